@@ -1,0 +1,214 @@
+package payloads
+
+import (
+	"bytes"
+	"embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// SuccessRule says which answers of a partner's endpoint count as delivered.
+type SuccessRule string
+
+const (
+	// JSON200Or204 is status 204, or 200 with the media type application/json:
+	// the rule the payment proof contract words, and the default everywhere.
+	JSON200Or204 SuccessRule = "json_200_or_204"
+	// Any2xx is any status from 200 to 299.
+	Any2xx SuccessRule = "any_2xx"
+	// AnyResponse is any HTTP answer at all, 410 and 500 included; for
+	// callbacks that merely inform. No answer is still a failure.
+	AnyResponse SuccessRule = "any_response"
+)
+
+// Valid reports whether r is one of the rules above. The empty rule is not:
+// where it is allowed, it stands for the callback type's default.
+func (r SuccessRule) Valid() bool {
+	return r == JSON200Or204 || r == Any2xx || r == AnyResponse
+}
+
+// Type is one callback type: what its payloads look like and how callbacks pick
+// among them. Fill one in and hand it to [NewCatalogue]; a Type that comes out of
+// a [Catalogue] is complete, shared and must not be changed.
+type Type struct {
+	// Name is what callbacks and events call it: 1 to 64 of A-Z a-z 0-9 _ . -
+	Name string
+
+	// Description is one paragraph for people: when does such an event happen?
+	Description string
+
+	// Schema is the JSON Schema (2020-12) a payload must fit. Formats such as
+	// date-time are notes, not checks. References to other documents are
+	// refused. Empty: any JSON will do.
+	Schema json.RawMessage
+
+	// Example is a payload that fits Schema: what documentation shows and a
+	// test delivery sends. Empty: none.
+	Example json.RawMessage
+
+	// Match names the attributes callbacks may narrow their match by, each with
+	// the JSON Pointer (RFC 6901) to it in the payload:
+	// campaign_token -> /wallet_campaign/token. Empty: callbacks of this type
+	// match every event of it.
+	Match map[string]string
+
+	// MatchBlocks are the names under which a registration may give its match,
+	// {"wallet_item_install": {"campaign_token": "r3zhm8"}}. Empty: the type's
+	// name alone, which NewCatalogue then fills in.
+	MatchBlocks []string
+
+	// Success is the rule of callbacks that do not choose their own.
+	// Empty: JSON200Or204, which NewCatalogue then fills in.
+	Success SuccessRule
+
+	schema     *jsonschema.Schema // nil: any JSON will do
+	attributes []attribute        // of Match, by name
+}
+
+// Catalogue is an immutable set of callback types; it may be used by many
+// goroutines at once.
+type Catalogue struct {
+	types  []*Type // by name
+	byName map[string]*Type
+}
+
+// NewCatalogue checks and compiles the types. It takes copies, so what was handed
+// over may be reused. A type that is not sound gives an *InvalidError whose
+// locations are those of the API's PUT /callback-types/{name}: "body.schema",
+// "body.match.campaign_token".
+func NewCatalogue(types ...Type) (*Catalogue, error) {
+	c := &Catalogue{byName: make(map[string]*Type, len(types))}
+	for _, t := range types {
+		if _, twice := c.byName[t.Name]; twice {
+			return nil, invalid("path.name", fmt.Sprintf("names two types (%q): rename one", t.Name))
+		}
+		compiled, err := compile(t)
+		if err != nil {
+			return nil, err
+		}
+		c.types = append(c.types, compiled)
+		c.byName[t.Name] = compiled
+	}
+	slices.SortFunc(c.types, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+	return c, nil
+}
+
+// Lookup finds a type by its name.
+func (c *Catalogue) Lookup(name string) (*Type, bool) {
+	t, ok := c.byName[name]
+	return t, ok
+}
+
+// Types lists all types by name.
+func (c *Catalogue) Types() []*Type { return slices.Clone(c.types) }
+
+// compile makes a complete Type of one that was filled in.
+func compile(t Type) (*Type, error) {
+	if !ValidTypeName(t.Name) {
+		return nil, &InvalidError{Fields: []FieldError{{Location: "path.name", Message: namesRule, Value: short(t.Name)}}}
+	}
+	if t.Success == "" {
+		t.Success = JSON200Or204
+	}
+	if !t.Success.Valid() {
+		return nil, invalid("body.success", fmt.Sprintf("must be %s, %s or %s", JSON200Or204, Any2xx, AnyResponse))
+	}
+	t.Schema, t.Example = slices.Clone(t.Schema), slices.Clone(t.Example)
+	t.Match, t.MatchBlocks = maps.Clone(t.Match), slices.Clone(t.MatchBlocks)
+	if len(t.MatchBlocks) == 0 {
+		t.MatchBlocks = []string{t.Name}
+	}
+	var err error
+	if t.attributes, err = compileAttributes(t.Match); err != nil {
+		return nil, err
+	}
+	if t.schema, err = compileSchema(t.Name, t.Schema); err != nil {
+		return nil, err
+	}
+	return &t, checkExample(&t)
+}
+
+// checkExample makes sure that what a type shows is what it accepts.
+func checkExample(t *Type) error {
+	if len(t.Example) == 0 {
+		return nil
+	}
+	_, err := t.check(t.Example, "body.example")
+	return err
+}
+
+//go:embed contracts/*.json
+var contractFiles embed.FS
+
+// contractFile is one file of contracts/: a callback type in the words of the
+// API's PUT /callback-types/{name}. The file's name is the type's.
+type contractFile struct {
+	Description string            `json:"description"`
+	Match       map[string]string `json:"match"`
+	MatchBlocks []string          `json:"match_blocks"`
+	Success     SuccessRule       `json:"success"`
+	Schema      json.RawMessage   `json:"schema"`
+	Example     json.RawMessage   `json:"example"`
+}
+
+// Builtin is the catalogue Ringback ships with: one type per file of contracts/.
+// It is read on first use and shared afterwards.
+func Builtin() *Catalogue { return builtin() }
+
+var builtin = sync.OnceValue(func() *Catalogue {
+	c, err := loadContracts()
+	if err != nil {
+		panic("payloads: the embedded contracts are broken: " + err.Error()) // a test reads them all
+	}
+	return c
+})
+
+func loadContracts() (*Catalogue, error) {
+	files, err := contractFiles.ReadDir("contracts")
+	if err != nil {
+		return nil, err
+	}
+	types := make([]Type, 0, len(files))
+	for _, f := range files {
+		text, err := contractFiles.ReadFile(path.Join("contracts", f.Name()))
+		if err != nil {
+			return nil, err
+		}
+		t, err := parseContract(strings.TrimSuffix(f.Name(), ".json"), text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Name(), err)
+		}
+		types = append(types, t)
+	}
+	return NewCatalogue(types...)
+}
+
+func parseContract(name string, text []byte) (Type, error) {
+	var f contractFile
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&f); err != nil {
+		return Type{}, err
+	}
+	return Type{
+		Name: name, Description: f.Description, Success: f.Success,
+		Match: f.Match, MatchBlocks: f.MatchBlocks,
+		Schema: compact(f.Schema), Example: compact(f.Example),
+	}, nil
+}
+
+// compact drops the spaces that only make a contract file pleasant to read.
+func compact(text json.RawMessage) json.RawMessage {
+	var b bytes.Buffer
+	if json.Compact(&b, text) != nil {
+		return text // absent
+	}
+	return b.Bytes()
+}

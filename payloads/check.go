@@ -1,0 +1,334 @@
+package payloads
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/santhosh-tekuri/jsonschema/v6/kind"
+)
+
+// Check reads the payload once: it makes sure that it fits the type's schema and
+// extracts the attributes callbacks match on. Nil, or an *InvalidError that names
+// every field at fault ("body.payload.wallet_campaign.token") and the remedy.
+//
+// A string attribute is the string itself, a number its literal as it stands in
+// the payload (1.0 is not 1), a boolean "true" or "false". Where the payload has
+// nothing at an attribute's place, or null, an object or an array, the attribute
+// is not in attrs, and a callback that narrows by it does not match. attrs is nil
+// when there are none.
+//
+// Beyond the schema, a payload must be JSON that all receivers can read: UTF-8,
+// and no number beyond a double's range.
+func (t *Type) Check(payload json.RawMessage) (attrs map[string]string, err error) {
+	return t.check(payload, "body.payload")
+}
+
+func (t *Type) check(payload json.RawMessage, location string) (map[string]string, error) {
+	if len(payload) == 0 {
+		return nil, invalid(location, "is missing: it is the JSON that callbacks receive")
+	}
+	if t.schema == nil && len(t.Schema) > 0 {
+		return nil, fmt.Errorf("callback type %s was not compiled: take it from a Catalogue", t.Name)
+	}
+	v, fault := readJSON(payload, location)
+	if fault != nil {
+		return nil, fault
+	}
+	if t.schema != nil {
+		if err := t.schema.Validate(v); err != nil {
+			return nil, t.explain(err, v, location)
+		}
+	}
+	return t.extract(v), nil
+}
+
+// attribute is one entry of Type.Match, ready to be looked up.
+type attribute struct {
+	name    string
+	pointer []string // reference tokens, unescaped
+}
+
+func compileAttributes(match map[string]string) ([]attribute, error) {
+	attributes := make([]attribute, 0, len(match))
+	for name, pointer := range match {
+		location := "body.match" + step(name)
+		if !isName(name, maxNameLen, "") {
+			return nil, invalid(location, "is no name for an attribute: it must be 1 to 64 of A-Z a-z 0-9 _ . -")
+		}
+		tokens, ok := splitPointer(pointer)
+		if !ok {
+			return nil, invalid(location, "must be a JSON Pointer into the payload, such as /wallet_campaign/token (RFC 6901: ~0 for ~, ~1 for / in a name)")
+		}
+		attributes = append(attributes, attribute{name, tokens})
+	}
+	slices.SortFunc(attributes, func(a, b attribute) int { return strings.Compare(a.name, b.name) })
+	return attributes, nil
+}
+
+// splitPointer splits a JSON Pointer into its reference tokens. The pointer to
+// the whole payload is refused: nothing a callback could name stands there.
+func splitPointer(pointer string) ([]string, bool) {
+	rest, ok := strings.CutPrefix(pointer, "/")
+	if !ok {
+		return nil, false
+	}
+	tokens := strings.Split(rest, "/")
+	for i, token := range tokens {
+		plain := strings.NewReplacer("~0", "", "~1", "").Replace(token)
+		if strings.Contains(plain, "~") {
+			return nil, false
+		}
+		tokens[i] = strings.NewReplacer("~0", "~", "~1", "/").Replace(token)
+	}
+	return tokens, true
+}
+
+func (t *Type) extract(v any) map[string]string {
+	var attrs map[string]string
+	for _, a := range t.attributes {
+		text, ok := scalar(follow(v, a.pointer))
+		if !ok {
+			continue
+		}
+		if attrs == nil {
+			attrs = make(map[string]string, len(t.attributes))
+		}
+		attrs[a.name] = text
+	}
+	return attrs
+}
+
+// follow walks from v along the pointer; nil where it leads nowhere.
+func follow(v any, pointer []string) any {
+	for _, token := range pointer {
+		switch at := v.(type) {
+		case map[string]any:
+			v = at[token]
+		case []any:
+			i, err := strconv.ParseUint(token, 10, 31)
+			if err != nil || i >= uint64(len(at)) || len(token) > 1 && token[0] == '0' {
+				return nil
+			}
+			v = at[i]
+		default:
+			return nil
+		}
+	}
+	return v
+}
+
+// scalar is v as an attribute's text. The text is a copy: an attribute that is
+// kept must not keep the payload it was part of.
+func scalar(v any) (string, bool) {
+	switch v := v.(type) {
+	case string:
+		return strings.Clone(v), true
+	case json.Number:
+		return strings.Clone(v.String()), true
+	case bool:
+		return strconv.FormatBool(v), true
+	default:
+		return "", false
+	}
+}
+
+// compileSchema compiles a type's schema. No schema gives nil, which takes everything.
+func compileSchema(name string, schema json.RawMessage) (*jsonschema.Schema, error) {
+	if len(schema) == 0 {
+		return nil, nil
+	}
+	doc, fault := readJSON(schema, "body.schema")
+	if fault != nil {
+		return nil, fault
+	}
+	c := jsonschema.NewCompiler()
+	c.DefaultDraft(jsonschema.Draft2020)
+	c.UseLoader(noLoader{})
+	url := "callback-type:///" + name
+	if err := c.AddResource(url, doc); err != nil {
+		return nil, invalid("body.schema", "is no JSON Schema: "+oneLine(err))
+	}
+	compiled, err := c.Compile(url)
+	if err != nil {
+		return nil, invalid("body.schema", "is no JSON Schema (2020-12) that stands on its own: "+oneLine(err))
+	}
+	return compiled, nil
+}
+
+// noLoader keeps schemas from reading files or the network.
+type noLoader struct{}
+
+var errNoLoader = errors.New("references to other documents are not followed: put what they define under $defs")
+
+func (noLoader) Load(string) (any, error) { return nil, errNoLoader }
+
+// oneLine is the last line of an error that draws trees, the one that says what
+// is at fault.
+func oneLine(err error) string {
+	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
+	return strings.TrimLeft(lines[len(lines)-1], "- ")
+}
+
+// maxFields bounds how many faults one error lists; whoever mends sixteen fields
+// tries again anyway.
+const maxFields = 16
+
+// explain turns the schema's verdict on v into an *InvalidError.
+func (t *Type) explain(err error, v any, location string) error {
+	verdict, ok := errors.AsType[*jsonschema.ValidationError](err)
+	if !ok {
+		return fmt.Errorf("check a payload of type %s: %w", t.Name, err)
+	}
+	x := explainer{typ: t.Name, root: v, location: location}
+	x.collect(verdict)
+	slices.SortFunc(x.fields, func(a, b FieldError) int {
+		return strings.Compare(a.Location+"\x00"+a.Message, b.Location+"\x00"+b.Message)
+	})
+	x.fields = slices.CompactFunc(x.fields, func(a, b FieldError) bool { return a.Location == b.Location && a.Message == b.Message })
+	if more := len(x.fields) - maxFields; more > 0 {
+		x.fields = append(x.fields[:maxFields:maxFields], FieldError{Location: location, Message: fmt.Sprintf("has %d more faults", more)})
+	}
+	return &InvalidError{Fields: x.fields}
+}
+
+type explainer struct {
+	typ      string
+	root     any
+	location string // of root
+	fields   []FieldError
+}
+
+// collect walks the tree of a verdict down to the faults proper.
+func (x *explainer) collect(e *jsonschema.ValidationError) {
+	at := e.InstanceLocation
+	switch k := e.ErrorKind.(type) {
+	case *kind.Schema, *kind.Group, *kind.AllOf, *kind.Reference:
+		for _, cause := range e.Causes {
+			x.collect(cause)
+		}
+	case *kind.Required:
+		for _, name := range k.Missing {
+			x.add(at, step(name), "is missing: "+x.typ+" needs it")
+		}
+	case *kind.DependentRequired:
+		for _, name := range k.Missing {
+			x.add(at, step(name), "is missing: it must come with "+strconv.Quote(k.Prop))
+		}
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			x.add(at, step(name), "is not a field of "+x.typ+": leave it out")
+		}
+	default:
+		x.add(at, "", x.describe(e.ErrorKind))
+	}
+}
+
+func (x *explainer) add(at []string, more, text string) {
+	x.fields = append(x.fields, FieldError{Location: x.location + locate(x.root, at) + more, Message: text})
+}
+
+// describe words a fault without repeating the value at fault.
+func (x *explainer) describe(k jsonschema.ErrorKind) string {
+	switch k := k.(type) {
+	case *kind.Type:
+		return fmt.Sprintf("must be %s, but is %s", alternatives(k.Want), withArticle(k.Got))
+	case *kind.Enum:
+		return "must be one of " + jsonList(k.Want)
+	case *kind.Const:
+		return "must be " + jsonList([]any{k.Want})
+	case *kind.Pattern:
+		return "must match the pattern " + k.Want
+	case *kind.Format:
+		return "must be a valid " + k.Want
+	case *kind.AnyOf:
+		return "fits none of the forms " + x.typ + " allows here (anyOf)"
+	case *kind.OneOf:
+		return "must fit exactly one of the forms " + x.typ + " allows here (oneOf)"
+	case *kind.Not:
+		return "has a form that " + x.typ + " excludes here (not)"
+	case *kind.FalseSchema:
+		return "must not be there: leave it out"
+	case *kind.Minimum:
+		return "must be at least " + decimal(k.Want)
+	case *kind.Maximum:
+		return "must be at most " + decimal(k.Want)
+	case *kind.MinLength:
+		return fmt.Sprintf("must have at least %d characters, but has %d", k.Want, k.Got)
+	case *kind.MaxLength:
+		return fmt.Sprintf("must have at most %d characters, but has %d", k.Want, k.Got)
+	case *kind.MinItems:
+		return fmt.Sprintf("must have at least %d items, but has %d", k.Want, k.Got)
+	case *kind.MaxItems:
+		return fmt.Sprintf("must have at most %d items, but has %d", k.Want, k.Got)
+	default:
+		return fmt.Sprintf("does not fit what the schema of %s says under %q", x.typ, strings.Join(k.KeywordPath(), "/"))
+	}
+}
+
+func decimal(r *big.Rat) string {
+	f, _ := r.Float64()
+	return strconv.FormatFloat(f, 'g', -1, 64)
+}
+
+// locate words the path from root as a Location does.
+func locate(root any, at []string) string {
+	var b strings.Builder
+	for _, token := range at {
+		items, isArray := root.([]any)
+		if isArray {
+			fmt.Fprintf(&b, "[%s]", token)
+			if i, err := strconv.Atoi(token); err == nil && i < len(items) {
+				root = items[i]
+			}
+			continue
+		}
+		b.WriteString(step(token))
+		if obj, ok := root.(map[string]any); ok {
+			root = obj[token]
+		}
+	}
+	return b.String()
+}
+
+// alternatives lists types as people would, null last.
+func alternatives(types []string) string {
+	var words []string
+	for _, t := range types {
+		if t != "null" {
+			words = append(words, withArticle(t))
+		}
+	}
+	if len(words) < len(types) {
+		words = append(words, "null")
+	}
+	return strings.Join(words, " or ")
+}
+
+func withArticle(jsonType string) string {
+	switch jsonType {
+	case "null":
+		return jsonType
+	case "array", "object", "integer":
+		return "an " + jsonType
+	default:
+		return "a " + jsonType
+	}
+}
+
+func jsonList(values []any) string {
+	words := make([]string, len(values))
+	for i, v := range values {
+		text, err := json.Marshal(v)
+		if err != nil {
+			text = []byte("(a value that cannot be shown)")
+		}
+		words[i] = string(text)
+	}
+	return strings.Join(words, ", ")
+}
