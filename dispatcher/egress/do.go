@@ -1,0 +1,214 @@
+package egress
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+const (
+	// maxReadBody is how much of an answer's body is read, by the HTTP API's promise. Reading a short body to its end lets the connection serve again.
+	maxReadBody = 64 << 10
+
+	// defaultKeepBody is how much of it is kept: what the HTTP API shows of an answer.
+	defaultKeepBody = 1 << 10
+)
+
+// Request is one request to a stranger.
+type Request struct {
+	// Method is POST, PUT or PATCH; empty means POST. Others are refused: net/http repeats them on its own.
+	Method string
+
+	// URL is where to send it, exactly as registered; see [Client.CheckURL].
+	URL string
+
+	// Header is sent as it is and not changed. Names that frame the message (Host, Content-Length, Connection and the like) are refused.
+	// Without a User-Agent none is sent.
+	Header http.Header
+
+	// Body is sent as it is. Its bytes must stay unchanged for good: a connection may still be reading them after Do returned.
+	Body []byte
+
+	// Timeout bounds everything from lookup to the end of the body. Zero: [DefaultTimeout]; more than [Config.MaxTimeout] is cut to that.
+	Timeout time.Duration
+
+	// KeepBody is how many bytes of the answer's body are kept. Zero: 1 KiB; at most 64 KiB, which is all that is ever read.
+	KeepBody int
+}
+
+// Response is an answer: status and headers arrived.
+type Response struct {
+	Status int         // 100 to 999; informational answers are skipped, but for 101
+	Header http.Header // the names in canonical form, the values as they came
+
+	// Body is the beginning of the body, not decoded: up to [Request.KeepBody] bytes. Nil for a 101.
+	Body []byte
+
+	// Truncated is true if Body is not the whole body: it was longer, the time was up, or the connection broke.
+	Truncated bool
+
+	Proto  string // "HTTP/1.1", "HTTP/2.0" or "HTTP/1.0"
+	Timing Timing
+}
+
+// Do sends req once and returns the answer, or an error that is always an [*Error]. An answer is an answer from its status and headers on:
+// if the body then drips, breaks off or never ends, the response is returned with what arrived within the timeout and the limits.
+//
+// Do applies the policy of [Client.CheckURL] again, since an operator may have narrowed it since the registration.
+func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
+	start := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.timeout(req.Timeout))
+	defer cancel()
+	tr := &trace{phase: PhaseConnect, since: start, body: req.Body}
+	out, err := c.build(tr.attach(ctx), req, tr)
+	if err != nil {
+		return nil, err
+	}
+	answer, cause := c.transport.RoundTrip(out)
+	if cause != nil {
+		return nil, explain(ctx, cause, tr, start)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	resp := &Response{Status: answer.StatusCode, Header: answer.Header, Proto: answer.Proto}
+	readBody(resp, answer, keep(req.KeepBody))
+	phase, _, timing := tr.state(start)
+	if resp.Status < 100 {
+		return nil, &Error{Reason: BadResponse, Phase: phase, Detail: "the answer's status is not one of HTTP (100 to 599)", Timing: timing}
+	}
+	resp.Timing = timing
+	return resp, nil
+}
+
+func (c *Client) timeout(wanted time.Duration) time.Duration {
+	if wanted <= 0 {
+		wanted = DefaultTimeout
+	}
+	return min(wanted, c.maxTimeout)
+}
+
+func keep(wanted int) int {
+	if wanted <= 0 {
+		return defaultKeepBody
+	}
+	return min(wanted, maxReadBody)
+}
+
+// build returns req as net/http sends it, or an *Error if it may not be sent.
+//
+// GetBody is what lets net/http resend a request on another connection after it failed on a kept one. Without it that is refused even if
+// nothing was written; with it, and a method that is not idempotent by itself, it is done only if nothing was written (HTTP/1) or the server
+// said it did not take the request (HTTP/2).
+func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Request, error) {
+	switch req.Method {
+	case "":
+		req.Method = http.MethodPost
+	case http.MethodPost, http.MethodPut, http.MethodPatch:
+	default:
+		return nil, &Error{Reason: BadRequest, Detail: "the method must be POST, PUT or PATCH"}
+	}
+	t, err := parseTarget(req.URL)
+	if err != nil {
+		return nil, &Error{Reason: BadRequest, Detail: "the URL " + err.Error()}
+	}
+	if err := c.guard.checkTarget(t); err != nil {
+		return nil, &Error{Reason: BlockedAddress, Detail: "the URL " + err.Error()}
+	}
+	header, detail := outgoing(req.Header)
+	if detail != "" {
+		return nil, &Error{Reason: BadRequest, Detail: detail}
+	}
+	out := &http.Request{
+		Method: req.Method, URL: t.url(), Host: t.authority, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Body: http.NoBody, ContentLength: int64(len(req.Body)),
+	}
+	if len(req.Body) > 0 {
+		out.Body, out.GetBody = newBody(req.Body), tr.getBody
+	}
+	return out.WithContext(ctx), nil
+}
+
+// outgoing returns h as it may be handed to net/http, or says what is wrong with it. Values are not repeated: they may be secret.
+//
+// Two things net/http would do on its own are switched off, in a copy: inventing a User-Agent, and resending requests that were written and perhaps
+// taken because they carry an idempotency key. It looks for that one under its canonical name only, and names have no case on the wire.
+func outgoing(h http.Header) (header http.Header, detail string) {
+	for name, values := range h {
+		if !httpguts.ValidHeaderFieldName(name) {
+			return nil, "a header name holds characters that are not allowed in one"
+		}
+		if framing(name) {
+			return nil, "the header " + http.CanonicalHeaderKey(name) + " belongs to the connection and cannot be set"
+		}
+		for _, v := range values {
+			if !httpguts.ValidHeaderFieldValue(v) {
+				return nil, "the value of the header " + http.CanonicalHeaderKey(name) + " holds control characters"
+			}
+		}
+	}
+	_, named := h["User-Agent"]
+	if named && h["Idempotency-Key"] == nil && h["X-Idempotency-Key"] == nil {
+		return h, ""
+	}
+	h = h.Clone()
+	if h == nil {
+		h = make(http.Header, 1)
+	}
+	if !named {
+		h["User-Agent"] = []string{""}
+	}
+	for _, key := range [...]string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, ok := h[key]; ok {
+			delete(h, key)
+			h[strings.ToLower(key)] = values
+		}
+	}
+	return h, ""
+}
+
+// framing reports whether a header is about the connection or the shape of the message (RFC 9110, 7.6.1 and 8.6), which only the transport decides.
+func framing(name string) bool {
+	switch len(name) { // most names are none of these: tell by the length before comparing
+	case 2, 4, 6, 7, 10, 14, 16, 17:
+		for _, f := range [...]string{"Te", "Host", "Expect", "Trailer", "Upgrade", "Keep-Alive", "Connection", "Content-Length", "Transfer-Encoding"} {
+			if strings.EqualFold(name, f) {
+				return true
+			}
+		}
+	}
+	return len(name) > 6 && strings.EqualFold(name[:6], "Proxy-")
+}
+
+// readBuffers are what bodies are read through; most bodies fit into one read.
+var readBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
+
+// readBody reads the body of answer into resp, at most maxReadBody bytes of it. An error changes nothing but Truncated.
+func readBody(resp *Response, answer *http.Response, keep int) {
+	if answer.StatusCode == http.StatusSwitchingProtocols {
+		return // there is no body but the other protocol: reading would ignore every deadline (golang/go#44988)
+	}
+	if answer.Body == http.NoBody {
+		return
+	}
+	buf := readBuffers.Get().(*[4 << 10]byte)
+	defer readBuffers.Put(buf)
+	limit := maxReadBody
+	if answer.ContentLength > maxReadBody {
+		limit = keep // the rest will not be read to its end anyway
+	}
+	for read := 0; read < limit; {
+		n, err := answer.Body.Read(buf[:min(len(buf), limit-read)])
+		read += n
+		resp.Body = append(resp.Body, buf[:min(n, keep-len(resp.Body))]...)
+		if err != nil {
+			resp.Truncated = err != io.EOF || read > len(resp.Body)
+			return
+		}
+	}
+	resp.Truncated = true
+}

@@ -1,0 +1,194 @@
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"syscall"
+	"time"
+)
+
+// Reason says in one word why no answer came. The set is closed, so it may label a metric.
+type Reason string
+
+// The reasons. Each names what was seen, not whose fault it is.
+const (
+	Timeout          Reason = "timeout"           // the request's time was up, or the system gave up on a silent peer
+	DNS              Reason = "dns"               // the host name has no address, or no name server said so
+	Refused          Reason = "refused"           // nobody listens on that port
+	Reset            Reason = "reset"             // the connection was broken by the other side
+	Unreachable      Reason = "unreachable"       // there is no route to the address
+	TLS              Reason = "tls"               // no trusted, encrypted connection came about
+	BlockedAddress   Reason = "blocked_address"   // the address or port is one Ringback does not talk to
+	BadResponse      Reason = "bad_response"      // what came back is not HTTP, or more than the limits allow
+	ConnectionClosed Reason = "connection_closed" // the connection ended in order but before an answer
+	Canceled         Reason = "canceled"          // the caller gave up
+	Network          Reason = "network"           // anything else on the way
+	BadRequest       Reason = "bad_request"       // the request cannot be built; nothing was sent
+)
+
+// The phases of a request, in their order; [Error.Phase] names the one that failed.
+const (
+	PhaseDNS     = "dns"     // looking the host up
+	PhaseConnect = "connect" // opening the connection
+	PhaseTLS     = "tls"     // the handshake
+	PhaseWrite   = "write"   // sending the request
+	PhaseWait    = "wait"    // waiting for status and headers
+)
+
+// Error is why no answer came. Its text holds the reason and a fixed sentence: no URL, no address, no secret.
+// What the network said literally is behind Unwrap, for errors.Is and errors.AsType; it may name addresses, so do not show it to partners.
+type Error struct {
+	Reason Reason
+	Phase  string // one of the Phase constants; empty if nothing was begun
+	Detail string // a short, safe sentence, the same for every address
+	Timing Timing // what was measured until then
+
+	err error
+}
+
+// Error returns reason, phase and detail.
+func (e *Error) Error() string {
+	if e.Phase == "" {
+		return string(e.Reason) + ": " + e.Detail
+	}
+	return string(e.Reason) + " (" + e.Phase + "): " + e.Detail
+}
+
+// Unwrap returns the cause, which may be nil.
+func (e *Error) Unwrap() error { return e.err }
+
+// explain turns what the transport said into an *Error. It asks for types and values, never for texts; what is left over is told apart by
+// the phase it happened in and by whether anything of an answer had arrived.
+func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error {
+	phase, answered, timing := tr.state(start)
+	e := &Error{Phase: phase, Timing: timing, err: err}
+	e.Reason, e.Detail = classify(ctx, err, phase, answered)
+	return e
+}
+
+// classify is explain's judgement: a pure function of its arguments, if ctx is taken as a value.
+func classify(ctx context.Context, err error, phase string, answered bool) (reason Reason, detail string) {
+	if ended := ctx.Err(); ended != nil && (errors.Is(err, ended) || errors.Is(err, context.Cause(ctx))) {
+		if errors.Is(ended, context.Canceled) {
+			return Canceled, "the request was given up from this side"
+		}
+		return Timeout, lateness[phase]
+	}
+	if errors.Is(err, errBlocked) {
+		return BlockedAddress, "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (an operator can allow them)"
+	}
+	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
+		return DNS, lookupTrouble(lookup)
+	}
+	if reason, detail := classifySyscall(err); reason != "" {
+		return reason, detail
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return Timeout, lateness[phase]
+	}
+	if detail := tlsTrouble(err, phase); detail != "" {
+		return TLS, detail
+	}
+	if stream, ok := errors.AsType[streamError](err); ok && !answered {
+		if stream.Code == protocolError {
+			return BadResponse, "the HTTP/2 answer broke the protocol"
+		}
+		return Reset, "the HTTP/2 stream was reset before an answer"
+	}
+	switch {
+	case phase == PhaseDNS || phase == PhaseConnect:
+		return Network, "the connection could not be opened"
+	case answered && !isEnd(err):
+		return BadResponse, "what came back is not a valid HTTP answer, or its headers are larger than 16 KiB"
+	case answered:
+		return ConnectionClosed, "the connection was closed in the middle of the answer's headers"
+	}
+	return ConnectionClosed, "the connection was closed before an answer"
+}
+
+// lateness says what was being waited for when the time was up.
+var lateness = map[string]string{
+	PhaseDNS:     "no name server answered in time",
+	PhaseConnect: "no connection came about in time",
+	PhaseTLS:     "the TLS handshake did not finish in time",
+	PhaseWrite:   "the request was not taken in time",
+	PhaseWait:    "no answer in time",
+}
+
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
+
+func lookupTrouble(err *net.DNSError) string {
+	switch {
+	case err.IsNotFound:
+		return "the host name does not exist or has no address"
+	case err.IsTimeout:
+		return "no name server answered in time"
+	}
+	return "the host name could not be looked up"
+}
+
+// classifySyscall judges what the system said; an empty reason means it said nothing.
+func classifySyscall(err error) (Reason, string) {
+	number, ok := errors.AsType[syscall.Errno](err)
+	if !ok {
+		return "", ""
+	}
+	switch number {
+	case syscall.ECONNREFUSED:
+		return Refused, "the connection was refused: nothing listens there"
+	case syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE:
+		return Reset, "the connection was reset before an answer"
+	case syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.EADDRNOTAVAIL:
+		return Unreachable, "there is no route to the host"
+	case syscall.ETIMEDOUT:
+		return Timeout, "the host did not answer on the network"
+	case syscall.EMFILE, syscall.ENFILE:
+		return Network, "this side has too many open connections"
+	}
+	return Network, "the network failed"
+}
+
+// tlsTrouble says what went wrong between the two TLS ends, or nothing. An end of the stream during the handshake is not TLS's word.
+func tlsTrouble(err error, phase string) string {
+	if expired, ok := errors.AsType[x509.CertificateInvalidError](err); ok && expired.Reason == x509.Expired {
+		return "the certificate has expired or is not yet valid"
+	}
+	if _, ok := errors.AsType[x509.HostnameError](err); ok {
+		return "the certificate is for another host name"
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return "the certificate is not signed by a known authority: it is self-signed, or an intermediate certificate is missing"
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return "the certificate was not accepted"
+	}
+	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return "the port does not speak TLS"
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
+		return "the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)"
+	}
+	if phase == PhaseTLS && !isEnd(err) {
+		return "the TLS handshake failed"
+	}
+	return ""
+}
+
+// protocolError is the HTTP/2 error code PROTOCOL_ERROR (RFC 9113, 7): mostly this side's verdict on a malformed answer.
+const protocolError = 1
+
+// streamError has the shape of net/http's own HTTP/2 stream error, which fills any struct of this shape through errors.As.
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+// Error implements error, as errors.As demands of its target.
+func (e streamError) Error() string { return "HTTP/2 stream error" }

@@ -1,0 +1,328 @@
+package egress
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"io"
+	"math/big"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// authority signs certificates for one test.
+type authority struct {
+	cert  *x509.Certificate
+	key   *ecdsa.PrivateKey
+	roots *x509.CertPool
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{roots: x509.NewCertPool()}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	a.key, a.cert = sign(t, template, template, nil)
+	a.roots.AddCert(a.cert)
+	return a
+}
+
+// sign returns a new key and a certificate for it; a nil parentKey makes it self-signed.
+func sign(t *testing.T, template, parent *x509.Certificate, parentKey *ecdsa.PrivateKey) (*ecdsa.PrivateKey, *x509.Certificate) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parentKey == nil {
+		parentKey = key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, &key.PublicKey, parentKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, cert
+}
+
+// leaf returns a certificate for 127.0.0.1, changed by change, and signed by a unless a is nil.
+func (a *authority) leaf(t *testing.T, change func(*x509.Certificate)) tls.Certificate {
+	t.Helper()
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(2), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{{127, 0, 0, 1}}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if change != nil {
+		change(template)
+	}
+	parent, parentKey := template, (*ecdsa.PrivateKey)(nil)
+	if a != nil {
+		parent, parentKey = a.cert, a.key
+	}
+	key, cert := sign(t, template, parent, parentKey)
+	return tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: key}
+}
+
+// overTLS shakes hands and goes on with serve.
+func overTLS(cfg *tls.Config, serve func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		secure := tls.Server(conn, cfg)
+		if secure.Handshake() == nil {
+			serve(secure)
+		}
+		untilClosed(conn)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	a := newAuthority(t)
+	good := a.leaf(t, nil)
+	ok := answering("HTTP/1.1 204 No Content\r\n\r\n")
+	serving := func(cert tls.Certificate) func(net.Conn) {
+		return overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, ok)
+	}
+	for name, tt := range map[string]struct {
+		serve  func(net.Conn)
+		reason Reason
+		phases []string
+		detail string
+	}{
+		"good":        {serve: serving(good)},
+		"self-signed": {serving((*authority)(nil).leaf(t, nil)), TLS, []string{PhaseTLS}, "the certificate is not signed by a known authority: it is self-signed, or an intermediate certificate is missing"},
+		"expired": {
+			serving(a.leaf(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
+			TLS,
+			[]string{PhaseTLS},
+			"the certificate has expired or is not yet valid",
+		},
+		"wrong host": {
+			serving(a.leaf(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"other.example"} })),
+			TLS,
+			[]string{PhaseTLS},
+			"the certificate is for another host name",
+		},
+		"not for servers": {
+			serving(a.leaf(t, func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} })),
+			TLS,
+			[]string{PhaseTLS},
+			"the certificate was not accepted",
+		},
+		"TLS 1.1 only": {
+			overTLS(&tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, ok),
+			TLS,
+			[]string{PhaseTLS},
+			"the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)",
+		},
+		"wants a client certificate": {
+			overTLS(&tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAnyClientCert}, ok),
+			TLS,
+			[]string{PhaseWrite, PhaseWait}, // TLS 1.3 says so only after the handshake
+			"the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)",
+		},
+		"plain HTTP": {
+			func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 1))
+				_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+				untilClosed(conn)
+			},
+			TLS,
+			[]string{PhaseTLS},
+			"the port does not speak TLS",
+		},
+		"closed in the handshake": {
+			func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				_ = conn.(*net.TCPConn).CloseWrite()
+				untilClosed(conn)
+			},
+			ConnectionClosed,
+			[]string{PhaseTLS},
+			"the connection was closed before an answer",
+		},
+		"reset in the handshake": {
+			func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 1))
+				reset(conn)
+			},
+			Reset,
+			[]string{PhaseTLS},
+			"the connection was reset before an answer",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := newRawServer(t, tt.serve)
+			c := newClient(t, Config{Allow: loopback, TLS: &tls.Config{RootCAs: a.roots}})
+			resp, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/hook", Body: []byte("{}")})
+			if tt.reason == "" {
+				if err != nil || resp.Status != 204 || resp.Timing.TLS <= 0 {
+					t.Errorf("got %v, %v", resp, err)
+				}
+				return
+			}
+			wantError(t, err, tt.reason, tt.phases...)
+			if e := asError(t, err); e.Detail != tt.detail {
+				t.Errorf("detail is %q, want %q (cause: %v)", e.Detail, tt.detail, e.Unwrap())
+			}
+		})
+	}
+}
+
+func TestNewRefusesWeakTLS(t *testing.T) {
+	for name, cfg := range map[string]*tls.Config{
+		"no verification": {InsecureSkipVerify: true},
+		"fixed name":      {ServerName: "partner.example"},
+		"TLS 1.0":         {MinVersion: tls.VersionTLS10},
+		"TLS 1.1 at most": {MaxVersion: tls.VersionTLS11},
+	} {
+		if _, err := New(Config{TLS: cfg}); err == nil {
+			t.Errorf("%s is accepted", name)
+		}
+	}
+	given := &tls.Config{}
+	c := newClient(t, Config{TLS: given})
+	if given.MinVersion != 0 || c.transport.TLSClientConfig.MinVersion != tls.VersionTLS12 {
+		t.Error("the configuration is not a copy with TLS 1.2")
+	}
+}
+
+// h2Server speaks HTTP/2 frame by frame: answer is called for every complete request, n counting them over all connections. After answer
+// reported that it said GOAWAY, that connection takes no more requests, as it promised.
+func h2Server(t *testing.T, a *authority, answer func(fr *http2.Framer, conn net.Conn, stream uint32, n int64) (away bool)) (*rawServer, *atomic.Int64) {
+	var requests atomic.Int64
+	cfg := &tls.Config{Certificates: []tls.Certificate{a.leaf(t, nil)}, NextProtos: []string{"h2"}}
+	server := newRawServer(t, overTLS(cfg, func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		if _, err := io.ReadFull(r, make([]byte, len(http2.ClientPreface))); err != nil {
+			return
+		}
+		fr := http2.NewFramer(conn, r)
+		if err := fr.WriteSettings(); err != nil {
+			return
+		}
+		for away := false; ; {
+			f, err := fr.ReadFrame()
+			if err != nil {
+				return
+			}
+			switch f := f.(type) {
+			case *http2.SettingsFrame:
+				if !f.IsAck() {
+					_ = fr.WriteSettingsAck()
+				}
+			case *http2.DataFrame:
+				if f.StreamEnded() && !away {
+					away = answer(fr, conn, f.StreamID, requests.Add(1))
+				}
+			}
+		}
+	}))
+	return server, &requests
+}
+
+func h2Status(fr *http2.Framer, stream uint32, status string, extra ...hpack.HeaderField) {
+	var block bytes.Buffer
+	enc := hpack.NewEncoder(&block)
+	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: status})
+	for _, f := range extra {
+		_ = enc.WriteField(f)
+	}
+	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+}
+
+func TestHTTP2Faults(t *testing.T) {
+	a := newAuthority(t)
+	for name, tt := range map[string]struct {
+		answer   func(fr *http2.Framer, conn net.Conn, stream uint32, n int64) (away bool)
+		sends    int
+		requests int64 // taken by the server
+		reason   Reason
+	}{
+		"plain": {
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				h2Status(fr, stream, "204")
+				return false
+			}, 3, 3, "",
+		},
+		"GOAWAY after each": {
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				h2Status(fr, stream, "204")
+				return fr.WriteGoAway(stream, http2.ErrCodeNo, nil) == nil
+			}, 3, 3, "",
+		},
+		"GOAWAY that took nothing": { // provably not processed: sent again
+			func(fr *http2.Framer, _ net.Conn, stream uint32, n int64) bool {
+				if n == 1 {
+					return fr.WriteGoAway(0, http2.ErrCodeNo, nil) == nil
+				}
+				h2Status(fr, stream, "204")
+				return false
+			}, 1, 2, "",
+		},
+		"refuses every stream": { // provably not processed, but only so often
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				return fr.WriteRSTStream(stream, http2.ErrCodeRefusedStream) != nil
+			}, 1, 1 + maxResends, ConnectionClosed,
+		},
+		"resets the stream": {
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				return fr.WriteRSTStream(stream, http2.ErrCodeInternal) != nil
+			}, 1, 1, Reset,
+		},
+		"closes the connection": {
+			func(_ *http2.Framer, conn net.Conn, _ uint32, _ int64) bool { return conn.Close() == nil }, 1, 1, ConnectionClosed,
+		},
+		"malformed header": {
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				h2Status(fr, stream, "204", hpack.HeaderField{Name: "x", Value: "\x00"})
+				return false
+			}, 1, 1, BadResponse,
+		},
+		"too many headers": {
+			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
+				many := make([]hpack.HeaderField, 28)
+				for i := range many {
+					many[i] = hpack.HeaderField{Name: "x", Value: strings.Repeat("x", 1<<10)}
+				}
+				h2Status(fr, stream, "204", many...)
+				return false
+			}, 1, 1, BadResponse,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, requests := h2Server(t, a, tt.answer)
+			c := newClient(t, Config{Allow: loopback, TLS: &tls.Config{RootCAs: a.roots}})
+			defer c.Close()
+			for range tt.sends {
+				resp, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/", Body: []byte("{}"), Timeout: 10 * time.Second})
+				switch {
+				case tt.reason != "":
+					wantError(t, err, tt.reason, PhaseWait)
+				case err != nil:
+					t.Fatalf("%v (%v)", err, errors.Unwrap(err))
+				case resp.Status != 204 || resp.Proto != "HTTP/2.0":
+					t.Errorf("got %v", resp)
+				}
+			}
+			if n := requests.Load(); n != tt.requests {
+				t.Errorf("the server saw %d requests, want %d", n, tt.requests)
+			}
+		})
+	}
+}

@@ -1,0 +1,205 @@
+package egress
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/http/httptrace"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// Timing is where the time went. A phase that did not happen, as on a reused connection, is zero.
+type Timing struct {
+	DNS       time.Duration // lookup
+	Connect   time.Duration // TCP, all addresses tried
+	TLS       time.Duration // handshake
+	FirstByte time.Duration // from the request written to the first byte of the answer
+	Total     time.Duration // all of Do, waiting for a connection and reading the body included
+	Reused    bool          // the connection had served before
+}
+
+// maxResends is how often net/http may send a request again that was provably not taken: twice covers two stale connections in a row,
+// and keeps a server that refuses every HTTP/2 stream from making a loop of one attempt.
+const maxResends = 2
+
+// errNoResend ends net/http's own attempts to send a request again.
+var errNoResend = errors.New("egress: the connection was given up before the request was taken")
+
+// trace follows one request: which phase it is in and how long each took. The transport calls it from several goroutines, and a dial that
+// was begun for this request may go on after Do returned, for a later request's benefit; what it reports once the request has
+// its connection is not about this request.
+type trace struct {
+	body []byte // for resends
+
+	mu        sync.Mutex
+	phase     string
+	since     time.Time // when the phase began
+	connected bool      // the request has a connection
+	answered  bool      // the first byte of an answer arrived
+	resends   int
+	timing    Timing
+}
+
+type traceKey struct{}
+
+// traceFrom returns the trace of the request that ctx belongs to, or nil, which every hook of a dial accepts.
+func traceFrom(ctx context.Context) *trace {
+	tr, _ := ctx.Value(traceKey{}).(*trace)
+	return tr
+}
+
+// attach returns ctx with the hooks that keep t up to date. The dialer reports lookup and connection through the value: httptrace's own hooks
+// for those cost twice as many allocations on every request, and almost no request dials.
+func (t *trace) attach(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(context.WithValue(ctx, traceKey{}, t), &httptrace.ClientTrace{
+		TLSHandshakeStart:    t.handshaking,
+		TLSHandshakeDone:     t.handshaken,
+		GotConn:              t.gotConn,
+		WroteRequest:         t.wroteRequest,
+		GotFirstResponseByte: t.gotFirstByte,
+	})
+}
+
+// tracked wraps dial so that it reports to the trace of the request it works for.
+func tracked(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (net.Conn, error) {
+		t := traceFrom(ctx)
+		t.dialBegan(addr)
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			t.dialEnded()
+		}
+		return conn, err
+	}
+}
+
+func (t *trace) dialBegan(addr string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.connected {
+		return
+	}
+	t.phase, t.since = PhaseDNS, time.Now()
+	if _, err := netip.ParseAddrPort(addr); err == nil {
+		t.phase = PhaseConnect
+	}
+}
+
+// lookedUp ends the lookup: the dialer is about to connect to an address.
+func (t *trace) lookedUp() { t.endDial(PhaseDNS) }
+
+// dialEnded ends the connecting; the handshake, if any, comes next.
+func (t *trace) dialEnded() { t.endDial(PhaseConnect) }
+
+// endDial books the time of phase, if that is the one under way, and goes on to (or stays in) connecting.
+func (t *trace) endDial(phase string) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.connected || t.phase != phase {
+		return
+	}
+	now := time.Now()
+	if phase == PhaseDNS {
+		t.timing.DNS = now.Sub(t.since)
+	} else {
+		t.timing.Connect = now.Sub(t.since)
+	}
+	t.phase, t.since = PhaseConnect, now
+}
+
+func (t *trace) handshaking() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.connected {
+		t.phase, t.since = PhaseTLS, time.Now()
+	}
+}
+
+func (t *trace) handshaken(tls.ConnectionState, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.connected && t.phase == PhaseTLS {
+		t.timing.TLS = time.Since(t.since)
+	}
+}
+
+func (t *trace) gotConn(info httptrace.GotConnInfo) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.connected, t.phase, t.since = true, PhaseWrite, time.Now()
+	t.timing.Reused = info.Reused
+}
+
+func (t *trace) wroteRequest(info httptrace.WroteRequestInfo) {
+	if info.Err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.answered {
+		t.phase, t.since = PhaseWait, time.Now()
+	}
+}
+
+func (t *trace) gotFirstByte() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.phase == PhaseWait {
+		t.timing.FirstByte = time.Since(t.since)
+	}
+	t.phase, t.answered = PhaseWait, true
+}
+
+// getBody hands the body out again for a resend, as [net/http.Request.GetBody].
+func (t *trace) getBody() (io.ReadCloser, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.resends >= maxResends {
+		return nil, errNoResend
+	}
+	t.resends++
+	return newBody(t.body), nil
+}
+
+// state returns the phase the request is in, whether anything of an answer arrived, and the timing with its total since start.
+func (t *trace) state(start time.Time) (phase string, answered bool, timing Timing) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	timing = t.timing
+	timing.Total = time.Since(start)
+	return t.phase, t.answered, timing
+}
+
+// passed remembers the last address that control let through during one dial. Happy eyeballs calls control from two goroutines.
+type passed struct {
+	mu   sync.Mutex
+	addr string
+}
+
+type passedKey struct{}
+
+func (p *passed) add(addr string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addr = addr
+}
+
+func (p *passed) last() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.addr
+}
+
+// newBody returns a body net/http knows to be in memory: of any other it would send the headers in a packet of their own.
+func newBody(data []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(data)) }
