@@ -1,0 +1,360 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// Defaults and limits of a registration, as the API documents them.
+const (
+	DefaultMethod      = "POST"
+	DefaultContentType = payloads.ContentTypeJSON
+	DefaultTimeout     = 15 * time.Second
+
+	// 15 attempts over about 57 hours: 5 s, then 2.5 times as long each time,
+	// 12 h at most.
+	DefaultInitialInterval = 5 * time.Second
+	DefaultMultiplier      = 2.5
+	DefaultMaxInterval     = 12 * time.Hour
+	DefaultMaxAttempts     = 15
+)
+
+// Kinds of [Auth].
+const (
+	AuthBearer = "bearer"
+	AuthBasic  = "basic"
+)
+
+// Masked stands where an answer leaves a secret out; in a patch it leaves the
+// secret as it is.
+const Masked = "***"
+
+// Status says whether deliveries to a callback go out.
+type Status string
+
+// The statuses. Events match callbacks of the first three alike: what may not go
+// out is held.
+const (
+	Enabled  Status = "enabled"
+	Paused   Status = "paused"   // by request
+	Disabled Status = "disabled" // by Ringback, for example because the partner answered 410
+	Deleted  Status = "deleted"  // only ever seen in a Gate
+)
+
+// Callback is one registration. Those that [Registry.Match], [Registry.Lookup]
+// and [Registry.List] return are shared: read them, do not write to them.
+//
+// It holds secrets in clear. Printing, logging and [Callback.MarshalJSON] leave
+// them out.
+type Callback struct {
+	Company string
+	ID      int64
+
+	// Type is the callback type, or a glob over types.
+	Type string
+
+	// MatchBlock is the name of the block that narrows the match, as it was
+	// registered; empty if there was none. Match holds its members.
+	MatchBlock string
+	Match      map[string]string
+
+	Destination Destination
+	Description string
+
+	// StartDate is the earliest acceptance of an event that matches, where
+	// StartDateGiven; else it is CreatedAt, for show, and excludes nothing.
+	StartDate      time.Time
+	StartDateGiven bool
+
+	Headers map[string]string // values are secret
+	Auth    *Auth             // nil: none
+
+	Success payloads.SuccessRule // empty: the callback type's, see SuccessRule
+	Trace   bool                 // send traceparent
+	Timeout time.Duration        // of one attempt
+	Retry   Retry
+
+	// Secrets sign the requests, the newest first. Use LiveSecrets.
+	Secrets []SigningSecret
+
+	CreatedAt, UpdatedAt time.Time // milliseconds, UTC
+	Version              int64     // of the company's registry, by the last change of this callback
+
+	// Status is Enabled, Paused or Disabled, and since when; DisabledReason
+	// says why where it is Disabled. All are zero in what Match and Lookup
+	// return: memory does not hold them.
+	Status         Status
+	DisabledReason string
+	StatusAt       time.Time // zero where Enabled
+}
+
+// Destination is where and how a callback's requests go.
+type Destination struct {
+	URL         string `json:"url"` // called exactly as it is
+	Method      string `json:"method"`
+	ContentType string `json:"content_type"`
+}
+
+// Auth is how requests prove who they are to the partner. Token goes with
+// AuthBearer, Username and Password with AuthBasic.
+type Auth struct {
+	Type     string `json:"type"`
+	Token    string `json:"token,omitempty"`
+	Username string `json:"username,omitempty"`
+	Password string `json:"password,omitempty"`
+}
+
+// String names the kind and leaves the secrets out.
+func (a Auth) String() string { return a.Type + " " + Masked }
+
+// LogValue leaves the secrets out.
+func (a Auth) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// Retry is a callback's retry schedule: the n-th retry waits
+// InitialInterval × Multiplierⁿ⁻¹, MaxInterval at most, before jitter.
+type Retry struct {
+	InitialInterval time.Duration `json:"initial_interval"` // 1 s or more
+	Multiplier      float64       `json:"multiplier"`       // 1 to 10
+	MaxInterval     time.Duration `json:"max_interval"`     // InitialInterval or more
+	MaxAttempts     int           `json:"max_attempts"`     // 1 to 100, the first included
+}
+
+// SigningSecret is one of a callback's signing secrets.
+type SigningSecret struct {
+	Secret    payloads.Secret
+	ExpiresAt time.Time // zero: it stays
+}
+
+// LiveSecrets returns the secrets to sign with at now, the newest first. Right
+// after a rotation that is more than one.
+func (cb *Callback) LiveSecrets(now time.Time) []payloads.Secret {
+	live := make([]payloads.Secret, 0, len(cb.Secrets))
+	for _, s := range cb.Secrets {
+		if s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt) {
+			live = append(live, s.Secret)
+		}
+	}
+	return live
+}
+
+// SuccessRule is the rule the partner's answers are judged by for events of type
+// t: the callback's own, else the type's, else payloads.JSON200Or204. t may be
+// nil.
+func (cb *Callback) SuccessRule(t *payloads.Type) payloads.SuccessRule {
+	switch {
+	case cb.Success != "":
+		return cb.Success
+	case t != nil && t.Success != "":
+		return t.Success
+	default:
+		return payloads.JSON200Or204
+	}
+}
+
+// String names the callback for people and logs; it holds neither URL nor secret.
+func (cb Callback) String() string {
+	return fmt.Sprintf("callback %d for %s of company %s", cb.ID, cb.Type, cb.Company)
+}
+
+// LogValue names the callback; it holds neither URL nor secret.
+func (cb Callback) LogValue() slog.Value {
+	return slog.GroupValue(slog.String("company", cb.Company), slog.Int64("callback", cb.ID), slog.String("type", cb.Type))
+}
+
+// MarshalJSON renders the callback as the API answers it: in the shape of a
+// wallet registration, secrets as "***", the signing secret not at all.
+func (cb *Callback) MarshalJSON() ([]byte, error) { return cb.render("") }
+
+// Revealed renders like its Callback and shows the newest signing secret.
+type Revealed struct{ *Callback }
+
+// WithSecret returns cb as the answers to creation and rotation show it: the
+// only two places where the newest signing secret appears, as `secret`.
+func (cb *Callback) WithSecret() Revealed { return Revealed{cb} }
+
+// MarshalJSON renders the callback with its newest signing secret.
+func (r Revealed) MarshalJSON() ([]byte, error) {
+	if len(r.Secrets) == 0 {
+		return r.render("")
+	}
+	return r.render(r.Secrets[0].Secret.Reveal())
+}
+
+// path is the callback's place in the API.
+func (cb *Callback) path() string {
+	return fmt.Sprintf("/companies/%s/config/callbacks/%d", cb.Company, cb.ID)
+}
+
+func (cb *Callback) render(secret string) ([]byte, error) {
+	head := struct {
+		ID        int64  `json:"callback_id"`
+		Type      string `json:"callback_type"`
+		EventType string `json:"event_type"` // deprecated, and still read by clients of the wallet contract
+	}{cb.ID, cb.Type, cb.Type}
+
+	tail := struct {
+		settings
+		StartDate      time.Time  `json:"start_date"`
+		URL            string     `json:"url"`
+		CreatedAt      time.Time  `json:"created_at"`
+		UpdatedAt      time.Time  `json:"updated_at"`
+		Status         Status     `json:"status,omitempty"`
+		StatusAt       *time.Time `json:"status_at,omitempty"`
+		DisabledReason string     `json:"disabled_reason,omitempty"`
+		Secret         string     `json:"secret,omitempty"`
+	}{
+		settings:  cb.settings(),
+		StartDate: cb.StartDate.UTC(), URL: cb.path(), CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
+		Status: cb.Status, DisabledReason: cb.DisabledReason, Secret: secret,
+	}
+	if !cb.StatusAt.IsZero() {
+		tail.StatusAt = &cb.StatusAt
+	}
+	parts := []any{head, cb.block(), tail}
+	return joinObjects(parts...)
+}
+
+// settings are the members of a registration that a client may set, as they are
+// shown, apart from type, block and start date.
+type settings struct {
+	Destination Destination          `json:"destination"`
+	Description string               `json:"description,omitempty"`
+	Headers     map[string]string    `json:"headers,omitempty"`
+	Auth        *Auth                `json:"auth,omitempty"`
+	Success     payloads.SuccessRule `json:"success,omitempty"`
+	Trace       bool                 `json:"trace"`
+	Timeout     string               `json:"timeout"`
+	Retry       retrySettings        `json:"retry"`
+}
+
+type retrySettings struct {
+	InitialInterval string  `json:"initial_interval"`
+	Multiplier      float64 `json:"multiplier"`
+	MaxInterval     string  `json:"max_interval"`
+	MaxAttempts     int     `json:"max_attempts"`
+}
+
+func (cb *Callback) settings() settings {
+	s := settings{
+		Destination: cb.Destination,
+		Description: cb.Description,
+		Success:     cb.Success,
+		Trace:       cb.Trace,
+		Timeout:     formatDuration(cb.Timeout),
+		Retry: retrySettings{
+			InitialInterval: formatDuration(cb.Retry.InitialInterval),
+			Multiplier:      cb.Retry.Multiplier,
+			MaxInterval:     formatDuration(cb.Retry.MaxInterval),
+			MaxAttempts:     cb.Retry.MaxAttempts,
+		},
+	}
+	if len(cb.Headers) > 0 {
+		s.Headers = maps.Clone(cb.Headers)
+		for name := range s.Headers {
+			s.Headers[name] = Masked
+		}
+	}
+	if cb.Auth != nil {
+		s.Auth = &Auth{Type: cb.Auth.Type, Username: cb.Auth.Username}
+		switch cb.Auth.Type {
+		case AuthBearer:
+			s.Auth.Token = Masked
+		case AuthBasic:
+			s.Auth.Password = Masked
+		}
+	}
+	return s
+}
+
+// block is the match block under the name it was registered with.
+func (cb *Callback) block() map[string]map[string]string {
+	if cb.MatchBlock == "" {
+		return nil
+	}
+	match := cb.Match
+	if match == nil {
+		match = map[string]string{} // {}, not null
+	}
+	return map[string]map[string]string{cb.MatchBlock: match}
+}
+
+// joinObjects renders each part, which must be an object or null, and puts their
+// members into one object, in order.
+func joinObjects(parts ...any) ([]byte, error) {
+	out := []byte{'{'}
+	for _, part := range parts {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false) // & in URLs
+		if err := enc.Encode(part); err != nil {
+			return nil, err
+		}
+		members := bytes.TrimSpace(buf.Bytes())
+		if len(members) <= 2 || members[0] != '{' { // {} or null
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, members[1:len(members)-1]...)
+	}
+	return append(out, '}'), nil
+}
+
+// formatDuration writes d the way people do: 90s, 12h, 1h30m. time.ParseDuration
+// reads it back exactly.
+func formatDuration(d time.Duration) string {
+	if d < 2*time.Minute && d%time.Second == 0 {
+		return fmt.Sprintf("%ds", d/time.Second)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Gate says why a callback's deliveries are held. It is stored as JSON under
+// [GateKey]; where that key is absent the gate is open.
+type Gate struct {
+	Status Status    `json:"status"`           // Paused, Disabled or Deleted
+	Reason string    `json:"reason,omitempty"` // a short word, such as gone
+	At     time.Time `json:"at"`
+}
+
+// String is the gate as it is stored.
+func (g Gate) String() string {
+	text, err := json.Marshal(g)
+	if err != nil { // a year beyond 9999
+		return fmt.Sprintf(`{"status":%q}`, g.Status)
+	}
+	return string(text)
+}
+
+// ParseGate reads what is stored under [GateKey]. The empty string, for an
+// absent key, is an open gate: one with the status Enabled.
+func ParseGate(stored string) (Gate, error) {
+	if stored == "" {
+		return Gate{Status: Enabled}, nil
+	}
+	var g Gate
+	if err := json.Unmarshal([]byte(stored), &g); err != nil {
+		return Gate{}, fmt.Errorf("registry: a gate is not readable: %w", err)
+	}
+	switch g.Status {
+	case Paused, Disabled, Deleted:
+		return g, nil
+	default:
+		return Gate{}, fmt.Errorf("registry: a gate has the unknown status %.32q", g.Status)
+	}
+}

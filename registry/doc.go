@@ -1,0 +1,44 @@
+// Package registry keeps what companies have registered: their callbacks, with
+// the secrets that belong to them, and the API keys of everyone who may call in.
+//
+// # What it promises
+//
+// A registration that has returned is in Redis, and its version is part of it:
+// every change of a company's callbacks raises the company's version in the same
+// script. [Registry.Match] answers from memory and says which version it looked
+// at; whoever accepts an event compares that version with Redis in the script
+// that accepts, and after a mismatch calls [Registry.Refresh] and matches again.
+// So no process can accept an event on a registry older than a registration that
+// has returned, and matching costs no round trip.
+//
+// A change that returned an error may have happened all the same, when Redis did
+// the work and its answer was lost. Repeating it is safe for [Registry.Patch],
+// [Registry.Pause] and [Registry.Resume]; after [Registry.Create] look at
+// [Registry.List] first, and after [Registry.Delete] ErrNotFound means done.
+// Retries below this package, as go-redis makes them, are recognised and change
+// nothing twice.
+//
+// All that a callback holds, its URL included, is sealed in Redis with the
+// [Keyset]; the company and the id are part of the seal, so that a row copied to
+// another place does not open. API keys are stored as SHA-256 digests.
+//
+// # Keys in Redis
+//
+// {c} is the company's name in braces, which keeps a company in one slot.
+//
+//	{c}:ver             version of the last change: above every earlier one, absent = 0
+//	{c}:cb              hash: callback id -> sealed JSON
+//	{c}:cbver           sorted set: callback id by version of its last change; ids of deleted ones stay
+//	{c}:cbseq           counter of callback ids
+//	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open
+//	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
+//	ringback:companies  set of companies, written before a company's first key
+//	ringback:keys       hash: SHA-256 of an API key -> [Key]
+//	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
+//
+// Versions are Redis's clock in milliseconds, or the last version plus one where
+// the clock has not moved on. A counter would repeat itself after a Redis that
+// lost its last second, and a process that remembers the lost version would
+// take its own memory for current. A Redis that went back in time is noticed by
+// [Registry.Refresh], which then reads everything again.
+package registry

@@ -1,0 +1,140 @@
+package registry
+
+import (
+	"fmt"
+	"maps"
+	"net/textproto"
+	"slices"
+	"strings"
+)
+
+const (
+	maxHeaders     = 20
+	maxHeaderBytes = 4 << 10 // names and values together, with ": " and the line's end
+)
+
+// ownHeaders are the header names a callback may not set, each with who does.
+var ownHeaders = map[string]string{
+	"Host":              "it comes from destination.url",
+	"Content-Type":      "use destination.content_type",
+	"User-Agent":        "Ringback names itself there",
+	"Content-Length":    "it belongs to the connection",
+	"Transfer-Encoding": "it belongs to the connection",
+	"Connection":        "it belongs to the connection",
+	"Keep-Alive":        "it belongs to the connection",
+	"Te":                "it belongs to the connection",
+	"Trailer":           "it belongs to the connection",
+	"Upgrade":           "it belongs to the connection",
+	"Expect":            "it belongs to the connection",
+	"Cookie":            "use another header, or auth",
+	"Traceparent":       "use trace",
+	"Tracestate":        "use trace",
+	// net/http repeats a request with one of these by itself when a connection
+	// breaks, and the partner would hear of it twice.
+	"Idempotency-Key":   "webhook-id is the same on every attempt and serves the purpose",
+	"X-Idempotency-Key": "webhook-id is the same on every attempt and serves the purpose",
+}
+
+// ownPrefixes are the beginnings of names a callback may not set.
+var ownPrefixes = []string{"Proxy-", "Webhook-", "Ringback-"}
+
+// headers reads the callback's own headers. Values are secret: no error has one.
+func (d *decoder) headers(o object, cb *Callback) {
+	const location = "body.headers"
+	raw, ok := o.take("headers")
+	if !ok {
+		return
+	}
+	given, ok := d.object(raw, location)
+	if !ok {
+		return
+	}
+	seen := map[string]bool{}
+	size := 0
+	headers := make(map[string]string, len(given))
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		value, ok := d.str(given, location, name)
+		if !ok {
+			continue
+		}
+		where := at(location, name)
+		if why := refuseHeader(name, cb.Auth != nil); why != "" {
+			d.fail(where, why, nil)
+			continue
+		}
+		if canonical := textproto.CanonicalMIMEHeaderKey(name); seen[canonical] {
+			d.fail(where, "stands twice, in different letter case: give it once", nil)
+		} else {
+			seen[canonical] = true
+		}
+		prev, hasPrev := d.prevHeader(name)
+		value = d.unmask(value, where, prev, hasPrev)
+		if !validHeaderValue(value) {
+			d.fail(where, "must hold visible ASCII characters, with spaces or tabs only between them", nil)
+		}
+		headers[name] = value
+		size += len(name) + len(value) + len(": \r\n")
+	}
+	if len(headers) > maxHeaders {
+		d.fail(location, fmt.Sprintf("must be at most %d", maxHeaders), nil)
+	}
+	if size > maxHeaderBytes {
+		d.fail(location, fmt.Sprintf("must have at most %d bytes together", maxHeaderBytes), nil)
+	}
+	if len(headers) > 0 {
+		cb.Headers = headers
+	}
+}
+
+// refuseHeader says why a callback may not set the header, or nothing.
+func refuseHeader(name string, hasAuth bool) string {
+	if !isHeaderName(name) {
+		return "must be a header name: letters, digits and !#$%&'*+-.^_`|~"
+	}
+	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	if why, ok := ownHeaders[canonical]; ok {
+		return "may not be set: " + why
+	}
+	for _, prefix := range ownPrefixes {
+		if strings.HasPrefix(canonical, prefix) {
+			return "may not be set: names that begin with " + strings.ToLower(prefix) + " are taken"
+		}
+	}
+	if canonical == "Authorization" && hasAuth {
+		return "is set by auth already: drop one of the two"
+	}
+	return ""
+}
+
+// isHeaderName reports whether name is a token (RFC 9110, 5.6.2).
+func isHeaderName(name string) bool {
+	for _, c := range []byte(name) {
+		alphanumeric := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alphanumeric && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func validHeaderValue(value string) bool {
+	for _, c := range []byte(value) {
+		if c < ' ' && c != '\t' || c > '~' {
+			return false
+		}
+	}
+	return value == strings.Trim(value, " \t")
+}
+
+// prevHeader is the value that "***" stands for, whatever the name's letter case.
+func (d *decoder) prevHeader(name string) (string, bool) {
+	if d.prev == nil {
+		return "", false
+	}
+	for n, value := range d.prev.Headers {
+		if strings.EqualFold(n, name) {
+			return value, true
+		}
+	}
+	return "", false
+}

@@ -1,0 +1,153 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// applyPatch returns cb as a merge patch (RFC 7396) of its JSON leaves it, or an
+// error that says what does not fit. cb is not changed.
+func (r *Registry) applyPatch(cb *Callback, mergePatch []byte) (*Callback, error) {
+	if err := checkJSON(mergePatch); err != nil {
+		return nil, err
+	}
+	patch, ok := parseAny(mergePatch).(map[string]any)
+	if !ok {
+		return nil, invalid("body", "must be an object with the members to change", nil)
+	}
+	if err := dropReadOnly(cb, patch); err != nil {
+		return nil, err
+	}
+	adoptNames(cb, patch)
+
+	doc, err := cb.editable()
+	if err != nil {
+		return nil, err
+	}
+	merged, err := json.Marshal(merge(parseAny(doc), patch))
+	if err != nil {
+		return nil, fmt.Errorf("registry: merge a patch: %w", err)
+	}
+	next, err := r.decode(merged, cb)
+	if err != nil {
+		return nil, err
+	}
+	next.Company, next.ID, next.Secrets, next.CreatedAt = cb.Company, cb.ID, cb.Secrets, cb.CreatedAt
+	if !next.StartDateGiven {
+		next.StartDate = cb.CreatedAt
+	}
+	return next, nil
+}
+
+// editable is the part of a callback's JSON that a patch can change. A start date
+// that was not given is not in it, so that it stays not given.
+func (cb *Callback) editable() ([]byte, error) {
+	own := map[string]any{"callback_type": cb.Type}
+	if cb.StartDateGiven {
+		own["start_date"] = cb.StartDate
+	}
+	return joinObjects(own, cb.block(), cb.settings())
+}
+
+// dropReadOnly removes from a patch what only repeats the callback, as clients do
+// that send back what they got, and refuses what would change the unchangeable.
+func dropReadOnly(cb *Callback, patch map[string]any) error {
+	shown, err := cb.render("")
+	if err != nil {
+		return err
+	}
+	current, _ := parseAny(shown).(map[string]any)
+	var fields []payloads.FieldError
+	for _, name := range slices.Sorted(maps.Keys(readOnly)) {
+		value, given := patch[name]
+		if !given {
+			continue
+		}
+		delete(patch, name)
+		if old, ok := current[name]; !ok || !sameValue(old, value) {
+			fields = append(fields, payloads.FieldError{Location: "body." + name, Message: "cannot be changed" + readOnly[name]})
+		}
+	}
+	for _, name := range health {
+		delete(patch, name)
+	}
+	if !cb.StartDateGiven && sameValue(current["start_date"], patch["start_date"]) {
+		delete(patch, "start_date")
+	}
+	if len(fields) > 0 {
+		return &payloads.InvalidError{Fields: fields}
+	}
+	return nil
+}
+
+// adoptNames spells names in a patch as the callback does where the two mean the
+// same: the alias of callback_type, and header names in another letter case.
+func adoptNames(cb *Callback, patch map[string]any) {
+	if alias := patch["event_type"]; alias != nil && patch["callback_type"] == nil {
+		delete(patch, "event_type")
+		patch["callback_type"] = alias
+	}
+	headers, _ := patch["headers"].(map[string]any)
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		for known := range cb.Headers {
+			if _, both := headers[known]; !both && strings.EqualFold(known, name) {
+				headers[known] = headers[name]
+				delete(headers, name)
+			}
+		}
+	}
+}
+
+// merge is MergePatch of RFC 7396.
+func merge(target, patch any) any {
+	members, ok := patch.(map[string]any)
+	if !ok {
+		return patch
+	}
+	result, ok := target.(map[string]any)
+	if !ok {
+		result = map[string]any{}
+	}
+	for name, value := range members {
+		if value == nil {
+			delete(result, name)
+		} else {
+			result[name] = merge(result[name], value)
+		}
+	}
+	return result
+}
+
+// parseAny parses a JSON text that is known to be valid; numbers stay literal.
+func parseAny(text []byte) any {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var v any
+	_ = dec.Decode(&v)
+	return v
+}
+
+// sameValue reports whether two JSON scalars are the same, times by the instant.
+func sameValue(a, b any) bool {
+	switch a := a.(type) {
+	case string:
+		b, ok := b.(string)
+		if !ok || a == b {
+			return ok
+		}
+		at, errA := time.Parse(time.RFC3339, a)
+		bt, errB := time.Parse(time.RFC3339, b)
+		return errA == nil && errB == nil && at.Equal(bt)
+	case json.Number:
+		return a == b
+	default:
+		return false
+	}
+}

@@ -1,0 +1,69 @@
+package redistest_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestServerSurvivesAKill(t *testing.T) {
+	s := redistest.Start(t)
+	client := s.Client()
+	if err := client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	addr := s.Addr()
+	s.Kill()
+	if err := client.Get(t.Context(), "k").Err(); err == nil {
+		t.Fatal("a killed server answered")
+	}
+	s.Restart()
+	if s.Addr() != addr {
+		t.Errorf("address changed from %s to %s", addr, s.Addr())
+	}
+	if got, err := client.Get(t.Context(), "k").Result(); err != nil || got != "v" {
+		t.Errorf("after the restart: %q, %v", got, err)
+	}
+}
+
+func TestStoppedServerAnswersAfterCont(t *testing.T) {
+	s := redistest.Start(t)
+	client := s.Client()
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	s.Stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := client.Ping(ctx).Err(); err == nil {
+		t.Error("a stopped server answered")
+	}
+	s.Cont()
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestArgumentsWinOverDefaults(t *testing.T) {
+	s := redistest.Start(t, "--appendfsync", "always", "--maxmemory", "30mb")
+	got, err := s.Client().ConfigGet(t.Context(), "appendfsync").Result()
+	if err != nil || got["appendfsync"] != "always" {
+		t.Errorf("appendfsync %v, %v", got, err)
+	}
+}
+
+func TestTwoServersAreStrangers(t *testing.T) {
+	a, b := redistest.Start(t), redistest.Start(t)
+	if err := a.Client().Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := b.Client().DBSize(t.Context()).Result(); err != nil || n != 0 {
+		t.Errorf("the second server holds %d keys, %v", n, err)
+	}
+}

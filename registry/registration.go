@@ -1,0 +1,558 @@
+package registry
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// ErrBadJSON says that a body is no JSON text at all. The HTTP API answers 400,
+// where a body that is JSON but does not fit (an *payloads.InvalidError) gets 422.
+var ErrBadJSON = errors.New("registry: the body is not valid JSON")
+
+// Limits on what a registration may hold that are ours alone; the API's document
+// gives the others where they are checked.
+const (
+	maxURLLen         = 2048 // api: registration
+	maxDescriptionLen = 1024 // bytes; room for a paragraph
+	maxMatchValueLen  = 256  // bytes; campaign tokens have 6
+	maxTokenLen       = 4096 // bytes; what servers accept as one header line
+	maxInterval       = 30 * 24 * time.Hour
+)
+
+// readOnly are the members of an answer that a client sends back unchanged at
+// best, with what to do instead.
+var readOnly = map[string]string{ //nolint:gosec // names of members, one of which is "secret"
+	"callback_id":     "",
+	"url":             ": the URL to call is destination.url",
+	"created_at":      "",
+	"updated_at":      "",
+	"status":          ": use the callback's /pause and /resume",
+	"status_at":       "",
+	"disabled_reason": ": use the callback's /resume to enable it",
+	"secret":          ": it is made on creation, and anew by the callback's /secret",
+}
+
+// health are members of an answer that tell what the deliveries do at that
+// moment. They come from elsewhere, and in a patch they are passed over.
+var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure"}
+
+// decoder reads one registration and collects everything that is wrong with it.
+type decoder struct {
+	catalogue *payloads.Catalogue
+	checkURL  func(string) error
+	prev      *Callback // nil on creation; where masked secrets come from
+	fields    []payloads.FieldError
+}
+
+// object is a JSON object on its way through the decoder: members are taken out
+// as they are read, so that what is left is unknown.
+type object map[string]json.RawMessage
+
+// decode reads body, a whole registration, into a Callback that lacks what is
+// not the client's to say. prev is the callback it replaces, or nil.
+func (r *Registry) decode(body []byte, prev *Callback) (*Callback, error) {
+	d := &decoder{catalogue: r.catalogue, checkURL: r.checkURL, prev: prev}
+	if err := checkJSON(body); err != nil {
+		return nil, err
+	}
+	cb := d.registration(body)
+	if len(d.fields) > 0 {
+		slices.SortStableFunc(d.fields, func(a, b payloads.FieldError) int { return cmp.Compare(a.Location, b.Location) })
+		return nil, &payloads.InvalidError{Fields: d.fields}
+	}
+	return cb, nil
+}
+
+// checkJSON makes sure that body is one JSON text. It does not quote it.
+func checkJSON(body []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	var whole json.RawMessage
+	if err := dec.Decode(&whole); err != nil {
+		return fmt.Errorf("%w (fault at byte %d)", ErrBadJSON, dec.InputOffset())
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%w: something follows its end, at byte %d", ErrBadJSON, dec.InputOffset())
+	}
+	return nil
+}
+
+func (d *decoder) registration(body []byte) *Callback {
+	o, ok := d.object(body, "body")
+	if !ok {
+		return nil
+	}
+	cb := &Callback{}
+	d.callbackType(o, cb)
+	d.matchBlock(o, cb)
+	d.destination(o, cb)
+	cb.Description = d.text(o, "description", maxDescriptionLen)
+	cb.StartDate, cb.StartDateGiven = d.time(o, "start_date")
+	d.auth(o, cb)
+	d.headers(o, cb) // after auth, which owns a header
+	d.success(o, cb)
+	cb.Trace = d.flag(o, "trace")
+	cb.Timeout, _ = d.duration(o, "body", "timeout", time.Second, time.Minute, DefaultTimeout)
+	d.retry(o, cb)
+	d.rest(o, cb)
+	return cb
+}
+
+// callbackType reads callback_type and its deprecated alias.
+func (d *decoder) callbackType(o object, cb *Callback) {
+	name, given := d.str(o, "body", "callback_type")
+	alias, aliasGiven := d.str(o, "body", "event_type")
+	location := "body.callback_type"
+	switch {
+	case !given && !aliasGiven:
+		if !d.failedAt(location) && !d.failedAt("body.event_type") {
+			d.fail(location, "is missing: name a callback type, or several with a glob such as customer.*; "+d.typesThatExist(), nil)
+		}
+		return
+	case !given:
+		name, location = alias, "body.event_type"
+	case aliasGiven && alias != name:
+		d.fail("body.event_type", "is the deprecated alias of callback_type: it must be equal to it, or left out", short(alias))
+	}
+	cb.Type = name
+	switch {
+	case payloads.IsGlob(name):
+		if !payloads.ValidTypeName(strings.ReplaceAll(name, "*", "-")) {
+			d.fail(location, "must be a glob of 1 to 64 of A-Z a-z 0-9 _ . - and *", short(name))
+		}
+	case !payloads.ValidTypeName(name):
+		d.fail(location, "must be 1 to 64 of A-Z a-z 0-9 _ . - (and * in a glob)", short(name))
+	default:
+		if _, ok := d.catalogue.Lookup(name); !ok {
+			d.fail(location, "is not a callback type: "+d.typesThatExist(), short(name))
+		}
+	}
+}
+
+func (d *decoder) typesThatExist() string {
+	types := d.catalogue.Types()
+	names := make([]string, len(types))
+	for i, t := range types {
+		names[i] = t.Name
+	}
+	return "there are " + strings.Join(names, ", ")
+}
+
+// matchBlock reads the block that is named after a type and narrows the match.
+func (d *decoder) matchBlock(o object, cb *Callback) {
+	t, ok := d.catalogue.Lookup(cb.Type)
+	if !ok {
+		return // a glob, or a fault that is reported already
+	}
+	for _, name := range blockNames(t) {
+		raw, ok := o.take(name)
+		if !ok {
+			continue
+		}
+		location := at("body", name)
+		if cb.MatchBlock != "" {
+			d.fail(location, "comes on top of "+cb.MatchBlock+": give one block only", nil)
+			continue
+		}
+		if block, ok := d.object(raw, location); ok {
+			cb.MatchBlock = name
+			cb.Match = d.attributes(block, location, t)
+		}
+	}
+}
+
+// blockNames are the names under which a registration for t may send its block.
+func blockNames(t *payloads.Type) []string {
+	if t.MatchBlocks == nil {
+		return []string{t.Name}
+	}
+	return t.MatchBlocks
+}
+
+func (d *decoder) attributes(block object, location string, t *payloads.Type) map[string]string {
+	match := make(map[string]string, len(block))
+	for _, name := range slices.Sorted(maps.Keys(block)) {
+		if _, ok := t.Match[name]; !ok {
+			d.fail(at(location, name), "is not an attribute that "+t.Name+" is matched by: "+list("these are", slices.Sorted(maps.Keys(t.Match)), "there are none"), nil)
+			continue
+		}
+		value, ok := d.str(block, location, name)
+		if !ok {
+			continue
+		}
+		if value == "" || len(value) > maxMatchValueLen {
+			d.fail(at(location, name), fmt.Sprintf("must have 1 to %d bytes; leave it out to match any value", maxMatchValueLen), nil)
+			continue
+		}
+		match[name] = value
+	}
+	return match
+}
+
+func (d *decoder) destination(o object, cb *Callback) {
+	const location = "body.destination"
+	raw, ok := o.take("destination")
+	if !ok {
+		d.fail(location, `is missing: it says where to send, as {"url": "https://…"}`, nil)
+		return
+	}
+	dest, ok := d.object(raw, location)
+	if !ok {
+		return
+	}
+	if target, ok := d.str(dest, location, "url"); ok {
+		cb.Destination.URL = target
+		d.url(target)
+	} else if !d.failedAt(location + ".url") {
+		d.fail(location+".url", "is missing: give the https URL that requests go to", nil)
+	}
+	cb.Destination.Method = d.choice(dest, location, "method", DefaultMethod, "POST", "PUT", "PATCH")
+	cb.Destination.ContentType = d.choice(dest, location, "content_type", DefaultContentType, payloads.ContentTypeJSON, payloads.ContentTypeForm)
+	d.unknown(dest, location, "url", "method", "content_type")
+}
+
+// url checks what holds for every URL; which addresses are allowed is for
+// Config.CheckURL to say. No error repeats it: URLs carry secrets.
+func (d *decoder) url(target string) {
+	const location = "body.destination.url"
+	if len(target) > maxURLLen {
+		d.fail(location, fmt.Sprintf("must have at most %d bytes", maxURLLen), nil)
+		return
+	}
+	u, err := url.Parse(target)
+	switch {
+	case err != nil || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https") || u.Host == "":
+		d.fail(location, "must be an absolute http or https URL", nil)
+	case u.User != nil:
+		d.fail(location, "must not hold user info: use auth with type basic", nil)
+	case strings.Contains(target, "#"):
+		d.fail(location, "must not hold a fragment (#…): it would never be sent", nil)
+	case d.checkURL != nil:
+		if err := d.checkURL(target); err != nil {
+			d.fail(location, err.Error(), nil)
+		}
+	}
+}
+
+func (d *decoder) success(o object, cb *Callback) {
+	rule, ok := d.str(o, "body", "success")
+	if !ok {
+		return
+	}
+	cb.Success = payloads.SuccessRule(rule)
+	if !cb.Success.Valid() {
+		d.fail("body.success", fmt.Sprintf("must be %s, %s or %s", payloads.JSON200Or204, payloads.Any2xx, payloads.AnyResponse), short(rule))
+	}
+}
+
+func (d *decoder) auth(o object, cb *Callback) {
+	const location = "body.auth"
+	raw, ok := o.take("auth")
+	if !ok {
+		return
+	}
+	a, ok := d.object(raw, location)
+	if !ok {
+		return
+	}
+	kind, ok := d.str(a, location, "type")
+	if !ok {
+		if !d.failedAt(location + ".type") {
+			d.fail(location+".type", "is missing: it must be bearer or basic", nil)
+		}
+		return
+	}
+	var prev Auth
+	hasPrev := d.prev != nil && d.prev.Auth != nil && d.prev.Auth.Type == kind
+	if hasPrev {
+		prev = *d.prev.Auth
+	}
+	auth := &Auth{Type: kind}
+	switch kind {
+	case AuthBearer:
+		auth.Token = d.secret(a, location, "token", prev.Token, hasPrev)
+		if !d.failedAt(location+".token") && !isToken68(auth.Token) {
+			d.fail(location+".token", fmt.Sprintf("must be 1 to %d visible ASCII characters without spaces", maxTokenLen), nil)
+		}
+		d.unknown(a, location, "type", "token")
+	case AuthBasic:
+		auth.Username, _ = d.str(a, location, "username")
+		auth.Password = d.secret(a, location, "password", prev.Password, hasPrev)
+		d.basic(auth, location)
+		d.unknown(a, location, "type", "username", "password")
+	case "oauth2":
+		d.fail(location+".type", "is not available yet: oauth2 is planned, until then use bearer with a token, or basic", kind)
+	default:
+		d.fail(location+".type", "must be bearer or basic", short(kind))
+	}
+	cb.Auth = auth
+}
+
+// basic checks what RFC 7617 asks of user name and password.
+func (d *decoder) basic(a *Auth, location string) {
+	if a.Username == "" && !d.failedAt(location+".username") {
+		d.fail(location+".username", "is missing", nil)
+	}
+	if strings.Contains(a.Username, ":") || hasControl(a.Username) || len(a.Username) > maxTokenLen/2 {
+		d.fail(location+".username", fmt.Sprintf("must have at most %d bytes, no colon and no control characters", maxTokenLen/2), nil)
+	}
+	if hasControl(a.Password) || len(a.Password) > maxTokenLen/2 {
+		d.fail(location+".password", fmt.Sprintf("must have at most %d bytes and no control characters", maxTokenLen/2), nil)
+	}
+}
+
+func (d *decoder) retry(o object, cb *Callback) {
+	const location = "body.retry"
+	cb.Retry = Retry{DefaultInitialInterval, DefaultMultiplier, DefaultMaxInterval, DefaultMaxAttempts}
+	raw, ok := o.take("retry")
+	if !ok {
+		return
+	}
+	m, ok := d.object(raw, location)
+	if !ok {
+		return
+	}
+	r := &cb.Retry
+	var initialGiven, maxGiven bool
+	r.InitialInterval, initialGiven = d.duration(m, location, "initial_interval", time.Second, maxInterval, DefaultInitialInterval)
+	r.MaxInterval, maxGiven = d.duration(m, location, "max_interval", time.Second, maxInterval, DefaultMaxInterval)
+	switch {
+	case initialGiven && maxGiven && r.MaxInterval < r.InitialInterval:
+		d.fail(location+".max_interval", "must not be less than initial_interval", nil)
+	case maxGiven:
+		r.InitialInterval = min(r.InitialInterval, r.MaxInterval)
+	default:
+		r.MaxInterval = max(r.InitialInterval, r.MaxInterval)
+	}
+	if raw, ok := m.take("multiplier"); ok {
+		if err := json.Unmarshal(raw, &r.Multiplier); err != nil || r.Multiplier < 1 || r.Multiplier > 10 {
+			d.fail(location+".multiplier", "must be a number from 1 to 10", nil)
+		}
+	}
+	if raw, ok := m.take("max_attempts"); ok {
+		if err := json.Unmarshal(raw, &r.MaxAttempts); err != nil || r.MaxAttempts < 1 || r.MaxAttempts > 100 {
+			d.fail(location+".max_attempts", "must be a whole number from 1 to 100", nil)
+		}
+	}
+	d.unknown(m, location, "initial_interval", "multiplier", "max_interval", "max_attempts")
+}
+
+// rest reports what is left of a registration, each member with its remedy.
+func (d *decoder) rest(o object, cb *Callback) {
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		location := at("body", name)
+		_, isType := d.catalogue.Lookup(name)
+		t, exact := d.catalogue.Lookup(cb.Type)
+		switch remedy, ok := readOnly[name]; {
+		case ok:
+			d.fail(location, "is set by Ringback, leave it out"+remedy, nil)
+		case slices.Contains(health, name):
+			d.fail(location, "is set by Ringback, leave it out", nil)
+		case isType && payloads.IsGlob(cb.Type):
+			d.fail(location, "narrows the match for one type, and "+cb.Type+" is a glob over several: leave the block out, or register the types one by one", nil)
+		case isType && exact:
+			d.fail(location, "does not go with callback_type "+cb.Type+", which takes "+list("a block named", blockNames(t), "no block")+" (in a patch, null removes a block)", nil)
+		case isType || name == cb.Type:
+			// The type itself is the fault, and is reported.
+		default:
+			d.fail(location, "is not known: a registration has callback_type, a block named after the type, destination, description, start_date, headers, auth, success, trace, timeout and retry", nil)
+		}
+	}
+}
+
+// unknown reports what is left of an object within a registration.
+func (d *decoder) unknown(o object, location string, known ...string) {
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		d.fail(at(location, name), "is not known here: "+list("there are", known, "")+" (in a patch, null removes a member)", nil)
+	}
+}
+
+// take removes a member and returns it. null counts as absent.
+func (o object) take(name string) (json.RawMessage, bool) {
+	raw, ok := o[name]
+	delete(o, name)
+	return raw, ok && string(raw) != "null"
+}
+
+func (d *decoder) object(raw json.RawMessage, location string) (object, bool) {
+	var o object
+	if err := json.Unmarshal(raw, &o); err != nil || o == nil {
+		d.fail(location, "must be an object, but is "+kind(raw), nil)
+		return nil, false
+	}
+	return o, true
+}
+
+// str reads an optional string; a member of another kind is reported.
+func (d *decoder) str(o object, location, name string) (string, bool) {
+	raw, ok := o.take(name)
+	if !ok {
+		return "", false
+	}
+	var s string
+	if err := json.Unmarshal(raw, &s); err != nil {
+		d.fail(at(location, name), "must be a string, but is "+kind(raw), nil)
+		return "", false
+	}
+	return s, true
+}
+
+func (d *decoder) text(o object, name string, maxLen int) string {
+	s, _ := d.str(o, "body", name)
+	if len(s) > maxLen {
+		d.fail(at("body", name), fmt.Sprintf("must have at most %d bytes", maxLen), nil)
+	}
+	return s
+}
+
+// secret reads a secret string; "***" stands for prev, if there is one.
+func (d *decoder) secret(o object, location, name, prev string, hasPrev bool) string {
+	s, _ := d.str(o, location, name)
+	return d.unmask(s, at(location, name), prev, hasPrev)
+}
+
+// unmask returns prev for "***", which is never a secret itself.
+func (d *decoder) unmask(s, location, prev string, hasPrev bool) string {
+	if s != Masked {
+		return s
+	}
+	if !hasPrev {
+		d.fail(location, `must be the secret itself: "***" stands for one that is hidden, and there is none yet`, nil)
+	}
+	return prev
+}
+
+func (d *decoder) choice(o object, location, name, def string, allowed ...string) string {
+	s, ok := d.str(o, location, name)
+	if !ok {
+		return def
+	}
+	if !slices.Contains(allowed, s) {
+		d.fail(at(location, name), "must be "+strings.Join(allowed, " or "), short(s))
+	}
+	return s
+}
+
+func (d *decoder) flag(o object, name string) (b bool) {
+	raw, ok := o.take(name)
+	if ok && json.Unmarshal(raw, &b) != nil {
+		d.fail(at("body", name), "must be true or false, but is "+kind(raw), nil)
+	}
+	return b
+}
+
+func (d *decoder) time(o object, name string) (t time.Time, given bool) {
+	s, ok := d.str(o, "body", name)
+	if !ok {
+		return time.Time{}, false
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9999 {
+		d.fail(at("body", name), "must be a time as RFC 3339 writes it, such as 2026-01-31T12:00:00Z", short(s))
+		return time.Time{}, false
+	}
+	return t.UTC(), true
+}
+
+func (d *decoder) duration(o object, location, name string, lowest, highest, def time.Duration) (dur time.Duration, given bool) {
+	s, ok := d.str(o, location, name)
+	if !ok {
+		return def, false
+	}
+	dur, err := time.ParseDuration(s)
+	if err != nil || dur < lowest || dur > highest {
+		d.fail(at(location, name), fmt.Sprintf("must be a duration such as \"90s\" or \"12h\", from %s to %s", formatDuration(lowest), formatDuration(highest)), short(s))
+		return def, false
+	}
+	return dur, true
+}
+
+func (d *decoder) fail(location, message string, value any) {
+	d.fields = append(d.fields, payloads.FieldError{Location: location, Message: message, Value: value})
+}
+
+func (d *decoder) failedAt(location string) bool {
+	return slices.ContainsFunc(d.fields, func(f payloads.FieldError) bool { return f.Location == location })
+}
+
+// invalid is an error about one field.
+func invalid(location, message string, value any) *payloads.InvalidError {
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message, Value: value}}}
+}
+
+// maxEcho bounds what an error repeats of what it was given.
+const maxEcho = 64
+
+// short is s as an error may repeat it: nil when it is empty or long.
+func short(s string) any {
+	if s == "" || len(s) > maxEcho {
+		return nil
+	}
+	return s
+}
+
+// at is the location of a member: plain after a dot, quoted where the name holds
+// more than letters, digits, '_' and '-'.
+func at(location, name string) string {
+	plain := name != "" && len(name) <= maxEcho && !strings.Contains(name, ".") && payloads.ValidTypeName(name)
+	if plain {
+		return location + "." + name
+	}
+	if len(name) > maxEcho {
+		name = strings.ToValidUTF8(name[:maxEcho], "") + "…"
+	}
+	return location + "[" + strconv.Quote(name) + "]"
+}
+
+// list joins names behind lead, or is none.
+func list(lead string, names []string, none string) string {
+	if len(names) == 0 {
+		return none
+	}
+	return lead + " " + strings.Join(names, ", ")
+}
+
+// kind names the JSON type of a value.
+func kind(raw json.RawMessage) string {
+	switch bytes.TrimSpace(raw)[0] {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "true or false"
+	case 'n':
+		return "null"
+	default:
+		return "a number"
+	}
+}
+
+// isToken68 reports whether s can stand behind "Bearer ". RFC 6750 allows less,
+// but tokens with other visible characters are about.
+func isToken68(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= maxTokenLen
+}
+
+func hasControl(s string) bool {
+	return !utf8.ValidString(s) || strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c == 0x7f })
+}

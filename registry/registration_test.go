@@ -1,0 +1,318 @@
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// refusing is a decoder whose address policy refuses one host.
+func refusing(host string) *Registry {
+	return &Registry{catalogue: payloads.Builtin(), checkURL: func(u string) error {
+		if host != "" && strings.Contains(u, host) {
+			return errors.New("must not point inside")
+		}
+		return nil
+	}}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	const ok = `"destination":{"url":"https://x.example/"}`
+	many := strings.Builder{}
+	for i := range 21 {
+		fmt.Fprintf(&many, `,"X-%d":"v"`, i)
+	}
+	tests := []struct{ name, body, want string }{
+		{"not an object", `[1]`, "body must be an object, but is an array"},
+		{"null", `null`, "body must be an object, but is null"},
+		{"no type", `{` + ok + `}`, "body.callback_type is missing"},
+		{"no destination", `{"callback_type":"payment_proof"}`, "body.destination is missing"},
+		{"unknown type", `{"callback_type":"nope",` + ok + `}`, "body.callback_type is not a callback type: there are payment_proof, wallet_item_install, wallet_item_remove"},
+		{"type no string", `{"callback_type":7,` + ok + `}`, "body.callback_type must be a string, but is a number"},
+		{"bad type name", `{"callback_type":"a b",` + ok + `}`, "body.callback_type must be 1 to 64"},
+		{"bad glob", `{"callback_type":"a b*",` + ok + `}`, "body.callback_type must be a glob"},
+		{"long glob", `{"callback_type":"` + strings.Repeat("*", 65) + `",` + ok + `}`, "body.callback_type must be a glob"},
+		{"alias differs", `{"callback_type":"wallet_item_install","event_type":"payment_proof",` + ok + `}`, "body.event_type is the deprecated alias"},
+		{"alias unknown", `{"event_type":"nope",` + ok + `}`, "body.event_type is not a callback type"},
+		{"block with a glob", `{"callback_type":"wallet_*","wallet_item_install":{"campaign_token":"x"},` + ok + `}`, "body.wallet_item_install narrows the match for one type"},
+		{"other type's block", `{"callback_type":"payment_proof","wallet_item_install":{},` + ok + `}`, "body.wallet_item_install does not go with callback_type payment_proof"},
+		{"both wallet blocks", `{"callback_type":"wallet_item_install","wallet_item_install":{},"wallet_item_remove":{},` + ok + `}`, "give one block only"},
+		{"unknown attribute", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign":"x"},` + ok + `}`, "body.wallet_item_install.campaign is not an attribute"},
+		{"attribute no string", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":1},` + ok + `}`, "body.wallet_item_install.campaign_token must be a string"},
+		{"attribute empty", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":""},` + ok + `}`, "body.wallet_item_install.campaign_token must have 1 to"},
+		{"block no object", `{"callback_type":"wallet_item_install","wallet_item_install":"x",` + ok + `}`, "body.wallet_item_install must be an object, but is a string"},
+		{"no url", `{"callback_type":"*","destination":{}}`, "body.destination.url is missing"},
+		{"url no string", `{"callback_type":"*","destination":{"url":["SECRET"]}}`, "body.destination.url must be a string, but is an array"},
+		{"url relative", `{"callback_type":"*","destination":{"url":"/SECRET"}}`, "body.destination.url must be an absolute"},
+		{"url scheme", `{"callback_type":"*","destination":{"url":"ftp://SECRET/"}}`, "body.destination.url must be an absolute"},
+		{"url broken", `{"callback_type":"*","destination":{"url":"https://SECRET:x:y/%zz"}}`, "body.destination.url must be an absolute"},
+		{"url long", `{"callback_type":"*","destination":{"url":"https://x/` + strings.Repeat("S", 2048) + `"}}`, "body.destination.url must have at most 2048 bytes"},
+		{"url user", `{"callback_type":"*","destination":{"url":"https://SECRET:SECRET@x/"}}`, "body.destination.url must not hold user info"},
+		{"url fragment", `{"callback_type":"*","destination":{"url":"https://x/#SECRET"}}`, "body.destination.url must not hold a fragment"},
+		{"url empty fragment", `{"callback_type":"*","destination":{"url":"https://x/#"}}`, "body.destination.url must not hold a fragment"},
+		{"url policy", `{"callback_type":"*","destination":{"url":"https://inside/SECRET"}}`, "body.destination.url must not point inside"},
+		{"method", `{"callback_type":"*","destination":{"url":"https://x","method":"GET"}}`, "body.destination.method must be POST or PUT or PATCH"},
+		{"content type", `{"callback_type":"*","destination":{"url":"https://x","content_type":"text/xml"}}`, "body.destination.content_type must be"},
+		{"destination member", `{"callback_type":"*","destination":{"url":"https://x","headers":{}}}`, "body.destination.headers is not known here"},
+		{"unknown member", `{"callback_type":"*","colour":"SECRET",` + ok + `}`, "body.colour is not known: a registration has"},
+		{"odd member", `{"callback_type":"*","a.b\n":1,` + ok + `}`, `body["a.b\n"] is not known`},
+		{"read-only member", `{"callback_type":"*","callback_id":1,` + ok + `}`, "body.callback_id is set by Ringback"},
+		{"url at the top", `{"callback_type":"*","url":"https://SECRET",` + ok + `}`, "the URL to call is destination.url"},
+		{"own secret", `{"callback_type":"*","secret":"SECRET",` + ok + `}`, "body.secret is set by Ringback"},
+		{"health member", `{"callback_type":"*","pending":1,` + ok + `}`, "body.pending is set by Ringback"},
+		{"description", `{"callback_type":"*","description":"` + strings.Repeat("x", 1025) + `",` + ok + `}`, "body.description must have at most"},
+		{"start date", `{"callback_type":"*","start_date":"tomorrow",` + ok + `}`, "body.start_date must be a time"},
+		{"start date far", `{"callback_type":"*","start_date":"9999-12-31T23:59:59-10:00",` + ok + `}`, "body.start_date must be a time"},
+		{"trace", `{"callback_type":"*","trace":"yes",` + ok + `}`, "body.trace must be true or false"},
+		{"success", `{"callback_type":"*","success":"2xx",` + ok + `}`, "body.success must be"},
+		{"timeout number", `{"callback_type":"*","timeout":15,` + ok + `}`, "body.timeout must be a string"},
+		{"timeout short", `{"callback_type":"*","timeout":"999ms",` + ok + `}`, "body.timeout must be a duration"},
+		{"timeout long", `{"callback_type":"*","timeout":"61s",` + ok + `}`, "from 1s to 60s"},
+		{"interval", `{"callback_type":"*","retry":{"initial_interval":"0s"},` + ok + `}`, "body.retry.initial_interval must be a duration"},
+		{"interval huge", `{"callback_type":"*","retry":{"max_interval":"9999999h"},` + ok + `}`, "body.retry.max_interval must be a duration"},
+		{"intervals crossed", `{"callback_type":"*","retry":{"initial_interval":"10s","max_interval":"5s"},` + ok + `}`, "body.retry.max_interval must not be less"},
+		{"multiplier", `{"callback_type":"*","retry":{"multiplier":10.1},` + ok + `}`, "body.retry.multiplier must be"},
+		{"multiplier absurd", `{"callback_type":"*","retry":{"multiplier":1e999},` + ok + `}`, "body.retry.multiplier must be"},
+		{"attempts", `{"callback_type":"*","retry":{"max_attempts":0},` + ok + `}`, "body.retry.max_attempts must be"},
+		{"attempts many", `{"callback_type":"*","retry":{"max_attempts":101},` + ok + `}`, "body.retry.max_attempts must be"},
+		{"attempts broken", `{"callback_type":"*","retry":{"max_attempts":1.5},` + ok + `}`, "body.retry.max_attempts must be"},
+		{"retry member", `{"callback_type":"*","retry":{"attempts":3},` + ok + `}`, "body.retry.attempts is not known here"},
+		{"auth kind", `{"callback_type":"*","auth":{"type":"digest"},` + ok + `}`, "body.auth.type must be bearer or basic"},
+		{"auth no kind", `{"callback_type":"*","auth":{"token":"SECRET"},` + ok + `}`, "body.auth.type is missing"},
+		{"oauth2", `{"callback_type":"*","auth":{"type":"oauth2","client_secret":"SECRET"},` + ok + `}`, "body.auth.type is not available yet"},
+		{"no token", `{"callback_type":"*","auth":{"type":"bearer"},` + ok + `}`, "body.auth.token must be"},
+		{"token with space", `{"callback_type":"*","auth":{"type":"bearer","token":"SECRET TOKEN"},` + ok + `}`, "body.auth.token must be"},
+		{"hidden token", `{"callback_type":"*","auth":{"type":"bearer","token":"***"},` + ok + `}`, "body.auth.token must be the secret itself"},
+		{"token no string", `{"callback_type":"*","auth":{"type":"bearer","token":1},` + ok + `}`, "body.auth.token must be a string"},
+		{"user with colon", `{"callback_type":"*","auth":{"type":"basic","username":"a:b","password":"SECRET"},` + ok + `}`, "body.auth.username must have"},
+		{"no user", `{"callback_type":"*","auth":{"type":"basic","password":"SECRET"},` + ok + `}`, "body.auth.username is missing"},
+		{"password", `{"callback_type":"*","auth":{"type":"basic","username":"a","password":"SECRET\n"},` + ok + `}`, "body.auth.password must have"},
+		{"auth leftovers", `{"callback_type":"*","auth":{"type":"bearer","token":"t","password":"SECRET"},` + ok + `}`, "body.auth.password is not known here"},
+		{"header value", `{"callback_type":"*","headers":{"X-A":"SECRET\r\nX: y"},` + ok + `}`, "body.headers.X-A must hold visible ASCII"},
+		{"header value space", `{"callback_type":"*","headers":{"X-A":" SECRET"},` + ok + `}`, "body.headers.X-A must hold visible ASCII"},
+		{"header value kind", `{"callback_type":"*","headers":{"X-A":["SECRET"]},` + ok + `}`, "body.headers.X-A must be a string"},
+		{"hidden header", `{"callback_type":"*","headers":{"X-A":"***"},` + ok + `}`, "body.headers.X-A must be the secret itself"},
+		{"header twice", `{"callback_type":"*","headers":{"X-A":"1","x-a":"2"},` + ok + `}`, "stands twice"},
+		{"headers many", `{"callback_type":"*","headers":{` + many.String()[1:] + `},` + ok + `}`, "body.headers must be at most 20"},
+		{"headers large", `{"callback_type":"*","headers":{"X-A":"` + strings.Repeat("S", 4096) + `"},` + ok + `}`, "body.headers must have at most 4096 bytes"},
+		{"authorization twice", `{"callback_type":"*","auth":{"type":"bearer","token":"t"},"headers":{"authorization":"SECRET"},` + ok + `}`, "body.headers.authorization is set by auth"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := refusing("inside").decode([]byte(tt.body), nil)
+			invalid, ok := errors.AsType[*payloads.InvalidError](err)
+			if !ok || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got  %v\nwant %s", err, tt.want)
+			}
+			if text, _ := json.Marshal(invalid.Fields); strings.Contains(string(text), "SECRET") {
+				t.Errorf("the error repeats a secret: %s", text)
+			}
+			if len(invalid.Fields) != 1 {
+				t.Errorf("one fault is reported %d times: %v", len(invalid.Fields), err)
+			}
+		})
+	}
+}
+
+func TestDecodeReportsEveryFault(t *testing.T) {
+	_, err := refusing("").decode([]byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
+	invalid, ok := errors.AsType[*payloads.InvalidError](err)
+	if !ok {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range invalid.Fields {
+		got = append(got, f.Location)
+	}
+	want := []string{"body.callback_type", "body.destination.method", "body.destination.url", "body.timeout", "body.x"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDecodeRefusesBadJSON(t *testing.T) {
+	for _, body := range []string{"", " ", "{", `{"a":1}{}`, `{"a":1} x`, "SECRET", strings.Repeat("[", 20000)} {
+		if _, err := refusing("").decode([]byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("%.20q: %v", body, err)
+		}
+	}
+}
+
+func TestHeaderNames(t *testing.T) {
+	refused := []string{
+		"", " ", "a b", "a:b", "a\r\nb", "é", "a/b", "(x)", "Host", "hOsT", "Content-Length", "transfer-encoding", "Connection", "TE", "Trailer", "Upgrade", "Expect", "Keep-Alive",
+		"Proxy-Authorization", "proxy-connection", "Webhook-Id", "webhook-signature", "WEBHOOK-anything", "Ringback-Attempt", "Idempotency-Key", "x-idempotency-key", "Cookie", "Content-Type", "User-Agent",
+	}
+	for _, name := range refused {
+		if why := refuseHeader(name, false); why == "" {
+			t.Errorf("%q was taken", name)
+		}
+	}
+	for _, name := range []string{"X-Api-Key", "authorization", "x", "A_b.c~1", "Accept", "Webhooks"} {
+		if why := refuseHeader(name, false); why != "" {
+			t.Errorf("%q %s", name, why)
+		}
+	}
+	for name := range ownHeaders { // they are looked up in canonical form
+		if refuseHeader(strings.ToUpper(name), false) == "" {
+			t.Errorf("%q in capitals was taken", name)
+		}
+	}
+}
+
+func TestDurationsAreWrittenShortly(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		time.Second: "1s", 90 * time.Second: "90s", time.Minute: "60s", 2 * time.Minute: "2m", 12 * time.Hour: "12h", 90 * time.Minute: "1h30m",
+		time.Hour + time.Second: "1h0m1s", 1500 * time.Millisecond: "1.5s", 0: "0s", 20 * time.Minute: "20m", 10 * time.Hour: "10h",
+	} {
+		got := formatDuration(d)
+		back, err := time.ParseDuration(got)
+		if got != want || err != nil || back != d {
+			t.Errorf("%v is written %q, want %q, and read %v, %v", d, got, want, back, err)
+		}
+	}
+}
+
+func TestRetryDefaultsGiveWay(t *testing.T) {
+	for retry, want := range map[string]Retry{
+		`{}`:                                      {5 * time.Second, 2.5, 12 * time.Hour, 15},
+		`{"max_interval":"2s"}`:                   {2 * time.Second, 2.5, 2 * time.Second, 15},
+		`{"initial_interval":"24h"}`:              {24 * time.Hour, 2.5, 24 * time.Hour, 15},
+		`{"multiplier":1,"max_attempts":1}`:       {5 * time.Second, 1, 12 * time.Hour, 1},
+		`{"multiplier":null,"max_interval":null}`: {5 * time.Second, 2.5, 12 * time.Hour, 15},
+	} {
+		cb, err := refusing("").decode(fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"retry":%s}`, retry), nil)
+		if err != nil || cb.Retry != want {
+			t.Errorf("%s: %+v, %v", retry, cb, err)
+		}
+	}
+}
+
+func TestMergeFollowsRFC7396(t *testing.T) {
+	// The examples of appendix A.
+	for _, tt := range [][3]string{
+		{`{"a":"b"}`, `{"a":"c"}`, `{"a":"c"}`},
+		{`{"a":"b"}`, `{"b":"c"}`, `{"a":"b","b":"c"}`},
+		{`{"a":"b"}`, `{"a":null}`, `{}`},
+		{`{"a":"b","b":"c"}`, `{"a":null}`, `{"b":"c"}`},
+		{`{"a":["b"]}`, `{"a":"c"}`, `{"a":"c"}`},
+		{`{"a":"c"}`, `{"a":["b"]}`, `{"a":["b"]}`},
+		{`{"a":{"b":"c"}}`, `{"a":{"b":"d","c":null}}`, `{"a":{"b":"d"}}`},
+		{`{"a":[{"b":"c"}]}`, `{"a":[1]}`, `{"a":[1]}`},
+		{`["a","b"]`, `["c","d"]`, `["c","d"]`},
+		{`{"a":"b"}`, `["c"]`, `["c"]`},
+		{`{"a":"foo"}`, `null`, `null`},
+		{`{"a":"foo"}`, `"bar"`, `"bar"`},
+		{`{"e":null}`, `{"a":1}`, `{"a":1,"e":null}`},
+		{`[1,2]`, `{"a":"b","c":null}`, `{"a":"b"}`},
+		{`{}`, `{"a":{"bb":{"ccc":null}}}`, `{"a":{"bb":{}}}`},
+	} {
+		got, err := json.Marshal(merge(parseAny([]byte(tt[0])), parseAny([]byte(tt[1]))))
+		if err != nil || string(got) != tt[2] {
+			t.Errorf("%s merged into %s gives %s, want %s (%v)", tt[1], tt[0], got, tt[2], err)
+		}
+	}
+}
+
+func TestGatesReadBack(t *testing.T) {
+	g := Gate{Status: Disabled, Reason: "gone", At: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)}
+	if back, err := ParseGate(g.String()); err != nil || back != g {
+		t.Errorf("%+v, %v", back, err)
+	}
+	if open, err := ParseGate(""); err != nil || open != (Gate{Status: Enabled}) {
+		t.Errorf("%+v, %v", open, err)
+	}
+	for _, bad := range []string{"x", "{}", `{"status":"enabled"}`, `{"status":1}`, "null"} {
+		if _, err := ParseGate(bad); err == nil {
+			t.Errorf("%q was read", bad)
+		}
+	}
+}
+
+// Whatever is accepted can be shown, and what is shown can be registered again,
+// but for what only the answer has and the secrets that it hides.
+func FuzzDecode(f *testing.F) {
+	for _, seed := range []string{
+		`{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},"destination":{"url":"https://x.example/?a=<&b","method":"POST","content_type":"application/json"}}`,
+		`{"event_type":"wallet_item_remove","wallet_item_install":{},"destination":{"url":"HTTP://x:8080"}}`,
+		`{"callback_type":"customer.*","destination":{"url":"https://x","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"é\u2028","start_date":"2030-01-31T12:00:00.123456789+02:00","headers":{"X-Origin":"v","x-two":""},"auth":{"type":"basic","username":"u","password":""},"success":"any_2xx","trace":true,"timeout":"1.5s","retry":{"initial_interval":"1s","multiplier":1.1,"max_interval":"90s","max_attempts":3}}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"bearer","token":"t"},"timeout":null}`,
+		`{"callback_type":"nope","wallet_item_install":[],"destination":null,"headers":{"a":1},"auth":[],"retry":{"multiplier":"x"}}`,
+		`null`, `[`, `{"":{}}`,
+	} {
+		f.Add(seed)
+	}
+	r := refusing("")
+	f.Fuzz(func(t *testing.T, body string) {
+		cb, err := r.decode([]byte(body), nil)
+		if err != nil {
+			return
+		}
+		cb.Company, cb.ID = "acme", 1
+		cb.CreatedAt = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+		cb.UpdatedAt, cb.Status = cb.CreatedAt, Enabled
+		if !cb.StartDateGiven {
+			cb.StartDate = cb.CreatedAt
+		}
+		shown, err := cb.MarshalJSON()
+		if err != nil || !json.Valid(shown) {
+			t.Fatalf("%s: %v", shown, err)
+		}
+
+		again, err := r.decode(asRegistration(t, cb, shown), nil)
+		if err != nil {
+			t.Fatalf("what is shown is refused: %v\n%s", err, shown)
+		}
+		again.Company, again.ID, again.CreatedAt, again.UpdatedAt, again.Status = cb.Company, cb.ID, cb.CreatedAt, cb.UpdatedAt, cb.Status
+		if !cb.StartDateGiven {
+			again.StartDate = cb.StartDate
+		}
+		if diff := cmp.Diff(cb, again); diff != "" {
+			t.Fatalf("registered again it differs:\n%s", diff)
+		}
+
+		same, err := r.applyPatch(cb, shown)
+		if err != nil {
+			t.Fatalf("what is shown is refused as a patch: %v\n%s", err, shown)
+		}
+		same.UpdatedAt, same.Status = cb.UpdatedAt, cb.Status
+		if diff := cmp.Diff(cb, same); diff != "" {
+			t.Fatalf("a patch that repeats what is shown changes it:\n%s", diff)
+		}
+	})
+}
+
+// asRegistration turns an answer into the registration it came from.
+func asRegistration(t *testing.T, cb *Callback, shown []byte) []byte {
+	t.Helper()
+	doc := parseAny(shown).(map[string]any)
+	maps.DeleteFunc(doc, func(name string, _ any) bool {
+		return slices.Contains(slices.Collect(maps.Keys(readOnly)), name) || name == "start_date" && !cb.StartDateGiven
+	})
+	if headers, ok := doc["headers"].(map[string]any); ok {
+		for name := range headers {
+			headers[name] = cb.Headers[name]
+		}
+	}
+	if auth, ok := doc["auth"].(map[string]any); ok {
+		for _, name := range []string{"token", "password"} {
+			if auth[name] == Masked {
+				auth[name] = map[string]string{"token": cb.Auth.Token, "password": cb.Auth.Password}[name]
+			}
+		}
+	}
+	body, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}

@@ -1,0 +1,617 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// ErrNotFound says that there is no such callback, or no such API key.
+var ErrNotFound = errors.New("registry: not found")
+
+// ErrBusy says that a callback kept changing under a change: try again.
+var ErrBusy = errors.New("registry: the callback is being changed by others at the moment")
+
+const (
+	// DefaultLimit is the size of a page of a list that asks for none.
+	DefaultLimit = 50
+
+	// MaxLimit is the size of the largest page that a list may ask for.
+	MaxLimit = 500
+
+	// MaxOverlap is the longest a replaced signing secret may go on signing.
+	MaxOverlap = 7 * 24 * time.Hour
+
+	maxSecrets = 5                // live at once; each adds a signature to every request
+	touchFor   = time.Minute      // how long Touch remembers a company
+	tries      = 50               // of an optimistic change; each lost try is another's success
+	gateChunk  = 2 * MaxLimit     // gates read at once by List
+	timeGrain  = time.Millisecond // of the times a callback holds
+)
+
+// Config is what a Registry needs.
+type Config struct {
+	// Redis holds everything. Required.
+	Redis redis.UniversalClient
+
+	// Catalogue knows the callback types. Required.
+	Catalogue *payloads.Catalogue
+
+	// Keyset seals what is stored. Required, and the same in all processes.
+	Keyset *Keyset
+
+	// CheckURL says whether requests may go to a URL, and if not what to do
+	// instead, without repeating it. Nil: any absolute http or https URL.
+	CheckURL func(string) error
+
+	// Logger gets one line per change. Nil: nothing is logged.
+	Logger *slog.Logger
+}
+
+// Registry keeps the callbacks of all companies. Safe for concurrent use; it has
+// no goroutines of its own and needs no closing.
+//
+// Its methods return an *payloads.InvalidError for a company that cannot be one,
+// and a wrapped error of Redis when Redis could not be asked or did not answer.
+type Registry struct {
+	redis     redis.UniversalClient
+	catalogue *payloads.Catalogue
+	keyset    *Keyset
+	checkURL  func(string) error
+	log       *slog.Logger
+
+	companies sync.Map // company's name -> *company
+}
+
+// New returns a registry on the given Redis. It does not talk to it yet: call
+// [Registry.CheckKeyset] once before use.
+func New(cfg Config) (*Registry, error) {
+	switch {
+	case cfg.Redis == nil:
+		return nil, errors.New("registry: Config.Redis is missing")
+	case cfg.Catalogue == nil:
+		return nil, errors.New("registry: Config.Catalogue is missing")
+	case cfg.Keyset == nil:
+		return nil, errors.New("registry: Config.Keyset is missing")
+	}
+	log := cfg.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Registry{redis: cfg.Redis, catalogue: cfg.Catalogue, keyset: cfg.Keyset, checkURL: cfg.CheckURL, log: log}, nil
+}
+
+// VersionKey is where the version of a company's callbacks stands: a decimal
+// number, absent = 0.
+func VersionKey(company string) string { return "{" + company + "}:ver" }
+
+// GateKey is where a callback's [Gate] stands.
+func GateKey(company string, id int64) string {
+	return "{" + company + "}:gate:" + strconv.FormatInt(id, 10)
+}
+
+// RoomsKey is the sorted set of a company's callbacks to look after.
+func RoomsKey(company string) string { return "{" + company + "}:rooms" }
+
+func callbacksKey(company string) string { return "{" + company + "}:cb" }
+func changesKey(company string) string   { return "{" + company + "}:cbver" }
+func sequenceKey(company string) string  { return "{" + company + "}:cbseq" }
+
+const companiesKey = "ringback:companies"
+
+// nextVersion, at the end of a script that changed callback ARGV[1], takes the
+// company's next version and files the change under it. KEYS[1] and KEYS[2] are
+// ver and cbver. See the package's comment for why it looks at the clock.
+const nextVersion = `
+local t = redis.call('TIME')
+local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local v = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, ms))
+redis.call('SET', KEYS[1], v)
+redis.call('ZADD', KEYS[2], v, ARGV[1])
+`
+
+// save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
+// there means that an earlier run's answer was lost. ARGV[3] is the version it
+// must still have, or empty for a new one.
+var save = redis.NewScript(`
+local now = redis.call('HGET', KEYS[3], ARGV[1])
+local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if now == ARGV[2] then return {'saved', at} end
+if ARGV[3] == '' then
+	if at then return {'taken'} end
+else
+	if not now then return {'gone'} end
+	if tonumber(at) ~= tonumber(ARGV[3]) then return {'raced'} end
+end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+` + nextVersion + `
+return {'saved', v}`)
+
+// remove deletes callback ARGV[1] and closes its gate as ARGV[2], which tells its
+// own earlier run from another's. It returns 0 where there is nothing to delete.
+var remove = redis.NewScript(`
+if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
+	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
+end
+redis.call('SET', KEYS[4], ARGV[2])
+` + nextVersion + `
+redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
+return 1`)
+
+// read returns callback ARGV[1]: sealed, version, gate.
+var read = redis.NewScript(`
+return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+
+// pause closes an open gate as ARGV[2] and returns what read returns.
+var pause = redis.NewScript(`
+local sealed = redis.call('HGET', KEYS[1], ARGV[1])
+if sealed then redis.call('SET', KEYS[3], ARGV[2], 'NX') end
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+
+// resume opens the gate, has the room looked after, and returns what read returns.
+var resume = redis.NewScript(`
+local sealed = redis.call('HGET', KEYS[1], ARGV[1])
+if sealed then
+	redis.call('DEL', KEYS[3])
+	local t = redis.call('TIME')
+	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
+end
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+
+// Create registers a callback from the JSON of a registration and returns it with
+// a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
+// every event accepted from then on, by any process, is matched against it.
+//
+// A body that is no JSON gives ErrBadJSON; one that does not fit gives an
+// *payloads.InvalidError that lists every fault.
+func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	cb, err := r.decode(body, nil)
+	if err != nil {
+		return nil, err
+	}
+	cb.Company = company
+	cb.CreatedAt = now()
+	cb.UpdatedAt = cb.CreatedAt
+	if !cb.StartDateGiven {
+		cb.StartDate = cb.CreatedAt
+	}
+	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	cb.Status = Enabled
+
+	if err := r.Touch(ctx, company); err != nil {
+		return nil, err
+	}
+	for range tries {
+		if cb.ID, err = r.redis.Incr(ctx, sequenceKey(company)).Result(); err != nil {
+			return nil, fmt.Errorf("registry: number a callback of company %s: %w", company, err)
+		}
+		answer, err := r.save(ctx, cb, "")
+		if err != nil {
+			return nil, err
+		}
+		if answer == "saved" {
+			r.log.InfoContext(ctx, "callback created", "callback", cb)
+			return cb, nil
+		}
+		// The number is taken: Redis lost its count, but not the callback.
+	}
+	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
+}
+
+// save seals and stores cb; when the answer is "saved" cb.Version is set.
+func (r *Registry) save(ctx context.Context, cb *Callback, expected string) (answer string, err error) {
+	sealed, err := r.seal(cb)
+	if err != nil {
+		return "", err
+	}
+	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company)}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected).StringSlice()
+	if err != nil {
+		return "", fmt.Errorf("registry: store %v: %w", cb, err)
+	}
+	if reply[0] == "saved" {
+		if cb.Version, err = parseVersion(reply[1]); err != nil {
+			return "", err
+		}
+	}
+	return reply[0], nil
+}
+
+// Get returns a callback as it is in Redis, with its status, or ErrNotFound.
+func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback, error) {
+	return r.runOnOne(ctx, read, company, id, "read")
+}
+
+// Pause closes the gate of a callback: its deliveries are held from then on, and
+// events still match. Pausing a paused one changes nothing; a disabled one stays
+// disabled, as the result's Status says. ErrNotFound if there is none.
+func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
+	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String())
+}
+
+// Resume opens the gate of a callback, paused or disabled, and has the deliveries
+// that wait let out. Resuming an enabled one changes nothing. ErrNotFound if
+// there is none.
+func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
+	return r.runOnOne(ctx, resume, company, id, "resume")
+}
+
+// runOnOne runs a script that returns one callback as sealed, version and gate.
+func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company)}
+	row, err := script.Run(ctx, r.redis, keys, append([]any{id}, args...)...).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("registry: %s callback %d of company %s: %w", verb, id, company, err)
+	}
+	sealed, _ := row[0].(string)
+	version, _ := row[1].(string)
+	gate, _ := row[2].(string)
+	if sealed == "" {
+		return nil, ErrNotFound
+	}
+	cb, err := r.open(company, id, []byte(sealed), version)
+	if err != nil {
+		return nil, err
+	}
+	if err := cb.setGate(gate); err != nil {
+		return nil, err
+	}
+	if verb != "read" {
+		r.log.InfoContext(ctx, "callback "+verb+"d", "callback", cb, "status", cb.Status)
+	}
+	return cb, nil
+}
+
+// setGate fills in the status from a stored gate.
+func (cb *Callback) setGate(stored string) error {
+	gate, err := ParseGate(stored)
+	if err != nil {
+		return fmt.Errorf("%v: %w", cb, err)
+	}
+	cb.Status, cb.StatusAt, cb.DisabledReason = gate.Status, gate.At, ""
+	if gate.Status == Disabled {
+		cb.DisabledReason = gate.Reason
+	}
+	return nil
+}
+
+// Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
+// a secret as it is, and members that are not the client's to change may only
+// repeat what is there. Of concurrent patches each sees the one before. It
+// returns the callback as it then is, ErrNotFound if there is none, and for the
+// patch the errors of Create.
+func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, error) {
+		return r.applyPatch(cb, mergePatch)
+	})
+}
+
+// RotateSecret gives a callback a new signing secret, which [Callback.WithSecret]
+// shows. Until overlap has passed, from 0 to MaxOverlap, requests are signed with
+// the secrets it had as well.
+func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, overlap time.Duration) (*Callback, error) {
+	if overlap < 0 || overlap > MaxOverlap {
+		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
+	}
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, error) {
+		next := *cb
+		at := now()
+		next.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+		for _, s := range cb.Secrets {
+			if end := at.Add(overlap); s.ExpiresAt.IsZero() || end.Before(s.ExpiresAt) {
+				s.ExpiresAt = end
+			}
+			if at.Before(s.ExpiresAt) {
+				next.Secrets = append(next.Secrets, s)
+			}
+		}
+		if len(next.Secrets) > maxSecrets {
+			return nil, invalid("body.overlap", fmt.Sprintf("must be shorter: %d signing secrets would be live at once; with \"0s\" the earlier ones end now", len(next.Secrets)), nil)
+		}
+		return &next, nil
+	})
+}
+
+// update applies change to a callback until nobody else has changed it meanwhile.
+func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, error)) (*Callback, error) {
+	for range tries {
+		cb, err := r.Get(ctx, company, id)
+		if err != nil {
+			return nil, err
+		}
+		next, err := change(cb)
+		if err != nil {
+			return nil, err
+		}
+		next.Version, next.UpdatedAt = cb.Version, cb.UpdatedAt
+		next.Status, next.StatusAt, next.DisabledReason = cb.Status, cb.StatusAt, cb.DisabledReason
+		if reflect.DeepEqual(cb, next) {
+			return cb, nil
+		}
+		next.UpdatedAt = now()
+		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10))
+		switch {
+		case err != nil:
+			return nil, err
+		case answer == "saved":
+			r.log.InfoContext(ctx, "callback changed", "callback", next)
+			return next, nil
+		case answer == "gone":
+			return nil, ErrNotFound
+		}
+	}
+	return nil, fmt.Errorf("%w: callback %d of company %s", ErrBusy, id, company)
+}
+
+// Delete removes a callback, or returns ErrNotFound. No event accepted afterwards
+// matches it; its gate says Deleted, and its room is put up to be cleared.
+func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
+	if err := checkCompany(company); err != nil {
+		return err
+	}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company)}
+	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
+	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String()).Int()
+	if err != nil {
+		return fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
+	}
+	if removed == 0 {
+		return ErrNotFound
+	}
+	r.log.InfoContext(ctx, "callback deleted", "callback", slog.GroupValue(slog.String("company", company), slog.Int64("callback", id)))
+	return nil
+}
+
+// Filter says which callbacks List returns.
+type Filter struct {
+	Type   string // exactly this callback_type; empty: any
+	Status Status // empty: any
+	Limit  int    // at most this many, 1 to MaxLimit; 0: DefaultLimit
+	Cursor string // from the page before; empty: from the start
+}
+
+// List returns the callbacks of a company that f asks for, with their status, by
+// ascending id. next is the cursor of the page that follows, empty on the last.
+// It includes every registration that had returned before the call.
+func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*Callback, next string, err error) {
+	if err := checkCompany(company); err != nil {
+		return nil, "", err
+	}
+	after, err := f.check()
+	if err != nil {
+		return nil, "", err
+	}
+	snap, err := r.fresh(ctx, company, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	candidates := snap.after(after, f.Type)
+	for chunk := range slices.Chunk(candidates, gateChunk) {
+		gates, err := r.gates(ctx, company, chunk)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, cb := range chunk {
+			shown := *cb // the snapshot's own has no status
+			if err := shown.setGate(gates[i]); err != nil {
+				return nil, "", err
+			}
+			if f.Status != "" && f.Status != shown.Status {
+				continue
+			}
+			if len(page) == f.Limit {
+				return page, encodeCursor(page[len(page)-1].ID), nil
+			}
+			page = append(page, &shown)
+		}
+	}
+	return page, "", nil
+}
+
+// check fills in the defaults and returns the id that the cursor stands for.
+func (f *Filter) check() (after int64, err error) {
+	var fields []payloads.FieldError
+	if f.Limit == 0 {
+		f.Limit = DefaultLimit
+	}
+	if f.Limit < 1 || f.Limit > MaxLimit {
+		fields = append(fields, payloads.FieldError{Location: "query.limit", Message: fmt.Sprintf("must be from 1 to %d", MaxLimit), Value: f.Limit})
+	}
+	if f.Status != "" && f.Status != Enabled && f.Status != Paused && f.Status != Disabled {
+		fields = append(fields, payloads.FieldError{Location: "query.status", Message: "must be enabled, paused or disabled", Value: short(string(f.Status))})
+	}
+	if after, err = decodeCursor(f.Cursor); err != nil {
+		fields = append(fields, payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"})
+	}
+	if len(fields) > 0 {
+		return 0, &payloads.InvalidError{Fields: fields}
+	}
+	return after, nil
+}
+
+// encodeCursor is opaque to clients, so that it can change.
+func encodeCursor(id int64) string {
+	return base64.RawURLEncoding.EncodeToString([]byte("after:" + strconv.FormatInt(id, 10)))
+}
+
+func decodeCursor(cursor string) (id int64, err error) {
+	if cursor == "" {
+		return 0, nil
+	}
+	text, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil {
+		return 0, err
+	}
+	if len(text) < len("after:") || string(text[:len("after:")]) != "after:" {
+		return 0, errors.New("not a cursor")
+	}
+	return strconv.ParseInt(string(text[len("after:"):]), 10, 64)
+}
+
+func (r *Registry) gates(ctx context.Context, company string, cbs []*Callback) ([]string, error) {
+	keys := make([]string, len(cbs))
+	for i, cb := range cbs {
+		keys[i] = GateKey(company, cb.ID)
+	}
+	values, err := r.redis.MGet(ctx, keys...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read the gates of company %s: %w", company, err)
+	}
+	gates := make([]string, len(values))
+	for i, v := range values {
+		gates[i], _ = v.(string)
+	}
+	return gates, nil
+}
+
+// Touch makes the company known to [Registry.Companies]; call it before the first
+// write under a company's name. It remembers for a minute that it did.
+func (r *Registry) Touch(ctx context.Context, company string) error {
+	if err := checkCompany(company); err != nil {
+		return err
+	}
+	c := r.company(company)
+	if done := c.touched.Load(); done != nil && time.Since(*done) < touchFor {
+		return nil
+	}
+	start := time.Now()
+	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
+		return fmt.Errorf("registry: note company %s: %w", company, err)
+	}
+	c.touched.Store(&start)
+	return nil
+}
+
+// Companies returns the names of all companies ever touched, sorted.
+func (r *Registry) Companies(ctx context.Context) ([]string, error) {
+	names, err := r.redis.SMembers(ctx, companiesKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: list the companies: %w", err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// stored is a callback as it is sealed. Id, company and version are not in it:
+// they are where it stands.
+type stored struct {
+	Model       int                  `json:"m"` // storedModel
+	Type        string               `json:"type"`
+	MatchBlock  string               `json:"block,omitempty"`
+	Match       map[string]string    `json:"match,omitempty"`
+	Destination Destination          `json:"dest"`
+	Description string               `json:"desc,omitempty"`
+	StartDate   *time.Time           `json:"start,omitempty"` // nil: not given
+	Headers     map[string]string    `json:"headers,omitempty"`
+	Auth        *Auth                `json:"auth,omitempty"`
+	Success     payloads.SuccessRule `json:"success,omitempty"`
+	Trace       bool                 `json:"trace,omitempty"`
+	Timeout     time.Duration        `json:"timeout"`
+	Retry       Retry                `json:"retry"`
+	Secrets     []storedSecret       `json:"secrets"`
+	CreatedAt   time.Time            `json:"created"`
+	UpdatedAt   time.Time            `json:"updated"`
+}
+
+type storedSecret struct {
+	Secret    string    `json:"s"`
+	ExpiresAt time.Time `json:"x,omitzero"`
+}
+
+// storedModel is the shape of stored; a process that meets a higher one is older
+// than the process that wrote it and must not guess.
+const storedModel = 1
+
+func place(company string, id int64) string { return company + "/" + strconv.FormatInt(id, 10) }
+
+func (r *Registry) seal(cb *Callback) ([]byte, error) {
+	s := stored{
+		Model: storedModel, Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
+		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry,
+		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
+	}
+	if cb.StartDateGiven {
+		s.StartDate = &cb.StartDate
+	}
+	for _, secret := range cb.Secrets {
+		s.Secrets = append(s.Secrets, storedSecret{secret.Secret.Reveal(), secret.ExpiresAt})
+	}
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("registry: store %v: %w", cb, err)
+	}
+	return r.keyset.seal(plain, place(cb.Company, cb.ID))
+}
+
+func (r *Registry) open(company string, id int64, sealed []byte, version string) (*Callback, error) {
+	plain, err := r.keyset.open(sealed, place(company, id))
+	if err != nil {
+		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)
+	}
+	var s stored
+	if err := json.Unmarshal(plain, &s); err != nil { // not wrapped: it may quote
+		return nil, fmt.Errorf("registry: callback %d of company %s is stored in a shape this version cannot read", id, company)
+	}
+	if s.Model > storedModel {
+		return nil, fmt.Errorf("registry: callback %d of company %s was stored by a newer Ringback (model %d, this one knows %d): update this process", id, company, s.Model, storedModel)
+	}
+	cb := &Callback{
+		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
+		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry,
+		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
+	}
+	if s.MatchBlock != "" && s.Match == nil {
+		cb.Match = map[string]string{}
+	}
+	if s.StartDate != nil {
+		cb.StartDate, cb.StartDateGiven = *s.StartDate, true
+	}
+	for _, secret := range s.Secrets {
+		parsed, err := payloads.ParseSecret(secret.Secret)
+		if err != nil { // not wrapped: it may quote
+			return nil, fmt.Errorf("registry: a signing secret of callback %d of company %s is not readable", id, company)
+		}
+		cb.Secrets = append(cb.Secrets, SigningSecret{parsed, secret.ExpiresAt})
+	}
+	if cb.Version, err = parseVersion(version); err != nil {
+		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)
+	}
+	return cb, nil
+}
+
+// parseVersion reads a version or score. Scores are doubles, exact for the next
+// 280,000 years of milliseconds, and may be written with an exponent.
+func parseVersion(s string) (int64, error) {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0, fmt.Errorf("registry: a version is no number: %w", err)
+	}
+	return int64(f), nil
+}
+
+func checkCompany(company string) error {
+	if payloads.ValidCompany(company) {
+		return nil
+	}
+	return invalid("path.company", "must be 1 to 64 of A-Z a-z 0-9 _ . -", short(company))
+}
+
+func now() time.Time { return time.Now().UTC().Truncate(timeGrain) }
