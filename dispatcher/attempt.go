@@ -1,0 +1,264 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// An attempt is one request in the making: what begin found, then what came back, then what it means.
+type attempt struct {
+	ref        ref
+	generation int64
+	token      string
+	callback   *registry.Callback // nil: deleted since
+
+	number   int
+	spent    int // of the budget, before this attempt
+	log      string
+	meta     meta
+	body     []byte
+	accepted time.Time
+	version  int64     // of the registry when it began
+	begun    time.Time // by Redis's clock
+
+	took     time.Duration
+	response *egress.Response
+	judgement
+	wait time.Duration // until the next attempt, where there is one
+}
+
+// read takes begin.lua's answer.
+func (a *attempt) read(answer []string) error {
+	var errs [4]error
+	a.number, errs[0] = strconv.Atoi(answer[0])
+	a.spent, errs[1] = strconv.Atoi(answer[1])
+	a.version, errs[2] = strconv.ParseInt(answer[6], 10, 64)
+	now, err := strconv.ParseInt(answer[7], 10, 64)
+	errs[3] = err
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	a.log, a.body, a.accepted, a.begun = answer[2], []byte(answer[4]), logTime(answer[5]), fromMS(now)
+	return json.Unmarshal([]byte(answer[3]), &a.meta)
+}
+
+// callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
+func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.Callback, error) {
+	cb, err := c.registry.Lookup(ctx, r.company, r.callback, atLeast)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, nil //nolint:nilnil // documented: deleted
+	}
+	return cb, err
+}
+
+// send encodes, signs, sends and judges.
+func (a *attempt) send(ctx context.Context, w *Worker) {
+	if a.callback == nil {
+		return // finish finds the gate saying so
+	}
+	start := time.Now()
+	defer func() { a.took = time.Since(start) }()
+	body, err := payloads.Encode(a.callback.Destination.ContentType, a.body)
+	if err != nil {
+		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
+		return
+	}
+	signature, err := payloads.Sign(a.ref.deliveryID(), start, body, a.callback.LiveSecrets(start)...)
+	if err != nil {
+		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
+		return
+	}
+	header := a.headers(w.userAgent, signature, start)
+	authorize(header, a.callback.Auth)
+	if a.callback.Trace {
+		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
+	}
+	a.response, err = w.egress.Do(ctx, egress.Request{
+		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.callback.Timeout,
+	})
+	o := outcome{err: err}
+	if err == nil {
+		o.status, o.header = a.response.Status, a.response.Header
+	}
+	a.judgement = judge(a.rule(w.client.catalogue), o, time.Now())
+}
+
+func (a *attempt) rule(catalogue *payloads.Catalogue) payloads.SuccessRule {
+	typ, _ := catalogue.Lookup(a.meta.Type)
+	return a.callback.SuccessRule(typ)
+}
+
+func authorize(h http.Header, auth *registry.Auth) {
+	if auth == nil {
+		return
+	}
+	switch auth.Type {
+	case registry.AuthBearer:
+		h.Set("Authorization", "Bearer "+auth.Token)
+	case registry.AuthBasic:
+		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(auth.Username+":"+auth.Password)))
+	}
+}
+
+// entry is the attempt's line in the record.
+func (a *attempt) entry() entry {
+	e := entry{
+		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(),
+		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note,
+	}
+	if a.response == nil {
+		return e
+	}
+	e.Status = a.response.Status
+	if a.verdict != VerdictDelivered {
+		e.Headers, e.Body = keepAnswer(a.response)
+	}
+	return e
+}
+
+// answerSize bounds what is kept of a partner's answer, headers and body together.
+const answerSize = 1024
+
+// keptHeaders are the answer's headers worth keeping: none of them holds a secret.
+var keptHeaders = []string{"Content-Type", "Retry-After", "Server", "Location", "Www-Authenticate", "X-Request-Id", "Date"}
+
+func keepAnswer(r *egress.Response) (headers map[string]string, body string) {
+	left := answerSize
+	for _, name := range keptHeaders {
+		value := clip(printable(r.Header.Get(name)), 200)
+		if name == "Location" {
+			value, _, _ = strings.Cut(value, "?") // a query may hold a token
+		}
+		if value == "" || len(name)+len(value) > left {
+			continue
+		}
+		if headers == nil {
+			headers = make(map[string]string)
+		}
+		headers[name] = value
+		left -= len(name) + len(value)
+	}
+	body = string(r.Body)
+	if len(body) > left {
+		body = body[:left]
+	}
+	return headers, strings.ToValidUTF8(body, "\uFFFD")
+}
+
+// finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
+func (a *attempt) finishArgs(c *Client) ([]any, error) {
+	outcome, spent := "D", a.spent+1
+	switch {
+	case a.callback == nil:
+		outcome = "C"
+		a.judgement = judgement{verdict: VerdictDead, reason: ReasonUnknown}
+	case a.verdict == VerdictDead:
+		outcome = "X"
+	case a.verdict == VerdictGone:
+		outcome = "G"
+	case a.verdict == VerdictRetry && a.reason == ReasonUnknown: // cut off by our own shutdown: not the partner's fault
+		outcome, spent = "R", a.spent
+	case a.verdict == VerdictRetry:
+		outcome = "R"
+		wait, exhausted := next(a.callback.Retry, spent, a.judgement)
+		if a.wait = wait; exhausted {
+			outcome, a.verdict = "X", VerdictDead
+		}
+	}
+	e := a.entry()
+	log := a.log
+	if outcome != "C" {
+		log = appendEntry(a.log, e)
+	}
+	gate, err := json.Marshal(registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()})
+	if err != nil {
+		return nil, err
+	}
+	return []any{
+		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate,
+	}, nil
+}
+
+// nextIn takes from the record when the next attempt is due.
+func (a *attempt) nextIn(ms string) {
+	n, _ := strconv.ParseInt(ms, 10, 64)
+	a.wait = max(0, time.Duration(n)*time.Millisecond)
+}
+
+// after is what asynq is told: nil for a delivery that is done with, and when and why to come back for a retry.
+func (a *attempt) after(state string) error {
+	if state != "R" {
+		return nil
+	}
+	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
+		a.reason, a.number, a.ref.callback, a.ref.company, detail(a.entry())), failure: true}
+}
+
+// traced puts the event's trace, which began where it was accepted, into ctx.
+func (a *attempt) traced(ctx context.Context) context.Context {
+	if a.meta.TraceParent == "" {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": a.meta.TraceParent})
+}
+
+func (a *attempt) spanOptions() []trace.SpanStartOption {
+	return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("ringback.company", a.ref.company),
+		attribute.String("ringback.event.id", a.ref.event),
+		attribute.String("ringback.event.type", a.meta.Type),
+		attribute.Int64("ringback.callback.id", a.ref.callback),
+		attribute.String("ringback.delivery.id", a.ref.deliveryID()),
+		attribute.Int("ringback.attempt", a.number),
+	)}
+}
+
+// report tells metrics, log and trace of the attempt: one line each.
+func (w *Worker) report(ctx context.Context, span trace.Span, a *attempt, state string) {
+	if state == "" || a.callback == nil {
+		return
+	}
+	c := w.client
+	c.metrics.attempted(ctx, a.verdict, a.reason, a.took)
+	if a.verdict == VerdictDelivered {
+		c.metrics.delivered(ctx, time.Since(a.accepted))
+	} else {
+		span.SetStatus(codes.Error, string(a.reason))
+	}
+	status := 0
+	if a.response != nil {
+		status = a.response.Status
+		span.SetAttributes(attribute.Int("http.response.status_code", status))
+	}
+	sentence := detail(a.entry())
+	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
+		attribute.String("ringback.detail", sentence))
+	args := []any{
+		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.ref.deliveryID(),
+		"attempt", a.number, "verdict", string(a.verdict), "reason", string(a.reason), "status", status,
+		"took", a.took, "detail", sentence,
+	}
+	if state == "R" {
+		args = append(args, "next_in", a.wait.Round(time.Second))
+	}
+	if sc := span.SpanContext(); sc.HasTraceID() {
+		args = append(args, "trace_id", sc.TraceID().String())
+	}
+	c.log.InfoContext(ctx, "attempt", args...)
+}

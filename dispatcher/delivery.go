@@ -1,0 +1,135 @@
+package dispatcher
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A State says where a delivery stands.
+type State string
+
+// The states of a delivery. Pending, active, retrying and held ones are unfinished; the rest are final
+// until a replay.
+const (
+	Pending   State = "pending"   // in a lane, its first (or replayed) attempt is due
+	Active    State = "active"    // an attempt is under way
+	Retrying  State = "retrying"  // an attempt failed, another is scheduled
+	Held      State = "held"      // waits in its callback's room; HeldReason says why
+	Delivered State = "delivered" // the partner's answer met the contract
+	Dead      State = "dead"      // given up; kept in the dead-letter book
+	Cancelled State = "cancelled" // cancelled by hand, or its callback was deleted
+)
+
+// States lists every state a delivery can be in.
+var States = []State{Pending, Active, Retrying, Held, Delivered, Dead, Cancelled}
+
+// Final reports whether nothing more will happen to a delivery in this state by itself.
+func (s State) Final() bool { return s == Delivered || s == Dead || s == Cancelled }
+
+// A Delivery is one event's way to one callback: what became of it and what comes next.
+type Delivery struct {
+	DeliveryID string `json:"delivery_id"` // also the webhook-id the partner sees, on every attempt
+	EventID    string `json:"event_id"`
+	EventType  string `json:"event_type"`
+	CallbackID int64  `json:"callback_id"`
+	State      State  `json:"state"`
+	// HeldReason says why a held delivery waits: "paused", "disabled" or "window" (others of its callback are ahead of it).
+	HeldReason string `json:"held_reason,omitempty"`
+	// Summary is a sentence: what happened last, what comes next and when.
+	Summary       string    `json:"summary"`
+	AcceptedAt    time.Time `json:"accepted_at"`
+	Attempts      []Attempt `json:"attempts"`
+	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"` // set while retrying
+}
+
+// An Attempt is one request to the partner, or the try at one.
+type Attempt struct {
+	Number    int       // counts from 1 and goes on over replays
+	StartedAt time.Time // millisecond precision
+	Duration  time.Duration
+	// StatusCode is the partner's HTTP status, 0 if there was no answer.
+	StatusCode int
+	Verdict    Verdict
+	Reason     Reason
+	// Detail is a sentence the partner can act on.
+	Detail string
+	// ResponseHeaders (an allow-list) and ResponseBody are kept of the last three attempts that did not deliver, 1 KiB together.
+	ResponseHeaders map[string]string
+	ResponseBody    string
+}
+
+// MarshalJSON writes the attempt as the API shows it, its duration in whole milliseconds.
+func (a Attempt) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		Number          int               `json:"number"`
+		StartedAt       time.Time         `json:"started_at"`
+		DurationMS      int64             `json:"duration_ms"`
+		StatusCode      int               `json:"status_code,omitempty"`
+		Verdict         Verdict           `json:"verdict"`
+		Reason          Reason            `json:"reason,omitempty"`
+		Detail          string            `json:"detail"`
+		ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+		ResponseBody    string            `json:"response_body,omitempty"`
+	}{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody})
+}
+
+// A Receipt is the answer to [Client.Send]: from here on the event is durable.
+type Receipt struct {
+	EventID    string     `json:"event_id"`
+	EventType  string     `json:"event_type"`
+	AcceptedAt time.Time  `json:"accepted_at"`
+	Deliveries []Accepted `json:"deliveries"` // one for each callback that matched, by callback id
+	// Duplicate is set when the same event was accepted before; the rest is the first answer.
+	Duplicate bool `json:"duplicate,omitempty"`
+}
+
+// Accepted is a delivery as it stood when its event was accepted.
+type Accepted struct {
+	DeliveryID string `json:"delivery_id"`
+	CallbackID int64  `json:"callback_id"`
+	State      State  `json:"state"`
+}
+
+// An EventRecord is an accepted event and all its deliveries.
+type EventRecord struct {
+	EventID    string      `json:"event_id"`
+	EventType  string      `json:"event_type"`
+	AcceptedAt time.Time   `json:"accepted_at"`
+	OccurredAt time.Time   `json:"occurred_at,omitzero"`
+	TraceID    string      `json:"trace_id,omitempty"`
+	Deliveries []*Delivery `json:"-"` // by callback id
+}
+
+// A Decision says whether an event went to a callback, and why or why not.
+type Decision struct {
+	CallbackID   int64     `json:"callback_id"`
+	CallbackType string    `json:"callback_type,omitempty"` // empty if the callback was deleted since
+	Decision     string    `json:"decision"`                // "matched" or "not_matched"
+	Why          string    `json:"why"`
+	Delivery     *Delivery `json:"delivery,omitempty"` // where matched
+}
+
+// An Explanation answers "what happened to event X for partner Y?".
+type Explanation struct {
+	EventRecord
+	Callbacks  []Decision `json:"callbacks"`
+	NextCursor string     `json:"next_cursor,omitempty"`
+}
+
+// An ExplainQuery narrows an [Explanation].
+type ExplainQuery struct {
+	CallbackID int64  // 0: all
+	Limit      int    // 0: 50
+	Cursor     string // NextCursor of the page before
+}
+
+// A Query selects deliveries. The zero value selects all. Order, Since, Until and the cursor go by the time of acceptance.
+type Query struct {
+	States     []State // empty: all
+	CallbackID int64   // 0: all
+	EventType  string  // empty: all
+	Since      time.Time
+	Until      time.Time
+	Limit      int    // 0: 50; at most 500
+	Cursor     string // next of the page before
+}

@@ -1,0 +1,65 @@
+// Package dispatcher is Ringback's engine: it accepts events, makes a delivery of each for every callback that matches, and attempts each
+// delivery until the partner's answer meets the contract, the schedule ends, or somebody cancels it.
+//
+// [Client] accepts events and answers for them; [Worker] attempts. Both work on one Redis, in any number of processes.
+// The partner's side of the wire is package egress; who wants what is package registry; what goes on the wire is package payloads.
+//
+// # The data model
+//
+// A delivery's record in Redis is the only truth about it. An asynq task is a hint that it may be time to act on one generation of it; a
+// task whose generation is not the record's ends without an attempt. So tasks may be lost, doubled or delayed: only time is at stake.
+//
+// The company is the hash tag of its keys, written {c} here; every line marked "script" below is one Lua script on them, so it happens whole
+// or not at all. All times in records are Redis's own clock.
+//
+//	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry)
+//	{c}:gate:<cb>   string       closed and why (paused, disabled, deleted); absent: open
+//	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
+//	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts
+//	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; trimmed by retention
+//	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
+//	{c}:ready:<cb>  set          the pending and active ones of a callback, at most the window; a set, not a counter: it cannot drift
+//	{c}:room:<cb>   list         those that wait: callback paused or disabled, or the window is full; touched once in and once out
+//	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
+//	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
+//	ringback:companies  set      every company there ever was; written before anything of it
+//	ringback:reconciler string   whose turn the round is; saves work, guards nothing
+//	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content
+//
+// A delivery's life (states as in [State]):
+//
+//	accept ── gate open, window free ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
+//	   └───── else ──> held ── pump or a finish ──> pending        retrying ── its time, begin ──> active
+//
+// and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
+//
+// The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
+// it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
+// pump (room to window), purge (cancel what waits), cancel, replay.
+//
+// # The crash story
+//
+// What a kill between two steps leaves, who repairs it, and when. The reconciler runs every 2 s, in one process at a time. Each row has its test.
+//
+//	kill between                        leaves                              repaired
+//	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
+//	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
+//	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
+//	enqueue's reply lost                false conflict of task ids          a conflict is success
+//	dequeue / begin                     asynq active, record pending        reconciler, 25 s: new generation
+//	begin / POST                        attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
+//	POST / finish                       partner has it, record active       the same: the one duplicate permitted, same webhook-id
+//	finish(final) / asynq's done        final record, live task             asynq brings it back; begin ends it, no POST
+//	finish(retry) / asynq's retry       retrying, task active               asynq brings it back early, begin sends it back to its time;
+//	                                                                        reconciler 25 s after its time
+//	finish pops the room / enqueue      pending and due, no task            reconciler, 25 s
+//	gate opened / pump                  full room, open gate                rooms, next round
+//	pump / enqueue                      pending and due, no task            reconciler, 25 s
+//	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
+//	replay / enqueue                    pending and due, no task            reconciler, 25 s
+//	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
+//	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
+//	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
+//
+// An attempt whose outcome is unknown does not eat the callback's budget.
+package dispatcher

@@ -1,0 +1,122 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// Explain answers what happened to an event, callback by callback. Matches were recorded when it was accepted; why a callback did not
+// match is worked out now, against the callbacks as they are now. Errors: [ErrNotFound], [ErrBadCursor], [ErrUnavailable].
+func (c *Client) Explain(ctx context.Context, company, eventID string, q ExplainQuery) (*Explanation, error) {
+	e, err := c.Event(ctx, company, eventID)
+	if err != nil {
+		return nil, err
+	}
+	var after int64
+	if q.Cursor != "" {
+		text, err := decodeCursor(q.Cursor)
+		if err != nil {
+			return nil, err
+		}
+		if after, err = strconv.ParseInt(text, 10, 64); err != nil {
+			return nil, ErrBadCursor
+		}
+	}
+	decisions, err := c.decisions(ctx, company, e)
+	if err != nil {
+		return nil, err
+	}
+	x := &Explanation{EventRecord: *e, Callbacks: []Decision{}}
+	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
+	for _, d := range decisions {
+		if d.CallbackID <= after || q.CallbackID != 0 && q.CallbackID != d.CallbackID {
+			continue
+		}
+		if len(x.Callbacks) == limit {
+			x.NextCursor = encodeCursor(strconv.FormatInt(x.Callbacks[limit-1].CallbackID, 10))
+			break
+		}
+		x.Callbacks = append(x.Callbacks, d)
+	}
+	return x, nil
+}
+
+// decisions are the event's, by callback id: recorded matches, and the other callbacks of today.
+func (c *Client) decisions(ctx context.Context, company string, e *EventRecord) ([]Decision, error) {
+	callbacks, err := c.allCallbacks(ctx, company)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := c.attributes(ctx, company, e)
+	if err != nil {
+		return nil, err
+	}
+	var decisions []Decision
+	matched := make(map[int64]*Delivery, len(e.Deliveries))
+	for _, d := range e.Deliveries {
+		matched[d.CallbackID] = d
+	}
+	for _, cb := range callbacks {
+		if d, ok := matched[cb.ID]; ok {
+			decisions = append(decisions, Decision{cb.ID, cb.Type, "matched", "It matched when the event was accepted. " + d.Summary, d})
+			delete(matched, cb.ID)
+			continue
+		}
+		decisions = append(decisions, Decision{cb.ID, cb.Type, "not_matched", c.whyNot(cb, e, attrs), nil})
+	}
+	for id, d := range matched {
+		decisions = append(decisions, Decision{id, "", "matched", "It matched when the event was accepted; the callback was deleted since. " + d.Summary, d})
+	}
+	slices.SortFunc(decisions, func(a, b Decision) int { return int(a.CallbackID - b.CallbackID) })
+	return decisions, nil
+}
+
+func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]string) string {
+	if cb.CreatedAt.After(e.AcceptedAt) {
+		return "The callback was registered at " + cb.CreatedAt.Format(time.RFC3339) + ", after the event was accepted."
+	}
+	matches, why := c.registry.Decide(cb, e.EventType, attrs, e.AcceptedAt)
+	if matches {
+		return "The callback was changed at " + cb.UpdatedAt.Format(time.RFC3339) + ", after the event was accepted; as it is now, it would match."
+	}
+	if cb.UpdatedAt.After(e.AcceptedAt) {
+		why += " (The callback was changed since, at " + cb.UpdatedAt.Format(time.RFC3339) + ".)"
+	}
+	return why
+}
+
+func (c *Client) attributes(ctx context.Context, company string, e *EventRecord) (map[string]string, error) {
+	body, err := c.rdb.HGet(ctx, eventKey(company, e.EventID), "b").Bytes()
+	if err != nil {
+		return nil, unavailable(ctx, c, "reading the payload", err)
+	}
+	typ, ok := c.catalogue.Lookup(e.EventType)
+	if !ok {
+		return nil, nil
+	}
+	attrs, err := typ.Check(json.RawMessage(body))
+	if err != nil {
+		return nil, nil //nolint:nilerr // the type's schema changed since: nothing to match by
+	}
+	return attrs, nil
+}
+
+func (c *Client) allCallbacks(ctx context.Context, company string) ([]*registry.Callback, error) {
+	var all []*registry.Callback
+	cursor := ""
+	for {
+		page, next, err := c.registry.List(ctx, company, registry.Filter{Limit: MaxLimit, Cursor: cursor})
+		if err != nil {
+			return nil, unavailable(ctx, c, "listing the callbacks", err)
+		}
+		all = append(all, page...)
+		if cursor = next; cursor == "" {
+			return all, nil
+		}
+	}
+}

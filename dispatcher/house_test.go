@@ -1,0 +1,503 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"go.uber.org/goleak"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(child())
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const acme = "acme"
+
+// loopback is what the tests' egress may reach.
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+// A house is Ringback around one Redis: client, workers, and a partner who keeps books. check verifies every invariant.
+type house struct {
+	t        *testing.T
+	rdb      *redis.Client
+	redis    *redistest.Server // nil inside a bubble
+	keyset   *registry.Keyset
+	registry *registry.Registry
+	client   *Client
+	egress   *egress.Client
+	partner  *partner
+	acked    map[string]payloads.Event // accepted events by id
+	ackedMu  sync.Mutex
+
+	duplicates int           // that the test's faults permit
+	poll       time.Duration // 0: as in production
+}
+
+type houseOption func(*Config)
+
+func withWindow(n int) houseOption { return func(c *Config) { c.Window = n } }
+
+// newHouse opens a house on a real Redis.
+func newHouse(t *testing.T, options ...houseOption) *house {
+	t.Helper()
+	server := redistest.Start(t)
+	p := newPartner(t)
+	h := furnish(t, server.Client(), egress.Config{Allow: loopback}, p, options...)
+	h.redis = server
+	p.serve()
+	return h
+}
+
+// furnish builds everything on a Redis connection.
+func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, options ...houseOption) *house {
+	t.Helper()
+	h := &house{t: t, rdb: rdb, partner: p, acked: make(map[string]payloads.Event)}
+	var err error
+	h.keyset, err = registry.NewKeyset()
+	h.must(err)
+	h.registry, err = registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: testLog(t)})
+	h.must(err)
+	cfg := Config{Redis: rdb, Registry: h.registry, Catalogue: payloads.Builtin(), Logger: testLog(t)}
+	for _, o := range options {
+		o(&cfg)
+	}
+	h.client, err = New(cfg)
+	h.must(err)
+	t.Cleanup(func() { h.must(h.client.Close()) })
+	h.egress, err = egress.New(out)
+	h.must(err)
+	t.Cleanup(h.egress.Close)
+	return h
+}
+
+func testLog(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+func (h *house) must(err error) {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// work starts a worker that stops with the test, or by the function returned.
+func (h *house) work() (stop func()) {
+	h.t.Helper()
+	w := h.worker()
+	h.must(w.Start())
+	stop = sync.OnceFunc(w.Shutdown)
+	h.t.Cleanup(stop)
+	return stop
+}
+
+func (h *house) worker() *Worker {
+	h.t.Helper()
+	w, err := NewWorker(h.client, WorkerConfig{Egress: h.egress, Concurrency: 64, UserAgent: "Ringback/test", poll: h.poll})
+	h.must(err)
+	return w
+}
+
+// register registers a callback at the partner, with more members of the registration as JSON (or "").
+func (h *house) register(callbackType, more string) *registry.Callback {
+	h.t.Helper()
+	body := fmt.Sprintf(`{"callback_type": %q, "destination": {"url": %q, "method": "POST", "content_type": "application/json"}%s}`,
+		callbackType, h.partner.url(callbackType), prefixed(more))
+	cb, err := h.registry.Create(h.t.Context(), acme, []byte(body))
+	h.must(err)
+	h.partner.knows(cb)
+	return cb
+}
+
+func prefixed(more string) string {
+	if more == "" {
+		return ""
+	}
+	return ", " + more
+}
+
+// proof is a payment-proof event.
+func proof(id string) payloads.Event {
+	return payloads.Event{
+		Company: acme, ID: id, Type: "payment_proof",
+		Payload: json.RawMessage(`{"requestId": "` + id + `",  "status": "OK", "totalCfdi": "$1,962.36", "voucherEffect": "Nómina"}`),
+	}
+}
+
+// send sends an event and notes it as accepted.
+func (h *house) send(e payloads.Event) Receipt {
+	h.t.Helper()
+	r, err := h.client.Send(h.t.Context(), e)
+	h.must(err)
+	h.ack(e)
+	return r
+}
+
+func (h *house) ack(e payloads.Event) {
+	h.ackedMu.Lock()
+	defer h.ackedMu.Unlock()
+	h.acked[e.ID] = e
+}
+
+func (h *house) delivery(id string) *Delivery {
+	h.t.Helper()
+	d, err := h.client.Delivery(h.t.Context(), acme, id)
+	h.must(err)
+	return d
+}
+
+// await waits until a delivery is in the state, or fails after the time.
+func (h *house) await(id string, state State, within time.Duration) *Delivery {
+	h.t.Helper()
+	var d *Delivery
+	h.eventually(within, func() bool { d = h.delivery(id); return d.State == state }, func() string {
+		return fmt.Sprintf("delivery is %s, not %s: %s", d.State, state, d.Summary)
+	})
+	return d
+}
+
+// awaitAll waits until every delivery of every accepted event is final.
+func (h *house) awaitAll(within time.Duration) {
+	h.t.Helper()
+	open := 0
+	h.eventually(within, func() bool { open = h.unfinished(); return open == 0 }, func() string {
+		return fmt.Sprintf("%d deliveries are unfinished", open)
+	})
+}
+
+func (h *house) unfinished() int {
+	h.t.Helper()
+	n := 0
+	for id := range h.acked {
+		e, err := h.client.Event(h.t.Context(), acme, id)
+		if err != nil {
+			h.t.Logf("reading %s: %v", id, err)
+			return 1 // Redis may be away: ask again
+		}
+		for _, d := range e.Deliveries {
+			if !d.State.Final() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// eventually polls until the condition holds.
+func (h *house) eventually(within time.Duration, condition func() bool, complain func() string) {
+	h.t.Helper()
+	deadline := time.After(within)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-deadline:
+			h.t.Fatalf("after %s: %s", within, complain())
+		case <-tick.C:
+		}
+	}
+}
+
+// check verifies the invariants: nothing accepted is lost, nothing is delivered twice beyond what the faults permit, duplicates are equal
+// and signed, our attempts are the partner's requests, and Redis holds nothing that is over.
+func (h *house) check() {
+	h.t.Helper()
+	h.awaitAll(5 * time.Second)
+	ctx := h.t.Context()
+	requests := h.partner.requests()
+	byID := make(map[string][]request)
+	for _, r := range requests {
+		byID[r.id] = append(byID[r.id], r)
+	}
+	extra, known := 0, 0
+	for id := range h.acked {
+		e, err := h.client.Event(ctx, acme, id)
+		h.must(err)
+		for _, d := range e.Deliveries {
+			got := byID[d.DeliveryID]
+			known += len(got)
+			extra += h.checkDelivery(d, got)
+		}
+	}
+	if known != len(requests) {
+		h.t.Errorf("the partner has %d requests, of which %d belong to accepted events", len(requests), known)
+	}
+	if extra > h.duplicates {
+		h.t.Errorf("%d deliveries arrived again after they were answered well; the faults permit %d", extra, h.duplicates)
+	}
+	h.checkRedis()
+}
+
+// checkDelivery returns how many requests of a delivery came after one that was answered well.
+func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
+	h.t.Helper()
+	good := 0
+	for _, r := range got {
+		if r.verified != nil {
+			h.t.Errorf("%s: signature: %v", d.DeliveryID, r.verified)
+		}
+		if r.body != got[0].body {
+			h.t.Errorf("%s: two bodies", d.DeliveryID)
+		}
+		if r.status == http.StatusNoContent {
+			good++
+		}
+	}
+	if d.State == Delivered && good == 0 {
+		h.t.Errorf("%s: delivered, but the partner never answered well", d.DeliveryID)
+	}
+	unknown, posted := 0, 0
+	for _, a := range d.Attempts {
+		if a.Reason == ReasonUnknown {
+			unknown++
+		} else if a.StatusCode != 0 || a.Reason == Reason(egress.Timeout) {
+			posted++
+		}
+		if a.Detail == "" || a.Verdict == "" || (a.Verdict != VerdictDelivered) == (a.Reason == "") {
+			h.t.Errorf("%s: attempt %d has no verdict, reason or sentence: %+v", d.DeliveryID, a.Number, a)
+		}
+	}
+	if len(got) < posted || len(got) > posted+unknown {
+		h.t.Errorf("%s: the partner saw %d requests, our log has %d and %d unknown", d.DeliveryID, len(got), posted, unknown)
+	}
+	return max(0, good-1)
+}
+
+// checkRedis verifies that no index holds what is over.
+func (h *house) checkRedis() {
+	h.t.Helper()
+	ctx := h.t.Context()
+	h.eventually(3*time.Second, func() bool {
+		n, _ := h.rdb.ZCard(ctx, keyOf(acme, "due")).Result()
+		return n == 0
+	}, func() string { return "due holds finished deliveries" })
+	for _, pattern := range []string{"ready:*", "room:*"} {
+		keys, err := h.rdb.Keys(ctx, keyOf(acme, pattern)).Result()
+		h.must(err)
+		for _, key := range keys {
+			if !strings.Contains(key, ":room:") {
+				h.t.Errorf("%s holds finished deliveries", key)
+			}
+		}
+	}
+	for id := range h.acked {
+		counts, err := h.rdb.HMGet(ctx, eventKey(acme, id), "n", "x").Result()
+		h.must(err)
+		ttl, err := h.rdb.TTL(ctx, eventKey(acme, id)).Result()
+		h.must(err)
+		if counts[0] != "0" {
+			h.t.Errorf("%s: %v deliveries are counted as unfinished", id, counts[0])
+		}
+		if dead := counts[1] != nil && counts[1] != "0"; dead == (ttl > 0) {
+			h.t.Errorf("%s: dead %v, but its time to live is %s", id, counts[1], ttl)
+		}
+	}
+}
+
+// awaitIdle waits until asynq holds no task in any lane.
+func (h *house) awaitIdle(within time.Duration) {
+	h.t.Helper()
+	var left []string
+	h.eventually(within, func() bool { left = h.tasks(); return len(left) == 0 }, func() string { return "asynq still holds " + strings.Join(left, ", ") })
+}
+
+func (h *house) tasks() []string {
+	h.t.Helper()
+	var left []string
+	for _, q := range Queues() {
+		info, err := h.client.inspector.GetQueueInfo(q)
+		if err == nil && info.Size > 0 {
+			left = append(left, fmt.Sprintf("%s: pending %d, active %d, retry %d, archived %d", q, info.Pending, info.Active, info.Retry, info.Archived))
+		}
+	}
+	return left
+}
+
+// retries lists asynq's retry tasks in all lanes.
+func (h *house) retries() []*asynq.TaskInfo {
+	h.t.Helper()
+	var all []*asynq.TaskInfo
+	for _, q := range Queues() {
+		infos, err := h.client.inspector.ListRetryTasks(q)
+		if err == nil {
+			all = append(all, infos...)
+		}
+	}
+	return all
+}
+
+// A partner receives, verifies, answers as told and keeps books.
+type partner struct {
+	t      testing.TB
+	server *httptest.Server
+	host   string // in the URLs it is registered with
+
+	mu      sync.Mutex
+	secrets map[int64]string // signing secrets by callback id, by path
+	answer  func(r *http.Request, n int) reply
+	got     []request
+	perID   map[string]int
+}
+
+// A reply is what the partner answers; after runs first, and may block.
+type reply struct {
+	status int
+	header http.Header
+	body   string
+	after  func(ctx context.Context)
+}
+
+type request struct {
+	at       time.Time
+	id       string
+	body     string
+	header   http.Header
+	path     string
+	status   int
+	verified error
+	digest   [32]byte
+}
+
+func newPartner(t testing.TB) *partner {
+	return &partner{t: t, secrets: make(map[int64]string), perID: make(map[string]int), answer: answering(204)}
+}
+
+// serve opens the partner's door on loopback.
+func (p *partner) serve() {
+	p.server = httptest.NewServer(p)
+	p.host = strings.TrimPrefix(p.server.URL, "http://")
+	p.t.Cleanup(p.server.Close)
+}
+
+func (p *partner) url(path string) string { return "http://" + p.host + "/" + path }
+
+func (p *partner) knows(cb *registry.Callback) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.secrets[cb.ID] = cb.LiveSecrets(time.Now())[0].Reveal()
+}
+
+// answers sets how requests are answered: n counts a delivery's requests from 0.
+func (p *partner) answers(f func(r *http.Request, n int) reply) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answer = f
+}
+
+// answering answers a delivery's requests with the statuses in turn, and the last one for ever.
+func answering(statuses ...int) func(*http.Request, int) reply {
+	return func(_ *http.Request, n int) reply { return reply{status: statuses[min(n, len(statuses)-1)]} }
+}
+
+func (p *partner) requests() []request {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.got)
+}
+
+func (p *partner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the sender died in mid-request: it was not received
+	}
+	id := r.Header.Get("Webhook-Id")
+	p.mu.Lock()
+	n := p.perID[id]
+	p.perID[id]++
+	answer := p.answer
+	p.mu.Unlock()
+	a := answer(r, n)
+	p.mu.Lock()
+	p.got = append(p.got, request{
+		at: time.Now(), id: id, body: string(body), header: r.Header, path: r.URL.Path, status: a.status,
+		verified: p.verify(r.Header, body), digest: sha256.Sum256(body),
+	})
+	p.mu.Unlock()
+	if a.after != nil {
+		a.after(r.Context())
+	}
+	maps.Copy(w.Header(), a.header)
+	w.WriteHeader(a.status)
+	_, _ = io.WriteString(w, a.body)
+}
+
+// verify checks the signature with the library that partners use, against any secret known.
+func (p *partner) verify(h http.Header, body []byte) error {
+	err := fmt.Errorf("no secret known")
+	for _, secret := range p.secrets {
+		var hook *standardwebhooks.Webhook
+		if hook, err = standardwebhooks.NewWebhook(secret); err != nil {
+			return err
+		}
+		if err = hook.Verify(body, h); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// eventIDs are n ids with a prefix.
+func eventIDs(prefix string, n int) []string {
+	ids := make([]string, n)
+	for i := range ids {
+		ids[i] = prefix + strconv.Itoa(i)
+	}
+	return ids
+}
+
+// taskOf is the task asynq holds for a generation.
+func taskOf(t *testing.T, r ref, generation int64) *asynq.Task {
+	t.Helper()
+	payload, err := json.Marshal(hint{r.company, r.event, r.callback, generation})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return asynq.NewTask(taskType, payload)
+}
+
+// patience is lua/record.lua's: how long a pending delivery waits for its task before the reconciler looks.
+const patience = 25 * time.Second
+
+// cutTail takes the last bytes off Redis's append-only file.
+func cutTail(t *testing.T, dir string, n int64) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "appendonlydir", "*.incr.aof"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no append-only file: %v", err)
+	}
+	name := files[len(files)-1]
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(name, max(0, info.Size()-n)); err != nil {
+		t.Fatal(err)
+	}
+}

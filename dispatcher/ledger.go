@@ -1,0 +1,337 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// Limits of the lists, by the HTTP API.
+const (
+	DefaultLimit = 50
+	MaxLimit     = 500
+)
+
+// Event reads an event and all its deliveries. Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) Event(ctx context.Context, company, eventID string) (*EventRecord, error) {
+	fields, err := c.eventFields(ctx, company, eventID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := c.newView(ctx, company)
+	if err != nil {
+		return nil, err
+	}
+	return v.event(ctx, eventID, fields)
+}
+
+// eventFields reads an event's hash without its body.
+func (c *Client) eventFields(ctx context.Context, company, eventID string) (map[string]string, error) {
+	key := eventKey(company, eventID)
+	names, err := c.rdb.HKeys(ctx, key).Result()
+	if err != nil {
+		return nil, unavailable(ctx, c, "reading the event", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" })
+	if len(names) == 0 {
+		return nil, ErrNotFound
+	}
+	values, err := c.rdb.HMGet(ctx, key, names...).Result()
+	if err != nil {
+		return nil, unavailable(ctx, c, "reading the event", err)
+	}
+	fields := make(map[string]string, len(names))
+	for i, name := range names {
+		if value, ok := values[i].(string); ok {
+			fields[name] = value
+		}
+	}
+	if fields["m"] == "" {
+		return nil, ErrNotFound // it aged away between the two reads
+	}
+	return fields, nil
+}
+
+// A view turns records into deliveries: it knows which of the company's gates are closed, looking each up once.
+type view struct {
+	c       *Client
+	company string
+	now     time.Time
+	gates   map[int64]*registry.Gate
+}
+
+func (c *Client) newView(ctx context.Context, company string) (*view, error) {
+	now, err := c.rdb.Time(ctx).Result()
+	if err != nil {
+		return nil, unavailable(ctx, c, "reading the clock", err)
+	}
+	return &view{c: c, company: company, now: now, gates: make(map[int64]*registry.Gate)}, nil
+}
+
+// gate is the callback's closed gate, or nil if it is open.
+func (v *view) gate(ctx context.Context, callback int64) (*registry.Gate, error) {
+	if g, ok := v.gates[callback]; ok {
+		return g, nil
+	}
+	text, err := v.c.rdb.Get(ctx, registry.GateKey(v.company, callback)).Result()
+	if errors.Is(err, redis.Nil) {
+		v.gates[callback] = nil
+		return nil, nil //nolint:nilnil // documented: open
+	}
+	if err != nil {
+		return nil, unavailable(ctx, v.c, "reading the callback's gate", err)
+	}
+	g, err := registry.ParseGate(text)
+	if err != nil {
+		return nil, err
+	}
+	v.gates[callback] = &g
+	return &g, nil
+}
+
+func (v *view) event(ctx context.Context, eventID string, fields map[string]string) (*EventRecord, error) {
+	var m meta
+	if err := json.Unmarshal([]byte(fields["m"]), &m); err != nil {
+		return nil, fmt.Errorf("event %s: %w", eventID, errBadRecord)
+	}
+	e := &EventRecord{
+		EventID: eventID, EventType: m.Type, AcceptedAt: logTime(fields["a"]), OccurredAt: fromMS(m.Occurred),
+		Deliveries: []*Delivery{},
+	}
+	if parts := strings.Split(m.TraceParent, "-"); len(parts) == 4 {
+		e.TraceID = parts[1]
+	}
+	for name, text := range fields {
+		id, ok := callbackOf(name)
+		if !ok {
+			continue
+		}
+		d, err := v.delivery(ctx, ref{v.company, eventID, id}, e, text)
+		if err != nil {
+			return nil, err
+		}
+		e.Deliveries = append(e.Deliveries, d)
+	}
+	slices.SortFunc(e.Deliveries, func(a, b *Delivery) int { return int(a.CallbackID - b.CallbackID) })
+	return e, nil
+}
+
+func callbackOf(field string) (int64, bool) {
+	text, ok := strings.CutPrefix(field, "d")
+	if !ok {
+		return 0, false
+	}
+	id, err := strconv.ParseInt(text, 10, 64)
+	return id, err == nil
+}
+
+func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string) (*Delivery, error) {
+	rec, err := parseRecord(text)
+	if err != nil {
+		return nil, fmt.Errorf("delivery %s: %w", r.deliveryID(), err)
+	}
+	d := &Delivery{
+		DeliveryID: r.deliveryID(), EventID: e.EventID, EventType: e.EventType, CallbackID: r.callback,
+		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{},
+	}
+	for _, entry := range parseEntries(rec.attempts) {
+		d.Attempts = append(d.Attempts, entry.attempt(detail))
+	}
+	gate, err := v.gate(ctx, r.callback)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case gate != nil && gate.Status == registry.Deleted && !d.State.Final() && d.State != Active:
+		d.State = Cancelled // as good as: whoever touches it next writes it down
+	case d.State == Retrying:
+		d.NextAttemptAt = fromMS(rec.at)
+	case d.State == Held:
+		d.HeldReason = heldReason(gate)
+	}
+	d.Summary = v.summary(d, rec, gate)
+	return d, nil
+}
+
+func heldReason(gate *registry.Gate) string {
+	if gate == nil {
+		return "window"
+	}
+	return string(gate.Status)
+}
+
+// summary is the sentence for a delivery: what happened last, what comes next and when.
+func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
+	last := ""
+	if n := len(d.Attempts); n > 0 {
+		last = fmt.Sprintf("Attempt %d: %s. ", d.Attempts[n-1].Number, d.Attempts[n-1].Detail)
+	}
+	switch d.State {
+	case Pending:
+		return last + "The next attempt is due now."
+	case Active:
+		return last + fmt.Sprintf("Attempt %d is under way since %s.", rec.number, clock(rec.at))
+	case Retrying:
+		if wait := fromMS(rec.at).Sub(v.now); wait > 0 {
+			return last + fmt.Sprintf("The next attempt is at %s, in %s.", clock(rec.at), wait.Round(time.Second))
+		}
+		return last + "The next attempt is due now."
+	case Held:
+		return last + heldSentence(gate)
+	case Delivered:
+		return fmt.Sprintf("Delivered by attempt %d at %s.", rec.number, clock(rec.at))
+	case Dead:
+		return last + fmt.Sprintf("Given up at %s; it is kept, and can be replayed.", clock(rec.at))
+	default:
+		if gate != nil && gate.Status == registry.Deleted {
+			return last + "Cancelled: the callback was deleted."
+		}
+		return last + fmt.Sprintf("Cancelled at %s; it can be replayed.", clock(rec.at))
+	}
+}
+
+func heldSentence(gate *registry.Gate) string {
+	switch {
+	case gate == nil:
+		return "It waits for its turn: other deliveries to this callback are ahead of it."
+	case gate.Status == registry.Paused:
+		return "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
+	default:
+		return fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
+	}
+}
+
+func clock(ms int64) string { return fromMS(ms).Format(time.RFC3339) }
+
+// Delivery reads one delivery. Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	r, ok := parseDeliveryID(company, deliveryID)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	v, err := c.newView(ctx, company)
+	if err != nil {
+		return nil, err
+	}
+	found, err := v.deliveries(ctx, []ref{r})
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, ErrNotFound
+	}
+	return found[0], nil
+}
+
+// deliveries reads several in one round trip, leaving out those that aged away.
+func (v *view) deliveries(ctx context.Context, refs []ref) ([]*Delivery, error) {
+	pipe := v.c.rdb.Pipeline()
+	reads := make([]*redis.SliceCmd, len(refs))
+	for i, r := range refs {
+		reads[i] = pipe.HMGet(ctx, eventKey(r.company, r.event), "m", "a", recordField(r.callback))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && len(refs) > 0 {
+		return nil, unavailable(ctx, v.c, "reading deliveries", err)
+	}
+	var found []*Delivery
+	for i, r := range refs {
+		values := strs(reads[i].Val())
+		if len(values) < 3 || values[0] == "" || values[2] == "" {
+			continue
+		}
+		e, err := v.event(ctx, r.event, map[string]string{"m": values[0], "a": values[1], recordField(r.callback): values[2]})
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, e.Deliveries...)
+	}
+	return found, nil
+}
+
+// Replay sends a delivery again, under the same webhook-id and with a fresh schedule: a delivered, dead or cancelled one, or at once a
+// retrying one. Errors: [ErrNotFound], *[StateError] if it is on its way already or its callback was deleted, [ErrUnavailable].
+func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	r, ok := parseDeliveryID(company, deliveryID)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	v, err := replayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.member(), c.window).Slice()
+	if err != nil {
+		return nil, unavailable(ctx, c, "replaying", err)
+	}
+	c.at("replayed")
+	switch answer := strs(v); answer[0] {
+	case "none":
+		return nil, ErrNotFound
+	case "waiting":
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: wait for it to finish, or cancel it first")
+	case "deleted":
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event anew")
+	case "ready":
+		c.enqueueReleased(context.WithoutCancel(ctx), company, []string{r.member(), answer[1]})
+		c.forget(ctx, r, answer[2])
+	default: // held: the room lets it out
+		c.forget(ctx, r, answer[2])
+	}
+	return c.Delivery(ctx, company, deliveryID)
+}
+
+// forget removes the task of an old generation from asynq's retries, for tidiness: should it run, it ends without an attempt.
+func (c *Client) forget(ctx context.Context, r ref, generation string) {
+	g, err := strconv.ParseInt(generation, 10, 64)
+	if err != nil {
+		return
+	}
+	err = c.inspector.DeleteTask(r.queue(), taskID(r, g))
+	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+		c.log.DebugContext(ctx, "old task stays", "delivery", r.deliveryID(), "error", err)
+	}
+}
+
+// Cancel ends an unfinished delivery. An attempt under way finishes; it counts if it delivers.
+// Errors: [ErrNotFound], *[StateError] if it is final, [ErrUnavailable].
+func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	r, ok := parseDeliveryID(company, deliveryID)
+	if !ok {
+		return nil, ErrNotFound
+	}
+	before, err := c.Delivery(ctx, company, deliveryID)
+	if err != nil {
+		return nil, err
+	}
+	v, err := cancelScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.member(), c.retention).Slice()
+	if err != nil {
+		return nil, unavailable(ctx, c, "cancelling", err)
+	}
+	switch strs(v)[0] {
+	case "none":
+		return nil, ErrNotFound
+	case "final":
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s: there is nothing left to cancel")
+	}
+	if before.State == Retrying {
+		text, err := c.rdb.HGet(ctx, eventKey(company, r.event), recordField(r.callback)).Result()
+		if rec, bad := parseRecord(text); err == nil && bad == nil {
+			c.forget(ctx, r, strconv.FormatInt(rec.generation, 10))
+		}
+	}
+	return c.Delivery(ctx, company, deliveryID)
+}
+
+func (c *Client) stateError(ctx context.Context, company, deliveryID, format string) error {
+	d, err := c.Delivery(ctx, company, deliveryID)
+	if err != nil {
+		return err
+	}
+	return &StateError{Delivery: d, Message: fmt.Sprintf(format, d.State)}
+}

@@ -1,0 +1,234 @@
+package dispatcher
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+func TestListsFindEverythingOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(400))
+	first := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+	second := h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+	paused := h.register("payment_proof", "")
+	_, err := h.registry.Pause(t.Context(), acme, paused.ID)
+	h.must(err)
+	h.work()
+	var ids []string
+	for _, id := range eventIDs("p-", 37) {
+		for _, d := range h.send(proof(id)).Deliveries {
+			ids = append(ids, d.DeliveryID)
+		}
+	}
+	h.eventually(10*time.Second, func() bool {
+		open, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Pending, Active}})
+		return err == nil && len(open) == 0
+	}, func() string { return "attempts are still to come" })
+
+	for name, tc := range map[string]struct {
+		q    Query
+		want int
+	}{
+		"all":           {Query{}, 111},
+		"one callback":  {Query{CallbackID: second.ID}, 37},
+		"dead":          {Query{States: []State{Dead}}, 37},
+		"retrying":      {Query{States: []State{Retrying}}, 37},
+		"held":          {Query{States: []State{Held}}, 37},
+		"two states":    {Query{States: []State{Held, Dead}}, 74},
+		"dead of first": {Query{States: []State{Dead}, CallbackID: first.ID}, 37},
+		"dead of other": {Query{States: []State{Dead}, CallbackID: second.ID}, 0},
+		"other type":    {Query{EventType: "wallet_item_install"}, 0},
+		"since now":     {Query{Since: time.Now().Add(time.Minute)}, 0},
+		"until now":     {Query{Until: time.Now().Add(time.Minute)}, 111},
+		"dead till now": {Query{States: []State{Dead}, Until: time.Now().Add(time.Minute)}, 37},
+	} {
+		for _, limit := range []int{1, 7, 500} {
+			q := tc.q
+			q.Limit = limit
+			var got []*Delivery
+			for {
+				page, next, err := h.client.Deliveries(t.Context(), acme, q)
+				h.must(err)
+				got = append(got, page...)
+				if len(page) > limit {
+					t.Errorf("%s: a page of %d", name, len(page))
+				}
+				if q.Cursor = next; next == "" {
+					break
+				}
+			}
+			if !slices.IsSortedFunc(got, func(a, b *Delivery) int { return b.AcceptedAt.Compare(a.AcceptedAt) }) {
+				t.Errorf("%s, %d a page: not newest first", name, limit)
+			}
+			seen := make(map[string]bool)
+			for _, d := range got {
+				seen[d.DeliveryID] = true
+			}
+			if len(got) != tc.want || len(seen) != tc.want {
+				t.Errorf("%s, %d a page: %d deliveries, %d different; want %d", name, limit, len(got), len(seen), tc.want)
+			}
+		}
+	}
+	for _, cursor := range []string{"x", "!!", encodeCursor("a/b"), encodeCursor("1-/2")} {
+		for _, states := range [][]State{nil, {Dead}} {
+			if _, _, err := h.client.Deliveries(t.Context(), acme, Query{Cursor: cursor, States: states}); !errors.Is(err, ErrBadCursor) {
+				t.Errorf("cursor %q: %v", cursor, err)
+			}
+		}
+	}
+	for _, id := range ids { // leave nothing unfinished
+		if d := h.delivery(id); !d.State.Final() {
+			_, err := h.client.Cancel(t.Context(), acme, id)
+			h.must(err)
+		}
+	}
+	h.check()
+	h.awaitIdle(5 * time.Second)
+}
+
+func TestTheWindowBoundsTheLanes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withWindow(5))
+	h.register("payment_proof", "")
+	states := make(map[State]int)
+	for _, id := range eventIDs("p-", 50) {
+		states[h.send(proof(id)).Deliveries[0].State]++
+	}
+	if states[Pending] != 5 || states[Held] != 45 {
+		t.Errorf("states: %v", states)
+	}
+	e, err := h.client.Event(t.Context(), acme, "p-49")
+	h.must(err)
+	if d := e.Deliveries[0]; d.HeldReason != "window" || !strings.Contains(d.Summary, "turn") {
+		t.Errorf("held: %+v", d)
+	}
+	h.work()
+	h.awaitAll(20 * time.Second)
+	h.check()
+	h.awaitIdle(5 * time.Second)
+}
+
+func TestCancelAndReplay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(503, 503, 204))
+	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+	h.work()
+	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
+	h.await(id, Retrying, 5*time.Second)
+	h.eventually(5*time.Second, func() bool { return len(h.retries()) == 1 }, func() string { return "no retry stands in asynq" })
+	if task := h.retries()[0]; !strings.Contains(task.LastErr, "status_503") || task.ID != taskID(ref{acme, "p-1", 1}, 1) {
+		t.Errorf("asynq shows %s: %s", task.ID, task.LastErr)
+	}
+	if _, err := h.client.Replay(t.Context(), acme, id); err != nil { // now instead of in an hour
+		t.Fatal(err)
+	}
+	h.eventually(5*time.Second, func() bool { return len(h.delivery(id).Attempts) == 2 }, func() string { return "no second attempt" })
+	d := h.await(id, Retrying, 5*time.Second)
+	if !strings.Contains(d.Summary, "next attempt is at") {
+		t.Errorf("summary: %s", d.Summary)
+	}
+	d, err := h.client.Cancel(t.Context(), acme, id)
+	h.must(err)
+	if d.State != Cancelled {
+		t.Errorf("cancelled, but %s", d.State)
+	}
+	h.awaitIdle(5 * time.Second)
+	_, err = h.client.Cancel(t.Context(), acme, id)
+	if _, ok := errors.AsType[*StateError](err); !ok {
+		t.Errorf("a second cancel: %v", err)
+	}
+	_, err = h.client.Replay(t.Context(), acme, id)
+	h.must(err)
+	h.await(id, Delivered, 5*time.Second)
+	for _, bad := range []string{"dlv_x", "", "dlv_" + strings.Repeat("A", 400), ref{"other", "p-1", 1}.deliveryID(), ref{acme, "none", 1}.deliveryID()} {
+		for name, act := range map[string]func() (*Delivery, error){
+			"read":   func() (*Delivery, error) { return h.client.Delivery(t.Context(), acme, bad) },
+			"replay": func() (*Delivery, error) { return h.client.Replay(t.Context(), acme, bad) },
+			"cancel": func() (*Delivery, error) { return h.client.Cancel(t.Context(), acme, bad) },
+		} {
+			if _, err := act(); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%s of %q: %v", name, bad, err)
+			}
+		}
+	}
+	h.check()
+}
+
+// TestCancelUnderWay: an attempt under way finishes, and counts if it delivers.
+func TestCancelUnderWay(t *testing.T) {
+	t.Parallel()
+	for status, want := range map[int]State{204: Delivered, 503: Cancelled} {
+		t.Run(strconv.Itoa(status), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			arrived, answer := make(chan struct{}), make(chan struct{})
+			h.partner.answers(answering(status))
+			inner := h.partner.answer
+			h.partner.answers(func(r *http.Request, n int) reply { close(arrived); <-answer; return inner(r, n) })
+			h.register("payment_proof", "")
+			h.work()
+			id := h.send(proof("p-1")).Deliveries[0].DeliveryID
+			<-arrived
+			_, err := h.client.Cancel(t.Context(), acme, id)
+			h.must(err)
+			close(answer)
+			h.eventually(5*time.Second, func() bool { return len(h.delivery(id).Attempts) == 1 }, func() string { return "the attempt is not recorded" })
+			if s := h.delivery(id).State; s != want {
+				t.Errorf("state %s, want %s", s, want)
+			}
+			h.check()
+			h.awaitIdle(5 * time.Second)
+		})
+	}
+}
+
+func TestExplanations(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	install, _ := payloads.Builtin().Lookup("wallet_item_install")
+	match := h.register("wallet_item_install", `"wallet_item_install": {"campaign_token": "r3zhm8"}`)
+	other := h.register("wallet_item_install", `"wallet_item_install": {"campaign_token": "other"}`)
+	proofs := h.register("payment_proof", "")
+	e := payloads.Event{Company: acme, ID: "w-1", Type: install.Name, Payload: install.Example}
+	h.send(e)
+	late := h.register("wallet_item_install", "")
+	x, err := h.client.Explain(t.Context(), acme, "w-1", ExplainQuery{})
+	h.must(err)
+	if len(x.Callbacks) != 4 || x.Callbacks[0].CallbackID != match.ID || x.Callbacks[0].Decision != "matched" || x.Callbacks[0].Delivery == nil {
+		t.Fatalf("explanation: %+v", x)
+	}
+	for i, want := range []struct {
+		id   int64
+		word string
+	}{{other.ID, "campaign_token"}, {proofs.ID, "payment_proof"}, {late.ID, "after the event was accepted"}} {
+		d := x.Callbacks[i+1]
+		if d.CallbackID != want.id || d.Decision != "not_matched" || !strings.Contains(d.Why, want.word) {
+			t.Errorf("decision: %+v, want %q", d, want.word)
+		}
+	}
+	var paged []int64
+	for cursor, n := "", 0; n < 10; n++ {
+		page, err := h.client.Explain(t.Context(), acme, "w-1", ExplainQuery{Limit: 1, Cursor: cursor})
+		h.must(err)
+		paged = append(paged, page.Callbacks[0].CallbackID)
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	if fmt.Sprint(paged) != fmt.Sprint([]int64{match.ID, other.ID, proofs.ID, late.ID}) {
+		t.Errorf("paged: %v", paged)
+	}
+	h.work()
+	h.awaitAll(5 * time.Second)
+	h.check()
+}

@@ -1,0 +1,32 @@
+-- Accepts an event and a delivery for each matched callback, or nothing.
+-- ARGV: event id, registry version matched at, meta, body, window, retention s, callback id...
+-- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'accepted', log id, held csv}
+local id, window = ARGV[1], tonumber(ARGV[5])
+local ev = prefix .. 'ev:' .. id
+local first = redis.call('HMGET', ev, 'm', 'a', 'h')
+if first[1] then
+  local out = {'exists', first[1], first[2], first[3] or ''}
+  for _, field in ipairs(redis.call('HKEYS', ev)) do
+    local cb = string.match(field, '^d(%d+)$')
+    if cb then
+      out[#out + 1] = cb
+      out[#out + 1] = redis.call('HGET', ev, field)
+    end
+  end
+  return out
+end
+local version = redis.call('GET', prefix .. 'ver') or '0'
+if version ~= ARGV[2] then return {'version', version} end
+
+local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
+local held = {}
+for i = 7, #ARGV do
+  local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
+  if not admit(r, id .. '/' .. cb, cb, window) then held[#held + 1] = cb end
+  redis.call('HSET', ev, 'd' .. cb, format(r))
+end
+held = table.concat(held, ',')
+redis.call('HSET', ev, 'm', ARGV[3], 'b', ARGV[4], 'a', log, 'n', #ARGV - 6)
+if held ~= '' then redis.call('HSET', ev, 'h', held) end
+if #ARGV == 6 then redis.call('EXPIRE', ev, ARGV[6]) end
+return {'accepted', log, held}

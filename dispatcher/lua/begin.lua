@@ -1,0 +1,33 @@
+-- Begins an attempt, if it is still due and still this task's.
+-- ARGV: member, generation, token, lease ms, retention s
+-- -> {'go', number, spent, attempts, meta, body, log id, registry version, now}
+--  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'held'|'cancelled'}
+local member = ARGV[1]
+local r, ev, field, cb = load(member)
+if not r then return {'gone'} end
+if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
+if r.s == 'A' then return {'busy'} end
+if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
+
+local closed = gate(cb)
+if deleted(closed) then
+  r.s, r.at, r.tok = 'C', now, '-'
+  redis.call('HSET', ev, field, format(r))
+  close(ev, member, cb, 'C', ARGV[5])
+  return {'cancelled'}
+end
+if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
+if closed then
+  -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
+  r.gen = r.gen + 1
+  admit(r, member, cb, 0)
+  redis.call('HSET', ev, field, format(r))
+  return {'held'}
+end
+
+r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
+redis.call('HSET', ev, field, format(r))
+redis.call('SADD', prefix .. 'ready:' .. cb, member)
+redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
+local e = redis.call('HMGET', ev, 'm', 'b', 'a')
+return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now)}

@@ -1,0 +1,10 @@
+-- Cancels an unfinished delivery. ARGV: member, retention s -> {'ok'|'final'|'none'}
+local member = ARGV[1]
+local r, ev, field, cb = load(member)
+if not r then return {'none'} end
+if final(r.s) then return {'final'} end
+if r.s ~= 'A' then r.tok = '-' end -- an attempt under way keeps its token: its outcome is still recorded
+r.s, r.at = 'C', now
+redis.call('HSET', ev, field, format(r))
+close(ev, member, cb, 'C', ARGV[2])
+return {'ok'}

@@ -1,0 +1,55 @@
+-- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
+-- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
+--       delay ms (R), window, retention s, gate JSON (G)
+-- -> {'ok', state, ms until the next attempt, member, generation, ...} | {'late'} | {'lost', state, generation, ms until the next attempt}
+local member, outcome = ARGV[1], ARGV[3]
+local r, ev, field, cb = load(member)
+if not r then return {'lost', '', '0', '0'} end
+
+if r.tok ~= ARGV[2] then
+  if outcome ~= 'D' or r.s == 'D' then return {'lost', r.s, int(r.gen), int(r.at - now)} end
+  local was = r.s
+  r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
+  redis.call('HSET', ev, field, format(r))
+  if was == 'X' then
+    redis.call('ZREM', dead, member)
+    redis.call('HINCRBY', ev, 'x', -1)
+    settle(ev, ARGV[9])
+  elseif was ~= 'C' then
+    close(ev, member, cb, 'D', ARGV[9])
+  end
+  return {'late'}
+end
+
+r.log, r.spent = ARGV[5], tonumber(ARGV[6])
+local was = r.s
+if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
+  r.tok = '-'
+  if outcome == 'D' then r.s, r.at = 'D', now end
+  redis.call('HSET', ev, field, format(r))
+  return {'ok', r.s, '0'}
+end
+
+local closed = gate(cb)
+if outcome == 'R' and deleted(closed) then outcome = 'C' end
+r.tok = '-'
+if outcome == 'R' then
+  -- asynq keeps whole seconds: round up, so that a retry is never early.
+  r.s, r.at = 'R', math.ceil((now + tonumber(ARGV[7])) / 1000) * 1000
+  redis.call('HSET', ev, field, format(r))
+  redis.call('SREM', prefix .. 'ready:' .. cb, member)
+  redis.call('ZADD', due, int(r.at + PATIENCE), member)
+else
+  r.s, r.at = (outcome == 'G') and 'X' or outcome, now
+  redis.call('HSET', ev, field, format(r))
+  close(ev, member, cb, r.s, ARGV[9])
+  if outcome == 'G' and not deleted(closed) then
+    redis.call('SET', prefix .. 'gate:' .. cb, ARGV[10])
+    closed = ARGV[10]
+  end
+end
+local out = {'ok', r.s, int(r.at - now)}
+if not closed then
+  for _, v in ipairs(release(cb, 1, tonumber(ARGV[8]))) do out[#out + 1] = v end
+end
+return out

@@ -1,0 +1,31 @@
+-- Cancels what waits for a callback: everything that is not under way if it was deleted, else what is in its room.
+-- ARGV: callback id, cursor into due ('0' to begin), limit, retention s -> {next cursor, cancelled}; done at cursor '0'
+local cb, cursor, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local cancelled = 0
+local function cancel(member)
+  local r, ev, field = load(member)
+  if r and (r.s == 'H' or r.s == 'P' or r.s == 'R') then
+    r.s, r.at, r.tok = 'C', now, '-'
+    redis.call('HSET', ev, field, format(r))
+    close(ev, member, cb, 'C', ARGV[4])
+    cancelled = cancelled + 1
+  end
+end
+
+for _ = 1, limit do
+  local member = redis.call('LPOP', prefix .. 'room:' .. cb)
+  if not member then break end
+  local r = load(member)
+  if r and r.s == 'H' then cancel(member) end
+end
+if redis.call('LLEN', prefix .. 'room:' .. cb) > 0 then return {'room', cancelled} end
+if not deleted(gate(cb)) then return {'0', cancelled} end
+
+if cursor == 'room' then cursor = '0' end
+local page = redis.call('ZSCAN', due, cursor, 'COUNT', limit)
+for i = 1, #page[2], 2 do
+  local _, _, whose = place(page[2][i])
+  if whose == cb then cancel(page[2][i]) end
+end
+if page[1] == '0' then redis.call('ZREM', rooms, cb) end
+return {page[1], cancelled}

@@ -1,0 +1,191 @@
+package dispatcher
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// scope names Ringback's instruments and spans.
+const scope = "github.com/ringback/ringback/dispatcher"
+
+// metrics are the engine's instruments. Labels are bounded: no URL, company or callback is ever one.
+type metrics struct {
+	accepted metric.Int64Counter
+	attempts metric.Int64Counter
+	duration metric.Float64Histogram
+	lag      metric.Float64Histogram
+	observed metric.Registration
+}
+
+var (
+	durationBuckets = metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15, 30, 60)
+	lagBuckets      = metric.WithExplicitBucketBoundaries(.005, .01, .025, .05, .1, .25, .5, 1, 5, 15, 60, 300, 1800, 7200, 43200, 259200)
+)
+
+func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
+	m := &metrics{}
+	meter := provider.Meter(scope)
+	var laneDepth, roomDepth, dead metric.Int64ObservableGauge
+	var oldest metric.Float64ObservableGauge
+	for _, make := range []func() (err error){
+		func() (err error) {
+			m.accepted, err = meter.Int64Counter("ringback.events.accepted", metric.WithUnit("{event}"),
+				metric.WithDescription("Events accepted, by whether they were known already."))
+			return err
+		},
+		func() (err error) {
+			m.attempts, err = meter.Int64Counter("ringback.attempts", metric.WithUnit("{attempt}"),
+				metric.WithDescription("Attempts, by verdict and reason."))
+			return err
+		},
+		func() (err error) {
+			m.duration, err = meter.Float64Histogram("ringback.attempt.duration", metric.WithUnit("s"), durationBuckets,
+				metric.WithDescription("How long an attempt took, from signing to the end of the answer."))
+			return err
+		},
+		func() (err error) {
+			m.lag, err = meter.Float64Histogram("ringback.delivery.lag", metric.WithUnit("s"), lagBuckets,
+				metric.WithDescription("From an event's acceptance to its delivery, retries and waiting included."))
+			return err
+		},
+		func() (err error) {
+			laneDepth, err = meter.Int64ObservableGauge("ringback.lane.tasks", metric.WithUnit("{task}"),
+				metric.WithDescription("Tasks in asynq's queues, by lane and asynq's state."))
+			return err
+		},
+		func() (err error) {
+			roomDepth, err = meter.Int64ObservableGauge("ringback.room.deliveries", metric.WithUnit("{delivery}"),
+				metric.WithDescription("Deliveries held in callbacks' rooms."))
+			return err
+		},
+		func() (err error) {
+			dead, err = meter.Int64ObservableGauge("ringback.dead_letters", metric.WithUnit("{delivery}"),
+				metric.WithDescription("Deliveries in the dead-letter book."))
+			return err
+		},
+		func() (err error) {
+			oldest, err = meter.Float64ObservableGauge("ringback.oldest_due.age", metric.WithUnit("s"),
+				metric.WithDescription("How long the delivery that is most overdue has waited for its attempt."))
+			return err
+		},
+		func() (err error) {
+			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
+				return c.observe(ctx, o, laneDepth, roomDepth, dead, oldest)
+			}, laneDepth, roomDepth, dead, oldest)
+			return err
+		},
+	} {
+		if err := make(); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *metrics) close() error { return m.observed.Unregister() }
+
+func (m *metrics) acceptedEvent(ctx context.Context, r Receipt) {
+	m.accepted.Add(ctx, 1, metric.WithAttributes(attribute.Bool("duplicate", r.Duplicate)))
+}
+
+func (m *metrics) attempted(ctx context.Context, v Verdict, reason Reason, took time.Duration) {
+	verdict := attribute.String("verdict", string(v))
+	m.attempts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("reason", reasonLabel(reason))))
+	m.duration.Record(ctx, took.Seconds(), metric.WithAttributes(verdict))
+}
+
+func (m *metrics) delivered(ctx context.Context, lag time.Duration) { m.lag.Record(ctx, lag.Seconds()) }
+
+// reasonLabel bounds the label: a stranger chooses the status code.
+func reasonLabel(r Reason) string {
+	if code, ok := strings.CutPrefix(string(r), "status_"); ok {
+		if n, err := strconv.Atoi(code); err != nil || http.StatusText(n) == "" {
+			return "status_other"
+		}
+	}
+	return string(r)
+}
+
+// observe reads the depths from Redis when metrics are scraped.
+func (c *Client) observe(ctx context.Context, o metric.Observer, laneDepth, roomDepth, dead metric.Int64Observable, oldest metric.Float64Observable) error {
+	var age time.Duration
+	for _, lane := range queues {
+		info, err := c.inspector.GetQueueInfo(lane)
+		if err != nil {
+			return err
+		}
+		age = max(age, info.Latency)
+		for state, n := range map[string]int{
+			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
+		} {
+			o.ObserveInt64(laneDepth, int64(n), metric.WithAttributes(attribute.String("lane", lane), attribute.String("state", state)))
+		}
+	}
+	now, err := c.rdb.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	companies, err := c.registry.Companies(ctx)
+	if err != nil {
+		return err
+	}
+	var held, letters int64
+	for _, company := range companies {
+		d, err := c.depths(ctx, company)
+		if err != nil {
+			return err
+		}
+		held, letters = held+d.held, letters+d.dead
+		if d.due > 0 {
+			age = max(age, now.Sub(time.UnixMilli(d.due)))
+		}
+	}
+	o.ObserveInt64(roomDepth, held)
+	o.ObserveInt64(dead, letters)
+	o.ObserveFloat64(oldest, age.Seconds())
+	return nil
+}
+
+type depths struct {
+	held, dead int64
+	due        int64 // ms: the earliest time to worry, 0 if there is none
+}
+
+func (c *Client) depths(ctx context.Context, company string) (depths, error) {
+	var d depths
+	pipe := c.rdb.Pipeline()
+	rooms := pipe.ZRange(ctx, registry.RoomsKey(company), 0, -1)
+	dead := pipe.ZCard(ctx, keyOf(company, "dead"))
+	due := pipe.ZRangeWithScores(ctx, keyOf(company, "due"), 0, 0)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return d, err
+	}
+	d.dead = dead.Val()
+	if first := due.Val(); len(first) > 0 {
+		d.due = int64(first[0].Score)
+	}
+	if len(rooms.Val()) == 0 {
+		return d, nil
+	}
+	pipe = c.rdb.Pipeline()
+	var lengths []*redis.IntCmd
+	for _, cb := range rooms.Val() {
+		lengths = append(lengths, pipe.LLen(ctx, keyOf(company, "room:"+cb)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return d, err
+	}
+	for _, n := range lengths {
+		d.held += n.Val()
+	}
+	return d, nil
+}

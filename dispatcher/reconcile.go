@@ -1,0 +1,165 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// reconcileEvery is how often rooms are pumped and overdue deliveries looked for: with the 15 s that an attempt's owner has beyond its
+	// timeout, an attempt that a crash cut off at a 15 s timeout begins anew within 32 s of its beginning.
+	reconcileEvery = 2 * time.Second
+	// reconcilePage bounds how many deliveries one script run looks at.
+	reconcilePage = 500
+	// reconcilePages bounds one company's share of a round.
+	reconcilePages = 20
+	// trimEvery is how often the companies' logs lose what is older than retention.
+	trimEvery = time.Minute
+)
+
+// reconcilerKey is held by the process whose turn the round is. It only saves work: two at once do no harm.
+const reconcilerKey = "ringback:reconciler"
+
+// reconcile runs rounds until ctx ends.
+func (w *Worker) reconcile(ctx context.Context) {
+	ticker := time.NewTicker(reconcileEvery)
+	defer ticker.Stop()
+	var trimmed time.Time
+	for {
+		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, reconcileEvery-100*time.Millisecond).Result()
+		switch {
+		case err != nil && ctx.Err() == nil:
+			w.client.log.WarnContext(ctx, "reconciler cannot reach redis", "error", err)
+		case mine:
+			trim := time.Since(trimmed) >= trimEvery
+			if w.client.round(ctx, trim) && trim {
+				trimmed = time.Now()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// round serves every company once: pumps rooms, repairs what is overdue, trims the log. It reports whether all went well.
+func (c *Client) round(ctx context.Context, trim bool) bool {
+	ok := true
+	note := func(doing, company string, err error) {
+		if err != nil && ctx.Err() == nil {
+			ok = false
+			c.log.WarnContext(ctx, "reconciler failed; the next round repeats it", "doing", doing, "company", company, "error", err)
+		}
+	}
+	note("registering the queues", "", c.registerQueues(ctx))
+	now, err := c.rdb.Time(ctx).Result()
+	note("reading the clock", "", err)
+	companies, err := c.registry.Companies(ctx)
+	note("listing the companies", "", err)
+	for _, company := range companies {
+		note("pumping", company, c.pumpRooms(ctx, company, now.UnixMilli()))
+		note("repairing", company, c.repair(ctx, company))
+		if trim {
+			note("trimming", company, c.trimLog(ctx, company, now))
+		}
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+	return ok
+}
+
+// repair looks at a company's overdue deliveries: those that lost their task get it again, and those whose attempt lost its owner begin anew.
+func (c *Client) repair(ctx context.Context, company string) error {
+	keys := []string{keyOf(company, "due")}
+	for range reconcilePages {
+		v, err := overdueScript.Run(ctx, c.rdb, keys, reconcilePage, c.retention, unknownEntry).Result()
+		if err != nil {
+			return err
+		}
+		found := strs(v)
+		if len(found) > 0 {
+			c.at("overdue")
+		}
+		for i := 0; i+3 < len(found); i += 4 {
+			r, ok := parseMember(company, found[i+1])
+			generation, err := strconv.ParseInt(found[i+2], 10, 64)
+			if !ok || err != nil {
+				c.log.ErrorContext(ctx, "overdue delivery has no readable name", "company", company, "member", found[i+1])
+				continue
+			}
+			if found[i] == "again" {
+				c.lost(ctx, r)
+			}
+			if err := c.bring(ctx, r, generation); err != nil {
+				return err
+			}
+		}
+		if len(found) < 4*reconcilePage {
+			return nil
+		}
+	}
+	return nil
+}
+
+// lost tells of an attempt whose owner is gone.
+func (c *Client) lost(ctx context.Context, r ref) {
+	c.log.WarnContext(ctx, "attempt", slog.String("company", r.company), slog.String("event", r.event), slog.Int64("callback", r.callback),
+		slog.String("verdict", string(VerdictRetry)), slog.String("reason", string(ReasonUnknown)))
+	c.metrics.attempted(ctx, VerdictRetry, ReasonUnknown, 0)
+}
+
+// bring enqueues an overdue delivery under its own task id. A conflict proves that asynq has the task; if it has it where it will not
+// run by itself any more (handed to a worker that never began, archived, a name without content), a new generation takes its place.
+func (c *Client) bring(ctx context.Context, r ref, generation int64) error {
+	known, err := c.enqueue(ctx, r, generation)
+	if err != nil || !known {
+		return err
+	}
+	info, err := c.inspector.GetTaskInfo(r.queue(), taskID(r, generation))
+	switch {
+	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
+	case err != nil:
+		c.log.WarnContext(ctx, "asynq has a task it cannot show", "company", r.company, "delivery", r.deliveryID(), "error", err)
+	case info.State == asynq.TaskStatePending, info.State == asynq.TaskStateScheduled, info.State == asynq.TaskStateRetry:
+		return nil
+	}
+	return c.revive(ctx, r, generation)
+}
+
+// revive gives a delivery a new generation and enqueues that. The old task, should it ever run, ends without an attempt.
+func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
+	v, err := reviveScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), generation).Result()
+	if err != nil {
+		return err
+	}
+	answer := strs(v)
+	if len(answer) == 0 {
+		return nil // it went on meanwhile
+	}
+	c.log.InfoContext(ctx, "task does not run: new generation", "company", r.company, "delivery", r.deliveryID(), "generation", answer[0])
+	c.at("revived")
+	c.enqueueReleased(ctx, r.company, []string{r.member(), answer[0]})
+	return nil
+}
+
+func (c *Client) trimLog(ctx context.Context, company string, now time.Time) error {
+	seconds, err := strconv.ParseInt(c.retention, 10, 64)
+	if err != nil {
+		return err
+	}
+	oldest := now.Add(-time.Duration(seconds) * time.Second).UnixMilli()
+	err = c.rdb.XTrimMinIDApprox(ctx, keyOf(company, "log"), strconv.FormatInt(oldest, 10), 0).Err()
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}

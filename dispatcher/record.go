@@ -1,0 +1,125 @@
+package dispatcher
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A record is a delivery as Redis holds it: a header that the scripts read and write, and a line for each attempt that only
+// Go reads. lua/record.lua describes the header.
+type record struct {
+	state      byte
+	generation int64
+	number     int   // of the last attempt begun
+	spent      int   // attempts that count against the callback's budget
+	at         int64 // ms; see lua/record.lua
+	token      string
+	attempts   string // "" or "\n" and a JSON line, for each attempt
+}
+
+var errBadRecord = errors.New("the record in Redis cannot be read")
+
+func parseRecord(text string) (record, error) {
+	head, _, _ := strings.Cut(text, "\n")
+	var r record
+	if _, err := fmt.Sscanf(head, "%c %d %d %d %d %s", &r.state, &r.generation, &r.number, &r.spent, &r.at, &r.token); err != nil {
+		return record{}, errBadRecord
+	}
+	r.attempts = text[len(head):]
+	return r, nil
+}
+
+var stateOf = map[byte]State{
+	'P': Pending, 'A': Active, 'R': Retrying, 'H': Held, 'D': Delivered, 'X': Dead, 'C': Cancelled,
+}
+
+// An entry is an attempt as its line in the record holds it: short names, since every delivery pays for them.
+type entry struct {
+	Number      int               `json:"n"`
+	Started     int64             `json:"t"` // ms
+	DurationMS  int64             `json:"d,omitempty"`
+	Status      int               `json:"s,omitempty"`
+	Verdict     Verdict           `json:"v"`
+	Reason      Reason            `json:"r,omitempty"`
+	ContentType string            `json:"ct,omitempty"` // where the reason turns on it
+	Note        string            `json:"e,omitempty"`  // what the network said, without names
+	Headers     map[string]string `json:"h,omitempty"`
+	Body        string            `json:"b,omitempty"`
+}
+
+// unknownEntry is the line that lua/overdue.lua writes for an attempt whose owner is gone.
+const unknownEntry = `{"n":%n,"t":%t,"v":"retry","r":"unknown"}`
+
+const (
+	keptEntries = 100 // lines kept in a record; the oldest go first
+	keptAnswers = 3   // of them, this many keep the partner's headers and body
+)
+
+func parseEntries(lines string) []entry {
+	var entries []entry
+	for line := range strings.SplitSeq(lines, "\n") {
+		var e entry
+		if line != "" && json.Unmarshal([]byte(line), &e) == nil {
+			entries = append(entries, e)
+		}
+	}
+	return entries
+}
+
+func (e entry) line() string {
+	b, _ := json.Marshal(e) //nolint:errchkjson // strings and numbers always encode
+	return string(b)
+}
+
+// appendEntry returns a record's attempts with e at their end, dropping the oldest answers and lines beyond what is kept.
+func appendEntry(lines string, e entry) string {
+	if lines == "" {
+		return "\n" + e.line()
+	}
+	entries := append(parseEntries(lines), e)
+	if n := len(entries) - keptEntries; n > 0 {
+		entries = entries[n:]
+	}
+	answers := 0
+	var b strings.Builder
+	for i := len(entries) - 1; i >= 0; i-- {
+		if entries[i].Headers == nil && entries[i].Body == "" {
+			continue
+		}
+		if answers++; answers > keptAnswers {
+			entries[i].Headers, entries[i].Body = nil, ""
+		}
+	}
+	for _, e := range entries {
+		b.WriteByte('\n')
+		b.WriteString(e.line())
+	}
+	return b.String()
+}
+
+func (e entry) attempt(number func(entry) string) Attempt {
+	return Attempt{
+		Number: e.Number, StartedAt: fromMS(e.Started), Duration: time.Duration(e.DurationMS) * time.Millisecond,
+		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: number(e),
+		ResponseHeaders: e.Headers, ResponseBody: e.Body,
+	}
+}
+
+func fromMS(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}
+
+// meta is what an event's hash holds about it beside its body.
+type meta struct {
+	Type        string `json:"t"`
+	Content     string `json:"c"`           // SHA-256 of type and payload, 16 bytes, base64
+	Occurred    int64  `json:"o,omitempty"` // ms
+	Version     int64  `json:"v,omitempty"` // of the registry when callbacks were matched
+	TraceParent string `json:"tp,omitempty"`
+}

@@ -1,0 +1,58 @@
+package dispatcher
+
+import (
+	"embed"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua
+var luaFiles embed.FS
+
+// The scripts: each is one atomic step of the crash story in the package documentation.
+var (
+	acceptScript  = script("accept")
+	beginScript   = script("begin")
+	finishScript  = script("finish")
+	overdueScript = script("overdue")
+	reviveScript  = script("revive")
+	pumpScript    = script("pump")
+	purgeScript   = script("purge")
+	cancelScript  = script("cancel")
+	replayScript  = script("replay")
+	pageScript    = script("page")
+)
+
+func script(name string) *redis.Script {
+	return redis.NewScript(source("record") + source(name))
+}
+
+func source(name string) string {
+	b, err := luaFiles.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err) // a build without its scripts
+	}
+	return string(b)
+}
+
+// strs reads a script's flat answer.
+func strs(v any) []string {
+	items, _ := v.([]any)
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = str(item)
+	}
+	return out
+}
+
+func str(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	default:
+		return ""
+	}
+}

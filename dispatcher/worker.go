@@ -1,0 +1,273 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/hibiken/asynq"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+)
+
+// WorkerConfig is what a [Worker] needs.
+type WorkerConfig struct {
+	Egress *egress.Client // required
+	// Concurrency is how many attempts may be under way at once. Default [DefaultConcurrency].
+	Concurrency int
+	// UserAgent is sent with every request. Default "Ringback".
+	UserAgent string
+	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
+	ShutdownGrace time.Duration
+
+	poll time.Duration // instead of taskCheckInterval, in tests that simulate minutes
+}
+
+// Defaults of a Worker.
+const (
+	DefaultConcurrency   = 400
+	DefaultShutdownGrace = 65 * time.Second
+)
+
+const (
+	// taskCheckInterval is how often an idle lane is looked at; see lanes.
+	taskCheckInterval = 8 * time.Millisecond
+	// delayedCheckInterval is how often asynq looks for retries whose time has come. It keeps whole seconds.
+	delayedCheckInterval = time.Second
+	// ownerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost.
+	ownerGrace = 15 * time.Second
+	// finishWithin is how long the recording of an outcome is repeated while Redis fails: within ownerGrace.
+	finishWithin = 10 * time.Second
+	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
+	troubleDelay = 5 * time.Second
+)
+
+// A Worker attempts deliveries: an asynq server for each lane, and the reconciler.
+type Worker struct {
+	client    *Client
+	egress    *egress.Client
+	userAgent string
+	instance  string // names this worker in the tokens of its attempts
+
+	servers []*asynq.Server
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// NewWorker makes a Worker that shares c's Redis. Start it once.
+func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
+	switch {
+	case c == nil:
+		return nil, errors.New("dispatcher: a Worker needs a Client")
+	case cfg.Egress == nil:
+		return nil, errors.New("dispatcher: WorkerConfig.Egress is missing")
+	case cfg.Concurrency < 0:
+		return nil, errors.New("dispatcher: WorkerConfig.Concurrency must not be negative")
+	}
+	w := &Worker{client: c, egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), instance: rand.Text()[:10]}
+	perLane := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/lanes)
+	for _, lane := range queues {
+		w.servers = append(w.servers, asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
+			Concurrency:              perLane,
+			Queues:                   map[string]int{lane: 1},
+			TaskCheckInterval:        defaulted(cfg.poll, taskCheckInterval),
+			DelayedTaskCheckInterval: delayedCheckInterval,
+			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
+			RetryDelayFunc:           retryDelay,
+			IsFailure:                isFailure,
+			Logger:                   asynqLog{c},
+			LogLevel:                 asynq.WarnLevel,
+		}))
+	}
+	return w, nil
+}
+
+// Start begins to take work and returns. It fails if Redis does not answer.
+func (w *Worker) Start() error {
+	ctx, stop := context.WithCancel(context.Background())
+	if err := w.client.Ready(ctx); err != nil {
+		stop()
+		return err
+	}
+	for i, server := range w.servers {
+		if err := server.Start(asynq.HandlerFunc(w.process)); err != nil {
+			stop()
+			for _, started := range w.servers[:i] {
+				started.Shutdown()
+			}
+			return fmt.Errorf("starting lane %s: %w", queues[i], err)
+		}
+	}
+	w.stop = stop
+	w.wg.Go(func() { w.reconcile(ctx) })
+	return nil
+}
+
+// Shutdown stops taking work, waits for attempts under way to finish and be recorded (at most the grace), and returns. Attempts that the
+// grace cuts off are sent again by another worker. Calling it without Start does nothing.
+func (w *Worker) Shutdown() {
+	if w.stop == nil {
+		return
+	}
+	for _, server := range w.servers {
+		server.Stop() // all lanes stop taking work before any is waited for
+	}
+	w.stop()
+	var wg sync.WaitGroup
+	for _, server := range w.servers {
+		wg.Go(server.Shutdown)
+	}
+	wg.Wait()
+	w.wg.Wait()
+	w.egress.Close()
+	w.stop = nil
+}
+
+// A laterError tells asynq to bring the task back, when, and for its UI why.
+type laterError struct {
+	wait    time.Duration
+	why     string
+	failure bool // counts as a failed attempt in asynq's statistics
+}
+
+func (e *laterError) Error() string { return e.why }
+
+func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
+	if later, ok := errors.AsType[*laterError](err); ok {
+		return later.wait
+	}
+	return troubleDelay
+}
+
+func isFailure(err error) bool {
+	later, ok := errors.AsType[*laterError](err)
+	return !ok || later.failure
+}
+
+// process is asynq's handler. It returns nil when the task has served: the record knows the rest.
+func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
+	var h hint
+	if err := json.Unmarshal(task.Payload(), &h); err != nil || task.Type() != taskType {
+		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", clip(task.Type(), 100))
+		return nil
+	}
+	w.client.at("dequeued")
+	a, err := w.begin(ctx, h)
+	if err != nil || a == nil {
+		return err
+	}
+	w.client.at("begun")
+	return w.attempt(ctx, a)
+}
+
+// attempt makes one attempt and records what came of it before asynq hears of it.
+func (w *Worker) attempt(ctx context.Context, a *attempt) error {
+	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
+	defer span.End()
+	a.send(ctx, w)
+	w.client.at("posted")
+	state, err := w.finish(ctx, a)
+	if err != nil {
+		return err
+	}
+	w.client.at("finished")
+	w.report(ctx, span, a, state)
+	return a.after(state)
+}
+
+// newToken names an attempt's owner.
+func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
+
+// begin asks the record whether the attempt is due and this task's to make. It returns nil if there is nothing to do.
+func (w *Worker) begin(ctx context.Context, h hint) (*attempt, error) {
+	c, r := w.client, h.ref()
+	a := &attempt{ref: r, generation: h.Generation, token: w.newToken()}
+	cb, err := c.callback(ctx, r, 0)
+	if err != nil {
+		return nil, err
+	}
+	lease := egress.DefaultMaxTimeout + ownerGrace
+	if cb != nil {
+		lease = cb.Timeout + ownerGrace
+	}
+	v, err := beginScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), h.Generation, a.token, lease.Milliseconds(), c.retention).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
+	}
+	answer := strs(v)
+	switch answer[0] {
+	case "go":
+	case "early":
+		ms, _ := strconv.ParseInt(answer[1], 10, 64)
+		return nil, &laterError{wait: time.Duration(ms) * time.Millisecond, why: "not due yet"}
+	default: // gone, stale, busy, done, held, cancelled: this task has served
+		return nil, nil //nolint:nilnil // documented: nothing to do
+	}
+	if err := a.read(answer[1:]); err != nil {
+		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
+	}
+	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more.
+func (w *Worker) finish(ctx context.Context, a *attempt) (state string, err error) {
+	c := w.client
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	defer cancel()
+	args, err := a.finishArgs(c)
+	if err != nil {
+		return "", err
+	}
+	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
+	answer, err := backoff.RetryWithData(func() ([]string, error) {
+		v, err := finishScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, args...).Slice()
+		return strs(v), err
+	}, backoff.WithContext(policy, ctx))
+	if err != nil {
+		return "", fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
+	}
+	switch answer[0] {
+	case "ok":
+		a.nextIn(answer[2])
+		if len(answer) > 3 {
+			c.at("popped")
+			c.enqueueReleased(ctx, a.ref.company, answer[3:])
+		}
+		return answer[1], nil
+	case "late":
+		return "D", nil
+	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner
+		if answer[1] == "R" && answer[2] == strconv.FormatInt(a.generation, 10) {
+			a.nextIn(answer[3])
+			return "R", nil
+		}
+		return "", nil
+	}
+}
+
+// headers are what the partner receives beside the body.
+func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header {
+	h := make(http.Header, 12)
+	for name, value := range a.callback.Headers {
+		h.Set(name, value)
+	}
+	h.Set("Content-Type", a.callback.Destination.ContentType)
+	h.Set("User-Agent", userAgent)
+	h.Set("Webhook-Id", a.ref.deliveryID())
+	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("Webhook-Signature", signature)
+	h.Set("Ringback-Event-Id", a.ref.event)
+	h.Set("Ringback-Event-Type", a.meta.Type)
+	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
+	return h
+}
