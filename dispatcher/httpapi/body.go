@@ -1,0 +1,166 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// bodyTimeout is how long a caller may take to send its body: 1 MiB over a slow line, and no more.
+const bodyTimeout = 15 * time.Second
+
+// wholeBody reads an operation's body before the operation begins, so that what can go wrong in reading has an answer of
+// its own: 415, 413, 408 or 400. The operation finds the bytes in its RawBody.
+func (s *server) wholeBody(mediaTypes []string) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		body, err := s.readBody(w, r, mediaTypes)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		next(ctx)
+	}
+}
+
+func (s *server) readBody(w http.ResponseWriter, r *http.Request, mediaTypes []string) ([]byte, error) {
+	if err := acceptable(r, mediaTypes); err != nil {
+		return nil, err
+	}
+	if r.ContentLength > s.MaxBody {
+		return nil, s.tooLong()
+	}
+	// A deadline that outlived the reading would look to net/http as if the caller had hung up.
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can, and then the server's own timeout holds
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+
+	var buf bytes.Buffer
+	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, s.MaxBody))
+	if err == nil {
+		return buf.Bytes(), nil
+	}
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, s.tooLong()
+	}
+	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+		return nil, &refusal{status: http.StatusRequestTimeout, detail: fmt.Sprintf("the body did not arrive within %s", bodyTimeout)}
+	}
+	return nil, badRequest("the body broke off before its end, or was sent in a way HTTP does not know")
+}
+
+func (s *server) tooLong() error {
+	return &refusal{
+		status: http.StatusRequestEntityTooLarge,
+		detail: fmt.Sprintf("the body is longer than %d bytes: send less, or a reference to it", s.MaxBody),
+	}
+}
+
+// acceptable judges a body by its headers. A body without a Content-Type is taken for what it should be.
+func acceptable(r *http.Request, mediaTypes []string) error {
+	if r.ContentLength == 0 {
+		return nil
+	}
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return &refusal{status: http.StatusUnsupportedMediaType, detail: "compressed bodies are not taken: send it as it is, without Content-Encoding"}
+	}
+	given := r.Header.Get("Content-Type")
+	if given == "" {
+		return nil
+	}
+	if mediaType, _, err := mime.ParseMediaType(given); err == nil && slices.Contains(mediaTypes, mediaType) {
+		return nil
+	}
+	return &refusal{
+		status: http.StatusUnsupportedMediaType,
+		detail: "the body must be JSON: send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
+	}
+}
+
+// members reads a JSON object and calls visit for each of its members, in order, with the value's bytes exactly as they
+// stand in body. visit returns what is wrong with the member: "" for nothing.
+//
+// Errors: a refusal (400) if body is not JSON in UTF-8, and *payloads.InvalidError for all that visit found, for names
+// given twice, and for JSON that is not an object.
+func members(body []byte, visit func(name string, value json.RawMessage) (wrong string)) error {
+	if !utf8.Valid(body) {
+		return badRequest("the body is not UTF-8")
+	}
+	dec := json.NewDecoder(bytes.NewReader(body))
+	var fields []payloads.FieldError
+	err := object(dec, func(name string, value json.RawMessage) {
+		if wrong := visit(name, value); wrong != "" {
+			fields = append(fields, payloads.FieldError{Location: "body." + name, Message: wrong})
+		}
+	})
+	if errors.Is(err, errNoObject) {
+		return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: "body", Message: errNoObject.Error()}}}
+	}
+	if err != nil {
+		return badJSON(dec, err)
+	}
+	if len(fields) > 0 {
+		return &payloads.InvalidError{Fields: fields}
+	}
+	return nil
+}
+
+var errNoObject = errors.New("must be a JSON object")
+
+// object walks over the members of the one object that dec holds.
+func object(dec *json.Decoder, visit func(name string, value json.RawMessage)) error {
+	if first, err := dec.Token(); err != nil {
+		return err
+	} else if first != json.Delim('{') {
+		return errNoObject
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		visit(name.(string), value) // a Decoder lets nothing else stand there
+	}
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("something follows the object")
+	}
+	return nil
+}
+
+func badJSON(dec *json.Decoder, err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return badRequest("the body is not JSON: it ends too early")
+	}
+	return badRequest(fmt.Sprintf("the body is not JSON (near byte %d): %s", dec.InputOffset(), strings.TrimPrefix(err.Error(), "json: ")))
+}
+
+// text reads a JSON string.
+func text(value json.RawMessage, into *string) (wrong string) {
+	if value[0] != '"' || json.Unmarshal(value, into) != nil {
+		return "must be a string"
+	}
+	return ""
+}

@@ -1,0 +1,134 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+)
+
+const (
+	deliveriesRoute = "/companies/{company}/deliveries"
+	deliveryRoute   = deliveriesRoute + "/{delivery_id}"
+)
+
+type (
+	deliveriesIn struct {
+		Company    string    `path:"company"`
+		Limit      int       `query:"limit" minimum:"1" maximum:"500" default:"50"`
+		Cursor     string    `query:"cursor"`
+		State      []string  `query:"state,explode" nullable:"false" doc:"Only deliveries in these states, separated by commas or given repeatedly." example:"dead,held"`
+		CallbackID int64     `query:"callback_id" minimum:"1" doc:"Only deliveries to this callback."`
+		EventType  string    `query:"event_type" doc:"Only deliveries of events of this type."`
+		Since      time.Time `query:"since" doc:"Only deliveries of events accepted at this time or later."`
+		Until      time.Time `query:"until" doc:"Only deliveries of events accepted before this time."`
+	}
+	deliveryIn struct {
+		Company    string `path:"company"`
+		DeliveryID string `path:"delivery_id"`
+	}
+	deliveriesOut struct{ Body deliveryPage }
+	deliveryOut   struct{ Body *dispatcher.Delivery }
+
+	deliveryPage struct {
+		Deliveries []*dispatcher.Delivery `json:"deliveries"`
+		NextCursor string                 `json:"next_cursor,omitempty" doc:"Absent on the last page."`
+	}
+)
+
+func (s *server) deliveries() {
+	tags := []string{"Deliveries"}
+	register(s, operation{need: readFates, Operation: huma.Operation{
+		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: tags,
+		Summary: "List deliveries", Description: "Newest first.", Errors: []int{http.StatusUnprocessableEntity},
+	}}, s.listDeliveries)
+	register(s, operation{need: readFates, Operation: huma.Operation{
+		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: tags, Summary: "Show a delivery and its attempts",
+	}}, s.getDelivery)
+	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
+		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: tags, DefaultStatus: http.StatusAccepted,
+		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id.",
+		Errors: []int{http.StatusConflict},
+	}}, s.replayDelivery)
+	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
+		OperationID: "cancel-delivery", Method: http.MethodPost, Path: deliveryRoute + "/cancel", Tags: tags,
+		Summary: "Cancel a delivery", Description: "For a delivery that is not finished. An attempt in flight finishes.",
+		Errors: []int{http.StatusConflict},
+	}}, s.cancelDelivery)
+}
+
+func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliveriesOut, error) {
+	states, err := parseStates(in.State)
+	if err != nil {
+		return nil, err
+	}
+	list, next, err := s.Client.Deliveries(ctx, in.Company, dispatcher.Query{
+		States: states, CallbackID: in.CallbackID, EventType: in.EventType,
+		Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range list {
+		whole(d)
+	}
+	return &deliveriesOut{deliveryPage{Deliveries: orEmpty(list), NextCursor: next}}, nil
+}
+
+// parseStates reads ?state=dead,held&state=retrying.
+func parseStates(given []string) ([]dispatcher.State, error) {
+	var states []dispatcher.State
+	for _, list := range given {
+		for name := range strings.SplitSeq(list, ",") {
+			state := dispatcher.State(strings.TrimSpace(name))
+			if state == "" {
+				continue
+			}
+			if !slices.Contains(dispatcher.States, state) {
+				return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
+					Location: "query.state", Value: string(state), Message: "is no state of a delivery: they are " + stateNames(),
+				}}}
+			}
+			states = append(states, state)
+		}
+	}
+	return states, nil
+}
+
+func stateNames() string {
+	names := make([]string, len(dispatcher.States))
+	for i, state := range dispatcher.States {
+		names[i] = string(state)
+	}
+	return strings.Join(names, ", ")
+}
+
+func (s *server) getDelivery(ctx context.Context, in *deliveryIn) (*deliveryOut, error) {
+	return told(s.Client.Delivery(ctx, in.Company, in.DeliveryID))
+}
+
+func (s *server) replayDelivery(ctx context.Context, in *deliveryIn) (*deliveryOut, error) {
+	return told(s.Client.Replay(ctx, in.Company, in.DeliveryID))
+}
+
+func (s *server) cancelDelivery(ctx context.Context, in *deliveryIn) (*deliveryOut, error) {
+	return told(s.Client.Cancel(ctx, in.Company, in.DeliveryID))
+}
+
+func told(d *dispatcher.Delivery, err error) (*deliveryOut, error) {
+	whole(d)
+	return &deliveryOut{d}, err
+}
+
+// whole makes a delivery's attempts a list where there were none.
+func whole(d *dispatcher.Delivery) {
+	if d != nil {
+		d.Attempts = orEmpty(d.Attempts)
+	}
+}

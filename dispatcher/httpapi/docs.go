@@ -1,0 +1,108 @@
+package httpapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/swaggest/swgui/v5/static"
+)
+
+// docsPolicy lets Swagger UI run, from here alone: nothing is loaded from, or sent to, anywhere else. Its styles are
+// partly inline, and its icons are data.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; " +
+	"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+
+// docsPage is /docs. Its links are relative, so that it works behind a proxy that adds a prefix.
+const docsPage = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Ringback API</title>
+<link rel="icon" type="image/png" href="docs/favicon-32x32.png">
+<link rel="stylesheet" href="docs/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+`
+
+// docsStart starts Swagger UI. validatorUrl: it would have the description checked by a stranger otherwise.
+const docsStart = `SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
+`
+
+// docs adds the API's description and the page that shows it. It comes last: what is described must be registered.
+func (s *server) docs() error {
+	tags := []string{"Operations"}
+	s.document(huma.Operation{
+		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: tags, Summary: "This description",
+	}, mediaJSON, false)
+	s.document(huma.Operation{
+		OperationID: "docs", Method: http.MethodGet, Path: "/docs", Tags: tags, Summary: "This description as a page",
+	}, "text/html", false)
+	s.document(huma.Operation{
+		OperationID: "docs-file", Method: http.MethodGet, Path: "/docs/{file}", Tags: tags, Summary: "What the page is made of",
+		Parameters: []*huma.Param{{Name: "file", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}},
+	}, "application/octet-stream", false)
+
+	description, err := s.description()
+	if err != nil {
+		return fmt.Errorf("render the API's description: %w", err)
+	}
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", mediaJSON)
+		_, _ = w.Write(description)
+	})
+	s.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Security-Policy", docsPolicy)
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, docsPage)
+	})
+	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
+	return nil
+}
+
+// docsFile serves Swagger UI's files. They are embedded in gzip, which is also how they are sent to all who take it.
+func (s *server) docsFile(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	if name == "start.js" {
+		w.Header().Set("Content-Type", "text/javascript; charset=utf-8")
+		_, _ = io.WriteString(w, docsStart)
+		return
+	}
+	w.Header().Set("Content-Type", mime.TypeByExtension(path.Ext(name)))
+	w.Header().Set("Cache-Control", "public, max-age=86400")
+	if plain, err := fs.ReadFile(static.FS, name); err == nil {
+		_, _ = w.Write(plain) //nolint:gosec // an embedded file, whatever its name was asked as
+		return
+	}
+	packed, err := fs.ReadFile(static.FS, name+".gz")
+	if err != nil {
+		w.Header().Set("Cache-Control", "no-store")
+		s.refuse(w, r, errNoSuchPath)
+		return
+	}
+	w.Header().Set("Vary", "Accept-Encoding")
+	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+		w.Header().Set("Content-Encoding", "gzip")
+		_, _ = w.Write(packed) //nolint:gosec // as above
+		return
+	}
+	unpacked, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	_, _ = io.Copy(w, unpacked) //nolint:gosec // embedded, so its size is known to be small
+}

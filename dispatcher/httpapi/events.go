@@ -1,0 +1,153 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+)
+
+const (
+	eventsRoute = "/companies/{company}/events"
+	eventRoute  = eventsRoute + "/{event_id}"
+)
+
+type (
+	eventIn struct {
+		Company string `path:"company"`
+		RawBody []byte `contentType:"application/json"`
+	}
+	receiptOut struct {
+		Status   int
+		Location string `header:"Location"`
+		Body     dispatcher.Receipt
+	}
+	explainIn struct {
+		Company    string `path:"company"`
+		EventID    string `path:"event_id"`
+		Limit      int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
+		Cursor     string `query:"cursor"`
+		CallbackID int64  `query:"callback_id" minimum:"1" doc:"Only what concerns this callback."`
+	}
+	explanationOut struct{ Body *dispatcher.Explanation }
+)
+
+func (s *server) events() {
+	tags := []string{"Events"}
+	op := huma.Operation{
+		OperationID: "send-event", Method: http.MethodPost, Path: eventsRoute, Tags: tags, DefaultStatus: http.StatusAccepted,
+		Summary: "Hand over an event",
+		Description: "202 says that the event is durable: it will be delivered to every callback that matches, even if all of Ringback " +
+			"stops this instant. The payload goes out byte for byte as it came in. The same event_id with the same type and payload again " +
+			"is answered 200 and `duplicate`; with others, 409. After a 503 or a lost answer repeat it with the same event_id.",
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
+	}
+	register(s, operation{need: sendEvents, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
+	s.documentDuplicate()
+	register(s, operation{need: readFates, Operation: huma.Operation{
+		OperationID: "explain-event", Method: http.MethodGet, Path: eventRoute, Tags: tags, Summary: "What became of an event",
+		Description: "For each callback of the company: matched or not and why, and where matched, the delivery with its attempts and what comes next.",
+		Errors:      []int{http.StatusUnprocessableEntity},
+	}}, s.explainEvent)
+}
+
+// documentDuplicate describes the 200 of an event that was accepted before.
+func (s *server) documentDuplicate() {
+	post := s.api.OpenAPI().Paths[eventsRoute].Post
+	accepted := post.Responses["202"]
+	post.Responses["200"] = &huma.Response{Description: "Accepted before; the first answer again", Headers: accepted.Headers, Content: accepted.Content}
+}
+
+func (s *server) sendEvent(ctx context.Context, in *eventIn) (*receiptOut, error) {
+	e, err := decodeEvent(in.Company, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	receipt, err := s.Client.Send(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	receipt.Deliveries = orEmpty(receipt.Deliveries)
+	out := &receiptOut{Status: http.StatusAccepted, Location: "/companies/" + in.Company + "/events/" + receipt.EventID, Body: receipt}
+	if receipt.Duplicate {
+		out.Status = http.StatusOK
+	}
+	return out, nil
+}
+
+// decodeEvent reads an event as it is handed over. Its payload is a copy of the body's very bytes; whether it suits its
+// type is for the dispatcher to say. Errors: as members.
+func decodeEvent(company string, body []byte) (payloads.Event, error) {
+	e := payloads.Event{Company: company}
+	seen := make(map[string]bool, 4)
+	err := members(body, func(name string, value json.RawMessage) (wrong string) {
+		if seen[name] {
+			return "is given twice: which one is meant?"
+		}
+		seen[name] = true
+		switch name {
+		case "event_type":
+			return text(value, &e.Type)
+		case "event_id":
+			return eventID(value, &e.ID)
+		case "occurred_at":
+			return moment(value, &e.OccurredAt)
+		case "payload":
+			e.Payload = value
+			return ""
+		}
+		return "is not known here: the members are event_type, event_id, occurred_at and payload"
+	})
+	return e, err
+}
+
+// eventID reads an id; null is none, but "" is somebody's mistake.
+func eventID(value json.RawMessage, into *string) (wrong string) {
+	if isNull(value) {
+		return ""
+	}
+	if wrong := text(value, into); wrong != "" {
+		return wrong
+	}
+	if *into == "" {
+		return "is empty: give 1 to 128 of A-Z a-z 0-9 _ . : - or leave it out, and one is made up"
+	}
+	return ""
+}
+
+func moment(value json.RawMessage, into *time.Time) (wrong string) {
+	if isNull(value) {
+		return ""
+	}
+	var s string
+	if wrong := text(value, &s); wrong != "" {
+		return wrong
+	}
+	t, err := time.Parse(time.RFC3339, strings.ToUpper(s)) // RFC 3339 allows "t" and "z"
+	if err != nil {
+		return "must be a time as RFC 3339 writes it, such as 2026-01-31T23:59:59Z"
+	}
+	*into = t
+	return ""
+}
+
+func isNull(value json.RawMessage) bool { return string(value) == "null" }
+
+func (s *server) explainEvent(ctx context.Context, in *explainIn) (*explanationOut, error) {
+	x, err := s.Client.Explain(ctx, in.Company, in.EventID, dispatcher.ExplainQuery{CallbackID: in.CallbackID, Limit: in.Limit, Cursor: in.Cursor})
+	if err != nil {
+		return nil, err
+	}
+	x.Callbacks = orEmpty(x.Callbacks)
+	for _, d := range x.Callbacks {
+		whole(d.Delivery)
+	}
+	return &explanationOut{x}, nil
+}

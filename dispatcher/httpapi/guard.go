@@ -1,0 +1,142 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// need says what a key must be for an operation.
+type need struct {
+	roles []registry.Role
+	// everywhere asks for a key of all companies, where an answer is about all of them.
+	everywhere bool
+}
+
+// Who may do what (api.md). An operator does all of it.
+var (
+	// Partners look after their callbacks; viewers look at them. A producer has no business with them.
+	manageCallbacks = need{roles: []registry.Role{registry.Operator, registry.Partner}}
+	readCallbacks   = need{roles: []registry.Role{registry.Operator, registry.Partner, registry.Viewer}}
+	// Producers send events. What became of one is for all to read.
+	sendEvents = need{roles: []registry.Role{registry.Operator, registry.Producer}}
+	readFates  = need{roles: []registry.Role{registry.Operator, registry.Producer, registry.Partner, registry.Viewer}}
+	// Partners replay and cancel what is theirs to receive.
+	steerDeliveries = need{roles: []registry.Role{registry.Operator, registry.Partner}}
+	readTypes       = readFates
+	watch           = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+)
+
+// admit decides whether a request may pass: nil, or the reason why not. It reads the headers and the path, no more.
+func (s *server) admit(r *http.Request, n need) error {
+	presented, err := bearer(r.Header)
+	if err != nil {
+		return err
+	}
+	key, err := s.authenticate(r, presented)
+	if err != nil {
+		return err
+	}
+	if err := n.permits(key, r.PathValue("company")); err != nil {
+		return err
+	}
+	return validPath(r)
+}
+
+// authenticate finds out whose key it is.
+func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
+	key, err := s.Keys.Authenticate(r.Context(), presented)
+	if errors.Is(err, registry.ErrUnauthorized) {
+		return registry.Key{}, errBadKey
+	}
+	return key, err
+}
+
+// bearer takes the key from the Authorization header (RFC 6750, section 2.1).
+func bearer(h http.Header) (string, error) {
+	scheme, key, _ := strings.Cut(h.Get("Authorization"), " ")
+	key = strings.TrimSpace(key)
+	if !strings.EqualFold(scheme, "Bearer") || key == "" {
+		return "", errNoKey
+	}
+	return key, nil
+}
+
+// permits judges a known key: first what it may see, then what it may do. company is empty where the path names none.
+func (n need) permits(key registry.Key, company string) error {
+	if company != "" && !key.Covers(company) {
+		return errHidden
+	}
+	if !slices.Contains(n.roles, key.Role) {
+		return n.wrongRole(key.Role)
+	}
+	if n.everywhere && key.Company != "*" {
+		return errNotAllSeers
+	}
+	return nil
+}
+
+func (n need) wrongRole(role registry.Role) error {
+	var able []string
+	for _, r := range n.roles {
+		able = append(able, string(r))
+	}
+	return &refusal{
+		status: http.StatusForbidden,
+		detail: fmt.Sprintf("a %s key may not do this: it takes the role %s", role, strings.Join(able, " or ")),
+	}
+}
+
+// validPath checks the names in a path: a company's is a matter of form, anything else that cannot be a name names nothing.
+func validPath(r *http.Request) error {
+	if company := r.PathValue("company"); company != "" && !payloads.ValidCompany(company) {
+		return &payloads.InvalidError{Fields: []payloads.FieldError{{
+			Location: "path.company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . -", Value: company,
+		}}}
+	}
+	if id := r.PathValue("callback_id"); id != "" && !isCallbackID(id) {
+		return errNoCallback
+	}
+	if id := r.PathValue("event_id"); id != "" && !payloads.ValidEventID(id) {
+		return errNoRecord
+	}
+	return nil
+}
+
+// isCallbackID wants an id as it is written, so that a callback has one address: no sign, no leading zero.
+func isCallbackID(s string) bool {
+	id, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && id > 0 && strconv.FormatInt(id, 10) == s
+}
+
+// guard admits requests to an operation of the API.
+func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		if err := s.admit(r, n); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		next(ctx)
+	}
+}
+
+// guarded admits requests to a handler that is none of the API's operations.
+func (s *server) guarded(n need, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := s.admit(r, n); err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,204 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// route is one method of one path of the API, with something to do there and who may.
+type route struct {
+	method, path string // {callback}, {event} and {delivery} stand for fresh ones of acme
+	body         string
+	ok           int
+	roles        string // besides operators
+}
+
+var routes = []route{
+	{"POST", "/companies/acme/config/callbacks", hook, 201, "partner"},
+	{"GET", "/companies/acme/config/callbacks", "", 200, "partner viewer"},
+	{"GET", "{callback}", "", 200, "partner viewer"},
+	{"PATCH", "{callback}", `{"description":"x"}`, 200, "partner"},
+	{"DELETE", "{callback}", "", 204, "partner"},
+	{"POST", "{callback}/pause", "", 200, "partner"},
+	{"POST", "{callback}/resume", "", 200, "partner"},
+	{"POST", "/companies/acme/events", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 202, "producer"},
+	{"GET", "{event}", "", 200, "producer partner viewer"},
+	{"GET", "/companies/acme/deliveries", "", 200, "producer partner viewer"},
+	{"GET", "{delivery}", "", 200, "producer partner viewer"},
+	{"POST", "{delivery}/replay", "", 202, "partner"},
+	{"POST", "{delivery}/cancel", "", 200, "partner"},
+	{"GET", "/callback-types", "", 200, "producer partner viewer"},
+	{"GET", "/callback-types/wallet_item_install", "", 200, "producer partner viewer"},
+}
+
+// ops are paths about all companies: a key of one is not enough.
+var ops = []route{
+	{"GET", "/metrics", "", 200, "viewer"},
+	{"GET", "/monitoring/", "", 200, "viewer"},
+	{"GET", "/monitoring/api/queues", "", 200, "viewer"},
+}
+
+func (r route) String() string { return r.method + " " + r.path }
+
+// objects makes what a route needs and returns its path. Every call makes new ones, so that no test sees another's.
+func (h *house) objects(r route, n int) string {
+	h.t.Helper()
+	id := fmt.Sprintf("e%d", n)
+	path := r.path
+	if strings.Contains(path, "{callback}") {
+		path = strings.ReplaceAll(path, "{callback}", h.register("acme"))
+	}
+	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {
+		if n == 0 || !strings.Contains(path, "{event}") {
+			h.register("acme")
+		}
+		delivery := h.send("acme", id)
+		if strings.HasSuffix(path, "/replay") {
+			h.call("operator", "POST", delivery+"/cancel", "").want(http.StatusOK)
+		}
+		path = strings.NewReplacer("{event}", "/companies/acme/events/"+id, "{delivery}", delivery).Replace(path)
+	}
+	return path
+}
+
+func TestEveryPathForEveryRole(t *testing.T) {
+	h := newHouse(t)
+	n := 0
+	for _, r := range routes {
+		t.Run(r.String(), func(t *testing.T) {
+			h := h.in(t)
+			for actor := range actors {
+				n++
+				path := h.objects(r, n)
+				a := h.call(actor, r.method, path, r.body)
+				companyPath := strings.HasPrefix(path, "/companies/")
+				role := actor[strings.LastIndexByte(actor, ' ')+1:]
+				switch {
+				case companyPath && strings.HasPrefix(actor, "other "):
+					a.wantProblem(http.StatusNotFound)
+				case role == "operator" || slices.Contains(strings.Fields(r.roles), role):
+					a.want(r.ok)
+				default:
+					a.wantProblem(http.StatusForbidden)
+				}
+			}
+			wantLocked(h, r, h.objects(r, n+1))
+			n++
+		})
+	}
+}
+
+func TestOpsPathsAreForKeysOfAllCompanies(t *testing.T) {
+	h := newHouse(t)
+	for _, r := range ops {
+		t.Run(r.String(), func(t *testing.T) {
+			h := h.in(t)
+			for actor, key := range actors {
+				a := h.call(actor, r.method, r.path, "")
+				if key.Company == "*" && (key.Role == "operator" || key.Role == "viewer") {
+					a.want(http.StatusOK)
+				} else {
+					a.wantProblem(http.StatusForbidden)
+				}
+			}
+		})
+	}
+	wantLocked(h, ops[0], ops[0].path)
+}
+
+// wantLocked checks that a route does not open without a good key.
+func wantLocked(h *house, r route, path string) {
+	h.t.Helper()
+	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic dXNlcjpwYXNz", h.keys["operator"], "Bearer " + strings.Repeat("x", 10_000)} {
+		a := h.call("", r.method, path, r.body, header{"Authorization": authorization})
+		a.wantProblem(http.StatusUnauthorized)
+		if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer ") {
+			h.t.Errorf("%q: WWW-Authenticate = %q", authorization, a.header.Get("WWW-Authenticate"))
+		}
+	}
+}
+
+func TestOpenPaths(t *testing.T) {
+	h := newHouse(t)
+	for _, path := range []string{"/healthz", "/readyz", "/openapi.json", "/docs"} {
+		h.call("", "GET", path, "").want(http.StatusOK)
+		h.call("", "HEAD", path, "").want(http.StatusOK)
+		h.call("", "POST", path, "").wantProblem(http.StatusMethodNotAllowed)
+	}
+}
+
+func TestSchemeIsCaseInsensitive(t *testing.T) {
+	h := newHouse(t)
+	h.call("", "GET", "/callback-types", "", header{"Authorization": "bearer  " + h.keys["operator"]}).want(http.StatusOK)
+}
+
+// Property: no key of one company reads or changes anything of another, by whatever mix of path and id.
+func TestCompaniesDoNotSeeEachOther(t *testing.T) {
+	h := newHouse(t)
+	for range 3 {
+		h.register("acme")
+	}
+	delivery := h.send("acme", "theirs")
+	callback := "/companies/acme/config/callbacks/3"
+	before := h.snapshot("acme")
+
+	for _, r := range routes {
+		if !strings.HasPrefix(r.path, "/companies/") && !strings.HasPrefix(r.path, "{") {
+			continue
+		}
+		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery).Replace(r.path)
+		for _, role := range []string{"operator", "producer", "partner", "viewer"} {
+			h.call("other "+role, r.method, path, r.body).wantProblem(http.StatusNotFound)
+		}
+		if r.path == path {
+			continue
+		}
+		// The same object's id under the caller's own company.
+		own := strings.Replace(path, "/companies/acme/", "/companies/other/", 1)
+		h.call("other operator", r.method, own, r.body).wantProblem(http.StatusNotFound)
+	}
+	h.wantUnchanged("acme", before)
+	if len(before) == 0 {
+		t.Error("there was nothing to see")
+	}
+
+	// Lists and filters of the other company stay empty.
+	for _, list := range []string{"/config/callbacks", "/deliveries", "/deliveries?callback_id=3", "/deliveries?state=pending,held"} {
+		a := h.call("other operator", "GET", "/companies/other"+list, "").want(http.StatusOK)
+		if strings.Contains(string(a.body), "theirs") || strings.Contains(string(a.body), "127.0.0.1") {
+			t.Errorf("%s shows what is acme's: %s", list, a.body)
+		}
+	}
+}
+
+// The key is judged before the body is looked at: a stranger cannot make us read.
+func TestAuthenticationComesBeforeTheBody(t *testing.T) {
+	h := newHouse(t)
+	long := strings.Repeat("x", DefaultMaxBody+1)
+	h.call("", "POST", "/companies/acme/events", long).wantProblem(http.StatusUnauthorized)
+	h.call("viewer", "POST", "/companies/acme/events", long).wantProblem(http.StatusForbidden)
+	h.call("other producer", "POST", "/companies/acme/events", long).wantProblem(http.StatusNotFound)
+}
+
+func TestNamesInPaths(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme")
+	for _, path := range []string{
+		"/companies/acme/config/callbacks/x", "/companies/acme/config/callbacks/0", "/companies/acme/config/callbacks/-1",
+		"/companies/acme/config/callbacks/01", "/companies/acme/config/callbacks/+1", "/companies/acme/config/callbacks/2",
+		"/companies/acme/config/callbacks/99999999999999999999", "/companies/acme/events/none", "/companies/acme/events/a%20b", "/companies/acme/events/a%2Fb",
+		"/companies/acme/deliveries/none", "/companies/acme/deliveries/dlv_", "/companies/acme/deliveries/dlv_%00", "/companies/acme/deliveries/..%2F1", "/callback-types/none",
+		"/companies/acme/nothing", "/", "/nothing", "/companies", "/companies/acme",
+	} {
+		h.call("operator", "GET", path, "").wantProblem(http.StatusNotFound)
+	}
+	for _, company := range []string{"a%20b", "a%2Fb", "%7Bacme%7D", "a*", strings.Repeat("x", 65), "%C3%A9"} {
+		h.call("operator", "GET", "/companies/"+company+"/deliveries", "").wantFault("path.company")
+		h.call("operator", "POST", "/companies/"+company+"/events", event("x")).wantFault("path.company")
+		h.call("partner", "GET", "/companies/"+company+"/deliveries", "").wantProblem(http.StatusNotFound)
+	}
+	h.call("operator", "GET", "/companies/"+strings.Repeat("x", 64)+"/deliveries", "").want(http.StatusOK)
+}

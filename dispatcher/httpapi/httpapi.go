@@ -1,0 +1,192 @@
+// Package httpapi is Ringback's face to the network: callbacks, events and deliveries as JSON over HTTP, and what
+// operators look at (health, metrics, asynq's UI, the API's own description).
+//
+// Every request takes the same way. The guard asks whose key it is and whether that key may do this, before a byte of
+// the body is read; the body is read whole, within its limit; the operation decodes, calls the registry or the
+// dispatcher, and encodes. Whatever goes wrong on the way is an error value, and one place (problem.go) turns errors
+// into answers: application/problem+json (RFC 9457), which name the field at fault and the remedy and never repeat a
+// secret.
+//
+// What a key may not see answers 404, as if it did not exist; a path it may see but not use, 403.
+//
+// Nothing is logged for a request that went well: the dispatcher logs attempts, metrics count requests' effects. Answers
+// of 500 and more are logged with their cause, which the caller does not get to see.
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// DefaultMaxBody is the limit on request bodies: 1 MiB, far above any payload a webhook should have.
+const DefaultMaxBody = 1 << 20
+
+// Config is what the API needs. It owns none of it: whoever made a part closes it, after the HTTP server has shut down.
+type Config struct {
+	Client    *dispatcher.Client  // required
+	Registry  *registry.Registry  // required
+	Keys      *registry.Keys      // required
+	Catalogue *payloads.Catalogue // required
+
+	// Redis is the connection asynq's UI reads through. Required.
+	Redis redis.UniversalClient
+
+	// Metrics answers GET /metrics. Nil: there is no such path.
+	Metrics http.Handler
+
+	// Logger hears of answers of 500 and more. Default: slog.Default().
+	Logger *slog.Logger
+
+	// Version is the program's, as the API's description and /healthz tell it. Default: "dev".
+	Version string
+
+	// MaxBody is how long a request's body may be, in bytes; longer ones are answered 413. Default: [DefaultMaxBody].
+	MaxBody int64
+}
+
+// New makes the API's handler. It holds no goroutines and needs no closing.
+func New(cfg Config) (http.Handler, error) {
+	return build(cfg)
+}
+
+// server is the handler New returns.
+type server struct {
+	Config
+	mux *recordingMux
+	api huma.API
+}
+
+// build is New, for tests that want to look inside.
+func build(cfg Config) (*server, error) {
+	if err := cfg.complete(); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
+	s := &server{Config: cfg, mux: &recordingMux{ServeMux: http.NewServeMux()}}
+	s.api = newAPI(s.mux, cfg.Version)
+
+	s.callbacks()
+	s.events()
+	s.deliveries()
+	s.callbackTypes()
+	s.ops()
+	if err := s.monitoring(); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
+	return s, s.docs()
+}
+
+func (cfg *Config) complete() error {
+	switch {
+	case cfg.Client == nil:
+		return errors.New("Config.Client is missing")
+	case cfg.Registry == nil:
+		return errors.New("Config.Registry is missing")
+	case cfg.Keys == nil:
+		return errors.New("Config.Keys is missing")
+	case cfg.Catalogue == nil:
+		return errors.New("Config.Catalogue is missing")
+	case cfg.Redis == nil:
+		return errors.New("Config.Redis is missing")
+	case cfg.MaxBody < 0:
+		return errors.New("Config.MaxBody must not be negative")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Version == "" {
+		cfg.Version = "dev"
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
+	return nil
+}
+
+// recordingMux is a ServeMux that remembers its patterns: the API's description is tested to name them all.
+type recordingMux struct {
+	*http.ServeMux
+	patterns []string
+}
+
+func (m *recordingMux) Handle(pattern string, h http.Handler) {
+	m.patterns = append(m.patterns, pattern)
+	m.ServeMux.Handle(pattern, h)
+}
+
+func (m *recordingMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
+	m.Handle(pattern, http.HandlerFunc(h))
+}
+
+// ServeHTTP answers a request; see the package comment.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	tw := &trackingWriter{ResponseWriter: w}
+	defer s.survive(tw, r)
+	secure(w.Header())
+	if err := s.routed(r); err != nil {
+		s.refuse(tw, r, err)
+		return
+	}
+	s.mux.ServeHTTP(tw, r)
+}
+
+// secure sets the headers every answer has. Pages of HTML widen the policy by what they need.
+func secure(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	// Not no-referrer: browsers would then send the login form with "Origin: null", which looks like a stranger's.
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+}
+
+// routed returns the mux's own 404 or 405 as an error, and nil if it has a handler for the request.
+func (s *server) routed(r *http.Request) error {
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		return nil
+	}
+	answer := &discard{header: http.Header{}}
+	h.ServeHTTP(answer, r)
+	if answer.status == http.StatusMethodNotAllowed {
+		return methodNotAllowed(r.Method, answer.header.Get("Allow"))
+	}
+	return errNoSuchPath
+}
+
+// discard keeps of an answer its headers and status.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+
+// trackingWriter knows whether an answer has begun.
+type trackingWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *trackingWriter) WriteHeader(status int) {
+	w.begun = true
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *trackingWriter) Write(b []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(b)
+}

@@ -1,0 +1,224 @@
+package httpapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+)
+
+// walk visits every object within v.
+func walk(v any, visit func(map[string]any)) {
+	switch v := v.(type) {
+	case map[string]any:
+		visit(v)
+		for _, member := range v {
+			walk(member, visit)
+		}
+	case []any:
+		for _, entry := range v {
+			walk(entry, visit)
+		}
+	}
+}
+
+func TestDescriptionNamesEveryPath(t *testing.T) {
+	h := newHouse(t)
+	a := h.call("", "GET", "/openapi.json", "").want(http.StatusOK)
+	doc := a.json()
+	if version, _ := doc["openapi"].(string); !strings.HasPrefix(version, "3.1.") {
+		t.Errorf("openapi = %q", version)
+	}
+	if doc["info"].(map[string]any)["version"] != "1.2.3" {
+		t.Errorf("info = %v", doc["info"])
+	}
+	paths := doc["paths"].(map[string]any)
+	described := 0
+	for _, path := range paths {
+		described += len(path.(map[string]any))
+	}
+	for _, pattern := range h.api.mux.patterns {
+		method, path, _ := strings.Cut(pattern, " ")
+		methods, _ := paths[path].(map[string]any)
+		if methods[strings.ToLower(method)] == nil {
+			t.Errorf("%s is not described", pattern)
+		}
+	}
+	if described != len(h.api.mux.patterns) {
+		t.Errorf("%d operations are described, %d exist", described, len(h.api.mux.patterns))
+	}
+
+	components := doc["components"].(map[string]any)["schemas"].(map[string]any)
+	walk(doc, func(o map[string]any) {
+		if ref, ok := o["$ref"].(string); ok && components[strings.TrimPrefix(ref, "#/components/schemas/")] == nil {
+			t.Errorf("%s leads nowhere", ref)
+		}
+		if properties, ok := o["properties"].(map[string]any); ok && properties["$schema"] != nil {
+			t.Error("a $schema property")
+		}
+		if params, ok := o["parameters"].([]any); ok {
+			for _, p := range params {
+				p := p.(map[string]any)
+				if _, described := parameters[p["name"].(string)]; described && p["description"] == nil {
+					t.Errorf("parameter %v without description", p["name"])
+				}
+			}
+		}
+	})
+}
+
+// Every route of the table of roles is a route of the mux and the other way round: a new route needs a line there.
+func TestEveryRouteIsInTheTableOfRoles(t *testing.T) {
+	h := newHouse(t)
+	tested := map[string]bool{}
+	for _, r := range append(routes, ops...) {
+		path := strings.NewReplacer("{callback}", "/companies/acme/config/callbacks/1", "{event}", "/companies/acme/events/e", "{delivery}", "/companies/acme/deliveries/d").Replace(r.path)
+		request, err := http.NewRequestWithContext(t.Context(), r.method, path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, pattern := h.api.mux.Handler(request)
+		tested[pattern] = true
+	}
+	open := []string{"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /docs/{file}", "POST /monitoring/login"}
+	for _, pattern := range open {
+		tested[pattern] = true
+	}
+	for _, pattern := range h.api.mux.patterns {
+		if !tested[pattern] {
+			t.Errorf("%s has no line in the table of roles", pattern)
+		}
+	}
+}
+
+// What is answered fits what is described.
+func TestAnswersFitTheirDescription(t *testing.T) {
+	h := newHouse(t)
+	text := h.call("", "GET", "/openapi.json", "").want(200).body
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	h.must(err)
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	compiler.AssertFormat()
+	h.must(compiler.AddResource("api.json", doc))
+
+	full := `{"callback_type":"wallet_item_install","description":"d","headers":{"X-Key":"k"},"auth":{"type":"bearer","token":"t"},"success":"any_2xx","trace":true,` +
+		`"timeout":"20s","retry":{"max_attempts":3},"start_date":"2020-01-01T00:00:00Z","destination":{"url":"http://127.0.0.1:9/","method":"PUT"}}`
+	check := func(schema string, body []byte) {
+		t.Helper()
+		s, err := compiler.Compile("api.json#/components/schemas/" + schema)
+		h.must(err)
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+		h.must(err)
+		if err := s.Validate(v); err != nil {
+			t.Errorf("%s: %v\n%s", schema, err, body)
+		}
+		walk(v, func(o map[string]any) {
+			if o["$schema"] != nil && schema != "CallbackType" && schema != "TypeList" {
+				t.Errorf("a $schema in %s", body)
+			}
+		})
+	}
+	check("Registration", []byte(hook))
+	check("Registration", []byte(full))
+	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", hook).want(201).body)
+	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201).body)
+	callback := "/companies/acme/config/callbacks/2"
+	check("Callback", h.call("partner", "GET", callback, "").want(200).body)
+	check("Patch", []byte(`{"description":"e"}`))
+	check("Callback", h.call("partner", "PATCH", callback, `{"description":"e"}`).want(200).body)
+	check("Callback", h.call("partner", "POST", callback+"/pause", "").want(200).body)
+	check("CallbackPage", h.call("partner", "GET", "/companies/acme/config/callbacks", "").want(200).body)
+	check("Event", []byte(event("e")))
+	check("Receipt", h.call("producer", "POST", "/companies/acme/events", event("e")).want(202).body)
+	check("Receipt", h.call("producer", "POST", "/companies/acme/events", event("e")).want(200).body)
+	check("Explanation", h.call("producer", "GET", "/companies/acme/events/e", "").want(200).body)
+	check("DeliveryPage", h.call("producer", "GET", "/companies/acme/deliveries", "").want(200).body)
+	check("Resume", []byte(`{"skip_held":true}`))
+	check("Callback", h.call("partner", "POST", callback+"/resume", `{"skip_held":true}`).want(200).body)
+	check("TypeList", h.call("producer", "GET", "/callback-types", "").want(200).body)
+	check("CallbackType", h.call("producer", "GET", "/callback-types/payment_proof", "").want(200).body)
+	check("ErrorModel", h.call("producer", "POST", "/companies/acme/events", "{}").want(422).body)
+	check("ErrorModel", h.call("", "GET", "/nothing", "").want(404).body)
+}
+
+var links = regexp.MustCompile(`(?:src|href|action)="([^"]*)"`)
+
+// A page loads nothing from elsewhere: its links stay here and lead somewhere, and its policy forbids the rest.
+func wantOffline(h *house, actor string, page answer, base string) {
+	h.t.Helper()
+	csp := page.header.Get("Content-Security-Policy")
+	if strings.Contains(csp, "http") || strings.Contains(csp, "*") || !strings.HasPrefix(csp, "default-src 'none'") {
+		h.t.Errorf("the policy lets others in: %s", csp)
+	}
+	at, err := url.Parse(base)
+	h.must(err)
+	found := links.FindAllSubmatch(page.body, -1)
+	for _, link := range found {
+		target, err := at.Parse(string(link[1]))
+		h.must(err)
+		if target.Scheme == "data" {
+			continue
+		}
+		if target.Host != at.Host {
+			h.t.Errorf("%s leads elsewhere", link[1])
+		}
+		if target.Path == loginPath {
+			continue
+		}
+		h.call(actor, "GET", target.Path, "").want(http.StatusOK)
+	}
+	if len(found) == 0 {
+		h.t.Errorf("a page without links: %s", page.body)
+	}
+}
+
+func TestDocsWorkOffline(t *testing.T) {
+	h := newHouse(t)
+	page := h.call("", "GET", "/docs", "").want(http.StatusOK)
+	wantOffline(h, "", page, "http://here/docs")
+	if bytes.Contains(page.body, []byte("<script>")) {
+		t.Error("an inline script, which the policy forbids")
+	}
+	start := h.call("", "GET", "/docs/start.js", "").want(http.StatusOK)
+	if !strings.Contains(string(start.body), "validatorUrl: null") || strings.Contains(string(start.body), "http") {
+		t.Errorf("start.js: %s", start.body)
+	}
+	for file, mediaType := range map[string]string{
+		"swagger-ui-bundle.js": "text/javascript", "swagger-ui.css": "text/css", "start.js": "text/javascript", "favicon-32x32.png": "image/png",
+	} {
+		plain := h.call("", "GET", "/docs/"+file, "").want(http.StatusOK)
+		packed := h.call("", "GET", "/docs/"+file, "", header{"Accept-Encoding": "br, gzip"}).want(http.StatusOK)
+		for _, a := range []answer{plain, packed} {
+			if got := a.header.Get("Content-Type"); !strings.HasPrefix(got, mediaType) {
+				t.Errorf("%s: Content-Type %q, want %s", file, got, mediaType)
+			}
+		}
+		if packed.header.Get("Content-Encoding") == "gzip" {
+			r, err := gzip.NewReader(bytes.NewReader(packed.body))
+			h.must(err)
+			packed.body, err = io.ReadAll(r)
+			h.must(err)
+		}
+		if !bytes.Equal(plain.body, packed.body) || len(plain.body) == 0 {
+			t.Errorf("%s: %d bytes plain, %d packed", file, len(plain.body), len(packed.body))
+		}
+	}
+	for _, file := range []string{"nothing", "embed.go", "..%2Fembed.go", "swagger-ui.css.map"} {
+		h.call("", "GET", "/docs/"+file, "").wantProblem(http.StatusNotFound)
+	}
+}
+
+func TestDescriptionIsOneJSONText(t *testing.T) {
+	h := newHouse(t)
+	if !json.Valid(h.call("", "GET", "/openapi.json", "").want(200).body) {
+		t.Error("not JSON")
+	}
+}

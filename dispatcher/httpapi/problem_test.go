@@ -1,0 +1,333 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+func TestErrorsHaveTheirStatus(t *testing.T) {
+	for _, c := range []struct {
+		err    error
+		status int
+	}{
+		{&payloads.InvalidError{Fields: []payloads.FieldError{{Location: "body.x", Message: "m"}}}, 422},
+		{dispatcher.ErrBadCursor, 422},
+		{registry.ErrBadJSON, 400},
+		{registry.ErrNotFound, 404},
+		{dispatcher.ErrNotFound, 404},
+		{dispatcher.ErrEventConflict, 409},
+		{registry.ErrBusy, 409},
+		{&dispatcher.StateError{Message: "it is delivered"}, 409},
+		{dispatcher.ErrUnavailable, 503},
+		{redis.ErrClosed, 503},
+		{redis.ErrPoolTimeout, 503},
+		{redis.Nil, 503},
+		{io.EOF, 503},
+		{context.DeadlineExceeded, 503},
+		{&net.OpError{Op: "dial", Err: errors.New("connection refused")}, 503},
+		{errors.New("a surprise"), 500},
+		{errNoKey, 401},
+		{errBadKey, 401},
+		{errHidden, 404},
+		{errNoSuchPath, 404},
+	} {
+		wrapped := fmt.Errorf("doing this: %w", c.err)
+		p, header := explain(wrapped)
+		if p.Status != c.status || p.Title != http.StatusText(c.status) || p.Detail == "" {
+			t.Errorf("%v: %+v, want status %d", c.err, p, c.status)
+		}
+		if (c.status == 503) != (header.Get("Retry-After") != "") {
+			t.Errorf("%v: Retry-After = %q", c.err, header.Get("Retry-After"))
+		}
+		if c.status >= 500 && strings.Contains(p.Detail, c.err.Error()) {
+			t.Errorf("%v: the caller is told what went wrong inside: %s", c.err, p.Detail)
+		}
+	}
+}
+
+func TestEchoKeepsSecretsAndNovelsToItself(t *testing.T) {
+	for _, c := range []struct {
+		location string
+		value    any
+		want     any
+	}{
+		{"body.retry.max_attempts", 1000, 1000},
+		{"query.state", "asleep", "asleep"},
+		{"path.company", "a b", "a b"},
+		{"body.description", strings.Repeat("x", 1000), nil},
+		{"body.description", func() {}, nil},
+		{"body.auth.token", "s3cret", nil},
+		{"body.auth.password", "s3cret", nil},
+		{"body.headers.X-Api-Key", "s3cret", nil},
+		{"body.destination.url", "https://h/?key=s3cret", nil},
+		{"body.secret", "s3cret", nil},
+		{"body.payload.customer.name", "Jane", nil},
+		{"body.x", nil, nil},
+	} {
+		if got := echo(c.location, c.value); !cmp.Equal(got, c.want) {
+			t.Errorf("echo(%q, %v) = %v, want %v", c.location, c.value, got, c.want)
+		}
+	}
+}
+
+func TestRegistrationsAreRefusedByField(t *testing.T) {
+	h := newHouse(t)
+	const dest = `"destination":{"url":"http://127.0.0.1:9/x"}`
+	for _, c := range []struct{ body, location string }{
+		{`{}`, "body.callback_type"},
+		{`{}`, "body.destination"},
+		{`[]`, "body"},
+		{`{"callback_type":"nope",` + dest + `}`, "body.callback_type"},
+		{`{"callback_type":"payment_proof","event_type":"wallet_item_install",` + dest + `}`, "body.event_type"},
+		{`{"callback_type":"payment_proof","destination":{"url":"http://10.0.0.1/x"}}`, "body.destination.url"},
+		{`{"callback_type":"payment_proof","destination":{"url":"https://u:p@example.com/x"}}`, "body.destination.url"},
+		{`{"callback_type":"payment_proof","timeout":"90s",` + dest + `}`, "body.timeout"},
+		{`{"callback_type":"payment_proof","retry":{"max_attempts":0},` + dest + `}`, "body.retry.max_attempts"},
+		{`{"callback_type":"payment_proof","colour":"red",` + dest + `}`, "body.colour"},
+	} {
+		h.call("partner", "POST", "/companies/acme/config/callbacks", c.body).wantFault(c.location)
+	}
+	callback := h.register("acme")
+	h.call("partner", "PATCH", callback, `{"timeout":"x"}`).wantFault("body.timeout")
+	h.call("partner", "PATCH", callback, `{"callback_id":7}`).wantFault("body.callback_id")
+	h.call("partner", "POST", callback+"/resume", `{"skip_held":"yes"}`).wantFault("body.skip_held")
+	h.call("partner", "POST", callback+"/resume", `{"skipheld":true}`).wantFault("body.skipheld")
+}
+
+func TestEventsAreRefusedByField(t *testing.T) {
+	h := newHouse(t)
+	for _, c := range []struct{ body, location string }{
+		{`{}`, "body.event_type"},
+		{`{"event_type":"wallet_item_install"}`, "body.payload"},
+		{`[1]`, "body"},
+		{`"x"`, "body"},
+		{`null`, "body"},
+		{`7`, "body"},
+		{`{"event_type":7,"payload":{}}`, "body.event_type"},
+		{`{"event_type":"nope","payload":{}}`, "body.event_type"},
+		{`{"event_type":"wallet_item_install","payload":null}`, "body.payload"},
+		{`{"event_type":"wallet_item_install","payload":{}}`, "body.payload.wallet_campaign"},
+		{`{"event_type":"wallet_item_install","event_id":"","payload":` + payload + `}`, "body.event_id"},
+		{`{"event_type":"wallet_item_install","event_id":"a b","payload":` + payload + `}`, "body.event_id"},
+		{`{"event_type":"wallet_item_install","event_id":7,"payload":` + payload + `}`, "body.event_id"},
+		{`{"event_type":"wallet_item_install","occurred_at":"yesterday","payload":` + payload + `}`, "body.occurred_at"},
+		{`{"event_type":"wallet_item_install","company":"other","payload":` + payload + `}`, "body.company"},
+		{`{"event_type":"wallet_item_install","Payload":` + payload + `}`, "body.Payload"},
+		{`{"event_type":"wallet_item_install","payload":{},"payload":` + payload + `}`, "body.payload"},
+	} {
+		h.call("producer", "POST", "/companies/acme/events", c.body).wantFault(c.location)
+	}
+	if got := h.call("operator", "GET", "/companies/acme/deliveries", "").want(200); !strings.Contains(string(got.body), `"deliveries":[]`) {
+		t.Errorf("something was accepted: %s", got.body)
+	}
+}
+
+func TestQueriesAreRefusedByParameter(t *testing.T) {
+	h := newHouse(t)
+	for _, c := range []struct{ query, location string }{
+		{"/deliveries?state=asleep", "query.state"},
+		{"/deliveries?state=dead,asleep", "query.state"},
+		{"/deliveries?state=dead&state=asleep", "query.state"},
+		{"/deliveries?limit=0", "query.limit"},
+		{"/deliveries?limit=501", "query.limit"},
+		{"/deliveries?limit=x", "query.limit"},
+		{"/deliveries?since=yesterday", "query.since"},
+		{"/deliveries?until=1700000000", "query.until"},
+		{"/deliveries?callback_id=x", "query.callback_id"},
+		{"/deliveries?cursor=made-up", "query.cursor"},
+		{"/deliveries?stat=dead", "query.stat"},
+		{"/config/callbacks?status=asleep", "query.status"},
+		{"/config/callbacks?cursor=made-up", "query.cursor"},
+		{"/config/callbacks?limit=501", "query.limit"},
+	} {
+		h.call("operator", "GET", "/companies/acme"+c.query, "").wantFault(c.location)
+	}
+	for _, query := range []string{
+		"/deliveries?state=dead,held&state=retrying", "/deliveries?state=", "/deliveries?limit=500", "/deliveries?since=2026-01-31T23:59:59Z&until=2026-02-01T00:00:00.5%2B02:00",
+		"/config/callbacks?status=paused&callback_type=*&limit=1",
+	} {
+		h.call("operator", "GET", "/companies/acme"+query, "").want(http.StatusOK)
+	}
+	h.send("acme", "e")
+	h.call("operator", "GET", "/companies/acme/events/e?cursor=made-up", "").wantFault("query.cursor")
+}
+
+func TestBodies(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.MaxBody = 2000 })
+	callback := h.register("acme")
+	fill := func(n int) string { return event("fill") + strings.Repeat(" ", n-len(event("fill"))) }
+	const events = "/companies/acme/events"
+	for _, c := range []struct {
+		name, method, path, body string
+		header                   header
+		status                   int
+	}{
+		{"at the limit", "POST", events, fill(2000), nil, 202},
+		{"over the limit", "POST", events, fill(2001), nil, 413},
+		{"far over the limit", "PATCH", callback, strings.Repeat("x", 1<<20), nil, 413},
+		{"empty", "POST", events, "", nil, 400},
+		{"empty patch", "PATCH", callback, "", nil, 400},
+		{"not JSON", "POST", events, `{"event_type":`, nil, 400},
+		{"trailing comma", "POST", events, `{"event_type":"x",}`, nil, 400},
+		{"two objects", "POST", events, `{} {}`, nil, 400},
+		{"smart quotes", "POST", events, `{“event_type”:"x"}`, nil, 400},
+		{"not UTF-8", "POST", events, "{\"event_type\":\"\xff\"}", nil, 400},
+		{"a mark of order", "POST", events, "\ufeff{}", nil, 400},
+		{"too deep", "POST", events, `{"payload":` + strings.Repeat("[", 900) + strings.Repeat("]", 900) + `,"event_type":"wallet_item_install"}`, nil, 422},
+		{"registration not JSON", "POST", "/companies/acme/config/callbacks", `{`, nil, 400},
+		{"patch not JSON", "PATCH", callback, `nope`, nil, 400},
+		{"resume not JSON", "POST", callback + "/resume", `nope`, nil, 400},
+		{"form", "POST", events, event("f"), header{"Content-Type": "application/x-www-form-urlencoded"}, 415},
+		{"text", "POST", events, event("f"), header{"Content-Type": "text/plain"}, 415},
+		{"nonsense", "POST", events, event("f"), header{"Content-Type": ";;"}, 415},
+		{"merge patch to POST", "POST", events, event("f"), header{"Content-Type": "application/merge-patch+json"}, 415},
+		{"gzip", "POST", events, event("f"), header{"Content-Encoding": "gzip"}, 415},
+		{"charset", "POST", events, event("f1"), header{"Content-Type": "Application/JSON; charset=utf-8"}, 202},
+		{"no type", "POST", events, event("f2"), header{"Content-Type": ""}, 202},
+		{"merge patch", "PATCH", callback, `{}`, header{"Content-Type": "application/merge-patch+json"}, 200},
+		{"patch as JSON", "PATCH", callback, `{}`, nil, 200},
+		{"resume without body", "POST", callback + "/resume", "", nil, 200},
+		{"resume", "POST", callback + "/resume", `{"skip_held":true}`, nil, 200},
+		{"resume with {}", "POST", callback + "/resume", `{}`, nil, 200},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := h.in(t)
+			a := h.call("operator", c.method, c.path, c.body, c.header)
+			if c.status >= 400 {
+				a.wantProblem(c.status)
+			} else {
+				a.want(c.status)
+			}
+		})
+	}
+}
+
+func TestBodiesOfUnknownLength(t *testing.T) {
+	h := newHouse(t, func(c *Config) { c.MaxBody = 2000 })
+	send := func(body io.Reader) answer {
+		r := httptest.NewRequestWithContext(t.Context(), "POST", "/companies/acme/events", body)
+		r.ContentLength = -1
+		r.Header.Set("Authorization", "Bearer "+h.keys["operator"])
+		return h.do(r)
+	}
+	send(strings.NewReader(event("x"))).want(http.StatusAccepted)
+	send(strings.NewReader(strings.Repeat(" ", 2001))).wantProblem(http.StatusRequestEntityTooLarge)
+	send(io.MultiReader(strings.NewReader(`{"event_`), broken{})).wantProblem(http.StatusBadRequest)
+	send(io.MultiReader(strings.NewReader(`{"event_`), slow{})).wantProblem(http.StatusRequestTimeout)
+}
+
+type broken struct{}
+
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+type slow struct{}
+
+func (slow) Read([]byte) (int, error) {
+	return 0, &net.OpError{Op: "read", Err: context.DeadlineExceeded}
+}
+
+func TestWrongMethods(t *testing.T) {
+	h := newHouse(t)
+	for path, allow := range map[string]string{
+		"/companies/acme/events":             "POST",
+		"/companies/acme/events/e":           "GET, HEAD",
+		"/companies/acme/config/callbacks/1": "DELETE, GET, HEAD, PATCH",
+		"/callback-types":                    "GET, HEAD",
+		"/monitoring/":                       "GET, HEAD",
+	} {
+		a := h.call("operator", "PUT", path, `{}`)
+		p := a.wantProblem(http.StatusMethodNotAllowed)
+		if got := a.header.Get("Allow"); got != allow || !strings.Contains(p.Detail, allow) {
+			t.Errorf("%s: Allow = %q, want %q: %s", path, got, allow, p.Detail)
+		}
+	}
+}
+
+func TestRedisIsGone(t *testing.T) {
+	h := newHouse(t)
+	callback := h.register("acme")
+	h.call("operator", "GET", callback, "").want(http.StatusOK) // the key is known from here on
+	h.redis.Kill()
+	for _, r := range []route{
+		{"POST", "/companies/acme/events", event("e"), 0, ""},
+		{"POST", "/companies/acme/config/callbacks", hook, 0, ""},
+		{"GET", "/companies/acme/config/callbacks", "", 0, ""},
+		{"GET", callback, "", 0, ""},
+		{"PATCH", callback, `{"description":"x"}`, 0, ""},
+		{"POST", callback + "/pause", "", 0, ""},
+		{"POST", callback + "/resume", "", 0, ""},
+		{"DELETE", callback, "", 0, ""},
+		{"GET", "/companies/acme/deliveries", "", 0, ""},
+		{"GET", "/companies/acme/events/e", "", 0, ""},
+		{"GET", "/readyz", "", 0, ""},
+	} {
+		a := h.call("operator", r.method, r.path, r.body)
+		p := a.wantProblem(http.StatusServiceUnavailable)
+		if a.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", r)
+		}
+		if strings.Contains(p.Detail, h.redis.Addr()) || strings.Contains(p.Detail, "redis.sock") {
+			t.Errorf("%s: tells where Redis is: %s", r, p.Detail)
+		}
+	}
+	h.call("unknown-key", "GET", "/callback-types", "").wantProblem(http.StatusServiceUnavailable)
+	h.call("", "GET", "/healthz", "").want(http.StatusOK)
+	h.call("operator", "GET", "/callback-types", "").want(http.StatusOK)
+	if !strings.Contains(h.log.String(), "POST /companies/{company}/events") {
+		t.Error("the log does not say which request failed")
+	}
+	h.redis.Restart()
+	h.call("", "GET", "/readyz", "").want(http.StatusOK)
+	h.send("acme", "e")
+}
+
+func TestPanics(t *testing.T) {
+	h := newHouse(t)
+	h.api.mux.HandleFunc("GET /before", func(http.ResponseWriter, *http.Request) { panic("ouch") })
+	h.api.mux.HandleFunc("GET /after", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "half an ans")
+		panic("ouch")
+	})
+	h.api.mux.HandleFunc("GET /abort", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+
+	h.call("", "GET", "/before", "").wantProblem(http.StatusInternalServerError)
+	if log := h.log.String(); !strings.Contains(log, "ouch") || !strings.Contains(log, "/before") || !strings.Contains(log, "problem_test.go") {
+		t.Errorf("the log does not tell what happened: %s", log)
+	}
+	for _, path := range []string{"/after", "/abort"} {
+		func() {
+			defer func() {
+				if got := recover(); got != http.ErrAbortHandler { //nolint:errorlint // as net/http compares it
+					t.Errorf("%s: panicked with %v, want http.ErrAbortHandler", path, got)
+				}
+			}()
+			h.call("", "GET", path, "")
+		}()
+	}
+}
+
+func TestNothingIsLoggedForWhatGoesWell(t *testing.T) {
+	h := newHouse(t)
+	before := h.log.String()
+	h.call("operator", "GET", "/callback-types", "").want(http.StatusOK)
+	h.call("operator", "GET", "/companies/acme/deliveries", "").want(http.StatusOK)
+	h.call("", "GET", "/companies/acme/deliveries", "").want(http.StatusUnauthorized)
+	h.call("operator", "POST", "/companies/acme/events", "{}").want(http.StatusUnprocessableEntity)
+	if got := h.log.String(); got != before {
+		t.Errorf("logged: %s", got[len(before):])
+	}
+}
