@@ -1,0 +1,62 @@
+# Ringback. `make` alone lists what there is to make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# Tools are run at these versions and never installed; go.mod holds only what ships.
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.8.0
+
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+FUZZTIME  ?= 10s
+TESTFLAGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## run everything on your machine: API, workers, asynq's UI, an embedded Redis
+	@exec bin/ringback dev
+
+build: ## build bin/ringback
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ringback ./cmd/ringback
+
+test: prepare ## run every test, under the race detector
+	go test -race -shuffle=on $(TESTFLAGS) ./...
+
+lint: ## run every check that reads the code
+	go vet ./...
+	@fixes=$$(go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
+	go run $(GOLANGCI_LINT) run
+
+fmt: ## format the code and bring it up to date
+	go fix ./...
+	go run $(GOLANGCI_LINT) fmt
+
+fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' "$$pkg" | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; \
+	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
+	  done; \
+	done
+
+vuln: ## look for known vulnerabilities in what the program uses
+	go run $(GOVULNCHECK) ./...
+
+clean: ## remove what was built
+	rm -rf bin
+
+# The tests start Redis servers of their own, and the race detector needs a C compiler. Where neither is there and this is root on
+# Debian or a descendant, both are installed, and no service is started.
+prepare:
+	@need=''; \
+	command -v redis-server >/dev/null || command -v valkey-server >/dev/null || need='redis-server'; \
+	command -v "$$(go env CC)" >/dev/null || need="$$need gcc libc6-dev"; \
+	if [ -z "$$need" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then echo "make test needs $$need: install it and run make test again" >&2; exit 1; fi; \
+	policy=/usr/sbin/policy-rc.d; made=''; \
+	if [ ! -e $$policy ]; then made=yes; printf '#!/bin/sh\nexit 101\n' > $$policy; chmod 755 $$policy; fi; \
+	trap 'if [ -n "$$made" ]; then rm -f $$policy; fi' EXIT; \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$need >/dev/null
+
+.PHONY: help run build test lint fmt fuzz vuln clean prepare

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.." // of the module, from here
+	module = "github.com/ringback/ringback/"
+)
+
+// arrows says which packages of this module each package may import. They point down only, so that payloads can be read without
+// knowing Redis, and egress without knowing anything.
+var arrows = map[string][]string{
+	"payloads":           {},
+	"registry":           {"payloads"},
+	"registry/redistest": {},
+	"dispatcher/egress":  {},
+	"dispatcher":         {"payloads", "registry", "dispatcher/egress"},
+	"dispatcher/httpapi": {"payloads", "registry", "dispatcher/egress", "dispatcher"},
+	"cmd/ringback":       {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
+}
+
+// forTests may be imported by tests only, and by any of them.
+const forTests = "registry/redistest"
+
+func TestImportsPointDownwards(t *testing.T) {
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || strings.HasPrefix(d.Name(), ".") && path != root) {
+			return fs.SkipDir
+		}
+		if strings.HasSuffix(path, ".go") {
+			checkImports(t, path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func checkImports(t *testing.T, path string) {
+	t.Helper()
+	rel, err := filepath.Rel(root, filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := filepath.ToSlash(rel)
+	allowed, known := arrows[from]
+	if !known {
+		t.Errorf("%s: package %s has no place in the house: give it one in arrows, with the packages it may import", path, from)
+		return
+	}
+	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	isTest := strings.HasSuffix(path, "_test.go")
+	for _, spec := range file.Imports {
+		imported, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, ours := strings.CutPrefix(imported, module)
+		switch {
+		case !ours || slices.Contains(allowed, to):
+		case isTest && (to == forTests || to == from):
+		default:
+			t.Errorf("%s: %s must not import %s", path, from, to)
+		}
+	}
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/registry"
+)
+
+func devCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "dev",
+		Usage:       "run everything in one process, on a Redis of its own that keeps nothing",
+		Description: "For a look, and for writing against the API: never for production. The API key is RINGBACK_DEV_KEY, or \"dev\".",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
+			redisFlag("use the Redis at `URL` instead, which then keeps what happens"),
+			keysetFlag(),
+		},
+		Action: dev,
+	}
+}
+
+func dev(c *cli.Context) (err error) {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	cfg := houseConfig{
+		API: true, Worker: true, Egress: privateDestinations, Concurrency: dispatcher.DefaultConcurrency,
+		ShutdownGrace: 5 * time.Second, // nobody waits a minute for Ctrl-C at a desk
+		Logger:        slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
+	}
+	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {
+		return err
+	}
+	defer func() { _ = cfg.Listener.Close() }()
+	closeRedis, err := devRedis(c, &cfg)
+	if err != nil {
+		return err
+	}
+	defer closeRedis()
+	h, err := openHouse(c.Context, cfg)
+	if err != nil {
+		return err
+	}
+	key := cmp.Or(os.Getenv("RINGBACK_DEV_KEY"), "dev")
+	if err := h.keys.Put(c.Context, key, devKey()); err != nil {
+		return fmt.Errorf("storing the dev key: %w", err)
+	}
+	if c.String("redis") != "" {
+		defer func() { err = errors.Join(err, forgetDevKey(c.Context, h.keys)) }()
+	}
+	if err := greet(c.App.Writer, "http://"+cfg.Listener.Addr().String(), key, c.String("redis") == ""); err != nil {
+		return err
+	}
+	return h.run(c.Context)
+}
+
+// devKeyID names dev's key in `ringback keys list`.
+const devKeyID = "rbk_dev"
+
+func devKey() registry.Key {
+	return registry.Key{ID: devKeyID, Role: registry.Operator, Company: "*", CreatedAt: time.Now().UTC()}
+}
+
+// forgetDevKey takes the dev key out of a Redis that outlives this process.
+func forgetDevKey(ctx context.Context, keys *registry.Keys) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	defer cancel()
+	if err := keys.Revoke(ctx, devKeyID); err != nil {
+		return fmt.Errorf("the dev key is still in Redis: revoke it with `ringback keys revoke %s` (%w)", devKeyID, err)
+	}
+	return nil
+}
+
+// devRedis fills in Redis and the keyset: the Redis of --redis with a keyset that lasts, or one inside this process with a keyset
+// that ends with it.
+func devRedis(c *cli.Context, cfg *houseConfig) (closeRedis func(), err error) {
+	rawURL := c.String("redis")
+	if rawURL == "" {
+		return embeddedRedis(cfg)
+	}
+	if cfg.Redis, err = openRedis(rawURL, poolSize(cfg.Concurrency)); err != nil {
+		return nil, err
+	}
+	closeRedis = func() { _ = cfg.Redis.Close() }
+	if err := checkRedis(c.Context, cfg.Redis, cfg.Logger); err != nil {
+		return nil, errors.Join(err, cfg.Redis.Close())
+	}
+	if cfg.Keyset, err = findKeyset(c.Context, c.String("keyset-file"), cfg.Logger); err != nil {
+		return nil, errors.Join(err, cfg.Redis.Close())
+	}
+	return closeRedis, nil
+}
+
+func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
+	if cfg.Keyset, err = registry.NewKeyset(); err != nil {
+		return nil, err
+	}
+	embedded := miniredis.NewMiniRedis()
+	embedded.ClockTTL(true) // or nothing would ever expire
+	if err := embedded.Start(); err != nil {
+		return nil, fmt.Errorf("starting the embedded Redis: %w", err)
+	}
+	password := rand.Text() // the port is open to everyone on this machine
+	embedded.RequireAuth(password)
+	rdb, err := openRedis("redis://:"+password+"@"+embedded.Addr(), poolSize(cfg.Concurrency))
+	if err != nil {
+		embedded.Close()
+		return nil, err
+	}
+	cfg.Redis = rdb
+	return func() {
+		_ = rdb.Close()
+		embedded.Close()
+	}, nil
+}
+
+// program is how this program was called, for commands to paste; `go run` calls it by a name that is gone soon.
+func program() string {
+	if strings.Contains(os.Args[0], "go-build") {
+		return "go run ./cmd/ringback"
+	}
+	return os.Args[0]
+}
+
+// greet tells a newcomer where everything is and what to paste next.
+func greet(w io.Writer, base, key string, inMemory bool) error {
+	keeps := "Nothing is kept: its Redis lives in this process and ends with it. --redis URL uses a real one."
+	if !inMemory {
+		keeps = "What happens is kept in the Redis of --redis; the API key is good there until this process ends."
+	}
+	text := `Ringback dev: the API, the workers and asynq's UI in one process. Ctrl-C ends it.
+
+  API         BASE
+  docs        BASE/docs
+  monitoring  BASE/monitoring/
+  API key     KEY
+
+KEEPS
+Deliveries may go to loopback and private addresses here; ringback serve refuses those unless --egress-allow names them.
+
+Paste into a second terminal, to receive at your desk (PROGRAM listen --help says more):
+
+  PROGRAM listen
+
+and into a third, to register that receiver and send an event:
+
+  curl -sS BASE/companies/acme/config/callbacks -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' \
+    -d '{"callback_type": "payment_proof", "destination": {"url": "http://127.0.0.1:9000/hook"}}'
+
+  curl -sS BASE/companies/acme/events -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' \
+    -d '{"event_type": "payment_proof", "payload": {"requestId": "r-1", "totalCfdi": "$1,962.36", "status": "OK"}}'
+
+`
+	_, err := io.WriteString(w, strings.NewReplacer("PROGRAM", program(), "BASE", base, "KEY", key, "KEEPS", keeps).Replace(text))
+	return err
+}

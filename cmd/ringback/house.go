@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/httpapi"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// houseConfig is what a process of Ringback is made of. Redis and the listener stay the caller's until run takes the listener.
+type houseConfig struct {
+	Redis    redis.UniversalClient
+	Keyset   *registry.Keyset
+	Listener net.Listener
+	Logger   *slog.Logger
+
+	API    bool // serve the HTTP API
+	Worker bool // attempt deliveries
+
+	Egress        egress.Config
+	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
+	WaitReplicas  int           // replicas that must hold an event before it is accepted
+	Concurrency   int           // attempts at the same time in this process
+	ShutdownGrace time.Duration // how long attempts and requests under way may take at the end
+	MaxBody       int64         // bytes of a request to the API; 0 is its default
+}
+
+// house is a process of Ringback: the API, a worker, or both, over one Redis.
+type house struct {
+	cfg       houseConfig
+	log       *slog.Logger
+	telemetry *telemetry
+	egress    *egress.Client
+	keys      *registry.Keys
+	client    *dispatcher.Client
+	worker    *dispatcher.Worker // nil without that role
+	server    *http.Server
+	leaving   atomic.Bool // set once the end has begun: /readyz says so, for load balancers to look elsewhere
+}
+
+// openHouse wires everything and starts nothing yet.
+func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
+	h := &house{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
+	redis.SetLogger(redisLog{h.log})
+	catalogue := payloads.Builtin()
+	var err error
+	if h.telemetry, err = openTelemetry(ctx, h.log); err != nil {
+		return nil, err
+	}
+	if h.egress, err = egress.New(cfg.Egress); err != nil {
+		return nil, err
+	}
+	callbacks, err := registry.New(registry.Config{
+		Redis: cfg.Redis, Catalogue: catalogue, Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := callbacks.CheckKeyset(ctx); err != nil {
+		return nil, err
+	}
+	h.client, err = dispatcher.New(dispatcher.Config{
+		Redis: cfg.Redis, Registry: callbacks, Catalogue: catalogue, Logger: h.log,
+		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
+		Retention: cfg.Retention, WaitReplicas: cfg.WaitReplicas,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Worker {
+		h.worker, err = dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{
+			Egress: h.egress, Concurrency: cfg.Concurrency, UserAgent: "Ringback/" + programVersion(), ShutdownGrace: cfg.ShutdownGrace,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	api, err := httpapi.New(httpapi.Config{
+		Client: h.client, Registry: callbacks, Keys: h.keys, Catalogue: catalogue, Redis: cfg.Redis,
+		Metrics: h.telemetry.metrics, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody,
+	})
+	if err != nil {
+		return nil, err
+	}
+	h.server = newServer(h.front(api), h.log)
+	return h, nil
+}
+
+// newServer bounds what a stranger's connection may cost.
+func newServer(handler http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+}
+
+// front stands before the API: it answers /readyz with 503 once the end has begun, and a process that is only a worker shows no
+// more than its health and its metrics.
+func (h *house) front(api http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/readyz":
+			if h.leaving.Load() {
+				http.Error(w, "this process is shutting down", http.StatusServiceUnavailable)
+				return
+			}
+		case "/healthz", "/metrics":
+		default:
+			if !h.cfg.API {
+				http.Error(w, "this process is a worker: it does not serve the API", http.StatusNotFound)
+				return
+			}
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+// run serves and works until ctx ends, then leaves in order: /readyz says no, requests and attempts under way finish within the
+// grace, and what they used is closed after them. An end that was asked for is no error.
+func (h *house) run(ctx context.Context) error {
+	if h.worker != nil {
+		if err := h.worker.Start(); err != nil { //nolint:contextcheck // the work goes on until Shutdown, not until ctx ends
+			return fmt.Errorf("starting the worker: %w", err)
+		}
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.server.Serve(h.cfg.Listener) }()
+	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
+
+	var err error
+	select {
+	case <-ctx.Done():
+		h.log.InfoContext(ctx, "shutting down; a second signal ends the process at once", "grace", h.cfg.ShutdownGrace)
+		h.shutdown(ctx)
+		if last := <-served; !errors.Is(last, http.ErrServerClosed) {
+			err = last
+		}
+	case err = <-served:
+		h.shutdown(ctx)
+		err = fmt.Errorf("stopped serving: %w", err)
+	}
+	h.log.InfoContext(ctx, "stopped")
+	return err
+}
+
+func (h *house) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.ShutdownGrace)
+	defer cancel()
+	h.leaving.Store(true)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := h.server.Shutdown(ctx); err != nil {
+			h.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
+			_ = h.server.Close()
+		}
+	})
+	if h.worker != nil {
+		wg.Go(h.worker.Shutdown)
+	}
+	wg.Wait()
+	h.close(ctx)
+}
+
+func (h *house) close(ctx context.Context) {
+	err := h.client.Close()
+	h.egress.Close()
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if err := errors.Join(err, h.telemetry.close(last)); err != nil {
+		h.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
+	}
+}

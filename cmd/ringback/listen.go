@@ -1,0 +1,328 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// maxReceived bounds a request's body: well over the 1 MiB that a server accepts by default.
+const maxReceived = 16 << 20
+
+func listenCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "listen",
+		Usage: "receive deliveries at your desk: verify the signature, print, answer",
+		Description: "Register its URL as a callback's destination, then watch what arrives. Any path is taken.\n" +
+			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: "127.0.0.1:9000", EnvVars: []string{"RINGBACK_RECEIVER_LISTEN"}},
+			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable)", EnvVars: []string{"RINGBACK_SECRET"}},
+			&cli.StringFlag{
+				Name: "respond", Usage: "answer with `STATUS`, or with several in turn, the last one for good: 503,503,204", Value: "204",
+				EnvVars: []string{"RINGBACK_RESPOND"},
+			},
+			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers", EnvVars: []string{"RINGBACK_FORWARD_TO"}},
+			&cli.BoolFlag{Name: "quiet", Usage: "one line for each request, without its body", EnvVars: []string{"RINGBACK_QUIET"}},
+		},
+		Action: listen,
+	}
+}
+
+func listen(c *cli.Context) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	receiver, err := newReceiver(c)
+	if err != nil {
+		return err
+	}
+	ln, err := bind(c.Context, c.String("listen"))
+	if err != nil {
+		return err
+	}
+	announce := c.App.Writer
+	if receiver.out.json {
+		announce = c.App.ErrWriter // stdout is for requests
+	}
+	_, _ = fmt.Fprintf(announce, "Listening on http://%s: register a URL there as a callback's destination. Ctrl-C ends.\n", ln.Addr())
+	if len(receiver.secrets) == 0 {
+		_, _ = fmt.Fprintln(announce, "No secret given, so signatures are not verified: --secret whsec_… takes the one shown when the callback was created.")
+	}
+	return serveUntil(c.Context, ln, receiver)
+}
+
+// serveUntil serves h on ln until ctx ends, then lets requests under way finish for a moment.
+func serveUntil(ctx context.Context, ln net.Listener, h http.Handler) error {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-ctx.Done()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(last)
+	})
+	err := srv.Serve(ln)
+	if errors.Is(err, http.ErrServerClosed) {
+		wg.Wait()
+		return nil
+	}
+	return fmt.Errorf("stopped receiving: %w", err)
+}
+
+// bind listens on addr, so that whoever hears of it afterwards can connect.
+func bind(ctx context.Context, addr string) (net.Listener, error) {
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err != nil {
+		if opErr, ok := errors.AsType[*net.OpError](err); ok {
+			err = opErr.Err
+		}
+		return nil, fmt.Errorf("cannot listen on %s: %w; --listen takes another address, and port 0 any free one", addr, err)
+	}
+	return ln, nil
+}
+
+// receiver is a partner's end of a callback. It is safe for concurrent use; lines never mix.
+type receiver struct {
+	secrets []payloads.Secret
+	forward *url.URL // nil: answers by itself
+	client  *http.Client
+	quiet   bool
+	colour  bool
+
+	mu      sync.Mutex // guards what follows and the output
+	out     printer
+	respond []int // the answers to come; the last one stays
+}
+
+func newReceiver(c *cli.Context) (*receiver, error) {
+	r := &receiver{
+		out: newPrinter(c), quiet: c.Bool("quiet"), colour: isTerminal(c.App.Writer),
+		client: &http.Client{
+			Timeout:       55 * time.Second,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+	for _, s := range commaSeparated(c.StringSlice("secret")) {
+		secret, err := payloads.ParseSecret(s)
+		if err != nil {
+			return nil, usagef("--secret: %v", err)
+		}
+		r.secrets = append(r.secrets, secret)
+	}
+	for s := range strings.SplitSeq(c.String("respond"), ",") {
+		status, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil || status < 200 || status > 599 {
+			return nil, usagef("--respond takes HTTP statuses from 200 to 599, such as 204 or 503,503,204")
+		}
+		r.respond = append(r.respond, status)
+	}
+	if to := c.String("forward-to"); to != "" {
+		u, err := url.Parse(to)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+			return nil, usagef("--forward-to must be a URL such as http://127.0.0.1:3000/webhooks")
+		}
+		if c.IsSet("respond") {
+			return nil, usagef("--respond and --forward-to exclude each other: with --forward-to, the answer is what that URL answers")
+		}
+		r.forward = u
+	}
+	return r, nil
+}
+
+// commaSeparated splits values that an environment variable may carry joined by commas.
+func commaSeparated(values []string) []string {
+	var out []string
+	for _, v := range values {
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				out = append(out, part)
+			}
+		}
+	}
+	return out
+}
+
+// answer is what a partner's server says.
+type answer struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+// received is one request and what was made of it.
+type received struct {
+	Time       time.Time       `json:"time"`
+	Method     string          `json:"method"`
+	Path       string          `json:"path"`
+	EventType  string          `json:"event_type,omitempty"`
+	EventID    string          `json:"event_id,omitempty"`
+	Attempt    string          `json:"attempt,omitempty"`
+	DeliveryID string          `json:"delivery_id,omitempty"`
+	Signature  string          `json:"signature"`         // "verified", "not_verified" or "no_secret"
+	Problem    string          `json:"problem,omitempty"` // why it is not verified
+	Bytes      int             `json:"bytes"`
+	Status     int             `json:"status"`
+	TookMS     float64         `json:"took_ms"`
+	Body       json.RawMessage `json:"body,omitempty"`
+	body       []byte
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	start := time.Now()
+	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxReceived))
+	if err != nil {
+		http.Error(w, "the request's body could not be read", http.StatusBadRequest)
+		return
+	}
+	said := r.answer(req, body)
+	if said.contentType != "" {
+		w.Header().Set("Content-Type", said.contentType)
+	}
+	w.WriteHeader(said.status)
+	_, _ = w.Write(said.body)
+
+	got := received{
+		Time: start, Method: req.Method, Path: req.URL.RequestURI(),
+		EventType: req.Header.Get("Ringback-Event-Type"), EventID: req.Header.Get("Ringback-Event-Id"),
+		Attempt: req.Header.Get("Ringback-Attempt"), DeliveryID: req.Header.Get(payloads.HeaderID),
+		Bytes: len(body), Status: said.status, body: body,
+	}
+	got.Signature, got.Problem = r.verify(req.Header, body, start)
+	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
+	r.print(got)
+}
+
+func (r *receiver) verify(h http.Header, body []byte, now time.Time) (verdict, why string) {
+	if len(r.secrets) == 0 {
+		return "no_secret", ""
+	}
+	if err := payloads.Verify(h, body, now, r.secrets...); err != nil {
+		return "not_verified", err.Error()
+	}
+	return "verified", ""
+}
+
+func (r *receiver) answer(req *http.Request, body []byte) answer {
+	if r.forward != nil {
+		return r.handOn(req, body)
+	}
+	r.mu.Lock()
+	status := r.respond[0]
+	if len(r.respond) > 1 {
+		r.respond = r.respond[1:]
+	}
+	r.mu.Unlock()
+	if status == http.StatusOK {
+		return answer{status, "application/json", []byte(`{"success":true}`)}
+	}
+	return answer{status: status}
+}
+
+// hopHeaders belong to one connection and are not handed on (RFC 9110, section 7.6.1).
+var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// handOn sends the request to the forward URL, byte for byte, and brings back its answer; 502 if there is none.
+func (r *receiver) handOn(req *http.Request, body []byte) answer {
+	out, err := http.NewRequestWithContext(req.Context(), req.Method, r.forward.String(), bytes.NewReader(body))
+	if err != nil {
+		return answer{status: http.StatusBadGateway}
+	}
+	out.Header = req.Header.Clone()
+	for _, name := range hopHeaders {
+		out.Header.Del(name)
+	}
+	resp, err := r.client.Do(out) //nolint:gosec // the URL is that of --forward-to, the user's own
+	if err != nil {
+		return answer{http.StatusBadGateway, "text/plain; charset=utf-8", []byte("the URL of --forward-to did not answer\n")}
+	}
+	defer func() { _ = resp.Body.Close() }()
+	reply, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	return answer{resp.StatusCode, resp.Header.Get("Content-Type"), reply}
+}
+
+func (r *receiver) print(got received) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.out.json {
+		_, _ = r.out.w.Write(got.jsonLine())
+		return
+	}
+	_, _ = io.WriteString(r.out.w, got.line(r.colour))
+	if !r.quiet && len(got.body) > 0 {
+		_, _ = io.WriteString(r.out.w, indented(got.body))
+	}
+}
+
+// jsonLine is the request as one line of JSON; a body that is not JSON is put as a string.
+func (got received) jsonLine() []byte {
+	var compact bytes.Buffer
+	if json.Compact(&compact, got.body) == nil {
+		got.Body = compact.Bytes()
+	} else if text, err := json.Marshal(string(got.body)); err == nil && len(got.body) > 0 {
+		got.Body = text
+	}
+	line, err := json.Marshal(got)
+	if err != nil {
+		return nil
+	}
+	return append(line, '\n')
+}
+
+// line is the request in one line of text.
+func (got received) line(colour bool) string {
+	const red, green, yellow, plain = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+	verdict, shade := "verified", green
+	switch got.Signature {
+	case "not_verified":
+		verdict, shade = "NOT verified: "+got.Problem, red
+	case "no_secret":
+		verdict, shade = "no secret given", yellow
+	}
+	parts := []string{got.Time.Format("15:04:05"), got.Method + " " + got.Path}
+	if got.EventType != "" {
+		parts = append(parts, got.EventType)
+	}
+	if got.Attempt != "" {
+		parts = append(parts, "attempt "+got.Attempt)
+	}
+	if got.DeliveryID != "" {
+		parts = append(parts, got.DeliveryID)
+	}
+	for i := range parts {
+		parts[i] = printable(parts[i])
+	}
+	verdict = printable(verdict)
+	if colour {
+		verdict = shade + verdict + plain
+	}
+	took := time.Duration(got.TookMS * float64(time.Millisecond)).Round(10 * time.Microsecond)
+	parts = append(parts, verdict, fmt.Sprintf("%d bytes", got.Bytes), fmt.Sprintf("answered %d in %s", got.Status, took))
+	return strings.Join(parts, "  ") + "\n"
+}
+
+// indented is a body under its line: JSON pretty-printed, anything else as it is.
+func indented(body []byte) string {
+	const margin = "    "
+	text := string(body)
+	var b bytes.Buffer
+	if json.Indent(&b, body, "", "  ") == nil {
+		text = b.String()
+	}
+	text = strings.TrimRight(printableText(text), "\n")
+	return margin + strings.ReplaceAll(text, "\n", "\n"+margin) + "\n"
+}

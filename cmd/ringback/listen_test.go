@@ -1,0 +1,185 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// request makes a delivery as Ringback sends it, signed by secrets where there are any.
+func request(t *testing.T, url, body string, at time.Time, secrets ...payloads.Secret) *http.Request {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range map[string]string{
+		"Content-Type": "application/json", "Ringback-Event-Type": "payment_proof", "Ringback-Event-Id": "evt_1", "Ringback-Attempt": "2", payloads.HeaderID: "dlv_1",
+	} {
+		req.Header.Set(name, value)
+	}
+	if len(secrets) > 0 {
+		signature, err := payloads.Sign("dlv_1", at, []byte(body), secrets...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set(payloads.HeaderTimestamp, epoch(at))
+		req.Header.Set(payloads.HeaderSignature, signature)
+	}
+	return req
+}
+
+func epoch(at time.Time) string {
+	doc, _ := json.Marshal(at.Unix())
+	return string(doc)
+}
+
+// send answers the status, content type and body that came back.
+func send(t *testing.T, req *http.Request) (status int, contentType, body string) {
+	t.Helper()
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, resp.Header.Get("Content-Type"), string(answer)
+}
+
+func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
+	t.Parallel()
+	ours, other := payloads.NewSecret(), payloads.NewSecret()
+	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", other.Reveal(), "--secret", ours.Reveal())
+	url := p.await(`Listening on (http://\S+):`)[1] + "/hook?x=1"
+	now := time.Now()
+
+	if status, _, _ := send(t, request(t, url, `{"ok":"Nómina"}`, now, ours)); status != http.StatusNoContent {
+		t.Errorf("answered %d, want 204", status)
+	}
+	p.await(`\d\d:\d\d:\d\d  POST /hook\?x=1  payment_proof  attempt 2  dlv_1  verified  16 bytes  answered 204 in \S+\n    \{\n      "ok": "Nómina"\n    \}\n`)
+
+	send(t, request(t, url, `{"n":1}`, now, payloads.NewSecret()))
+	p.await(`dlv_1  NOT verified: [^\n]+  7 bytes  answered 204`)
+	send(t, request(t, url, `{"n":22}`, now.Add(-time.Hour), ours))
+	p.await(`dlv_1  NOT verified: [^\n]+  8 bytes`)
+	send(t, request(t, url, `{"n":333}`, now))
+	p.await(`dlv_1  NOT verified: [^\n]+  9 bytes`)
+
+	if code := p.end(syscall.SIGTERM); code != exitOK {
+		t.Errorf("SIGTERM: exit %d, want 0", code)
+	}
+	if strings.Contains(p.said.String(), "\x1b[") {
+		t.Error("colours went to something that is no terminal")
+	}
+}
+
+func TestListenWorksWithoutASecret(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
+	p.await(`--secret whsec_`)
+	url := p.await(`Listening on (http://\S+):`)[1]
+	send(t, request(t, url, `{"n":1}`, time.Now()))
+	p.await(`dlv_1  no secret given  7 bytes  answered 204`)
+	if strings.Contains(p.said.String(), `"n"`) {
+		t.Error("--quiet still prints bodies")
+	}
+}
+
+func TestListenAnswersInTurn(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--respond", "503,410,200")
+	url := p.await(`Listening on (http://\S+):`)[1]
+	var got []int
+	for range 4 {
+		status, contentType, body := send(t, request(t, url, `{}`, time.Now()))
+		got = append(got, status)
+		if status == http.StatusOK && (contentType != "application/json" || body != `{"success":true}`) {
+			t.Errorf("200 came with %s %s", contentType, body)
+		}
+	}
+	if diff := cmp.Diff([]int{503, 410, 200, 200}, got); diff != "" {
+		t.Errorf("statuses (-want +got):\n%s", diff)
+	}
+}
+
+func TestListenPrintsJSONLines(t *testing.T) {
+	t.Parallel()
+	secret := payloads.NewSecret()
+	p := start(t, []string{"RINGBACK_SECRET=" + secret.Reveal()}, "listen", "--listen", "127.0.0.1:0", "-o", "json")
+	url := p.await(`Listening on (http://\S+):`)[1]
+	send(t, request(t, url, `{"a": [1, "x"]}`, time.Now(), secret))
+	line := p.await(`(?m)^\{.*\}$`)[0]
+	var got map[string]any
+	if err := json.Unmarshal([]byte(line), &got); err != nil {
+		t.Fatal(err)
+	}
+	for _, changing := range []string{"time", "took_ms"} {
+		if _, ok := got[changing]; !ok {
+			t.Errorf("%s is missing", changing)
+		}
+		delete(got, changing)
+	}
+	want := map[string]any{
+		"method": "POST", "path": "/", "event_type": "payment_proof", "event_id": "evt_1", "attempt": "2", "delivery_id": "dlv_1",
+		"signature": "verified", "bytes": 15.0, "status": 204.0, "body": map[string]any{"a": []any{1.0, "x"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("line (-want +got):\n%s", diff)
+	}
+}
+
+func TestListenForwards(t *testing.T) {
+	t.Parallel()
+	got := make(chan string, 1)
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- r.Method + " " + r.URL.RequestURI() + " " + r.Header.Get(payloads.HeaderID) + " " + string(body)
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = io.WriteString(w, `{"mine":1}`)
+	}))
+	defer partner.Close()
+	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--forward-to", partner.URL+"/in?a=b")
+	url := p.await(`Listening on (http://\S+):`)[1]
+
+	status, contentType, body := send(t, request(t, url+"/other", `{"x": 1}`, time.Now()))
+	if status != http.StatusAccepted || contentType != "application/json" || body != `{"mine":1}` {
+		t.Errorf("answered %d %s %s, want what the partner answered", status, contentType, body)
+	}
+	if want := `POST /in?a=b dlv_1 {"x": 1}`; <-got != want {
+		t.Errorf("the partner did not get %s", want)
+	}
+
+	partner.Close()
+	if status, _, _ := send(t, request(t, url, `{}`, time.Now())); status != http.StatusBadGateway {
+		t.Errorf("with the partner gone: %d, want 502", status)
+	}
+}
+
+// TestListenShowsNothingTheTerminalObeys: what a request carries is a stranger's.
+func TestListenShowsNothingTheTerminalObeys(t *testing.T) {
+	t.Parallel()
+	got := received{Method: "POST", Path: "/\u009b2J", EventType: "a\x1b[2Jb", Signature: "no_secret", body: []byte("x\x1b]0;evil\x07\r\ty\u202e")}
+	text := got.line(false) + indented(got.body)
+	if regexp.MustCompile("[\x00-\x08\x0b-\x1f\x7f\u0080-\u009f\u202e]").MatchString(text) {
+		t.Errorf("unprintable characters are left in %q", text)
+	}
+	var line map[string]any
+	if err := json.Unmarshal(bytes.TrimSpace(got.jsonLine()), &line); err != nil || line["body"] != "x\x1b]0;evil\a\r\ty\u202e" {
+		t.Errorf("a body that is not JSON should be a string: %v, %v", line["body"], err)
+	}
+}

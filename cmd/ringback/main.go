@@ -1,0 +1,227 @@
+// Command ringback runs, feeds and watches Ringback, a reliable dispatcher of outbound webhooks.
+//
+// Every command is one file of this package: its flags, what it does with them, and how it prints.
+// dev and serve become a config and are wired by hand in house.go; callbacks, events and deliveries talk to the
+// HTTP API of a running server; keys talks to Redis; listen talks to nobody and is talked to.
+//
+// Exit codes: 0 done, 1 failed, 2 called wrongly. Errors are one line on stderr that says what to do.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/urfave/cli/v2"
+)
+
+// The exit codes of every command.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+func main() {
+	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the whole program: args[0] is its name, the answer its exit code. The first SIGINT or SIGTERM asks for an orderly
+// end; from then on signals do what they always do, so that a second one ends the process at once.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	ctx, cancel := untilSignal(ctx)
+	defer cancel()
+	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // until a server has a log: errors say what matters
+	app := newApp(stdin, stdout, stderr)
+	err := app.RunContext(ctx, arrange(app, args))
+	if err == nil {
+		return exitOK
+	}
+	_, _ = fmt.Fprintln(stderr, "ringback: "+oneLine(err.Error()))
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// untilSignal is ctx until the first signal. Before it ends the signals are let go, so that whoever sees it end can count on the
+// second one.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		select {
+		case <-signals:
+		case <-ctx.Done():
+		}
+		signal.Stop(signals)
+		cancel()
+	}()
+	return ctx, cancel
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:      "ringback",
+		Usage:     "deliver events to the webhooks that partners registered: signed, retried, accounted for",
+		Reader:    stdin,
+		Writer:    stdout,
+		ErrWriter: stderr,
+		Flags:     globalFlags(),
+		Commands: []*cli.Command{
+			devCommand(), serveCommand(), listenCommand(), keysCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), versionCommand(),
+		},
+		Action:                    noCommand,
+		HideVersion:               true,
+		DisableSliceFlagSeparator: true, // "--match name=a,b" means what it says
+		ExitErrHandler:            func(*cli.Context, error) {},
+		OnUsageError:              wrongFlags,
+	}
+	tame(app.Commands)
+	return app
+}
+
+// tame gives every command the same manners: errors about flags are usage errors in one line, and only groups of commands have
+// a "help" command of their own.
+func tame(commands []*cli.Command) {
+	for _, c := range commands {
+		c.OnUsageError = wrongFlags
+		c.HideHelpCommand = true
+		if len(c.Subcommands) > 0 {
+			c.Action = noCommand
+			tame(c.Subcommands)
+		}
+	}
+}
+
+// usageError is a command called wrongly: exit code 2.
+type usageError struct{ message string }
+
+func (e *usageError) Error() string { return e.message }
+
+func usagef(format string, a ...any) error {
+	return &usageError{fmt.Sprintf(format, a...)}
+}
+
+func wrongFlags(c *cli.Context, err error, _ bool) error {
+	return usagef("%v; see `%s --help`", err, c.Command.HelpName)
+}
+
+// noCommand is the action of the program and of every group of commands, reached when no command was named.
+func noCommand(c *cli.Context) error {
+	commands, name := c.App.Commands, c.App.Name
+	if len(c.Command.Subcommands) > 0 && c.Command.HelpName != c.App.Name {
+		commands, name = c.Command.Subcommands, c.Command.HelpName
+	}
+	var names []string
+	for _, sub := range commands {
+		if sub.Name != "help" {
+			names = append(names, sub.Name)
+		}
+	}
+	if c.Args().Present() {
+		return usagef("%s has no command %q, only %s; see `%s --help`", name, c.Args().First(), strings.Join(names, ", "), name)
+	}
+	return usagef("say which: %s with %s; see `%s --help`", name, strings.Join(names, ", "), name)
+}
+
+// arguments returns the command's arguments, exactly one for each name.
+func arguments(c *cli.Context, names ...string) ([]string, error) {
+	got := c.Args().Slice()
+	switch {
+	case len(got) < len(names):
+		return nil, usagef("%s needs %s; see `%s --help`", c.Command.HelpName, strings.Join(names[len(got):], " and "), c.Command.HelpName)
+	case len(got) > len(names):
+		return nil, usagef("%s does not know what to do with %q; see `%s --help`", c.Command.HelpName, got[len(names)], c.Command.HelpName)
+	}
+	return got, nil
+}
+
+// arrange lets flags stand anywhere, as in "ringback events get ID -o json": urfave/cli wants the program's flags before the
+// command and a command's flags before its arguments, so it gets them in that order.
+func arrange(app *cli.App, args []string) []string {
+	if len(args) == 0 {
+		return []string{app.Name}
+	}
+	var (
+		global, path, local, positional []string
+		flags                           []cli.Flag
+		commands                        = app.Commands
+	)
+	for rest := args[1:]; len(rest) > 0; {
+		arg := rest[0]
+		rest = rest[1:]
+		if arg == "--" {
+			positional = append(positional, rest...)
+			break
+		}
+		if arg == "-" || !strings.HasPrefix(arg, "-") {
+			if next := findCommand(commands, arg); next != nil && len(positional) == 0 {
+				path, commands, flags = append(path, arg), next.Subcommands, next.Flags
+			} else {
+				positional = append(positional, arg)
+			}
+			continue
+		}
+		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		taken := []string{arg}
+		target, found := &local, findFlag(flags, name)
+		if found == nil {
+			if found = findFlag(app.Flags, name); found != nil || len(path) == 0 {
+				target = &global
+			}
+		}
+		if takesValue(found) && !hasValue && len(rest) > 0 {
+			taken, rest = append(taken, rest[0]), rest[1:]
+		}
+		*target = append(*target, taken...)
+	}
+	if len(positional) > 0 && strings.HasPrefix(positional[0], "-") {
+		positional = append([]string{"--"}, positional...)
+	}
+	out := append([]string{args[0]}, global...)
+	out = append(out, path...)
+	out = append(out, local...)
+	return append(out, positional...)
+}
+
+func findCommand(commands []*cli.Command, name string) *cli.Command {
+	for _, c := range commands {
+		if c.HasName(name) {
+			return c
+		}
+	}
+	return nil
+}
+
+func findFlag(flags []cli.Flag, name string) cli.Flag {
+	for _, f := range flags {
+		if slices.Contains(f.Names(), name) {
+			return f
+		}
+	}
+	return nil
+}
+
+func takesValue(f cli.Flag) bool {
+	if f == nil {
+		return false
+	}
+	_, isBool := f.(*cli.BoolFlag)
+	return !isBool
+}
+
+// oneLine keeps an error on one line, whatever is in it.
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(s), " ")
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/urfave/cli/v2"
+)
+
+// TestMain makes this test binary a `ringback` on PATH as well, race detector included, for scripts and for processes of their own.
+func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "ringback" {
+		for _, pair := range os.Environ() { // what the developer has exported is none of the tests' business
+			if name, _, _ := strings.Cut(pair, "="); strings.HasPrefix(name, "RINGBACK_") {
+				_ = os.Unsetenv(name)
+			}
+		}
+		_ = os.Setenv("GORACE", raceOptions)
+	}
+	testscript.Main(m, map[string]func(){"ringback": main})
+}
+
+// raceOptions spare every command the second that the race detector waits at the end.
+const raceOptions = "atexit_sleep_ms=0"
+
+// patience is how long a test waits for what should take moments.
+const patience = 30 * time.Second
+
+// A process is a ringback under way, its stdout and stderr in one text.
+type process struct {
+	t    *testing.T
+	name string
+	cmd  *exec.Cmd
+	said *transcript
+	done chan struct{} // closed when it has ended
+}
+
+// start runs ringback as a process of its own, which the test's end kills.
+func start(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	cmd := exec.Command("ringback", args...)
+	cmd.Env = append(os.Environ(), env...)
+	return launch(t, cmd)
+}
+
+// launch runs cmd in a process group of its own, which the test's end kills.
+func launch(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{t: t, name: strings.Join(cmd.Args, " "), cmd: cmd, said: newTranscript(), done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.said, p.said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("%s: %v", p.name, err)
+	}
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+		<-p.done
+	})
+	return p
+}
+
+// await waits until what the process says matches pattern, and returns the match and its groups.
+func (p *process) await(pattern string) []string {
+	p.t.Helper()
+	match := p.said.await(p.t.Context(), regexp.MustCompile(pattern), p.done)
+	if match == nil {
+		p.t.Fatalf("%s never said %s, but:\n%s", p.name, pattern, p.said)
+	}
+	return match
+}
+
+// end sends the process group sig and returns the process's exit code.
+func (p *process) end(sig syscall.Signal) int {
+	p.t.Helper()
+	if err := syscall.Kill(-p.cmd.Process.Pid, sig); err != nil {
+		p.t.Fatal(err)
+	}
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		p.t.Fatalf("%s did not end on %v:\n%s", p.name, sig, p.said)
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// transcript is what was written so far; it is safe for concurrent use.
+type transcript struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
+	wrote chan struct{} // closed and replaced by every write
+}
+
+func newTranscript() *transcript { return &transcript{wrote: make(chan struct{})} }
+
+func (w *transcript) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.wrote)
+	w.wrote = make(chan struct{})
+	return w.text.Write(p)
+}
+
+func (w *transcript) String() string {
+	text, _ := w.state()
+	return text
+}
+
+func (w *transcript) state() (text string, next <-chan struct{}) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String(), w.wrote
+}
+
+// await answers nil when the text cannot come any more: done is closed, ctx is over, or patience is.
+func (w *transcript) await(ctx context.Context, pattern *regexp.Regexp, done <-chan struct{}) []string {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		text, next := w.state()
+		if match := pattern.FindStringSubmatch(text); match != nil {
+			return match
+		}
+		select {
+		case <-next:
+		case <-done:
+			return pattern.FindStringSubmatch(w.String())
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// ringback runs a command that ends by itself and returns its stdout; anything but exit code 0 fails the test.
+func ringback(t *testing.T, env []string, args ...string) string {
+	t.Helper()
+	stdout, stderr, code := try(t, env, args...)
+	if code != exitOK {
+		t.Fatalf("ringback %s: exit %d: %s", strings.Join(args, " "), code, stderr)
+	}
+	return stdout
+}
+
+func try(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "ringback", args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited {
+		t.Fatalf("ringback %s: %v", strings.Join(args, " "), err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestArrangeLetsFlagsStandAnywhere(t *testing.T) {
+	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	for _, tt := range []struct{ in, want string }{
+		{"events get evt_1 -o json", "-o json events get evt_1"},
+		{"events get evt_1 --company acme", "events get --company acme evt_1"},
+		{"events --company=acme get evt_1 --key k", "--key k events get --company=acme evt_1"},
+		{"--server http://x callbacks list", "--server http://x callbacks list"},
+		{"callbacks list --server=http://x", "--server=http://x callbacks list"},
+		{"listen --quiet --secret whsec_x", "listen --quiet --secret whsec_x"},
+		{"events send --payload - --type t", "events send --payload - --type t"},
+		{"events get -- -odd", "events get -- -odd"},
+		{"events get get", "events get get"},
+		{"serve --nonsense", "serve --nonsense"},
+		{"--nonsense", "--nonsense"},
+		{"nonsense", "nonsense"},
+		{"keys create --role", "keys create --role"},
+		{"", ""},
+	} {
+		got := arrange(app, append([]string{"ringback"}, strings.Fields(tt.in)...))
+		want := append([]string{"ringback"}, strings.Fields(tt.want)...)
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("arrange %q (-want +got):\n%s", tt.in, diff)
+		}
+	}
+}
+
+// TestEveryFlagHasAnEnvironmentVariable also keeps the promise that no two commands give one variable different meanings.
+func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
+	seen := map[string]string{} // variable -> flag
+	check := func(where string, flags []cli.Flag) {
+		for _, f := range flags {
+			doc, ok := f.(cli.DocGenerationFlag)
+			if name := f.Names()[0]; !ok || len(doc.GetEnvVars()) != 1 || !strings.HasPrefix(doc.GetEnvVars()[0], "RINGBACK_") {
+				if name != "help" {
+					t.Errorf("%s --%s has no RINGBACK_ variable", where, name)
+				}
+			} else if variable := doc.GetEnvVars()[0]; cmp.Or(seen[variable], name) != name {
+				t.Errorf("%s means --%s and, in %s, --%s", variable, seen[variable], where, name)
+			} else {
+				seen[variable] = name
+			}
+		}
+	}
+	var walk func([]*cli.Command)
+	walk = func(commands []*cli.Command) {
+		for _, c := range commands {
+			check(c.Name, c.Flags)
+			walk(c.Subcommands)
+		}
+	}
+	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	check("ringback", app.Flags)
+	walk(app.Commands)
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	// modelVersion is the version of the data model this program reads and writes. It grows when a program of the version before
+	// could no longer run beside this one.
+	modelVersion = 1
+	// modelKey holds the model version that a Redis was last written with.
+	modelKey = "ringback:model"
+
+	// redisTimeout bounds one command. A lease in asynq lasts 30 s and is prolonged by commands that wait for each other, so a
+	// Redis that hangs has to be noticed well before that.
+	redisTimeout = 2 * time.Second
+	// redisRetries is how often go-redis itself repeats a command whose answer was lost; each repetition may do it twice.
+	redisRetries = 1
+)
+
+func redisFlag(usage string) cli.Flag {
+	return &cli.StringFlag{Name: "redis", Usage: usage, EnvVars: []string{"RINGBACK_REDIS"}}
+}
+
+var errRedisURL = usagef("--redis takes redis://HOST:PORT/DB, rediss://… (TLS), redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or " +
+	"redis+cluster://HOST:PORT,HOST:PORT (experimental), each with USER:PASSWORD@ before the host if there is one")
+
+// openRedis returns a client for the Redis at rawURL with poolSize connections; it does not connect yet. The URL may hold a
+// password, so errors never show it.
+func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
+	scheme, rest, ok := strings.Cut(rawURL, "://")
+	if !ok {
+		return nil, errRedisURL
+	}
+	hosts, single := splitHosts(rest)
+	opts := &redis.UniversalOptions{}
+	switch scheme {
+	case "redis", "rediss", "unix":
+		single, hosts = rawURL, nil
+	case "redis+sentinel":
+		u, err := url.Parse("redis://" + single)
+		if err != nil {
+			return nil, errRedisURL
+		}
+		master, db, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
+		if master == "" {
+			return nil, usagef("--redis: a redis+sentinel:// URL names the master after the hosts: redis+sentinel://HOST:26379/MASTER")
+		}
+		query := u.Query()
+		opts.MasterName, opts.SentinelUsername, opts.SentinelPassword = master, query.Get("sentinel_username"), query.Get("sentinel_password")
+		query.Del("sentinel_username")
+		query.Del("sentinel_password")
+		u.Path, u.RawQuery = "/"+db, query.Encode()
+		single = u.String()
+	case "redis+cluster":
+		opts.IsClusterMode = true
+		single = "redis://" + single
+	default:
+		return nil, errRedisURL
+	}
+	one, err := redis.ParseURL(single)
+	if err != nil {
+		return nil, errRedisURL
+	}
+	for _, host := range hosts {
+		opts.Addrs = append(opts.Addrs, withPort(host, one.Addr))
+	}
+	if len(opts.Addrs) == 0 {
+		opts.Addrs = []string{one.Addr}
+	}
+	opts.DB = one.DB
+	opts.Username, opts.Password, opts.TLSConfig = one.Username, one.Password, one.TLSConfig
+	opts.ClientName = "ringback"
+	opts.Protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
+	opts.MaxRetries, opts.ContextTimeoutEnabled = redisRetries, true
+	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = redisTimeout, redisTimeout, redisTimeout
+	opts.PoolSize = poolSize
+	if scheme == "unix" {
+		socket := opts.Simple()
+		socket.Network = "unix"
+		return redis.NewClient(socket), nil
+	}
+	return redis.NewUniversalClient(opts), nil
+}
+
+// splitHosts takes "user:pass@h1:1,h2:2/path" apart: the hosts, and the same with the first of them only, which is a URL's form.
+func splitHosts(rest string) (hosts []string, single string) {
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	user, list := "", authority
+	if i := strings.LastIndex(authority, "@"); i >= 0 {
+		user, list = authority[:i+1], authority[i+1:]
+	}
+	for host := range strings.SplitSeq(list, ",") {
+		if host != "" {
+			hosts = append(hosts, host)
+		}
+	}
+	if len(hosts) == 0 {
+		return nil, rest
+	}
+	return hosts, user + hosts[0] + tail
+}
+
+// withPort is host with the port of like where it has none itself.
+func withPort(host, like string) string {
+	if u, err := url.Parse("redis://" + host); err == nil && u.Port() == "" {
+		if i := strings.LastIndex(like, ":"); i >= 0 {
+			return host + like[i:]
+		}
+	}
+	return host
+}
+
+// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot.
+func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger) error {
+	if err := pingRedis(ctx, rdb); err != nil {
+		return err
+	}
+	text, err := rdb.Info(ctx).Result()
+	if err != nil {
+		return fmt.Errorf("asking Redis about itself (INFO): %w", err)
+	}
+	info := parseInfo(text)
+	if err := judgeRedis(info); err != nil {
+		return err
+	}
+	if info["aof_enabled"] == "0" {
+		log.WarnContext(ctx, "Redis keeps no append-only file: what it accepted since its last snapshot is lost if it crashes; set appendonly yes")
+	}
+	return checkModel(ctx, rdb)
+}
+
+// pingRedis answers an error that a person can act on if nothing answers there.
+func pingRedis(ctx context.Context, rdb redis.UniversalClient) error {
+	if err := rdb.Ping(ctx).Err(); err != nil {
+		return fmt.Errorf("cannot talk to Redis: is it running where --redis says, and are its user and password right? (%w)", err)
+	}
+	return nil
+}
+
+func parseInfo(text string) map[string]string {
+	info := map[string]string{}
+	for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
+		if name, value, ok := strings.Cut(s.Text(), ":"); ok {
+			info[name] = strings.TrimSpace(value)
+		}
+	}
+	return info
+}
+
+// judgeRedis refuses a Redis that is too old (asynq needs ZRANGE BYSCORE, 6.2) or that would throw events away when full.
+// Valkey counts by the Redis version it says it is compatible with.
+func judgeRedis(info map[string]string) error {
+	if v := info["redis_version"]; v != "" && versionLess(v, 6, 2) {
+		return fmt.Errorf("this Redis is version %s, and Ringback needs 6.2 or newer", v)
+	}
+	policy := cmp.Or(info["maxmemory_policy"], "noeviction")
+	if policy != "noeviction" {
+		return fmt.Errorf("this Redis may throw accepted events away when it is full (maxmemory-policy %s): set maxmemory-policy noeviction", policy)
+	}
+	return nil
+}
+
+func versionLess(v string, major, minor int) bool {
+	a, rest, _ := strings.Cut(v, ".")
+	b, _, _ := strings.Cut(rest, ".")
+	x, errX := strconv.Atoi(a)
+	y, errY := strconv.Atoi(b)
+	if errX != nil || errY != nil {
+		return false // a build of its own; it says what it is good for when it is used
+	}
+	return x < major || (x == major && y < minor)
+}
+
+// checkModel refuses data that a newer Ringback wrote, and marks an empty Redis with this program's version.
+func checkModel(ctx context.Context, rdb redis.UniversalClient) error {
+	if err := rdb.SetNX(ctx, modelKey, modelVersion, 0).Err(); err != nil {
+		return fmt.Errorf("marking Redis with the data model's version: %w", err)
+	}
+	got, err := rdb.Get(ctx, modelKey).Int()
+	if err != nil {
+		return fmt.Errorf("reading the data model's version from %s: %w", modelKey, err)
+	}
+	if got > modelVersion {
+		return fmt.Errorf("a newer Ringback has written this Redis (data model %d, this program knows %d): start that version instead", got, modelVersion)
+	}
+	return nil
+}
+
+// redisFromFlags opens the Redis that --redis names, for a command that needs a few answers from it.
+func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
+	rawURL := c.String("redis")
+	if rawURL == "" {
+		return nil, usagef("which Redis? say so with --redis or RINGBACK_REDIS, as ringback serve does")
+	}
+	rdb, err := openRedis(rawURL, 4)
+	if err != nil {
+		return nil, err
+	}
+	if err := pingRedis(c.Context, rdb); err != nil {
+		return nil, errors.Join(err, rdb.Close())
+	}
+	return rdb, nil
+}
+
+// redisLog gives what go-redis has to say to slog.
+type redisLog struct{ log *slog.Logger }
+
+// Printf implements go-redis's logging interface.
+func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.log.WarnContext(ctx, "redis client: "+oneLine(fmt.Sprintf(format, v...)))
+}

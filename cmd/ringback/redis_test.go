@@ -1,0 +1,117 @@
+package main
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+func TestOpenRedisReadsURLs(t *testing.T) {
+	type options struct {
+		Addr, Username, Password string
+		DB                       int
+		TLS                      bool
+	}
+	for _, tt := range []struct {
+		url  string
+		want options
+	}{
+		{"redis://127.0.0.1", options{Addr: "127.0.0.1:6379"}},
+		{"redis://me:s3cret@127.0.0.1:7000/3", options{"127.0.0.1:7000", "me", "s3cret", 3, false}},
+		{"rediss://:s3cret@redis.example", options{"redis.example:6379", "", "s3cret", 0, true}},
+		{"unix:///run/redis.sock?db=2", options{Addr: "/run/redis.sock", DB: 2}},
+		{"redis+sentinel://me:s3cret@a:1,b/mymaster/2", options{"FailoverClient", "me", "s3cret", 2, false}},
+	} {
+		rdb, err := openRedis(tt.url, 10)
+		if err != nil {
+			t.Errorf("%s: %v", tt.url, err)
+			continue
+		}
+		o := rdb.(*redis.Client).Options()
+		if diff := cmp.Diff(tt.want, options{o.Addr, o.Username, o.Password, o.DB, o.TLSConfig != nil}); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.url, diff)
+		}
+		if o.ReadTimeout != redisTimeout || !o.ContextTimeoutEnabled || o.MaxRetries != redisRetries {
+			t.Errorf("%s: read timeout %v, context timeout %v, retries %d", tt.url, o.ReadTimeout, o.ContextTimeoutEnabled, o.MaxRetries)
+		}
+		_ = rdb.Close()
+	}
+
+	rdb, err := openRedis("redis+cluster://:s3cret@a:1,b:2,c", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = rdb.Close() }()
+	cluster := rdb.(*redis.ClusterClient).Options()
+	if diff := cmp.Diff([]string{"a:1", "b:2", "c:1"}, cluster.Addrs); diff != "" || cluster.Password != "s3cret" {
+		t.Errorf("cluster (-want +got):\n%s, password %t", diff, cluster.Password == "s3cret")
+	}
+}
+
+func TestOpenRedisNeverShowsThePassword(t *testing.T) {
+	for _, url := range []string{
+		"", "localhost:6379", "http://:s3cret@h", "redis://:s3cret@h:port", "redis://:s3cret@h/db", "redis+sentinel://:s3cret@h:1", "redis+sentinel://:s3cret@h:x/m",
+	} {
+		_, err := openRedis(url, 10)
+		if err == nil {
+			t.Errorf("%q was accepted", url)
+		} else if strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%q: the password is in %q", url, err)
+		}
+	}
+}
+
+func TestJudgeRedis(t *testing.T) {
+	for _, tt := range []struct{ version, policy, want string }{
+		{"7.0.15", "noeviction", ""},
+		{"6.2.0", "noeviction", ""},
+		{"10.1", "", ""},
+		{"6.0.16", "noeviction", "6.2"},
+		{"5.0.7", "noeviction", "6.2"},
+		{"7.2.4", "allkeys-lru", "maxmemory-policy noeviction"},
+		{"7.2.4", "volatile-ttl", "maxmemory-policy noeviction"},
+		{"unstable", "noeviction", ""},
+	} {
+		err := judgeRedis(map[string]string{"redis_version": tt.version, "maxmemory_policy": tt.policy})
+		switch {
+		case tt.want == "" && err != nil:
+			t.Errorf("%+v: refused: %v", tt, err)
+		case tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)):
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+func TestCheckRedis(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	ctx := t.Context()
+
+	rdb := redistest.Start(t).Client()
+	if err := checkRedis(ctx, rdb, logger); err != nil || log.Len() > 0 {
+		t.Errorf("a Redis as it should be: %v, logged %q", err, log.String())
+	}
+	if err := checkRedis(ctx, rdb, logger); err != nil {
+		t.Errorf("the second start: %v", err)
+	}
+	rdb.Set(ctx, modelKey, modelVersion+1, 0)
+	if err := checkRedis(ctx, rdb, logger); err == nil || !strings.Contains(err.Error(), "newer Ringback") {
+		t.Errorf("a newer data model: %v", err)
+	}
+
+	rdb.ConfigSet(ctx, "maxmemory-policy", "allkeys-lru")
+	if err := checkRedis(ctx, rdb, logger); err == nil || !strings.Contains(err.Error(), "noeviction") {
+		t.Errorf("a Redis that evicts: %v", err)
+	}
+
+	rdb = redistest.Start(t, "--appendonly", "no").Client()
+	if err := checkRedis(ctx, rdb, logger); err != nil || !strings.Contains(log.String(), "appendonly yes") {
+		t.Errorf("a Redis without AOF: %v, logged %q", err, log.String())
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts) in
+// RINGBACK_SERVER, and (keys only) an empty Redis in RINGBACK_REDIS, and sample payloads in EVENTS.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	events, err := filepath.Abs("testdata/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/scripts",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("GORACE", raceOptions)
+			env.Setenv("EVENTS", events)
+			env.Setenv("RINGBACK_SERVER", server)
+			if strings.HasSuffix(env.WorkDir, "script-keys") {
+				env.Setenv("RINGBACK_REDIS", "redis://"+miniredis.RunT(t).Addr())
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"usage":    wants(exitUsage),
+			"failure":  wants(exitFailure),
+			"delivery": delivery,
+		},
+	})
+}
+
+// wants makes a script command that runs a program which must end with code, nothing on stdout and one line on stderr.
+func wants(code int) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		err := ts.Exec(args[0], args[1:]...)
+		exit, ok := err.(*exec.ExitError) //nolint:errorlint // it is what Exec returns
+		if !ok || exit.ExitCode() != code {
+			ts.Fatalf("%s: %v, want exit code %d", strings.Join(args, " "), err, code)
+		}
+		if stdout := ts.ReadFile("stdout"); stdout != "" {
+			ts.Fatalf("%s wrote to stdout: %s", strings.Join(args, " "), stdout)
+		}
+		if stderr := ts.ReadFile("stderr"); strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "ringback: ") {
+			ts.Fatalf("%s: want one line on stderr, got: %s", strings.Join(args, " "), stderr)
+		}
+	}
+}
+
+// delivery sets the variable that it is given to the first delivery id in stdout.
+func delivery(ts *testscript.TestScript, _ bool, args []string) {
+	id := regexp.MustCompile(`dlv_[A-Za-z0-9_.-]+`).FindString(ts.ReadFile("stdout"))
+	if id == "" {
+		ts.Fatalf("no delivery id in stdout")
+	}
+	ts.Setenv(args[0], id)
+}

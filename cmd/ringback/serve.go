@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/registry"
+)
+
+// poolSize is how many connections to Redis a process may hold. An attempt talks to Redis only before and after its request, so
+// there are fewer than attempts; the rest is for the API, the pumps and the reconciler.
+func poolSize(concurrency int) int { return concurrency/2 + 64 }
+
+func serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "run Ringback for production, on a Redis that persists",
+		Description: "Behind a proxy that speaks TLS. Several processes share one Redis, and need the same keyset, which seals what is secret there.\n" +
+			"RINGBACK_KEYSET holds the keyset itself and comes before --keyset-file.\n" +
+			"OTEL_EXPORTER_OTLP_ENDPOINT turns traces on; Prometheus scrapes /metrics.",
+		Flags: []cli.Flag{
+			redisFlag("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"),
+			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
+			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
+			&cli.StringSliceFlag{Name: "egress-allow", Usage: "deliver to this private `CIDR` too, on any port (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_ALLOW"}},
+			&cli.StringSliceFlag{Name: "egress-deny", Usage: "never deliver to this public `CIDR` (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_DENY"}},
+			keysetFlag(),
+			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
+			&cli.IntFlag{Name: "wait-replicas", Usage: "accept an event only once `N` replicas of Redis have it", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
+			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
+			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
+			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: 1 << 20, EnvVars: []string{"RINGBACK_MAX_BODY"}},
+		},
+		Action: serve,
+	}
+}
+
+func keysetFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: "keyset-file", Usage: "`FILE` of the keyset that seals secrets in Redis; made on the first start", DefaultText: "ringback/keyset.json in the user's config folder",
+		EnvVars: []string{"RINGBACK_KEYSET_FILE"},
+	}
+}
+
+func serve(c *cli.Context) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	cfg, err := serveConfig(c)
+	if err != nil {
+		return err
+	}
+	cfg.Logger = slog.New(slog.NewJSONHandler(c.App.ErrWriter, nil))
+	if c.String("redis") == "" {
+		return usagef("which Redis? say so with --redis or RINGBACK_REDIS (`ringback dev` brings its own)")
+	}
+	if cfg.Redis, err = openRedis(c.String("redis"), poolSize(cfg.Concurrency)); err != nil {
+		return err
+	}
+	defer func() { _ = cfg.Redis.Close() }()
+	if err := checkRedis(c.Context, cfg.Redis, cfg.Logger); err != nil {
+		return err
+	}
+	if cfg.Keyset, err = findKeyset(c.Context, c.String("keyset-file"), cfg.Logger); err != nil {
+		return err
+	}
+	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {
+		return err
+	}
+	h, err := openHouse(c.Context, cfg)
+	if err != nil {
+		return errors.Join(err, cfg.Listener.Close())
+	}
+	return h.run(c.Context)
+}
+
+// serveConfig is what the flags of serve say, without Redis, keyset and listener.
+func serveConfig(c *cli.Context) (houseConfig, error) {
+	cfg := houseConfig{
+		Retention: c.Duration("retention"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
+		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"),
+	}
+	switch {
+	case cfg.Retention < time.Second:
+		return cfg, usagef("--retention must be at least 1s, such as 72h")
+	case cfg.WaitReplicas < 0:
+		return cfg, usagef("--wait-replicas must not be negative")
+	case cfg.Concurrency < 1:
+		return cfg, usagef("--concurrency must be at least 1")
+	case cfg.ShutdownGrace < time.Second:
+		return cfg, usagef("--shutdown-grace must be at least 1s")
+	case cfg.MaxBody < 1:
+		return cfg, usagef("--max-body must be at least 1 byte")
+	}
+	for role := range strings.SplitSeq(c.String("roles"), ",") {
+		switch strings.TrimSpace(role) {
+		case "api":
+			cfg.API = true
+		case "worker":
+			cfg.Worker = true
+		default:
+			return cfg, usagef("--roles is api, worker, or api,worker")
+		}
+	}
+	var err error
+	if cfg.Egress.Allow, err = prefixes("egress-allow", c.StringSlice("egress-allow")); err != nil {
+		return cfg, err
+	}
+	cfg.Egress.Deny, err = prefixes("egress-deny", c.StringSlice("egress-deny"))
+	return cfg, err
+}
+
+// prefixes parses CIDRs; a single address is the CIDR of itself.
+func prefixes(flag string, values []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, v := range commaSeparated(values) {
+		p, err := netip.ParsePrefix(v)
+		if err != nil {
+			addr, addrErr := netip.ParseAddr(v)
+			if addrErr != nil {
+				return nil, usagef("--%s: %q is not a CIDR such as 10.0.0.0/8", flag, v)
+			}
+			p = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		if p != p.Masked() {
+			return nil, usagef("--%s: %s has bits beyond its length; did you mean %s?", flag, v, p.Masked())
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// findKeyset is the keyset in RINGBACK_KEYSET, or else that of the file, which is made if there is none yet.
+func findKeyset(ctx context.Context, file string, log *slog.Logger) (*registry.Keyset, error) {
+	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
+		keyset, err := registry.ParseKeyset([]byte(text))
+		if err != nil {
+			return nil, fmt.Errorf("RINGBACK_KEYSET is no keyset; copy the whole content of a keyset file: %w", err)
+		}
+		return keyset, nil
+	}
+	if file == "" {
+		dir, err := os.UserConfigDir()
+		if err != nil {
+			return nil, errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET")
+		}
+		file = filepath.Join(dir, "ringback", "keyset.json")
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return nil, fmt.Errorf("making the keyset's folder: %w", err)
+	}
+	keyset, created, err := registry.LoadOrCreateKeyset(file)
+	if err != nil {
+		return nil, fmt.Errorf("the keyset: %w", err)
+	}
+	if created {
+		log.WarnContext(ctx, "made a new keyset: back it up, for what is sealed in Redis cannot be read without it, and give every process of this installation the same", "file", file)
+	}
+	return keyset, nil
+}
+
+// privateDestinations are what dev allows, and serve only on request: loopback, RFC 1918 and RFC 4193.
+var privateDestinations = egress.Config{Allow: []netip.Prefix{
+	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+	netip.MustParsePrefix("fc00::/7"),
+}}
