@@ -25,6 +25,7 @@ test: prepare ## run every test, under the race detector
 
 lint: ## run every check that reads the code
 	go vet ./...
+	go vet -tags load ./cmd/ringback
 	@fixes=$$(go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
 
@@ -39,6 +40,9 @@ fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 	    go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$pkg"; \
 	  done; \
 	done
+
+load: prepare ## measure latency and throughput, and what kills under load lose and double (some minutes)
+	go test -tags load -count 1 -timeout 30m -v -run '^TestLoad' ./cmd/ringback
 
 vuln: ## look for known vulnerabilities in what the program uses
 	go run $(GOVULNCHECK) ./...
@@ -59,4 +63,4 @@ prepare:
 	trap 'if [ -n "$$made" ]; then rm -f $$policy; fi' EXIT; \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$need >/dev/null
 
-.PHONY: help run build test lint fmt fuzz vuln clean prepare
+.PHONY: help run build test lint fmt fuzz load vuln clean prepare

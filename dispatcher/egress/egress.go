@@ -41,9 +41,9 @@ const (
 	// maxHeaderBytes bounds the header of an answer, informational (1xx) answers included. Real ones stay below 4 KiB.
 	maxHeaderBytes = 16 << 10
 
-	// idlePerHost is how many connections to one host are kept for the next request. A callback has at most a window of
-	// deliveries under way, and a window is smaller than this.
-	idlePerHost = 64
+	// idlePerHost is how many connections to one host are kept for the next request: as many as a worker's default
+	// concurrency puts under way to one callback, so that a busy one is not dialled anew for every request.
+	idlePerHost = 128
 
 	// idleTotal bounds the kept connections to all hosts together: each costs two goroutines and two 4 KiB buffers, about 100 MiB in all.
 	idleTotal = 4096

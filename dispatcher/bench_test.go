@@ -1,0 +1,85 @@
+package dispatcher
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+// BenchmarkDeliver sends events from 64 senders until all are delivered; everything (senders, engine, Redis with AOF everysec, partner)
+// shares the machine. The baseline of the same run is the partner's POST alone, from as many senders.
+func BenchmarkDeliver(b *testing.B) {
+	for _, callbacks := range []int{1, 8} {
+		b.Run(fmt.Sprintf("callbacks=%d", callbacks), func(b *testing.B) { benchmarkDeliver(b, callbacks) })
+	}
+}
+
+func benchmarkDeliver(b *testing.B, callbacks int) {
+	rdb := redistest.Start(b).Client()
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	var arrived atomic.Int64
+	done := make(chan struct{})
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusNoContent)
+		if arrived.Add(1) == int64(b.N) {
+			close(done)
+		}
+	}))
+	b.Cleanup(partner.Close)
+	keyset, err := registry.NewKeyset()
+	must(err)
+	logger := slog.New(slog.NewJSONHandler(io.Discard, nil))
+	reg, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: logger})
+	must(err)
+	c, err := New(Config{Redis: rdb, Registry: reg, Catalogue: payloads.Builtin(), Logger: logger})
+	must(err)
+	out, err := egress.New(egress.Config{Allow: loopback})
+	must(err)
+	for k := range callbacks { // each its own company: an event has one delivery
+		_, err := reg.Create(b.Context(), fmt.Sprintf("company-%d", k), []byte(`{"callback_type": "payment_proof", "destination": {"url": "`+partner.URL+`"}}`))
+		must(err)
+	}
+	w, err := NewWorker(c, WorkerConfig{Egress: out})
+	must(err)
+	must(w.Start())
+	b.Cleanup(w.Shutdown)
+	padding := strings.Repeat("x", 400)
+	b.ResetTimer()
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range 64 {
+		wg.Go(func() {
+			for k := next.Add(1); k <= int64(b.N); k = next.Add(1) {
+				_, err := c.Send(b.Context(), payloads.Event{
+					Company: fmt.Sprintf("company-%d", int(k)%callbacks), Type: "payment_proof",
+					Payload: []byte(fmt.Sprintf(`{"requestId": "r-%d", "status": "OK", "issuerName": %q}`, k, padding)),
+				})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "accepted/s")
+	<-done
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "deliveries/s")
+}
