@@ -160,7 +160,7 @@ func reasonSentence(e entry) string {
 	if !ok {
 		advice = networkAdvice[egress.Network]
 	}
-	return cmp.Or(e.Note, "no answer came") + ": " + advice
+	return cmp.Or(e.Note, "no answer came") + "; " + advice
 }
 
 func wrongContentType(contentType string) string {

@@ -167,8 +167,6 @@ type loadPartner struct {
 	secrets  []*standardwebhooks.Webhook
 	arrivals map[string][]arrival // by event id and path
 	total    int
-	inFlight int
-	most     int
 	wrong    []string
 	delay    time.Duration
 	changed  chan struct{}
@@ -204,8 +202,6 @@ func (p *loadPartner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	now := time.Now()
 	p.mu.Lock()
-	p.inFlight++
-	p.most = max(p.most, p.inFlight)
 	if len(p.secrets) == 1 { // many would make the partner the bottleneck
 		if err := p.secrets[0].Verify(body, r.Header); err != nil {
 			p.wrong = append(p.wrong, err.Error())
@@ -220,9 +216,6 @@ func (p *loadPartner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		<-time.After(delay)
 	}
 	w.WriteHeader(http.StatusNoContent)
-	p.mu.Lock()
-	p.inFlight--
-	p.mu.Unlock()
 	select {
 	case p.changed <- struct{}{}:
 	default:
@@ -339,8 +332,49 @@ func TestLoadSaturated(t *testing.T) {
 	}
 }
 
+// unknownAttempts counts the attempts that were under way at a fault, as our own books have it: begun, and their outcome never recorded.
+func (i *installation) unknownAttempts() (n int) {
+	i.t.Helper()
+	for cursor := ""; ; {
+		req, err := http.NewRequest(http.MethodGet, i.server+"/companies/acme/deliveries?limit=500&cursor="+cursor, nil)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+i.key)
+		resp, err := i.client.Do(req)
+		if err != nil {
+			i.t.Fatal(err)
+		}
+		var page struct {
+			Deliveries []struct {
+				State    string
+				Attempts []struct{ Reason string }
+			}
+			Next string `json:"next_cursor"`
+		}
+		err = json.NewDecoder(resp.Body).Decode(&page)
+		_ = resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			i.t.Fatalf("listing: %d, %v", resp.StatusCode, err)
+		}
+		for _, d := range page.Deliveries {
+			if d.State != "delivered" {
+				i.t.Errorf("a delivery is %s", d.State)
+			}
+			for _, a := range d.Attempts {
+				if a.Reason == "unknown" {
+					n++
+				}
+			}
+		}
+		if cursor = page.Next; cursor == "" {
+			return n
+		}
+	}
+}
+
 // underLoad sends 10,000 events and breaks something when a third has arrived.
-func underLoad(t *testing.T, breakIt func(i *installation) (inFlight int), within time.Duration) (duplicates, inFlight int) {
+func underLoad(t *testing.T, breakIt func(i *installation), within time.Duration) {
 	t.Helper()
 	const n = 10_000
 	i := install(t)
@@ -349,7 +383,7 @@ func underLoad(t *testing.T, breakIt func(i *installation) (inFlight int), withi
 	var wg sync.WaitGroup
 	wg.Go(func() { i.sendAll("e-", n, 32) })
 	i.partner.await(t, n/3, time.Minute)
-	inFlight = breakIt(i)
+	breakIt(i)
 	broken := time.Now()
 	wg.Wait()
 	i.partner.await(t, n, within)
@@ -360,50 +394,35 @@ func underLoad(t *testing.T, breakIt func(i *installation) (inFlight int), withi
 	if events != n {
 		t.Errorf("%d events arrived", events)
 	}
-	t.Logf("lost 0, duplicates %d, in flight at the fault %d", requests-events, inFlight)
-	return requests - events, inFlight
-}
-
-func (i *installation) underWay() int {
-	i.partner.mu.Lock()
-	defer i.partner.mu.Unlock()
-	return i.partner.inFlight
+	duplicates, inFlight := requests-events, i.unknownAttempts()
+	t.Logf("lost %d, duplicates %d, attempts in flight at the fault %d", n-events, duplicates, inFlight)
+	if duplicates > inFlight {
+		t.Errorf("%d duplicates, %d in flight", duplicates, inFlight)
+	}
 }
 
 func TestLoadKillServe(t *testing.T) {
-	duplicates, inFlight := underLoad(t, func(i *installation) int {
+	underLoad(t, func(i *installation) {
 		i.serving.end(syscall.SIGKILL)
-		n := i.underWay()
 		i.again()
-		return max(n, 400) // the partner sees fewer than the sender has begun: its concurrency is the bound
 	}, 60*time.Second)
-	if duplicates > inFlight {
-		t.Errorf("%d duplicates, %d in flight", duplicates, inFlight)
-	}
 }
 
 func TestLoadKillRedis(t *testing.T) {
-	duplicates, inFlight := underLoad(t, func(i *installation) int {
+	underLoad(t, func(i *installation) {
 		i.redis.Kill()
 		i.redis.Restart()
-		return 400
 	}, 90*time.Second)
-	if duplicates > inFlight {
-		t.Errorf("%d duplicates, %d in flight", duplicates, inFlight)
-	}
 }
 
+// TestLoadSIGTERM: nothing is cut off, so nothing is in flight at the end and nothing comes twice.
 func TestLoadSIGTERM(t *testing.T) {
-	duplicates, _ := underLoad(t, func(i *installation) int {
+	underLoad(t, func(i *installation) {
 		if code := i.serving.end(syscall.SIGTERM); code != exitOK {
 			t.Errorf("exit %d:\n%s", code, i.serving.said)
 		}
 		i.again()
-		return 0
 	}, 60*time.Second)
-	if duplicates != 0 {
-		t.Errorf("%d duplicates", duplicates)
-	}
 }
 
 // TestLoadRegisteredMeansDelivered registers on one process and at once sends on another, a thousand times.

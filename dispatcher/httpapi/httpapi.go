@@ -21,6 +21,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/payloads"
@@ -135,7 +136,15 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(tw, r, err)
 		return
 	}
-	s.mux.ServeHTTP(tw, r)
+	s.mux.ServeHTTP(tw, traced(r))
+}
+
+// traced continues the caller's trace (W3C Trace Context), so that it leads from the producer to the attempt.
+func traced(r *http.Request) *http.Request {
+	if r.Header.Get("Traceparent") == "" {
+		return r
+	}
+	return r.WithContext(propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
 }
 
 // secure sets the headers every answer has. Pages of HTML widen the policy by what they need.

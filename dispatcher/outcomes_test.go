@@ -1,0 +1,288 @@
+package dispatcher
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+// TestEveryOutcome sends to partners that answer, and fail to, in every way the contracts name: real requests, real errors.
+func TestEveryOutcome(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		status, contentType, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), ":")
+		n, _ := strconv.Atoi(status)
+		header := http.Header{"Content-Type": nil}
+		if contentType != "" {
+			header.Set("Content-Type", strings.ReplaceAll(contentType, "_", "/"))
+		}
+		if n == 301 {
+			header.Set("Location", "/204")
+		}
+		return reply{status: n, header: header, body: strings.Repeat("x", min(n, 200)/200*20)}
+	})
+	raw := func(serve func(net.Conn)) string {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		h.must(err)
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				serve(c)
+			}
+		}()
+		return l.Addr().String()
+	}
+	closed := raw(func(c net.Conn) { _ = c.Close() })
+	reset := raw(func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	})
+	silent := raw(func(c net.Conn) { t.Cleanup(func() { _ = c.Close() }) })
+	nonsense := raw(func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = c.Write([]byte("SSH-2.0-OpenSSH_9.2\r\n"))
+		_ = c.Close()
+	})
+	selfSigned := httptest.NewTLSServer(http.NotFoundHandler())
+	selfSigned.Config.ErrorLog = nil
+	t.Cleanup(selfSigned.Close)
+	refused := func() string {
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		h.must(err)
+		defer func() { _ = l.Close() }()
+		return l.Addr().String()
+	}()
+
+	type want struct {
+		state  State
+		reason Reason
+		says   string
+	}
+	at := func(path string) string { return "http://" + h.partner.host + "/" + path }
+	cases := map[string]want{
+		at("204"):                                {Delivered, "", "delivered"},
+		at("200:application_json"):               {Delivered, "", "delivered"},
+		at("200:application_json;charset=utf-8"): {Delivered, "", "delivered"},
+		at("200:text_html"):                      {Retrying, ReasonWrongContentType, "login page"},
+		at("200"):                                {Retrying, ReasonWrongContentType, "without a Content-Type"},
+		at("410"):                                {Dead, ReasonGone, "disabled"},
+		"http://" + closed:                       {Retrying, "connection_closed", "closed"},
+		"http://" + reset:                        {Retrying, "reset", "reset"},
+		"http://" + silent:                       {Retrying, "timeout", "in time"},
+		"http://" + nonsense:                     {Retrying, "bad_response", "HTTP"},
+		"http://" + refused:                      {Retrying, "refused", "refused"},
+		selfSigned.URL:                           {Retrying, "tls", "certificate"},
+		"https://" + h.partner.host:              {Retrying, "tls", "TLS"},
+		"http://no-such-host.invalid":            {Retrying, "dns", "host name"},
+		"http://10.1.2.3":                        {Dead, ReasonBlockedAddress, "address"},
+	}
+	for _, status := range []int{201, 202, 301, 400, 401, 404, 409, 429, 500, 503} {
+		cases[at(strconv.Itoa(status))] = want{Retrying, statusReason(status), strconv.Itoa(status)}
+	}
+	urls := make(map[int64]string)
+	for url := range cases {
+		cb, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil,
+			`{"callback_type": "payment_proof", "destination": {"url": %q}, "timeout": "1s", "retry": {"initial_interval": "1h"}}`, url))
+		h.must(err)
+		h.partner.knows(cb)
+		urls[cb.ID] = url
+	}
+	h.work()
+	for _, d := range h.send(proof("p-1")).Deliveries {
+		url := urls[d.CallbackID]
+		want := cases[url]
+		var got *Delivery
+		h.eventually(15*time.Second, func() bool { got = h.delivery(d.DeliveryID); return got.State == want.state }, func() string {
+			return fmt.Sprintf("%s: %s, want %s: %s", url, got.State, want.state, got.Summary)
+		})
+		a := got.Attempts[0]
+		if a.Reason != want.reason || !strings.Contains(a.Detail, want.says) {
+			t.Errorf("%s: %s %q, want %s and %q", url, a.Reason, a.Detail, want.reason, want.says)
+		}
+		if strings.Contains(a.Detail+got.Summary, "127.0.0.1") || strings.Contains(a.Detail, "10.1.2.3") {
+			t.Errorf("%s: an address shows: %s", url, a.Detail)
+		}
+		t.Logf("%-20s %s", a.Reason, a.Detail)
+	}
+	tasks := h.retries()
+	if !slices.ContainsFunc(tasks, func(i *asynq.TaskInfo) bool { return strings.Contains(i.LastErr, "wrong_content_type") }) {
+		t.Error("asynq's retries do not show the reason")
+	}
+	for _, task := range tasks {
+		if strings.Contains(task.LastErr, "127.0.0.1") || strings.Contains(task.LastErr, "http://") {
+			t.Errorf("an address shows in asynq: %s", task.LastErr)
+		}
+	}
+	for id := range urls {
+		h.must(h.registry.Delete(t.Context(), acme, id)) // what retries is cancelled
+	}
+	h.eventually(10*time.Second, func() bool {
+		n, err := h.rdb.ZCard(t.Context(), keyOf(acme, "due")).Result()
+		return err == nil && n == 0
+	}, func() string { return "retries of deleted callbacks still wait" })
+}
+
+// TestReplicasMustHoldAnEvent: with WaitReplicas, what no replica has is not accepted; and the repeat is, once one has.
+func TestReplicasMustHoldAnEvent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.WaitReplicas = 1 })
+	h.register("payment_proof", "")
+	if _, err := h.client.Send(t.Context(), proof("p-1")); !errors.Is(err, ErrUnavailable) {
+		t.Fatalf("no replica, but: %v", err)
+	}
+	host, port, err := net.SplitHostPort(h.redis.Addr())
+	h.must(err)
+	redistest.Start(t, "--replicaof", host, port)
+	h.eventually(20*time.Second, func() bool {
+		_, err := h.client.Send(t.Context(), proof("p-1"))
+		return err == nil
+	}, func() string { return "the replica does not help" })
+	h.ack(proof("p-1"))
+	h.work()
+	h.awaitAll(patience + reconcileEvery + slack)
+	h.check()
+}
+
+// TestTelemetry follows one event from its acceptance to its second attempt: one trace, and the counters.
+func TestTelemetry(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	reader := sdkmetric.NewManualReader()
+	h := newHouse(t, func(c *Config) {
+		c.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	})
+	h.partner.answers(answering(503, 204))
+	h.register("payment_proof", `"trace": true, "retry": {"initial_interval": "1s"}`)
+	paused := h.register("payment_proof", "")
+	_, err := h.registry.Pause(t.Context(), acme, paused.ID)
+	h.must(err)
+	h.work()
+	r := h.send(proof("p-1"))
+	h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
+	e, err := h.client.Event(t.Context(), acme, "p-1")
+	h.must(err)
+	h.eventually(5*time.Second, func() bool { return len(spans.GetSpans()) == 3 }, func() string { return fmt.Sprintf("%d spans", len(spans.GetSpans())) })
+	var accept tracetest.SpanStub
+	for _, s := range spans.GetSpans() {
+		if s.SpanContext.TraceID().String() != e.TraceID {
+			t.Errorf("%s is in another trace", s.Name)
+		}
+		if strings.HasPrefix(s.Name, "accept") {
+			accept = s
+		}
+	}
+	for _, s := range spans.GetSpans() {
+		if strings.HasPrefix(s.Name, "attempt") && s.Parent.SpanID() != accept.SpanContext.SpanID() {
+			t.Errorf("%s hangs elsewhere", s.Name)
+		}
+	}
+	for _, got := range h.partner.requests() {
+		if !strings.Contains(got.header.Get("Traceparent"), e.TraceID) {
+			t.Errorf("traceparent: %q", got.header.Get("Traceparent"))
+		}
+	}
+
+	var all metricdata.ResourceMetrics
+	h.must(reader.Collect(context.WithoutCancel(t.Context()), &all))
+	got := make(map[string]float64)
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range data.DataPoints {
+					got[m.Name+labels(p.Attributes)] += float64(p.Value)
+				}
+			case metricdata.Gauge[int64]:
+				for _, p := range data.DataPoints {
+					got[m.Name] += float64(p.Value)
+				}
+			case metricdata.Gauge[float64]:
+				for _, p := range data.DataPoints {
+					got[m.Name] += p.Value
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range data.DataPoints {
+					got[m.Name] += float64(p.Count)
+				}
+			}
+		}
+	}
+	for name, want := range map[string]float64{
+		"ringback.events.accepted duplicate=false":          1,
+		"ringback.attempts reason=status_503 verdict=retry": 1,
+		"ringback.attempts reason= verdict=delivered":       1,
+		"ringback.attempt.duration":                         2,
+		"ringback.delivery.lag":                             1,
+		"ringback.room.deliveries":                          1,
+		"ringback.dead_letters":                             0,
+	} {
+		if v, ok := got[name]; !ok || v != want {
+			t.Errorf("%s: %v, %t; want %v", name, v, ok, want)
+		}
+	}
+	for _, name := range []string{"ringback.lane.tasks", "ringback.oldest_due.age"} {
+		if _, ok := got[name]; !ok {
+			t.Errorf("%s is missing: %v", name, got)
+		}
+	}
+	_, err = h.client.Cancel(t.Context(), acme, r.Deliveries[1].DeliveryID)
+	h.must(err)
+	h.check()
+}
+
+func labels(set attribute.Set) string {
+	var b strings.Builder
+	for _, kv := range set.ToSlice() {
+		fmt.Fprintf(&b, " %s=%s", kv.Key, kv.Value.String())
+	}
+	return b.String()
+}
+
+// TestReasonLabelsAreBounded: a stranger chooses the status.
+func TestReasonLabelsAreBounded(t *testing.T) {
+	seen := make(map[string]bool)
+	for status := 100; status <= 999; status++ {
+		seen[reasonLabel(statusReason(status))] = true
+	}
+	if len(seen) > 70 || !seen["status_other"] || !seen["status_503"] {
+		t.Errorf("%d labels", len(seen))
+	}
+}
+
+// TestFormatTask: asynq's UI shows names, never content.
+func TestFormatTask(t *testing.T) {
+	task := taskOf(t, ref{acme, "p-1", 7}, 3)
+	shown := FormatTask(task.Type(), task.Payload())
+	for _, want := range []string{acme, "p-1", "7", ref{acme, "p-1", 7}.deliveryID()} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%s lacks %s", shown, want)
+		}
+	}
+	if shown := FormatTask("other", []byte("secret")); strings.Contains(shown, "secret") {
+		t.Error(shown)
+	}
+}
