@@ -27,6 +27,7 @@ type attempt struct {
 	generation int64
 	token      string
 	callback   *registry.Callback // nil: deleted since
+	timeout    time.Duration      // of the request; within the lease that begin took
 
 	number   int
 	spent    int // of the budget, before this attempt
@@ -90,7 +91,7 @@ func (a *attempt) send(ctx context.Context, w *Worker) {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
 	a.response, err = w.egress.Do(ctx, egress.Request{
-		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.callback.Timeout,
+		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout,
 	})
 	o := outcome{err: err}
 	if err == nil {
@@ -112,8 +113,13 @@ func authorize(h http.Header, auth *registry.Auth) {
 	case registry.AuthBearer:
 		h.Set("Authorization", "Bearer "+auth.Token)
 	case registry.AuthBasic:
-		h.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(auth.Username+":"+auth.Password)))
+		h.Set("Authorization", "Basic "+basic(auth))
 	}
+}
+
+// basic is RFC 7617's user-pass.
+func basic(auth *registry.Auth) string {
+	return base64.StdEncoding.EncodeToString([]byte(auth.Username + ":" + auth.Password))
 }
 
 // entry is the attempt's line in the record.
@@ -127,7 +133,7 @@ func (a *attempt) entry() entry {
 	}
 	e.Status = a.response.Status
 	if a.verdict != VerdictDelivered {
-		e.Headers, e.Body = keepAnswer(a.response)
+		e.Headers, e.Body = keepAnswer(a.response, a.secrets())
 	}
 	return e
 }
@@ -138,10 +144,11 @@ const answerSize = 1024
 // keptHeaders are the answer's headers worth keeping: none of them holds a secret.
 var keptHeaders = []string{"Content-Type", "Retry-After", "Server", "Location", "Www-Authenticate", "X-Request-Id", "Date"}
 
-func keepAnswer(r *egress.Response) (headers map[string]string, body string) {
+// keepAnswer keeps the beginning of an answer. Some endpoints echo what they were sent: secrets are blotted out.
+func keepAnswer(r *egress.Response, secrets *strings.Replacer) (headers map[string]string, body string) {
 	left := answerSize
 	for _, name := range keptHeaders {
-		value := clip(printable(r.Header.Get(name)), 200)
+		value := clip(printable(secrets.Replace(r.Header.Get(name))), 200)
 		if name == "Location" {
 			value, _, _ = strings.Cut(value, "?") // a query may hold a token
 		}
@@ -154,15 +161,36 @@ func keepAnswer(r *egress.Response) (headers map[string]string, body string) {
 		headers[name] = value
 		left -= len(name) + len(value)
 	}
-	body = string(r.Body)
+	body = secrets.Replace(string(r.Body))
 	if len(body) > left {
 		body = body[:left]
 	}
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
+// secrets blots out what the callback's owner gave us to authenticate with.
+func (a *attempt) secrets() *strings.Replacer {
+	var hidden []string
+	hide := func(s string) {
+		if len(s) > 3 { // shorter ones are no secrets, and would blot out words
+			hidden = append(hidden, s, "***")
+		}
+	}
+	for _, value := range a.callback.Headers {
+		hide(value)
+	}
+	if auth := a.callback.Auth; auth != nil {
+		hide(auth.Token)
+		hide(auth.Password)
+		hide(basic(auth))
+	}
+	_, query, _ := strings.Cut(a.callback.Destination.URL, "?")
+	hide(query)
+	return strings.NewReplacer(hidden...)
+}
+
 // finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
-func (a *attempt) finishArgs(c *Client) ([]any, error) {
+func (a *attempt) finishArgs(c *Client) []any {
 	outcome, spent := "D", a.spent+1
 	switch {
 	case a.callback == nil:
@@ -186,13 +214,10 @@ func (a *attempt) finishArgs(c *Client) ([]any, error) {
 	if outcome != "C" {
 		log = appendEntry(a.log, e)
 	}
-	gate, err := json.Marshal(registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()})
-	if err != nil {
-		return nil, err
-	}
+	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
 	return []any{
-		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate,
-	}, nil
+		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(),
+	}
 }
 
 // nextIn takes from the record when the next attempt is due.
@@ -237,7 +262,7 @@ func (w *Worker) report(ctx context.Context, span trace.Span, a *attempt, state 
 	c := w.client
 	c.metrics.attempted(ctx, a.verdict, a.reason, a.took)
 	if a.verdict == VerdictDelivered {
-		c.metrics.delivered(ctx, time.Since(a.accepted))
+		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	} else {
 		span.SetStatus(codes.Error, string(a.reason))
 	}

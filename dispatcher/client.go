@@ -87,6 +87,7 @@ type Client struct {
 	retention    string // seconds, as the scripts take it
 	window       int
 	waitReplicas int
+	trimmed      sync.Map          // company -> where in its log to go on trimming
 	failpoint    func(name string) // tests stop here; nil otherwise
 }
 
@@ -186,7 +187,7 @@ func (c *Client) send(ctx context.Context, e payloads.Event) (Receipt, error) {
 		return Receipt{}, err
 	}
 	c.at("accepted")
-	c.enqueueAll(context.WithoutCancel(ctx), pending) // the caller may have gone; the event has not
+	c.enqueueAll(ctx, pending)
 	c.at("enqueued")
 	return receipt, nil
 }
@@ -237,7 +238,8 @@ func (c *Client) accept(ctx context.Context, e payloads.Event, attrs map[string]
 		case "exists":
 			return c.duplicate(e, answer[1:])
 		default:
-			return c.accepted(e, answer[1], answer[2], matched)
+			receipt, pending := c.accepted(e, answer[1], answer[2], matched)
+			return receipt, pending, nil
 		}
 		if err := ctx.Err(); err != nil {
 			return Receipt{}, nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -302,26 +304,18 @@ func contentHash(e payloads.Event) string {
 	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// A pendingTask is a delivery that may go and whose task is to be enqueued.
-type pendingTask struct {
-	ref        ref
-	generation int64
-}
-
-func (c *Client) accepted(e payloads.Event, logID, heldCSV string, matched []*registry.Callback) (Receipt, []pendingTask, error) {
-	receipt := newReceipt(e, logID, false)
-	held := splitCSV(heldCSV)
+func (c *Client) accepted(e payloads.Event, logID, held string, matched []*registry.Callback) (Receipt, []pendingTask) {
+	receipt, states := newReceipt(e, logID, false), firstStates(held)
 	var pending []pendingTask
 	for _, cb := range matched {
 		r := ref{e.Company, e.ID, cb.ID}
-		a := Accepted{DeliveryID: r.deliveryID(), CallbackID: cb.ID, State: Held}
-		if !slices.Contains(held, strconv.FormatInt(cb.ID, 10)) {
-			a.State = Pending
+		state := states(cb.ID)
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
+		if state == Pending {
 			pending = append(pending, pendingTask{r, 1})
 		}
-		receipt.Deliveries = append(receipt.Deliveries, a)
 	}
-	return receipt, pending, nil
+	return receipt, pending
 }
 
 // duplicate gives the first answer again. Whatever of it is still pending is enqueued again, in case the first caller died before that.
@@ -333,8 +327,7 @@ func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendin
 	if m.Content != contentHash(e) {
 		return Receipt{}, nil, ErrEventConflict
 	}
-	receipt := newReceipt(e, answer[1], true)
-	held := splitCSV(answer[2])
+	receipt, states := newReceipt(e, answer[1], true), firstStates(answer[2])
 	var pending []pendingTask
 	for i := 3; i+1 < len(answer); i += 2 {
 		id, err := strconv.ParseInt(answer[i], 10, 64)
@@ -346,17 +339,27 @@ func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendin
 			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, err)
 		}
 		r := ref{e.Company, e.ID, id}
-		state := Pending
-		if slices.Contains(held, answer[i]) {
-			state = Held
-		}
-		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, state})
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, states(id)})
 		if rec.state == 'P' {
 			pending = append(pending, pendingTask{r, rec.generation})
 		}
 	}
 	slices.SortFunc(receipt.Deliveries, func(a, b Accepted) int { return int(a.CallbackID - b.CallbackID) })
 	return receipt, pending, nil
+}
+
+// firstStates says how deliveries stood when their event was accepted: held is the list of those that were.
+func firstStates(held string) func(callback int64) State {
+	ids := make(map[string]bool)
+	for id := range strings.SplitSeq(held, ",") {
+		ids[id] = true
+	}
+	return func(callback int64) State {
+		if ids[strconv.FormatInt(callback, 10)] {
+			return Held
+		}
+		return Pending
+	}
 }
 
 func newReceipt(e payloads.Event, logID string, duplicate bool) Receipt {
@@ -370,40 +373,6 @@ func logTime(logID string) time.Time {
 	ms, _, _ := strings.Cut(logID, "-")
 	n, _ := strconv.ParseInt(ms, 10, 64)
 	return fromMS(n)
-}
-
-func splitCSV(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return strings.Split(s, ",")
-}
-
-// fanOut bounds how many tasks of one event are enqueued at a time.
-const fanOut = 16
-
-// enqueueAll enqueues an accepted event's tasks. It does not fail: the event is durable, and the reconciler repeats what is missing.
-func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
-	enqueue := func(t pendingTask) {
-		if _, err := c.enqueue(ctx, t.ref, t.generation); err != nil {
-			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
-				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
-		}
-	}
-	if len(tasks) == 1 {
-		enqueue(tasks[0])
-		return
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, fanOut)
-	for _, t := range tasks {
-		slots <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-slots }()
-			enqueue(t)
-		})
-	}
-	wg.Wait()
 }
 
 // Ready reports whether Redis answers and knows the lanes.

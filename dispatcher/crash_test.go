@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -122,6 +121,7 @@ func (job childJob) failpoint() func(string) {
 		}
 		if job.Stall {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
+			<-time.After(time.Second) // the stop comes meanwhile
 			return
 		}
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -261,7 +261,8 @@ func TestKillBetweenDequeueAndBegin(t *testing.T) {
 func TestKillBetweenBeginAndPost(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.register("payment_proof", `"timeout": "2s", "retry": {"max_attempts": 1}`)
+	h.partner.answers(answering(503, 204))
+	h.register("payment_proof", `"timeout": "2s", "retry": {"max_attempts": 2, "initial_interval": "1s"}`)
 	r := h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "begun"}).dies()
 	if n := len(h.partner.requests()); n != 0 {
@@ -270,8 +271,8 @@ func TestKillBetweenBeginAndPost(t *testing.T) {
 	h.work()
 	h.awaitAll(2*time.Second + ownerGrace + reconcileEvery + slack)
 	d := h.delivery(r.Deliveries[0].DeliveryID)
-	if d.State != Delivered || len(d.Attempts) != 2 || d.Attempts[0].Reason != ReasonUnknown {
-		t.Errorf("the lost attempt must be kept as unknown and not eat the budget: %+v", d)
+	if d.State != Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != ReasonUnknown {
+		t.Errorf("the lost attempt must be kept as unknown and not eat the budget of two: %+v", d)
 	}
 	h.check()
 }
@@ -430,14 +431,10 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.duplicates = 1
-	var mu sync.Mutex
-	var stalled *process
 	h.partner.answers(answering(500, 204)) // the stalled owner will have a failure to report
 	h.register("payment_proof", `"timeout": "1s"`)
 	r := h.send(proof("p-1"))
-	mu.Lock()
-	stalled = h.start(childJob{Work: true, KillAt: "posted", Stall: true})
-	mu.Unlock()
+	stalled := h.start(childJob{Work: true, KillAt: "posted", Stall: true})
 	h.eventually(10*time.Second, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "no request came" })
 	h.work()
 	d := h.await(r.Deliveries[0].DeliveryID, Delivered, time.Second+ownerGrace+reconcileEvery+slack)
@@ -447,6 +444,9 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 	case <-stalled.done:
 	case <-time.After(30 * time.Second):
 		t.Fatal("the stalled owner does not end")
+	}
+	if d.Attempts[0].Reason != ReasonUnknown {
+		t.Errorf("the owner did not stall: %+v", d.Attempts)
 	}
 	after := h.delivery(d.DeliveryID)
 	if after.State != Delivered || len(after.Attempts) != len(d.Attempts) {

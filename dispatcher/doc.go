@@ -16,9 +16,10 @@
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts
-//	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; trimmed by retention
+//	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
-//	{c}:ready:<cb>  set          the pending and active ones of a callback, at most the window; a set, not a counter: it cannot drift
+//	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
+//	                             a counter: it cannot drift
 //	{c}:room:<cb>   list         those that wait: callback paused or disabled, or the window is full; touched once in and once out
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age

@@ -145,7 +145,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{},
 	}
 	for _, entry := range parseEntries(rec.attempts) {
-		d.Attempts = append(d.Attempts, entry.attempt(detail))
+		d.Attempts = append(d.Attempts, entry.attempt())
 	}
 	gate, err := v.gate(ctx, r.callback)
 	if err != nil {
@@ -189,7 +189,13 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 	case Held:
 		return last + heldSentence(gate)
 	case Delivered:
-		return fmt.Sprintf("Delivered by attempt %d at %s.", rec.number, clock(rec.at))
+		by := rec.number
+		for _, a := range d.Attempts {
+			if a.Verdict == VerdictDelivered { // not always the last one begun
+				by = a.Number
+			}
+		}
+		return fmt.Sprintf("Delivered by attempt %d at %s.", by, clock(rec.at))
 	case Dead:
 		return last + fmt.Sprintf("Given up at %s; it is kept, and can be replayed.", clock(rec.at))
 	default:
@@ -276,9 +282,9 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	case "waiting":
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: wait for it to finish, or cancel it first")
 	case "deleted":
-		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event anew")
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event under a new event_id")
 	case "ready":
-		c.enqueueReleased(context.WithoutCancel(ctx), company, []string{r.member(), answer[1]})
+		c.enqueueReleased(ctx, company, []string{r.member(), answer[1]})
 		c.forget(ctx, r, answer[2])
 	default: // held: the room lets it out
 		c.forget(ctx, r, answer[2])

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 func TestListsFindEverythingOnce(t *testing.T) {
@@ -112,7 +114,7 @@ func TestTheWindowBoundsTheLanes(t *testing.T) {
 		t.Errorf("held: %+v", d)
 	}
 	h.work()
-	h.awaitAll(20 * time.Second)
+	h.awaitAll(8 * time.Second) // each that finishes lets one out; the reconciler alone would take 18 s
 	h.check()
 	h.awaitIdle(5 * time.Second)
 }
@@ -231,4 +233,80 @@ func TestExplanations(t *testing.T) {
 	h.work()
 	h.awaitAll(5 * time.Second)
 	h.check()
+}
+
+// TestTheLogOutlivesRetention: what is unfinished or dead is listed for as long as it is kept, and what is gone leaves no entry.
+func TestTheLogOutlivesRetention(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Retention = time.Second })
+	cb := h.register("payment_proof", "")
+	h.work()
+	for _, id := range eventIDs("old-", 5) {
+		h.send(proof(id))
+	}
+	h.awaitAll(5 * time.Second)
+	clear(h.acked) // they age away
+	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
+	h.must(err)
+	for _, id := range eventIDs("held-", 7) {
+		h.send(proof(id))
+	}
+	log := keyOf(acme, "log")
+	h.eventually(10*time.Second, func() bool {
+		h.must(h.client.trimLog(t.Context(), acme))
+		n, err := h.rdb.XLen(t.Context(), log).Result()
+		return err == nil && n == 7
+	}, func() string { return "the log keeps entries of events that are gone" })
+	held, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Held}})
+	h.must(err)
+	if len(held) != 7 {
+		t.Errorf("%d held deliveries are listed", len(held))
+	}
+	_, err = h.client.Resume(t.Context(), acme, cb.ID, true)
+	h.must(err)
+	h.eventually(10*time.Second, func() bool {
+		h.must(h.client.trimLog(t.Context(), acme))
+		n, err := h.rdb.XLen(t.Context(), log).Result()
+		return err == nil && n == 0
+	}, func() string { return "the log keeps cancelled ones" })
+}
+
+// TestALongerTimeoutDoesNotOutliveItsLease: the lease is taken by the timeout known when the attempt begins; a longer one that comes to be
+// known only then must not let the request outlive it, or the attempt would be taken for lost and made twice.
+func TestALongerTimeoutDoesNotOutliveItsLease(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(func(_ *http.Request, n int) reply {
+		if n > 0 {
+			return reply{status: 204}
+		}
+		return reply{status: 204, after: func(ctx context.Context) { <-ctx.Done() }}
+	})
+	cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "1s"}`)
+	r := h.send(proof("p-1")) // now the callback is in memory
+	other, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	h.must(err)
+	_, err = other.Patch(t.Context(), acme, cb.ID, []byte(`{"timeout": "60s"}`))
+	h.must(err)
+	h.work()
+	d := h.await(r.Deliveries[0].DeliveryID, Delivered, 70*time.Second)
+	if a := d.Attempts[0]; len(d.Attempts) != 2 || a.Reason != "timeout" || a.Duration > 5*time.Second {
+		t.Errorf("attempts: %+v", d.Attempts)
+	}
+}
+
+// TestACompanyRedisForgotIsNamedAgain: the reconciler serves whom the set names, so every process names whom it knows.
+func TestACompanyRedisForgotIsNamedAgain(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	h.must(h.rdb.Del(t.Context(), "ringback:companies").Err())
+	if !h.client.round(t.Context(), false) {
+		t.Error("the round failed")
+	}
+	names, err := h.registry.Companies(t.Context())
+	h.must(err)
+	if !slices.Contains(names, acme) {
+		t.Errorf("companies: %v", names)
+	}
 }

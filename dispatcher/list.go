@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -51,7 +50,7 @@ func (q *Query) bounds() (oldest, newest string) {
 		oldest = strconv.FormatInt(ceilMS(q.Since), 10)
 	}
 	if !q.Until.IsZero() {
-		newest = strconv.FormatInt(ceilMS(q.Until)-1, 10)
+		newest = strconv.FormatInt(max(0, ceilMS(q.Until)-1), 10)
 	}
 	return oldest, newest
 }
@@ -71,7 +70,7 @@ func (v *view) walkLog(ctx context.Context, q Query) ([]*Delivery, string, error
 	}
 	found := []*Delivery{}
 	for range listPages {
-		rows, err := v.page(ctx, newest, oldest)
+		rows, more, err := v.page(ctx, newest, oldest, q.CallbackID)
 		if err != nil {
 			return nil, "", err
 		}
@@ -87,7 +86,7 @@ func (v *view) walkLog(ctx context.Context, q Query) ([]*Delivery, string, error
 				last = logPosition{row.logID, d.CallbackID}
 			}
 		}
-		if len(rows) < listPage {
+		if !more {
 			return found, "", nil
 		}
 		end := rows[len(rows)-1].logID
@@ -104,16 +103,16 @@ type logRow struct {
 	deliveries []*Delivery // by callback id
 }
 
-func (v *view) page(ctx context.Context, newest, oldest string) ([]logRow, error) {
-	answer, err := pageScript.Run(ctx, v.c.rdb, []string{keyOf(v.company, "due")}, newest, oldest, listPage).Slice()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, unavailable(ctx, v.c, "reading the log", err)
+// page reads events from the log, with one callback's deliveries or (0) all, and says whether there are more.
+func (v *view) page(ctx context.Context, newest, oldest string, callback int64) (rows []logRow, more bool, err error) {
+	answer, err := pageScript.Run(ctx, v.c.rdb, []string{keyOf(v.company, "due")}, newest, oldest, listPage, callback).Slice()
+	if err != nil {
+		return nil, false, unavailable(ctx, v.c, "reading the log", err)
 	}
-	rows := make([]logRow, 0, len(answer))
-	for _, item := range answer {
+	for _, item := range answer[1:] {
 		row := strs(item)
 		if len(row) < 3 {
-			return nil, fmt.Errorf("the log: %w", errBadRecord)
+			return nil, false, fmt.Errorf("the log: %w", errBadRecord)
 		}
 		r := logRow{logID: row[0]}
 		if row[2] != "" { // else the event aged away before its log entry
@@ -123,13 +122,13 @@ func (v *view) page(ctx context.Context, newest, oldest string) ([]logRow, error
 			}
 			e, err := v.event(ctx, row[1], fields)
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			r.deliveries = e.Deliveries
 		}
 		rows = append(rows, r)
 	}
-	return rows, nil
+	return rows, str(answer[0]) == "more", nil
 }
 
 // A logPosition is a delivery's place in the order of lists.

@@ -105,7 +105,7 @@ func TestEveryOutcome(t *testing.T) {
 	urls := make(map[int64]string)
 	for url := range cases {
 		cb, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil,
-			`{"callback_type": "payment_proof", "destination": {"url": %q}, "timeout": "1s", "retry": {"initial_interval": "1h"}}`, url))
+			`{"callback_type": "payment_proof", "destination": {"url": %q}, "timeout": "5s", "retry": {"initial_interval": "1h"}}`, url))
 		h.must(err)
 		h.partner.knows(cb)
 		urls[cb.ID] = url
@@ -115,7 +115,7 @@ func TestEveryOutcome(t *testing.T) {
 		url := urls[d.CallbackID]
 		want := cases[url]
 		var got *Delivery
-		h.eventually(15*time.Second, func() bool { got = h.delivery(d.DeliveryID); return got.State == want.state }, func() string {
+		h.eventually(30*time.Second, func() bool { got = h.delivery(d.DeliveryID); return got.State == want.state }, func() string {
 			return fmt.Sprintf("%s: %s, want %s: %s", url, got.State, want.state, got.Summary)
 		})
 		a := got.Attempts[0]

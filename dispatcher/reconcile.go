@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 )
 
 const (
@@ -62,13 +60,16 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 	note("registering the queues", "", c.registerQueues(ctx))
 	now, err := c.rdb.Time(ctx).Result()
 	note("reading the clock", "", err)
+	note("naming the companies", "", c.registry.Remember(ctx))
 	companies, err := c.registry.Companies(ctx)
 	note("listing the companies", "", err)
 	for _, company := range companies {
 		note("pumping", company, c.pumpRooms(ctx, company, now.UnixMilli()))
+	}
+	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
 		if trim {
-			note("trimming", company, c.trimLog(ctx, company, now))
+			note("trimming", company, c.trimLog(ctx, company))
 		}
 		if ctx.Err() != nil {
 			return false
@@ -89,21 +90,23 @@ func (c *Client) repair(ctx context.Context, company string) error {
 		if len(found) > 0 {
 			c.at("overdue")
 		}
-		for i := 0; i+3 < len(found); i += 4 {
-			r, ok := parseMember(company, found[i+1])
-			generation, err := strconv.ParseInt(found[i+2], 10, 64)
-			if !ok || err != nil {
-				c.log.ErrorContext(ctx, "overdue delivery has no readable name", "company", company, "member", found[i+1])
-				continue
-			}
-			if found[i] == "again" {
-				c.lost(ctx, r)
-			}
-			if err := c.bring(ctx, r, generation); err != nil {
+		var tasks []pendingTask
+		for i := 0; i+2 < len(found); i += 3 {
+			t, err := readTask(company, found[i+1], found[i+2])
+			if err != nil {
 				return err
 			}
+			if found[i] == "again" {
+				c.lost(ctx, t.ref)
+			}
+			tasks = append(tasks, t)
 		}
-		if len(found) < 4*reconcilePage {
+		inParallel(tasks, func(t pendingTask) {
+			if err := c.bring(ctx, t.ref, t.generation); err != nil {
+				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
+			}
+		})
+		if len(found) < 3*reconcilePage {
 			return nil
 		}
 	}
@@ -147,19 +150,31 @@ func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
 	}
 	c.log.InfoContext(ctx, "task does not run: new generation", "company", r.company, "delivery", r.deliveryID(), "generation", answer[0])
 	c.at("revived")
-	c.enqueueReleased(ctx, r.company, []string{r.member(), answer[0]})
-	return nil
-}
-
-func (c *Client) trimLog(ctx context.Context, company string, now time.Time) error {
-	seconds, err := strconv.ParseInt(c.retention, 10, 64)
+	t, err := readTask(r.company, r.member(), answer[0])
 	if err != nil {
 		return err
 	}
-	oldest := now.Add(-time.Duration(seconds) * time.Second).UnixMilli()
-	err = c.rdb.XTrimMinIDApprox(ctx, keyOf(company, "log"), strconv.FormatInt(oldest, 10), 0).Err()
-	if errors.Is(err, redis.Nil) {
-		return nil
-	}
+	_, err = c.enqueue(ctx, t.ref, t.generation)
 	return err
+}
+
+// trimLog removes the log's entries whose events are gone. What is unfinished or dead outlives retention, and its entry with it: so each
+// call walks on from where the last one stopped, and around.
+func (c *Client) trimLog(ctx context.Context, company string) error {
+	keys := []string{keyOf(company, "due")}
+	from := "-"
+	if last, ok := c.trimmed.Load(company); ok {
+		from = last.(string)
+	}
+	for range reconcilePages {
+		next, err := trimScript.Run(ctx, c.rdb, keys, from, c.retention, reconcilePage).Text()
+		if err != nil {
+			return err
+		}
+		c.trimmed.Store(company, next)
+		if from = next; next == "-" {
+			return nil
+		}
+	}
+	return nil
 }

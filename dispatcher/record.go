@@ -100,10 +100,10 @@ func appendEntry(lines string, e entry) string {
 	return b.String()
 }
 
-func (e entry) attempt(number func(entry) string) Attempt {
+func (e entry) attempt() Attempt {
 	return Attempt{
 		Number: e.Number, StartedAt: fromMS(e.Started), Duration: time.Duration(e.DurationMS) * time.Millisecond,
-		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: number(e),
+		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: detail(e),
 		ResponseHeaders: e.Headers, ResponseBody: e.Body,
 	}
 }

@@ -22,6 +22,7 @@ var (
 	cancelScript  = script("cancel")
 	replayScript  = script("replay")
 	pageScript    = script("page")
+	trimScript    = script("trim")
 )
 
 func script(name string) *redis.Script {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -76,20 +77,66 @@ func (c *Client) enqueue(ctx context.Context, r ref, generation int64) (known bo
 	return false, err
 }
 
+// A pendingTask is a delivery that may go and whose task is to be enqueued.
+type pendingTask struct {
+	ref        ref
+	generation int64
+}
+
+// readTask reads a delivery's name and generation as scripts give them.
+func readTask(company, member, generation string) (pendingTask, error) {
+	r, ok := parseMember(company, member)
+	g, err := strconv.ParseInt(generation, 10, 64)
+	if !ok || err != nil {
+		return pendingTask{}, fmt.Errorf("delivery %q of %s: %w", member, company, errBadRecord)
+	}
+	return pendingTask{r, g}, nil
+}
+
+// enqueueAll enqueues deliveries that are pending in Redis. It does not fail: the reconciler repeats what is missing. Nor does it stop
+// with its caller, who may have gone.
+func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
+	ctx = context.WithoutCancel(ctx)
+	inParallel(tasks, func(t pendingTask) {
+		if _, err := c.enqueue(ctx, t.ref, t.generation); err != nil {
+			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
+				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
+		}
+	})
+}
+
 // enqueueReleased enqueues what a script let out of a room: member, generation, member, generation, …
-// A failure is only logged: the records are pending and due, so the reconciler brings them.
 func (c *Client) enqueueReleased(ctx context.Context, company string, released []string) {
+	tasks := make([]pendingTask, 0, len(released)/2)
 	for i := 0; i+1 < len(released); i += 2 {
-		r, ok := parseMember(company, released[i])
-		generation, err := strconv.ParseInt(released[i+1], 10, 64)
-		if !ok || err != nil {
-			c.log.ErrorContext(ctx, "released delivery has no readable name", "company", company, "member", released[i])
+		t, err := readTask(company, released[i], released[i+1])
+		if err != nil {
+			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
 			continue
 		}
-		if _, err := c.enqueue(ctx, r, generation); err != nil {
-			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it", "company", company, "delivery", r.deliveryID(), "error", err)
-		}
+		tasks = append(tasks, t)
 	}
+	c.enqueueAll(ctx, tasks)
+}
+
+// fanOut bounds how many tasks are handled at a time.
+const fanOut = 16
+
+func inParallel(tasks []pendingTask, do func(pendingTask)) {
+	if len(tasks) == 1 {
+		do(tasks[0])
+		return
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, fanOut)
+	for _, t := range tasks {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			do(t)
+		})
+	}
+	wg.Wait()
 }
 
 // FormatTask is what asynq's UI shows as a task's payload: names and numbers, never the event's content.

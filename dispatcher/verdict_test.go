@@ -173,9 +173,13 @@ func TestOnlyTheLastAnswersAreKept(t *testing.T) {
 func TestWhatIsKeptOfAnAnswer(t *testing.T) {
 	headers, body := keepAnswer(&egress.Response{Header: http.Header{
 		"Content-Type": {"text/html"}, "Set-Cookie": {"session=canary"}, "Location": {"https://login.example/?token=canary"},
-		"Server": {strings.Repeat("s", 5000)},
-	}, Body: []byte(strings.Repeat("\xff", 2000))})
+		"Server":           {strings.Repeat("s", 5000)},
+		"Www-Authenticate": {`Bearer error="canary-token"`},
+	}, Body: []byte("you sent canary-token" + strings.Repeat("\xff", 2000))}, strings.NewReplacer("canary-token", "***"))
 	size := len(body)
+	if strings.Contains(body, "canary") || !strings.HasPrefix(body, "you sent ***") {
+		t.Errorf("the body keeps a secret: %s", body)
+	}
 	for name, value := range headers {
 		size += len(name) + len(value)
 		if strings.Contains(value, "canary") {

@@ -197,10 +197,11 @@ func (w *Worker) begin(ctx context.Context, h hint) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	lease := egress.DefaultMaxTimeout + ownerGrace
+	a.timeout = egress.DefaultMaxTimeout
 	if cb != nil {
-		lease = cb.Timeout + ownerGrace
+		a.timeout = cb.Timeout
 	}
+	lease := a.timeout + ownerGrace
 	v, err := beginScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), h.Generation, a.token, lease.Milliseconds(), c.retention).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
@@ -220,6 +221,9 @@ func (w *Worker) begin(ctx context.Context, h hint) (*attempt, error) {
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return nil, err
 	}
+	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
+		a.timeout = min(a.timeout, a.callback.Timeout)
+	}
 	return a, nil
 }
 
@@ -228,10 +232,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, err erro
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
-	args, err := a.finishArgs(c)
-	if err != nil {
-		return "", err
-	}
+	args := a.finishArgs(c)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
 		v, err := finishScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, args...).Slice()

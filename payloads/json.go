@@ -37,7 +37,7 @@ func readJSON(text []byte, location string) (any, *InvalidError) {
 		return nil, invalid(location, "is not valid JSON: nothing may follow the end of the value")
 	}
 	if path, ok := hugeNumber(v); ok {
-		return nil, invalid(location+path, "is a number too large for any receiver to read: send it as a string")
+		return nil, invalid(location+path, "is a number that no receiver can read exactly, too large or too small: send it as a string")
 	}
 	return v, nil
 }
@@ -74,7 +74,7 @@ func hugeNumber(v any) (path string, found bool) {
 }
 
 func isHuge(literal string) bool {
-	if len(literal) < 6 { // nothing shorter reaches an exponent of 400
+	if len(literal) < 5 { // nothing shorter reaches an exponent of 401
 		return false
 	}
 	at := strings.IndexAny(literal, "eE")

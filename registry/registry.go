@@ -500,6 +500,25 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 	return nil
 }
 
+// Remember makes all companies that this process has touched known to
+// [Registry.Companies] again, in case Redis lost that in a crash.
+func (r *Registry) Remember(ctx context.Context) error {
+	var names []any
+	r.companies.Range(func(name, c any) bool {
+		if c.(*company).touched.Load() != nil {
+			names = append(names, name)
+		}
+		return true
+	})
+	if len(names) == 0 {
+		return nil
+	}
+	if err := r.redis.SAdd(ctx, companiesKey, names...).Err(); err != nil {
+		return fmt.Errorf("registry: note the companies: %w", err)
+	}
+	return nil
+}
+
 // Companies returns the names of all companies ever touched, sorted.
 func (r *Registry) Companies(ctx context.Context) ([]string, error) {
 	names, err := r.redis.SMembers(ctx, companiesKey).Result()

@@ -1,6 +1,6 @@
 -- Looks at deliveries whose time to worry has come.
 -- ARGV: limit, retention s, attempt line of an unknown outcome with %n and %t for number and start
--- -> kind, member, generation, waiting ms, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new generation
+-- -> kind, member, generation, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new generation
 local out = {}
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
   local r, ev, field, cb = load(member)
@@ -8,7 +8,9 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
     redis.call('ZREM', due, member)
   elseif r.s == 'A' then
     local line = string.gsub(ARGV[3], '%%(%a)', {n = int(r.num), t = int(r.at)})
-    r.log, r.tok, r.gen = r.log .. '\n' .. line, '-', r.gen + 1
+    local _, lines = string.gsub(r.log, '\n', '')
+    if lines < 200 then r.log = r.log .. '\n' .. line end -- what kills every owner must not grow without end
+    r.tok, r.gen = '-', r.gen + 1
     local closed = gate(cb)
     if deleted(closed) then
       r.s, r.at = 'C', now
@@ -21,11 +23,11 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
       r.s, r.at = 'P', now
       redis.call('HSET', ev, field, format(r))
       redis.call('ZADD', due, int(now + PATIENCE), member)
-      for _, v in ipairs({'again', member, int(r.gen), '0'}) do out[#out + 1] = v end
+      for _, v in ipairs({'again', member, int(r.gen)}) do out[#out + 1] = v end
     end
   else
     redis.call('ZADD', due, int(now + PATIENCE), member)
-    for _, v in ipairs({'check', member, int(r.gen), int(now - r.at)}) do out[#out + 1] = v end
+    for _, v in ipairs({'check', member, int(r.gen)}) do out[#out + 1] = v end
   end
 end
 return out

@@ -88,8 +88,8 @@ end
 local function release(cb, max, window)
   local out, ready, room = {}, prefix .. 'ready:' .. cb, prefix .. 'room:' .. cb
   max = math.min(max, window - redis.call('SCARD', ready))
-  while #out < 2 * max do
-    local member = redis.call('LPOP', room)
+  for _ = 1, max + 100 do -- beyond max: entries may be stale, and a script must end
+    local member = #out < 2 * max and redis.call('LPOP', room)
     if not member then break end
     local r, ev, field = load(member)
     if r and r.s == 'H' then -- else cancelled or replayed meanwhile: its place in the room is stale
