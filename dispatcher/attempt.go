@@ -126,7 +126,7 @@ func basic(auth *registry.Auth) string {
 func (a *attempt) entry() entry {
 	e := entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(),
-		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note,
+		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note, AskedSeconds: int64(a.retryAfter / time.Second),
 	}
 	if a.response == nil {
 		return e
@@ -191,7 +191,7 @@ func (a *attempt) secrets() *strings.Replacer {
 
 // finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
 func (a *attempt) finishArgs(c *Client) []any {
-	outcome, spent := "D", a.spent+1
+	outcome, spent, least := "D", a.spent+1, time.Duration(0)
 	switch {
 	case a.callback == nil:
 		outcome = "C"
@@ -204,8 +204,8 @@ func (a *attempt) finishArgs(c *Client) []any {
 		outcome, spent = "R", a.spent
 	case a.verdict == VerdictRetry:
 		outcome = "R"
-		wait, exhausted := next(a.callback.Retry, spent, a.judgement)
-		if a.wait = wait; exhausted {
+		var exhausted bool
+		if a.wait, least, exhausted = next(a.callback.Retry, spent, a.judgement); exhausted {
 			outcome, a.verdict = "X", VerdictDead
 		}
 	}
@@ -216,7 +216,7 @@ func (a *attempt) finishArgs(c *Client) []any {
 	}
 	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
 	return []any{
-		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(),
+		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(), least.Milliseconds(),
 	}
 }
 
@@ -277,10 +277,10 @@ func (w *Worker) report(ctx context.Context, span trace.Span, a *attempt, state 
 	args := []any{
 		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.ref.deliveryID(),
 		"attempt", a.number, "verdict", string(a.verdict), "reason", string(a.reason), "status", status,
-		"took", a.took, "detail", sentence,
+		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
 	}
 	if state == "R" {
-		args = append(args, "next_in", a.wait.Round(time.Second))
+		args = append(args, "next_in", a.wait.Round(time.Second).String())
 	}
 	if sc := span.SpanContext(); sc.HasTraceID() {
 		args = append(args, "trace_id", sc.TraceID().String())

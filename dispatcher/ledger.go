@@ -280,7 +280,7 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	case "none":
 		return nil, ErrNotFound
 	case "waiting":
-		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: wait for it to finish, or cancel it first")
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: it goes out by itself, a held one once its callback is resumed")
 	case "deleted":
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event under a new event_id")
 	case "ready":

@@ -139,6 +139,7 @@ func TestCancelAndReplay(t *testing.T) {
 	if !strings.Contains(d.Summary, "next attempt is at") {
 		t.Errorf("summary: %s", d.Summary)
 	}
+	h.eventually(5*time.Second, func() bool { return len(h.retries()) == 1 }, func() string { return "no retry stands in asynq" })
 	d, err := h.client.Cancel(t.Context(), acme, id)
 	h.must(err)
 	if d.State != Cancelled {

@@ -38,16 +38,18 @@ var stateOf = map[byte]State{
 
 // An entry is an attempt as its line in the record holds it: short names, since every delivery pays for them.
 type entry struct {
-	Number      int               `json:"n"`
-	Started     int64             `json:"t"` // ms
-	DurationMS  int64             `json:"d,omitempty"`
-	Status      int               `json:"s,omitempty"`
-	Verdict     Verdict           `json:"v"`
-	Reason      Reason            `json:"r,omitempty"`
-	ContentType string            `json:"ct,omitempty"` // where the reason turns on it
-	Note        string            `json:"e,omitempty"`  // what the network said, without names
-	Headers     map[string]string `json:"h,omitempty"`
-	Body        string            `json:"b,omitempty"`
+	Number      int     `json:"n"`
+	Started     int64   `json:"t"` // ms
+	DurationMS  int64   `json:"d,omitempty"`
+	Status      int     `json:"s,omitempty"`
+	Verdict     Verdict `json:"v"`
+	Reason      Reason  `json:"r,omitempty"`
+	ContentType string  `json:"ct,omitempty"` // where the reason turns on it
+	Note        string  `json:"e,omitempty"`  // what the network said, without names
+	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
+	AskedSeconds int64             `json:"w,omitempty"`
+	Headers      map[string]string `json:"h,omitempty"`
+	Body         string            `json:"b,omitempty"`
 }
 
 // unknownEntry is the line that lua/overdue.lua writes for an attempt whose owner is gone.

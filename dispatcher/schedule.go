@@ -13,10 +13,15 @@ const jitter = 0.2
 
 // delay is how long to wait after the n-th failed attempt (n counts from 1): retry.InitialInterval, multiplied each time, at most
 // retry.MaxInterval, with jitter on top.
-func delay(retry registry.Retry, n int) time.Duration {
+func delay(retry registry.Retry, n int) time.Duration { return nth(retry, n, jitter) }
+
+// interval is the delay without jitter.
+func interval(retry registry.Retry, n int) time.Duration { return nth(retry, n, 0) }
+
+func nth(retry registry.Retry, n int, randomization float64) time.Duration {
 	b := backoff.ExponentialBackOff{
 		InitialInterval:     retry.InitialInterval,
-		RandomizationFactor: jitter,
+		RandomizationFactor: randomization,
 		Multiplier:          retry.Multiplier,
 		MaxInterval:         retry.MaxInterval,
 		MaxElapsedTime:      0, // attempts are counted, not timed
@@ -31,10 +36,13 @@ func delay(retry registry.Retry, n int) time.Duration {
 	return d
 }
 
-// next says what follows an attempt that was judged worth a retry: the delay until the next, or that the schedule is exhausted.
-func next(retry registry.Retry, spent int, j judgement) (wait time.Duration, exhausted bool) {
+// next says what follows an attempt that was judged worth a retry: the delay until the next and the least it may be rounded to, or that
+// the schedule is exhausted.
+func next(retry registry.Retry, spent int, j judgement) (wait, least time.Duration, exhausted bool) {
 	if spent >= retry.MaxAttempts {
-		return 0, true
+		return 0, 0, true
 	}
-	return max(delay(retry, max(spent, 1)), j.retryAfter), false
+	wait = delay(retry, max(spent, 1))
+	least = min(wait, time.Duration((1-jitter)*float64(interval(retry, max(spent, 1)))))
+	return max(wait, j.retryAfter), max(least, j.retryAfter), false
 }

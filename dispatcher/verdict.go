@@ -154,7 +154,11 @@ func reasonSentence(e entry) string {
 		return "the sender stopped while this attempt was under way: it may have arrived, and is sent again with the same webhook-id"
 	}
 	if e.Status != 0 {
-		return statusSentence(e.Status)
+		sentence := statusSentence(e.Status)
+		if e.AskedSeconds > 0 {
+			sentence += fmt.Sprintf(" (Retry-After asks to wait %s)", time.Duration(e.AskedSeconds)*time.Second)
+		}
+		return sentence
 	}
 	advice, ok := networkAdvice[egress.Reason(e.Reason)]
 	if !ok {
@@ -195,6 +199,8 @@ func statusSentence(status int) string {
 	}[status]
 	switch {
 	case advice != "":
+	case status == http.StatusNotModified:
+		advice = "a webhook is not a cached page; answer 204"
 	case status >= 300 && status <= 399:
 		advice = "redirects are not followed; register the final URL"
 	case status >= 200 && status <= 299:
@@ -216,12 +222,12 @@ func statusName(status int) string {
 
 // networkAdvice says what to do where no answer came; egress's own sentence says what was seen.
 var networkAdvice = map[egress.Reason]string{
-	egress.Timeout:          "answer first and work afterwards, or raise the callback's timeout",
+	egress.Timeout:          "let the endpoint answer first and work afterwards, or raise the callback's timeout",
 	egress.DNS:              "check the callback's URL and the name's DNS records",
 	egress.Refused:          "start the endpoint, or check the callback's host and port",
 	egress.Reset:            "check the endpoint and the proxies and firewalls before it",
 	egress.Unreachable:      "check the network between here and the callback's host",
-	egress.TLS:              "check the endpoint's certificate, its chain and its host name",
+	egress.TLS:              "check that this port speaks TLS, and the certificate, its chain and its host name",
 	egress.BlockedAddress:   "register a URL with a public address",
 	egress.BadResponse:      "check that the URL leads to an HTTP endpoint",
 	egress.ConnectionClosed: "check that the endpoint does not crash on this request",

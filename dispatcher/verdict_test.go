@@ -117,20 +117,20 @@ func TestTheDefaultSchedule(t *testing.T) {
 		total += want
 		interval *= 2.5
 		for range 200 {
-			wait, exhausted := next(retry, n, judgement{})
-			if low, high := want*8/10, want*12/10+time.Millisecond; exhausted || wait < low || wait > high {
-				t.Fatalf("after attempt %d: %s, %t; want %s to %s", n, wait, exhausted, low, high)
+			wait, least, exhausted := next(retry, n, judgement{})
+			if low, high := want*8/10, want*12/10+time.Millisecond; exhausted || wait < low-1 || wait > high || least > wait || least < low-time.Millisecond {
+				t.Fatalf("after attempt %d: %s, at least %s, %t; want %s to %s", n, wait, least, exhausted, low, high)
 			}
 		}
 	}
 	if total < 56*time.Hour || total > 59*time.Hour {
 		t.Errorf("the schedule spans %s", total)
 	}
-	if _, exhausted := next(retry, retry.MaxAttempts, judgement{}); !exhausted {
+	if _, _, exhausted := next(retry, retry.MaxAttempts, judgement{}); !exhausted {
 		t.Error("it never ends")
 	}
-	if wait, _ := next(retry, 1, judgement{retryAfter: time.Hour}); wait != time.Hour {
-		t.Errorf("Retry-After: %s", wait)
+	if wait, least, _ := next(retry, 1, judgement{retryAfter: time.Hour}); wait != time.Hour || least != time.Hour {
+		t.Errorf("Retry-After: %s, at least %s", wait, least)
 	}
 }
 

@@ -43,8 +43,8 @@ const (
 	serversPerLane = 2
 	// taskCheckInterval is how often each server looks at an idle lane: eight servers make some 900 idle calls a second.
 	taskCheckInterval = 10 * time.Millisecond
-	// delayedCheckInterval is how often asynq looks for retries whose time has come. It keeps whole seconds.
-	delayedCheckInterval = time.Second
+	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds.
+	delayedCheckInterval = 500 * time.Millisecond
 	// ownerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost.
 	ownerGrace = 15 * time.Second
 	// finishWithin is how long the recording of an outcome is repeated while Redis fails: within ownerGrace.

@@ -1,6 +1,6 @@
 -- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
 -- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
---       delay ms (R), window, retention s, gate JSON (G)
+--       delay ms (R), window, retention s, gate JSON (G), least delay ms (R)
 -- -> {'ok', state, ms until the next attempt, member, generation, ...} | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
 local r, ev, field, cb = load(member)
@@ -34,8 +34,9 @@ local closed = gate(cb)
 if outcome == 'R' and deleted(closed) then outcome = 'C' end
 r.tok = '-'
 if outcome == 'R' then
-  -- asynq keeps whole seconds: round up, so that a retry is never early.
-  r.s, r.at = 'R', math.ceil((now + tonumber(ARGV[7])) / 1000) * 1000
+  -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
+  r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
+  if r.at < now + tonumber(ARGV[11]) then r.at = r.at + 1000 end
   redis.call('HSET', ev, field, format(r))
   redis.call('SREM', prefix .. 'ready:' .. cb, member)
   redis.call('ZADD', due, int(r.at + PATIENCE), member)
