@@ -20,7 +20,8 @@
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift
-//	{c}:room:<cb>   list         those that wait: callback paused or disabled, or the window is full; touched once in and once out
+//	{c}:room:<cb>   list         those that wait: callback paused, disabled or slow, or the window is full; touched once in and once out
+//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: the pump leaves its room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
 //	ringback:companies  set      every company there ever was; written before anything of it

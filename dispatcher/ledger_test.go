@@ -245,7 +245,7 @@ func TestTheLogOutlivesRetention(t *testing.T) {
 	for _, id := range eventIDs("old-", 5) {
 		h.send(proof(id))
 	}
-	h.awaitAll(5 * time.Second)
+	h.eventually(5*time.Second, func() bool { return len(h.partner.requests()) == 5 }, func() string { return "not all arrived" })
 	clear(h.acked) // they age away
 	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
 	h.must(err)
@@ -310,4 +310,44 @@ func TestACompanyRedisForgotIsNamedAgain(t *testing.T) {
 	if !slices.Contains(names, acme) {
 		t.Errorf("companies: %v", names)
 	}
+}
+
+// TestOneThatHangsHurtsNobody: a callback in the same lane is served at once while another hangs on to all it may.
+func TestOneThatHangsHurtsNobody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	release := make(chan struct{})
+	hanging := h.register("payment_proof", `"timeout": "60s"`)
+	install, _ := payloads.Builtin().Lookup("wallet_item_install")
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		if r.URL.Path == "/payment_proof" {
+			return reply{status: 204, after: func(context.Context) { <-release }}
+		}
+		return reply{status: 204}
+	})
+	lane := ref{acme, "", hanging.ID}.queue()
+	for h.register(install.Name, "").ID%100 < 40 { // callbacks in every lane, this one too
+	}
+	h.work()
+	for _, id := range eventIDs("hang-", 300) {
+		h.send(proof(id))
+	}
+	h.eventually(10*time.Second, func() bool {
+		held, err := h.rdb.LLen(t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
+		return err == nil && held > 250
+	}, func() string { return "the hanging callback's deliveries stay in the lane" })
+	for _, id := range eventIDs("w-", 10) {
+		start := time.Now()
+		r := h.send(payloads.Event{Company: acme, ID: id, Type: install.Name, Payload: install.Example})
+		for _, d := range r.Deliveries {
+			if (ref{acme, id, d.CallbackID}).queue() == lane {
+				h.await(d.DeliveryID, Delivered, 2*time.Second)
+			}
+		}
+		t.Logf("neighbours served in %s", time.Since(start))
+	}
+	close(release)
+	h.awaitAll(30 * time.Second)
+	h.check()
+	h.awaitIdle(10 * time.Second)
 }

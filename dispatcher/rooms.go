@@ -49,7 +49,7 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) err
 		switch answer[0] {
 		case "deleted":
 			return c.purge(ctx, company, callbackID)
-		case "closed":
+		case "closed", "busy":
 			return nil
 		}
 		c.at("released")

@@ -21,7 +21,8 @@ import (
 // WorkerConfig is what a [Worker] needs.
 type WorkerConfig struct {
 	Egress *egress.Client // required
-	// Concurrency is how many attempts may be under way at once. Default [DefaultConcurrency].
+	// Concurrency is how many attempts may be under way at once, spread over the lanes; a sixteenth of them to any one callback.
+	// Default [DefaultConcurrency].
 	Concurrency int
 	// UserAgent is sent with every request. Default "Ringback".
 	UserAgent string
@@ -33,7 +34,7 @@ type WorkerConfig struct {
 
 // Defaults of a Worker.
 const (
-	DefaultConcurrency   = 400
+	DefaultConcurrency   = 800
 	DefaultShutdownGrace = 65 * time.Second
 )
 
@@ -60,6 +61,7 @@ type Worker struct {
 	userAgent string
 	instance  string // names this worker in the tokens of its attempts
 
+	turns   *turns
 	servers []*asynq.Server
 	stop    context.CancelFunc
 	wg      sync.WaitGroup
@@ -77,6 +79,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	}
 	w := &Worker{client: c, egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), instance: rand.Text()[:10]}
 	each := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/(lanes*serversPerLane))
+	w.turns = newTurns(each * serversPerLane / shareOfLane)
 	for _, lane := range slices.Repeat(queues, serversPerLane) {
 		w.servers = append(w.servers, asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
 			Concurrency:              each,
@@ -163,7 +166,11 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 		return nil
 	}
 	w.client.at("dequeued")
-	a, err := w.begin(ctx, h)
+	done, mine := w.turns.take(ctx, h.ref())
+	if mine {
+		defer done()
+	}
+	a, err := w.begin(ctx, h, mine)
 	if err != nil || a == nil {
 		return err
 	}
@@ -189,8 +196,9 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) error {
 // newToken names an attempt's owner.
 func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
 
-// begin asks the record whether the attempt is due and this task's to make. It returns nil if there is nothing to do.
-func (w *Worker) begin(ctx context.Context, h hint) (*attempt, error) {
+// begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
+// if there is nothing to do.
+func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error) {
 	c, r := w.client, h.ref()
 	a := &attempt{ref: r, generation: h.Generation, token: w.newToken()}
 	cb, err := c.callback(ctx, r, 0)
@@ -202,7 +210,7 @@ func (w *Worker) begin(ctx context.Context, h hint) (*attempt, error) {
 		a.timeout = cb.Timeout
 	}
 	lease := a.timeout + ownerGrace
-	v, err := beginScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), h.Generation, a.token, lease.Milliseconds(), c.retention).Slice()
+	v, err := beginScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), h.Generation, a.token, lease.Milliseconds(), c.retention, !turn).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}

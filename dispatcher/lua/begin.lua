@@ -1,5 +1,5 @@
 -- Begins an attempt, if it is still due and still this task's.
--- ARGV: member, generation, token, lease ms, retention s
+-- ARGV: member, generation, token, lease ms, retention s, busy ('1': the worker has no turn left for the callback)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now}
 --  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'held'|'cancelled'}
 local member = ARGV[1]
@@ -17,10 +17,11 @@ if deleted(closed) then
   return {'cancelled'}
 end
 if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
-if closed then
+if closed or ARGV[6] == '1' then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
   r.gen = r.gen + 1
   admit(r, member, cb, 0)
+  if not closed then redis.call('SET', prefix .. 'busy:' .. cb, '1', 'PX', BUSY) end
   redis.call('HSET', ev, field, format(r))
   return {'held'}
 end

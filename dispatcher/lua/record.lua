@@ -12,6 +12,8 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
 -- A pending delivery that nobody began after this long is worth a look; so is a retry this long after its time.
 local PATIENCE = 25000
+-- How long after a worker had no turn for a callback the pump leaves its room alone: each attempt that ends lets one out meanwhile.
+local BUSY = 5000
 -- Where a closed room stands in rooms: resuming moves it to the front.
 local NEVER = 9999999999999
 

@@ -1,0 +1,90 @@
+package dispatcher
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: a quarter, so that one that hangs
+	// leaves three quarters to its neighbours.
+	shareOfLane = 4
+	// turnover is how lately a callback must have answered for its next delivery to wait for a turn, and how long that waits. A
+	// delivery that waits holds one of the lane's places, so the time is short: it suits receivers that answer in milliseconds.
+	turnover = 50 * time.Millisecond
+)
+
+// turns bounds how many attempts to one callback a process makes at a time.
+type turns struct {
+	limit int
+	mu    sync.Mutex
+	by    map[turnKey]*turn // those with attempts under way
+}
+
+type turnKey struct {
+	company  string
+	callback int64
+}
+
+type turn struct {
+	places chan struct{} // holds an item for each attempt under way
+	users  int           // attempts under way and waiting; guarded by turns.mu
+	last   time.Time     // when one ended; guarded by turns.mu
+}
+
+func newTurns(limit int) *turns { return &turns{limit: max(1, limit), by: make(map[turnKey]*turn)} }
+
+// take asks for a turn to attempt a delivery. Without one (ok is false) the delivery has to wait in its room; with one, give it back with done.
+func (t *turns) take(ctx context.Context, r ref) (done func(), ok bool) {
+	key := turnKey{r.company, r.callback}
+	t.mu.Lock()
+	mine := t.by[key]
+	if mine == nil {
+		mine = &turn{places: make(chan struct{}, t.limit)}
+		t.by[key] = mine
+	}
+	mine.users++
+	brisk := time.Since(mine.last) < turnover
+	t.mu.Unlock()
+	if !mine.enter(ctx, brisk) {
+		t.leave(key, mine)
+		return nil, false
+	}
+	return func() {
+		<-mine.places
+		t.mu.Lock()
+		mine.last = time.Now()
+		t.mu.Unlock()
+		t.leave(key, mine)
+	}, true
+}
+
+func (m *turn) enter(ctx context.Context, wait bool) bool {
+	select {
+	case m.places <- struct{}{}:
+		return true
+	default:
+	}
+	if !wait {
+		return false
+	}
+	timer := time.NewTimer(turnover)
+	defer timer.Stop()
+	select {
+	case m.places <- struct{}{}:
+		return true
+	case <-timer.C:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (t *turns) leave(key turnKey, m *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m.users--; m.users == 0 {
+		delete(t.by, key)
+	}
+}

@@ -1,0 +1,52 @@
+package dispatcher
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := newTurns(2)
+		one, other := ref{acme, "e", 1}, ref{acme, "e", 2}
+		take := func(r ref) (done func(), ok bool, waited time.Duration) {
+			start := time.Now()
+			done, ok = turns.take(t.Context(), r)
+			return done, ok, time.Since(start)
+		}
+		first, _, _ := take(one)
+		second, _, _ := take(one)
+		if _, ok, waited := take(one); ok || waited != 0 {
+			t.Errorf("a third turn, while nothing ends: %t after %s", ok, waited)
+		}
+		neighbour, ok, _ := take(other)
+		if !ok {
+			t.Error("a neighbour is kept waiting")
+		}
+		neighbour()
+		first()
+		third, ok, _ := take(one)
+		if !ok {
+			t.Error("the place that came free is not given")
+		}
+		if _, ok, waited := take(one); ok || waited != turnover {
+			t.Errorf("no place: %t after %s", ok, waited)
+		}
+		second()
+		fourth, _, _ := take(one)
+		go func() {
+			<-time.After(turnover / 2)
+			third()
+		}()
+		fifth, ok, waited := take(one)
+		if !ok || waited != turnover/2 {
+			t.Errorf("a receiver that answers in time is waited for: %t after %s", ok, waited)
+		}
+		fourth()
+		fifth()
+		if len(turns.by) != 0 {
+			t.Errorf("%d callbacks are remembered", len(turns.by))
+		}
+	})
+}
