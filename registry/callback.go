@@ -103,7 +103,8 @@ type Destination struct {
 }
 
 // Auth is how requests prove who they are to the partner. Token goes with
-// AuthBearer, Username and Password with AuthBasic.
+// AuthBearer, Username and Password with AuthBasic. Without a Password it is
+// empty, and is not shown: there is nothing to hide.
 type Auth struct {
 	Type     string `json:"type"`
 	Token    string `json:"token,omitempty"`
@@ -263,10 +264,10 @@ func (cb *Callback) settings() settings {
 	}
 	if cb.Auth != nil {
 		s.Auth = &Auth{Type: cb.Auth.Type, Username: cb.Auth.Username}
-		switch cb.Auth.Type {
-		case AuthBearer:
+		if cb.Auth.Token != "" {
 			s.Auth.Token = Masked
-		case AuthBasic:
+		}
+		if cb.Auth.Password != "" {
 			s.Auth.Password = Masked
 		}
 	}

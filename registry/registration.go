@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/url"
 	"slices"
@@ -17,10 +16,6 @@ import (
 
 	"github.com/ringback/ringback/payloads"
 )
-
-// ErrBadJSON says that a body is no JSON text at all. The HTTP API answers 400,
-// where a body that is JSON but does not fit (an *payloads.InvalidError) gets 422.
-var ErrBadJSON = errors.New("registry: the body is not valid JSON")
 
 // Limits on what a registration may hold that are ours alone; the API's document
 // gives the others where they are checked.
@@ -74,19 +69,6 @@ func (r *Registry) decode(body []byte, prev *Callback) (*Callback, error) {
 		return nil, &payloads.InvalidError{Fields: d.fields}
 	}
 	return cb, nil
-}
-
-// checkJSON makes sure that body is one JSON text. It does not quote it.
-func checkJSON(body []byte) error {
-	dec := json.NewDecoder(bytes.NewReader(body))
-	var whole json.RawMessage
-	if err := dec.Decode(&whole); err != nil {
-		return fmt.Errorf("%w (fault at byte %d)", ErrBadJSON, dec.InputOffset())
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: something follows its end, at byte %d", ErrBadJSON, dec.InputOffset())
-	}
-	return nil
 }
 
 func (d *decoder) registration(body []byte) *Callback {
@@ -232,7 +214,12 @@ func (d *decoder) url(target string) {
 		return
 	}
 	u, err := url.Parse(target)
+	_, badEscape := errors.AsType[url.EscapeError](err)
 	switch {
+	case hasControl(target):
+		d.fail(location, "must not hold control characters such as line breaks: remove them, or percent-encode them (%0A)", nil)
+	case badEscape:
+		d.fail(location, "has a % without two hex digits after it: write %25 for a literal %", nil)
 	case err != nil || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https") || u.Host == "":
 		d.fail(location, "must be an absolute http or https URL", nil)
 	case u.User != nil:
@@ -289,7 +276,7 @@ func (d *decoder) auth(o object, cb *Callback) {
 		d.unknown(a, location, "type", "token")
 	case AuthBasic:
 		auth.Username, _ = d.str(a, location, "username")
-		auth.Password = d.secret(a, location, "password", prev.Password, hasPrev)
+		auth.Password = d.secret(a, location, "password", prev.Password, hasPrev && prev.Password != "")
 		d.basic(auth, location)
 		d.unknown(a, location, "type", "username", "password")
 	case "oauth2":
@@ -300,7 +287,8 @@ func (d *decoder) auth(o object, cb *Callback) {
 	cb.Auth = auth
 }
 
-// basic checks what RFC 7617 asks of user name and password.
+// basic checks what RFC 7617 asks of user name and password. The password may be
+// left out, which means an empty one: some APIs take a key as the user name alone.
 func (d *decoder) basic(a *Auth, location string) {
 	if a.Username == "" && !d.failedAt(location+".username") {
 		d.fail(location+".username", "is missing", nil)
@@ -360,7 +348,7 @@ func (d *decoder) rest(o object, cb *Callback) {
 			d.fail(location, "is set by Ringback, leave it out"+remedy, nil)
 		case slices.Contains(health, name):
 			d.fail(location, "is set by Ringback, leave it out", nil)
-		case isType && payloads.IsGlob(cb.Type):
+		case payloads.IsGlob(cb.Type) && (isType || name == cb.Type):
 			d.fail(location, "narrows the match for one type, and "+cb.Type+" is a glob over several: leave the block out, or register the types one by one", nil)
 		case isType && exact:
 			d.fail(location, "does not go with callback_type "+cb.Type+", which takes "+list("a block named", blockNames(t), "no block")+" (in a patch, null removes a block)", nil)

@@ -44,6 +44,12 @@ func TestDecodeRefuses(t *testing.T) {
 		{"alias differs", `{"callback_type":"wallet_item_install","event_type":"payment_proof",` + ok + `}`, "body.event_type is the deprecated alias"},
 		{"alias unknown", `{"event_type":"nope",` + ok + `}`, "body.event_type is not a callback type"},
 		{"block with a glob", `{"callback_type":"wallet_*","wallet_item_install":{"campaign_token":"x"},` + ok + `}`, "body.wallet_item_install narrows the match for one type"},
+		{"block named as the glob", `{"callback_type":"customer.*","customer.*":{"a":"b"},` + ok + `}`, `body["customer.*"] narrows the match for one type`},
+		{"block named as the star", `{"callback_type":"*","*":{},` + ok + `}`, `body["*"] narrows the match for one type`},
+		{"member twice", `{"callback_type":"*","callback_type":"*",` + ok + `}`, "body.callback_type is given twice: which one is meant?"},
+		{"member twice, escaped", `{"trace":true,"\u0074race":false,"callback_type":"*",` + ok + `}`, "body.trace is given twice"},
+		{"inner member twice", `{"callback_type":"*","auth":{"type":"bearer","token":"SECRET","token":"SECRET2"},` + ok + `}`, "body.auth.token is given twice"},
+		{"header twice, spelt the same", `{"callback_type":"*","headers":{"X-A":"SECRET","X-A":"SECRET"},` + ok + `}`, "body.headers.X-A is given twice"},
 		{"other type's block", `{"callback_type":"payment_proof","wallet_item_install":{},` + ok + `}`, "body.wallet_item_install does not go with callback_type payment_proof"},
 		{"both wallet blocks", `{"callback_type":"wallet_item_install","wallet_item_install":{},"wallet_item_remove":{},` + ok + `}`, "give one block only"},
 		{"unknown attribute", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign":"x"},` + ok + `}`, "body.wallet_item_install.campaign is not an attribute"},
@@ -55,6 +61,10 @@ func TestDecodeRefuses(t *testing.T) {
 		{"url relative", `{"callback_type":"*","destination":{"url":"/SECRET"}}`, "body.destination.url must be an absolute"},
 		{"url scheme", `{"callback_type":"*","destination":{"url":"ftp://SECRET/"}}`, "body.destination.url must be an absolute"},
 		{"url broken", `{"callback_type":"*","destination":{"url":"https://SECRET:x:y/%zz"}}`, "body.destination.url must be an absolute"},
+		{"url ends in percent", `{"callback_type":"*","destination":{"url":"https://x/SECRET/100%"}}`, "body.destination.url has a % without two hex digits after it: write %25"},
+		{"url escape", `{"callback_type":"*","destination":{"url":"https://x/SECRET%zz"}}`, "body.destination.url has a % without"},
+		{"url control", `{"callback_type":"*","destination":{"url":"https://x/SECRET\n"}}`, "body.destination.url must not hold control characters"},
+		{"url delete", `{"callback_type":"*","destination":{"url":"https://x/\u007fSECRET"}}`, "body.destination.url must not hold control characters"},
 		{"url long", `{"callback_type":"*","destination":{"url":"https://x/` + strings.Repeat("S", 2048) + `"}}`, "body.destination.url must have at most 2048 bytes"},
 		{"url user", `{"callback_type":"*","destination":{"url":"https://SECRET:SECRET@x/"}}`, "body.destination.url must not hold user info"},
 		{"url fragment", `{"callback_type":"*","destination":{"url":"https://x/#SECRET"}}`, "body.destination.url must not hold a fragment"},
@@ -92,6 +102,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"no token", `{"callback_type":"*","auth":{"type":"bearer"},` + ok + `}`, "body.auth.token must be"},
 		{"token with space", `{"callback_type":"*","auth":{"type":"bearer","token":"SECRET TOKEN"},` + ok + `}`, "body.auth.token must be"},
 		{"hidden token", `{"callback_type":"*","auth":{"type":"bearer","token":"***"},` + ok + `}`, "body.auth.token must be the secret itself"},
+		{"hidden password", `{"callback_type":"*","auth":{"type":"basic","username":"u","password":"***"},` + ok + `}`, "body.auth.password must be the secret itself"},
 		{"token no string", `{"callback_type":"*","auth":{"type":"bearer","token":1},` + ok + `}`, "body.auth.token must be a string"},
 		{"user with colon", `{"callback_type":"*","auth":{"type":"basic","username":"a:b","password":"SECRET"},` + ok + `}`, "body.auth.username must have"},
 		{"no user", `{"callback_type":"*","auth":{"type":"basic","password":"SECRET"},` + ok + `}`, "body.auth.username is missing"},
@@ -143,6 +154,94 @@ func TestDecodeRefusesBadJSON(t *testing.T) {
 	for _, body := range []string{"", " ", "{", `{"a":1}{}`, `{"a":1} x`, "SECRET", strings.Repeat("[", 20000)} {
 		if _, err := refusing("").decode([]byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.20q: %v", body, err)
+		}
+	}
+}
+
+// The place is that of the fault in the whole body, counted from 1.
+func TestSyntaxErrorsNameTheByte(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"a":{"b":[1,]}}`:                 "at byte 14: invalid character ']'",
+		`{"callback_type":"*",}`:           "at byte 22:",
+		`{"a":1} x`:                        "at byte 9:",
+		`nope`:                             "at byte 2:",
+		`{"a":"é"`:                         "it ends too early, after byte 9",
+		``:                                 "it ends too early, after byte 0",
+		"{\"a\":\"\xff\"}":                 "it is not UTF-8 text",
+		"{\"callback_type\":\"\xc3\x28\"}": "it is not UTF-8 text",
+	} {
+		r := refusing("")
+		_, decodeErr := r.decode([]byte(body), nil)
+		_, patchErr := r.applyPatch(&Callback{Type: "*"}, []byte(body))
+		visitErr := Members([]byte(body), func(string, json.RawMessage) string { return "" })
+		for _, err := range []error{decodeErr, patchErr, visitErr} {
+			if !errors.Is(err, ErrBadJSON) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%q: %v, want %s", body, err, want)
+			}
+		}
+	}
+}
+
+func TestMembers(t *testing.T) {
+	var got []string
+	visit := func(name string, value json.RawMessage) string {
+		got = append(got, name+"="+string(value))
+		if name == "bad" {
+			return "is bad"
+		}
+		return ""
+	}
+	if err := Members([]byte(" {\"a\" : { \"x\":1,\"x\" : 2 } ,\"\\u0062\":[1E+2]}\n"), visit); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{`a={ "x":1,"x" : 2 }`, "b=[1E+2]"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for body, want := range map[string]string{
+		`{"a":1,"bad":2,"a":3}`: "body.bad is bad; body.a is given twice: which one is meant?",
+		` [1]`:                  "body must be a JSON object, but is an array",
+		`null`:                  "body must be a JSON object, but is null",
+	} {
+		if err := Members([]byte(body), visit); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", body, err, want)
+		}
+	}
+}
+
+func TestPatchesAreReadAsStrictly(t *testing.T) {
+	cb := &Callback{
+		Type: "*", Destination: Destination{URL: "https://x", Method: "POST", ContentType: DefaultContentType},
+		Auth: &Auth{Type: AuthBasic, Username: "u"}, Timeout: DefaultTimeout, Retry: Retry{DefaultInitialInterval, DefaultMultiplier, DefaultMaxInterval, DefaultMaxAttempts},
+	}
+	for patch, want := range map[string]string{
+		`{"description":"a","description":"b"}`:        "body.description is given twice: which one is meant?",
+		`{"timeout":null,"timeout":"9s"}`:              "body.timeout is given twice",
+		`{"retry":{"multiplier":2,"multiplier":3}}`:    "body.retry.multiplier is given twice",
+		`{"headers":{"X-A":"1","X-A":"2"},"status":7}`: "body.headers.X-A is given twice",
+		`{"*":{"a":"b"}}`:                              `body["*"] narrows the match for one type`,
+		`{"auth":{"password":"***"}}`:                  "body.auth.password must be the secret itself",
+	} {
+		_, err := refusing("").applyPatch(cb, []byte(patch))
+		if _, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", patch, err, want)
+		}
+	}
+}
+
+func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
+	for auth, shown := range map[string]string{
+		`{"type":"basic","username":"u"}`:                `{"type":"basic","username":"u"}`,
+		`{"type":"basic","username":"u","password":""}`:  `{"type":"basic","username":"u"}`,
+		`{"type":"basic","username":"u","password":"p"}`: `{"type":"basic","username":"u","password":"***"}`,
+		`{"type":"bearer","token":"t"}`:                  `{"type":"bearer","token":"***"}`,
+	} {
+		cb, err := refusing("").decode(fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := cb.MarshalJSON()
+		if err != nil || !strings.Contains(string(text), `"auth":`+shown) {
+			t.Errorf("%s is shown in %s, %v", auth, text, err)
 		}
 	}
 }

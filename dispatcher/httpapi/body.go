@@ -12,12 +12,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"github.com/ringback/ringback/payloads"
 )
 
 // bodyTimeout is how long a caller may take to send its body: 1 MiB over a slow line, and no more.
@@ -91,70 +88,6 @@ func acceptable(r *http.Request, mediaTypes []string) error {
 		status: http.StatusUnsupportedMediaType,
 		detail: "the body must be JSON: send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
 	}
-}
-
-// members reads a JSON object and calls visit for each of its members, in order, with the value's bytes exactly as they
-// stand in body. visit returns what is wrong with the member: "" for nothing.
-//
-// Errors: a refusal (400) if body is not JSON in UTF-8, and *payloads.InvalidError for all that visit found, for names
-// given twice, and for JSON that is not an object.
-func members(body []byte, visit func(name string, value json.RawMessage) (wrong string)) error {
-	if !utf8.Valid(body) {
-		return badRequest("the body is not UTF-8")
-	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	var fields []payloads.FieldError
-	err := object(dec, func(name string, value json.RawMessage) {
-		if wrong := visit(name, value); wrong != "" {
-			fields = append(fields, payloads.FieldError{Location: "body." + name, Message: wrong})
-		}
-	})
-	if errors.Is(err, errNoObject) {
-		return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: "body", Message: errNoObject.Error()}}}
-	}
-	if err != nil {
-		return badJSON(dec, err)
-	}
-	if len(fields) > 0 {
-		return &payloads.InvalidError{Fields: fields}
-	}
-	return nil
-}
-
-var errNoObject = errors.New("must be a JSON object")
-
-// object walks over the members of the one object that dec holds.
-func object(dec *json.Decoder, visit func(name string, value json.RawMessage)) error {
-	if first, err := dec.Token(); err != nil {
-		return err
-	} else if first != json.Delim('{') {
-		return errNoObject
-	}
-	for dec.More() {
-		name, err := dec.Token()
-		if err != nil {
-			return err
-		}
-		var value json.RawMessage
-		if err := dec.Decode(&value); err != nil {
-			return err
-		}
-		visit(name.(string), value) // a Decoder lets nothing else stand there
-	}
-	if _, err := dec.Token(); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the object")
-	}
-	return nil
-}
-
-func badJSON(dec *json.Decoder, err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return badRequest("the body is not JSON: it ends too early")
-	}
-	return badRequest(fmt.Sprintf("the body is not JSON (near byte %d): %s", dec.InputOffset(), strings.TrimPrefix(err.Error(), "json: ")))
 }
 
 // text reads a JSON string.

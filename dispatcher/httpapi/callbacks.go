@@ -59,7 +59,7 @@ type (
 
 func (s *server) callbacks() {
 	tags := []string{"Callbacks"}
-	registration := reflect.TypeFor[registrationDoc]()
+	registration := reflect.TypeFor[RegistrationDoc]()
 	register(s, operation{need: manageCallbacks, body: &body{schema: registration}, Operation: huma.Operation{
 		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: tags, DefaultStatus: http.StatusCreated,
 		Summary:     "Register a callback",
@@ -147,7 +147,7 @@ func decodeResume(body []byte) (skipHeld bool, err error) {
 	if len(body) == 0 {
 		return false, nil
 	}
-	err = members(body, func(name string, value json.RawMessage) string {
+	err = registry.Members(body, func(name string, value json.RawMessage) string {
 		if name != "skip_held" {
 			return "is not known here: the only member is skip_held"
 		}

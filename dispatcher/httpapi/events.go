@@ -12,6 +12,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -83,15 +84,10 @@ func (s *server) sendEvent(ctx context.Context, in *eventIn) (*receiptOut, error
 }
 
 // decodeEvent reads an event as it is handed over. Its payload is a copy of the body's very bytes; whether it suits its
-// type is for the dispatcher to say. Errors: as members.
+// type is for the dispatcher to say. Errors: as registry.Members.
 func decodeEvent(company string, body []byte) (payloads.Event, error) {
 	e := payloads.Event{Company: company}
-	seen := make(map[string]bool, 4)
-	err := members(body, func(name string, value json.RawMessage) (wrong string) {
-		if seen[name] {
-			return "is given twice: which one is meant?"
-		}
-		seen[name] = true
+	err := registry.Members(body, func(name string, value json.RawMessage) (wrong string) {
 		switch name {
 		case "event_type":
 			return text(value, &e.Type)

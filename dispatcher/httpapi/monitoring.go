@@ -11,9 +11,11 @@ import (
 	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
 
@@ -44,6 +46,7 @@ func (r sharedRedis) MakeRedisClient() any { return r.UniversalClient }
 type monitor struct {
 	server *server
 	ui     http.Handler
+	queues *asynq.Inspector
 	page   []byte // the one page of the UI
 	policy string // its Content-Security-Policy
 }
@@ -61,7 +64,7 @@ func (s *server) monitoring() error {
 	if err != nil {
 		return err
 	}
-	m := &monitor{server: s, ui: ui, page: page, policy: pagePolicy(page)}
+	m := &monitor{server: s, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: page, policy: pagePolicy(page)}
 
 	tags := []string{"Operations"}
 	s.document(huma.Operation{
@@ -94,14 +97,63 @@ func (m *monitor) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Security-Policy", m.policy)
 	if isAPI {
-		w.Header().Set("Content-Type", mediaJSON) // the UI leaves it to sniffing, which nosniff forbids
+		m.serveAPI(w, r, rest)
+		return
 	}
-	if isAPI || strings.HasPrefix(rest, "static/") || isTopFile(rest) {
+	if strings.HasPrefix(rest, "static/") || isTopFile(rest) {
 		m.ui.ServeHTTP(w, r)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, _ = w.Write(m.page)
+}
+
+// serveAPI answers with the UI's data. The UI reports its own faults as text, with Redis's address in it: that is for the
+// log, and the caller gets an answer like any other of ours.
+func (m *monitor) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
+	w.Header().Set("Content-Type", mediaJSON) // the UI leaves it to sniffing, which nosniff forbids
+	answer := &faultless{ResponseWriter: w}
+	m.ui.ServeHTTP(answer, r)
+	if !answer.faulty {
+		return
+	}
+	queue, _, _ := strings.Cut(strings.TrimPrefix(rest, "api/queues/"), "/")
+	m.server.refuse(w, r, m.diagnose(strings.HasPrefix(rest, "api/queues/"), queue, strings.TrimSpace(answer.fault.String())))
+}
+
+// diagnose finds out what is behind a fault of the UI, which keeps its reasons in prose: Redis that does not answer, a
+// queue that there is not, or something else.
+func (m *monitor) diagnose(ofQueue bool, queue, fault string) error {
+	queues, err := m.queues.Queues()
+	switch {
+	case err != nil:
+		return fmt.Errorf("asynq's UI: %s: %w", fault, err)
+	case ofQueue && !slices.Contains(queues, queue):
+		return errNoQueue
+	default:
+		return fmt.Errorf("asynq's UI: %s", fault)
+	}
+}
+
+// faultless passes on an answer below 500 and keeps others back.
+type faultless struct {
+	http.ResponseWriter
+	faulty bool
+	fault  bytes.Buffer
+}
+
+func (f *faultless) WriteHeader(status int) {
+	f.faulty = status >= http.StatusInternalServerError
+	if !f.faulty {
+		f.ResponseWriter.WriteHeader(status)
+	}
+}
+
+func (f *faultless) Write(b []byte) (int, error) {
+	if f.faulty {
+		return f.fault.Write(b)
+	}
+	return f.ResponseWriter.Write(b)
 }
 
 // isTopFile reports whether it is an icon or the like. Every other path is a place within the one page.

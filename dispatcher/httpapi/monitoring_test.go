@@ -71,6 +71,35 @@ func TestMonitoringIsReadOnly(t *testing.T) {
 	}
 }
 
+func TestMonitoringKnowsItsQueues(t *testing.T) {
+	h := newHouse(t)
+	h.call("", "GET", "/readyz", "").want(http.StatusOK) // names the queues
+	for _, path := range []string{"", "/active_tasks", "/pending_tasks", "/retry_tasks", "/groups"} {
+		h.call("viewer", "GET", "/monitoring/api/queues/nope"+path, "").wantProblem(http.StatusNotFound)
+	}
+	h.call("viewer", "GET", "/monitoring/api/queues/ringback-0", "").want(http.StatusOK)
+	// A fault that is neither Redis's nor the caller's.
+	h.must(h.rdb.LPush(t.Context(), "asynq:{ringback-0}:archived", "not a sorted set").Err())
+	a := h.call("viewer", "GET", "/monitoring/api/queues/ringback-0/archived_tasks", "")
+	a.wantProblem(http.StatusInternalServerError)
+	if strings.Contains(string(a.body), "WRONGTYPE") || !strings.Contains(h.log.String(), "WRONGTYPE") {
+		t.Errorf("the cause belongs in the log, not here: %s", a.body)
+	}
+}
+
+func TestMonitoringWithoutRedis(t *testing.T) {
+	h := newHouse(t)
+	h.call("viewer", "GET", "/monitoring/api/queues", "").want(http.StatusOK) // the key is known from here on
+	h.redis.Kill()
+	for _, path := range []string{"queues", "queues/ringback-0", "queues/nope/pending_tasks", "redis_info", "servers", "scheduler_entries"} {
+		a := h.call("viewer", "GET", "/monitoring/api/"+path, "")
+		a.wantProblem(http.StatusServiceUnavailable)
+		if a.header.Get("Retry-After") == "" || strings.Contains(string(a.body), "redis.sock") || strings.Contains(string(a.body), "dial") {
+			t.Errorf("%s: %v %s", path, a.header, a.body)
+		}
+	}
+}
+
 func TestMonitoringPageRunsUnderItsPolicy(t *testing.T) {
 	h := newHouse(t)
 	page := h.call("viewer", "GET", "/monitoring/", "").want(http.StatusOK)

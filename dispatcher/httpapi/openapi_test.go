@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -98,17 +99,124 @@ func TestEveryRouteIsInTheTableOfRoles(t *testing.T) {
 	}
 }
 
-// What is answered fits what is described.
-func TestAnswersFitTheirDescription(t *testing.T) {
-	h := newHouse(t)
-	text := h.call("", "GET", "/openapi.json", "").want(200).body
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+// schemas are the ones of the API's description.
+func (h *house) schemas() *jsonschema.Compiler {
+	h.t.Helper()
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(h.call("", "GET", "/openapi.json", "").want(200).body))
 	h.must(err)
 	compiler := jsonschema.NewCompiler()
 	compiler.DefaultDraft(jsonschema.Draft2020)
 	compiler.AssertFormat()
 	h.must(compiler.AddResource("api.json", doc))
+	return compiler
+}
 
+// A callback with everything set, and one with nothing: each member of the answers is described, what is described of
+// registrations comes back, and the defaults are the described ones.
+func TestCallbacksAreDescribedWhole(t *testing.T) {
+	h := newHouse(t)
+	compiler := h.schemas()
+	schema := func(name string) *jsonschema.Schema {
+		s, err := compiler.Compile("api.json#/components/schemas/" + name)
+		h.must(err)
+		if s.Ref != nil {
+			s = s.Ref
+		}
+		return s
+	}
+	valid := func(s *jsonschema.Schema, text []byte) error {
+		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		h.must(err)
+		return s.Validate(v)
+	}
+	const full = `{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
+		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
+		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},` +
+		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
+	registration, created, callback := schema("Registration"), schema("CreatedCallback"), schema("Callback")
+	if err := valid(registration, []byte(full)); err != nil {
+		t.Error(err)
+	}
+	answered := h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201)
+	path := answered.header.Get("Location")
+	h.call("partner", "POST", path+"/pause", "").want(200)
+	for a, s := range map[*answer]*jsonschema.Schema{&answered: created, new(h.call("partner", "GET", path, "").want(200)): callback} {
+		if err := valid(s, a.body); err != nil {
+			t.Errorf("%v: %s", err, a.body)
+		}
+		shown := a.json()
+		delete(shown, "wallet_item_install") // the block, whose name is not the schema's to know
+		wantDescribed(t, s, shown)
+		for name := range registration.Properties {
+			if shown[name] == nil {
+				t.Errorf("%s does not come back: %s", name, a.body)
+			}
+		}
+	}
+	for _, name := range []string{"token", "password"} {
+		if !resolve(registration.Properties["auth"]).Properties[name].WriteOnly {
+			t.Errorf("%s is not write-only", name)
+		}
+	}
+	if !registration.Properties["headers"].AdditionalProperties.(*jsonschema.Schema).WriteOnly {
+		t.Error("header values are not write-only")
+	}
+
+	const dest = `"destination":{"url":"http://127.0.0.1:9/"}`
+	for body, ok := range map[string]bool{
+		`{"callback_type":"*",` + dest + `}`: true, `{"event_type":"payment_proof",` + dest + `}`: true, `{` + dest + `}`: false, `{"callback_type":"*"}`: false,
+		`{"callback_type":"*","timeout":"15",` + dest + `}`: false, `{"callback_type":"*","retry":{"max_attempts":101},` + dest + `}`: false,
+	} {
+		if err := valid(registration, []byte(body)); (err == nil) != ok {
+			t.Errorf("%s: %v", body, err)
+		}
+		if status := h.call("partner", "POST", "/companies/acme/config/callbacks", body).status; (status == 201) != ok {
+			t.Errorf("%s: status %d", body, status)
+		}
+	}
+	wantDefaults(t, registration, h.call("partner", "POST", "/companies/acme/config/callbacks", `{"event_type":"*",`+dest+`}`).want(201).json())
+}
+
+func resolve(s *jsonschema.Schema) *jsonschema.Schema {
+	if s != nil && s.Ref != nil {
+		return s.Ref
+	}
+	return s
+}
+
+// wantDescribed checks that every member of an answer is a property of its schema.
+func wantDescribed(t *testing.T, s *jsonschema.Schema, shown map[string]any) {
+	t.Helper()
+	for name, value := range shown {
+		property := resolve(s.Properties[name])
+		if property == nil {
+			t.Errorf("%s is not described in %s", name, s.Location)
+			continue
+		}
+		if members, ok := value.(map[string]any); ok && name != "headers" {
+			wantDescribed(t, property, members)
+		}
+	}
+}
+
+// wantDefaults checks that what is shown where nothing was given are the defaults of its schema.
+func wantDefaults(t *testing.T, s *jsonschema.Schema, shown map[string]any) {
+	t.Helper()
+	for name, property := range s.Properties {
+		property = resolve(property)
+		if property.Default != nil && fmt.Sprint(*property.Default) != fmt.Sprint(shown[name]) {
+			t.Errorf("%s is %v where it is not given, described as %v", name, shown[name], *property.Default)
+		}
+		if members, ok := shown[name].(map[string]any); ok {
+			wantDefaults(t, property, members)
+		}
+	}
+}
+
+// What is answered fits what is described.
+func TestAnswersFitTheirDescription(t *testing.T) {
+	h := newHouse(t)
+	compiler := h.schemas()
 	full := `{"callback_type":"wallet_item_install","description":"d","headers":{"X-Key":"k"},"auth":{"type":"bearer","token":"t"},"success":"any_2xx","trace":true,` +
 		`"timeout":"20s","retry":{"max_attempts":3},"start_date":"2020-01-01T00:00:00Z","destination":{"url":"http://127.0.0.1:9/","method":"PUT"}}`
 	check := func(schema string, body []byte) {
@@ -128,11 +236,13 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	}
 	check("Registration", []byte(hook))
 	check("Registration", []byte(full))
+	check("Registration", []byte(strings.Replace(full, "callback_type", "event_type", 1)))
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", hook).want(201).body)
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201).body)
 	callback := "/companies/acme/config/callbacks/2"
 	check("Callback", h.call("partner", "GET", callback, "").want(200).body)
 	check("Patch", []byte(`{"description":"e"}`))
+	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null}`))
 	check("Callback", h.call("partner", "PATCH", callback, `{"description":"e"}`).want(200).body)
 	check("Callback", h.call("partner", "POST", callback+"/pause", "").want(200).body)
 	check("CallbackPage", h.call("partner", "GET", "/companies/acme/config/callbacks", "").want(200).body)

@@ -29,7 +29,7 @@ const (
 func newAPI(mux humago.Mux, version string) huma.API {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	for goType, doc := range map[reflect.Type]reflect.Type{
-		reflect.TypeFor[registry.Callback]():  reflect.TypeFor[callbackDoc](),
+		reflect.TypeFor[registry.Callback]():  reflect.TypeFor[CallbackDoc](),
 		reflect.TypeFor[registry.Revealed]():  reflect.TypeFor[createdCallbackDoc](),
 		reflect.TypeFor[dispatcher.Attempt](): reflect.TypeFor[attemptDoc](),
 		reflect.TypeFor[dispatcher.State]():   reflect.TypeFor[stateDoc](),
@@ -55,8 +55,6 @@ func newAPI(mux humago.Mux, version string) huma.API {
 		},
 		Formats:       map[string]huma.Format{mediaJSON: jsonFormat, "json": jsonFormat},
 		DefaultFormat: mediaJSON,
-		// A misspelt filter must not look like one that was applied.
-		RejectUnknownQueryParameters: true,
 	}
 	config.AllowAdditionalPropertiesByDefault = true // answers may grow
 	return humago.New(mux, config)
@@ -98,7 +96,7 @@ type body struct {
 func register[I, O any](s *server, op operation, handler func(context.Context, *I) (*O, error)) {
 	doing := op.Method + " " + op.Path
 	op.Security = []map[string][]string{{"key": {}}}
-	op.Middlewares = huma.Middlewares{s.guard(op.need)}
+	op.Middlewares = huma.Middlewares{s.guard(op.need), s.goodQuery}
 	op.Errors = errorsOf(op)
 	var content map[string]*huma.MediaType
 	if op.body != nil {

@@ -45,6 +45,7 @@ var (
 	errHidden      = &refusal{status: http.StatusNotFound, detail: "there is no such company for this key"}
 	errNoCallback  = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
 	errNoRecord    = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
+	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
 	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this shows all companies: it takes a key made for all of them (--company '*')"}
 )
 

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -138,26 +139,40 @@ func TestEventsAreRefusedByField(t *testing.T) {
 
 func TestQueriesAreRefusedByParameter(t *testing.T) {
 	h := newHouse(t)
-	for _, c := range []struct{ query, location string }{
-		{"/deliveries?state=asleep", "query.state"},
-		{"/deliveries?state=dead,asleep", "query.state"},
-		{"/deliveries?state=dead&state=asleep", "query.state"},
-		{"/deliveries?limit=0", "query.limit"},
-		{"/deliveries?limit=501", "query.limit"},
-		{"/deliveries?limit=x", "query.limit"},
-		{"/deliveries?since=yesterday", "query.since"},
-		{"/deliveries?until=1700000000", "query.until"},
-		{"/deliveries?callback_id=x", "query.callback_id"},
-		{"/deliveries?cursor=made-up", "query.cursor"},
-		{"/deliveries?stat=dead", "query.stat"},
-		{"/config/callbacks?status=asleep", "query.status"},
-		{"/config/callbacks?cursor=made-up", "query.cursor"},
-		{"/config/callbacks?limit=501", "query.limit"},
+	const moment = "must be a time as RFC 3339 writes it, such as 2026-01-02T15:04:05Z"
+	for _, c := range []struct{ query, location, message string }{
+		{"/deliveries?state=asleep", "query.state", "is no state of a delivery: they are "},
+		{"/deliveries?state=dead,asleep", "query.state", "is no state"},
+		{"/deliveries?state=dead&state=asleep", "query.state", "is no state"},
+		{"/deliveries?limit=0", "query.limit", "must be 1 to 500"},
+		{"/deliveries?limit=501", "query.limit", "must be 1 to 500"},
+		{"/deliveries?limit=x", "query.limit", "must be 1 to 500"},
+		{"/deliveries?limit=1&limit=2", "query.limit", "is given twice"},
+		{"/deliveries?since=yesterday", "query.since", moment},
+		{"/deliveries?since=2026-01-31T23:59:59+02:00", "query.since", "a + is written %2B"},
+		{"/deliveries?until=1700000000", "query.until", moment},
+		{"/deliveries?callback_id=x", "query.callback_id", "must be a whole number, 1 or more"},
+		{"/deliveries?callback_id=0", "query.callback_id", "must be a whole number, 1 or more"},
+		{"/deliveries?cursor=made-up", "query.cursor", "is not one that this list gave out"},
+		{"/deliveries?stat=dead", "query.stat", "is not known here: there are limit, cursor, state, callback_id, event_type, since, until"},
+		{"/config/callbacks?status=asleep", "query.status", "must be one of enabled, paused, disabled"},
+		{"/config/callbacks?cursor=made-up", "query.cursor", "must be the next_cursor"},
+		{"/config/callbacks?limit=501", "query.limit", "must be 1 to 500"},
+		{"/config/callbacks/1?verbose=1", "query.verbose", "is not known here: this path takes no parameters"},
 	} {
-		h.call("operator", "GET", "/companies/acme"+c.query, "").wantFault(c.location)
+		a := h.call("operator", "GET", "/companies/acme"+c.query, "")
+		a.wantFault(c.location)
+		p := a.wantProblem(http.StatusUnprocessableEntity)
+		if !strings.HasPrefix(p.Errors[0].Message, c.message) && !strings.Contains(p.Errors[0].Message, "("+c.message) || !strings.Contains(p.Detail, c.location) {
+			t.Errorf("%s: %q, want %q: %s", c.query, p.Errors[0].Message, c.message, p.Detail)
+		}
+		if strings.Contains(string(a.body), time.RFC3339Nano) {
+			t.Errorf("%s: speaks of Go's layouts: %s", c.query, a.body)
+		}
 	}
+	h.call("operator", "GET", "/companies/acme/deliveries?limit=%zz", "").wantProblem(http.StatusBadRequest)
 	for _, query := range []string{
-		"/deliveries?state=dead,held&state=retrying", "/deliveries?state=", "/deliveries?limit=500", "/deliveries?since=2026-01-31T23:59:59Z&until=2026-02-01T00:00:00.5%2B02:00",
+		"/deliveries?state=dead,held&state=retrying", "/deliveries?state=", "/deliveries?limit=&since=", "/deliveries?limit=500", "/deliveries?since=2026-01-31T23:59:59Z&until=2026-02-01T00:00:00.5%2B02:00",
 		"/config/callbacks?status=paused&callback_type=*&limit=1",
 	} {
 		h.call("operator", "GET", "/companies/acme"+query, "").want(http.StatusOK)
@@ -213,6 +228,29 @@ func TestBodies(t *testing.T) {
 				a.want(c.status)
 			}
 		})
+	}
+}
+
+// All bodies are read alike: no name twice, UTF-8, and a fault in the JSON is named by its place in the whole body.
+func TestBodiesAreReadStrictly(t *testing.T) {
+	h := newHouse(t)
+	callback := h.register("acme")
+	for _, c := range []struct{ method, path, broken, twice, location string }{
+		{"POST", "/companies/acme/config/callbacks", `{"callback_type":"*","destination":{"url":]}}`, `{"trace":true,"trace":true}`, "body.trace"},
+		{"PATCH", callback, `{"description":"é","destination":{"url":]}}`, `{"retry":{"multiplier":2,"multiplier":3}}`, "body.retry.multiplier"},
+		{"POST", callback + "/resume", `{"skip_held":]}`, `{"skip_held":true,"skip_held":true}`, "body.skip_held"},
+		{"POST", "/companies/acme/events", `{"event_type":"wallet_item_install","payload":{"a":[1,2,{"b":]}}`, `{"event_id":"a","event_id":"a"}`, "body.event_id"},
+	} {
+		place := fmt.Sprintf("at byte %d:", strings.Index(c.broken, "]")+1)
+		if p := h.call("operator", c.method, c.path, c.broken).wantProblem(http.StatusBadRequest); !strings.Contains(p.Detail, place) {
+			t.Errorf("%s %s: %q, want %s", c.method, c.path, p.Detail, place)
+		}
+		a := h.call("operator", c.method, c.path, c.twice)
+		a.wantFault(c.location)
+		if !strings.Contains(string(a.body), "is given twice: which one is meant?") {
+			t.Errorf("%s %s: %s", c.method, c.path, a.body)
+		}
+		h.call("operator", c.method, c.path, "{\"description\":\"\xff\"}").wantProblem(http.StatusBadRequest)
 	}
 }
 

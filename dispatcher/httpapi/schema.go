@@ -1,7 +1,10 @@
 package httpapi
 
 import (
+	"cmp"
 	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -10,73 +13,128 @@ import (
 )
 
 // The types in this file are documentation: they describe in /openapi.json what other packages read and write in their
-// own way. A test compares them with what is really answered.
+// own way. A test compares them with what is really answered. Types that others embed are exported, for huma passes over
+// embedded types that are not.
 
 type destinationDoc struct {
-	URL         string `json:"url" maxLength:"2048" doc:"Called exactly as it is: nothing is appended, normalised, re-encoded or followed." example:"https://partner.example/hook"`
-	Method      string `json:"method,omitempty" enum:"POST,PUT,PATCH" default:"POST"`
-	ContentType string `json:"content_type,omitempty" enum:"application/json,application/x-www-form-urlencoded" default:"application/json"`
+	URL         string `json:"url" minLength:"1" maxLength:"2048" doc:"An absolute http or https URL in printable ASCII, without user info and fragment. Called exactly as it is: nothing is appended, normalised, re-encoded or followed." example:"https://partner.example/hook"`
+	Method      string `json:"method,omitempty" enum:"POST,PUT,PATCH" default:"POST" doc:"The method of the requests."`
+	ContentType string `json:"content_type,omitempty" enum:"application/json,application/x-www-form-urlencoded" default:"application/json" doc:"What the payload is sent as."`
 }
 
 type authDoc struct {
 	Type     string `json:"type" enum:"bearer,basic"`
-	Token    string `json:"token,omitempty" doc:"With bearer. Write-only."`
-	Username string `json:"username,omitempty" doc:"With basic."`
-	Password string `json:"password,omitempty" doc:"With basic. Write-only."`
+	Token    string `json:"token,omitempty" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"With bearer, where it is required: visible ASCII characters without spaces. Comes back as \"***\"." example:"s3cr3t"`
+	Username string `json:"username,omitempty" maxLength:"2048" doc:"With basic, where it is required: at most 2048 bytes, no colon and no control characters." example:"ringback"`
+	Password string `json:"password,omitempty" maxLength:"2048" writeOnly:"true" doc:"With basic: at most 2048 bytes, no control characters. Without it the password is empty. Comes back as \"***\", or not at all where none is set." example:"s3cr3t"`
 }
 
 type retryDoc struct {
-	InitialInterval string  `json:"initial_interval,omitempty" default:"5s" doc:"Before the first retry: 1s or more."`
-	Multiplier      float64 `json:"multiplier,omitempty" minimum:"1" maximum:"10" default:"2.5"`
-	MaxInterval     string  `json:"max_interval,omitempty" default:"12h" doc:"Between two attempts, before jitter."`
-	MaxAttempts     int     `json:"max_attempts,omitempty" minimum:"1" maximum:"100" default:"15"`
+	InitialInterval durationDoc `json:"initial_interval,omitempty" default:"5s" example:"5s" doc:"Before the first retry: 1s to 720h, and not above max_interval."`
+	Multiplier      float64     `json:"multiplier,omitempty" minimum:"1" maximum:"10" default:"2.5" doc:"How many times as long each further wait is."`
+	MaxInterval     durationDoc `json:"max_interval,omitempty" default:"12h" example:"12h" doc:"The longest wait between two attempts, before jitter of 20 %: 1s to 720h."`
+	MaxAttempts     int         `json:"max_attempts,omitempty" minimum:"1" maximum:"100" default:"15" doc:"How many attempts there are, the first included. After the last the delivery is dead."`
 }
 
-// settingsDoc are the optional members of a registration.
-type settingsDoc struct {
-	Description string            `json:"description,omitempty"`
-	Headers     map[string]string `json:"headers,omitempty" doc:"Sent with every request. Values are write-only: they come back as \"***\"."`
-	Auth        *authDoc          `json:"auth,omitempty"`
-	Success     string            `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" doc:"Which answers count as delivered. Default: the callback type's."`
-	Trace       bool              `json:"trace,omitempty" doc:"Send traceparent."`
-	Timeout     string            `json:"timeout,omitempty" default:"15s" doc:"Of one attempt: 1s to 60s."`
-	Retry       *retryDoc         `json:"retry,omitempty"`
+// durationDoc describes a duration.
+type durationDoc string
+
+// Schema describes a duration as Go writes it: 90s, 12h, 1h30m.
+func (durationDoc) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Pattern: `^(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h))+$`}
 }
 
-type registrationDoc struct {
-	_            struct{}       `additionalProperties:"true"`
-	CallbackType string         `json:"callback_type" doc:"A callback type, or a glob over types such as customer.* or *. A member named after the type narrows the match: {\"wallet_item_install\": {\"campaign_token\": \"r3zhm8\"}}."`
-	EventType    string         `json:"event_type,omitempty" deprecated:"true" doc:"Alias of callback_type."`
+// secretDoc describes a text that answers hide.
+type secretDoc string
+
+// Schema describes a secret.
+func (secretDoc) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, WriteOnly: true, Description: "Comes back as \"***\"."}
+}
+
+// SettingsDoc are the optional members of a registration.
+type SettingsDoc struct {
+	Description string               `json:"description,omitempty" maxLength:"1024" doc:"For people: at most 1024 bytes." example:"Wallet sync of the Hamburg shop"`
+	StartDate   time.Time            `json:"start_date,omitzero" doc:"Events accepted before this time (RFC 3339) do not match. Default: now, which excludes no event." example:"2026-01-31T12:00:00Z"`
+	Headers     map[string]secretDoc `json:"headers,omitempty" maxProperties:"20" doc:"Sent with every request, by name: at most 20, and 4096 bytes together. Values are visible ASCII characters with spaces only between them, and come back as \"***\". Names that HTTP or Ringback needs are refused."`
+	Auth        *authDoc             `json:"auth,omitempty" doc:"How requests prove to the partner who they are. Default: not at all."`
+	Success     string               `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" doc:"Which answers count as delivered. Default: the callback type's."`
+	Trace       bool                 `json:"trace,omitempty" default:"false" doc:"Send traceparent (W3C Trace Context)."`
+	Timeout     durationDoc          `json:"timeout,omitempty" default:"15s" example:"30s" doc:"Of one attempt: 1s to 60s."`
+	Retry       *retryDoc            `json:"retry,omitempty" doc:"When failed deliveries are tried again."`
+}
+
+// RegistrationDoc is what a client sends to register a callback.
+type RegistrationDoc struct {
+	CallbackType string         `json:"callback_type,omitempty" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.*-]+$" doc:"A callback type, or a glob over types such as customer.* or *. Required, unless event_type stands for it. A member named after the type narrows the match: {\"wallet_item_install\": {\"campaign_token\": \"r3zhm8\"}}; a glob takes none." example:"wallet_item_install"`
+	EventType    string         `json:"event_type,omitempty" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.*-]+$" deprecated:"true" doc:"Alias of callback_type: given alone, or equal to it."`
+	Destination  destinationDoc `json:"destination" doc:"Where requests go, and how."`
+	SettingsDoc
+}
+
+// TransformSchema demands one of the two names of the type.
+func (RegistrationDoc) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.AnyOf = []*huma.Schema{{Required: []string{"callback_type"}}, {Required: []string{"event_type"}}}
+	return s
+}
+
+type patchDoc struct{ RegistrationDoc }
+
+// TransformSchema makes every member optional and lets null remove it.
+func (patchDoc) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Schema {
+	s = patchable(schemas, s)
+	s.Nullable = false
+	for _, name := range []string{"callback_type", "destination"} { // there is no callback without
+		s.Properties[name].Nullable = false
+	}
+	return s
+}
+
+// patchable is s as a merge patch may have it: no member is required, none has a default, and null removes any.
+func patchable(schemas huma.Registry, s *huma.Schema) *huma.Schema {
+	p := *s
+	if s.Ref != "" {
+		p = *schemas.SchemaFromRef(s.Ref)
+		p.Description = cmp.Or(s.Description, p.Description)
+	}
+	p.Required, p.AnyOf, p.Default, p.Nullable = nil, nil, nil, true
+	if p.Enum != nil {
+		p.Enum = append(slices.Clone(p.Enum), nil)
+	}
+	if values, ok := p.AdditionalProperties.(*huma.Schema); ok {
+		p.AdditionalProperties = patchable(schemas, values)
+	}
+	p.Properties = maps.Clone(p.Properties)
+	for name, member := range p.Properties {
+		p.Properties[name] = patchable(schemas, member)
+	}
+	return &p
+}
+
+// CallbackDoc is a callback as answers show it.
+type CallbackDoc struct {
+	CallbackID   int64          `json:"callback_id" minimum:"1" doc:"Counts up in the company." example:"11887"`
+	CallbackType string         `json:"callback_type" doc:"As registered. Where a block narrows the match, it stands under the name it was registered with." example:"wallet_item_install"`
+	EventType    string         `json:"event_type" deprecated:"true" doc:"The same as callback_type." example:"wallet_item_install"`
 	Destination  destinationDoc `json:"destination"`
-	StartDate    time.Time      `json:"start_date,omitzero" doc:"Events accepted before do not match. Default: now."`
-	settingsDoc
-}
-
-type patchDoc struct {
-	_            struct{}        `additionalProperties:"true"`
-	CallbackType string          `json:"callback_type,omitempty"`
-	Destination  *destinationDoc `json:"destination,omitempty"`
-	StartDate    time.Time       `json:"start_date,omitzero"`
-	settingsDoc
-}
-
-type callbackDoc struct {
-	CallbackID   int64          `json:"callback_id" example:"11887"`
-	CallbackType string         `json:"callback_type" example:"wallet_item_install"`
-	EventType    string         `json:"event_type" deprecated:"true" doc:"The same as callback_type."`
-	Destination  destinationDoc `json:"destination"`
-	settingsDoc
-	StartDate      time.Time `json:"start_date"`
-	URL            string    `json:"url" doc:"Where in this API the callback is."`
+	SettingsDoc
+	StartDate      time.Time `json:"start_date" doc:"As registered, else when it was created."`
+	URL            string    `json:"url" doc:"Where in this API the callback is." example:"/companies/acme/config/callbacks/11887"`
 	CreatedAt      time.Time `json:"created_at"`
 	UpdatedAt      time.Time `json:"updated_at"`
-	Status         string    `json:"status" enum:"enabled,paused,disabled"`
+	Status         string    `json:"status" enum:"enabled,paused,disabled" doc:"Deliveries to a paused or disabled callback are held."`
 	StatusAt       time.Time `json:"status_at,omitzero" doc:"Since when it is paused or disabled."`
-	DisabledReason string    `json:"disabled_reason,omitempty"`
+	DisabledReason string    `json:"disabled_reason,omitempty" doc:"Why Ringback disabled it." example:"gone"`
+}
+
+// TransformSchema demands the settings that have defaults: answers show them all.
+func (CallbackDoc) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Required = append(s.Required, "trace", "timeout", "retry")
+	return s
 }
 
 type createdCallbackDoc struct {
-	callbackDoc
+	CallbackDoc
 	Secret string `json:"secret" doc:"The signing secret (Standard Webhooks), shown this once." example:"whsec_…"`
 }
 

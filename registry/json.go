@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// ErrBadJSON says that a body is no JSON text at all. The HTTP API answers 400,
+// where a body that is JSON but does not fit (an *payloads.InvalidError) gets 422.
+var ErrBadJSON = errors.New("registry: the body is not valid JSON")
+
+// givenTwice is what is wrong with a member whose name has stood before.
+const givenTwice = "is given twice: which one is meant?"
+
+// Members reads body, one JSON object in UTF-8, and calls visit for each of its
+// members, in order, with the value's bytes exactly as they stand in body. visit
+// returns what is wrong with the member: "" for nothing.
+//
+// Errors: ErrBadJSON, with the place in body, and *payloads.InvalidError for all
+// that visit found, for names given twice, and for JSON that is not an object.
+func Members(body []byte, visit func(name string, value json.RawMessage) (wrong string)) error {
+	if !utf8.Valid(body) {
+		return errNotUTF8
+	}
+	var fields []payloads.FieldError
+	seen := map[string]bool{}
+	err := walk(body, func(name string, value json.RawMessage) {
+		wrong := givenTwice
+		if !seen[name] {
+			seen[name] = true
+			wrong = visit(name, value)
+		}
+		if wrong != "" {
+			fields = append(fields, payloads.FieldError{Location: at("body", name), Message: wrong})
+		}
+	})
+	if err != nil {
+		if err := syntaxError(body); err != nil {
+			return err
+		}
+		return invalid("body", "must be a JSON object, but is "+kind(body), nil)
+	}
+	if len(fields) > 0 {
+		return &payloads.InvalidError{Fields: fields}
+	}
+	return nil
+}
+
+// checkJSON makes sure that body is one JSON text in UTF-8 and that no name
+// stands twice in it, where a registration has names. What else is wrong with
+// such a body cannot be said: it depends on which of the two is meant.
+func checkJSON(body []byte) error {
+	if !utf8.Valid(body) {
+		return errNotUTF8
+	}
+	if err := syntaxError(body); err != nil {
+		return err
+	}
+	if fields := twice(body, "body", 2); len(fields) > 0 {
+		return &payloads.InvalidError{Fields: fields}
+	}
+	return nil
+}
+
+// twice finds the names that stand twice in a valid JSON text, down to objects
+// within depth others: nothing of a registration lies deeper than two.
+func twice(text []byte, location string, depth int) (fields []payloads.FieldError) {
+	seen := map[string]bool{}
+	_ = walk(text, func(name string, value json.RawMessage) { // not an object: no names
+		if seen[name] {
+			fields = append(fields, payloads.FieldError{Location: at(location, name), Message: givenTwice})
+		}
+		seen[name] = true
+		if depth > 1 {
+			fields = append(fields, twice(value, at(location, name), depth-1)...)
+		}
+	})
+	return fields
+}
+
+var (
+	errNotUTF8  = fmt.Errorf("%w: it is not UTF-8 text", ErrBadJSON)
+	errNoObject = errors.New("not one JSON object")
+)
+
+// walk calls visit for the members of the object that text must be.
+func walk(text []byte, visit func(name string, value json.RawMessage)) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
+		return errNoObject
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		var value json.RawMessage
+		if err := dec.Decode(&value); err != nil {
+			return err
+		}
+		visit(name.(string), value) // a Decoder lets nothing else stand there
+	}
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errNoObject
+	}
+	return nil
+}
+
+// syntaxError says where body stops being JSON, counting its bytes from 1, and
+// why; nil if it does not. Of body it repeats one character at most.
+func syntaxError(body []byte) error {
+	var whole json.RawMessage
+	err := json.Unmarshal(body, &whole)
+	if err == nil {
+		return nil
+	}
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	switch {
+	case !ok:
+		return ErrBadJSON
+	case syntax.Offset >= int64(len(body)) && strings.HasPrefix(syntax.Error(), "unexpected end"):
+		return fmt.Errorf("%w: it ends too early, after byte %d", ErrBadJSON, len(body))
+	default:
+		return fmt.Errorf("%w: at byte %d: %w", ErrBadJSON, syntax.Offset, syntax)
+	}
+}
