@@ -47,8 +47,15 @@ func callbacksCommand() *cli.Command {
 				Action: listCallbacks,
 			},
 			{Name: "get", Usage: "show one callback", ArgsUsage: "CALLBACK_ID", Flags: []cli.Flag{companyFlag()}, Action: getCallback},
-			{Name: "pause", Usage: "hold what is for it until resume", ArgsUsage: "CALLBACK_ID", Flags: []cli.Flag{companyFlag()}, Action: turnCallback("pause")},
-			{Name: "resume", Usage: "let it be called again, and deliver what was held", ArgsUsage: "CALLBACK_ID", Flags: []cli.Flag{companyFlag()}, Action: turnCallback("resume")},
+			{Name: "pause", Usage: "hold what is for it until resume", ArgsUsage: "CALLBACK_ID", Flags: []cli.Flag{companyFlag()}, Action: pauseCallback},
+			{
+				Name: "resume", Usage: "let it be called again, and deliver what was held", ArgsUsage: "CALLBACK_ID",
+				Flags: []cli.Flag{
+					companyFlag(),
+					&cli.BoolFlag{Name: "skip-held", Usage: "cancel what was held instead of delivering it", EnvVars: []string{"RINGBACK_SKIP_HELD"}},
+				},
+				Action: resumeCallback,
+			},
 			{Name: "delete", Usage: "delete it, and cancel what waits for it", ArgsUsage: "CALLBACK_ID", Flags: []cli.Flag{companyFlag()}, Action: deleteCallback},
 		},
 	}
@@ -63,10 +70,25 @@ type callbackView struct {
 		Method      string `json:"method"`
 		ContentType string `json:"content_type"`
 	} `json:"destination"`
-	Description    string    `json:"description"`
+	Description string            `json:"description"`
+	Headers     map[string]string `json:"headers"`
+	Auth        struct {
+		Type     string `json:"type"`
+		Username string `json:"username"`
+	} `json:"auth"`
+	Success string `json:"success"`
+	Trace   bool   `json:"trace"`
+	Timeout string `json:"timeout"`
+	Retry   struct {
+		InitialInterval string  `json:"initial_interval"`
+		Multiplier      float64 `json:"multiplier"`
+		MaxInterval     string  `json:"max_interval"`
+		MaxAttempts     int     `json:"max_attempts"`
+	} `json:"retry"`
 	StartDate      time.Time `json:"start_date"`
 	CreatedAt      time.Time `json:"created_at"`
 	Status         string    `json:"status"`
+	StatusAt       time.Time `json:"status_at"`
 	DisabledReason string    `json:"disabled_reason"`
 	Secret         string    `json:"secret"`
 	match          string
@@ -98,17 +120,35 @@ func (v *callbackView) UnmarshalJSON(doc []byte) error {
 	return nil
 }
 
+// print shows every setting that is set; of what is secret, that it is there.
 func (v *callbackView) print(out printer) error {
+	auth, trace, retry := v.Auth.Type, "", ""
+	if v.Auth.Username != "" {
+		auth += " as " + v.Auth.Username
+	}
+	if v.Trace {
+		trace = "sends traceparent"
+	}
+	if r := v.Retry; r.MaxAttempts > 0 {
+		retry = fmt.Sprintf("after %s, then ×%g, at most %s apart, %d attempts in all", r.InitialInterval, r.Multiplier, r.MaxInterval, r.MaxAttempts)
+	}
 	return out.pairs(
 		[2]string{"callback", fmt.Sprint(v.CallbackID)},
 		[2]string{"type", v.CallbackType},
 		[2]string{"match", v.match},
 		[2]string{"destination", strings.TrimSpace(v.Destination.Method + " " + v.Destination.URL)},
 		[2]string{"content type", v.Destination.ContentType},
+		[2]string{"auth", auth},
+		[2]string{"headers", strings.Join(slices.Sorted(maps.Keys(v.Headers)), ", ")},
+		[2]string{"success", v.Success},
+		[2]string{"trace", trace},
+		[2]string{"timeout", v.Timeout},
+		[2]string{"retry", retry},
+		[2]string{"start date", clock(v.StartDate)},
 		[2]string{"description", v.Description},
 		[2]string{"status", v.Status},
 		[2]string{"because", v.DisabledReason},
-		[2]string{"since", clock(v.StartDate)},
+		[2]string{"since", clock(v.StatusAt)},
 	)
 }
 
@@ -252,22 +292,32 @@ func getCallback(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return showCallback(c, api, http.MethodGet, path)
+	return showCallback(c, api, http.MethodGet, path, nil)
 }
 
-func turnCallback(verb string) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		api, path, err := oneCallback(c)
-		if err != nil {
-			return err
-		}
-		return showCallback(c, api, http.MethodPost, path+"/"+verb)
+func pauseCallback(c *cli.Context) error {
+	api, path, err := oneCallback(c)
+	if err != nil {
+		return err
 	}
+	return showCallback(c, api, http.MethodPost, path+"/pause", nil)
+}
+
+func resumeCallback(c *cli.Context) error {
+	api, path, err := oneCallback(c)
+	if err != nil {
+		return err
+	}
+	var how []byte
+	if c.Bool("skip-held") {
+		how = []byte(`{"skip_held": true}`)
+	}
+	return showCallback(c, api, http.MethodPost, path+"/resume", how)
 }
 
 // showCallback calls path and prints the callback it answers with.
-func showCallback(c *cli.Context, api *apiClient, method, path string) error {
-	answer, err := api.call(c.Context, method, path, nil, nil)
+func showCallback(c *cli.Context, api *apiClient, method, path string, body []byte) error {
+	answer, err := api.call(c.Context, method, path, nil, body)
 	if err != nil {
 		return err
 	}

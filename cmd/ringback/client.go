@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -42,8 +44,29 @@ func companyFlag() cli.Flag {
 
 func pageFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.IntFlag{Name: "limit", Usage: "list at most `N`", EnvVars: []string{"RINGBACK_LIMIT"}},
+		&cli.IntFlag{
+			Name: "limit", Usage: fmt.Sprintf("list at most `N`, 1 to %d", dispatcher.MaxLimit), EnvVars: []string{"RINGBACK_LIMIT"},
+			DefaultText: fmt.Sprint(dispatcher.DefaultLimit),
+			Action: func(_ *cli.Context, n int) error {
+				if n < 1 || n > dispatcher.MaxLimit {
+					return usagef("--limit is a number from 1 to %d, not %d", dispatcher.MaxLimit, n)
+				}
+				return nil
+			},
+		},
 		&cli.StringFlag{Name: "cursor", Usage: "go on from this `CURSOR`, which the page before named", EnvVars: []string{"RINGBACK_CURSOR"}},
+	}
+}
+
+func timeFlag(name, usage, env string) cli.Flag {
+	return &cli.StringFlag{
+		Name: name, Usage: usage, EnvVars: []string{env},
+		Action: func(_ *cli.Context, v string) error {
+			if _, err := time.Parse(time.RFC3339, v); err != nil {
+				return usagef("--%s takes a time in the form of RFC 3339, such as 2026-11-21T09:30:00Z, not %q", name, v)
+			}
+			return nil
+		},
 	}
 }
 

@@ -54,7 +54,7 @@ type house struct {
 // openHouse wires everything and starts nothing yet.
 func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h := &house{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
-	redis.SetLogger(redisLog{h.log})
+	redis.SetLogger(&redisLog{log: h.log})
 	catalogue := payloads.Builtin()
 	var err error
 	if h.telemetry, err = openTelemetry(ctx, h.log); err != nil {

@@ -31,9 +31,9 @@ func listenCommand() *cli.Command {
 			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: "127.0.0.1:9000", EnvVars: []string{"RINGBACK_RECEIVER_LISTEN"}},
-			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable)", EnvVars: []string{"RINGBACK_SECRET"}},
+			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable); what does not verify is answered 401, unless --respond or --forward-to is given", EnvVars: []string{"RINGBACK_SECRET"}},
 			&cli.StringFlag{
-				Name: "respond", Usage: "answer with `STATUS`, or with several in turn, the last one for good: 503,503,204", Value: "204",
+				Name: "respond", Usage: "answer with `STATUS`, verified or not, or with several in turn, the last one for good: 503,503,204", Value: "204",
 				EnvVars: []string{"RINGBACK_RESPOND"},
 			},
 			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers", EnvVars: []string{"RINGBACK_FORWARD_TO"}},
@@ -101,6 +101,7 @@ type receiver struct {
 	secrets []payloads.Secret
 	forward *url.URL // nil: answers by itself
 	client  *http.Client
+	strict  bool // answers 401 itself where the signature does not verify
 	quiet   bool
 	colour  bool
 
@@ -141,6 +142,7 @@ func newReceiver(c *cli.Context) (*receiver, error) {
 		}
 		r.forward = u
 	}
+	r.strict = r.forward == nil && !c.IsSet("respond")
 	return r, nil
 }
 
@@ -189,7 +191,11 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "the request's body could not be read", http.StatusBadRequest)
 		return
 	}
-	said := r.answer(req, body)
+	signature, problem := r.verify(req.Header, body, start)
+	said := answer{http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("the signature does not verify: " + problem + "\n")}
+	if !r.strict || signature != "not_verified" {
+		said = r.answer(req, body)
+	}
 	if said.contentType != "" {
 		w.Header().Set("Content-Type", said.contentType)
 	}
@@ -200,9 +206,8 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Time: start, Method: req.Method, Path: req.URL.RequestURI(),
 		EventType: req.Header.Get("Ringback-Event-Type"), EventID: req.Header.Get("Ringback-Event-Id"),
 		Attempt: req.Header.Get("Ringback-Attempt"), DeliveryID: req.Header.Get(payloads.HeaderID),
-		Bytes: len(body), Status: said.status, body: body,
+		Signature: signature, Problem: problem, Bytes: len(body), Status: said.status, body: body,
 	}
-	got.Signature, got.Problem = r.verify(req.Header, body, start)
 	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
 	r.print(got)
 }

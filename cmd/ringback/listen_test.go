@@ -72,8 +72,11 @@ func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
 	}
 	p.await(`\d\d:\d\d:\d\d  POST /hook\?x=1  payment_proof  attempt 2  dlv_1  verified  16 bytes  answered 204 in \S+\n    \{\n      "ok": "Nómina"\n    \}\n`)
 
-	send(t, request(t, url, `{"n":1}`, now, payloads.NewSecret()))
-	p.await(`dlv_1  NOT verified: [^\n]+  7 bytes  answered 204`)
+	// A wrong --secret shows at the sender, too.
+	if status, _, body := send(t, request(t, url, `{"n":1}`, now, payloads.NewSecret())); status != http.StatusUnauthorized || !strings.Contains(body, "signature") {
+		t.Errorf("another's signature: answered %d %q, want 401 and why", status, body)
+	}
+	p.await(`dlv_1  NOT verified: [^\n]+  7 bytes  answered 401`)
 	send(t, request(t, url, `{"n":22}`, now.Add(-time.Hour), ours))
 	p.await(`dlv_1  NOT verified: [^\n]+  8 bytes`)
 	send(t, request(t, url, `{"n":333}`, now))
@@ -114,6 +117,17 @@ func TestListenAnswersInTurn(t *testing.T) {
 	if diff := cmp.Diff([]int{503, 410, 200, 200}, got); diff != "" {
 		t.Errorf("statuses (-want +got):\n%s", diff)
 	}
+}
+
+// TestListenAnswersAsItIsTold: an explicit --respond is for whoever wants that answer, verified or not.
+func TestListenAnswersAsItIsTold(t *testing.T) {
+	t.Parallel()
+	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", payloads.NewSecret().Reveal(), "--respond", "204")
+	url := p.await(`Listening on (http://\S+):`)[1]
+	if status, _, _ := send(t, request(t, url, `{}`, time.Now(), payloads.NewSecret())); status != http.StatusNoContent {
+		t.Errorf("answered %d, want 204", status)
+	}
+	p.await(`NOT verified: [^\n]+  answered 204`)
 }
 
 func TestListenPrintsJSONLines(t *testing.T) {

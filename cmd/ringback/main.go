@@ -39,7 +39,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
-	redis.SetLogger(redisLog{slog.New(slog.DiscardHandler)}) // until a server has a log: errors say what matters
+	redis.SetLogger(&redisLog{log: slog.New(slog.DiscardHandler)}) // until a server has a log: errors say what matters
 	app := newApp(stdin, stdout, stderr)
 	err := app.RunContext(ctx, arrange(app, args))
 	if err == nil {

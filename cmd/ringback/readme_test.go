@@ -55,7 +55,7 @@ func TestReadme(t *testing.T) {
 		}
 		if strings.Contains(step.text, "events get proof-2") && !desk.sawRetry {
 			desk.sawRetry = true
-			awaitRetryInUI(t, "http://127.0.0.1:"+ports["8080"])
+			awaitRetryInUI(t, "http://127.0.0.1:"+ports["8080"], "dev")
 		}
 	}
 	if !desk.sawRetry {
@@ -238,12 +238,12 @@ func (s *terminal) shows(text string) {
 }
 
 // awaitRetryInUI looks where the README sends people, until asynq's UI counts a retry in one of the lanes. It is there for seconds.
-func awaitRetryInUI(t *testing.T, server string) {
+func awaitRetryInUI(t *testing.T, server, key string) {
 	t.Helper()
 	deadline := time.After(patience)
 	look := time.NewTicker(100 * time.Millisecond)
 	defer look.Stop()
-	for retriesInUI(t, server) != 1 {
+	for retriesInUI(t, server, key) != 1 {
 		select {
 		case <-look.C:
 		case <-deadline:
@@ -252,13 +252,13 @@ func awaitRetryInUI(t *testing.T, server string) {
 	}
 }
 
-func retriesInUI(t *testing.T, server string) int {
+func retriesInUI(t *testing.T, server, key string) int {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server+"/monitoring/api/queues", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", "Bearer dev")
+	req.Header.Set("Authorization", "Bearer "+key)
 	status, _, body := send(t, req)
 	var lanes struct {
 		Queues []struct {

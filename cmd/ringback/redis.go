@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,6 +29,10 @@ const (
 	redisTimeout = 2 * time.Second
 	// redisRetries is how often go-redis itself repeats a command whose answer was lost; each repetition may do it twice.
 	redisRetries = 1
+	// redisDials is how often it tries to connect for one command. Whoever called tries again in its own time, and must not wait.
+	redisDials = 1
+	// redisLogEvery is how often it may write to the log: while Redis is down it says the same several times within milliseconds.
+	redisLogEvery = 10 * time.Second
 )
 
 func redisFlag(usage string) cli.Flag {
@@ -84,7 +89,7 @@ func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
 	opts.Username, opts.Password, opts.TLSConfig = one.Username, one.Password, one.TLSConfig
 	opts.ClientName = "ringback"
 	opts.Protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
-	opts.MaxRetries, opts.ContextTimeoutEnabled = redisRetries, true
+	opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = redisRetries, redisDials, true
 	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = redisTimeout, redisTimeout, redisTimeout
 	opts.PoolSize = poolSize
 	if scheme == "unix" {
@@ -218,10 +223,23 @@ func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
-// redisLog gives what go-redis has to say to slog.
-type redisLog struct{ log *slog.Logger }
+// redisLog gives what go-redis has to say to slog, one line in redisLogEvery. Errors reach callers besides, and are not its business.
+type redisLog struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	next    time.Time // not before then
+	leftOut int       // since the last line
+}
 
 // Printf implements go-redis's logging interface.
-func (l redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.log.WarnContext(ctx, "redis client: "+oneLine(fmt.Sprintf(format, v...)))
+func (l *redisLog) Printf(ctx context.Context, format string, v ...any) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if time.Now().Before(l.next) {
+		l.leftOut++
+		return
+	}
+	l.log.WarnContext(ctx, "redis client: "+oneLine(fmt.Sprintf(format, v...)), "left_out", l.leftOut)
+	l.next, l.leftOut = time.Now().Add(redisLogEvery), 0
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
@@ -36,8 +39,8 @@ func TestOpenRedisReadsURLs(t *testing.T) {
 		if diff := cmp.Diff(tt.want, options{o.Addr, o.Username, o.Password, o.DB, o.TLSConfig != nil}); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.url, diff)
 		}
-		if o.ReadTimeout != redisTimeout || !o.ContextTimeoutEnabled || o.MaxRetries != redisRetries {
-			t.Errorf("%s: read timeout %v, context timeout %v, retries %d", tt.url, o.ReadTimeout, o.ContextTimeoutEnabled, o.MaxRetries)
+		if o.ReadTimeout != redisTimeout || !o.ContextTimeoutEnabled || o.MaxRetries != redisRetries || o.DialerRetries != redisDials {
+			t.Errorf("%s: read timeout %v, context timeout %v, retries %d, dials %d", tt.url, o.ReadTimeout, o.ContextTimeoutEnabled, o.MaxRetries, o.DialerRetries)
 		}
 		_ = rdb.Close()
 	}
@@ -48,8 +51,40 @@ func TestOpenRedisReadsURLs(t *testing.T) {
 	}
 	defer func() { _ = rdb.Close() }()
 	cluster := rdb.(*redis.ClusterClient).Options()
-	if diff := cmp.Diff([]string{"a:1", "b:2", "c:1"}, cluster.Addrs); diff != "" || cluster.Password != "s3cret" {
-		t.Errorf("cluster (-want +got):\n%s, password %t", diff, cluster.Password == "s3cret")
+	if diff := cmp.Diff([]string{"a:1", "b:2", "c:1"}, cluster.Addrs); diff != "" || cluster.Password != "s3cret" || cluster.DialerRetries != redisDials {
+		t.Errorf("cluster (-want +got):\n%s, password %t, dials %d", diff, cluster.Password == "s3cret", cluster.DialerRetries)
+	}
+}
+
+func TestRedisLogIsNoFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		log := &redisLog{log: slog.New(slog.NewTextHandler(&text, nil))}
+		for range 3 {
+			log.Printf(t.Context(), "failed to dial after %d attempts:\nrefused", 1)
+		}
+		if got := text.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "failed to dial after 1 attempts") {
+			t.Errorf("three at once: %q, want the first", got)
+		}
+		text.Reset()
+		time.Sleep(redisLogEvery)
+		log.Printf(t.Context(), "sentinel: new master")
+		if got := text.String(); !strings.Contains(got, "new master") || !strings.Contains(got, "left_out=2") {
+			t.Errorf("later: %q, want it, and that two were left out", got)
+		}
+	})
+}
+
+// TestALostRedisIsNoFlood: go-redis says little while Redis is down, and what we say ourselves stays.
+func TestALostRedisIsNoFlood(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	serve := start(t, nil, "serve", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0")
+	address(serve)
+	redis.Kill()
+	serve.await(`(?s)"msg":"redis client: .*("level":"ERROR","msg":"[^r].*){8}`) // others go on trying in vain, and saying so
+	if n := strings.Count(serve.said.String(), `"msg":"redis client: `); n != 1 {
+		t.Errorf("go-redis wrote %d lines:\n%s", n, serve.said)
 	}
 }
 

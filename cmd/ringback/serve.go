@@ -96,6 +96,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--retention must be at least 1s, such as 72h")
 	case cfg.WaitReplicas < 0:
 		return cfg, usagef("--wait-replicas must not be negative")
+	case cfg.WaitReplicas > 0 && strings.HasPrefix(c.String("redis"), "redis+cluster://"):
+		return cfg, usagef("--wait-replicas cannot be kept on a cluster, where it may ask another node than the one that took the event: leave it out, or use redis+sentinel://")
 	case cfg.Concurrency < 1:
 		return cfg, usagef("--concurrency must be at least 1")
 	case cfg.ShutdownGrace < time.Second:

@@ -21,7 +21,6 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
-	"go.opentelemetry.io/otel/trace/noop"
 )
 
 // telemetry is where a process's metrics and traces go.
@@ -33,7 +32,8 @@ type telemetry struct {
 }
 
 // openTelemetry sets up metrics for Prometheus and, where the standard environment variables name an OTLP endpoint, traces.
-// Without one nothing is traced and nothing is sent.
+// Without one no span is recorded and nothing is sent, but there are trace ids: a callback with trace gets its traceparent all the
+// same, and it continues the producer's.
 func openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		log.WarnContext(ctx, "telemetry", "error", oneLine(err.Error()))
@@ -65,8 +65,8 @@ func (t *telemetry) openMetrics(res *resource.Resource) error {
 }
 
 func (t *telemetry) openTraces(ctx context.Context, res *resource.Resource) error {
-	t.tracers = noop.NewTracerProvider()
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
+		t.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 		return nil
 	}
 	exporter, err := otlptracehttp.New(ctx)
