@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -186,6 +187,15 @@ func (a *attempt) secrets() *strings.Replacer {
 	}
 	_, query, _ := strings.Cut(a.callback.Destination.URL, "?")
 	hide(query)
+	values, _ := url.ParseQuery(query) // what cannot be parsed is hidden whole
+	for _, list := range values {
+		for _, value := range list {
+			if len(value) >= 8 {
+				hide(value)
+				hide(url.QueryEscape(value))
+			}
+		}
+	}
 	return strings.NewReplacer(hidden...)
 }
 

@@ -346,6 +346,16 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 		}
 		t.Logf("neighbours served in %s", time.Since(start))
 	}
+	<-time.After(2*reconcileEvery + time.Second/2) // what waits stays in the room meanwhile, and is not tried round after round
+	for id := range h.acked {
+		text, err := h.rdb.HGet(t.Context(), eventKey(acme, id), recordField(hanging.ID)).Result()
+		if err != nil {
+			continue // a neighbour's
+		}
+		if rec, err := parseRecord(text); err != nil || rec.generation > 2 {
+			t.Errorf("%s is at generation %d: %v", id, rec.generation, err)
+		}
+	}
 	close(release)
 	h.awaitAll(30 * time.Second)
 	h.check()

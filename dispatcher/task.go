@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"golang.org/x/time/rate"
 )
 
 // taskType is the asynq type of the one kind of task there is.
@@ -149,8 +150,15 @@ func FormatTask(kind string, payload []byte) string {
 		h.Company, h.Event, h.Callback, h.ref().deliveryID(), h.Generation)
 }
 
-// asynqLog hands asynq's messages to slog.
-type asynqLog struct{ c *Client }
+// asynqLog hands asynq's messages to slog: one a second at most, for asynq repeats itself quickly while Redis is away.
+type asynqLog struct {
+	c     *Client
+	often *rate.Sometimes
+}
+
+func newAsynqLog(c *Client) asynqLog {
+	return asynqLog{c, &rate.Sometimes{First: 10, Interval: time.Second}}
+}
 
 func (l asynqLog) Debug(...any)      {}
 func (l asynqLog) Info(...any)       {}
@@ -161,5 +169,7 @@ func (l asynqLog) Error(args ...any) { l.say(slog.LevelError, args) }
 func (l asynqLog) Fatal(args ...any) { l.say(slog.LevelError, args) }
 
 func (l asynqLog) say(level slog.Level, args []any) {
-	l.c.log.Log(context.Background(), level, "asynq: "+clip(strings.TrimSpace(fmt.Sprint(args...)), 500))
+	l.often.Do(func() {
+		l.c.log.Log(context.Background(), level, "asynq: "+clip(strings.TrimSpace(fmt.Sprint(args...)), 500))
+	})
 }

@@ -78,6 +78,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: WorkerConfig.Concurrency must not be negative")
 	}
 	w := &Worker{client: c, egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), instance: rand.Text()[:10]}
+	logger := newAsynqLog(c)
 	each := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/(lanes*serversPerLane))
 	w.turns = newTurns(each * serversPerLane / shareOfLane)
 	for _, lane := range slices.Repeat(queues, serversPerLane) {
@@ -89,7 +90,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
-			Logger:                   asynqLog{c},
+			Logger:                   logger,
 			LogLevel:                 asynq.WarnLevel,
 		}))
 	}
