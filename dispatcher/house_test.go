@@ -63,7 +63,7 @@ type house struct {
 	ackedMu  sync.Mutex
 
 	duplicates int           // that the test's faults permit
-	poll       time.Duration // 0: as in production
+	poll       time.Duration // of idle lanes
 }
 
 type houseOption func(*Config)
@@ -84,7 +84,8 @@ func newHouse(t *testing.T, options ...houseOption) *house {
 // furnish builds everything on a Redis connection.
 func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, options ...houseOption) *house {
 	t.Helper()
-	h := &house{t: t, rdb: rdb, partner: p, acked: make(map[string]payloads.Event)}
+	// Many houses share the machine: polling as often as in production, they would take it whole.
+	h := &house{t: t, rdb: rdb, partner: p, acked: make(map[string]payloads.Event), poll: 50 * time.Millisecond}
 	var err error
 	h.keyset, err = registry.NewKeyset()
 	h.must(err)

@@ -114,7 +114,7 @@ func TestTheWindowBoundsTheLanes(t *testing.T) {
 		t.Errorf("held: %+v", d)
 	}
 	h.work()
-	h.awaitAll(8 * time.Second) // each that finishes lets one out; the reconciler alone would take 18 s
+	h.awaitAll(12 * time.Second) // each that finishes lets one out; the reconciler alone would take 18 s
 	h.check()
 	h.awaitIdle(5 * time.Second)
 }
@@ -329,6 +329,7 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 	for h.register(install.Name, "").ID%100 < 40 { // callbacks in every lane, this one too
 	}
 	h.work()
+	began := time.Now()
 	for _, id := range eventIDs("hang-", 300) {
 		h.send(proof(id))
 	}
@@ -346,14 +347,15 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 		}
 		t.Logf("neighbours served in %s", time.Since(start))
 	}
-	<-time.After(2*reconcileEvery + time.Second/2) // what waits stays in the room meanwhile, and is not tried round after round
+	<-time.After(2*reconcileEvery + time.Second/2) // what waits is tried once in five seconds at most, not round after round
+	most := 2 + int64(time.Since(began)/(5*time.Second))
 	for id := range h.acked {
 		text, err := h.rdb.HGet(t.Context(), eventKey(acme, id), recordField(hanging.ID)).Result()
 		if err != nil {
 			continue // a neighbour's
 		}
-		if rec, err := parseRecord(text); err != nil || rec.generation > 2 {
-			t.Errorf("%s is at generation %d: %v", id, rec.generation, err)
+		if rec, err := parseRecord(text); err != nil || rec.generation > most {
+			t.Errorf("%s is at generation %d, want %d at most: %v", id, rec.generation, most, err)
 		}
 	}
 	close(release)
