@@ -334,6 +334,28 @@ func TestKillBetweenPopAndEnqueue(t *testing.T) {
 	h.check()
 }
 
+func TestKillBetweenThePoppedOnesFailureAndItsRetry(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withWindow(1))
+	h.partner.answers(func(r *http.Request, n int) reply {
+		if r.Header.Get("Ringback-Event-Id") == "p-1" && n == 0 {
+			return reply{status: 503}
+		}
+		return reply{status: 204}
+	})
+	h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
+	for _, id := range eventIDs("p-", 2) {
+		h.send(proof(id))
+	}
+	h.start(childJob{Work: true, KillAt: "finished", After: 1}).dies()
+	if n := len(h.tasks()); n != 1 {
+		t.Errorf("%d lanes have tasks: %v; want the finished one's, and none for the popped one", n, h.tasks())
+	}
+	h.work()
+	h.awaitAll(2*time.Second + patience + reconcileEvery + slack)
+	h.check()
+}
+
 func TestKillBetweenResumeAndPump(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"opened", "released"} {

@@ -54,7 +54,10 @@
 //	finish(final) / asynq's done        final record, live task             asynq brings it back; begin ends it, no POST
 //	finish(retry) / asynq's retry       retrying, task active               asynq brings it back early, begin sends it back to its time;
 //	                                                                        reconciler 25 s after its time
-//	finish pops the room / enqueue      pending and due, no task            reconciler, 25 s
+//	finish pops the room / enqueue,     pending and due, no task            reconciler, 25 s
+//	or the popped one's begin
+//	popped one's finish(retry) / its    retrying and due, no task           reconciler, 25 s after its time
+//	enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
@@ -62,6 +65,9 @@
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
+//
+// A worker that delivered goes on with the delivery that its finish let out of the room, without a detour over asynq: half the round trips
+// while a callback has a backlog. Whatever does not deliver goes back to asynq, for its UI to show.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget.
 package dispatcher

@@ -8,8 +8,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -115,6 +118,62 @@ func TestTheWindowBoundsTheLanes(t *testing.T) {
 	}
 	h.work()
 	h.awaitAll(12 * time.Second) // each that finishes lets one out; the reconciler alone would take 18 s
+	h.check()
+	h.awaitIdle(5 * time.Second)
+}
+
+// TestABacklogIsWorkedOffInChains: what a delivery lets out of the room follows in its place; what then fails is asynq's again.
+func TestABacklogIsWorkedOffInChains(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withWindow(1))
+	h.partner.answers(func(r *http.Request, n int) reply {
+		if r.Header.Get("Ringback-Event-Id") == "p-3" && n == 0 {
+			return reply{status: 503}
+		}
+		return reply{status: 204}
+	})
+	h.register("payment_proof", `"retry": {"initial_interval": "3s"}`)
+	for _, id := range eventIDs("p-", 6) {
+		h.send(proof(id))
+	}
+	stop := h.work()
+	failed := ref{acme, "p-3", 1}
+	h.await(failed.deliveryID(), Retrying, 5*time.Second)
+	h.eventually(2*time.Second, func() bool {
+		info, err := h.client.inspector.GetTaskInfo(failed.queue(), taskID(failed, 1))
+		return err == nil && info.State == asynq.TaskStateScheduled
+	}, func() string { return "asynq does not have the failed one" })
+	h.awaitAll(10 * time.Second)
+	requests := h.partner.requests()
+	if d := requests[len(requests)-1]; d.header.Get("Ringback-Event-Id") != "p-3" || len(requests) != 7 {
+		t.Errorf("%d requests, the last for %s", len(requests), d.header.Get("Ringback-Event-Id"))
+	}
+	h.check()
+	h.awaitIdle(5 * time.Second)
+	stop()
+}
+
+// TestShutdownEndsChains: a backlog must not keep a worker from stopping, nor be lost to it.
+func TestShutdownEndsChains(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withWindow(1))
+	var n atomic.Int64
+	h.partner.answers(func(*http.Request, int) reply {
+		n.Add(1)
+		return reply{status: 204, after: func(context.Context) { <-time.After(20 * time.Millisecond) }}
+	})
+	h.register("payment_proof", "")
+	for _, id := range eventIDs("p-", 200) {
+		h.send(proof(id))
+	}
+	stop := h.work()
+	h.eventually(5*time.Second, func() bool { return n.Load() > 3 }, func() string { return "nothing arrives" })
+	stop()
+	if got := n.Load(); got > 100 {
+		t.Errorf("%d requests were sent before the worker stopped", got)
+	}
+	h.work()
+	h.awaitAll(30 * time.Second)
 	h.check()
 	h.awaitIdle(5 * time.Second)
 }

@@ -65,13 +65,13 @@ const (
 
 // enqueue puts a task for this generation into its lane. That asynq has it already is success: the id is derived, so it is the same task
 // (asynq.ErrTaskIDConflict is also what a lost reply and a repeated command look like).
-func (c *Client) enqueue(ctx context.Context, r ref, generation int64) (known bool, err error) {
+func (c *Client) enqueue(ctx context.Context, r ref, generation int64, options ...asynq.Option) (known bool, err error) {
 	payload, err := json.Marshal(hint{r.company, r.event, r.callback, generation})
 	if err != nil {
 		return false, err
 	}
-	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(taskType, payload),
-		asynq.TaskID(taskID(r, generation)), asynq.Queue(r.queue()), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
+	options = append(options, asynq.TaskID(taskID(r, generation)), asynq.Queue(r.queue()), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
+	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(taskType, payload), options...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return true, nil
 	}
