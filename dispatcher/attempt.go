@@ -64,7 +64,7 @@ func (a *attempt) read(answer []string) error {
 func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.Callback, error) {
 	cb, err := c.registry.Lookup(ctx, r.company, r.callback, atLeast)
 	if errors.Is(err, registry.ErrNotFound) {
-		return nil, nil //nolint:nilnil // documented: deleted
+		return nil, nil // documented: deleted
 	}
 	return cb, err
 }

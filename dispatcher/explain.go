@@ -101,7 +101,7 @@ func (c *Client) attributes(ctx context.Context, company string, e *EventRecord)
 	}
 	attrs, err := typ.Check(json.RawMessage(body))
 	if err != nil {
-		return nil, nil //nolint:nilerr // the type's schema changed since: nothing to match by
+		return nil, nil // the type's schema changed since: nothing to match by
 	}
 	return attrs, nil
 }

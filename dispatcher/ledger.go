@@ -86,7 +86,7 @@ func (v *view) gate(ctx context.Context, callback int64) (*registry.Gate, error)
 	text, err := v.c.rdb.Get(ctx, registry.GateKey(v.company, callback)).Result()
 	if errors.Is(err, redis.Nil) {
 		v.gates[callback] = nil
-		return nil, nil //nolint:nilnil // documented: open
+		return nil, nil // documented: open
 	}
 	if err != nil {
 		return nil, unavailable(ctx, v.c, "reading the callback's gate", err)

@@ -267,7 +267,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		ms, _ := strconv.ParseInt(answer[1], 10, 64)
 		return nil, &laterError{wait: time.Duration(ms) * time.Millisecond, why: "not due yet"}
 	default: // gone, stale, busy, done, held, cancelled: this task has served
-		return nil, nil //nolint:nilnil // documented: nothing to do
+		return nil, nil // documented: nothing to do
 	}
 	if err := a.read(answer[1:]); err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
