@@ -42,7 +42,8 @@ type attempt struct {
 	took     time.Duration
 	response *egress.Response
 	judgement
-	wait time.Duration // until the next attempt, where there is one
+	wait    time.Duration // until the next attempt, where there is one
+	written entry         // what finish records of it
 }
 
 // read takes begin.lua's answer.
@@ -219,14 +220,14 @@ func (a *attempt) finishArgs(c *Client) []any {
 			outcome, a.verdict = "X", VerdictDead
 		}
 	}
-	e := a.entry()
+	a.written = a.entry()
 	log := a.log
 	if outcome != "C" {
-		log = appendEntry(a.log, e)
+		log = appendEntry(a.log, a.written)
 	}
 	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
 	return []any{
-		a.ref.member(), a.token, outcome, e.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(), least.Milliseconds(),
+		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(), least.Milliseconds(),
 	}
 }
 
@@ -242,7 +243,7 @@ func (a *attempt) after(state string) error {
 		return nil
 	}
 	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
-		a.reason, a.number, a.ref.callback, a.ref.company, detail(a.entry())), failure: true}
+		a.reason, a.number, a.ref.callback, a.ref.company, detail(a.written)), failure: true}
 }
 
 // traced puts the event's trace, which began where it was accepted, into ctx.
@@ -281,7 +282,7 @@ func (w *Worker) report(ctx context.Context, span trace.Span, a *attempt, state 
 		status = a.response.Status
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
 	}
-	sentence := detail(a.entry())
+	sentence := detail(a.written)
 	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
 		attribute.String("ringback.detail", sentence))
 	args := []any{

@@ -20,6 +20,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -155,12 +156,32 @@ func TestReplicasMustHoldAnEvent(t *testing.T) {
 	}
 	host, port, err := net.SplitHostPort(h.redis.Addr())
 	h.must(err)
-	redistest.Start(t, "--replicaof", host, port)
+	replica := redistest.Start(t, "--replicaof", host, port)
 	h.eventually(20*time.Second, func() bool {
 		_, err := h.client.Send(t.Context(), proof("p-1"))
 		return err == nil
 	}, func() string { return "the replica does not help" })
 	h.ack(proof("p-1"))
+
+	// A repeat that only finds the event stored is vouched for too, also on a connection that wrote nothing.
+	replica.Stop()
+	if _, err := h.client.Send(t.Context(), proof("p-2")); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the replica hangs, but: %v", err)
+	}
+	fresh, err := New(Config{
+		Redis: h.redis.Client(), Registry: h.registry, Catalogue: payloads.Builtin(), Logger: testLog(t), WaitReplicas: 1,
+	})
+	h.must(err)
+	t.Cleanup(func() { h.must(fresh.Close()) })
+	if _, err := fresh.Send(t.Context(), proof("p-2")); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("the replica hangs, but the repeat: %v", err)
+	}
+	replica.Cont()
+	h.eventually(20*time.Second, func() bool {
+		_, err := fresh.Send(t.Context(), proof("p-2"))
+		return err == nil
+	}, func() string { return "the replica does not come back" })
+	h.ack(proof("p-2"))
 	h.work()
 	h.awaitAll(patience + reconcileEvery + slack)
 	h.check()

@@ -5,7 +5,6 @@ local id, window = ARGV[1], tonumber(ARGV[5])
 local ev = prefix .. 'ev:' .. id
 local first = redis.call('HMGET', ev, 'm', 'a', 'h')
 if first[1] then
-  redis.call('HSET', ev, 'a', first[2]) -- a write, so that WAIT on this connection vouches for the event
   local out = {'exists', first[1], first[2], first[3] or ''}
   for _, field in ipairs(redis.call('HKEYS', ev)) do
     local cb = string.match(field, '^d(%d+)$')
