@@ -125,6 +125,12 @@ func newDesk(t *testing.T, ports map[string]string) *desk {
 		"XDG_CONFIG_HOME="+t.TempDir(), "GOENV="+strings.TrimSpace(string(goenv)), // keysets go there; Go's settings stay where they are
 		"RINGBACK_SERVER=http://127.0.0.1:"+ports["8080"], "RINGBACK_RECEIVER_LISTEN=127.0.0.1:"+ports["9000"])
 	copyRepository(t, d.dir)
+	// On a new machine everything has to be compiled first, which takes longer than a terminal is waited for.
+	build := exec.Command("make", "build")
+	build.Dir, build.Env = d.dir, d.env
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("make build: %v\n%s", err, out)
+	}
 	return d
 }
 
