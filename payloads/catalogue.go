@@ -34,39 +34,59 @@ func (r SuccessRule) Valid() bool {
 	return r == JSON200Or204 || r == Any2xx || r == AnyResponse
 }
 
+// Validation says what becomes of a payload that does not fit its type's schema.
+type Validation string
+
+const (
+	// Enforce refuses it.
+	Enforce Validation = "enforce"
+	// Warn lets it pass and says what does not fit: for a type whose producers
+	// are still being brought in line.
+	Warn Validation = "warn"
+)
+
+// Valid reports whether v is one of the values above. The empty one is not: where
+// it is allowed, it stands for Enforce.
+func (v Validation) Valid() bool { return v == Enforce || v == Warn }
+
 // Type is one callback type: what its payloads look like and how callbacks pick
-// among them. Fill one in and hand it to [NewCatalogue]; a Type that comes out of
+// among them. Its JSON is that of the API's PUT /callback-types/{name}, and of the
+// files of contracts/: all but the name. Fill one in and hand it to [NewCatalogue]; a Type that comes out of
 // a [Catalogue] is complete, shared and must not be changed.
 type Type struct {
 	// Name is what callbacks and events call it: 1 to 64 of A-Z a-z 0-9 _ . -
-	Name string
+	Name string `json:"-"`
 
 	// Description is one paragraph for people: when does such an event happen?
-	Description string
+	Description string `json:"description,omitempty"`
 
 	// Schema is the JSON Schema (2020-12) a payload must fit. Formats such as
 	// date-time are notes, not checks. References to other documents are
 	// refused. Empty: any JSON will do.
-	Schema json.RawMessage
+	Schema json.RawMessage `json:"schema,omitempty"`
 
 	// Example is a payload that fits Schema: what documentation shows and a
 	// test delivery sends. Empty: none.
-	Example json.RawMessage
+	Example json.RawMessage `json:"example,omitempty"`
 
 	// Match names the attributes callbacks may narrow their match by, each with
 	// the JSON Pointer (RFC 6901) to it in the payload:
 	// campaign_token -> /wallet_campaign/token. Empty: callbacks of this type
 	// match every event of it.
-	Match map[string]string
+	Match map[string]string `json:"match,omitempty"`
 
 	// MatchBlocks are the names under which a registration may give its match,
 	// {"wallet_item_install": {"campaign_token": "r3zhm8"}}. Empty: the type's
 	// name alone, which NewCatalogue then fills in.
-	MatchBlocks []string
+	MatchBlocks []string `json:"match_blocks,omitempty"`
 
 	// Success is the rule of callbacks that do not choose their own.
 	// Empty: JSON200Or204, which NewCatalogue then fills in.
-	Success SuccessRule
+	Success SuccessRule `json:"success,omitempty"`
+
+	// Validation says what becomes of payloads that do not fit Schema.
+	// Empty: Enforce, which NewCatalogue then fills in.
+	Validation Validation `json:"validation,omitempty"`
 
 	schema     *jsonschema.Schema // nil: any JSON will do
 	attributes []attribute        // of Match, by name
@@ -109,6 +129,35 @@ func (c *Catalogue) Lookup(name string) (*Type, bool) {
 // Types lists all types by name.
 func (c *Catalogue) Types() []*Type { return slices.Clone(c.types) }
 
+// With returns a catalogue of c's types and t, which takes the place of the one
+// that has its name. c stays as it is. Errors are those of [NewCatalogue].
+func (c *Catalogue) With(t Type) (*Catalogue, error) {
+	compiled, err := compile(t)
+	if err != nil {
+		return nil, err
+	}
+	next := &Catalogue{byName: maps.Clone(c.byName)}
+	next.byName[t.Name] = compiled
+	for _, name := range slices.Sorted(maps.Keys(next.byName)) {
+		next.types = append(next.types, next.byName[name])
+	}
+	return next, nil
+}
+
+// Names lists the names of all types in a sentence for people: "a, b, c", and how
+// many more where there are many.
+func (c *Catalogue) Names() string {
+	const most = 20
+	var names []string
+	for _, t := range c.types[:min(len(c.types), most)] {
+		names = append(names, t.Name)
+	}
+	if more := len(c.types) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
 // compile makes a complete Type of one that was filled in.
 func compile(t Type) (*Type, error) {
 	if !ValidTypeName(t.Name) {
@@ -119,6 +168,12 @@ func compile(t Type) (*Type, error) {
 	}
 	if !t.Success.Valid() {
 		return nil, invalid("body.success", fmt.Sprintf("must be %s, %s or %s", JSON200Or204, Any2xx, AnyResponse))
+	}
+	if t.Validation == "" {
+		t.Validation = Enforce
+	}
+	if !t.Validation.Valid() {
+		return nil, invalid("body.validation", fmt.Sprintf("must be %s or %s", Enforce, Warn))
 	}
 	t.Schema, t.Example = slices.Clone(t.Schema), slices.Clone(t.Example)
 	t.Match, t.MatchBlocks = maps.Clone(t.Match), slices.Clone(t.MatchBlocks)
@@ -146,17 +201,6 @@ func checkExample(t *Type) error {
 
 //go:embed contracts/*.json
 var contractFiles embed.FS
-
-// contractFile is one file of contracts/: a callback type in the words of the
-// API's PUT /callback-types/{name}. The file's name is the type's.
-type contractFile struct {
-	Description string            `json:"description"`
-	Match       map[string]string `json:"match"`
-	MatchBlocks []string          `json:"match_blocks"`
-	Success     SuccessRule       `json:"success"`
-	Schema      json.RawMessage   `json:"schema"`
-	Example     json.RawMessage   `json:"example"`
-}
 
 // Builtin is the catalogue Ringback ships with: one type per file of contracts/.
 // It is read on first use and shared afterwards.
@@ -191,17 +235,14 @@ func loadContracts() (*Catalogue, error) {
 }
 
 func parseContract(name string, text []byte) (Type, error) {
-	var f contractFile
+	t := Type{Name: name}
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&f); err != nil {
+	if err := dec.Decode(&t); err != nil {
 		return Type{}, err
 	}
-	return Type{
-		Name: name, Description: f.Description, Success: f.Success,
-		Match: f.Match, MatchBlocks: f.MatchBlocks,
-		Schema: compact(f.Schema), Example: compact(f.Example),
-	}, nil
+	t.Schema, t.Example = compact(t.Schema), compact(t.Example)
+	return t, nil
 }
 
 // compact drops the spaces that only make a contract file pleasant to read.

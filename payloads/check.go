@@ -29,6 +29,25 @@ func (t *Type) Check(payload json.RawMessage) (attrs map[string]string, err erro
 	return t.check(payload, "body.payload")
 }
 
+// Examine is Check for a payload on its way in: where the type's Validation is
+// [Warn], a payload that does not fit the schema passes, and warnings say what
+// does not fit, a sentence for each field.
+func (t *Type) Examine(payload json.RawMessage) (attrs map[string]string, warnings []string, err error) {
+	attrs, err = t.Check(payload)
+	misfit, ok := errors.AsType[*InvalidError](err)
+	if t.Validation != Warn || !ok {
+		return attrs, nil, err
+	}
+	v, fault := readJSON(payload, "body.payload")
+	if len(payload) == 0 || fault != nil { // no JSON is no matter of schemas
+		return nil, nil, err
+	}
+	for _, f := range misfit.Fields {
+		warnings = append(warnings, f.Location+" "+f.Message)
+	}
+	return t.extract(v), warnings, nil
+}
+
 func (t *Type) check(payload json.RawMessage, location string) (map[string]string, error) {
 	if len(payload) == 0 {
 		return nil, invalid(location, "is missing: it is the JSON that callbacks receive")

@@ -347,3 +347,30 @@ func ExampleMatchGlob() {
 	// true
 	// false
 }
+
+// TestWarningType lets what does not fit pass and says so; what is no JSON at all never passes.
+func TestWarningType(t *testing.T) {
+	c, err := payloads.NewCatalogue(payloads.Type{
+		Name: "lenient", Validation: payloads.Warn, Match: map[string]string{"shop": "/shop"},
+		Schema: json.RawMessage(`{"required": ["id"], "properties": {"shop": {"type": "string"}}}`),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	typ := c.Types()[0]
+	attrs, warnings, err := typ.Examine(json.RawMessage(`{"shop": 17}`))
+	if err != nil || attrs["shop"] != "17" || len(warnings) != 2 || !strings.Contains(strings.Join(warnings, "; "), "body.payload.id is missing") {
+		t.Errorf("got %v, %q, %v", attrs, warnings, err)
+	}
+	if _, warnings, err := typ.Examine(json.RawMessage(`{"id": 1, "shop": "x"}`)); err != nil || warnings != nil {
+		t.Errorf("what fits: %q, %v", warnings, err)
+	}
+	for _, payload := range []string{``, `{`, "{\"a\": \"\xff\"}"} {
+		if _, _, err := typ.Examine(json.RawMessage(payload)); err == nil {
+			t.Errorf("%q passed", payload)
+		}
+	}
+	if _, _, err := builtin(t, "payment_proof").Examine(json.RawMessage(`[]`)); err == nil {
+		t.Error("an enforcing type let pass what does not fit")
+	}
+}

@@ -91,11 +91,11 @@ func TestEveryWriteFailedAndStoredOrNot(t *testing.T) {
 		want  state
 		again error // of repeating it after it was stored
 	}{
-		{"create", 3, func(r *registry.Registry, company string, _ int64) error {
+		{"create", 4, func(r *registry.Registry, company string, _ int64) error {
 			_, err := r.Create(ctx, company, []byte(plain))
 			return err
 		}, state{2, "", 1, registry.Enabled}, nil},
-		{"patch", 2, func(r *registry.Registry, company string, id int64) error {
+		{"patch", 3, func(r *registry.Registry, company string, id int64) error {
 			_, err := r.Patch(ctx, company, id, []byte(`{"description":"d"}`))
 			return err
 		}, state{1, "d", 1, registry.Enabled}, nil},
@@ -185,6 +185,8 @@ func TestReadsPassOnFaults(t *testing.T) {
 		"touch":        func() error { return broken.Touch(ctx, "acme") },
 		"companies":    func() error { _, err := broken.Companies(ctx); return err },
 		"keyset":       func() error { return broken.CheckKeyset(ctx) },
+		"types":        func() error { _, err := broken.Types().Fresh(ctx); return err },
+		"put type":     func() error { _, err := broken.Types().Put(ctx, orderPlaced()); return err },
 		"match":        func() error { _, _, err := broken.Match(ctx, "new", install, nil, time.Now()); return err },
 		"lookup":       func() error { _, err := broken.Lookup(ctx, "acme", 1, 1<<60); return err },
 		"keys create":  func() error { _, _, err := keys.Create(ctx, registry.Viewer, ""); return err },

@@ -14,7 +14,7 @@ import (
 
 // applyPatch returns cb as a merge patch (RFC 7396) of its JSON leaves it, or an
 // error that says what does not fit. cb is not changed.
-func (r *Registry) applyPatch(cb *Callback, mergePatch []byte) (*Callback, error) {
+func (r *Registry) applyPatch(types *payloads.Catalogue, cb *Callback, mergePatch []byte) (*Callback, error) {
 	if err := checkJSON(mergePatch); err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func (r *Registry) applyPatch(cb *Callback, mergePatch []byte) (*Callback, error
 	if err != nil {
 		return nil, fmt.Errorf("registry: merge a patch: %w", err)
 	}
-	next, err := r.decode(merged, cb)
+	next, err := r.decode(types, merged, cb)
 	if err != nil {
 		return nil, err
 	}

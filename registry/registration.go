@@ -58,8 +58,8 @@ type object map[string]json.RawMessage
 
 // decode reads body, a whole registration, into a Callback that lacks what is
 // not the client's to say. prev is the callback it replaces, or nil.
-func (r *Registry) decode(body []byte, prev *Callback) (*Callback, error) {
-	d := &decoder{catalogue: r.catalogue, checkURL: r.checkURL, prev: prev}
+func (r *Registry) decode(types *payloads.Catalogue, body []byte, prev *Callback) (*Callback, error) {
+	d := &decoder{catalogue: types, checkURL: r.checkURL, prev: prev}
 	if err := checkJSON(body); err != nil {
 		return nil, err
 	}
@@ -124,12 +124,7 @@ func (d *decoder) callbackType(o object, cb *Callback) {
 }
 
 func (d *decoder) typesThatExist() string {
-	types := d.catalogue.Types()
-	names := make([]string, len(types))
-	for i, t := range types {
-		names[i] = t.Name
-	}
-	return "there are " + strings.Join(names, ", ")
+	return "there are " + d.catalogue.Names()
 }
 
 // matchBlock reads the block that is named after a type and narrows the match.

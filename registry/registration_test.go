@@ -17,7 +17,7 @@ import (
 
 // refusing is a decoder whose address policy refuses one host.
 func refusing(host string) *Registry {
-	return &Registry{catalogue: payloads.Builtin(), checkURL: func(u string) error {
+	return &Registry{checkURL: func(u string) error {
 		if host != "" && strings.Contains(u, host) {
 			return errors.New("must not point inside")
 		}
@@ -119,7 +119,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := refusing("inside").decode([]byte(tt.body), nil)
+			_, err := refusing("inside").decode(payloads.Builtin(), []byte(tt.body), nil)
 			invalid, ok := errors.AsType[*payloads.InvalidError](err)
 			if !ok || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got  %v\nwant %s", err, tt.want)
@@ -135,7 +135,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestDecodeReportsEveryFault(t *testing.T) {
-	_, err := refusing("").decode([]byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
+	_, err := refusing("").decode(payloads.Builtin(), []byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
 	invalid, ok := errors.AsType[*payloads.InvalidError](err)
 	if !ok {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestDecodeReportsEveryFault(t *testing.T) {
 
 func TestDecodeRefusesBadJSON(t *testing.T) {
 	for _, body := range []string{"", " ", "{", `{"a":1}{}`, `{"a":1} x`, "SECRET", strings.Repeat("[", 20000)} {
-		if _, err := refusing("").decode([]byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
+		if _, err := refusing("").decode(payloads.Builtin(), []byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.20q: %v", body, err)
 		}
 	}
@@ -171,8 +171,8 @@ func TestSyntaxErrorsNameTheByte(t *testing.T) {
 		"{\"callback_type\":\"\xc3\x28\"}": "it is not UTF-8 text",
 	} {
 		r := refusing("")
-		_, decodeErr := r.decode([]byte(body), nil)
-		_, patchErr := r.applyPatch(&Callback{Type: "*"}, []byte(body))
+		_, decodeErr := r.decode(payloads.Builtin(), []byte(body), nil)
+		_, patchErr := r.applyPatch(payloads.Builtin(), &Callback{Type: "*"}, []byte(body))
 		visitErr := Members([]byte(body), func(string, json.RawMessage) string { return "" })
 		for _, err := range []error{decodeErr, patchErr, visitErr} {
 			if !errors.Is(err, ErrBadJSON) || !strings.Contains(err.Error(), want) {
@@ -221,7 +221,7 @@ func TestPatchesAreReadAsStrictly(t *testing.T) {
 		`{"*":{"a":"b"}}`:                              `body["*"] narrows the match for one type`,
 		`{"auth":{"password":"***"}}`:                  "body.auth.password must be the secret itself",
 	} {
-		_, err := refusing("").applyPatch(cb, []byte(patch))
+		_, err := refusing("").applyPatch(payloads.Builtin(), cb, []byte(patch))
 		if _, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", patch, err, want)
 		}
@@ -235,7 +235,7 @@ func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
 		`{"type":"basic","username":"u","password":"p"}`: `{"type":"basic","username":"u","password":"***"}`,
 		`{"type":"bearer","token":"t"}`:                  `{"type":"bearer","token":"***"}`,
 	} {
-		cb, err := refusing("").decode(fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
+		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +289,7 @@ func TestRetryDefaultsGiveWay(t *testing.T) {
 		`{"multiplier":1,"max_attempts":1}`:       {5 * time.Second, 1, 12 * time.Hour, 1},
 		`{"multiplier":null,"max_interval":null}`: {5 * time.Second, 2.5, 12 * time.Hour, 15},
 	} {
-		cb, err := refusing("").decode(fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"retry":%s}`, retry), nil)
+		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"retry":%s}`, retry), nil)
 		if err != nil || cb.Retry != want {
 			t.Errorf("%s: %+v, %v", retry, cb, err)
 		}
@@ -352,7 +352,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	r := refusing("")
 	f.Fuzz(func(t *testing.T, body string) {
-		cb, err := r.decode([]byte(body), nil)
+		cb, err := r.decode(payloads.Builtin(), []byte(body), nil)
 		if err != nil {
 			return
 		}
@@ -367,7 +367,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %v", shown, err)
 		}
 
-		again, err := r.decode(asRegistration(t, cb, shown), nil)
+		again, err := r.decode(payloads.Builtin(), asRegistration(t, cb, shown), nil)
 		if err != nil {
 			t.Fatalf("what is shown is refused: %v\n%s", err, shown)
 		}
@@ -379,7 +379,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("registered again it differs:\n%s", diff)
 		}
 
-		same, err := r.applyPatch(cb, shown)
+		same, err := r.applyPatch(payloads.Builtin(), cb, shown)
 		if err != nil {
 			t.Fatalf("what is shown is refused as a patch: %v\n%s", err, shown)
 		}

@@ -46,7 +46,7 @@ type Config struct {
 	// Redis holds everything. Required.
 	Redis redis.UniversalClient
 
-	// Catalogue knows the callback types. Required.
+	// Catalogue holds the callback types that Ringback comes with. Required.
 	Catalogue *payloads.Catalogue
 
 	// Keyset seals what is stored. Required, and the same in all processes.
@@ -66,11 +66,11 @@ type Config struct {
 // Its methods return an *payloads.InvalidError for a company that cannot be one,
 // and a wrapped error of Redis when Redis could not be asked or did not answer.
 type Registry struct {
-	redis     redis.UniversalClient
-	catalogue *payloads.Catalogue
-	keyset    *Keyset
-	checkURL  func(string) error
-	log       *slog.Logger
+	redis    redis.UniversalClient
+	types    *Types
+	keyset   *Keyset
+	checkURL func(string) error
+	log      *slog.Logger
 
 	companies sync.Map // company's name -> *company
 }
@@ -90,8 +90,12 @@ func New(cfg Config) (*Registry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Registry{redis: cfg.Redis, catalogue: cfg.Catalogue, keyset: cfg.Keyset, checkURL: cfg.CheckURL, log: log}, nil
+	types := newTypes(cfg.Redis, cfg.Catalogue, log)
+	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, log: log}, nil
 }
+
+// Types are the callback types there are.
+func (r *Registry) Types() *Types { return r.types }
 
 // VersionKey is where the version of a company's callbacks stands: a decimal
 // number, absent = 0.
@@ -99,8 +103,10 @@ func VersionKey(company string) string { return "{" + company + "}:ver" }
 
 // GateKey is where a callback's [Gate] stands.
 func GateKey(company string, id int64) string {
-	return "{" + company + "}:gate:" + strconv.FormatInt(id, 10)
+	return gatePrefix(company) + strconv.FormatInt(id, 10)
 }
+
+func gatePrefix(company string) string { return "{" + company + "}:gate:" }
 
 // RoomsKey is the sorted set of a company's callbacks to look after.
 func RoomsKey(company string) string { return "{" + company + "}:rooms" }
@@ -180,7 +186,11 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if err := checkCompany(company); err != nil {
 		return nil, err
 	}
-	cb, err := r.decode(body, nil)
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := r.decode(types, body, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -299,8 +309,12 @@ func (cb *Callback) setGate(stored string) error {
 // returns the callback as it then is, ErrNotFound if there is none, and for the
 // patch the errors of Create.
 func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
 	return r.update(ctx, company, id, func(cb *Callback) (*Callback, error) {
-		return r.applyPatch(cb, mergePatch)
+		return r.applyPatch(types, cb, mergePatch)
 	})
 }
 
@@ -405,7 +419,11 @@ func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*
 	}
 	candidates := snap.after(after, f.Type)
 	for chunk := range slices.Chunk(candidates, gateChunk) {
-		gates, err := r.gates(ctx, company, chunk)
+		keys := make([]string, len(chunk))
+		for i, cb := range chunk {
+			keys[i] = GateKey(company, cb.ID)
+		}
+		gates, err := r.gates(ctx, company, keys)
 		if err != nil {
 			return nil, "", err
 		}
@@ -424,6 +442,35 @@ func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*
 		}
 	}
 	return page, "", nil
+}
+
+// CountStatuses adds the number of a company's callbacks, by status, to counts.
+// It reads no more than their numbers and gates.
+func (r *Registry) CountStatuses(ctx context.Context, company string, counts map[Status]int64) error {
+	ids, err := r.redis.HKeys(ctx, callbacksKey(company)).Result()
+	if err != nil {
+		return fmt.Errorf("registry: count the callbacks of company %s: %w", company, err)
+	}
+	for chunk := range slices.Chunk(ids, gateChunk) {
+		keys := make([]string, len(chunk))
+		for i, id := range chunk {
+			keys[i] = gatePrefix(company) + id
+		}
+		gates, err := r.gates(ctx, company, keys)
+		if err != nil {
+			return err
+		}
+		for _, stored := range gates {
+			gate, err := ParseGate(stored)
+			if err != nil {
+				return err
+			}
+			if gate.Status != Deleted { // just now
+				counts[gate.Status]++
+			}
+		}
+	}
+	return nil
 }
 
 // check fills in the defaults and returns the id that the cursor stands for.
@@ -466,11 +513,7 @@ func decodeCursor(cursor string) (id int64, err error) {
 	return strconv.ParseInt(string(text[len("after:"):]), 10, 64)
 }
 
-func (r *Registry) gates(ctx context.Context, company string, cbs []*Callback) ([]string, error) {
-	keys := make([]string, len(cbs))
-	for i, cb := range cbs {
-		keys[i] = GateKey(company, cb.ID)
-	}
+func (r *Registry) gates(ctx context.Context, company string, keys []string) ([]string, error) {
 	values, err := r.redis.MGet(ctx, keys...).Result()
 	if err != nil {
 		return nil, fmt.Errorf("registry: read the gates of company %s: %w", company, err)

@@ -1,0 +1,180 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// ErrBuiltin says that a callback type comes with Ringback and cannot be changed.
+var ErrBuiltin = errors.New("registry: this callback type is built in")
+
+const (
+	// typesKey is a hash: the JSON of each callback type that operators added, by
+	// its name, and under versionField how often any of them changed.
+	typesKey     = "ringback:types"
+	versionField = ":version" // no type's name has a colon
+
+	// typesFor is how long a process goes on with the types it knows before it
+	// asks whether any has changed.
+	typesFor = time.Second
+)
+
+// putType stores type ARGV[1] as ARGV[2] and counts the change; 1 if it is new.
+var putType = redis.NewScript(`
+redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
+return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])`)
+
+// Types are the callback types that all processes share: those Ringback comes
+// with, and those operators added. Safe for concurrent use.
+//
+// A type that was added is known everywhere at once; a change of one takes effect
+// within a second.
+type Types struct {
+	redis   redis.UniversalClient
+	builtin *payloads.Catalogue
+	log     *slog.Logger
+
+	current atomic.Pointer[typesRead]
+	reading sync.Mutex
+}
+
+// typesRead is the catalogue as it was read.
+type typesRead struct {
+	catalogue *payloads.Catalogue
+	version   string
+	at        time.Time // when Redis last said that this is the version
+}
+
+func newTypes(rdb redis.UniversalClient, builtin *payloads.Catalogue, log *slog.Logger) *Types {
+	t := &Types{redis: rdb, builtin: builtin, log: log}
+	t.current.Store(&typesRead{catalogue: builtin})
+	return t
+}
+
+// Builtin reports whether Ringback comes with the type of that name.
+func (t *Types) Builtin(name string) bool {
+	_, ok := t.builtin.Lookup(name)
+	return ok
+}
+
+// Put adds a callback type, or changes one that was added before; created says
+// which. Events that were accepted stay as they are.
+//
+// A type that is not sound gives an *payloads.InvalidError, one that Ringback
+// comes with [ErrBuiltin].
+func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err error) {
+	if t.Builtin(typ.Name) {
+		return false, ErrBuiltin
+	}
+	if slices.Contains(memberNames(), typ.Name) {
+		return false, invalid("path.name", "is a member of every registration, where a block of this name could not be told from it: choose another", short(typ.Name))
+	}
+	c, err := t.builtin.With(typ)
+	if err != nil {
+		return false, err
+	}
+	compiled, _ := c.Lookup(typ.Name)
+	text, err := json.Marshal(compiled)
+	if err != nil {
+		return false, fmt.Errorf("registry: write down callback type %s: %w", typ.Name, err)
+	}
+	added, err := putType.Run(ctx, t.redis, []string{typesKey}, typ.Name, text, versionField).Int()
+	if err != nil {
+		return false, fmt.Errorf("registry: store callback type %s: %w", typ.Name, err)
+	}
+	t.log.InfoContext(ctx, "callback type stored", "type", typ.Name, "created", added == 1, "validation", string(compiled.Validation))
+	return added == 1, nil
+}
+
+// Lookup finds a type by its name. It asks Redis only if what it knows is a second
+// old or lacks the type; if Redis does not answer, it goes on with what it knows.
+func (t *Types) Lookup(ctx context.Context, name string) (*payloads.Type, bool, error) {
+	known := t.current.Load()
+	typ, ok := known.catalogue.Lookup(name)
+	if ok && (time.Since(known.at) < typesFor || t.Builtin(name)) {
+		return typ, true, nil
+	}
+	c, err := t.Fresh(ctx)
+	if err != nil {
+		if ok {
+			return typ, true, nil
+		}
+		return nil, false, err
+	}
+	typ, ok = c.Lookup(name)
+	return typ, ok, nil
+}
+
+// Fresh is the catalogue with every change that was stored before the call.
+func (t *Types) Fresh(ctx context.Context) (*payloads.Catalogue, error) {
+	asked := time.Now()
+	answer, err := t.redis.HMGet(ctx, typesKey, versionField).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read the version of the callback types: %w", err)
+	}
+	version, _ := answer[0].(string) // none: none was ever added
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	known := t.current.Load()
+	if known.version == version {
+		t.current.Store(&typesRead{known.catalogue, version, asked})
+		return known.catalogue, nil
+	}
+	return t.read(ctx, asked)
+}
+
+// Current is the catalogue as this process knows it.
+func (t *Types) Current() *payloads.Catalogue { return t.current.Load().catalogue }
+
+func (t *Types) read(ctx context.Context, asked time.Time) (*payloads.Catalogue, error) {
+	stored, err := t.redis.HGetAll(ctx, typesKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read the callback types: %w", err)
+	}
+	c := t.builtin
+	for name, text := range stored {
+		if name == versionField {
+			continue
+		}
+		typ := payloads.Type{Name: name}
+		err := json.Unmarshal([]byte(text), &typ)
+		if err == nil && !t.Builtin(name) { // a later version of Ringback may come with it
+			c, err = with(c, typ)
+		}
+		if err != nil { // one that cannot be read must not take the others along
+			t.log.ErrorContext(ctx, "callback type in redis cannot be used; put it again", "type", name, "error", err)
+		}
+	}
+	t.current.Store(&typesRead{c, stored[versionField], asked})
+	return c, nil
+}
+
+func with(c *payloads.Catalogue, typ payloads.Type) (*payloads.Catalogue, error) {
+	next, err := c.With(typ)
+	if err != nil {
+		return c, err
+	}
+	return next, nil
+}
+
+// memberNames are the members that a registration has, or an answer shows.
+func memberNames() []string {
+	names := []string{
+		"callback_type", "event_type", "destination", "description", "start_date", "headers", "auth", "success", "trace", "timeout", "retry",
+	}
+	for name := range readOnly {
+		names = append(names, name)
+	}
+	return append(names, health...)
+}

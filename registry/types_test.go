@@ -1,0 +1,153 @@
+package registry_test
+
+import (
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+func orderPlaced() payloads.Type {
+	return payloads.Type{
+		Name: "order.placed", Description: "An order was placed.",
+		Schema:  json.RawMessage(`{"type": "object", "required": ["shop"], "properties": {"shop": {"type": "string"}}}`),
+		Example: json.RawMessage(`{"shop": "hamburg"}`),
+		Match:   map[string]string{"shop": "/shop"},
+		Success: payloads.Any2xx,
+	}
+}
+
+// another is a second process on the same Redis.
+func (h *house) another(t *testing.T) *registry.Registry {
+	t.Helper()
+	r, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// TestPutTypeIsKnownEverywhere: another process takes registrations for it at once, and a new one reads it as it was put.
+func TestPutTypeIsKnownEverywhere(t *testing.T) {
+	h := newHouse(t)
+	other := h.another(t)
+	const registration = `{"callback_type": "order.placed", "order.placed": {"shop": "hamburg"}, "destination": {"url": "https://x.example/"}}`
+	if _, err := other.Create(t.Context(), "acme", []byte(registration)); err == nil {
+		t.Fatal("a callback for a type that does not exist was registered")
+	}
+	for _, want := range []bool{true, false} {
+		if created, err := h.Types().Put(t.Context(), orderPlaced()); err != nil || created != want {
+			t.Fatalf("put: created %t, %v; want %t", created, err, want)
+		}
+	}
+	cb, err := other.Create(t.Context(), "acme", []byte(registration))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if matches, why := other.Decide(cb, "order.placed", map[string]string{"shop": "hamburg"}, cb.CreatedAt); !matches {
+		t.Error(why)
+	}
+	typ, ok, err := h.another(t).Types().Lookup(t.Context(), "order.placed")
+	if err != nil || !ok || typ.Success != payloads.Any2xx || typ.Validation != payloads.Enforce || typ.Description != "An order was placed." {
+		t.Errorf("another process finds %+v, %t, %v", typ, ok, err)
+	}
+	if _, err := typ.Check(json.RawMessage(`{}`)); err == nil {
+		t.Error("the schema was lost on the way")
+	}
+}
+
+// TestChangedTypeTakesEffect in the process that changed it and, for registrations, in every other.
+func TestChangedTypeTakesEffect(t *testing.T) {
+	h := newHouse(t)
+	other := h.another(t)
+	put := func(typ payloads.Type) {
+		t.Helper()
+		if _, err := h.Types().Put(t.Context(), typ); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(orderPlaced())
+	changed := orderPlaced()
+	changed.Match = map[string]string{"store": "/shop"}
+	if _, _, err := other.Types().Lookup(t.Context(), "order.placed"); err != nil {
+		t.Fatal(err)
+	}
+	put(changed)
+	c, err := other.Types().Fresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if typ, _ := c.Lookup("order.placed"); typ.Match["store"] != "/shop" {
+		t.Errorf("another process goes on with %v", typ.Match)
+	}
+	if typ, _ := other.Types().Current().Lookup("order.placed"); typ.Match["store"] != "/shop" {
+		t.Error("what was read is not kept")
+	}
+}
+
+func TestPutTypeRefuses(t *testing.T) {
+	h := newHouse(t)
+	if _, err := h.Types().Put(t.Context(), payloads.Type{Name: "payment_proof"}); !errors.Is(err, registry.ErrBuiltin) {
+		t.Errorf("a built-in type: %v", err)
+	}
+	unsound := orderPlaced()
+	unsound.Example = json.RawMessage(`{}`)
+	for location, typ := range map[string]payloads.Type{
+		"path.name":       {Name: "destination"},
+		"body.schema":     {Name: "x", Schema: json.RawMessage(`{"type": 5}`)},
+		"body.validation": {Name: "x", Validation: "maybe"},
+		"body.example":    unsound,
+		"body.success":    {Name: "x", Success: "often"},
+	} {
+		_, err := h.Types().Put(t.Context(), typ)
+		misfit, ok := errors.AsType[*payloads.InvalidError](err)
+		if !ok || !strings.HasPrefix(misfit.Fields[0].Location, location) {
+			t.Errorf("%s: got %v", location, err)
+		}
+	}
+	if names := h.Types().Current().Names(); names != payloads.Builtin().Names() {
+		t.Errorf("refused types are there: %s", names)
+	}
+}
+
+// TestTypesWithoutRedis: what is known goes on, what is not is an error, and one broken type does not take the others along.
+func TestTypesWithoutRedis(t *testing.T) {
+	h := newHouse(t)
+	types := h.Types()
+	if _, err := types.Put(t.Context(), orderPlaced()); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.redis.HSet(t.Context(), "ringback:types", "broken", "{").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if _, ok, err := types.Lookup(t.Context(), "order.placed"); !ok || err != nil {
+		t.Fatalf("beside a broken one: %t, %v", ok, err)
+	}
+	h.server.Kill()
+	for name, want := range map[string]bool{"order.placed": true, "payment_proof": true, "broken": false} {
+		_, ok, err := types.Lookup(t.Context(), name)
+		if ok != want || (err == nil) != want {
+			t.Errorf("%s without Redis: %t, %v", name, ok, err)
+		}
+	}
+}
+
+func TestTypeNamesAreFew(t *testing.T) {
+	c := payloads.Builtin()
+	for i := range 40 {
+		var err error
+		if c, err = c.With(payloads.Type{Name: "t" + string(rune('A'+i%26)) + strings.Repeat("x", i/26)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if names := strings.Split(c.Names(), ", "); len(names) != 21 || !strings.HasPrefix(names[20], "and ") {
+		t.Errorf("%v", names)
+	}
+	if !slices.IsSortedFunc(c.Types(), func(a, b *payloads.Type) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("not sorted by name")
+	}
+}
