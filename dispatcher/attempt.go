@@ -12,10 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"go.opentelemetry.io/otel/attribute"
-	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
-	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
@@ -27,6 +24,7 @@ type attempt struct {
 	ref        ref
 	generation int64
 	token      string
+	testID     string             // of a test, which is no delivery
 	callback   *registry.Callback // nil: deleted since
 	timeout    time.Duration      // of the request; within the lease that begin took
 
@@ -39,7 +37,9 @@ type attempt struct {
 	version  int64     // of the registry when it began
 	begun    time.Time // by Redis's clock
 
+	sentAt   time.Time // by this process's clock, as all that follows
 	took     time.Duration
+	timing   egress.Timing // where the time went
 	response *egress.Response
 	judgement
 	wait    time.Duration // until the next attempt, where there is one
@@ -61,6 +61,14 @@ func (a *attempt) read(answer []string) error {
 	return json.Unmarshal([]byte(answer[3]), &a.meta)
 }
 
+// id is the webhook-id.
+func (a *attempt) id() string {
+	if a.testID != "" {
+		return a.testID
+	}
+	return a.ref.deliveryID()
+}
+
 // callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
 func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.Callback, error) {
 	cb, err := c.registry.Lookup(ctx, r.company, r.callback, atLeast)
@@ -71,35 +79,38 @@ func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.
 }
 
 // send encodes, signs, sends and judges.
-func (a *attempt) send(ctx context.Context, w *Worker) {
+func (a *attempt) send(ctx context.Context, c *Client) {
 	if a.callback == nil {
 		return // finish finds the gate saying so
 	}
 	start := time.Now()
+	a.sentAt = start
 	defer func() { a.took = time.Since(start) }()
 	body, err := payloads.Encode(a.callback.Destination.ContentType, a.body)
 	if err != nil {
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
 		return
 	}
-	signature, err := payloads.Sign(a.ref.deliveryID(), start, body, a.callback.LiveSecrets(start)...)
+	signature, err := payloads.Sign(a.id(), start, body, a.callback.LiveSecrets(start)...)
 	if err != nil {
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
 		return
 	}
-	header := a.headers(w.userAgent, signature, start)
+	header := a.headers(c.userAgent, signature, start)
 	authorize(header, a.callback.Auth)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
-	a.response, err = w.egress.Do(ctx, egress.Request{
+	a.response, err = c.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout,
 	})
 	o := outcome{err: err}
 	if err == nil {
-		o.status, o.header = a.response.Status, a.response.Header
+		o.status, o.header, a.timing = a.response.Status, a.response.Header, a.response.Timing
+	} else if e, ok := errors.AsType[*egress.Error](err); ok {
+		a.timing = e.Timing
 	}
-	a.judgement = judge(a.rule(w.client.catalogue), o, time.Now())
+	a.judgement = judge(a.rule(c.registry.Types().Current()), o, time.Now())
 }
 
 func (a *attempt) rule(catalogue *payloads.Catalogue) payloads.SuccessRule {
@@ -244,57 +255,4 @@ func (a *attempt) after(state string) error {
 	}
 	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
 		a.reason, a.number, a.ref.callback, a.ref.company, detail(a.written)), failure: true}
-}
-
-// traced puts the event's trace, which began where it was accepted, into ctx.
-func (a *attempt) traced(ctx context.Context) context.Context {
-	if a.meta.TraceParent == "" {
-		return ctx
-	}
-	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": a.meta.TraceParent})
-}
-
-func (a *attempt) spanOptions() []trace.SpanStartOption {
-	return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("ringback.company", a.ref.company),
-		attribute.String("ringback.event.id", a.ref.event),
-		attribute.String("ringback.event.type", a.meta.Type),
-		attribute.Int64("ringback.callback.id", a.ref.callback),
-		attribute.String("ringback.delivery.id", a.ref.deliveryID()),
-		attribute.Int("ringback.attempt", a.number),
-	)}
-}
-
-// report tells metrics, log and trace of the attempt: one line each.
-func (w *Worker) report(ctx context.Context, span trace.Span, a *attempt, state string) {
-	if state == "" || a.callback == nil {
-		return
-	}
-	c := w.client
-	c.metrics.attempted(ctx, a.verdict, a.reason, a.took)
-	if a.verdict == VerdictDelivered {
-		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
-	} else {
-		span.SetStatus(codes.Error, string(a.reason))
-	}
-	status := 0
-	if a.response != nil {
-		status = a.response.Status
-		span.SetAttributes(attribute.Int("http.response.status_code", status))
-	}
-	sentence := detail(a.written)
-	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
-		attribute.String("ringback.detail", sentence))
-	args := []any{
-		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.ref.deliveryID(),
-		"attempt", a.number, "verdict", string(a.verdict), "reason", string(a.reason), "status", status,
-		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
-	}
-	if state == "R" {
-		args = append(args, "next_in", a.wait.Round(time.Second).String())
-	}
-	if sc := span.SpanContext(); sc.HasTraceID() {
-		args = append(args, "trace_id", sc.TraceID().String())
-	}
-	c.log.InfoContext(ctx, "attempt", args...)
 }

@@ -48,15 +48,15 @@ func benchmarkDeliver(b *testing.B, callbacks int) {
 	logger := slog.New(slog.NewJSONHandler(io.Discard, nil)) //nolint:sloglint // writing the lines is part of what is measured
 	reg, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: logger})
 	must(err)
-	c, err := New(Config{Redis: rdb, Registry: reg, Catalogue: payloads.Builtin(), Logger: logger})
-	must(err)
 	out, err := egress.New(egress.Config{Allow: loopback})
+	must(err)
+	c, err := New(Config{Redis: rdb, Registry: reg, Egress: out, Logger: logger})
 	must(err)
 	for k := range callbacks { // each its own company: an event has one delivery
 		_, err := reg.Create(b.Context(), fmt.Sprintf("company-%d", k), []byte(`{"callback_type": "payment_proof", "destination": {"url": "`+partner.URL+`"}}`))
 		must(err)
 	}
-	w, err := NewWorker(c, WorkerConfig{Egress: out})
+	w, err := NewWorker(c, WorkerConfig{})
 	must(err)
 	must(w.Start())
 	b.Cleanup(w.Shutdown)

@@ -22,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -48,10 +49,13 @@ func (e *StateError) Error() string { return e.Message }
 
 // Config is what a [Client] needs.
 type Config struct {
-	Redis     redis.UniversalClient // required; the caller closes it, after Client and Worker
-	Registry  *registry.Registry    // required
-	Catalogue *payloads.Catalogue   // required
-	Logger    *slog.Logger          // default: slog.Default()
+	Redis    redis.UniversalClient // required; the caller closes it, after Client and Worker
+	Registry *registry.Registry    // required; it knows the callback types, too
+	Egress   *egress.Client        // required; the caller closes it
+	Logger   *slog.Logger          // default: slog.Default()
+
+	// UserAgent is sent with every request. Default "Ringback".
+	UserAgent string
 
 	TracerProvider trace.TracerProvider // default: otel's global one
 	MeterProvider  metric.MeterProvider // default: otel's global one
@@ -77,7 +81,8 @@ const DefaultWindow = 1000
 type Client struct {
 	rdb       redis.UniversalClient
 	registry  *registry.Registry
-	catalogue *payloads.Catalogue
+	egress    *egress.Client
+	userAgent string
 	log       *slog.Logger
 	tracer    trace.Tracer
 	metrics   *metrics
@@ -98,15 +103,16 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.Redis is missing")
 	case cfg.Registry == nil:
 		return nil, errors.New("dispatcher: Config.Registry is missing")
-	case cfg.Catalogue == nil:
-		return nil, errors.New("dispatcher: Config.Catalogue is missing")
+	case cfg.Egress == nil:
+		return nil, errors.New("dispatcher: Config.Egress is missing")
 	case cfg.Retention != 0 && cfg.Retention < time.Second:
 		return nil, errors.New("dispatcher: Config.Retention must be at least one second")
 	case cfg.Window < 0, cfg.WaitReplicas < 0:
 		return nil, errors.New("dispatcher: Config.Window and Config.WaitReplicas must not be negative")
 	}
 	c := &Client{
-		rdb: cfg.Redis, registry: cfg.Registry, catalogue: cfg.Catalogue, log: cfg.Logger,
+		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
+		userAgent:    defaulted(cfg.UserAgent, "Ringback"),
 		asynq:        asynq.NewClientFromRedisClient(cfg.Redis),
 		inspector:    asynq.NewInspectorFromRedisClient(cfg.Redis),
 		retention:    strconv.FormatInt(int64(defaulted(cfg.Retention, DefaultRetention)/time.Second), 10),
@@ -171,11 +177,11 @@ func (c *Client) send(ctx context.Context, e payloads.Event) (Receipt, error) {
 	if err := e.Validate(); err != nil {
 		return Receipt{}, err
 	}
-	typ, err := c.lookupType(e.Type)
+	typ, err := c.lookupType(ctx, e.Type)
 	if err != nil {
 		return Receipt{}, err
 	}
-	attrs, err := typ.Check(e.Payload)
+	attrs, warnings, err := typ.Examine(e.Payload)
 	if err != nil {
 		return Receipt{}, err
 	}
@@ -187,22 +193,32 @@ func (c *Client) send(ctx context.Context, e payloads.Event) (Receipt, error) {
 		return Receipt{}, err
 	}
 	c.at("accepted")
-	c.enqueueAll(ctx, pending)
+	c.expand(ctx, receipt, pending)
 	c.at("enqueued")
+	receipt.Warnings = warnings
 	return receipt, nil
 }
 
-func (c *Client) lookupType(name string) (*payloads.Type, error) {
-	if typ, ok := c.catalogue.Lookup(name); ok {
+// expand brings an event's deliveries to the lanes. Those that are held wait in their rooms, and need nothing.
+func (c *Client) expand(ctx context.Context, r Receipt, pending []pendingTask) {
+	ctx, span := c.tracer.Start(ctx, "expand "+r.EventType, trace.WithAttributes(
+		attribute.String("ringback.event.id", r.EventID),
+		attribute.Int("ringback.deliveries", len(r.Deliveries)), attribute.Int("ringback.deliveries.pending", len(pending))))
+	defer span.End()
+	c.enqueueAll(ctx, pending)
+}
+
+func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, error) {
+	typ, ok, err := c.registry.Types().Lookup(ctx, name)
+	switch {
+	case err != nil:
+		return nil, unavailable(ctx, c, "reading the callback types", err)
+	case ok:
 		return typ, nil
-	}
-	var known []string
-	for _, t := range c.catalogue.Types() {
-		known = append(known, t.Name)
 	}
 	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
 		Location: "body.event_type", Value: clip(name, 64),
-		Message: "unknown event type; known are " + strings.Join(known, ", "),
+		Message: "unknown event type; known are " + c.registry.Types().Current().Names(),
 	}}}
 }
 

@@ -63,18 +63,18 @@ func child() int {
 	if err != nil {
 		return complainf("registry: %v", err)
 	}
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c, err := New(Config{Redis: rdb, Registry: reg, Catalogue: payloads.Builtin(), Window: job.Window, Logger: logger})
-	if err != nil {
-		return complainf("client: %v", err)
-	}
-	c.failpoint = job.failpoint()
 	out, err := egress.New(egress.Config{Allow: loopback})
 	if err != nil {
 		return complainf("egress: %v", err)
 	}
+	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	c, err := New(Config{Redis: rdb, Registry: reg, Egress: out, Window: job.Window, Logger: logger})
+	if err != nil {
+		return complainf("client: %v", err)
+	}
+	c.failpoint = job.failpoint()
 	if job.Work {
-		w, err := NewWorker(c, WorkerConfig{Egress: out, Concurrency: 64})
+		w, err := NewWorker(c, WorkerConfig{Concurrency: 64})
 		if err != nil {
 			return complainf("worker: %v", err)
 		}

@@ -40,6 +40,8 @@ type Delivery struct {
 	AcceptedAt    time.Time `json:"accepted_at"`
 	Attempts      []Attempt `json:"attempts"`
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"` // set while retrying
+	// TraceID is the trace (W3C Trace Context) that leads from the event's producer to the attempts.
+	TraceID string `json:"trace_id,omitempty"`
 }
 
 // An Attempt is one request to the partner, or the try at one.
@@ -58,19 +60,24 @@ type Attempt struct {
 	ResponseBody    string
 }
 
-// MarshalJSON writes the attempt as the API shows it, its duration in whole milliseconds.
-func (a Attempt) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
-		Number          int               `json:"number"`
-		StartedAt       time.Time         `json:"started_at"`
-		DurationMS      int64             `json:"duration_ms"`
-		StatusCode      int               `json:"status_code,omitempty"`
-		Verdict         Verdict           `json:"verdict"`
-		Reason          Reason            `json:"reason,omitempty"`
-		Detail          string            `json:"detail"`
-		ResponseHeaders map[string]string `json:"response_headers,omitempty"`
-		ResponseBody    string            `json:"response_body,omitempty"`
-	}{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody})
+// attemptJSON is an attempt as the API shows it, its duration in whole milliseconds.
+type attemptJSON struct {
+	Number          int               `json:"number"`
+	StartedAt       time.Time         `json:"started_at"`
+	DurationMS      int64             `json:"duration_ms"`
+	StatusCode      int               `json:"status_code,omitempty"`
+	Verdict         Verdict           `json:"verdict"`
+	Reason          Reason            `json:"reason,omitempty"`
+	Detail          string            `json:"detail"`
+	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+	ResponseBody    string            `json:"response_body,omitempty"`
+}
+
+// MarshalJSON writes the attempt as the API shows it.
+func (a Attempt) MarshalJSON() ([]byte, error) { return json.Marshal(a.json()) }
+
+func (a Attempt) json() attemptJSON {
+	return attemptJSON{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody}
 }
 
 // A Receipt is the answer to [Client.Send]: from here on the event is durable.
@@ -81,6 +88,8 @@ type Receipt struct {
 	Deliveries []Accepted `json:"deliveries"` // one for each callback that matched, by callback id
 	// Duplicate is set when the same event was accepted before; the rest is the first answer.
 	Duplicate bool `json:"duplicate,omitempty"`
+	// Warnings say what of the payload does not fit the type's schema, where the type only warns.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Accepted is a delivery as it stood when its event was accepted.
@@ -112,6 +121,8 @@ type Decision struct {
 // An Explanation answers "what happened to event X for partner Y?".
 type Explanation struct {
 	EventRecord
+	// Summary is a sentence or two: when it was accepted, whom it went to, how those deliveries stand.
+	Summary    string     `json:"summary"`
 	Callbacks  []Decision `json:"callbacks"`
 	NextCursor string     `json:"next_cursor,omitempty"`
 }

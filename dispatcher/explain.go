@@ -3,8 +3,11 @@ package dispatcher
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/ringback/ringback/registry"
@@ -31,7 +34,7 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{EventRecord: *e, Callbacks: []Decision{}}
+	x := &Explanation{EventRecord: *e, Summary: e.summary(len(decisions)), Callbacks: []Decision{}}
 	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
 	for _, d := range decisions {
 		if d.CallbackID <= after || q.CallbackID != 0 && q.CallbackID != d.CallbackID {
@@ -44,6 +47,37 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 		x.Callbacks = append(x.Callbacks, d)
 	}
 	return x, nil
+}
+
+// summary is the answer in short, for a company with so many callbacks.
+func (e *EventRecord) summary(callbacks int) string {
+	accepted := fmt.Sprintf("%s (%s) was accepted at %s", e.EventID, e.EventType, e.AcceptedAt.Format(time.RFC3339))
+	if len(e.Deliveries) == 0 {
+		if callbacks == 0 {
+			return accepted + ". The company has no callbacks, so it goes nowhere."
+		}
+		return accepted + fmt.Sprintf(". It matched none of the company's %s, so it goes nowhere.", count(callbacks, "callback"))
+	}
+	states := make(map[State]int)
+	for _, d := range e.Deliveries {
+		states[d.State]++
+	}
+	var parts []string
+	for _, s := range States {
+		if n := states[s]; n == len(e.Deliveries) && n > 1 {
+			parts = append(parts, "all "+string(s))
+		} else if n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, s))
+		}
+	}
+	return fmt.Sprintf("%s and went to %s: %s.", accepted, count(len(e.Deliveries), "callback"), strings.Join(parts, ", "))
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
 }
 
 // decisions are the event's, by callback id: recorded matches, and the other callbacks of today.
@@ -95,11 +129,14 @@ func (c *Client) attributes(ctx context.Context, company string, e *EventRecord)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the payload", err)
 	}
-	typ, ok := c.catalogue.Lookup(e.EventType)
-	if !ok {
-		return nil, nil
+	typ, err := c.lookupType(ctx, e.EventType)
+	if errors.Is(err, ErrUnavailable) {
+		return nil, err
 	}
-	attrs, err := typ.Check(json.RawMessage(body))
+	if err != nil {
+		return nil, nil // the type is gone: nothing to match by
+	}
+	attrs, _, err := typ.Examine(json.RawMessage(body))
 	if err != nil {
 		return nil, nil // the type's schema changed since: nothing to match by
 	}

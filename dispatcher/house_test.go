@@ -91,16 +91,16 @@ func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, opt
 	h.must(err)
 	h.registry, err = registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: testLog(t)})
 	h.must(err)
-	cfg := Config{Redis: rdb, Registry: h.registry, Catalogue: payloads.Builtin(), Logger: testLog(t)}
+	h.egress, err = egress.New(out)
+	h.must(err)
+	t.Cleanup(h.egress.Close)
+	cfg := Config{Redis: rdb, Registry: h.registry, Egress: h.egress, UserAgent: "Ringback/test", Logger: testLog(t)}
 	for _, o := range options {
 		o(&cfg)
 	}
 	h.client, err = New(cfg)
 	h.must(err)
 	t.Cleanup(func() { h.must(h.client.Close()) })
-	h.egress, err = egress.New(out)
-	h.must(err)
-	t.Cleanup(h.egress.Close)
 	return h
 }
 
@@ -127,7 +127,7 @@ func (h *house) work() (stop func()) {
 
 func (h *house) worker() *Worker {
 	h.t.Helper()
-	w, err := NewWorker(h.client, WorkerConfig{Egress: h.egress, Concurrency: 64, UserAgent: "Ringback/test", poll: h.poll})
+	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, poll: h.poll})
 	h.must(err)
 	return w
 }
@@ -329,6 +329,14 @@ func (h *house) checkRedis() {
 }
 
 // awaitIdle waits until asynq holds no task in any lane.
+// keys are the names of all that is in Redis.
+func (h *house) keys() []string {
+	h.t.Helper()
+	keys, err := h.rdb.Keys(h.t.Context(), "*").Result()
+	h.must(err)
+	return keys
+}
+
 func (h *house) awaitIdle(within time.Duration) {
 	h.t.Helper()
 	var left []string

@@ -142,7 +142,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 	}
 	d := &Delivery{
 		DeliveryID: r.deliveryID(), EventID: e.EventID, EventType: e.EventType, CallbackID: r.callback,
-		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{},
+		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID,
 	}
 	for _, entry := range parseEntries(rec.attempts) {
 		d.Attempts = append(d.Attempts, entry.attempt())

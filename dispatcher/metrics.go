@@ -35,7 +35,8 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	m := &metrics{}
 	meter := provider.Meter(scope)
 	var laneDepth, roomDepth, dead metric.Int64ObservableGauge
-	var oldest metric.Float64ObservableGauge
+	var callbacks metric.Int64ObservableGauge
+	var oldest, drift metric.Float64ObservableGauge
 	for _, make := range []func() (err error){
 		func() (err error) {
 			m.accepted, err = meter.Int64Counter("ringback.events.accepted", metric.WithUnit("{event}"),
@@ -78,9 +79,20 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
+			callbacks, err = meter.Int64ObservableGauge("ringback.callbacks", metric.WithUnit("{callback}"),
+				metric.WithDescription("Callbacks, by status."))
+			return err
+		},
+		func() (err error) {
+			drift, err = meter.Float64ObservableGauge("ringback.clock.drift", metric.WithUnit("s"),
+				metric.WithDescription("How far this process's clock is ahead of Redis's; webhook-timestamp is by this one, the schedule by that."))
+			return err
+		},
+		func() (err error) {
+			g := gauges{laneDepth, roomDepth, dead, callbacks, oldest, drift}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-				return c.observe(ctx, o, laneDepth, roomDepth, dead, oldest)
-			}, laneDepth, roomDepth, dead, oldest)
+				return c.observe(ctx, o, g)
+			}, laneDepth, roomDepth, dead, callbacks, oldest, drift)
 			return err
 		},
 	} {
@@ -115,8 +127,13 @@ func reasonLabel(r Reason) string {
 	return string(r)
 }
 
-// observe reads the depths from Redis when metrics are scraped.
-func (c *Client) observe(ctx context.Context, o metric.Observer, laneDepth, roomDepth, dead metric.Int64Observable, oldest metric.Float64Observable) error {
+// gauges are the instruments that are read from Redis when metrics are scraped.
+type gauges struct {
+	laneDepth, roomDepth, dead, callbacks metric.Int64Observable
+	oldest, drift                         metric.Float64Observable
+}
+
+func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
 	var age time.Duration
 	for _, lane := range queues {
 		info, err := c.inspector.GetQueueInfo(lane)
@@ -127,18 +144,21 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, laneDepth, room
 		for state, n := range map[string]int{
 			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
 		} {
-			o.ObserveInt64(laneDepth, int64(n), metric.WithAttributes(attribute.String("lane", lane), attribute.String("state", state)))
+			o.ObserveInt64(g.laneDepth, int64(n), metric.WithAttributes(attribute.String("lane", lane), attribute.String("state", state)))
 		}
 	}
+	asked := time.Now()
 	now, err := c.rdb.Time(ctx).Result()
 	if err != nil {
 		return err
 	}
+	o.ObserveFloat64(g.drift, asked.Add(time.Since(asked)/2).Sub(now).Seconds())
 	companies, err := c.registry.Companies(ctx)
 	if err != nil {
 		return err
 	}
 	var held, letters int64
+	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0}
 	for _, company := range companies {
 		d, err := c.depths(ctx, company)
 		if err != nil {
@@ -148,10 +168,16 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, laneDepth, room
 		if d.due > 0 {
 			age = max(age, now.Sub(time.UnixMilli(d.due)))
 		}
+		if err := c.registry.CountStatuses(ctx, company, statuses); err != nil {
+			return err
+		}
 	}
-	o.ObserveInt64(roomDepth, held)
-	o.ObserveInt64(dead, letters)
-	o.ObserveFloat64(oldest, age.Seconds())
+	for status, n := range statuses {
+		o.ObserveInt64(g.callbacks, n, metric.WithAttributes(attribute.String("status", string(status))))
+	}
+	o.ObserveInt64(g.roomDepth, held)
+	o.ObserveInt64(g.dead, letters)
+	o.ObserveFloat64(g.oldest, age.Seconds())
 	return nil
 }
 

@@ -22,7 +22,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -176,7 +176,7 @@ func TestReplicasMustHoldAnEvent(t *testing.T) {
 		t.Errorf("the replica hangs, but: %v", err)
 	}
 	fresh, err := New(Config{
-		Redis: h.redis.Client(), Registry: h.registry, Catalogue: payloads.Builtin(), Logger: testLog(t), WaitReplicas: 1,
+		Redis: h.redis.Client(), Registry: h.registry, Egress: h.egress, Logger: testLog(t), WaitReplicas: 1,
 	})
 	h.must(err)
 	t.Cleanup(func() { h.must(fresh.Close()) })
@@ -213,7 +213,7 @@ func TestTelemetry(t *testing.T) {
 	h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
 	e, err := h.client.Event(t.Context(), acme, "p-1")
 	h.must(err)
-	h.eventually(5*time.Second, func() bool { return len(spans.GetSpans()) == 3 }, func() string { return fmt.Sprintf("%d spans", len(spans.GetSpans())) })
+	h.eventually(5*time.Second, func() bool { return len(spans.GetSpans()) == 4 }, func() string { return fmt.Sprintf("%d spans", len(spans.GetSpans())) })
 	var accept tracetest.SpanStub
 	for _, s := range spans.GetSpans() {
 		if s.SpanContext.TraceID().String() != e.TraceID {
@@ -223,10 +223,17 @@ func TestTelemetry(t *testing.T) {
 			accept = s
 		}
 	}
+	phases := make(map[string]int)
 	for _, s := range spans.GetSpans() {
-		if strings.HasPrefix(s.Name, "attempt") && s.Parent.SpanID() != accept.SpanContext.SpanID() {
+		for _, e := range s.Events {
+			phases[e.Name]++
+		}
+		if !strings.HasPrefix(s.Name, "accept") && s.Parent.SpanID() != accept.SpanContext.SpanID() {
 			t.Errorf("%s hangs elsewhere", s.Name)
 		}
+	}
+	if phases["first_byte"] != 2 || phases["connect.done"] != 1 || phases["dns.done"]+phases["tls.done"] != 0 {
+		t.Errorf("two requests over one plain connection have the phases %v", phases)
 	}
 	for _, got := range h.partner.requests() {
 		if !strings.Contains(got.header.Get("Traceparent"), e.TraceID) {
@@ -298,6 +305,63 @@ func TestReasonLabelsAreBounded(t *testing.T) {
 	}
 	if len(seen) > 70 || !seen["status_other"] || !seen["status_503"] {
 		t.Errorf("%d labels", len(seen))
+	}
+}
+
+// TestTestDelivery: one attempt at once, also while paused, judged as a delivery's would be, and nothing is left of it.
+func TestTestDelivery(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register("*", `"retry": {"max_attempts": 1}`)
+	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
+	h.must(err)
+	before := h.keys()
+	for _, tt := range []struct {
+		status  int
+		verdict Verdict
+		reason  Reason
+	}{{204, VerdictDelivered, ""}, {500, VerdictRetry, "status_500"}, {410, VerdictGone, ReasonGone}} {
+		h.partner.answers(answering(tt.status))
+		got, err := h.client.Test(t.Context(), acme, cb.ID, "payment_proof")
+		h.must(err)
+		if got.Verdict != tt.verdict || got.Reason != tt.reason || got.StatusCode != tt.status || got.Number != 1 || got.EventType != "payment_proof" {
+			t.Errorf("answering %d: %+v", tt.status, got)
+		}
+		requests := h.partner.requests()
+		last := requests[len(requests)-1]
+		if last.header.Get("Webhook-Id") != got.DeliveryID || !strings.HasPrefix(got.DeliveryID, "tst_") || last.header.Get("Ringback-Test") != "1" {
+			t.Errorf("the partner got %v", last.header)
+		}
+		if err := h.partner.verify(last.header, []byte(last.body)); err != nil {
+			t.Error(err)
+		}
+	}
+	for name, tt := range map[string]struct {
+		id        int64
+		eventType string
+		want      string
+	}{
+		"none named":  {cb.ID, "", "several types"},
+		"glob":        {cb.ID, "payment*", "several types"},
+		"unknown":     {cb.ID, "nothing", "unknown event type"},
+		"not its own": {h.register("payment_proof", "").ID, "wallet_item_install", "payment_proof"},
+	} {
+		if _, err := h.client.Test(t.Context(), acme, tt.id, tt.eventType); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := h.client.Test(t.Context(), acme, 99, "payment_proof"); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("no such callback: %v", err)
+	}
+	h.must(h.registry.Delete(t.Context(), acme, 2))
+	if got, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || got.Status != registry.Paused {
+		t.Errorf("after the tests: %v, %v", got, err)
+	}
+	after := h.keys()
+	for _, key := range after {
+		if strings.Contains(key, ":ev:") || strings.Contains(key, "dead") || strings.Contains(key, "due") || strings.Contains(key, "health") {
+			t.Errorf("%d keys before, %d after, among them %s", len(before), len(after), key)
+		}
 	}
 }
 

@@ -21,12 +21,9 @@ import (
 
 // WorkerConfig is what a [Worker] needs.
 type WorkerConfig struct {
-	Egress *egress.Client // required
 	// Concurrency is how many attempts may be under way at once, spread over the lanes; a sixteenth of them to any one callback.
 	// Default [DefaultConcurrency].
 	Concurrency int
-	// UserAgent is sent with every request. Default "Ringback".
-	UserAgent string
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
@@ -59,10 +56,8 @@ const (
 
 // A Worker attempts deliveries: asynq servers for each lane, and the reconciler.
 type Worker struct {
-	client    *Client
-	egress    *egress.Client
-	userAgent string
-	instance  string // names this worker in the tokens of its attempts
+	client   *Client
+	instance string // names this worker in the tokens of its attempts
 
 	turns    *turns
 	stopping atomic.Bool
@@ -76,12 +71,10 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	switch {
 	case c == nil:
 		return nil, errors.New("dispatcher: a Worker needs a Client")
-	case cfg.Egress == nil:
-		return nil, errors.New("dispatcher: WorkerConfig.Egress is missing")
 	case cfg.Concurrency < 0:
 		return nil, errors.New("dispatcher: WorkerConfig.Concurrency must not be negative")
 	}
-	w := &Worker{client: c, egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), instance: rand.Text()[:10]}
+	w := &Worker{client: c, instance: rand.Text()[:10]}
 	logger := newAsynqLog(c)
 	each := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/(lanes*serversPerLane))
 	w.turns = newTurns(each * serversPerLane / shareOfLane)
@@ -139,7 +132,6 @@ func (w *Worker) Shutdown() {
 	}
 	wg.Wait()
 	w.wg.Wait()
-	w.egress.Close()
 	w.stop = nil
 }
 
@@ -224,7 +216,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 	w.client.at("begun")
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
-	a.send(ctx, w)
+	a.send(ctx, w.client)
 	w.client.at("posted")
 	state, released, err := w.finish(ctx, a)
 	if err != nil {
@@ -235,7 +227,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 		released = nil
 	}
 	w.client.at("finished")
-	w.report(ctx, span, a, state)
+	w.client.report(ctx, span, a, state)
 	return released, a.after(state)
 }
 
@@ -321,9 +313,12 @@ func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header
 	}
 	h.Set("Content-Type", a.callback.Destination.ContentType)
 	h.Set("User-Agent", userAgent)
-	h.Set("Webhook-Id", a.ref.deliveryID())
+	h.Set("Webhook-Id", a.id())
 	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
 	h.Set("Webhook-Signature", signature)
+	if a.testID != "" {
+		h.Set("Ringback-Test", "1")
+	}
 	h.Set("Ringback-Event-Id", a.ref.event)
 	h.Set("Ringback-Event-Type", a.meta.Type)
 	h.Set("Ringback-Attempt", strconv.Itoa(a.number))

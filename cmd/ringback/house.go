@@ -55,7 +55,6 @@ type house struct {
 func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h := &house{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
 	redis.SetLogger(&redisLog{log: h.log})
-	catalogue := payloads.Builtin()
 	var err error
 	if h.telemetry, err = openTelemetry(ctx, h.log); err != nil {
 		return nil, err
@@ -64,7 +63,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		return nil, err
 	}
 	callbacks, err := registry.New(registry.Config{
-		Redis: cfg.Redis, Catalogue: catalogue, Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
+		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
 	})
 	if err != nil {
 		return nil, err
@@ -73,7 +72,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		return nil, err
 	}
 	h.client, err = dispatcher.New(dispatcher.Config{
-		Redis: cfg.Redis, Registry: callbacks, Catalogue: catalogue, Logger: h.log,
+		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
 		Retention: cfg.Retention, WaitReplicas: cfg.WaitReplicas,
 	})
@@ -82,14 +81,14 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	if cfg.Worker {
 		h.worker, err = dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{
-			Egress: h.egress, Concurrency: cfg.Concurrency, UserAgent: "Ringback/" + programVersion(), ShutdownGrace: cfg.ShutdownGrace,
+			Concurrency: cfg.Concurrency, ShutdownGrace: cfg.ShutdownGrace,
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{
-		Client: h.client, Registry: callbacks, Keys: h.keys, Catalogue: catalogue, Redis: cfg.Redis,
+		Client: h.client, Registry: callbacks, Keys: h.keys, Redis: cfg.Redis,
 		Metrics: h.telemetry.metrics, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody,
 	})
 	if err != nil {

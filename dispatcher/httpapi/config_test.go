@@ -7,7 +7,6 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -16,15 +15,14 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 	t.Cleanup(func() { _ = rdb.Close() })
 	whole := Config{
 		Client: &dispatcher.Client{}, Registry: &registry.Registry{}, Keys: &registry.Keys{},
-		Catalogue: payloads.Builtin(), Redis: rdb,
+		Redis: rdb,
 	}
 	for name, spoil := range map[string]func(*Config){
-		"Config.Client":    func(c *Config) { c.Client = nil },
-		"Config.Registry":  func(c *Config) { c.Registry = nil },
-		"Config.Keys":      func(c *Config) { c.Keys = nil },
-		"Config.Catalogue": func(c *Config) { c.Catalogue = nil },
-		"Config.Redis":     func(c *Config) { c.Redis = nil },
-		"Config.MaxBody":   func(c *Config) { c.MaxBody = -1 },
+		"Config.Client":   func(c *Config) { c.Client = nil },
+		"Config.Registry": func(c *Config) { c.Registry = nil },
+		"Config.Keys":     func(c *Config) { c.Keys = nil },
+		"Config.Redis":    func(c *Config) { c.Redis = nil },
+		"Config.MaxBody":  func(c *Config) { c.MaxBody = -1 },
 	} {
 		cfg := whole
 		spoil(&cfg)

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -25,14 +26,19 @@ func ExampleNew() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	client, err := dispatcher.New(dispatcher.Config{Redis: rdb, Registry: callbacks, Catalogue: payloads.Builtin()})
+	out, err := egress.New(egress.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer out.Close()
+	client, err := dispatcher.New(dispatcher.Config{Redis: rdb, Registry: callbacks, Egress: out})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
 
 	api, err := httpapi.New(httpapi.Config{
-		Client: client, Registry: callbacks, Keys: registry.NewKeys(rdb), Catalogue: payloads.Builtin(), Redis: rdb, Version: "1.2.3",
+		Client: client, Registry: callbacks, Keys: registry.NewKeys(rdb), Redis: rdb, Version: "1.2.3",
 	})
 	if err != nil {
 		log.Fatal(err)

@@ -72,12 +72,12 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 	h.must(err)
 	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: h.egress.CheckURL, Logger: logger})
 	h.must(err)
-	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: reg, Catalogue: payloads.Builtin(), Logger: logger})
+	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: reg, Egress: h.egress, Logger: logger})
 	h.must(err)
 	t.Cleanup(func() { _ = h.client.Close() })
 
 	cfg := Config{
-		Client: h.client, Registry: reg, Keys: registry.NewKeys(h.rdb), Catalogue: payloads.Builtin(), Redis: h.rdb, Logger: logger, Version: "1.2.3",
+		Client: h.client, Registry: reg, Keys: registry.NewKeys(h.rdb), Redis: h.rdb, Logger: logger, Version: "1.2.3",
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
 	}
 	for _, f := range change {
@@ -304,7 +304,7 @@ func (h *house) wantUnchanged(company string, before map[string]string) {
 // work starts a worker for the rest of the test.
 func (h *house) work() {
 	h.t.Helper()
-	w, err := dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{Egress: h.egress, Concurrency: 16})
+	w, err := dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{Concurrency: 16})
 	h.must(err)
 	h.must(w.Start())
 	h.t.Cleanup(w.Shutdown)

@@ -24,7 +24,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -33,10 +32,9 @@ const DefaultMaxBody = 1 << 20
 
 // Config is what the API needs. It owns none of it: whoever made a part closes it, after the HTTP server has shut down.
 type Config struct {
-	Client    *dispatcher.Client  // required
-	Registry  *registry.Registry  // required
-	Keys      *registry.Keys      // required
-	Catalogue *payloads.Catalogue // required
+	Client   *dispatcher.Client // required
+	Registry *registry.Registry // required; it knows the callback types, too
+	Keys     *registry.Keys     // required
 
 	// Redis is the connection asynq's UI reads through. Required.
 	Redis redis.UniversalClient
@@ -93,8 +91,6 @@ func (cfg *Config) complete() error {
 		return errors.New("Config.Registry is missing")
 	case cfg.Keys == nil:
 		return errors.New("Config.Keys is missing")
-	case cfg.Catalogue == nil:
-		return errors.New("Config.Catalogue is missing")
 	case cfg.Redis == nil:
 		return errors.New("Config.Redis is missing")
 	case cfg.MaxBody < 0:

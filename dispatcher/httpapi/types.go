@@ -43,16 +43,24 @@ func (s *server) callbackTypes() {
 	}}, s.getType)
 }
 
-func (s *server) listTypes(context.Context, *struct{}) (*typesOut, error) {
+func (s *server) listTypes(ctx context.Context, _ *struct{}) (*typesOut, error) {
+	types, err := s.Registry.Types().Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
 	list := []callbackType{}
-	for _, t := range s.Catalogue.Types() {
+	for _, t := range types.Types() {
 		list = append(list, showType(t))
 	}
 	return &typesOut{typeList{list}}, nil
 }
 
-func (s *server) getType(_ context.Context, in *typeIn) (*typeOut, error) {
-	t, ok := s.Catalogue.Lookup(in.Name)
+func (s *server) getType(ctx context.Context, in *typeIn) (*typeOut, error) {
+	types, err := s.Registry.Types().Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t, ok := types.Lookup(in.Name)
 	if !ok {
 		return nil, &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
 	}

@@ -1,0 +1,91 @@
+package dispatcher
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// traced puts the event's trace, which began where it was accepted, into ctx.
+func (a *attempt) traced(ctx context.Context) context.Context {
+	if a.meta.TraceParent == "" {
+		return ctx
+	}
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": a.meta.TraceParent})
+}
+
+func (a *attempt) spanOptions() []trace.SpanStartOption {
+	return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
+		attribute.String("ringback.company", a.ref.company),
+		attribute.String("ringback.event.id", a.ref.event),
+		attribute.String("ringback.event.type", a.meta.Type),
+		attribute.Int64("ringback.callback.id", a.ref.callback),
+		attribute.String("ringback.delivery.id", a.id()),
+		attribute.Int("ringback.attempt", a.number),
+	)}
+}
+
+// report tells metrics, log and trace of the attempt: one line each.
+func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state string) {
+	if state == "" || a.callback == nil {
+		return
+	}
+	c.metrics.attempted(ctx, a.verdict, a.reason, a.took)
+	if a.verdict == VerdictDelivered {
+		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
+	}
+	if state == "R" {
+		c.tell(ctx, span, a, "attempt", "next_in", a.wait.Round(time.Second).String())
+	} else {
+		c.tell(ctx, span, a, "attempt")
+	}
+}
+
+// tell writes what came of a request into its span and, as one line, into the log.
+func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
+	if a.verdict != VerdictDelivered {
+		span.SetStatus(codes.Error, string(a.reason))
+	}
+	status := 0
+	if a.response != nil {
+		status = a.response.Status
+		span.SetAttributes(attribute.Int("http.response.status_code", status))
+	}
+	a.phases(span)
+	sentence := detail(a.written)
+	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
+		attribute.String("ringback.detail", sentence))
+	args := []any{
+		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.id(),
+		"attempt", a.number, "verdict", string(a.verdict), "reason", string(a.reason), "status", status,
+		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
+	}
+	args = append(args, more...)
+	if sc := span.SpanContext(); sc.HasTraceID() {
+		args = append(args, "trace_id", sc.TraceID().String())
+	}
+	c.log.InfoContext(ctx, line, args...)
+}
+
+// phases writes the phases of the request into its span, as events at their ends: which of them took the time. A kept connection has only
+// the last. They are measured one by one; what lies between them (waiting for a free connection, writing the request) is left out.
+func (a *attempt) phases(span trace.Span) {
+	at := a.sentAt
+	for _, phase := range []struct {
+		name string
+		took time.Duration
+	}{
+		{"dns.done", a.timing.DNS}, {"connect.done", a.timing.Connect}, {"tls.done", a.timing.TLS}, {"first_byte", a.timing.FirstByte},
+	} {
+		if phase.took <= 0 {
+			continue
+		}
+		at = at.Add(phase.took)
+		span.AddEvent(phase.name, trace.WithTimestamp(at), trace.WithAttributes(
+			attribute.Float64("ringback.duration_ms", float64(phase.took)/float64(time.Millisecond))))
+	}
+}

@@ -1,0 +1,72 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// A TestResult is what came of a test: one attempt that was made at once and of which nothing is kept.
+type TestResult struct {
+	// DeliveryID is the webhook-id the partner saw: of this test alone, "tst_" and random.
+	DeliveryID string
+	EventType  string
+	// Attempt is number 1. Its verdict is what a delivery's would be, but nothing follows from it.
+	Attempt
+}
+
+// MarshalJSON writes the test's names and its attempt as one object.
+func (t TestResult) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		DeliveryID string `json:"delivery_id"`
+		EventType  string `json:"event_type"`
+		attemptJSON
+	}{t.DeliveryID, t.EventType, t.Attempt.json()})
+}
+
+// Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
+// judgement, and beside them the header Ringback-Test: 1. It waits for the answer. The event type may be empty where the callback is for
+// one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it.
+//
+// Errors: registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
+func (c *Client) Test(ctx context.Context, company string, callbackID int64, eventType string) (*TestResult, error) {
+	cb, err := c.registry.Get(ctx, company, callbackID)
+	if err != nil {
+		return nil, err
+	}
+	if eventType == "" {
+		eventType = cb.Type
+	}
+	if payloads.IsGlob(eventType) {
+		return nil, misfit("body.event_type", "is missing: this callback is for several types ("+cb.Type+"), say which of them to send")
+	}
+	if !payloads.MatchGlob(cb.Type, eventType) {
+		return nil, misfit("body.event_type", "must be a type that this callback is for: "+cb.Type)
+	}
+	typ, err := c.lookupType(ctx, eventType)
+	if err != nil {
+		return nil, err
+	}
+	if len(typ.Example) == 0 {
+		return nil, misfit("body.event_type", "has no example to send: give "+eventType+" one with PUT /callback-types/"+eventType)
+	}
+	now := time.Now()
+	a := &attempt{
+		ref: ref{company, "test", callbackID}, testID: "tst_" + strings.ToLower(rand.Text()), number: 1,
+		callback: cb, timeout: cb.Timeout, meta: meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
+	}
+	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
+	defer span.End()
+	a.send(ctx, c)
+	a.written = a.entry()
+	c.tell(ctx, span, a, "test")
+	return &TestResult{DeliveryID: a.testID, EventType: eventType, Attempt: a.written.attempt()}, nil
+}
+
+func misfit(location, message string) error {
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message}}}
+}
