@@ -42,6 +42,7 @@ type childJob struct {
 	Register string   // a registration
 	Resume   int64    // a callback id
 	Replay   string   // a delivery id
+	Sweep    bool     // go on with replays
 }
 
 func child() int {
@@ -109,6 +110,8 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 	case job.Replay != "":
 		_, err := c.Replay(ctx, acme, job.Replay)
 		return err
+	case job.Sweep:
+		return c.sweep(ctx, acme)
 	}
 	return nil
 }
@@ -416,6 +419,38 @@ func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 	d := h.await(r.Deliveries[0].DeliveryID, Delivered, patience+reconcileEvery+slack)
 	if len(d.Attempts) != 2 || d.Attempts[1].Number != 2 {
 		t.Errorf("attempts: %+v", d.Attempts)
+	}
+	h.check()
+}
+
+// TestKillBetweenPagesOfAReplay: others go on where it stood, and each delivery is sent again once.
+func TestKillBetweenPagesOfAReplay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const n = sweepPage + 50
+	h.partner.answers(answering(400, 204))
+	h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+	stop := h.work()
+	for _, id := range eventIDs("p-", n) {
+		h.send(proof(id))
+	}
+	h.awaitAll(30 * time.Second)
+	stop()
+	r, err := h.client.ReplayCallback(t.Context(), acme, 1, ReplayQuery{})
+	h.must(err)
+	h.start(childJob{Sweep: true, KillAt: "swept"}).dies()
+	half, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID)
+	h.must(err)
+	if half.State != ReplayRunning || half.Replayed != sweepPage {
+		t.Errorf("after the kill: %+v", half)
+	}
+	h.work()
+	h.eventually(patience+reconcileEvery+slack, func() bool {
+		page, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Delivered}, Limit: MaxLimit})
+		return err == nil && len(page) == n
+	}, func() string { return "not all are delivered" })
+	if done, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID); err != nil || done.State != ReplayDone || done.Replayed != n {
+		t.Errorf("%+v, %v", done, err)
 	}
 	h.check()
 }

@@ -23,6 +23,10 @@
 //	{c}:room:<cb>   list         those that wait: callback paused, disabled or slow, or the window is full; touched once in and once out
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: the pump leaves its room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
+//	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
+//	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt
+//	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
+//	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
@@ -37,7 +41,7 @@
 //
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
-// pump (room to window), purge (cancel what waits), cancel, replay.
+// pump (room to window), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is).
 //
 // # The crash story
 //
@@ -62,6 +66,8 @@
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
 //	replay / enqueue                    pending and due, no task            reconciler, 25 s
+//	sweep / enqueue                     the same, for a page                reconciler, 25 s
+//	two pages of a replay               it knows how far it is              reconciler, next round
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin

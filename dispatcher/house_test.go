@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -260,6 +261,41 @@ func (h *house) check() {
 		h.t.Errorf("%d deliveries arrived again after they were answered well; the faults permit %d", extra, h.duplicates)
 	}
 	h.checkRedis()
+	h.checkHealth()
+}
+
+// checkHealth verifies that what is counted of each callback is what its deliveries say, now that nothing is unfinished.
+func (h *house) checkHealth() {
+	h.t.Helper()
+	ctx := h.t.Context()
+	callbacks, _, err := h.registry.List(ctx, acme, registry.Filter{Limit: registry.MaxLimit})
+	h.must(err)
+	for _, cb := range callbacks {
+		var dead int64
+		succeeded, failed := false, false
+		for id := range h.acked {
+			d, err := h.client.Delivery(ctx, acme, ref{acme, id, cb.ID}.deliveryID())
+			if errors.Is(err, ErrNotFound) {
+				continue
+			}
+			h.must(err)
+			if d.State == Dead {
+				dead++
+			}
+			for _, a := range d.Attempts {
+				succeeded = succeeded || a.Verdict == VerdictDelivered
+				failed = failed || a.Verdict != VerdictDelivered && a.Reason != ReasonUnknown
+			}
+		}
+		got, err := h.client.Health(ctx, acme, cb.ID)
+		h.must(err)
+		if got[0].Dead != dead || got[0].Pending != 0 || got[0].OldestWaitingAt != (time.Time{}) {
+			h.t.Errorf("callback %d: %d dead and nothing under way, but its health is %+v", cb.ID, dead, got[0])
+		}
+		if got[0].LastSuccessAt.IsZero() == succeeded || (got[0].LastFailure != nil) != failed {
+			h.t.Errorf("callback %d: succeeded %t, failed %t, but its health is %+v, last failure %+v", cb.ID, succeeded, failed, got[0], got[0].LastFailure)
+		}
+	}
 }
 
 // checkDelivery returns how many requests of a delivery came after one that was answered well.
@@ -328,7 +364,6 @@ func (h *house) checkRedis() {
 	}
 }
 
-// awaitIdle waits until asynq holds no task in any lane.
 // keys are the names of all that is in Redis.
 func (h *house) keys() []string {
 	h.t.Helper()
@@ -337,6 +372,7 @@ func (h *house) keys() []string {
 	return keys
 }
 
+// awaitIdle waits until asynq holds no task in any lane.
 func (h *house) awaitIdle(within time.Duration) {
 	h.t.Helper()
 	var left []string

@@ -68,6 +68,7 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 	}
 	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
+		note("replaying", company, c.sweep(ctx, company))
 		if trim {
 			note("trimming", company, c.trimLog(ctx, company))
 		}

@@ -23,6 +23,8 @@ var (
 	replayScript  = script("replay")
 	pageScript    = script("page")
 	trimScript    = script("trim")
+	healthScript  = script("health")
+	sweepScript   = script("sweep")
 )
 
 func script(name string) *redis.Script {

@@ -11,6 +11,7 @@ if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
 
 local closed = gate(cb)
 if deleted(closed) then
+  retriesNoMore(r, member, cb)
   r.s, r.at, r.tok = 'C', now, '-'
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, 'C', ARGV[5])
@@ -19,6 +20,7 @@ end
 if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
 if closed or ARGV[6] == '1' then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
+  retriesNoMore(r, member, cb)
   r.gen = r.gen + 1
   admit(r, member, cb, 0)
   if not closed then redis.call('SET', prefix .. 'busy:' .. cb, '1', 'PX', BUSY) end
@@ -26,6 +28,7 @@ if closed or ARGV[6] == '1' then
   return {'held'}
 end
 
+retriesNoMore(r, member, cb)
 r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
 redis.call('HSET', ev, field, format(r))
 redis.call('SADD', prefix .. 'ready:' .. cb, member)

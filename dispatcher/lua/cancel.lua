@@ -4,6 +4,7 @@ local r, ev, field, cb = load(member)
 if not r then return {'none'} end
 if final(r.s) then return {'final'} end
 if r.s ~= 'A' then r.tok = '-' end -- an attempt under way keeps its token: its outcome is still recorded
+retriesNoMore(r, member, cb)
 r.s, r.at = 'C', now
 redis.call('HSET', ev, field, format(r))
 close(ev, member, cb, 'C', ARGV[2])

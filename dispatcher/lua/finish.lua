@@ -9,11 +9,14 @@ if not r then return {'lost', '', '0', '0'} end
 if r.tok ~= ARGV[2] then
   if outcome ~= 'D' or r.s == 'D' then return {'lost', r.s, int(r.gen), int(r.at - now)} end
   local was = r.s
+  retriesNoMore(r, member, cb)
   r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
   redis.call('HSET', ev, field, format(r))
+  health(cb, 'ok', int(now))
   if was == 'X' then
     redis.call('ZREM', dead, member)
     redis.call('HINCRBY', ev, 'x', -1)
+    letters(cb, -1)
     settle(ev, ARGV[9])
   elseif was ~= 'C' then
     close(ev, member, cb, 'D', ARGV[9])
@@ -22,6 +25,14 @@ if r.tok ~= ARGV[2] then
 end
 
 r.log, r.spent = ARGV[5], tonumber(ARGV[6])
+local closed = gate(cb)
+if deleted(closed) then
+  if outcome == 'R' then outcome = 'C' end
+elseif outcome == 'D' then
+  health(cb, 'ok', int(now))
+else
+  health(cb, 'bad', member .. '\n' .. ARGV[4])
+end
 local was = r.s
 if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
   r.tok = '-'
@@ -30,8 +41,6 @@ if was == 'C' then -- cancelled while under way: the attempt is kept, and counts
   return {'ok', r.s, '0'}
 end
 
-local closed = gate(cb)
-if outcome == 'R' and deleted(closed) then outcome = 'C' end
 r.tok = '-'
 if outcome == 'R' then
   -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
@@ -40,6 +49,7 @@ if outcome == 'R' then
   redis.call('HSET', ev, field, format(r))
   redis.call('SREM', prefix .. 'ready:' .. cb, member)
   redis.call('ZADD', due, int(r.at + PATIENCE), member)
+  retries(ev, member, cb)
 else
   r.s, r.at = (outcome == 'G') and 'X' or outcome, now
   redis.call('HSET', ev, field, format(r))

@@ -5,6 +5,7 @@ local cancelled = 0
 local function cancel(member)
   local r, ev, field = load(member)
   if r and (r.s == 'H' or r.s == 'P' or r.s == 'R') then
+    retriesNoMore(r, member, cb)
     r.s, r.at, r.tok = 'C', now, '-'
     redis.call('HSET', ev, field, format(r))
     close(ev, member, cb, 'C', ARGV[4])
@@ -27,5 +28,8 @@ for i = 1, #page[2], 2 do
   local _, _, whose = place(page[2][i])
   if whose == cb then cancel(page[2][i]) end
 end
-if page[1] == '0' then redis.call('ZREM', rooms, cb) end
+if page[1] == '0' then
+  redis.call('ZREM', rooms, cb)
+  redis.call('DEL', prefix .. 'health:' .. cb)
+end
 return {page[1], cancelled}

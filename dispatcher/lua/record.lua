@@ -46,6 +46,19 @@ end
 local function gate(cb) return redis.call('GET', prefix .. 'gate:' .. cb) end
 local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, true) ~= nil end
 
+-- When its event was accepted (ms): the time in its log id.
+local function accepted(ev) return string.match(redis.call('HGET', ev, 'a'), '^(%d+)') end
+
+-- A delivery waits for its next attempt, or stops to. The caller writes the record.
+local function retries(ev, member, cb) redis.call('ZADD', prefix .. 'retry:' .. cb, accepted(ev), member) end
+local function retriesNoMore(r, member, cb)
+  if r.s == 'R' then redis.call('ZREM', prefix .. 'retry:' .. cb, member) end
+end
+
+-- A callback's health: what does not follow from the records at a glance.
+local function health(cb, ...) redis.call('HSET', prefix .. 'health:' .. cb, ...) end
+local function letters(cb, n) redis.call('HINCRBY', prefix .. 'health:' .. cb, 'dead', n) end
+
 -- Once nothing of an event is unfinished or dead, it may age.
 local function settle(ev, retention)
   local c = redis.call('HMGET', ev, 'n', 'x')
@@ -59,8 +72,8 @@ local function close(ev, member, cb, state, retention)
   redis.call('HINCRBY', ev, 'n', -1)
   if state == 'X' then
     redis.call('HINCRBY', ev, 'x', 1)
-    local accepted = string.match(redis.call('HGET', ev, 'a'), '^(%d+)')
-    redis.call('ZADD', dead, accepted, member)
+    redis.call('ZADD', dead, accepted(ev), member)
+    letters(cb, 1)
   else
     settle(ev, retention)
   end
@@ -105,3 +118,24 @@ local function release(cb, max, window)
   end
   return out
 end
+
+-- Sends a final delivery again, or a retrying one now: a new generation with a fresh budget. True if it may be enqueued.
+local function again(r, ev, field, member, cb, window)
+  if final(r.s) then
+    redis.call('HINCRBY', ev, 'n', 1)
+    redis.call('PERSIST', ev)
+    if r.s == 'X' then
+      redis.call('HINCRBY', ev, 'x', -1)
+      redis.call('ZREM', dead, member)
+      letters(cb, -1)
+    end
+  end
+  retriesNoMore(r, member, cb)
+  r.gen, r.spent = r.gen + 1, 0
+  local ready = admit(r, member, cb, window)
+  redis.call('HSET', ev, field, format(r))
+  return ready
+end
+
+-- A cancelled attempt that is still under way would race with a replay.
+local function underWay(r) return r.s == 'C' and r.tok ~= '-' and now - r.at < 120000 end

@@ -1,0 +1,68 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Health is how a callback does at the moment.
+type Health struct {
+	Pending int64 `json:"pending"` // deliveries in a lane, under way, or waiting for their next attempt
+	Held    int64 `json:"held"`    // deliveries in its room; those that were cancelled in there may still count
+	// OldestWaitingAt is when the event of the longest waiting of those was accepted. Zero if nothing waits.
+	OldestWaitingAt time.Time `json:"oldest_waiting_at,omitzero"`
+	Dead            int64     `json:"dead"`                     // its entries in the dead-letter book
+	LastSuccessAt   time.Time `json:"last_success_at,omitzero"` // by Redis's clock
+	LastFailure     *Failure  `json:"last_failure,omitempty"`
+}
+
+// A Failure is the last attempt that did not deliver, whatever came after it.
+type Failure struct {
+	At         time.Time `json:"at"` // when it began
+	DeliveryID string    `json:"delivery_id"`
+	StatusCode int       `json:"status_code,omitempty"`
+	Reason     Reason    `json:"reason"`
+	Detail     string    `json:"detail"`
+}
+
+// healthPage is how many callbacks one script run looks at: a few milliseconds of Redis's time when all are busy.
+const healthPage = 50
+
+// Health tells how callbacks do, in the order of ids; one that does not exist does nothing. Errors: [ErrUnavailable].
+func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]Health, error) {
+	all := make([]Health, 0, len(ids))
+	for page := range slices.Chunk(ids, healthPage) {
+		args := make([]any, len(page))
+		for i, id := range page {
+			args[i] = id
+		}
+		rows, err := healthScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, args...).Slice()
+		if err != nil {
+			return nil, unavailable(ctx, c, "reading how callbacks do", err)
+		}
+		for _, row := range rows {
+			all = append(all, readHealth(company, strs(row)))
+		}
+	}
+	return all, nil
+}
+
+// readHealth reads a row of health.lua's answer.
+func readHealth(company string, row []string) Health {
+	number := func(i int) int64 {
+		n, _ := strconv.ParseInt(row[i], 10, 64)
+		return n
+	}
+	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
+	member, line, ok := strings.Cut(row[5], "\n")
+	r, named := parseMember(company, member)
+	var e entry
+	if ok && named && json.Unmarshal([]byte(line), &e) == nil {
+		h.LastFailure = &Failure{At: fromMS(e.Started), DeliveryID: r.deliveryID(), StatusCode: e.Status, Reason: e.Reason, Detail: detail(e)}
+	}
+	return h
+}

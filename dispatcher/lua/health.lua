@@ -1,0 +1,31 @@
+-- How callbacks do. ARGV: callback id, ...
+-- -> {pending, active or retrying, held, accepted (ms) of the longest waiting or '', dead, last delivered (ms) or '', last failure or ''}, ...
+local out = {}
+for _, cb in ipairs(ARGV) do
+  local ready, retry, room = prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb
+  local oldest
+  local function older(at)
+    at = tonumber(at)
+    if at and (not oldest or at < oldest) then oldest = at end
+  end
+  older(redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')[2])
+  for i = 0, 9 do -- a room's first entries may be stale
+    local member = redis.call('LINDEX', room, i)
+    if not member then break end
+    local r, ev = load(member)
+    if r and r.s == 'H' then
+      older(accepted(ev))
+      break
+    end
+  end
+  for _, member in ipairs(redis.call('SRANDMEMBER', ready, 100)) do -- all of them, or enough to tell
+    local r, ev = load(member)
+    if r then older(accepted(ev)) end
+  end
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad')
+  out[#out + 1] = {
+    redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('LLEN', room), oldest and int(oldest) or '',
+    tonumber(h[1] or 0), h[2] or '', h[3] or '',
+  }
+end
+return out

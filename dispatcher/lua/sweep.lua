@@ -1,0 +1,63 @@
+-- Walks a page of the log for a replay of one callback's deliveries, oldest first.
+-- ARGV: mode ('count' | 'replay'), callback id, states (letters), event type or '', reason or '', to (ms), entries, window, then
+--       for count: log id to begin at ('-', or '(' and the last one)
+--       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
+-- -> {next log id, or '' at the end; how many matched; member, generation, ...}
+local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local from, job = ARGV[9], nil
+if mode == 'replay' then
+  job = prefix .. 'replay:' .. ARGV[9]
+  local h = redis.call('HMGET', job, 'state', 'from')
+  if h[1] ~= 'running' then
+    redis.call('SREM', prefix .. 'replaying', ARGV[9])
+    return {'', 0}
+  end
+  from = h[2]
+  if deleted(gate(cb)) then
+    redis.call('HSET', job, 'state', 'cancelled', 'finished', int(now))
+    redis.call('SREM', prefix .. 'replaying', ARGV[9])
+    redis.call('PEXPIRE', job, ARGV[10])
+    return {'', 0}
+  end
+end
+
+-- The reason of the last attempt is in the record's last line.
+local function because(r)
+  local line = string.match(r.log, '([^\n]+)$')
+  local ok, e = pcall(cjson.decode, line or '')
+  return ok and e.r
+end
+local function wanted(r, ev)
+  if not string.find(states, r.s, 1, true) or underWay(r) then return false end
+  if kind ~= '' and cjson.decode(redis.call('HGET', ev, 'm')).t ~= kind then return false end
+  return reason == '' or because(r) == reason
+end
+
+local entries = redis.call('XRANGE', prefix .. 'log', from, ARGV[6], 'COUNT', ARGV[7])
+local out, matched = {}, 0
+for _, entry in ipairs(entries) do
+  local member = entry[2][2] .. '/' .. cb
+  local r, ev, field = load(member)
+  if r and wanted(r, ev) then
+    matched = matched + 1
+    if job and again(r, ev, field, member, cb, tonumber(ARGV[8])) then
+      out[#out + 1] = member
+      out[#out + 1] = int(r.gen)
+    end
+  end
+end
+local next = ''
+if #entries == tonumber(ARGV[7]) then next = '(' .. entries[#entries][1] end
+if job then
+  redis.call('HINCRBY', job, 'replayed', matched)
+  if next == '' then
+    redis.call('HSET', job, 'state', 'done', 'finished', int(now))
+    redis.call('SREM', prefix .. 'replaying', ARGV[9])
+    redis.call('PEXPIRE', job, ARGV[10])
+  else
+    redis.call('HSET', job, 'from', next)
+  end
+end
+table.insert(out, 1, matched)
+table.insert(out, 1, next)
+return out
