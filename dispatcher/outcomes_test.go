@@ -365,16 +365,29 @@ func TestTestDelivery(t *testing.T) {
 	}
 }
 
-// TestFormatTask: asynq's UI shows names, never content.
+// TestFormatTask: asynq's UI shows names and how the delivery stands, never content.
 func TestFormatTask(t *testing.T) {
-	task := taskOf(t, ref{acme, "p-1", 7}, 3)
-	shown := FormatTask(task.Type(), task.Payload())
-	for _, want := range []string{acme, "p-1", "7", ref{acme, "p-1", 7}.deliveryID()} {
-		if !strings.Contains(shown, want) {
-			t.Errorf("%s lacks %s", shown, want)
-		}
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(503))
+	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+	h.work()
+	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
+	h.await(id, Retrying, 5*time.Second)
+	task := taskOf(t, ref{acme, "p-1", 1}, 1)
+	shown := h.client.FormatTask(task.Type(), task.Payload())
+	want := `{"company":"acme","callback_id":1,"event_type":"payment_proof","event_id":"p-1","delivery_id":"` + id + `","state":"retrying","attempt":1,"generation":1}`
+	if shown != want {
+		t.Errorf("shown: %s\nwant:  %s", shown, want)
 	}
-	if shown := FormatTask("other", []byte("secret")); strings.Contains(shown, "secret") {
+	gone := taskOf(t, ref{acme, "none", 7}, 3)
+	if shown := h.client.FormatTask(gone.Type(), gone.Payload()); !strings.Contains(shown, `"callback_id":7`) || strings.Contains(shown, "state") {
+		t.Errorf("a task without record: %s", shown)
+	}
+	if shown := h.client.FormatTask("other", []byte("secret")); strings.Contains(shown, "secret") {
 		t.Error(shown)
 	}
+	_, err := h.client.Cancel(t.Context(), acme, id)
+	h.must(err)
+	h.check()
 }

@@ -140,14 +140,43 @@ func inParallel(tasks []pendingTask, do func(pendingTask)) {
 	wg.Wait()
 }
 
-// FormatTask is what asynq's UI shows as a task's payload: names and numbers, never the event's content.
-func FormatTask(kind string, payload []byte) string {
+// shownTask is what asynq's UI shows as a task's payload.
+type shownTask struct {
+	Company    string `json:"company"`
+	CallbackID int64  `json:"callback_id"`
+	EventType  string `json:"event_type,omitempty"`
+	EventID    string `json:"event_id"`
+	DeliveryID string `json:"delivery_id"`
+	State      State  `json:"state,omitempty"`
+	Attempt    int    `json:"attempt,omitempty"` // the last that began
+	Generation int64  `json:"generation"`
+}
+
+// formatWithin is how long the UI waits for what a task's record says.
+const formatWithin = 300 * time.Millisecond
+
+// FormatTask is what asynq's UI shows as a task's payload: names and numbers, and how the delivery stands now; never the event's content.
+func (c *Client) FormatTask(kind string, payload []byte) string {
 	var h hint
 	if kind != taskType || json.Unmarshal(payload, &h) != nil {
 		return "(not a delivery)"
 	}
-	return fmt.Sprintf(`{"company": %q, "event_id": %q, "callback_id": %d, "delivery_id": %q, "generation": %d}`,
-		h.Company, h.Event, h.Callback, h.ref().deliveryID(), h.Generation)
+	shown := shownTask{
+		Company: h.Company, CallbackID: h.Callback, EventID: h.Event, DeliveryID: h.ref().deliveryID(), Generation: h.Generation,
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), formatWithin)
+	defer cancel()
+	values, err := c.rdb.HMGet(ctx, eventKey(h.Company, h.Event), "m", recordField(h.Callback)).Result()
+	if err == nil { // else the names have to do
+		var m meta
+		_ = json.Unmarshal([]byte(str(values[0])), &m)
+		shown.EventType = m.Type
+		if rec, err := parseRecord(str(values[1])); err == nil {
+			shown.State, shown.Attempt = stateOf[rec.state], rec.number
+		}
+	}
+	text, _ := json.Marshal(shown) // strings and numbers always encode
+	return string(text)
 }
 
 // asynqLog hands asynq's messages to slog: one a second at most, for asynq repeats itself quickly while Redis is away.

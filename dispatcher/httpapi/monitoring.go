@@ -19,7 +19,6 @@ import (
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
 
-	"github.com/ringback/ringback/dispatcher"
 )
 
 const (
@@ -56,7 +55,7 @@ func (s *server) monitoring() error {
 		RootPath:         monitoringRoot,
 		RedisConnOpt:     sharedRedis{s.Redis},
 		ReadOnly:         true,
-		PayloadFormatter: asynqmon.PayloadFormatterFunc(dispatcher.FormatTask),
+		PayloadFormatter: asynqmon.PayloadFormatterFunc(s.Client.FormatTask),
 		// Our tasks have no results; whatever else shares this Redis keeps its own to itself.
 		ResultFormatter: asynqmon.ResultFormatterFunc(func(string, []byte) string { return "(not shown)" }),
 	})
