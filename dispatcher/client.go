@@ -35,6 +35,8 @@ var (
 	ErrEventConflict = errors.New("this event_id was accepted before with other content: send new content under a new event_id")
 	// ErrUnavailable: Redis did not answer as it should. Whether the event was accepted is open: repeat it with the same event id.
 	ErrUnavailable = errors.New("the store is not available: try again with the same event_id")
+	// ErrOverloaded: Redis is so full that taking more could stop the workers, too. Nothing was accepted: repeat it later.
+	ErrOverloaded = errors.New("the store is nearly full, so no events are taken: try again later")
 	// ErrBadCursor: the cursor is not one that a list of this kind gave out.
 	ErrBadCursor = errors.New("the cursor is not one this list gave out: start again without it")
 )
@@ -68,6 +70,8 @@ type Config struct {
 	Window int
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most). Default 0.
 	WaitReplicas int
+	// ShedAt is the percentage of Redis's maxmemory from which on events are refused with [ErrOverloaded]. Default [DefaultShedAt].
+	ShedAt int
 }
 
 // DefaultRetention is how long finished events are kept.
@@ -92,6 +96,8 @@ type Client struct {
 	retention    string // seconds, as the scripts take it
 	window       int
 	waitReplicas int
+	shedAt       int64 // percent
+	memory       gauge
 	trimmed      sync.Map          // company -> where in its log to go on trimming
 	failpoint    func(name string) // tests stop here; nil otherwise
 }
@@ -107,8 +113,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.Egress is missing")
 	case cfg.Retention != 0 && cfg.Retention < time.Second:
 		return nil, errors.New("dispatcher: Config.Retention must be at least one second")
-	case cfg.Window < 0, cfg.WaitReplicas < 0:
-		return nil, errors.New("dispatcher: Config.Window and Config.WaitReplicas must not be negative")
+	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
+		return nil, errors.New("dispatcher: Config.Window, Config.WaitReplicas and Config.ShedAt must not be negative")
 	}
 	c := &Client{
 		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
@@ -118,6 +124,7 @@ func New(cfg Config) (*Client, error) {
 		retention:    strconv.FormatInt(int64(defaulted(cfg.Retention, DefaultRetention)/time.Second), 10),
 		window:       defaulted(cfg.Window, DefaultWindow),
 		waitReplicas: cfg.WaitReplicas,
+		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),
 	}
 	if c.log == nil {
 		c.log = slog.Default()
@@ -155,7 +162,8 @@ func (c *Client) at(name string) {
 // Send accepts an event. When it returns without error, Redis holds the event and a delivery for each callback that matches, and
 // nothing but the partner's answer or the schedule's end will finish them. Without an event id it makes one up.
 //
-// Errors: *payloads.InvalidError if the event or its payload does not fit its type, [ErrEventConflict], and [ErrUnavailable] if Redis
+// Errors: *payloads.InvalidError if the event or its payload does not fit its type, [ErrEventConflict], [ErrOverloaded] if Redis is nearly full
+// (a repeat of an event that was accepted is refused then as well), and [ErrUnavailable] if Redis
 // did not answer, whereupon the event may or may not be accepted: repeat it with the same id, and it is accepted once.
 func (c *Client) Send(ctx context.Context, e payloads.Event) (Receipt, error) {
 	if e.ID == "" {
@@ -184,6 +192,10 @@ func (c *Client) send(ctx context.Context, e payloads.Event) (Receipt, error) {
 	attrs, warnings, err := typ.Examine(e.Payload)
 	if err != nil {
 		return Receipt{}, err
+	}
+	if c.overloaded(ctx) {
+		c.metrics.shed.Add(ctx, 1)
+		return Receipt{}, ErrOverloaded
 	}
 	if err := c.registry.Touch(ctx, e.Company); err != nil {
 		return Receipt{}, unavailable(ctx, c, "naming the company", err)

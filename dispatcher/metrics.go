@@ -20,6 +20,7 @@ const scope = "github.com/ringback/ringback/dispatcher"
 // metrics are the engine's instruments. Labels are bounded: no URL, company or callback is ever one.
 type metrics struct {
 	accepted metric.Int64Counter
+	shed     metric.Int64Counter
 	attempts metric.Int64Counter
 	duration metric.Float64Histogram
 	lag      metric.Float64Histogram
@@ -35,12 +36,17 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	m := &metrics{}
 	meter := provider.Meter(scope)
 	var laneDepth, roomDepth, dead metric.Int64ObservableGauge
-	var callbacks metric.Int64ObservableGauge
+	var callbacks, used, limit metric.Int64ObservableGauge
 	var oldest, drift metric.Float64ObservableGauge
 	for _, make := range []func() (err error){
 		func() (err error) {
 			m.accepted, err = meter.Int64Counter("ringback.events.accepted", metric.WithUnit("{event}"),
 				metric.WithDescription("Events accepted, by whether they were known already."))
+			return err
+		},
+		func() (err error) {
+			m.shed, err = meter.Int64Counter("ringback.events.shed", metric.WithUnit("{event}"),
+				metric.WithDescription("Events refused because Redis was nearly full."))
 			return err
 		},
 		func() (err error) {
@@ -89,10 +95,20 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
-			g := gauges{laneDepth, roomDepth, dead, callbacks, oldest, drift}
+			used, err = meter.Int64ObservableGauge("ringback.redis.memory.used", metric.WithUnit("By"),
+				metric.WithDescription("Redis's memory in use."))
+			return err
+		},
+		func() (err error) {
+			limit, err = meter.Int64ObservableGauge("ringback.redis.memory.limit", metric.WithUnit("By"),
+				metric.WithDescription("Redis's maxmemory; 0 if none is set."))
+			return err
+		},
+		func() (err error) {
+			g := gauges{laneDepth, roomDepth, dead, callbacks, used, limit, oldest, drift}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 				return c.observe(ctx, o, g)
-			}, laneDepth, roomDepth, dead, callbacks, oldest, drift)
+			}, laneDepth, roomDepth, dead, callbacks, used, limit, oldest, drift)
 			return err
 		},
 	} {
@@ -100,7 +116,17 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return nil, err
 		}
 	}
+	m.startAtZero()
 	return m, nil
+}
+
+// startAtZero makes the counters appear before there is anything to count, so that rates and alerts know them from the start.
+func (m *metrics) startAtZero() {
+	ctx := context.Background()
+	m.shed.Add(ctx, 0)
+	for _, duplicate := range []bool{false, true} {
+		m.accepted.Add(ctx, 0, metric.WithAttributes(attribute.Bool("duplicate", duplicate)))
+	}
 }
 
 func (m *metrics) close() error { return m.observed.Unregister() }
@@ -129,8 +155,8 @@ func reasonLabel(r Reason) string {
 
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
-	laneDepth, roomDepth, dead, callbacks metric.Int64Observable
-	oldest, drift                         metric.Float64Observable
+	laneDepth, roomDepth, dead, callbacks, used, limit metric.Int64Observable
+	oldest, drift                                      metric.Float64Observable
 }
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
@@ -171,6 +197,10 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 		if err := c.registry.CountStatuses(ctx, company, statuses); err != nil {
 			return err
 		}
+	}
+	if m, err := c.readMemory(ctx); err == nil && m.used > 0 {
+		o.ObserveInt64(g.used, m.used)
+		o.ObserveInt64(g.limit, m.limit)
 	}
 	for status, n := range statuses {
 		o.ObserveInt64(g.callbacks, n, metric.WithAttributes(attribute.String("status", string(status))))

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -363,6 +364,50 @@ func TestTestDelivery(t *testing.T) {
 			t.Errorf("%d keys before, %d after, among them %s", len(before), len(after), key)
 		}
 	}
+}
+
+// TestANearlyFullRedisTakesNoMore: events are refused before Redis refuses, what was accepted is still delivered, and once there is room
+// events are taken again by themselves.
+func TestANearlyFullRedisTakesNoMore(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	paused := h.register("payment_proof", "")
+	_, err := h.registry.Pause(t.Context(), acme, paused.ID)
+	h.must(err)
+	m, err := h.client.readMemory(t.Context())
+	h.must(err)
+	limit := m.used + 64<<20
+	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(limit, 10)).Err())
+	accepted := 0
+	h.eventually(30*time.Second, func() bool {
+		for range 20 {
+			e := proof(fmt.Sprintf("p-%d", accepted))
+			e.Payload = json.RawMessage(`{"requestId": "r", "status": "OK", "padding": "` + strings.Repeat("x", 60_000) + `"}`)
+			if _, err := h.client.Send(t.Context(), e); err != nil {
+				if !errors.Is(err, ErrOverloaded) {
+					t.Fatalf("after %d events: %v", accepted, err)
+				}
+				return true
+			}
+			h.ack(e)
+			accepted++
+		}
+		return false
+	}, func() string { return "events are taken for ever" })
+	if m, err = h.client.readMemory(t.Context()); err != nil || m.share() < DefaultShedAt || m.share() > 95 {
+		t.Errorf("refused at %d %% of maxmemory, %v", m.share(), err)
+	}
+	h.work()
+	_, err = h.client.Resume(t.Context(), acme, paused.ID, false)
+	h.must(err)
+	h.awaitAll(20 * time.Second)
+	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	h.eventually(5*time.Second, func() bool {
+		_, err := h.client.Send(t.Context(), proof("again"))
+		return err == nil
+	}, func() string { return "no event is taken though there is room" })
+	h.ack(proof("again"))
+	h.check()
 }
 
 // TestFormatTask: asynq's UI shows names and how the delivery stands, never content.

@@ -33,6 +33,7 @@ type houseConfig struct {
 	Egress        egress.Config
 	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
 	WaitReplicas  int           // replicas that must hold an event before it is accepted
+	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
 	ShutdownGrace time.Duration // how long attempts and requests under way may take at the end
 	MaxBody       int64         // bytes of a request to the API; 0 is its default
@@ -74,7 +75,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h.client, err = dispatcher.New(dispatcher.Config{
 		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
-		Retention: cfg.Retention, WaitReplicas: cfg.WaitReplicas,
+		Retention: cfg.Retention, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
 	if err != nil {
 		return nil, err

@@ -38,6 +38,7 @@ func serveCommand() *cli.Command {
 			keysetFlag(),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
 			&cli.IntFlag{Name: "wait-replicas", Usage: "accept an event only once `N` replicas of Redis have it", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
+			&cli.IntFlag{Name: "shed-at", Usage: "refuse events with 503 from `PERCENT` of Redis's maxmemory on: full, it would stop the workers, too", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: 1 << 20, EnvVars: []string{"RINGBACK_MAX_BODY"}},
@@ -89,7 +90,7 @@ func serve(c *cli.Context) error {
 func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
 		Retention: c.Duration("retention"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
-		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"),
+		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"),
 	}
 	switch {
 	case cfg.Retention < time.Second:
@@ -98,6 +99,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--wait-replicas must not be negative")
 	case cfg.WaitReplicas > 0 && strings.HasPrefix(c.String("redis"), "redis+cluster://"):
 		return cfg, usagef("--wait-replicas cannot be kept on a cluster, where it may ask another node than the one that took the event: leave it out, or use redis+sentinel://")
+	case cfg.ShedAt < 1 || cfg.ShedAt > 100:
+		return cfg, usagef("--shed-at is a percentage from 1 to 100")
 	case cfg.Concurrency < 1:
 		return cfg, usagef("--concurrency must be at least 1")
 	case cfg.ShutdownGrace < time.Second:

@@ -63,6 +63,9 @@ func methodNotAllowed(method, allow string) error {
 // retryAfter is what a 503 advises, in seconds: a Redis that restarts or fails over is back after a few of them.
 const retryAfter = 2
 
+// retryAfterFull is the same where Redis is nearly full, which takes longer to pass.
+const retryAfterFull = 10
+
 // explain turns an error into the answer its caller gets. It is the only place that does.
 func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*refusal](err); ok {
@@ -89,6 +92,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return invalid(&payloads.InvalidError{Fields: []payloads.FieldError{{
 			Location: "query.cursor", Message: "is not one that this list gave out: start again without it",
 		}}}), nil
+	case errors.Is(err, dispatcher.ErrOverloaded):
+		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case isRedisTrouble(err):
 		return problem(http.StatusServiceUnavailable, "the store behind Ringback does not answer: try again in a moment (an event with the same event_id)"),
 			http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}

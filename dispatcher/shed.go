@@ -1,0 +1,82 @@
+package dispatcher
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultShedAt is how full of its maxmemory Redis may be, in percent, while events are still accepted. A full Redis stops asynq's workers
+// too, and then nothing makes room any more: so it must never get there.
+const DefaultShedAt = 70
+
+// lookEvery is how often a client asks how full Redis is: what it takes meanwhile has to fit into the room that is left.
+const lookEvery = 100 * time.Millisecond
+
+// memory is what Redis last said of its own.
+type memory struct {
+	used, limit int64 // bytes; limit 0: none is set
+	at          time.Time
+}
+
+// share is how full Redis is, in percent, 0 if it has no limit.
+func (m memory) share() int64 {
+	if m.limit <= 0 {
+		return 0
+	}
+	return m.used * 100 / m.limit
+}
+
+// gauge looks at Redis's memory now and then. One caller asks, the others go on with the last answer.
+type gauge struct {
+	last   atomic.Pointer[memory]
+	asking atomic.Bool
+}
+
+// overloaded reports whether Redis is too full to take more events. What cannot be known does not stop anybody.
+func (c *Client) overloaded(ctx context.Context) bool {
+	last := c.memory.last.Load()
+	if (last == nil || time.Since(last.at) >= lookEvery) && c.memory.asking.CompareAndSwap(false, true) {
+		if m, err := c.readMemory(ctx); err == nil {
+			c.noteMemory(ctx, last, m)
+			last = &m
+		}
+		c.memory.asking.Store(false)
+	}
+	return last != nil && last.share() >= c.shedAt
+}
+
+// noteMemory keeps m, and logs when shedding begins and ends.
+func (c *Client) noteMemory(ctx context.Context, last *memory, m memory) {
+	c.memory.last.Store(&m)
+	before, after := last != nil && last.share() >= c.shedAt, m.share() >= c.shedAt
+	switch {
+	case after && !before:
+		c.log.ErrorContext(ctx, "redis is too full: events are refused until there is room; raise maxmemory, or find what fills it",
+			"used", m.used, "maxmemory", m.limit, "shed_at_percent", c.shedAt)
+	case before && !after:
+		c.log.InfoContext(ctx, "redis has room again: events are accepted", "used", m.used, "maxmemory", m.limit)
+	}
+}
+
+func (c *Client) readMemory(ctx context.Context) (memory, error) {
+	text, err := c.rdb.Info(ctx, "memory").Result()
+	if err != nil {
+		return memory{}, err
+	}
+	m := memory{at: time.Now()}
+	for line := range strings.SplitSeq(text, "\n") {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		n, err := strconv.ParseInt(value, 10, 64)
+		switch {
+		case err != nil:
+		case name == "used_memory":
+			m.used = n
+		case name == "maxmemory":
+			m.limit = n
+		}
+	}
+	return m, nil
+}
