@@ -183,7 +183,7 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 		return last + fmt.Sprintf("Attempt %d is under way since %s.", rec.number, clock(rec.at))
 	case Retrying:
 		if wait := fromMS(rec.at).Sub(v.now); wait > 0 {
-			return last + fmt.Sprintf("The next attempt is at %s, in %s.", clock(rec.at), wait.Round(time.Second))
+			return last + fmt.Sprintf("The next attempt is at %s, in %s.", clock(rec.at), inWords(wait.Round(time.Second)))
 		}
 		return last + "The next attempt is due now."
 	case Held:

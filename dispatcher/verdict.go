@@ -156,7 +156,7 @@ func reasonSentence(e entry) string {
 	if e.Status != 0 {
 		sentence := statusSentence(e.Status)
 		if e.AskedSeconds > 0 {
-			sentence += fmt.Sprintf(" (Retry-After asks to wait %s)", time.Duration(e.AskedSeconds)*time.Second)
+			sentence += fmt.Sprintf(" (Retry-After asks to wait %s)", inWords(time.Duration(e.AskedSeconds)*time.Second))
 		}
 		return sentence
 	}
@@ -180,22 +180,29 @@ func wrongContentType(contentType string) string {
 
 func statusSentence(status int) string {
 	advice := map[int]string{
-		http.StatusSwitchingProtocols:    "a webhook is answered, not upgraded",
-		http.StatusCreated:               "only 204, or 200 with application/json, counts as received",
-		http.StatusAccepted:              "only 204, or 200 with application/json, counts as received",
-		http.StatusBadRequest:            "the endpoint refused the request as malformed; check what it expects",
-		http.StatusUnauthorized:          "the endpoint wants other credentials; check the callback's auth",
-		http.StatusForbidden:             "the endpoint refuses this sender; check its firewall and the callback's auth",
-		http.StatusNotFound:              "nothing answers at this path; check the callback's URL",
-		http.StatusMethodNotAllowed:      "the endpoint does not take the callback's method; check destination.method",
-		http.StatusConflict:              "an event already known should be answered with 204",
-		http.StatusRequestEntityTooLarge: "the endpoint's limit on bodies is too small for this event",
-		http.StatusUnsupportedMediaType:  "the endpoint does not take the callback's content_type",
-		http.StatusTooManyRequests:       "the endpoint asks for fewer requests",
-		http.StatusInternalServerError:   "the endpoint failed; its own log says why",
-		http.StatusBadGateway:            "a proxy before the endpoint cannot reach it",
-		http.StatusServiceUnavailable:    "the endpoint is down or overloaded",
-		http.StatusGatewayTimeout:        "a proxy before the endpoint waited in vain for it",
+		http.StatusSwitchingProtocols:         "a webhook is answered, not upgraded",
+		http.StatusCreated:                    "only 204, or 200 with application/json, counts as received",
+		http.StatusAccepted:                   "only 204, or 200 with application/json, counts as received",
+		http.StatusBadRequest:                 "the endpoint refused the request as malformed; check what it expects",
+		http.StatusUnauthorized:               "the endpoint wants other credentials; check the callback's auth",
+		http.StatusForbidden:                  "the endpoint refuses this sender; check its firewall and the callback's auth",
+		http.StatusNotFound:                   "nothing answers at this path; check the callback's URL",
+		http.StatusMethodNotAllowed:           "the endpoint does not take the callback's method; check destination.method",
+		http.StatusRequestTimeout:             "the endpoint, or a proxy before it, did not read the request in time; check whether it is overloaded",
+		http.StatusConflict:                   "if this event is known there already, answer 204",
+		http.StatusLengthRequired:             "the endpoint wants Content-Length, which is sent; check the proxies before it",
+		http.StatusRequestEntityTooLarge:      "the endpoint's limit on bodies is too small for this event; raise it",
+		http.StatusRequestURITooLong:          "the endpoint's limit on URLs is too small for the callback's; raise it, or register a shorter one",
+		http.StatusUnsupportedMediaType:       "the endpoint does not take the callback's content_type; register the one it takes",
+		http.StatusUnprocessableEntity:        "the endpoint refuses this payload; if it does not care for such events, answer 204",
+		http.StatusMisdirectedRequest:         "this host does not serve the callback's name; check the URL and the proxies before it",
+		http.StatusTooManyRequests:            "the endpoint asks for fewer requests",
+		http.StatusUnavailableForLegalReasons: "the endpoint refuses this sender; check its firewall",
+		http.StatusInternalServerError:        "the endpoint failed; its own log says why",
+		http.StatusNotImplemented:             "the endpoint does not know the callback's method; check destination.method",
+		http.StatusBadGateway:                 "a proxy before the endpoint cannot reach it",
+		http.StatusServiceUnavailable:         "the endpoint is down or overloaded",
+		http.StatusGatewayTimeout:             "a proxy before the endpoint waited in vain for it",
 	}[status]
 	switch {
 	case advice != "":
@@ -205,12 +212,28 @@ func statusSentence(status int) string {
 		advice = "redirects are not followed; register the final URL"
 	case status >= 200 && status <= 299:
 		advice = "only 204, or 200 with application/json, counts as received"
+	case status >= 400 && status <= 499:
+		advice = "the endpoint refuses the request; its own log says why"
+	case status >= 520 && status <= 530: // as Cloudflare uses them
+		advice = "a proxy before the endpoint could not get an answer from it"
 	case status >= 500 && status <= 599:
 		advice = "the endpoint failed; its own log says why"
 	default:
 		advice = "this is not an answer that counts as received"
 	}
 	return fmt.Sprintf("answered %s: %s", statusName(status), advice)
+}
+
+// inWords writes a duration for people: 2m, 1h30m.
+func inWords(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 func statusName(status int) string {
