@@ -1,0 +1,365 @@
+package dispatcher
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// A Sent is what became of one of several events: its receipt, or an error as [Client.Send] gives it.
+type Sent struct {
+	Receipt Receipt
+	Err     error
+}
+
+// A sending is an event on its way into Redis.
+type sending struct {
+	event    payloads.Event
+	span     trace.Span
+	attrs    map[string]string
+	warnings []string
+	version  int64 // of the registry that matched is by
+	matched  []*registry.Callback
+	pending  []pendingTask // accepted, and still to be brought to the lanes
+	Sent
+}
+
+// Send accepts an event. When it returns without error, Redis holds the event and a delivery for each callback that matches, and
+// nothing but the partner's answer or the schedule's end will finish them. Without an event id it makes one up.
+//
+// Errors: *payloads.InvalidError if the event or its payload does not fit its type, [ErrEventConflict], [ErrOverloaded] if Redis is nearly full
+// (a repeat of an event that was accepted is refused then as well), and [ErrUnavailable] if Redis did not answer, whereupon the event may or
+// may not be accepted: repeat it with the same id, and it is accepted once.
+func (c *Client) Send(ctx context.Context, e payloads.Event) (Receipt, error) {
+	s := c.newSending(ctx, e)
+	c.accept(ctx, s)
+	c.at("accepted")
+	c.expand(ctx, s)
+	c.at("enqueued")
+	c.finished(ctx, s)
+	return s.Receipt, s.Err
+}
+
+// sendPage is how many events go to Redis in one round trip: a few milliseconds of its time.
+const sendPage = 64
+
+// SendAll accepts several events as [Client.Send] does, each for itself, in fewer round trips. The results are in the order of the events.
+func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
+	all := make([]Sent, 0, len(events))
+	for chunk := range slices.Chunk(events, sendPage) {
+		page := make([]*sending, len(chunk))
+		for i, e := range chunk {
+			page[i] = c.newSending(ctx, e)
+		}
+		c.acceptAll(ctx, page)
+		c.at("accepted")
+		c.expand(ctx, page...)
+		c.at("enqueued")
+		for _, s := range page {
+			c.finished(ctx, s)
+			all = append(all, s.Sent)
+		}
+	}
+	return all
+}
+
+// newSending opens an event's span, checks the event, and matches it.
+func (c *Client) newSending(ctx context.Context, e payloads.Event) *sending {
+	if e.ID == "" {
+		e.ID = payloads.NewEventID(time.Now())
+	}
+	ctx, span := c.tracer.Start(ctx, "accept "+e.Type, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
+		attribute.String("ringback.company", e.Company), attribute.String("ringback.event.id", e.ID), attribute.String("ringback.event.type", e.Type)))
+	s := &sending{event: e, span: span}
+	if s.Err = c.examine(ctx, s); s.Err == nil {
+		s.Err = c.match(ctx, s)
+	}
+	return s
+}
+
+// examine checks the event, and whether events are taken at all.
+func (c *Client) examine(ctx context.Context, s *sending) error {
+	if err := s.event.Validate(); err != nil {
+		return err
+	}
+	typ, err := c.lookupType(ctx, s.event.Type)
+	if err != nil {
+		return err
+	}
+	if s.attrs, s.warnings, err = typ.Examine(s.event.Payload); err != nil {
+		return err
+	}
+	if c.overloaded(ctx) {
+		c.metrics.shed.Add(ctx, 1)
+		return ErrOverloaded
+	}
+	if err := c.registry.Touch(ctx, s.event.Company); err != nil {
+		return unavailable(ctx, c, "naming the company", err)
+	}
+	return nil
+}
+
+// match finds the callbacks that the event goes to.
+func (c *Client) match(ctx context.Context, s *sending) (err error) {
+	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now())
+	if err != nil {
+		return unavailable(ctx, c, "matching the callbacks", err)
+	}
+	return nil
+}
+
+// accept runs the accepting script until it and the match speak of the same registry version: an event that is accepted after a
+// registration returned cannot miss it.
+func (c *Client) accept(ctx context.Context, s *sending) {
+	for s.Err == nil {
+		answer, err := c.runAccept(ctx, s)
+		if err != nil {
+			s.Err = unavailable(ctx, c, "accepting the event", err)
+		} else if c.understand(ctx, s, answer) {
+			return
+		}
+	}
+}
+
+// acceptAll accepts several in one round trip, and those that it left open one by one.
+func (c *Client) acceptAll(ctx context.Context, page []*sending) {
+	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
+	answers := c.runAccepts(ctx, ready)
+	for i, s := range ready {
+		if s.Err == nil && (answers[i] == nil || !c.understand(ctx, s, answers[i])) {
+			c.accept(ctx, s)
+		}
+	}
+}
+
+// understand takes the script's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.
+func (c *Client) understand(ctx context.Context, s *sending, answer []string) (done bool) {
+	switch answer[0] {
+	case "version":
+		s.Err = c.matchAgain(ctx, s, answer[1])
+		return false
+	case "exists":
+		s.Receipt, s.pending, s.Err = c.duplicate(s.event, answer[1:])
+	default:
+		s.Receipt, s.pending = c.accepted(s.event, answer[1], answer[2], s.matched)
+	}
+	return true
+}
+
+func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {
+	atLeast, err := strconv.ParseInt(version, 10, 64)
+	if err != nil {
+		return unavailable(ctx, c, "reading the registry's version", err)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if err := c.registry.Refresh(ctx, s.event.Company, atLeast); err != nil {
+		return unavailable(ctx, c, "reading the callbacks", err)
+	}
+	return c.match(ctx, s)
+}
+
+// acceptArgs are the script's.
+func (c *Client) acceptArgs(ctx context.Context, s *sending) (keys []string, args []any) {
+	m, _ := json.Marshal(newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version)) // strings and numbers always encode
+	args = make([]any, 0, 6+len(s.matched))
+	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload), c.window, c.retention)
+	for _, cb := range s.matched {
+		args = append(args, cb.ID)
+	}
+	return []string{keyOf(s.event.Company, "due")}, args
+}
+
+func (c *Client) runAccept(ctx context.Context, s *sending) ([]string, error) {
+	keys, args := c.acceptArgs(ctx, s)
+	if c.waitReplicas == 0 {
+		v, err := acceptScript.Run(ctx, c.rdb, keys, args...).Result()
+		return strs(v), err
+	}
+	// WAIT wants the connection that wrote.
+	var answer *redis.Cmd
+	err := c.replicated(ctx, func(p redis.Pipeliner) { answer = acceptScript.Eval(ctx, p, keys, args...) })
+	v, answerErr := answer.Result()
+	return strs(v), cmp.Or(answerErr, err)
+}
+
+// runAccepts runs the script for several events in one round trip. An answer is nil where Redis did not know the script.
+func (c *Client) runAccepts(ctx context.Context, ready []*sending) [][]string {
+	answers := make([][]string, len(ready))
+	if len(ready) == 0 {
+		return answers
+	}
+	commands := make([]*redis.Cmd, len(ready))
+	err := c.replicated(ctx, func(p redis.Pipeliner) {
+		for i, s := range ready {
+			keys, args := c.acceptArgs(ctx, s)
+			commands[i] = acceptScript.EvalSha(ctx, p, keys, args...)
+		}
+	})
+	for i, command := range commands {
+		v, cmdErr := command.Result()
+		switch {
+		case redis.HasErrorPrefix(cmdErr, "NOSCRIPT"):
+		case cmdErr != nil, err != nil:
+			ready[i].Err = unavailable(ctx, c, "accepting the event", cmp.Or(cmdErr, err))
+		default:
+			answers[i] = strs(v)
+		}
+	}
+	return answers
+}
+
+// replicated sends commands, each of which has its own error, on one connection and, if so configured, waits until the replicas have what
+// they wrote: an error if not enough of them do.
+func (c *Client) replicated(ctx context.Context, add func(redis.Pipeliner)) error {
+	replicas := redis.NewIntCmd(ctx, "wait", c.waitReplicas, time.Second.Milliseconds())
+	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		add(p)
+		if c.waitReplicas == 0 {
+			return nil
+		}
+		return p.Process(ctx, replicas)
+	})
+	if err := replicas.Err(); err != nil {
+		return err
+	}
+	if replicas.Val() < int64(c.waitReplicas) {
+		return fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.waitReplicas)
+	}
+	return nil
+}
+
+// expand brings what was accepted to the lanes. Deliveries that are held wait in their rooms, and need nothing.
+func (c *Client) expand(ctx context.Context, page ...*sending) {
+	var pending []pendingTask
+	for _, s := range page {
+		if s.Err != nil {
+			continue
+		}
+		pending = append(pending, s.pending...)
+		_, span := c.tracer.Start(trace.ContextWithSpan(ctx, s.span), "expand "+s.event.Type, trace.WithAttributes(
+			attribute.String("ringback.event.id", s.event.ID),
+			attribute.Int("ringback.deliveries", len(s.Receipt.Deliveries)), attribute.Int("ringback.deliveries.pending", len(s.pending))))
+		defer span.End()
+	}
+	c.enqueueAll(ctx, pending)
+}
+
+// finished closes the event's span and counts it.
+func (c *Client) finished(ctx context.Context, s *sending) {
+	defer s.span.End()
+	if s.Err != nil {
+		s.Receipt = Receipt{}
+		s.span.RecordError(s.Err)
+		return
+	}
+	s.Receipt.Warnings = s.warnings
+	c.metrics.acceptedEvent(ctx, s.Receipt)
+}
+
+func newMeta(ctx context.Context, e payloads.Event, version int64) meta {
+	m := meta{Type: e.Type, Content: contentHash(e), Version: version}
+	if !e.OccurredAt.IsZero() {
+		m.Occurred = e.OccurredAt.UnixMilli()
+	}
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	m.TraceParent = carrier["traceparent"]
+	return m
+}
+
+// contentHash tells whether two events are the same: type and payload bytes.
+func contentHash(e payloads.Event) string {
+	h := sha256.New()
+	h.Write([]byte(e.Type))
+	h.Write([]byte{0})
+	h.Write(e.Payload)
+	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:16])
+}
+
+func (c *Client) accepted(e payloads.Event, logID, held string, matched []*registry.Callback) (Receipt, []pendingTask) {
+	receipt, states := newReceipt(e, logID, false), firstStates(held)
+	var pending []pendingTask
+	for _, cb := range matched {
+		r := ref{e.Company, e.ID, cb.ID}
+		state := states(cb.ID)
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
+		if state == Pending {
+			pending = append(pending, pendingTask{r, 1})
+		}
+	}
+	return receipt, pending
+}
+
+// duplicate gives the first answer again. Whatever of it is still pending is enqueued again, in case the first caller died before that.
+func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendingTask, error) {
+	var m meta
+	if err := json.Unmarshal([]byte(answer[0]), &m); err != nil {
+		return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)
+	}
+	if m.Content != contentHash(e) {
+		return Receipt{}, nil, ErrEventConflict
+	}
+	receipt, states := newReceipt(e, answer[1], true), firstStates(answer[2])
+	var pending []pendingTask
+	for i := 3; i+1 < len(answer); i += 2 {
+		id, err := strconv.ParseInt(answer[i], 10, 64)
+		if err != nil {
+			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)
+		}
+		rec, err := parseRecord(answer[i+1])
+		if err != nil {
+			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, err)
+		}
+		r := ref{e.Company, e.ID, id}
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, states(id)})
+		if rec.state == 'P' {
+			pending = append(pending, pendingTask{r, rec.generation})
+		}
+	}
+	slices.SortFunc(receipt.Deliveries, func(a, b Accepted) int { return int(a.CallbackID - b.CallbackID) })
+	return receipt, pending, nil
+}
+
+// firstStates says how deliveries stood when their event was accepted: held is the list of those that were.
+func firstStates(held string) func(callback int64) State {
+	ids := make(map[string]bool)
+	for id := range strings.SplitSeq(held, ",") {
+		ids[id] = true
+	}
+	return func(callback int64) State {
+		if ids[strconv.FormatInt(callback, 10)] {
+			return Held
+		}
+		return Pending
+	}
+}
+
+func newReceipt(e payloads.Event, logID string, duplicate bool) Receipt {
+	return Receipt{
+		EventID: e.ID, EventType: e.Type, AcceptedAt: logTime(logID), Deliveries: []Accepted{}, Duplicate: duplicate,
+	}
+}
+
+// logTime is when Redis put an entry into the log, in its own clock: the event's accepted_at.
+func logTime(logID string) time.Time {
+	ms, _, _ := strings.Cut(logID, "-")
+	n, _ := strconv.ParseInt(ms, 10, 64)
+	return fromMS(n)
+}
