@@ -25,7 +25,7 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 		DeliveryID string `json:"delivery_id"`
 		EventType  string `json:"event_type"`
 		attemptJSON
-	}{t.DeliveryID, t.EventType, t.Attempt.json()})
+	}{t.DeliveryID, t.EventType, t.json()})
 }
 
 // Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
