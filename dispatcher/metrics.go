@@ -116,13 +116,12 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return nil, err
 		}
 	}
-	m.startAtZero()
+	m.startAtZero(context.Background())
 	return m, nil
 }
 
 // startAtZero makes the counters appear before there is anything to count, so that rates and alerts know them from the start.
-func (m *metrics) startAtZero() {
-	ctx := context.Background()
+func (m *metrics) startAtZero(ctx context.Context) {
 	m.shed.Add(ctx, 0)
 	for _, duplicate := range []bool{false, true} {
 		m.accepted.Add(ctx, 0, metric.WithAttributes(attribute.Bool("duplicate", duplicate)))

@@ -2,7 +2,7 @@
 //
 // Every command is one file of this package: its flags, what it does with them, and how it prints.
 // dev and serve become a config and are wired by hand in house.go; callbacks, events and deliveries talk to the
-// HTTP API of a running server; keys talks to Redis; listen talks to nobody and is talked to.
+// HTTP API of a running server; keys and doctor talk to Redis; listen and verify talk to nobody.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly. Errors are one line on stderr that says what to do.
 package main
@@ -79,7 +79,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), verifyCommand(), doctorCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,

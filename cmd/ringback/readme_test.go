@@ -145,6 +145,9 @@ func copyRepository(t *testing.T, to string) {
 		if err != nil {
 			return err
 		}
+		if rel == ".git" && !e.IsDir() { // a worktree's
+			return nil
+		}
 		if rel == ".git" || rel == "bin" {
 			return fs.SkipDir
 		}

@@ -131,7 +131,8 @@ func withPort(host, like string) string {
 	return host
 }
 
-// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot.
+// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. `ringback doctor` looks
+// further.
 func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger) error {
 	if err := pingRedis(ctx, rdb); err != nil {
 		return err
@@ -141,11 +142,13 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 		return fmt.Errorf("asking Redis about itself (INFO): %w", err)
 	}
 	info := parseInfo(text)
-	if err := judgeRedis(info); err != nil {
-		return err
+	for _, f := range []finding{judgeVersion(info), judgeEviction(info)} {
+		if f.Level == levelFault {
+			return errors.New(f.Found + ": " + f.Cure)
+		}
 	}
-	if info["aof_enabled"] == "0" {
-		log.WarnContext(ctx, "Redis keeps no append-only file: what it accepted since its last snapshot is lost if it crashes; set appendonly yes")
+	if f := judgePersistence(info); f.Level != levelOK {
+		log.WarnContext(ctx, f.Found+": "+f.Cure)
 	}
 	return checkModel(ctx, rdb)
 }
@@ -168,17 +171,57 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// judgeRedis refuses a Redis that is too old (asynq needs ZRANGE BYSCORE, 6.2) or that would throw events away when full.
-// Valkey counts by the Redis version it says it is compatible with.
-func judgeRedis(info map[string]string) error {
-	if v := info["redis_version"]; v != "" && versionLess(v, 6, 2) {
-		return fmt.Errorf("this Redis is version %s, and Ringback needs 6.2 or newer", v)
+// A finding is one thing about an installation that was looked at.
+type finding struct {
+	Node  string `json:"node,omitempty"` // which Redis, where there are several
+	Check string `json:"check"`          // what was looked at, in a word or two
+	Level level  `json:"level"`
+	Found string `json:"found"`          // a sentence without a full stop
+	Cure  string `json:"cure,omitempty"` // what to do: a command, one of Redis's where it begins with CONFIG, or where there is none, a sentence
+}
+
+// A level says how bad a finding is.
+type level string
+
+const (
+	levelOK    level = "ok"
+	levelWarn  level = "warn"  // works, and may hurt
+	levelFault level = "fault" // a promise does not hold
+)
+
+// judgeVersion: asynq needs ZRANGE BYSCORE, which came with 6.2. Valkey counts by the Redis version it says it is compatible with.
+func judgeVersion(info map[string]string) finding {
+	v := info["redis_version"]
+	f := finding{Check: "version", Level: levelOK, Found: "Redis " + v}
+	if valkey := info["valkey_version"]; valkey != "" {
+		f.Found = "Valkey " + valkey + ", which takes the place of Redis " + v
 	}
+	if v != "" && versionLess(v, 6, 2) {
+		f.Level, f.Found, f.Cure = levelFault, "this Redis is version "+v+", and Ringback needs 6.2 or newer", "upgrade Redis; its append-only file can be taken along"
+	}
+	return f
+}
+
+// judgeEviction: a Redis that is full must refuse, not throw accepted events away.
+func judgeEviction(info map[string]string) finding {
 	policy := cmp.Or(info["maxmemory_policy"], "noeviction")
+	f := finding{Check: "eviction", Level: levelOK, Found: "a full Redis refuses writes and forgets nothing (maxmemory-policy noeviction)"}
 	if policy != "noeviction" {
-		return fmt.Errorf("this Redis may throw accepted events away when it is full (maxmemory-policy %s): set maxmemory-policy noeviction", policy)
+		f.Level, f.Found, f.Cure = levelFault, "this Redis may throw accepted events away when it is full (maxmemory-policy "+policy+")", "CONFIG SET maxmemory-policy noeviction"
 	}
-	return nil
+	return f
+}
+
+// judgePersistence: without an append-only file, a Redis that ends takes with it what was accepted.
+func judgePersistence(info map[string]string) finding {
+	f := finding{Check: "append-only file", Level: levelOK, Found: "Redis keeps an append-only file"}
+	switch {
+	case info["aof_enabled"] == "0":
+		f.Level, f.Found, f.Cure = levelFault, "Redis keeps no append-only file: what it accepted since its last snapshot is lost if it crashes", "CONFIG SET appendonly yes"
+	case info["aof_enabled"] != "1":
+		f.Level, f.Found, f.Cure = levelWarn, "Redis does not say whether it keeps an append-only file", "ask whoever runs it"
+	}
+	return f
 }
 
 func versionLess(v string, major, minor int) bool {
@@ -197,14 +240,29 @@ func checkModel(ctx context.Context, rdb redis.UniversalClient) error {
 	if err := rdb.SetNX(ctx, modelKey, modelVersion, 0).Err(); err != nil {
 		return fmt.Errorf("marking Redis with the data model's version: %w", err)
 	}
+	f, err := judgeModel(ctx, rdb)
+	if err == nil && f.Level == levelFault {
+		err = errors.New(f.Found + ": " + f.Cure)
+	}
+	return err
+}
+
+// judgeModel reads which data model Redis was last written with.
+func judgeModel(ctx context.Context, rdb redis.UniversalClient) (finding, error) {
+	f := finding{Check: "data model", Level: levelOK}
 	got, err := rdb.Get(ctx, modelKey).Int()
-	if err != nil {
-		return fmt.Errorf("reading the data model's version from %s: %w", modelKey, err)
+	switch {
+	case errors.Is(err, redis.Nil):
+		f.Found = "no Ringback has written to this Redis yet"
+	case err != nil:
+		return f, fmt.Errorf("reading the data model's version from %s: %w", modelKey, err)
+	case got > modelVersion:
+		f.Level, f.Found = levelFault, fmt.Sprintf("a newer Ringback has written this Redis (data model %d, this program knows %d)", got, modelVersion)
+		f.Cure = "start that version instead"
+	default:
+		f.Found = fmt.Sprintf("data model %d, and this program knows %d", got, modelVersion)
 	}
-	if got > modelVersion {
-		return fmt.Errorf("a newer Ringback has written this Redis (data model %d, this program knows %d): start that version instead", got, modelVersion)
-	}
-	return nil
+	return f, nil
 }
 
 // redisFromFlags opens the Redis that --redis names, for a command that needs a few answers from it.

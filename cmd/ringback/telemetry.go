@@ -1,18 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	otelprometheus "go.opentelemetry.io/otel/exporters/prometheus"
 	"go.opentelemetry.io/otel/metric"
@@ -31,42 +35,100 @@ type telemetry struct {
 	closers []func(context.Context) error
 }
 
-// openTelemetry sets up metrics for Prometheus and, where the standard environment variables name an OTLP endpoint, traces.
-// Without one no span is recorded and nothing is sent, but there are trace ids: a callback with trace gets its traceparent all the
-// same, and it continues the producer's.
+// openTelemetry sets up metrics for Prometheus and, where OpenTelemetry's standard environment variables name an OTLP endpoint, sends traces
+// and metrics there. Without one nothing is sent, but there are trace ids: a callback with trace gets its traceparent all the same, and it
+// continues the producer's. A variable that asks for what this program cannot do is a usage error.
 func openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
 		log.WarnContext(ctx, "telemetry", "error", oneLine(err.Error()))
 	}))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
-	res, err := resource.Merge(resource.Default(), resource.NewSchemaless(
-		attribute.String("service.name", "ringback"), attribute.String("service.version", programVersion())))
-	if err != nil {
+	// The later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES over our own name. The service's instance id, a new one for each
+	// process, keeps the metrics of several processes apart where they are pushed.
+	res, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithService(), resource.WithAttributes(
+		attribute.String("service.name", "ringback"), attribute.String("service.version", programVersion())), resource.WithFromEnv())
+	if errors.Is(err, resource.ErrPartialResource) { // OTEL_RESOURCE_ATTRIBUTES is not name=value,name=value
+		log.WarnContext(ctx, "telemetry", "error", oneLine(err.Error()))
+	} else if err != nil {
 		return nil, fmt.Errorf("describing this process to telemetry: %w", err)
 	}
 	t := &telemetry{}
-	if err := t.openMetrics(res); err != nil {
+	if err := t.openMetrics(ctx, res); err != nil {
 		return nil, err
 	}
 	return t, t.openTraces(ctx, res)
 }
 
-func (t *telemetry) openMetrics(res *resource.Resource) error {
+// pushed reports whether a signal (TRACES or METRICS) goes out by OTLP: an endpoint is named for it or for all signals, and no variable
+// says otherwise. The names are OpenTelemetry's (https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/);
+// values are not repeated in errors, since a URL may hold a password.
+func pushed(signal string) (bool, error) {
+	setting := func(name string) (variable, value string) {
+		for _, variable = range []string{"OTEL_EXPORTER_OTLP_" + signal + "_" + name, "OTEL_EXPORTER_OTLP_" + name} {
+			if value = os.Getenv(variable); value != "" {
+				break
+			}
+		}
+		return variable, value
+	}
+	variable, endpoint := setting("ENDPOINT")
+	if endpoint == "" || strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
+		return false, nil
+	}
+	wanted := false
+	for exporter := range strings.SplitSeq(cmp.Or(os.Getenv("OTEL_"+signal+"_EXPORTER"), "otlp"), ",") {
+		switch exporter = strings.TrimSpace(exporter); {
+		case exporter == "otlp":
+			wanted = true
+		case exporter == "none", exporter == "prometheus" && signal == "METRICS": // which /metrics is
+		default:
+			return false, usagef("OTEL_%s_EXPORTER must be otlp or none: Ringback has no other exporter", signal)
+		}
+	}
+	if !wanted {
+		return false, nil
+	}
+	if u, err := url.Parse(endpoint); err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
+		return false, usagef("%s must be a URL such as http://127.0.0.1:4318", variable)
+	}
+	if variable, protocol := setting("PROTOCOL"); protocol != "" && protocol != "http/protobuf" {
+		return false, usagef("%s must be http/protobuf, the only one Ringback speaks (collectors take it on port 4318), or not be set", variable)
+	}
+	return true, nil
+}
+
+func (t *telemetry) openMetrics(ctx context.Context, res *resource.Resource) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo())
 	if err != nil {
 		return fmt.Errorf("setting up metrics: %w", err)
 	}
-	provider := sdkmetric.NewMeterProvider(sdkmetric.WithReader(exporter), sdkmetric.WithResource(res))
+	options := []sdkmetric.Option{sdkmetric.WithReader(exporter), sdkmetric.WithResource(res)}
+	push, err := pushed("METRICS")
+	if err != nil {
+		return err
+	}
+	if push {
+		sender, err := otlpmetrichttp.New(ctx)
+		if err != nil {
+			return fmt.Errorf("setting up metrics: %w", err)
+		}
+		options = append(options, sdkmetric.WithReader(sdkmetric.NewPeriodicReader(sender)))
+	}
+	provider := sdkmetric.NewMeterProvider(options...)
 	t.meters, t.closers = provider, append(t.closers, provider.Shutdown)
-	t.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	t.metrics = promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}) // the only format with exemplars
 	return nil
 }
 
 func (t *telemetry) openTraces(ctx context.Context, res *resource.Resource) error {
-	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {
-		t.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
+	push, err := pushed("TRACES")
+	if err != nil {
+		return err
+	}
+	if !push {
+		t.tracers = sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.NeverSample()))) // a producer's decision is passed on
 		return nil
 	}
 	exporter, err := otlptracehttp.New(ctx)

@@ -1,0 +1,388 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/redistest"
+)
+
+// healthy are settings of a Redis that doctor has nothing to say against.
+var healthy = []string{"--maxmemory", "64mb", "--maxmemory-policy", "noeviction"}
+
+// TestDoctorFindsPlantedFaults: each fault alone, on a Redis that is healthy otherwise. Doctor names it, and only it, and where the cure is a
+// command of Redis's, running it cures.
+func TestDoctorFindsPlantedFaults(t *testing.T) {
+	t.Parallel()
+	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("doctor sent a request") }))
+	t.Cleanup(reached.Close)
+	for _, tt := range []struct {
+		name    string
+		redis   []string                        // settings of Redis beside the healthy ones
+		plant   func(*testing.T, *redis.Client) // or a fault that comes later
+		lie     func(string) string             // or what a proxy makes of Redis's answers
+		args    []string                        // of doctor
+		env     []string
+		check   string // the finding at fault
+		level   level
+		found   string
+		cure    string
+		curable bool // by running the cure
+	}{
+		{name: "nothing", args: []string{"--egress-check", reached.URL + "/hook?token=canary", "--egress-allow", "127.0.0.1"}},
+		{
+			name: "evicting policy", redis: []string{"--maxmemory-policy", "allkeys-lru"},
+			check: "eviction", level: levelFault, found: `may throw accepted events away.*allkeys-lru`, cure: `CONFIG SET maxmemory-policy noeviction$`, curable: true,
+		},
+		{
+			name: "no append-only file", redis: []string{"--appendonly", "no"},
+			check: "append-only file", level: levelFault, found: `no append-only file`, cure: `CONFIG SET appendonly yes$`, curable: true,
+		},
+		{
+			name: "fsync left to the system", redis: []string{"--appendfsync", "no"},
+			check: "appendfsync", level: levelWarn, found: `appendfsync no`, cure: `CONFIG SET appendfsync everysec$`, curable: true,
+		},
+		{
+			name: "memory nearly full", plant: fillTo(0.75),
+			check: "memory", level: levelFault, found: `^7[2-7] % of maxmemory.*refused from 70 % on`, cure: `CONFIG SET maxmemory \d+mb$`, curable: true,
+		},
+		{
+			name: "memory filling up", plant: fillTo(0.6),
+			check: "memory", level: levelWarn, found: `^(5[7-9]|6[0-3]) % of maxmemory`, cure: `CONFIG SET maxmemory \d+mb$`, curable: true,
+		},
+		{
+			name: "memory over the share that serve was told", plant: fillTo(0.4), args: []string{"--shed-at", "30"},
+			check: "memory", level: levelFault, found: `refused from 30 % on`, cure: `CONFIG SET maxmemory \d+mb$`, curable: true,
+		},
+		{
+			name: "no memory limit", redis: []string{"--maxmemory", "0"},
+			check: "memory", level: levelWarn, found: `no maxmemory`, cure: `CONFIG SET maxmemory \d+mb$`, curable: true,
+		},
+		{
+			name: "too few replicas", args: []string{"--wait-replicas", "2"},
+			check: "replicas", level: levelFault, found: `^0 keep up, and --wait-replicas 2 wants 2`, cure: `REPLICAOF 127.0.0.1 \d+$`,
+		},
+		{
+			name: "clock far behind", lie: withClock(7 * time.Minute),
+			check: "clock", level: levelFault, found: `is (6m59|7m0)\S* behind Redis's`, cure: `timedatectl set-ntp true`,
+		},
+		{
+			name: "clock a little ahead", lie: withClock(-3 * time.Second),
+			check: "clock", level: levelWarn, found: `is (2\.9|3|3\.0\d*)\S* ahead of Redis's`, cure: `timedatectl set-ntp true`,
+		},
+		{
+			name: "old version", lie: replacing(`redis_version:\S+`, `redis_version:5.0.14`),
+			check: "version", level: levelFault, found: `version 5.0.14`, cure: `upgrade`,
+		},
+		{
+			name: "append-only file cannot be written", lie: replacing(`aof_last_write_status:ok`, `aof_last_write_status:err`),
+			check: "writes to disk", level: levelFault, found: `aof_last_write_status is err`, cure: `df -h`,
+		},
+		{
+			name: "snapshot cannot be written", lie: replacing(`rdb_last_bgsave_status:ok`, `rdb_last_bgsave_status:err`),
+			check: "writes to disk", level: levelFault, found: `rdb_last_bgsave_status is err`, cure: `df -h`,
+		},
+		{
+			name: "loading", lie: replacing(`loading:0\r\n`, "loading:1\r\nloading_eta_seconds:42\r\n"),
+			check: "loading", level: levelFault, found: `another 42 s`, cure: `wait`,
+		},
+		{
+			name: "a replica gone silent", lie: replacing(`connected_slaves:0\r\n`, "connected_slaves:1\r\nslave0:ip=127.0.0.1,port=7001,state=online,offset=1,lag=60\r\n"),
+			check: "replicas", level: levelWarn, found: `^0 keep up, 1 do not`, cure: `INFO replication`,
+		},
+		{
+			name: "newer data model", plant: func(t *testing.T, rdb *redis.Client) { rdb.Set(t.Context(), modelKey, modelVersion+1, 0) },
+			check: "data model", level: levelFault, found: `newer Ringback`, cure: `start that version`,
+		},
+		{
+			name: "egress refused", args: []string{"--egress-check", "http://127.0.0.1:1/?token=canary", "--egress-allow", "127.0.0.0/8"},
+			check: "egress", level: levelFault, found: `^127.0.0.1:1: refused`, cure: `nc -vz 127.0.0.1 1 `,
+		},
+		{
+			name: "egress to a name that there is not", args: []string{"--egress-check", "https://nowhere.invalid/?token=canary"},
+			check: "egress", level: levelFault, found: `^nowhere.invalid: dns`, cure: `getent hosts nowhere.invalid `,
+		},
+		{
+			name: "egress to an inner address", args: []string{"--egress-check", "http://127.0.0.1:1/"},
+			check: "egress", level: levelFault, found: `address as its host`, cure: `--egress-allow 127.0.0.1/32 `,
+		},
+		{
+			name: "egress without TLS", args: []string{"--egress-check", strings.Replace(reached.URL, "http:", "https:", 1), "--egress-allow", "127.0.0.0/8"},
+			check: "egress", level: levelFault, found: `tls`, cure: `openssl s_client -connect 127.0.0.1:\d+ `,
+		},
+		{
+			name: "egress not checked", args: []string{"--egress-check", ""},
+			check: "egress", level: levelWarn, found: `not checked`, cure: `--egress-check`,
+		},
+		{
+			name: "proxy", env: []string{"HTTPS_PROXY=http://me:canary@127.0.0.1:1"},
+			check: "proxy", level: levelWarn, found: `HTTPS_PROXY is set, and Ringback does not use it`, cure: `firewall`,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, append(slices.Clone(healthy), tt.redis...)...)
+			if tt.plant != nil {
+				tt.plant(t, server.Client())
+			}
+			addr := server.Addr()
+			if tt.lie != nil {
+				addr = lyingProxy(t, addr, tt.lie)
+			}
+			args := []string{"--redis", "redis://" + addr}
+			if !slices.Contains(tt.args, "--egress-check") {
+				args = append(args, "--egress-check", reached.URL, "--egress-allow", "127.0.0.1")
+			}
+			args = append(args, tt.args...)
+			cure := wantFinding(t, examine(t, tt.env, args...), tt.check, tt.level, tt.found, tt.cure)
+			if !tt.curable {
+				return
+			}
+			if out, err := exec.Command("sh", "-c", cure).CombinedOutput(); err != nil || !bytes.HasPrefix(out, []byte("OK")) {
+				t.Fatalf("the cure %q: %v: %s", cure, err, out)
+			}
+			wantFinding(t, examine(t, tt.env, args...), "", "", "", "")
+		})
+	}
+}
+
+// examine runs doctor and makes sure that its exit code is right and that it shows no secret, as a table as well.
+func examine(t *testing.T, env []string, args ...string) diagnosis {
+	t.Helper()
+	stdout, stderr, code := try(t, env, append([]string{"doctor", "-o", "json"}, args...)...)
+	var d diagnosis
+	if err := json.Unmarshal([]byte(stdout), &d); err != nil {
+		t.Fatalf("doctor: exit %d, %v: %s%s", code, err, stdout, stderr)
+	}
+	if want := min(d.Faults, 1); code != want || (stderr == "") != (want == 0) {
+		t.Errorf("%d faults: exit %d, and on stderr: %s", d.Faults, code, stderr)
+	}
+	table, _, _ := try(t, env, append([]string{"doctor"}, args...)...)
+	for _, f := range d.Findings {
+		if !regexp.MustCompile(`(?m)^`+string(f.Level)+` +`+f.Check).MatchString(table) || !strings.Contains(table, f.Cure) {
+			t.Errorf("the table lacks %+v:\n%s", f, table)
+		}
+	}
+	if strings.Contains(stdout+stderr+table, "canary") {
+		t.Errorf("a secret is in %s%s%s", stdout, stderr, table)
+	}
+	return d
+}
+
+// wantFinding makes sure that one check, and no other, found something, and returns its cure. An empty check means: none.
+func wantFinding(t *testing.T, d diagnosis, check string, l level, found, cure string) string {
+	t.Helper()
+	command := ""
+	for _, f := range d.Findings {
+		switch {
+		case f.Check != check && f.Level == levelOK && f.Cure == "":
+		case f.Check != check:
+			t.Errorf("%s besides: %+v", f.Check, f)
+		case f.Level != l || !regexp.MustCompile(found).MatchString(f.Found) || !regexp.MustCompile(cure).MatchString(f.Cure):
+			t.Errorf("%+v, want %s, %s, cure %s", f, l, found, cure)
+		default:
+			command = f.Cure
+		}
+	}
+	if check != "" && command == "" {
+		t.Errorf("no finding of %s", check)
+	}
+	return command
+}
+
+// fillTo sets maxmemory so that a share of it is used.
+func fillTo(share float64) func(*testing.T, *redis.Client) {
+	return func(t *testing.T, rdb *redis.Client) {
+		t.Helper()
+		ctx := t.Context()
+		rdb.SetRange(ctx, "filler", 16<<20, "x") // or a connection more or less would count
+		info := parseInfo(rdb.Info(ctx, "memory").Val())
+		used, err := strconv.ParseInt(info["used_memory"], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := rdb.ConfigSet(ctx, "maxmemory", strconv.FormatInt(int64(float64(used)/share), 10)).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func replacing(pattern, with string) func(string) string {
+	re := regexp.MustCompile(pattern)
+	return func(answer string) string { return re.ReplaceAllString(answer, with) }
+}
+
+// withClock changes what TIME answers: its seconds are the only answer of ten digits near to now.
+func withClock(by time.Duration) func(string) string {
+	return func(answer string) string {
+		seconds, err := strconv.ParseInt(answer, 10, 64)
+		if d := time.Until(time.Unix(seconds, 0)); err != nil || d < -time.Minute || d > time.Minute {
+			return answer
+		}
+		return strconv.FormatInt(seconds+int64(by/time.Second), 10)
+	}
+}
+
+// lyingProxy stands before a Redis and changes the strings in its answers.
+func lyingProxy(t *testing.T, addr string, lie func(string) string) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	serve := func(client net.Conn) {
+		defer func() { _ = client.Close() }()
+		server, err := net.Dial("tcp", addr)
+		if err != nil {
+			return
+		}
+		defer func() { _ = server.Close() }()
+		go func() {
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		}()
+		answers := bufio.NewReader(server)
+		for {
+			line, err := answers.ReadString('\n')
+			if err != nil {
+				return
+			}
+			if n, err := strconv.Atoi(strings.TrimSpace(line[1:])); err == nil && line[0] == '$' && n >= 0 {
+				text := make([]byte, n+2)
+				if _, err := io.ReadFull(answers, text); err != nil {
+					return
+				}
+				answer := lie(string(text[:n]))
+				line = fmt.Sprintf("$%d\r\n%s\r\n", len(answer), answer)
+			}
+			if _, err := io.WriteString(client, line); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(client)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+// TestDoctorSaysWhichPromisesHold about an event that was accepted, by the settings of Redis.
+func TestDoctorSaysWhichPromisesHold(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name                   string
+		settings, args         []string
+		crash, power, failover string
+	}{
+		{"everysec", nil, nil, `^is kept$`, `last second`, `may be lost`},
+		{"always", []string{"--appendfsync", "always"}, nil, `^is kept$`, `^is kept`, `may be lost`},
+		{"no", []string{"--appendfsync", "no"}, nil, `^is kept$`, `half minute`, `may be lost`},
+		{"no file", []string{"--appendonly", "no"}, nil, `^may be lost`, `^may be lost`, `may be lost`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			d := examine(t, nil, append([]string{"--redis", redistest.Start(t, append(slices.Clone(healthy), tt.settings...)...).URL()}, tt.args...)...)
+			for _, line := range []struct{ got, want string }{
+				{d.Durability.RedisCrash, tt.crash}, {d.Durability.PowerCut, tt.power}, {d.Durability.Failover, tt.failover},
+			} {
+				if !regexp.MustCompile(line.want).MatchString(line.got) {
+					t.Errorf("%q, want %s", line.got, line.want)
+				}
+			}
+		})
+	}
+}
+
+// TestDoctorCountsReplicas: a replica that keeps up counts, one that hangs does not for long; a replica itself is no place for Ringback.
+func TestDoctorCountsReplicas(t *testing.T) {
+	t.Parallel()
+	master := redistest.Start(t, append(slices.Clone(healthy), "--repl-diskless-sync-delay", "0")...)
+	host, port, err := net.SplitHostPort(master.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replica := redistest.Start(t, "--replicaof", host+" "+port)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for rdb := master.Client(); ; { // WAIT returns once the replica has what was written
+		rdb.Set(ctx, "written", "x", 0)
+		if n, err := rdb.Wait(ctx, 1, time.Second).Result(); err != nil {
+			t.Fatal(err)
+		} else if n == 1 {
+			break
+		}
+	}
+	d := examine(t, nil, "--redis", master.URL(), "--wait-replicas", "1")
+	wantFinding(t, d, "egress", levelWarn, `not checked`, ``)
+	if !strings.Contains(d.Durability.Failover, "is kept") {
+		t.Errorf("failover: %s", d.Durability.Failover)
+	}
+	d = examine(t, nil, "--redis", replica.URL())
+	if f := d.Findings[2]; f.Check != "role" || f.Level != levelFault || !strings.Contains(f.Cure, host+" port "+port) {
+		t.Errorf("on a replica: %+v", f)
+	}
+}
+
+// TestDoctorWithoutRedis still says what it can.
+func TestDoctorWithoutRedis(t *testing.T) {
+	t.Parallel()
+	d := examine(t, nil, "--redis", "redis://:canary@127.0.0.1:1")
+	if len(d.Findings) != 2 || d.Findings[0].Check != "redis" || d.Findings[0].Level != levelFault || d.Durability != nil {
+		t.Errorf("%+v", d)
+	}
+	locked := redistest.Start(t, healthy...)
+	if err := locked.Client().ConfigSet(t.Context(), "requirepass", "canary").Err(); err != nil {
+		t.Fatal(err)
+	}
+	d = examine(t, nil, "--redis", locked.URL())
+	if len(d.Findings) != 2 || !strings.Contains(d.Findings[0].Found, "NOAUTH") || !strings.Contains(d.Findings[0].Cure, "password") {
+		t.Errorf("without a password: %+v", d)
+	}
+	d = examine(t, nil, "--redis", "redis://:canary@"+locked.Addr())
+	wantFinding(t, d, "egress", levelWarn, `not checked`, ``)
+}
+
+// TestDoctorOnACluster looks at every master.
+func TestDoctorOnACluster(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, append(slices.Clone(healthy), "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")...)
+	rdb := server.Client()
+	if err := rdb.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(patience); !strings.Contains(rdb.ClusterInfo(t.Context()).Val(), "cluster_state:ok"); {
+		if time.Now().After(end) {
+			t.Fatal("the cluster does not come up")
+		}
+	}
+	d := examine(t, nil, "--redis", strings.Replace(server.URL(), "redis://", "redis+cluster://", 1))
+	if i := slices.IndexFunc(d.Findings, func(f finding) bool { return f.Check == "eviction" && f.Level == levelFault }); i < 0 || d.Findings[i].Node != server.Addr() {
+		t.Errorf("%+v", d.Findings)
+	}
+	if f := d.Findings[len(d.Findings)-2]; f.Check != "data model" || f.Level != levelOK {
+		t.Errorf("%+v", f)
+	}
+}

@@ -1,0 +1,240 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/textproto"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+func verifyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "verify",
+		Usage: "say whether a captured request is signed with a secret, and if not, why",
+		Description: "Takes a request as it was captured, byte for byte: request line, headers, an empty line, the body.\n" +
+			"Or its parts: --id, --timestamp, --signature and --body. Talks to nobody, and never shows a secret.\n" +
+			"Exit code 0: it verifies; 1: it does not.",
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
+			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_REQUEST"}},
+			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID, EnvVars: []string{"RINGBACK_WEBHOOK_ID"}},
+			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp, EnvVars: []string{"RINGBACK_WEBHOOK_TIMESTAMP"}},
+			&cli.StringFlag{Name: "signature", Usage: "value of the header " + payloads.HeaderSignature, EnvVars: []string{"RINGBACK_WEBHOOK_SIGNATURE"}},
+			&cli.StringFlag{Name: "body", Usage: "the body from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_BODY"}},
+			&cli.StringFlag{Name: "at", Usage: "when the request arrived, `TIME` as in 2026-11-21T09:30:00Z, by the receiver's clock; default: now", EnvVars: []string{"RINGBACK_AT"}},
+		},
+		Action: verify,
+	}
+}
+
+// verification is the command's answer.
+type verification struct {
+	Verified bool   `json:"verified"`
+	Reason   string `json:"reason,omitempty"` // a payloads.Problem; absent if it verifies
+	Detail   string `json:"detail"`           // a sentence: what was found, and what to do
+}
+
+func verify(c *cli.Context) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	secrets, err := signingSecrets(c.StringSlice("secret"))
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	if at := c.String("at"); at != "" {
+		if now, err = time.Parse(time.RFC3339, at); err != nil {
+			return usagef("--at takes a time such as 2026-11-21T09:30:00Z, not %q", at)
+		}
+	}
+	captured, err := readCapture(c)
+	if err != nil {
+		return err
+	}
+	v := captured.verify(now, secrets)
+	out := newPrinter(c)
+	if out.json {
+		if err := out.value(v); err != nil {
+			return err
+		}
+	}
+	switch {
+	case !v.Verified:
+		return errors.New("not verified: " + v.Detail)
+	case !out.json:
+		return out.line("verified: %s", v.Detail)
+	}
+	return nil
+}
+
+// signingSecrets reads the values of --secret, at least one. Its errors hold no secret.
+func signingSecrets(values []string) (secrets []payloads.Secret, err error) {
+	for _, value := range commaSeparated(values) {
+		secret, err := payloads.ParseSecret(value)
+		if err != nil {
+			return nil, usagef("--secret: %v", err)
+		}
+		secrets = append(secrets, secret)
+	}
+	if len(secrets) == 0 {
+		return nil, usagef("which secret? say so with --secret or RINGBACK_SECRET: it was shown when the callback was created or its secret rotated")
+	}
+	return secrets, nil
+}
+
+// capture is a request as somebody kept it.
+type capture struct {
+	header http.Header
+	body   []byte
+	length int // what Content-Length says of the body; -1 if it says nothing
+}
+
+// readCapture reads the request that the flags name, whole or in parts.
+func readCapture(c *cli.Context) (capture, error) {
+	parts := []string{"id", "timestamp", "signature", "body"}
+	var given, missing []string
+	for _, name := range parts {
+		if c.IsSet(name) {
+			given = append(given, "--"+name)
+		} else {
+			missing = append(missing, "--"+name)
+		}
+	}
+	switch {
+	case c.String("request") != "" && len(given) > 0:
+		return capture{}, usagef("--request holds the whole request, and %s a part of it: give one or the other", given[0])
+	case c.String("request") != "":
+		text, err := readInput(c, c.String("request"))
+		if err != nil {
+			return capture{}, err
+		}
+		return parseCapture(text)
+	case len(missing) == len(parts):
+		return capture{}, usagef("which request? give --request FILE, or --id, --timestamp, --signature and --body")
+	case len(missing) > 0:
+		return capture{}, usagef("%s is missing: a request in parts is --id, --timestamp, --signature and --body", strings.Join(missing, " and "))
+	}
+	body, err := readInput(c, c.String("body"))
+	if err != nil {
+		return capture{}, err
+	}
+	header := http.Header{}
+	header.Set(payloads.HeaderID, c.String("id"))
+	header.Set(payloads.HeaderTimestamp, c.String("timestamp"))
+	header.Set(payloads.HeaderSignature, c.String("signature"))
+	return capture{header, body, -1}, nil
+}
+
+// readInput reads a file, or stdin for "-", of at most maxReceived bytes.
+func readInput(c *cli.Context, name string) ([]byte, error) {
+	in := c.App.Reader
+	if name != "-" {
+		file, err := os.Open(name) //nolint:gosec // the user's own choice of a file
+		if err != nil {
+			return nil, fmt.Errorf("reading the request: %w", err)
+		}
+		defer func() { _ = file.Close() }()
+		in = file
+	}
+	text, err := io.ReadAll(io.LimitReader(in, maxReceived+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("reading the request: %w", err)
+	case len(text) > maxReceived:
+		return nil, fmt.Errorf("the request is larger than %d MiB, and no delivery of Ringback is", maxReceived>>20)
+	}
+	return text, nil
+}
+
+// requestLine is the first line of a captured request; a capture without one begins with its headers.
+var requestLine = regexp.MustCompile(`^[A-Z]+ \S+( HTTP/[0-9.]+)?\r?\n`)
+
+// parseCapture takes a captured request apart and leaves the body as it is, but for a chunked one, whose framing is no part of it.
+func parseCapture(text []byte) (capture, error) {
+	text = text[len(requestLine.Find(text)):]
+	end, blank := bytes.Index(text, []byte("\n\r\n")), 3
+	if lf := bytes.Index(text, []byte("\n\n")); lf >= 0 && (end < 0 || lf < end) {
+		end, blank = lf, 2
+	}
+	if end < 0 {
+		return capture{}, errors.New("the request has no empty line between its headers and its body: give it whole, as it was captured")
+	}
+	header, err := textproto.NewReader(bufio.NewReader(bytes.NewReader(text[:end+blank]))).ReadMIMEHeader()
+	if err != nil {
+		return capture{}, errors.New("the request's headers are not readable: give it as it was captured, with one NAME: VALUE on each line")
+	}
+	r := capture{http.Header(header), text[end+blank:], -1}
+	if n, err := strconv.Atoi(r.header.Get("Content-Length")); err == nil && n >= 0 {
+		r.length = n
+		if n < len(r.body) && len(bytes.Trim(r.body[n:], "\r\n")) == 0 { // the end of the file's last line, and no part of the body
+			r.body = r.body[:n]
+		}
+	}
+	if strings.EqualFold(r.header.Get("Transfer-Encoding"), "chunked") {
+		if whole, err := io.ReadAll(httputil.NewChunkedReader(bytes.NewReader(r.body))); err == nil {
+			r.body = whole
+		}
+	}
+	return r, nil
+}
+
+// verify judges the request as a receiver would have at now.
+func (r capture) verify(now time.Time, secrets []payloads.Secret) verification {
+	err := payloads.Diagnose(r.header, r.body, now, secrets...)
+	sent := sentAt(r.header)
+	switch problem := problemOf(err); problem {
+	case "":
+		return verification{Verified: true, Detail: fmt.Sprintf("the signature is right, and %s", apart(now.Sub(sent)))}
+	case payloads.TooOld:
+		return verification{false, string(problem), fmt.Sprintf("the signature is right, but the clock is off by %s: the request was signed at %s, and a receiver refuses what is older than %s; "+
+			"set the receiver's clock, or if you look at the request later than it came, say when that was with --at", now.Sub(sent).Round(time.Second), clockUTC(sent), payloads.Tolerance)}
+	case payloads.TooNew:
+		return verification{false, string(problem), fmt.Sprintf("the signature is right, but the clock is off by %s: the request was signed at %s, which is still to come by a clock that says %s; set that clock",
+			sent.Sub(now).Round(time.Second), clockUTC(sent), clockUTC(now))}
+	case payloads.NoMatch:
+		if r.length >= 0 && r.length != len(r.body) {
+			return verification{false, string(payloads.BodyChanged), fmt.Sprintf("no signature matches, and the body is not what arrived: it has %d bytes here, and Content-Length says %d; capture it byte for byte", len(r.body), r.length)}
+		}
+		return verification{false, string(problem), err.Error()}
+	default:
+		return verification{false, string(problem), err.Error()}
+	}
+}
+
+// problemOf is what payloads says is wrong; "" for nothing.
+func problemOf(err error) payloads.Problem {
+	if e, ok := errors.AsType[*payloads.VerifyError](err); ok {
+		return e.Problem
+	}
+	return ""
+}
+
+// sentAt is the time in the request's timestamp, which payloads has found readable.
+func sentAt(h http.Header) time.Time {
+	seconds, _ := strconv.ParseInt(h.Get(payloads.HeaderTimestamp), 10, 64)
+	return time.Unix(seconds, 0)
+}
+
+// apart says how far the request's time lies from the clock.
+func apart(d time.Duration) string {
+	if d < 0 {
+		return fmt.Sprintf("its timestamp is %s ahead of the clock", (-d).Round(time.Second))
+	}
+	return fmt.Sprintf("its timestamp is %s old", d.Round(time.Second))
+}
+
+func clockUTC(t time.Time) string { return t.UTC().Format(time.RFC3339) }
