@@ -197,6 +197,9 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 		}
 		return fmt.Sprintf("Delivered by attempt %d at %s.", by, clock(rec.at))
 	case Dead:
+		if gate != nil && gate.Status == registry.Deleted {
+			return last + fmt.Sprintf("Given up at %s; the callback was deleted since, so it cannot be replayed.", clock(rec.at))
+		}
 		return last + fmt.Sprintf("Given up at %s; it is kept, and can be replayed.", clock(rec.at))
 	default:
 		if gate != nil && gate.Status == registry.Deleted {

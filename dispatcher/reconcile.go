@@ -33,7 +33,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, reconcileEvery-100*time.Millisecond).Result()
 		switch {
 		case err != nil && ctx.Err() == nil:
-			w.client.log.WarnContext(ctx, "reconciler cannot reach redis", "error", err)
+			w.client.log.WarnContext(ctx, "reconciler cannot take its turn: redis refuses or is away", "error", err)
 		case mine:
 			trim := time.Since(trimmed) >= trimEvery
 			if w.client.round(ctx, trim) && trim {

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -130,6 +131,9 @@ func TestCancelReplay(t *testing.T) {
 	orphaned := start()
 	h.must(h.registry.Delete(t.Context(), acme, cb.ID))
 	h.must(h.client.sweep(t.Context(), acme))
+	if d := h.delivery(ref{acme, "p-1", cb.ID}.deliveryID()); !strings.Contains(d.Summary, "the callback was deleted since, so it cannot be replayed") {
+		t.Errorf("its dead delivery says: %s", d.Summary)
+	}
 	for _, r := range []*Replay{byHand, orphaned} {
 		got, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID)
 		h.must(err)
