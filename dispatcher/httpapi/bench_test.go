@@ -25,7 +25,6 @@ func (b *blank) WriteHeader(int)             {}
 func (h *house) post(path, body string) {
 	r := httptest.NewRequestWithContext(context.Background(), "POST", path, strings.NewReader(body))
 	r.Header.Set("Authorization", "Bearer "+h.keys["operator"])
-	r.Header.Set("Content-Type", "application/json")
 	w := &blank{http.Header{}}
 	h.api.ServeHTTP(w, r)
 }
@@ -44,7 +43,7 @@ func BenchmarkFace(b *testing.B) {
 		return &receiptOut{Status: http.StatusAccepted, Location: "/x", Body: dispatcher.Receipt{EventID: e.ID, EventType: e.Type, Deliveries: []dispatcher.Accepted{{DeliveryID: "dlv_1", CallbackID: 1, State: dispatcher.Pending}}}}, nil
 	})
 	h.api.mux.HandleFunc("POST /bare/{company}", func(w http.ResponseWriter, r *http.Request) {
-		body, err := h.api.readBody(w, r, []string{mediaJSON})
+		body, err := (body{mediaTypes: []string{mediaJSON}, limit: DefaultMaxBody, timeout: bodyTimeout}).read(w, r)
 		if err != nil {
 			b.Error(err)
 		}
@@ -79,4 +78,17 @@ func BenchmarkSendEvent(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkBatch is a batch of a thousand events, to one callback.
+func BenchmarkBatch(b *testing.B) {
+	h := newHouse(b)
+	h.register("acme")
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		n++
+		h.post(batchPath, batchOf(fmt.Sprintf("b%d-", n), 1000))
+	}
+	b.ReportMetric(float64(n)*1000/b.Elapsed().Seconds(), "events/s")
 }

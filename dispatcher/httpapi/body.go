@@ -15,17 +15,20 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/ringback/ringback/registry"
 )
 
-// bodyTimeout is how long a caller may take to send its body: 1 MiB over a slow line, and no more.
+// bodyTimeout is how long a caller may take to send its body: 1 MiB over a slow line, and no more. A batch has as much longer
+// as it may be longer.
 const bodyTimeout = 15 * time.Second
 
 // wholeBody reads an operation's body before the operation begins, so that what can go wrong in reading has an answer of
 // its own: 415, 413, 408 or 400. The operation finds the bytes in its RawBody.
-func (s *server) wholeBody(mediaTypes []string) func(huma.Context, func(huma.Context)) {
+func (s *server) wholeBody(b body) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		body, err := s.readBody(w, r, mediaTypes)
+		body, err := b.read(w, r)
 		if err != nil {
 			s.refuse(w, r, err)
 			return
@@ -35,37 +38,42 @@ func (s *server) wholeBody(mediaTypes []string) func(huma.Context, func(huma.Con
 	}
 }
 
-func (s *server) readBody(w http.ResponseWriter, r *http.Request, mediaTypes []string) ([]byte, error) {
-	if err := acceptable(r, mediaTypes); err != nil {
+// read reads a request's body whole, if it is one such as b.
+func (b body) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	if err := acceptable(r, b.mediaTypes); err != nil {
 		return nil, err
 	}
-	if r.ContentLength > s.MaxBody {
-		return nil, s.tooLong()
+	if r.ContentLength > b.limit {
+		return nil, tooLong("body", b.limit)
 	}
 	// A deadline that outlived the reading would look to net/http as if the caller had hung up.
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can, and then the server's own timeout holds
+	_ = rc.SetReadDeadline(time.Now().Add(b.timeout)) // not every writer can, and then the server's own timeout holds
 	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 
 	var buf bytes.Buffer
 	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, s.MaxBody))
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, b.limit))
 	if err == nil {
 		return buf.Bytes(), nil
 	}
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, s.tooLong()
+		return nil, tooLong("body", b.limit)
 	}
 	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return nil, &refusal{status: http.StatusRequestTimeout, detail: fmt.Sprintf("the body did not arrive within %s", bodyTimeout)}
+		return nil, tooSlow(b.timeout)
 	}
 	return nil, badRequest("the body broke off before its end, or was sent in a way HTTP does not know")
 }
 
-func (s *server) tooLong() error {
+func tooSlow(timeout time.Duration) error {
+	return &refusal{status: http.StatusRequestTimeout, detail: fmt.Sprintf("the body did not arrive within %s", timeout)}
+}
+
+func tooLong(what string, limit int64) error {
 	return &refusal{
 		status: http.StatusRequestEntityTooLarge,
-		detail: fmt.Sprintf("the body is longer than %d bytes: send less, or a reference to it", s.MaxBody),
+		detail: fmt.Sprintf("the %s is longer than %d bytes: send less, or a reference to it", what, limit),
 	}
 }
 
@@ -84,9 +92,17 @@ func acceptable(r *http.Request, mediaTypes []string) error {
 	if mediaType, _, err := mime.ParseMediaType(given); err == nil && slices.Contains(mediaTypes, mediaType) {
 		return nil
 	}
+	return wrongMediaType(mediaTypes)
+}
+
+func wrongMediaType(mediaTypes []string) error {
+	what := "JSON"
+	if mediaTypes[0] == mediaNDJSON {
+		what = "one JSON object a line"
+	}
 	return &refusal{
 		status: http.StatusUnsupportedMediaType,
-		detail: "the body must be JSON: send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
+		detail: "the body must be " + what + ": send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
 	}
 }
 
@@ -96,4 +112,36 @@ func text(value json.RawMessage, into *string) (wrong string) {
 		return "must be a string"
 	}
 	return ""
+}
+
+func boolean(value json.RawMessage, into *bool) (wrong string) {
+	if json.Unmarshal(value, into) != nil {
+		return "must be true or false"
+	}
+	return ""
+}
+
+// duration reads a duration as Go writes it; null is none.
+func duration(value json.RawMessage, into *time.Duration) (wrong string) {
+	if isNull(value) {
+		return ""
+	}
+	var s string
+	if wrong := text(value, &s); wrong != "" {
+		return wrong + ", such as \"24h\""
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return "must be a duration, such as \"90s\", \"24h\" or \"1h30m\""
+	}
+	*into = d
+	return ""
+}
+
+// optionalMembers is registry.Members for bodies that may be left out: no body at all is {}.
+func optionalMembers(body []byte, visit func(name string, value json.RawMessage) (wrong string)) error {
+	if len(body) == 0 {
+		return nil
+	}
+	return registry.Members(body, visit)
 }

@@ -6,9 +6,12 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -31,7 +34,8 @@ type (
 		CallbackID int64  `path:"callback_id"`
 		RawBody    []byte `contentType:"application/merge-patch+json"`
 	}
-	resumeIn struct {
+	// steerIn is what steers a callback: its body is JSON, and may be left out.
+	steerIn struct {
 		Company    string `path:"company"`
 		CallbackID int64  `path:"callback_id"`
 		RawBody    []byte `contentType:"application/json"`
@@ -48,49 +52,70 @@ type (
 		Location string `header:"Location"`
 		Body     registry.Revealed
 	}
-	callbackOut  struct{ Body *registry.Callback }
+	revealedOut struct{ Body registry.Revealed }
+	callbackOut struct{ Body *registry.Callback }
+	// healthyOut shows a callback and how it does, which takes a look at its deliveries.
+	healthyOut   struct{ Body callbackHealth }
 	callbacksOut struct{ Body callbackPage }
+	testOut      struct{ Body *dispatcher.TestResult }
 
 	callbackPage struct {
-		Callbacks  []*registry.Callback `json:"callbacks"`
-		NextCursor string               `json:"next_cursor,omitempty" doc:"Absent on the last page."`
+		Callbacks  []callbackHealth `json:"callbacks"`
+		NextCursor string           `json:"next_cursor,omitempty" doc:"Absent on the last page."`
+	}
+
+	// callbackHealth is a callback and how its deliveries do, as one object.
+	callbackHealth struct {
+		callback *registry.Callback
+		health   dispatcher.Health
 	}
 )
 
 func (s *server) callbacks() {
-	tags := []string{"Callbacks"}
+	chapter := []string{"Callbacks"}
 	registration := reflect.TypeFor[RegistrationDoc]()
 	register(s, operation{need: manageCallbacks, body: &body{schema: registration}, Operation: huma.Operation{
-		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: tags, DefaultStatus: http.StatusCreated,
+		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
 		Summary:     "Register a callback",
 		Description: "The answer is the only one that shows the signing secret. Events accepted from now on reach the callback if they match.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.createCallback)
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{
-		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: tags,
+		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: chapter,
 		Summary: "List callbacks", Description: "By callback_id, ascending.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listCallbacks)
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{
-		OperationID: "get-callback", Method: http.MethodGet, Path: callbackRoute, Tags: tags, Summary: "Show a callback",
+		OperationID: "get-callback", Method: http.MethodGet, Path: callbackRoute, Tags: chapter, Summary: "Show a callback and how it does",
 	}}, s.getCallback)
 	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
-		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: tags, Summary: "Change a callback",
+		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: chapter, Summary: "Change a callback",
 		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
 	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
-		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: tags, Summary: "Delete a callback",
+		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
 		Description: "What waits for it is cancelled; an attempt in flight finishes.",
 	}}, s.deleteCallback)
 	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
-		OperationID: "pause-callback", Method: http.MethodPost, Path: callbackRoute + "/pause", Tags: tags, Summary: "Pause a callback",
+		OperationID: "pause-callback", Method: http.MethodPost, Path: callbackRoute + "/pause", Tags: chapter, Summary: "Pause a callback",
 		Description: "Its deliveries are held until it is resumed.",
 	}}, s.pauseCallback)
 	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, Operation: huma.Operation{
-		OperationID: "resume-callback", Method: http.MethodPost, Path: callbackRoute + "/resume", Tags: tags, Summary: "Resume a callback",
+		OperationID: "resume-callback", Method: http.MethodPost, Path: callbackRoute + "/resume", Tags: chapter, Summary: "Resume a callback",
 		Description: "Enables a disabled one, too. What was held goes out, oldest first and paced, or is cancelled with `skip_held`.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.resumeCallback)
+	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
+		OperationID: "rotate-secret", Method: http.MethodPost, Path: callbackRoute + "/secret", Tags: chapter, Summary: "Give a callback a new signing secret",
+		Description: "The answer shows it, this once. Until `overlap` has passed requests carry a signature by the new and by each earlier secret.",
+		Errors:      []int{http.StatusConflict},
+	}}, s.rotateSecret)
+	register(s, operation{need: manageCallbacks, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, Operation: huma.Operation{
+		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
+		Description: "One attempt, now, with the example of its callback type: signed like any delivery, and marked with the header Ringback-Test: 1. " +
+			"200 says that there is an attempt to show; whether it would have delivered is its `verdict`, where `retry` means that a real delivery would be tried again. " +
+			"Nothing of it is kept. Works while the callback is paused or disabled, too.",
+	}}, s.testCallback)
 }
 
 func (s *server) createCallback(ctx context.Context, in *registrationIn) (*createdOut, error) {
@@ -111,11 +136,53 @@ func (s *server) listCallbacks(ctx context.Context, in *callbacksIn) (*callbacks
 	if err != nil {
 		return nil, err
 	}
-	return &callbacksOut{callbackPage{Callbacks: orEmpty(list), NextCursor: next}}, nil
+	page, err := s.withHealth(ctx, in.Company, list...)
+	if err != nil {
+		return nil, err
+	}
+	return &callbacksOut{callbackPage{Callbacks: page, NextCursor: next}}, nil
 }
 
-func (s *server) getCallback(ctx context.Context, in *callbackIn) (*callbackOut, error) {
-	return shown(s.Registry.Get(ctx, in.Company, in.CallbackID))
+func (s *server) getCallback(ctx context.Context, in *callbackIn) (*healthyOut, error) {
+	cb, err := s.Registry.Get(ctx, in.Company, in.CallbackID)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.withHealth(ctx, in.Company, cb)
+	if err != nil {
+		return nil, err
+	}
+	return &healthyOut{page[0]}, nil
+}
+
+// withHealth looks at how callbacks do, at all of them together.
+func (s *server) withHealth(ctx context.Context, company string, list ...*registry.Callback) ([]callbackHealth, error) {
+	ids := make([]int64, len(list))
+	for i, cb := range list {
+		ids[i] = cb.ID
+	}
+	health, err := s.Client.Health(ctx, company, ids...)
+	if err != nil {
+		return nil, err
+	}
+	page := make([]callbackHealth, len(list))
+	for i, cb := range list {
+		page[i] = callbackHealth{cb, health[i]}
+	}
+	return page, nil
+}
+
+// MarshalJSON puts the members of health after those of the callback.
+func (c callbackHealth) MarshalJSON() ([]byte, error) {
+	callback, err := c.callback.MarshalJSON()
+	if err != nil {
+		return nil, err
+	}
+	health, err := encode(c.health)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(callback[:len(callback)-1], []byte{','}, health[1:]), nil // neither is ever {}
 }
 
 func (s *server) patchCallback(ctx context.Context, in *patchIn) (*callbackOut, error) {
@@ -130,7 +197,7 @@ func (s *server) pauseCallback(ctx context.Context, in *callbackIn) (*callbackOu
 	return shown(s.Registry.Pause(ctx, in.Company, in.CallbackID))
 }
 
-func (s *server) resumeCallback(ctx context.Context, in *resumeIn) (*callbackOut, error) {
+func (s *server) resumeCallback(ctx context.Context, in *steerIn) (*callbackOut, error) {
 	skipHeld, err := decodeResume(in.RawBody)
 	if err != nil {
 		return nil, err
@@ -138,25 +205,72 @@ func (s *server) resumeCallback(ctx context.Context, in *resumeIn) (*callbackOut
 	return shown(s.Client.Resume(ctx, in.Company, in.CallbackID, skipHeld))
 }
 
+func (s *server) rotateSecret(ctx context.Context, in *steerIn) (*revealedOut, error) {
+	overlap, err := decodeRotation(in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := s.Registry.RotateSecret(ctx, in.Company, in.CallbackID, overlap)
+	if err != nil {
+		return nil, err
+	}
+	return &revealedOut{cb.WithSecret()}, nil
+}
+
+// testPatience is how long the answer to a test may take: the longest timeout of a callback, and some.
+const testPatience = 75 * time.Second
+
+func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error) {
+	eventType, err := decodeTest(in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	result, err := s.Client.Test(ctx, in.Company, in.CallbackID, eventType)
+	return &testOut{result}, err
+}
+
 func shown(cb *registry.Callback, err error) (*callbackOut, error) {
 	return &callbackOut{cb}, err
 }
 
-// decodeResume reads {"skip_held": true}. No body at all is {}.
+// decodeResume reads {"skip_held": true}, all optional.
 func decodeResume(body []byte) (skipHeld bool, err error) {
-	if len(body) == 0 {
-		return false, nil
-	}
-	err = registry.Members(body, func(name string, value json.RawMessage) string {
+	err = optionalMembers(body, func(name string, value json.RawMessage) string {
 		if name != "skip_held" {
 			return "is not known here: the only member is skip_held"
 		}
-		if json.Unmarshal(value, &skipHeld) != nil {
-			return "must be true or false"
-		}
-		return ""
+		return boolean(value, &skipHeld)
 	})
 	return skipHeld, err
+}
+
+// defaultOverlap is a day: time to bring the new secret to wherever signatures are verified.
+const defaultOverlap = 24 * time.Hour
+
+// decodeRotation reads {"overlap": "24h"}, all optional.
+func decodeRotation(body []byte) (overlap time.Duration, err error) {
+	overlap = defaultOverlap
+	err = optionalMembers(body, func(name string, value json.RawMessage) string {
+		if name != "overlap" {
+			return "is not known here: the only member is overlap"
+		}
+		return duration(value, &overlap)
+	})
+	return overlap, err
+}
+
+// decodeTest reads {"event_type": "payment_proof"}, all optional.
+func decodeTest(body []byte) (eventType string, err error) {
+	err = optionalMembers(body, func(name string, value json.RawMessage) string {
+		if name != "event_type" {
+			return "is not known here: the only member is event_type"
+		}
+		if isNull(value) {
+			return ""
+		}
+		return text(value, &eventType)
+	})
+	return eventType, err
 }
 
 // orEmpty makes a list that is encoded as [], not null.

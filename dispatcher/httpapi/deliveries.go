@@ -43,21 +43,21 @@ type (
 )
 
 func (s *server) deliveries() {
-	tags := []string{"Deliveries"}
+	chapter := []string{"Deliveries"}
 	register(s, operation{need: readFates, Operation: huma.Operation{
-		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: tags,
+		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: chapter,
 		Summary: "List deliveries", Description: "Newest first.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listDeliveries)
 	register(s, operation{need: readFates, Operation: huma.Operation{
-		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: tags, Summary: "Show a delivery and its attempts",
+		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
 	}}, s.getDelivery)
 	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
-		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: tags, DefaultStatus: http.StatusAccepted,
+		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayDelivery)
 	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
-		OperationID: "cancel-delivery", Method: http.MethodPost, Path: deliveryRoute + "/cancel", Tags: tags,
+		OperationID: "cancel-delivery", Method: http.MethodPost, Path: deliveryRoute + "/cancel", Tags: chapter,
 		Summary: "Cancel a delivery", Description: "For a delivery that is not finished. An attempt in flight finishes.",
 		Errors: []int{http.StatusConflict},
 	}}, s.cancelDelivery)

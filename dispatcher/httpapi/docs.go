@@ -44,17 +44,17 @@ const docsStart = `SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", 
 
 // docs adds the API's description and the page that shows it. It comes last: what is described must be registered.
 func (s *server) docs() error {
-	tags := []string{"Operations"}
-	s.document(huma.Operation{
-		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: tags, Summary: "This description",
-	}, mediaJSON, false)
-	s.document(huma.Operation{
-		OperationID: "docs", Method: http.MethodGet, Path: "/docs", Tags: tags, Summary: "This description as a page",
-	}, "text/html", false)
-	s.document(huma.Operation{
-		OperationID: "docs-file", Method: http.MethodGet, Path: "/docs/{file}", Tags: tags, Summary: "What the page is made of",
-		Parameters: []*huma.Param{{Name: "file", In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}}},
-	}, "application/octet-stream", false)
+	chapter := []string{"Operations"}
+	s.document(page{mediaType: mediaJSON, schema: &huma.Schema{Type: huma.TypeObject}, Operation: huma.Operation{
+		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: chapter, Summary: "This description",
+	}})
+	s.document(page{mediaType: "text/html", schema: plainText, Operation: huma.Operation{
+		OperationID: "docs", Method: http.MethodGet, Path: "/docs", Tags: chapter, Summary: "This description as a page",
+	}})
+	s.document(page{mediaType: "application/octet-stream", schema: plainText, Operation: huma.Operation{
+		OperationID: "docs-file", Method: http.MethodGet, Path: "/docs/{file}", Tags: chapter, Summary: "What the page is made of",
+		Parameters: []*huma.Param{{Name: "file", In: "path", Required: true, Schema: plainText}}, Errors: []int{http.StatusNotFound},
+	}})
 
 	description, err := s.description()
 	if err != nil {

@@ -41,29 +41,22 @@ type (
 )
 
 func (s *server) events() {
-	tags := []string{"Events"}
+	chapter := []string{"Events"}
 	op := huma.Operation{
-		OperationID: "send-event", Method: http.MethodPost, Path: eventsRoute, Tags: tags, DefaultStatus: http.StatusAccepted,
+		OperationID: "send-event", Method: http.MethodPost, Path: eventsRoute, Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Hand over an event",
 		Description: "202 says that the event is durable: it will be delivered to every callback that matches, even if all of Ringback " +
 			"stops this instant. The payload goes out byte for byte as it came in. The same event_id with the same type and payload again " +
 			"is answered 200 and `duplicate`; with others, 409. After a 503 or a lost answer repeat it with the same event_id.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}
-	register(s, operation{need: sendEvents, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
-	s.documentDuplicate()
+	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}
+	register(s, operation{need: sendEvents, also: again, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
 	register(s, operation{need: readFates, Operation: huma.Operation{
-		OperationID: "explain-event", Method: http.MethodGet, Path: eventRoute, Tags: tags, Summary: "What became of an event",
+		OperationID: "explain-event", Method: http.MethodGet, Path: eventRoute, Tags: chapter, Summary: "What became of an event",
 		Description: "For each callback of the company: matched or not and why, and where matched, the delivery with its attempts and what comes next.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.explainEvent)
-}
-
-// documentDuplicate describes the 200 of an event that was accepted before.
-func (s *server) documentDuplicate() {
-	post := s.api.OpenAPI().Paths[eventsRoute].Post
-	accepted := post.Responses["202"]
-	post.Responses["200"] = &huma.Response{Description: "Accepted before; the first answer again", Headers: accepted.Headers, Content: accepted.Content}
 }
 
 func (s *server) sendEvent(ctx context.Context, in *eventIn) (*receiptOut, error) {
@@ -75,12 +68,17 @@ func (s *server) sendEvent(ctx context.Context, in *eventIn) (*receiptOut, error
 	if err != nil {
 		return nil, err
 	}
+	return receiptOf(in.Company, receipt), nil
+}
+
+// receiptOf is the answer to an event that was accepted: 202, or 200 if it was accepted before.
+func receiptOf(company string, receipt dispatcher.Receipt) *receiptOut {
 	receipt.Deliveries = orEmpty(receipt.Deliveries)
-	out := &receiptOut{Status: http.StatusAccepted, Location: "/companies/" + in.Company + "/events/" + receipt.EventID, Body: receipt}
+	out := &receiptOut{Status: http.StatusAccepted, Location: "/companies/" + company + "/events/" + receipt.EventID, Body: receipt}
 	if receipt.Duplicate {
 		out.Status = http.StatusOK
 	}
-	return out, nil
+	return out
 }
 
 // decodeEvent reads an event as it is handed over. Its payload is a copy of the body's very bytes; whether it suits its

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,9 @@ var (
 	// Partners replay and cancel what is theirs to receive.
 	steerDeliveries = need{roles: []registry.Role{registry.Operator, registry.Partner}}
 	readTypes       = readFates
-	watch           = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// Types are the same for all companies.
+	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
+	watch       = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // admit decides whether a request may pass: nil, or the reason why not. It reads the headers and the path, no more.
@@ -109,8 +112,14 @@ func validPath(r *http.Request) error {
 	if id := r.PathValue("event_id"); id != "" && !payloads.ValidEventID(id) {
 		return errNoRecord
 	}
+	if id := r.PathValue("replay_id"); id != "" && !replayID.MatchString(id) {
+		return errNoReplay
+	}
 	return nil
 }
+
+// replayID is what replays are called: another name is no part of a key.
+var replayID = regexp.MustCompile(`^rpl_[a-z0-9]{1,64}$`)
 
 // isCallbackID wants an id as it is written, so that a callback has one address: no sign, no leading zero.
 func isCallbackID(s string) bool {

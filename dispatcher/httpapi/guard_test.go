@@ -10,10 +10,10 @@ import (
 
 // route is one method of one path of the API, with something to do there and who may.
 type route struct {
-	method, path string // {callback}, {event} and {delivery} stand for fresh ones of acme
+	method, path string // {callback}, {event}, {delivery}, {replay} and {fresh type} stand for fresh ones, of acme
 	body         string
 	ok           int
-	roles        string // besides operators
+	roles        string // besides operators; "everywhere" asks for a key of all companies
 }
 
 var routes = []route{
@@ -24,12 +24,20 @@ var routes = []route{
 	{"DELETE", "{callback}", "", 204, "partner"},
 	{"POST", "{callback}/pause", "", 200, "partner"},
 	{"POST", "{callback}/resume", "", 200, "partner"},
+	{"POST", "{callback}/secret", "", 200, "partner"},
 	{"POST", "/companies/acme/events", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 202, "producer"},
+	{"POST", "/companies/acme/events/batch", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 200, "producer"},
 	{"GET", "{event}", "", 200, "producer partner viewer"},
 	{"GET", "/companies/acme/deliveries", "", 200, "producer partner viewer"},
 	{"GET", "{delivery}", "", 200, "producer partner viewer"},
 	{"POST", "{delivery}/replay", "", 202, "partner"},
 	{"POST", "{delivery}/cancel", "", 200, "partner"},
+	{"POST", "{callback}/test", "", 200, "partner"},
+	{"POST", "{callback}/replay", `{"dry_run":true}`, 202, "partner"},
+	{"GET", "/companies/acme/replays", "", 200, "partner viewer"},
+	{"GET", "{replay}", "", 200, "partner viewer"},
+	{"DELETE", "{replay}", "", 204, "partner"},
+	{"PUT", "/callback-types/{fresh type}", `{}`, 201, "everywhere"},
 	{"GET", "/callback-types", "", 200, "producer partner viewer"},
 	{"GET", "/callback-types/wallet_item_install", "", 200, "producer partner viewer"},
 }
@@ -51,6 +59,10 @@ func (h *house) objects(r route, n int) string {
 	if strings.Contains(path, "{callback}") {
 		path = strings.ReplaceAll(path, "{callback}", h.register("acme"))
 	}
+	if strings.Contains(path, "{replay}") {
+		path = h.call("operator", "POST", h.register("acme")+"/replay", "").want(http.StatusAccepted).header.Get("Location")
+	}
+	path = strings.ReplaceAll(path, "{fresh type}", "fresh."+id)
 	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {
 		if n == 0 || !strings.Contains(path, "{event}") {
 			h.register("acme")
@@ -79,6 +91,8 @@ func TestEveryPathForEveryRole(t *testing.T) {
 				switch {
 				case companyPath && strings.HasPrefix(actor, "other "):
 					a.wantProblem(http.StatusNotFound)
+				case r.roles == "everywhere" && actors[actor].Company != "*":
+					a.wantProblem(http.StatusForbidden)
 				case role == "operator" || slices.Contains(strings.Fields(r.roles), role):
 					a.want(r.ok)
 				default:
@@ -143,13 +157,14 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 	}
 	delivery := h.send("acme", "theirs")
 	callback := "/companies/acme/config/callbacks/3"
+	replay := h.call("operator", "POST", callback+"/replay", "").want(http.StatusAccepted).header.Get("Location")
 	before := h.snapshot("acme")
 
 	for _, r := range routes {
 		if !strings.HasPrefix(r.path, "/companies/") && !strings.HasPrefix(r.path, "{") {
 			continue
 		}
-		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery).Replace(r.path)
+		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery, "{replay}", replay).Replace(r.path)
 		for _, role := range []string{"operator", "producer", "partner", "viewer"} {
 			h.call("other "+role, r.method, path, r.body).wantProblem(http.StatusNotFound)
 		}
@@ -166,9 +181,9 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 	}
 
 	// Lists and filters of the other company stay empty.
-	for _, list := range []string{"/config/callbacks", "/deliveries", "/deliveries?callback_id=3", "/deliveries?state=pending,held"} {
+	for _, list := range []string{"/config/callbacks", "/replays", "/deliveries", "/deliveries?callback_id=3", "/deliveries?state=pending,held"} {
 		a := h.call("other operator", "GET", "/companies/other"+list, "").want(http.StatusOK)
-		if strings.Contains(string(a.body), "theirs") || strings.Contains(string(a.body), "127.0.0.1") {
+		if strings.Contains(string(a.body), "theirs") || strings.Contains(string(a.body), "rpl_") || strings.Contains(string(a.body), "127.0.0.1") {
 			t.Errorf("%s shows what is acme's: %s", list, a.body)
 		}
 	}
@@ -191,6 +206,7 @@ func TestNamesInPaths(t *testing.T) {
 		"/companies/acme/config/callbacks/01", "/companies/acme/config/callbacks/+1", "/companies/acme/config/callbacks/2",
 		"/companies/acme/config/callbacks/99999999999999999999", "/companies/acme/events/none", "/companies/acme/events/a%20b", "/companies/acme/events/a%2Fb",
 		"/companies/acme/deliveries/none", "/companies/acme/deliveries/dlv_", "/companies/acme/deliveries/dlv_%00", "/companies/acme/deliveries/..%2F1", "/callback-types/none",
+		"/companies/acme/replays/none", "/companies/acme/replays/rpl_none", "/companies/acme/replays/rpl_%00", "/companies/acme/replays/..%2F1", "/companies/acme/replays/rpl_a%7Bother%7D",
 		"/companies/acme/nothing", "/", "/nothing", "/companies", "/companies/acme",
 	} {
 		h.call("operator", "GET", path, "").wantProblem(http.StatusNotFound)

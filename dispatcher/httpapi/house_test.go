@@ -134,6 +134,9 @@ func (h *house) call(actor, method, path, body string, headers ...header) answer
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
+	if strings.HasSuffix(path, "/events/batch") {
+		r.Header.Set("Content-Type", "application/x-ndjson")
+	}
 	for _, hs := range headers {
 		for name, value := range hs {
 			r.Header.Set(name, value)

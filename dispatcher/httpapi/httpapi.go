@@ -3,9 +3,10 @@
 //
 // Every request takes the same way. The guard asks whose key it is and whether that key may do this, before a byte of
 // the body is read; the body is read whole, within its limit; the operation decodes, calls the registry or the
-// dispatcher, and encodes. Whatever goes wrong on the way is an error value, and one place (problem.go) turns errors
-// into answers: application/problem+json (RFC 9457), which name the field at fault and the remedy and never repeat a
-// secret.
+// dispatcher, and encodes. Only a batch of events is answered bit by bit: a line for each, page by page.
+//
+// Whatever goes wrong on the way is an error value, and one place (problem.go) turns errors into answers:
+// application/problem+json (RFC 9457), which name the field at fault and the remedy and never repeat a secret.
 //
 // What a key may not see answers 404, as if it did not exist; a path it may see but not use, 403.
 //
@@ -48,7 +49,8 @@ type Config struct {
 	// Version is the program's, as the API's description and /healthz tell it. Default: "dev".
 	Version string
 
-	// MaxBody is how long a request's body may be, in bytes; longer ones are answered 413. Default: [DefaultMaxBody].
+	// MaxBody is how long a request's body may be, in bytes; longer ones are answered 413. A batch may be 16 times as long, with no
+	// line longer than this. Default: [DefaultMaxBody].
 	MaxBody int64
 }
 
@@ -74,7 +76,9 @@ func build(cfg Config) (*server, error) {
 
 	s.callbacks()
 	s.events()
+	s.batches()
 	s.deliveries()
+	s.replays()
 	s.callbackTypes()
 	s.ops()
 	if err := s.monitoring(); err != nil {

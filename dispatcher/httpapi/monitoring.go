@@ -58,21 +58,26 @@ func (s *server) monitoring() error {
 		// Our tasks have no results; whatever else shares this Redis keeps its own to itself.
 		ResultFormatter: asynqmon.ResultFormatterFunc(func(string, []byte) string { return "(not shown)" }),
 	})
-	page, err := monitoringPage(ui)
+	html, err := monitoringPage(ui)
 	if err != nil {
 		return err
 	}
-	m := &monitor{server: s, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: page, policy: pagePolicy(page)}
+	m := &monitor{server: s, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: html, policy: pagePolicy(html)}
 
-	tags := []string{"Operations"}
-	s.document(huma.Operation{
-		OperationID: "monitoring", Method: http.MethodGet, Path: monitoringRoot + "/", Tags: tags, Summary: "asynq's UI, read-only",
-		Description: "For an operator's or viewer's key of all companies, by header or by the cookie that its login form sets.",
-	}, "text/html", true)
-	s.document(huma.Operation{
-		OperationID: "monitoring-login", Method: http.MethodPost, Path: loginPath, Tags: tags, Summary: "Log in to asynq's UI",
-		Description: "Takes the form field `key` and sets a cookie.",
-	}, "text/html", false)
+	chapter := []string{"Operations"}
+	s.document(page{mediaType: "text/html", schema: plainText, need: &watch, Operation: huma.Operation{
+		OperationID: "monitoring", Method: http.MethodGet, Path: monitoringRoot + "/", Tags: chapter, Summary: "asynq's UI, read-only",
+		Description: "For an operator's or viewer's key of all companies, by header or by the cookie that its login form sets. " +
+			"Without a key the answer is that form, with status 401.",
+	}})
+	form := &huma.Schema{Type: huma.TypeObject, Required: []string{"key"}, Properties: map[string]*huma.Schema{"key": plainText}}
+	s.document(page{Operation: huma.Operation{
+		OperationID: "monitoring-login", Method: http.MethodPost, Path: loginPath, Tags: chapter, Summary: "Log in to asynq's UI",
+		Description: "Takes the login form and sets a cookie. With a key that will not do the answer is the form again, with the status that is due.",
+		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/x-www-form-urlencoded": {Schema: form}}},
+		Responses:   map[string]*huma.Response{"303": {Description: "Logged in: on to the UI", Headers: stringHeaders("Location", "Set-Cookie")}},
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable},
+	}})
 
 	sameOrigin := http.NewCrossOriginProtection()
 	sameOrigin.SetDenyHandler(http.HandlerFunc(m.denyCrossOrigin))

@@ -80,7 +80,8 @@ func TestEveryRouteIsInTheTableOfRoles(t *testing.T) {
 	h := newHouse(t)
 	tested := map[string]bool{}
 	for _, r := range append(routes, ops...) {
-		path := strings.NewReplacer("{callback}", "/companies/acme/config/callbacks/1", "{event}", "/companies/acme/events/e", "{delivery}", "/companies/acme/deliveries/d").Replace(r.path)
+		path := strings.NewReplacer("{callback}", "/companies/acme/config/callbacks/1", "{event}", "/companies/acme/events/e", "{delivery}", "/companies/acme/deliveries/d",
+			"{replay}", "/companies/acme/replays/r", "{fresh type}", "t").Replace(r.path)
 		request, err := http.NewRequestWithContext(t.Context(), r.method, path, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -133,7 +134,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},` +
 		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
-	registration, created, callback := schema("Registration"), schema("CreatedCallback"), schema("Callback")
+	registration, created, callback := schema("Registration"), schema("CreatedCallback"), schema("CallbackHealth")
 	if err := valid(registration, []byte(full)); err != nil {
 		t.Error(err)
 	}
@@ -240,7 +241,7 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", hook).want(201).body)
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201).body)
 	callback := "/companies/acme/config/callbacks/2"
-	check("Callback", h.call("partner", "GET", callback, "").want(200).body)
+	check("CallbackHealth", h.call("partner", "GET", callback, "").want(200).body)
 	check("Patch", []byte(`{"description":"e"}`))
 	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null}`))
 	check("Callback", h.call("partner", "PATCH", callback, `{"description":"e"}`).want(200).body)

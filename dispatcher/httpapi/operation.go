@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -29,11 +30,14 @@ const (
 func newAPI(mux humago.Mux, version string) huma.API {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	for goType, doc := range map[reflect.Type]reflect.Type{
-		reflect.TypeFor[registry.Callback]():  reflect.TypeFor[CallbackDoc](),
-		reflect.TypeFor[registry.Revealed]():  reflect.TypeFor[createdCallbackDoc](),
-		reflect.TypeFor[dispatcher.Attempt](): reflect.TypeFor[attemptDoc](),
-		reflect.TypeFor[dispatcher.State]():   reflect.TypeFor[stateDoc](),
-		reflect.TypeFor[callbackType]():       reflect.TypeFor[callbackTypeDoc](),
+		reflect.TypeFor[registry.Callback]():      reflect.TypeFor[CallbackDoc](),
+		reflect.TypeFor[registry.Revealed]():      reflect.TypeFor[createdCallbackDoc](),
+		reflect.TypeFor[callbackHealth]():         reflect.TypeFor[callbackHealthDoc](),
+		reflect.TypeFor[dispatcher.Attempt]():     reflect.TypeFor[AttemptDoc](),
+		reflect.TypeFor[dispatcher.TestResult]():  reflect.TypeFor[testResultDoc](),
+		reflect.TypeFor[dispatcher.State]():       reflect.TypeFor[stateDoc](),
+		reflect.TypeFor[dispatcher.ReplayState](): reflect.TypeFor[replayStateDoc](),
+		reflect.TypeFor[callbackType]():           reflect.TypeFor[callbackTypeDoc](),
 	} {
 		schemas.RegisterTypeAlias(goType, doc)
 	}
@@ -43,9 +47,12 @@ func newAPI(mux humago.Mux, version string) huma.API {
 			Info: &huma.Info{
 				Title: "Ringback", Version: version,
 				Description: "Reliable outbound webhooks: partners register callbacks, internal systems hand over events, " +
-					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.",
+					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.\n\n" +
+					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.",
+				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 			},
 			OnAddOperation: []huma.AddOpFunc{describeParameters},
+			Tags:           tags,
 			Components: &huma.Components{
 				Schemas: schemas,
 				SecuritySchemes: map[string]*huma.SecurityScheme{
@@ -65,6 +72,16 @@ func schemaName(t reflect.Type, hint string) string {
 	return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Doc")
 }
 
+// tags are the chapters of the API's description.
+var tags = []*huma.Tag{
+	{Name: "Callbacks", Description: "Where a company's events go. Partners look after their own."},
+	{Name: "Events", Description: "What happened, handed over once and delivered to every callback that matches."},
+	{Name: "Deliveries", Description: "One event on its way to one callback."},
+	{Name: "Replays", Description: "Many deliveries of one callback, sent again."},
+	{Name: "Callback types", Description: "Which events there are, and what they look like."},
+	{Name: "Operations", Description: "How the process does, and this description."},
+}
+
 // jsonFormat writes an answer as JSON, whole: that a caller has hung up is not an error of ours.
 var jsonFormat = huma.Format{
 	Marshal: func(w io.Writer, v any) error {
@@ -82,6 +99,10 @@ var jsonFormat = huma.Format{
 type operation struct {
 	huma.Operation
 	need need
+	// patience is how long the answer may take, where that is longer than the server allows others; 0: it is not.
+	patience time.Duration
+	// also documents another status of success: a second one, for the same answer.
+	also map[int]string
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.
 	body *body
 }
@@ -90,6 +111,8 @@ type body struct {
 	schema     reflect.Type
 	mediaTypes []string // empty: application/json
 	optional   bool
+	limit      int64         // in bytes; 0: Config.MaxBody
+	timeout    time.Duration // for its arrival; 0: bodyTimeout
 }
 
 // register makes an operation part of the API.
@@ -97,13 +120,17 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 	doing := op.Method + " " + op.Path
 	op.Security = []map[string][]string{{"key": {}}}
 	op.Middlewares = huma.Middlewares{s.guard(op.need), s.goodQuery}
+	if op.patience > 0 {
+		op.Middlewares = append(op.Middlewares, patient(op.patience))
+	}
 	op.Errors = errorsOf(op)
 	var content map[string]*huma.MediaType
 	if op.body != nil {
 		if len(op.body.mediaTypes) == 0 {
 			op.body.mediaTypes = []string{mediaJSON}
 		}
-		op.Middlewares = append(op.Middlewares, s.wholeBody(op.body.mediaTypes))
+		op.body.limit, op.body.timeout = cmp.Or(op.body.limit, s.MaxBody), cmp.Or(op.body.timeout, bodyTimeout)
+		op.Middlewares = append(op.Middlewares, s.wholeBody(*op.body))
 		op.SkipValidateBody = true // the packages behind validate, and say more
 		schema := s.api.OpenAPI().Components.Schemas.Schema(op.body.schema, true, "")
 		content = map[string]*huma.MediaType{}
@@ -124,52 +151,104 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 		op.RequestBody.Content = content
 		op.RequestBody.Required = !op.body.optional
 	}
+	s.exemplify(described(s.api, op.Method, op.Path), op)
 }
 
-// parameters are the ones that many operations have: their descriptions and examples.
+// patient moves the server's deadline for writing the answer.
+func patient(d time.Duration) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		_, w := humago.Unwrap(ctx)
+		rc := http.NewResponseController(w)
+		_ = rc.SetWriteDeadline(time.Now().Add(d))              // not every writer can
+		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the server sets one for the next request, if it wants to
+		next(ctx)
+	}
+}
+
+// parameters are the ones there are: their descriptions, where the operation has none, and examples.
 var parameters = map[string]struct {
 	description string
 	example     any
 }{
-	"company":     {"The company: 1 to 64 of A-Z a-z 0-9 _ . - A company exists from its first use.", "acme"},
-	"callback_id": {"A callback's id.", 11887},
-	"limit":       {"How many entries at most.", nil},
-	"cursor":      {"The next_cursor of the page before.", nil},
+	"company":       {"The company: 1 to 64 of A-Z a-z 0-9 _ . - A company exists from its first use.", "acme"},
+	"callback_id":   {"A callback's id.", 11887},
+	"event_id":      {"An event's id.", "order-4711"},
+	"delivery_id":   {"A delivery's id, which the partner knows as webhook-id.", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
+	"replay_id":     {"A replay's id.", "rpl_xoxvujsfkxgqh7o2"},
+	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . -", "customer.created"},
+	"file":          {"A file of the page.", "swagger-ui.css"},
+	"limit":         {"How many entries at most.", 50},
+	"cursor":        {"The next_cursor of the page before.", "MTE4ODc"},
+	"status":        {"Only callbacks with this status.", "paused"},
+	"callback_type": {"", "wallet_item_install"},
+	"event_type":    {"", "wallet_item_install"},
+	"state":         {"", []string{"dead", "held"}},
+	"since":         {"", "2026-02-01T00:00:00Z"},
+	"until":         {"", "2026-02-02T00:00:00Z"},
 }
 
 func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
 	for _, p := range op.Parameters {
-		if known, ok := parameters[p.Name]; ok {
-			p.Description, p.Example = cmp.Or(p.Description, known.description), known.example
-		}
+		known := parameters[p.Name]
+		p.Description, p.Example = cmp.Or(p.Description, known.description), known.example
 	}
 }
 
-// errorsOf lists the statuses an operation may refuse with.
+// errorsOf lists the statuses an operation may refuse with. huma adds 500.
 func errorsOf(op operation) []int {
-	statuses := []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}
+	statuses := []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity, // what the query may be, if not the body
+		http.StatusInternalServerError, http.StatusServiceUnavailable,
+	}
+	if op.need.everywhere || len(op.need.roles) < len(readFates.roles) {
+		statuses = append(statuses, http.StatusForbidden)
+	}
 	if strings.Contains(op.Path, "{") {
 		statuses = append(statuses, http.StatusNotFound)
 	}
 	if op.body != nil {
-		statuses = append(statuses, http.StatusBadRequest, http.StatusRequestTimeout,
-			http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
+		statuses = append(statuses, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType)
 	}
 	statuses = append(statuses, op.Errors...)
 	slices.Sort(statuses)
 	return slices.Compact(statuses)
 }
 
-// document describes a path whose handler is none of the API's operations.
-func (s *server) document(op huma.Operation, mediaType string, secured bool) {
-	if secured {
+// page is a path whose handler is none of the API's operations.
+type page struct {
+	huma.Operation
+	mediaType string
+	schema    *huma.Schema
+	need      *need // nil: open to all
+}
+
+// document describes a page.
+func (s *server) document(p page) {
+	op := operation{Operation: p.Operation}
+	if p.need != nil {
+		op.need = *p.need
 		op.Security = []map[string][]string{{"key": {}}}
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
 	}
-	ok := strconv.Itoa(http.StatusOK)
-	op.Responses = map[string]*huma.Response{ok: {
-		Description: "OK", Content: map[string]*huma.MediaType{mediaType: {}},
-	}}
-	s.api.OpenAPI().AddOperation(&op)
+	if op.Responses == nil {
+		op.Responses = map[string]*huma.Response{}
+	}
+	if p.mediaType != "" {
+		op.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{p.mediaType: {Schema: p.schema}}}
+	}
+	for _, status := range op.Errors {
+		op.Responses[strconv.Itoa(status)] = &huma.Response{}
+	}
+	s.api.OpenAPI().AddOperation(&op.Operation)
+	s.exemplify(&op.Operation, op)
+}
+
+// described finds an operation in the API's description.
+func described(api huma.API, method, path string) *huma.Operation {
+	item := api.OpenAPI().Paths[path]
+	return map[string]*huma.Operation{
+		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+	}[method]
 }
 
 // description renders the API's description, once all operations are registered.

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -13,30 +14,36 @@ const readyTimeout = 2 * time.Second
 
 // ops adds what tells how the process does.
 func (s *server) ops() {
-	tags := []string{"Operations"}
-	s.document(huma.Operation{
-		OperationID: "health", Method: http.MethodGet, Path: "/healthz", Tags: tags, Summary: "Is the process alive?",
-	}, mediaJSON, false)
+	chapter := []string{"Operations"}
+	state := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[health](), true, "")
+	s.document(page{mediaType: mediaJSON, schema: state, Operation: huma.Operation{
+		OperationID: "health", Method: http.MethodGet, Path: "/healthz", Tags: chapter, Summary: "Is the process alive?",
+		Description: "200 as long as it answers at all. It does not ask Redis.",
+	}})
 	s.mux.HandleFunc("GET /healthz", s.healthz)
 
-	s.document(huma.Operation{
-		OperationID: "readiness", Method: http.MethodGet, Path: "/readyz", Tags: tags, Summary: "Can it work?",
-		Description: "200 if Redis answers and knows the queues, else 503.",
-	}, mediaJSON, false)
+	s.document(page{mediaType: mediaJSON, schema: state, Operation: huma.Operation{
+		OperationID: "readiness", Method: http.MethodGet, Path: "/readyz", Tags: chapter, Summary: "Can it work?",
+		Description: "200 if Redis answers and knows the queues, else 503.", Errors: []int{http.StatusServiceUnavailable},
+	}})
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 
 	if s.Metrics == nil {
 		return
 	}
-	s.document(huma.Operation{
-		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: tags, Summary: "Metrics for Prometheus",
-	}, "text/plain", true)
+	s.document(page{mediaType: "text/plain", schema: plainText, need: &watch, Operation: huma.Operation{
+		OperationID: "metrics", Method: http.MethodGet, Path: "/metrics", Tags: chapter, Summary: "Metrics for Prometheus",
+		Description: "For an operator's or viewer's key of all companies.",
+	}})
 	s.mux.Handle("GET /metrics", s.guarded(watch, s.Metrics))
 }
 
+// plainText describes an answer that is not JSON.
+var plainText = &huma.Schema{Type: huma.TypeString}
+
 type health struct {
-	Status  string `json:"status"`
-	Version string `json:"version"`
+	Status  string `json:"status" enum:"ok,ready"`
+	Version string `json:"version" doc:"The program's."`
 }
 
 func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {

@@ -41,12 +41,18 @@ var (
 		status: http.StatusUnauthorized, detail: "the API key is unknown or was revoked: check it, or ask the operator for a new one",
 		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
 	}
+	errBadQuery = &refusal{
+		status: http.StatusBadRequest, detail: "the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B",
+	}
 	// errHidden is what a key of one company hears about every other.
 	errHidden      = &refusal{status: http.StatusNotFound, detail: "there is no such company for this key"}
 	errNoCallback  = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
 	errNoRecord    = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
+	errNoReplay    = &refusal{status: http.StatusNotFound, detail: "there is no such replay in this company, or it is no longer kept"}
+	errNoType      = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
 	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
-	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this shows all companies: it takes a key made for all of them (--company '*')"}
+	errPanicked    = errors.New("panic") // whose cause is logged where it is caught
+	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key made for all of them (--company '*')"}
 )
 
 func badRequest(detail string) error {
@@ -59,6 +65,11 @@ func methodNotAllowed(method, allow string) error {
 		header: http.Header{"Allow": {allow}},
 	}
 }
+
+const (
+	busyDetail    = "the callback is being changed by others at the moment: try again"
+	builtinDetail = "this callback type comes with Ringback and cannot be changed: choose another name"
+)
 
 // retryAfter is what a 503 advises, in seconds: a Redis that restarts or fails over is back after a few of them.
 const retryAfter = 2
@@ -82,8 +93,10 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "registry: ")), nil
 	case errors.Is(err, registry.ErrNotFound):
 		return problem(http.StatusNotFound, errNoCallback.detail), nil
+	case errors.Is(err, registry.ErrBuiltin):
+		return problem(http.StatusConflict, builtinDetail), nil
 	case errors.Is(err, registry.ErrBusy):
-		return problem(http.StatusConflict, "the callback is being changed by others at the moment: try again"), nil
+		return problem(http.StatusConflict, busyDetail), nil
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
 	case errors.Is(err, dispatcher.ErrEventConflict):
@@ -186,12 +199,17 @@ func (s *server) survive(w *trackingWriter, r *http.Request) {
 	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
 		panic(cause)
 	}
-	s.Logger.ErrorContext(r.Context(), "request panicked", "request", r.Method+" "+routeOf(r), "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	s.panicked(r.Context(), r.Method+" "+routeOf(r), cause)
 	if w.begun {
 		panic(http.ErrAbortHandler)
 	}
-	p, _ := explain(errors.New("panic"))
+	p, _ := explain(errPanicked)
 	writeJSON(w, p.Status, p.ContentType("application/json"), p)
+}
+
+// panicked logs a panic that was caught.
+func (s *server) panicked(ctx context.Context, doing string, cause any) {
+	s.Logger.ErrorContext(ctx, "request panicked", "request", doing, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 }
 
 func encode(v any) ([]byte, error) {

@@ -238,6 +238,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 	for _, c := range []struct{ method, path, broken, twice, location string }{
 		{"POST", "/companies/acme/config/callbacks", `{"callback_type":"*","destination":{"url":]}}`, `{"trace":true,"trace":true}`, "body.trace"},
 		{"PATCH", callback, `{"description":"é","destination":{"url":]}}`, `{"retry":{"multiplier":2,"multiplier":3}}`, "body.retry.multiplier"},
+		{"POST", callback + "/secret", `{"overlap":]}`, `{"overlap":"1h","overlap":"1h"}`, "body.overlap"},
 		{"POST", callback + "/resume", `{"skip_held":]}`, `{"skip_held":true,"skip_held":true}`, "body.skip_held"},
 		{"POST", "/companies/acme/events", `{"event_type":"wallet_item_install","payload":{"a":[1,2,{"b":]}}`, `{"event_id":"a","event_id":"a"}`, "body.event_id"},
 	} {
@@ -308,6 +309,7 @@ func TestRedisIsGone(t *testing.T) {
 		{"PATCH", callback, `{"description":"x"}`, 0, ""},
 		{"POST", callback + "/pause", "", 0, ""},
 		{"POST", callback + "/resume", "", 0, ""},
+		{"POST", callback + "/secret", "", 0, ""},
 		{"DELETE", callback, "", 0, ""},
 		{"GET", "/companies/acme/deliveries", "", 0, ""},
 		{"GET", "/companies/acme/events/e", "", 0, ""},

@@ -30,7 +30,7 @@ func (s *server) goodQuery(ctx huma.Context, next func(huma.Context)) {
 func checkQuery(query string, params []*huma.Param) error {
 	given, err := url.ParseQuery(query)
 	if err != nil {
-		return badRequest("the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B")
+		return errBadQuery
 	}
 	var fields []payloads.FieldError
 	for _, name := range slices.Sorted(maps.Keys(given)) {

@@ -138,6 +138,38 @@ type createdCallbackDoc struct {
 	Secret string `json:"secret" doc:"The signing secret (Standard Webhooks), shown this once." example:"whsec_…"`
 }
 
+// callbackHealthDoc is a callback as a GET shows it.
+type callbackHealthDoc struct {
+	CallbackDoc
+	Pending         int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
+	Held            int64               `json:"held" doc:"Deliveries that wait: because it is paused or disabled, or because others are ahead of them." example:"0"`
+	OldestWaitingAt time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
+	Dead            int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
+	LastSuccessAt   time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
+	LastFailure     *dispatcher.Failure `json:"last_failure,omitempty" doc:"The last attempt that did not deliver, whatever came after it."`
+}
+
+type testRequestDoc struct {
+	_         struct{} `additionalProperties:"false"`
+	EventType string   `json:"event_type,omitempty" doc:"Which callback type's example to send. Needed where the callback is for a glob." example:"wallet_item_install"`
+}
+
+type testResultDoc struct {
+	DeliveryID string `json:"delivery_id" doc:"The webhook-id of this test alone." example:"tst_3qnsb4xk2y7vj5dmwz6hcet4pa"`
+	EventType  string `json:"event_type"`
+	AttemptDoc
+}
+
+type replayQueryDoc struct {
+	_         struct{}  `additionalProperties:"false"`
+	Since     time.Time `json:"since,omitzero" doc:"Only deliveries of events accepted at this time or later."`
+	Until     time.Time `json:"until,omitzero" doc:"Only deliveries of events accepted before this time. Default: now."`
+	States    []string  `json:"states,omitempty" minItems:"1" nullable:"false" enum:"dead,delivered,cancelled" doc:"Which deliveries. Default: [\"dead\"]."`
+	EventType string    `json:"event_type,omitempty" doc:"Only deliveries of events of this type." example:"wallet_item_install"`
+	Reason    string    `json:"reason,omitempty" doc:"Only deliveries whose last attempt ended for this reason." example:"status_500"`
+	DryRun    bool      `json:"dry_run,omitempty" default:"false" doc:"Count the deliveries and send nothing."`
+}
+
 type resumeDoc struct {
 	_        struct{} `additionalProperties:"false"`
 	SkipHeld bool     `json:"skip_held,omitempty" doc:"Cancel what waits instead of delivering it."`
@@ -151,7 +183,46 @@ type eventDoc struct {
 	Payload    json.RawMessage `json:"payload" doc:"What partners receive, byte for byte. It must fit the type's schema."`
 }
 
-type attemptDoc struct {
+// batchDoc describes a body of one event a line.
+type batchDoc string
+
+// Schema describes lines as text: a schema has no words for them.
+func (batchDoc) Schema(huma.Registry) *huma.Schema {
+	return linesOf("Event")
+}
+
+// linesOf describes lines, each of which is a name.
+func linesOf(name string) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Description: "One JSON object a line, each as in #/components/schemas/" + name + "."}
+}
+
+// batchResultDoc is a line of the answer to a batch.
+type batchResultDoc struct {
+	Line   int `json:"line" minimum:"1" doc:"Which line of the request it is about. Blank lines count."`
+	Status int `json:"status" doc:"As a single event would have been answered: 202 or 200 (accepted before), else 400, 409, 413, 422, 500 or 503."`
+	ReceiptDoc
+	Title  string              `json:"title,omitempty" doc:"Where it was refused: the status in words."`
+	Detail string              `json:"detail,omitempty" doc:"Where it was refused: why, and what would mend it."`
+	Errors []*huma.ErrorDetail `json:"errors,omitempty" doc:"With a status of 422: the fields at fault."`
+}
+
+// ReceiptDoc are the members of a receipt, for a line that was accepted.
+type ReceiptDoc struct {
+	EventID    string                `json:"event_id,omitempty"`
+	EventType  string                `json:"event_type,omitempty"`
+	AcceptedAt time.Time             `json:"accepted_at,omitzero"`
+	Deliveries []dispatcher.Accepted `json:"deliveries,omitempty"`
+	Duplicate  bool                  `json:"duplicate,omitempty"`
+	Warnings   []string              `json:"warnings,omitempty" doc:"What of the payload does not fit the type's schema, where the type only warns."`
+}
+
+type rotationDoc struct {
+	_       struct{}    `additionalProperties:"false"`
+	Overlap durationDoc `json:"overlap,omitempty" default:"24h" example:"24h" doc:"How long the secrets it had go on signing beside the new one: 0s to 168h."`
+}
+
+// AttemptDoc is a dispatcher.Attempt.
+type AttemptDoc struct {
 	Number          int               `json:"number" doc:"Counts from 1 and goes on over replays."`
 	StartedAt       time.Time         `json:"started_at"`
 	DurationMS      int64             `json:"duration_ms"`
@@ -163,14 +234,40 @@ type attemptDoc struct {
 	ResponseBody    string            `json:"response_body,omitempty" doc:"Its beginning; of the last three attempts that did not deliver."`
 }
 
+// typeDoc is what an operator sends to add a callback type.
+type typeDoc struct {
+	_           struct{}          `additionalProperties:"false"`
+	Description string            `json:"description,omitempty" doc:"For people: when does such an event happen?"`
+	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads. Without one any JSON will do."`
+	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema. What tests of a callback send."`
+	Match       map[string]string `json:"match,omitempty" doc:"What registrations may narrow the match by: name to JSON Pointer (RFC 6901) into the payload."`
+	Success     string            `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" default:"json_200_or_204" doc:"Which answers count as delivered, for callbacks that do not say."`
+	Validation  string            `json:"validation,omitempty" enum:"enforce,warn" default:"enforce" doc:"What becomes of a payload that does not fit the schema: it is refused, or accepted with warnings."`
+	Name        string            `json:"name,omitempty" doc:"The name in the path, if at all."`
+	Builtin     bool              `json:"builtin,omitempty" doc:"False, if at all."`
+	MatchBlocks []string          `json:"match_blocks,omitempty" nullable:"false" doc:"The name alone, if at all."`
+}
+
 type callbackTypeDoc struct {
 	Name        string            `json:"name"`
+	Builtin     bool              `json:"builtin" doc:"It comes with Ringback and cannot be changed."`
 	Description string            `json:"description"`
 	Match       map[string]string `json:"match" doc:"What registrations may narrow the match by: name to JSON Pointer into the payload."`
 	MatchBlocks []string          `json:"match_blocks" doc:"The names a registration's block may have."`
 	Success     string            `json:"success" enum:"json_200_or_204,any_2xx,any_response"`
-	Schema      json.RawMessage   `json:"schema" doc:"The JSON Schema (2020-12) of its payloads."`
-	Example     json.RawMessage   `json:"example"`
+	Validation  string            `json:"validation" enum:"enforce,warn" doc:"What becomes of a payload that does not fit the schema: it is refused, or accepted with warnings."`
+	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads. Absent: any JSON will do."`
+	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema."`
+}
+
+// replayStateDoc describes a dispatcher.ReplayState.
+type replayStateDoc string
+
+// Schema lists the states of replays.
+func (replayStateDoc) Schema(huma.Registry) *huma.Schema {
+	return &huma.Schema{Type: huma.TypeString, Enum: []any{
+		string(dispatcher.ReplayRunning), string(dispatcher.ReplayDone), string(dispatcher.ReplayCancelled), string(dispatcher.ReplayDryRun),
+	}}
 }
 
 // stateDoc describes a dispatcher.State.

@@ -90,11 +90,15 @@ func TestSecretsNeverComeBack(t *testing.T) {
 	}
 	ask("partner", "POST", callbacks+"/1/pause", "").want(200)
 	ask("partner", "POST", callbacks+"/1/resume", "").want(200)
+	rotated := h.call("partner", "POST", callbacks+"/1/secret", `{"overlap":"1h"}`).want(200).json()["secret"].(string)
+	ask("partner", "POST", callbacks+"/1/secret", `{"overlap":"`+canary+`"}`).want(422)
+	ask("partner", "GET", callbacks+"/1", "").want(200)
+	ask("operator", "POST", "/companies/acme/events/batch", strings.Repeat(`{"event_type":"wallet_item_install","payload":{"wallet_campaign":{"token":["`+canary+`"]}}}`+"\n"+canary+"\n", 2)).want(200)
 	ask("operator", "POST", delivery+"/cancel", "")
 	ask("partner", "DELETE", callbacks+"/2", "").want(204)
 
 	for _, a := range append(heard, "log: "+h.log.String()) {
-		for _, word := range []string{canary, secret, strings.TrimPrefix(secret, "whsec_"), h.keys["operator"], h.keys["partner"], token + `"}}}`} {
+		for _, word := range []string{canary, secret, strings.TrimPrefix(secret, "whsec_"), strings.TrimPrefix(rotated, "whsec_"), h.keys["operator"], h.keys["partner"], token + `"}}}`} {
 			if i := strings.Index(a, word); i >= 0 {
 				t.Errorf("%s is told: …%s", word, a[max(0, i-300):min(len(a), i+100)])
 			}

@@ -4,18 +4,34 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+const (
+	typesRoute = "/callback-types"
+	typeRoute  = typesRoute + "/{name}"
 )
 
 type (
 	typeIn struct {
-		Name string `path:"name" example:"wallet_item_install"`
+		Name string `path:"name"`
 	}
-	typesOut struct{ Body typeList }
-	typeOut  struct{ Body callbackType }
+	putTypeIn struct {
+		Name    string `path:"name"`
+		RawBody []byte `contentType:"application/json"`
+	}
+	typesOut   struct{ Body typeList }
+	typeOut    struct{ Body callbackType }
+	putTypeOut struct {
+		Status   int
+		Location string `header:"Location"`
+		Body     callbackType
+	}
 
 	typeList struct {
 		CallbackTypes []callbackType `json:"callback_types"`
@@ -24,23 +40,34 @@ type (
 	// callbackType is a type of the catalogue as the API shows it.
 	callbackType struct {
 		Name        string               `json:"name"`
+		Builtin     bool                 `json:"builtin"`
 		Description string               `json:"description"`
 		Match       map[string]string    `json:"match"`
 		MatchBlocks []string             `json:"match_blocks"`
 		Success     payloads.SuccessRule `json:"success"`
-		Schema      json.RawMessage      `json:"schema"`
-		Example     json.RawMessage      `json:"example"`
+		Validation  payloads.Validation  `json:"validation"`
+		Schema      json.RawMessage      `json:"schema,omitempty"`
+		Example     json.RawMessage      `json:"example,omitempty"`
 	}
 )
 
 func (s *server) callbackTypes() {
-	tags := []string{"Callback types"}
+	chapter := []string{"Callback types"}
 	register(s, operation{need: readTypes, Operation: huma.Operation{
-		OperationID: "list-callback-types", Method: http.MethodGet, Path: "/callback-types", Tags: tags, Summary: "List the callback types there are",
+		OperationID: "list-callback-types", Method: http.MethodGet, Path: typesRoute, Tags: chapter, Summary: "List the callback types there are",
+		Description: "By name: those Ringback comes with, and those that operators added.",
 	}}, s.listTypes)
 	register(s, operation{need: readTypes, Operation: huma.Operation{
-		OperationID: "get-callback-type", Method: http.MethodGet, Path: "/callback-types/{name}", Tags: tags, Summary: "Show a callback type, its schema and an example",
+		OperationID: "get-callback-type", Method: http.MethodGet, Path: typeRoute, Tags: chapter, Summary: "Show a callback type, its schema and an example",
 	}}, s.getType)
+	replaced := map[int]string{http.StatusOK: "It was there, and is replaced"}
+	register(s, operation{need: manageTypes, also: replaced, body: &body{schema: reflect.TypeFor[typeDoc]()}, Operation: huma.Operation{
+		OperationID: "put-callback-type", Method: http.MethodPut, Path: typeRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
+		Summary: "Add or change a callback type",
+		Description: "201 if it is new, else 200. The type is replaced as a whole: what is left out is as if it had never been given. Known everywhere at once; " +
+			"a change takes effect within a second, for events from then on. Takes an operator's key for all companies.",
+		Errors: []int{http.StatusConflict},
+	}}, s.putType)
 }
 
 func (s *server) listTypes(ctx context.Context, _ *struct{}) (*typesOut, error) {
@@ -50,27 +77,102 @@ func (s *server) listTypes(ctx context.Context, _ *struct{}) (*typesOut, error) 
 	}
 	list := []callbackType{}
 	for _, t := range types.Types() {
-		list = append(list, showType(t))
+		list = append(list, s.showType(t))
 	}
 	return &typesOut{typeList{list}}, nil
 }
 
 func (s *server) getType(ctx context.Context, in *typeIn) (*typeOut, error) {
+	t, err := s.findType(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	return &typeOut{s.showType(t)}, nil
+}
+
+func (s *server) findType(ctx context.Context, name string) (*payloads.Type, error) {
 	types, err := s.Registry.Types().Fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	t, ok := types.Lookup(in.Name)
+	t, ok := types.Lookup(name)
 	if !ok {
-		return nil, &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
+		return nil, errNoType
 	}
-	return &typeOut{showType(t)}, nil
+	return t, nil
 }
 
-func showType(t *payloads.Type) callbackType {
+func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error) {
+	t, err := decodeType(in.Name, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	created, err := s.Registry.Types().Put(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	stored, err := s.findType(ctx, in.Name)
+	if err != nil {
+		return nil, err
+	}
+	out := &putTypeOut{Status: http.StatusOK, Location: typesRoute + "/" + in.Name, Body: s.showType(stored)}
+	if created {
+		out.Status = http.StatusCreated
+	}
+	return out, nil
+}
+
+// decodeType reads a type. What an answer showed may be sent back as it was.
+func decodeType(name string, body []byte) (payloads.Type, error) {
+	t := payloads.Type{Name: name}
+	err := registry.Members(body, func(member string, value json.RawMessage) string {
+		if isNull(value) {
+			return ""
+		}
+		switch member {
+		case "description":
+			return text(value, &t.Description)
+		case "schema":
+			t.Schema = value
+			return ""
+		case "example":
+			t.Example = value
+			return ""
+		case "match":
+			if json.Unmarshal(value, &t.Match) != nil {
+				return "must be an object of names, each with a JSON Pointer into the payload: {\"campaign_token\": \"/wallet_campaign/token\"}"
+			}
+			return ""
+		case "success":
+			return text(value, (*string)(&t.Success))
+		case "validation":
+			return text(value, (*string)(&t.Validation))
+		case "name":
+			return unchanged(value, name)
+		case "builtin":
+			return unchanged(value, false)
+		case "match_blocks":
+			return unchanged(value, []string{name})
+		}
+		return "is not known here: the members are description, schema, example, match, success and validation"
+	})
+	return t, err
+}
+
+// unchanged judges a member that answers show and nobody may choose.
+func unchanged(value json.RawMessage, shown any) (wrong string) {
+	given, want := any(nil), any(nil)
+	b, err := json.Marshal(shown)
+	if err != nil || json.Unmarshal(b, &want) != nil || json.Unmarshal(value, &given) != nil || !reflect.DeepEqual(given, want) {
+		return "cannot be chosen: leave it out"
+	}
+	return ""
+}
+
+func (s *server) showType(t *payloads.Type) callbackType {
 	shown := callbackType{
-		Name: t.Name, Description: t.Description, Match: t.Match, MatchBlocks: orEmpty(t.MatchBlocks),
-		Success: t.Success, Schema: t.Schema, Example: t.Example,
+		Name: t.Name, Builtin: s.Registry.Types().Builtin(t.Name), Description: t.Description, Match: t.Match, MatchBlocks: orEmpty(t.MatchBlocks),
+		Success: t.Success, Validation: t.Validation, Schema: t.Schema, Example: t.Example,
 	}
 	if shown.Match == nil {
 		shown.Match = map[string]string{}

@@ -1,0 +1,285 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// An example is what the API's description shows of an operation. A test sends the requests and holds the answers against
+// their schemas.
+type example struct {
+	request  string              // its body, where it has one
+	answers  map[int]string      // by status of success; none for an answer without a body
+	fault    payloads.FieldError // what a 422 is about; empty: the company's name
+	conflict string              // the detail of a 409
+}
+
+// What examples are made of.
+const (
+	exampleRegistration = `"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
+		`"destination":{"url":"https://partner.example/hook","method":"POST","content_type":"application/json"}`
+	exampleCallback = `"callback_id":11887,"callback_type":"wallet_item_install","event_type":"wallet_item_install",` +
+		`"wallet_item_install":{"campaign_token":"r3zhm8"},` +
+		`"destination":{"url":"https://partner.example/hook","method":"POST","content_type":"application/json"},` +
+		`"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"***"},"trace":false,"timeout":"15s",` +
+		`"retry":{"initial_interval":"5s","multiplier":2.5,"max_interval":"12h","max_attempts":15},` +
+		`"start_date":"2026-01-31T12:00:00Z","url":"/companies/acme/config/callbacks/11887",` +
+		`"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00Z",`
+	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"last_success_at":"2026-02-01T08:15:01.4Z",` +
+		`"last_failure":{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
+		`"reason":"status_500","detail":"answered 500 Internal Server Error: the endpoint failed; its own log says why"}`
+	exampleSecret = `"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"` //nolint:gosec // nobody's
+
+	exampleEvent = `{"event_type":"wallet_item_install","event_id":"order-4711","occurred_at":"2026-02-01T08:14:57Z",` +
+		`"payload":{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"google"},"wallet_item":{"uuid":"item-uuid"}}}`
+	exampleReceipt = `"event_id":"order-4711","event_type":"wallet_item_install","accepted_at":"2026-02-01T08:14:58.02Z",` +
+		`"deliveries":[{"delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","callback_id":11887,"state":"pending"}]`
+
+	exampleAttempt = `{"number":1,"started_at":"2026-02-01T08:15:00.7Z","duration_ms":84,"status_code":200,"verdict":"retry","reason":"wrong_content_type",` +
+		`"detail":"answered 200 with text/html: a 200 must carry application/json; this looks like a login page or a proxy",` +
+		`"response_headers":{"Content-Type":"text/html"},"response_body":"<!doctype html>"}`
+	exampleDelivery = `{"delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","event_id":"order-4711","event_type":"wallet_item_install","callback_id":11887,`
+	exampleRetrying = exampleDelivery + `"state":"retrying","summary":"Attempt 1: answered 200 with text/html. Attempt 2 follows at 2026-02-01T08:15:05Z.",` +
+		`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `],"next_attempt_at":"2026-02-01T08:15:05.6Z"}`
+
+	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
+		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
+
+	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
+		`"example":{"id":4711,"shop":{"code":"hamburg"}},"match":{"shop":"/shop/code"},"success":"any_2xx","validation":"enforce"`
+	exampleShownType = `{"name":"customer.created","builtin":false,"match_blocks":["customer.created"],` + exampleType + `}`
+)
+
+// examples are by operation id.
+var examples = map[string]example{
+	"create-callback": {
+		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"}}`,
+		answers: map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
+		fault:   payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
+	},
+	"list-callbacks": {
+		answers: map[int]string{200: `{"callbacks":[{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}],"next_cursor":"MTE4ODc"}`},
+		fault:   payloads.FieldError{Location: "query.status", Message: "must be one of enabled, paused, disabled", Value: "asleep"},
+	},
+	"get-callback": {answers: map[int]string{200: `{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}`}},
+	"update-callback": {
+		request:  `{"timeout":"30s","retry":{"max_attempts":20},"description":null}`,
+		answers:  map[int]string{200: `{` + exampleCallback + `"status":"enabled"}`},
+		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
+		conflict: busyDetail,
+	},
+	"delete-callback": {},
+	"pause-callback": {
+		answers: map[int]string{200: `{` + exampleCallback + `"status":"paused","status_at":"2026-02-01T09:00:00Z"}`},
+	},
+	"resume-callback": {
+		request: `{"skip_held":false}`,
+		answers: map[int]string{200: `{` + exampleCallback + `"status":"enabled"}`},
+		fault:   payloads.FieldError{Location: "body.skip_held", Message: "must be true or false"},
+	},
+	"rotate-secret": {
+		request:  `{"overlap":"24h"}`,
+		answers:  map[int]string{200: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
+		fault:    payloads.FieldError{Location: "body.overlap", Message: "must be a duration from 0s to 168h"},
+		conflict: busyDetail,
+	},
+	"test-callback": {
+		request: `{"event_type":"wallet_item_install"}`,
+		answers: map[int]string{200: `{"delivery_id":"tst_ftdovkhm4wrfk5uymptuini22r","event_type":"wallet_item_install",` + exampleAttempt[1:]},
+		fault:   payloads.FieldError{Location: "body.event_type", Message: "must be a type that this callback is for: wallet_item_install"},
+	},
+	"replay-callback": {
+		request: `{"since":"2026-02-01T00:00:00Z","until":"2026-02-01T09:30:00Z","states":["dead"],"reason":"status_500","dry_run":true}`,
+		answers: map[int]string{202: `{` + exampleReplay + `"replayed":0,"state":"running"}`},
+		fault:   payloads.FieldError{Location: "body.states[0]", Message: "must be dead, delivered or cancelled: others go out by themselves", Value: "held"},
+	},
+	"list-replays":  {answers: map[int]string{200: `{"replays":[{` + exampleReplay + `"replayed":80,"state":"running"}]}`}},
+	"get-replay":    {answers: map[int]string{200: `{` + exampleReplay + `"replayed":120,"state":"done","finished_at":"2026-02-01T09:31:12Z"}`}},
+	"cancel-replay": {},
+
+	"send-event": {
+		request:  exampleEvent,
+		answers:  map[int]string{202: `{` + exampleReceipt + `}`, 200: `{` + exampleReceipt + `,"duplicate":true}`},
+		fault:    payloads.FieldError{Location: "body.payload.wallet_campaign.token", Message: "must be a string, but is a number"},
+		conflict: "this event_id was accepted before with other content: send new content under a new event_id",
+	},
+	"send-events": {
+		request: exampleEvent + "\n" + `{"event_type":"wallet_item_install","payload":{}}` + "\n",
+		answers: map[int]string{200: `{"line":1,"status":202,` + exampleReceipt + "}\n" +
+			`{"line":2,"status":422,"title":"Unprocessable Entity","detail":"body.payload.wallet_campaign is missing",` +
+			`"errors":[{"location":"body.payload.wallet_campaign","message":"is missing"}]}` + "\n"},
+	},
+	"explain-event": {
+		answers: map[int]string{200: `{"event_id":"order-4711","event_type":"wallet_item_install","accepted_at":"2026-02-01T08:14:58.02Z",` +
+			`"occurred_at":"2026-02-01T08:14:57Z","summary":"order-4711 (wallet_item_install) was accepted at 2026-02-01T08:14:58Z and went to 1 callback: 1 retrying.",` +
+			`"callbacks":[{"callback_id":11887,"callback_type":"wallet_item_install","decision":"matched","why":"It matched when the event was accepted.","delivery":` +
+			exampleRetrying + `},{"callback_id":11888,"callback_type":"payment_proof","decision":"not_matched","why":"It is for payment_proof."}]}`},
+		fault: payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
+	},
+
+	"list-deliveries": {
+		answers: map[int]string{200: `{"deliveries":[` + exampleRetrying + `],"next_cursor":"MTc2OTkzMzY5ODAyMC0wLzExODg3"}`},
+		fault:   payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
+	},
+	"get-delivery": {answers: map[int]string{200: exampleRetrying}},
+	"replay-delivery": {
+		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"Waits for attempt 2.",` +
+			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},
+		conflict: "this delivery is retrying already: it goes out by itself, a held one once its callback is resumed",
+	},
+	"cancel-delivery": {
+		answers: map[int]string{200: exampleDelivery + `"state":"cancelled","summary":"Cancelled at 2026-02-01T08:15:03Z.",` +
+			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},
+		conflict: "this delivery is delivered: there is nothing left to cancel",
+	},
+
+	"list-callback-types": {answers: map[int]string{200: `{"callback_types":[` + exampleShownType + `]}`}},
+	"get-callback-type":   {answers: map[int]string{200: exampleShownType}},
+	"put-callback-type": {
+		request:  `{` + exampleType + `}`,
+		answers:  map[int]string{201: exampleShownType, 200: exampleShownType},
+		fault:    payloads.FieldError{Location: "body.match.shop", Message: "must be a JSON Pointer into the payload, such as /wallet_campaign/token"},
+		conflict: builtinDetail,
+	},
+
+	"health":    {answers: map[int]string{200: `{"status":"ok","version":"1.2.3"}`}},
+	"readiness": {answers: map[int]string{200: `{"status":"ready","version":"1.2.3"}`}},
+	"metrics": {answers: map[int]string{200: "# TYPE ringback_events_accepted_total counter\n" +
+		"ringback_events_accepted_total{event_type=\"wallet_item_install\"} 4711\n"}},
+	"openapi":          {answers: map[int]string{200: `{"openapi":"3.1.0","info":{"title":"Ringback","version":"1.2.3"},"paths":{}}`}},
+	"docs":             {answers: map[int]string{200: "<!doctype html>…"}},
+	"docs-file":        {answers: map[int]string{200: "…"}},
+	"monitoring":       {answers: map[int]string{200: "<!doctype html>…"}},
+	"monitoring-login": {request: `{"key":"rk_operator_…"}`},
+}
+
+// exemplify puts examples into an operation's description, and into its problems what they say.
+func (s *server) exemplify(described *huma.Operation, op operation) {
+	shown := examples[described.OperationID]
+	if described.RequestBody != nil {
+		for mediaType, content := range described.RequestBody.Content {
+			content.Example = exampleOf(mediaType, shown.request)
+		}
+	}
+	for status, description := range op.also {
+		first := described.Responses[strconv.Itoa(op.DefaultStatus)]
+		described.Responses[strconv.Itoa(status)] = &huma.Response{Description: description, Headers: first.Headers, Content: maps.Clone(first.Content)}
+	}
+	for text, response := range described.Responses {
+		status, err := strconv.Atoi(text)
+		if err != nil || status < http.StatusBadRequest {
+			for mediaType, content := range response.Content {
+				response.Content[mediaType] = &huma.MediaType{Schema: content.Schema, Example: exampleOf(mediaType, shown.answers[status])}
+			}
+			continue
+		}
+		p, _ := explain(s.exampleError(status, described, op))
+		response.Description = problemDescriptions[status]
+		response.Content = map[string]*huma.MediaType{"application/problem+json": {
+			Schema:  s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[huma.ErrorModel](), true, ""),
+			Example: p,
+		}}
+		switch status {
+		case http.StatusUnauthorized:
+			response.Headers = stringHeaders("WWW-Authenticate")
+		case http.StatusServiceUnavailable:
+			response.Headers = stringHeaders("Retry-After")
+		}
+	}
+}
+
+// exampleOf is an example as the description holds it: JSON as such, all else as text.
+func exampleOf(mediaType, text string) any {
+	if text == "" {
+		return nil
+	}
+	if strings.HasSuffix(mediaType, "json") && mediaType != mediaNDJSON || strings.Contains(mediaType, "form") {
+		return json.RawMessage(text)
+	}
+	return text
+}
+
+func stringHeaders(names ...string) map[string]*huma.Param {
+	headers := map[string]*huma.Param{}
+	for _, name := range names {
+		headers[name] = &huma.Param{Schema: plainText}
+	}
+	return headers
+}
+
+// problemDescriptions say what a status of failure means.
+var problemDescriptions = map[int]string{
+	http.StatusBadRequest:            "The body, or the query, cannot be read",
+	http.StatusUnauthorized:          "No key, or one that is unknown or was revoked",
+	http.StatusForbidden:             "The key's role may not do this",
+	http.StatusNotFound:              "There is no such thing, or it is not for this key to see",
+	http.StatusRequestTimeout:        "The body did not arrive in time",
+	http.StatusConflict:              "Things are not such that this could be done",
+	http.StatusRequestEntityTooLarge: "The body is too long",
+	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
+	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
+	http.StatusInternalServerError:   "Something went wrong in Ringback: its log says what",
+	http.StatusServiceUnavailable:    "The store does not answer: try again",
+}
+
+// notFound is what is said where there is nothing by the name of a path's last parameter.
+var notFound = map[string]error{
+	"{callback_id": errNoCallback, "{event_id": errNoRecord, "{delivery_id": errNoRecord, "{replay_id": errNoReplay, "{name": errNoType, "{file": errNoSuchPath,
+}
+
+// exampleError is what might have gone wrong where an operation answers with a status.
+func (s *server) exampleError(status int, described *huma.Operation, op operation) error {
+	shown := examples[described.OperationID]
+	switch status {
+	case http.StatusBadRequest:
+		if op.body == nil {
+			return errBadQuery
+		}
+		return fmt.Errorf("%w: at byte 17: invalid character '}' looking for beginning of object key string", registry.ErrBadJSON)
+	case http.StatusUnauthorized:
+		return errNoKey
+	case http.StatusForbidden:
+		if len(op.need.roles) == 0 {
+			return errNotAllSeers
+		}
+		return op.need.wrongRole(registry.Producer)
+	case http.StatusNotFound:
+		last := described.Path[strings.LastIndexByte(described.Path, '{'):]
+		name, _, _ := strings.Cut(last, "}")
+		if err := notFound[name]; err != nil {
+			return err
+		}
+		return errHidden
+	case http.StatusConflict:
+		return &refusal{status: status, detail: shown.conflict}
+	case http.StatusUnprocessableEntity:
+		if shown.fault.Location == "" {
+			shown.fault = payloads.FieldError{Location: "query.verbose", Message: "is not known here: this path takes no parameters"}
+		}
+		return &payloads.InvalidError{Fields: []payloads.FieldError{shown.fault}}
+	case http.StatusServiceUnavailable:
+		return dispatcher.ErrUnavailable
+	}
+	if op.body != nil {
+		switch status {
+		case http.StatusRequestTimeout:
+			return tooSlow(op.body.timeout)
+		case http.StatusRequestEntityTooLarge:
+			return tooLong("body", op.body.limit)
+		case http.StatusUnsupportedMediaType:
+			return wrongMediaType(op.body.mediaTypes)
+		}
+	}
+	return errPanicked
+}
