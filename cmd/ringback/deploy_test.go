@@ -155,6 +155,12 @@ func busyHouse(t *testing.T) string {
 		dev.await(`verdict=` + verdict)
 	}
 
+	redis.Stop() // long enough for the API to answer 503
+	if status, text := get(t, server+"/readyz", "dev"); status != http.StatusServiceUnavailable {
+		t.Errorf("while Redis hangs: %d %s", status, text)
+	}
+	redis.Cont()
+
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	t.Cleanup(func() {
@@ -187,11 +193,11 @@ func busyHouse(t *testing.T) string {
 func compareMetrics(t *testing.T, table, text string) {
 	t.Helper()
 	documented := map[string]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `(ringback_\\w+)` \\| (\\w+) \\| \\w+ \\| (.*?) ?\\| .+ \\|$").FindAllStringSubmatch(table, -1) {
+	for _, row := range regexp.MustCompile("(?m)^\\| `((?:ringback|http)_\\w+)` \\| (\\w+) \\| \\w+ \\| (.*?) ?\\| .+ \\|$").FindAllStringSubmatch(table, -1) {
 		documented[row[1]] = row[2] + " " + strings.ReplaceAll(row[3], "`", "")
 	}
 	live := map[string]string{}
-	for _, metric := range regexp.MustCompile(`(?m)^# TYPE (ringback_\w+) (\w+)$`).FindAllStringSubmatch(text, -1) {
+	for _, metric := range regexp.MustCompile(`(?m)^# TYPE ((?:ringback|http)_\w+) (\w+)$`).FindAllStringSubmatch(text, -1) {
 		labels := map[string]bool{}
 		for _, series := range regexp.MustCompile(`(?m)^`+metric[1]+`(?:_bucket|_sum|_count)?\{(.*)\} `).FindAllStringSubmatch(text, -1) {
 			for _, label := range regexp.MustCompile(`(\w+)="`).FindAllStringSubmatch(series[1], -1) {
@@ -334,7 +340,7 @@ func (p *scraper) wantSeries(t *testing.T, query string) {
 }
 
 // selectors are the series that an expression names: a condition that does not hold leaves none over, but they have to be there.
-var selectors = regexp.MustCompile(`\b(?:ringback|process|go|up)\w*(?:\{[^}]*\})?`)
+var selectors = regexp.MustCompile(`\b(?:ringback|http_server|process|go|up)\w*(?:\{[^}]*\})?`)
 
 func (p *scraper) wantSelectors(t *testing.T, expression string) {
 	t.Helper()

@@ -90,7 +90,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	api, err := httpapi.New(httpapi.Config{
 		Client: h.client, Registry: callbacks, Keys: h.keys, Redis: cfg.Redis,
-		Metrics: h.telemetry.metrics, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody,
+		Metrics: h.telemetry.metrics, MeterProvider: h.telemetry.meters, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody,
 	})
 	if err != nil {
 		return nil, err

@@ -22,7 +22,11 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
+	tracenoop "go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/registry"
@@ -43,6 +47,9 @@ type Config struct {
 	// Metrics answers GET /metrics. Nil: there is no such path.
 	Metrics http.Handler
 
+	// MeterProvider gets the measurements of requests. Default: OpenTelemetry's global one.
+	MeterProvider metric.MeterProvider
+
 	// Logger hears of answers of 500 and more. Default: slog.Default().
 	Logger *slog.Logger
 
@@ -56,7 +63,18 @@ type Config struct {
 
 // New makes the API's handler. It holds no goroutines and needs no closing.
 func New(cfg Config) (http.Handler, error) {
-	return build(cfg)
+	s, err := build(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return s.observed(), nil
+}
+
+// observed measures every request (http.server.request.duration, by OpenTelemetry's semantic conventions) and continues the caller's trace
+// (W3C Trace Context), so that it leads from the producer to the attempt. The API's own work has no span: accepting an event has.
+func (s *server) observed() http.Handler {
+	return otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
+		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}))
 }
 
 // server is the handler New returns.
@@ -100,6 +118,9 @@ func (cfg *Config) complete() error {
 	case cfg.MaxBody < 0:
 		return errors.New("Config.MaxBody must not be negative")
 	}
+	if cfg.MeterProvider == nil {
+		cfg.MeterProvider = otel.GetMeterProvider()
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -136,15 +157,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(tw, r, err)
 		return
 	}
-	s.mux.ServeHTTP(tw, traced(r))
-}
-
-// traced continues the caller's trace (W3C Trace Context), so that it leads from the producer to the attempt.
-func traced(r *http.Request) *http.Request {
-	if r.Header.Get("Traceparent") == "" {
-		return r
-	}
-	return r.WithContext(propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)))
+	s.mux.ServeHTTP(tw, r)
 }
 
 // secure sets the headers every answer has. Pages of HTML widen the policy by what they need.
