@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -16,6 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/client"
 )
 
 const defaultServer = "http://127.0.0.1:8080"
@@ -70,80 +68,67 @@ func timeFlag(name, usage, env string) cli.Flag {
 	}
 }
 
-// apiClient talks to the HTTP API of a running server with one key.
-type apiClient struct {
-	base *url.URL
-	key  string
-	http *http.Client
-}
+// withoutRepeats makes commands that people wait for fail at once: they can be called again.
+const withoutRepeats = -1
 
-func newAPIClient(c *cli.Context) (*apiClient, error) {
+// repeatFor is how long commands keep on that may not simply be called again.
+const repeatFor = 30 * time.Second
+
+// newAPI is the client that the flags describe. Without a change to its config it repeats nothing.
+func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, error) {
 	base, err := url.Parse(c.String("server"))
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
 		return nil, usagef("--server must be a URL such as %s", defaultServer)
 	}
-	key := c.String("key")
-	if key == "" {
+	if c.String("key") == "" {
 		return nil, usagef("no API key: give one with --key or RINGBACK_KEY (ringback dev prints its own; `ringback keys create` makes one for a server)")
 	}
-	return &apiClient{base: base, key: key, http: &http.Client{Timeout: 30 * time.Second}}, nil
+	cfg := client.Config{Server: c.String("server"), Key: c.String("key"), UserAgent: "ringback-cli/" + programVersion(), MaxElapsed: withoutRepeats}
+	for _, f := range change {
+		f(&cfg)
+	}
+	api, err := client.New(cfg)
+	if err != nil {
+		return nil, usagef("--server or --key will not do: %s", strings.TrimPrefix(err.Error(), "client: "))
+	}
+	return api, nil
 }
 
-// forCompany is the client and the path of the company that the flags name.
-func forCompany(c *cli.Context) (*apiClient, string, error) {
-	company := c.String("company")
+// patiently keeps a client trying while the server is away, and says so.
+func patiently(c *cli.Context) func(*client.Config) {
+	return func(cfg *client.Config) {
+		cfg.MaxElapsed = repeatFor
+		cfg.OnRepeat = func(err error, wait time.Duration) {
+			_, _ = fmt.Fprintf(c.App.ErrWriter, "%s; trying again in %s\n", oneLine(printable(err.Error())), wait.Round(100*time.Millisecond))
+		}
+	}
+}
+
+// forCompany is the client, and the company that the flags name.
+func forCompany(c *cli.Context, change ...func(*client.Config)) (api *client.Client, company string, err error) {
+	company = c.String("company")
 	if company == "" {
 		return nil, "", usagef("which company? say so with --company or RINGBACK_COMPANY")
 	}
-	api, err := newAPIClient(c)
-	return api, "/companies/" + url.PathEscape(company), err
+	api, err = newAPI(c, change...)
+	return api, company, err
 }
 
-// call sends body (none if nil) as JSON to path and returns the answer. Any status that is not 2xx is an error.
-func (a *apiClient) call(ctx context.Context, method, path string, query url.Values, body []byte) (json.RawMessage, error) {
-	target := a.base.JoinPath(path)
-	target.RawQuery = query.Encode()
-	req, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
-	if err != nil {
-		return nil, err
+// remedy says what to do about what the client says went wrong.
+func remedy(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return errors.New("interrupted; what was asked of the server may have been done")
 	}
-	req.Header.Set("Authorization", "Bearer "+a.key)
-	req.Header.Set("Accept", "application/json, application/problem+json")
-	req.Header.Set("User-Agent", "ringback-cli/"+programVersion())
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if e, ok := errors.AsType[*client.APIError](err); ok && e.Status == http.StatusUnauthorized {
+		return errors.New("the server does not know this API key: give another with --key or RINGBACK_KEY")
 	}
-	resp, err := a.http.Do(req)
-	if err != nil {
-		return nil, a.unreachable(err)
+	if e, ok := errors.AsType[*client.UnreachableError](err); ok && error(e) == err { //nolint:errorlint // one that is wrapped says more
+		return fmt.Errorf("cannot reach %s: start it with `ringback dev` or `ringback serve`, or say with --server where it is (%w)", e.Server, e.Err)
 	}
-	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 32<<20))
-	if err != nil {
-		return nil, fmt.Errorf("the server's answer broke off: %w", err)
-	}
-	if resp.StatusCode/100 != 2 {
-		return nil, refusal(resp.StatusCode, answer)
-	}
-	return answer, nil
+	return err
 }
 
-// get calls path and decodes the answer into view; it returns the answer as it came as well.
-func (a *apiClient) get(ctx context.Context, path string, query url.Values, view any) (json.RawMessage, error) {
-	answer, err := a.call(ctx, http.MethodGet, path, query, nil)
-	if err != nil {
-		return nil, err
-	}
-	return answer, decode(answer, view)
-}
-
-func (a *apiClient) unreachable(err error) error {
-	if urlErr, ok := errors.AsType[*url.Error](err); ok {
-		err = urlErr.Err
-	}
-	return fmt.Errorf("cannot reach %s://%s: start it with `ringback dev` or `ringback serve`, or say with --server where it is (%w)", a.base.Scheme, a.base.Host, err)
-}
-
+// decode reads the answer of a call that is made with client.Do.
 func decode(answer json.RawMessage, view any) error {
 	if err := json.Unmarshal(answer, view); err != nil {
 		return fmt.Errorf("the server answered something unexpected; does --server point at Ringback? (%w)", err)
@@ -151,48 +136,10 @@ func decode(answer json.RawMessage, view any) error {
 	return nil
 }
 
-// problem is an RFC 9457 error as the API gives it.
-type problem struct {
-	Title  string `json:"title"`
-	Detail string `json:"detail"`
-	Errors []struct {
-		Location string `json:"location"`
-		Message  string `json:"message"`
-	} `json:"errors"`
-}
-
-// refusal turns the server's answer into a sentence.
-func refusal(status int, answer []byte) error {
-	if status == http.StatusUnauthorized {
-		return errors.New("the server does not know this API key: give another with --key or RINGBACK_KEY")
-	}
-	var p problem
-	if json.Unmarshal(answer, &p) != nil || (p.Title == "" && p.Detail == "") {
-		return fmt.Errorf("the server answered %d %s", status, http.StatusText(status))
-	}
-	said := cmp.Or(p.Detail, p.Title)
-	for _, e := range p.Errors {
-		if !strings.Contains(said, e.Message) {
-			said += strings.TrimSuffix("; "+e.Location, "; ") + ": " + e.Message
-		}
-	}
-	return fmt.Errorf("%s (%d)", printable(said), status)
-}
-
-// pageQuery starts a list's query with the flags of its page.
-func pageQuery(c *cli.Context) url.Values {
-	query := url.Values{}
-	if n := c.Int("limit"); n > 0 {
-		query.Set("limit", fmt.Sprint(n))
-	}
-	setQuery(query, "cursor", c.String("cursor"))
-	return query
-}
-
-func setQuery(query url.Values, name, value string) {
-	if value != "" {
-		query.Set(name, value)
-	}
+// timeOf is the time that a timeFlag was given.
+func timeOf(c *cli.Context, flag string) time.Time {
+	t, _ := time.Parse(time.RFC3339, c.String(flag)) // the flag has checked it
+	return t
 }
 
 // more tells, on stderr, how to see the next page.

@@ -1,14 +1,17 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
 )
+
+const deliveryArg = "DELIVERY_ID"
 
 func deliveriesCommand() *cli.Command {
 	return &cli.Command{
@@ -18,6 +21,10 @@ func deliveriesCommand() *cli.Command {
 			{
 				Name:  "list",
 				Usage: "list a company's deliveries, newest first",
+				Description: examples(
+					"ringback deliveries list --state dead --state held",
+					"ringback deliveries list --callback 12 --since 2026-11-21T00:00:00Z",
+				),
 				Flags: append([]cli.Flag{
 					companyFlag(),
 					&cli.StringSliceFlag{
@@ -31,86 +38,78 @@ func deliveriesCommand() *cli.Command {
 				}, pageFlags()...),
 				Action: listDeliveries,
 			},
-			{Name: "get", Usage: "show one delivery and its attempts", ArgsUsage: "DELIVERY_ID", Flags: []cli.Flag{companyFlag()}, Action: callDelivery(http.MethodGet, "")},
-			{Name: "replay", Usage: "deliver it again, under the same webhook-id", ArgsUsage: "DELIVERY_ID", Flags: []cli.Flag{companyFlag()}, Action: callDelivery(http.MethodPost, "/replay")},
-			{Name: "cancel", Usage: "give up an unfinished one", ArgsUsage: "DELIVERY_ID", Flags: []cli.Flag{companyFlag()}, Action: callDelivery(http.MethodPost, "/cancel")},
+			{
+				Name: "get", Usage: "show one delivery and its attempts", ArgsUsage: deliveryArg,
+				Description: examples("ringback deliveries get dlv_x"),
+				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).Delivery),
+			},
+			{
+				Name: "replay", Usage: "deliver it again, under the same webhook-id", ArgsUsage: deliveryArg,
+				Description: examples("ringback deliveries replay dlv_x") + "\n\n`ringback callbacks replay` does so for many at once.",
+				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).ReplayDelivery),
+			},
+			{
+				Name: "cancel", Usage: "give up an unfinished one", ArgsUsage: deliveryArg,
+				Description: examples("ringback deliveries cancel dlv_x"),
+				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).CancelDelivery),
+			},
 		},
 	}
 }
 
-// deliveryView is what the command line reads of a delivery.
-type deliveryView struct {
-	DeliveryID string    `json:"delivery_id"`
-	EventID    string    `json:"event_id"`
-	EventType  string    `json:"event_type"`
-	CallbackID int64     `json:"callback_id"`
-	State      string    `json:"state"`
-	HeldReason string    `json:"held_reason"`
-	Summary    string    `json:"summary"`
-	AcceptedAt time.Time `json:"accepted_at"`
-	Attempts   []struct {
-		Number     int       `json:"number"`
-		StartedAt  time.Time `json:"started_at"`
-		DurationMS int64     `json:"duration_ms"`
-		StatusCode int       `json:"status_code"`
-		Verdict    string    `json:"verdict"`
-		Reason     string    `json:"reason"`
-		Detail     string    `json:"detail"`
-	} `json:"attempts"`
-	NextAttemptAt time.Time `json:"next_attempt_at"`
-}
-
-// state is the state and, of a held delivery, why.
-func (v *deliveryView) state() string {
-	if v.HeldReason != "" {
-		return v.State + " (" + v.HeldReason + ")"
+// stateOf is a delivery's state and, where it is held, why.
+func stateOf(d *client.Delivery) string {
+	if d.HeldReason != "" {
+		return d.State + " (" + d.HeldReason + ")"
 	}
-	return v.State
+	return d.State
 }
 
-func (v *deliveryView) print(out printer) error {
+func printDelivery(out printer, d *client.Delivery) error {
 	if err := out.pairs(
-		[2]string{"delivery", v.DeliveryID},
-		[2]string{"event", v.EventID + " (" + v.EventType + ")"},
-		[2]string{"callback", fmt.Sprint(v.CallbackID)},
-		[2]string{"state", v.state()},
-		[2]string{"in short", v.Summary},
-		[2]string{"accepted", clock(v.AcceptedAt)},
-		[2]string{"next attempt", clock(v.NextAttemptAt)},
+		[2]string{"delivery", d.DeliveryID},
+		[2]string{"event", d.EventID + " (" + d.EventType + ")"},
+		[2]string{"callback", fmt.Sprint(d.CallbackID)},
+		[2]string{"state", stateOf(d)},
+		[2]string{"in short", d.Summary},
+		[2]string{"accepted", clock(d.AcceptedAt)},
+		[2]string{"next attempt", clock(d.NextAttemptAt)},
 	); err != nil {
 		return err
 	}
-	return v.printAttempts(out)
+	return printAttempts(out, d.Attempts)
 }
 
 // printBrief leaves out what an explanation says already.
-func (v *deliveryView) printBrief(out printer) error {
+func printBrief(out printer, d *client.Delivery) error {
 	if err := out.pairs(
-		[2]string{"delivery", v.DeliveryID},
-		[2]string{"state", v.state()},
-		[2]string{"next attempt", clock(v.NextAttemptAt)},
+		[2]string{"delivery", d.DeliveryID},
+		[2]string{"state", stateOf(d)},
+		[2]string{"next attempt", clock(d.NextAttemptAt)},
 	); err != nil {
 		return err
 	}
-	return v.printAttempts(out)
+	return printAttempts(out, d.Attempts)
 }
 
-func (v *deliveryView) printAttempts(out printer) error {
-	if len(v.Attempts) == 0 {
+func printAttempts(out printer, attempts []client.Attempt) error {
+	if len(attempts) == 0 {
 		return nil
 	}
 	var rows [][]string
-	for _, a := range v.Attempts {
+	for _, a := range attempts {
 		status := ""
 		if a.StatusCode != 0 {
 			status = fmt.Sprint(a.StatusCode)
 		}
-		rows = append(rows, []string{
-			fmt.Sprint(a.Number), clock(a.StartedAt), took(a.DurationMS),
-			status, strings.TrimSuffix(a.Verdict+" ("+a.Reason+")", " ()"), a.Detail,
-		})
+		rows = append(rows, []string{fmt.Sprint(a.Number), clock(a.StartedAt), status, verdict(a.Verdict, a.Reason), took(a.DurationMS), a.Detail})
 	}
-	return out.table([]string{"ATTEMPT", "STARTED", "TOOK", "STATUS", "VERDICT", "DETAIL"}, rows)
+	return out.table([]string{"ATTEMPT", "STARTED", "STATUS", "VERDICT", "TOOK", "DETAIL"}, rows)
+}
+
+// verdict is an attempt's verdict and, where there is one, its reason.
+func verdict(verdict, reason string) string {
+	return strings.TrimSuffix(verdict+" ("+reason+")", " ()")
 }
 
 // took shows whole milliseconds to people.
@@ -125,63 +124,48 @@ func listDeliveries(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
-	api, path, err := forCompany(c)
+	api, company, err := forCompany(c)
 	if err != nil {
 		return err
 	}
-	query := pageQuery(c)
-	for _, state := range commaSeparated(c.StringSlice("state")) {
-		query.Add("state", state)
-	}
-	if id := c.Int64("callback"); id != 0 {
-		query.Set("callback_id", fmt.Sprint(id))
-	}
-	setQuery(query, "event_type", c.String("type"))
-	setQuery(query, "since", c.String("since"))
-	setQuery(query, "until", c.String("until"))
-	var page struct {
-		Deliveries []deliveryView `json:"deliveries"`
-		NextCursor string         `json:"next_cursor"`
-	}
-	answer, err := api.get(c.Context, path+"/deliveries", query, &page)
+	page, err := api.Deliveries(c.Context, company, client.DeliveriesQuery{
+		States: commaSeparated(c.StringSlice("state")), CallbackID: c.Int64("callback"), EventType: c.String("type"),
+		Since: timeOf(c, "since"), Until: timeOf(c, "until"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
+	})
 	if err != nil {
 		return err
 	}
 	out := newPrinter(c)
 	if out.json {
-		return out.raw(answer)
+		return out.raw(page.Raw)
 	}
 	var rows [][]string
-	for _, v := range page.Deliveries {
-		rows = append(rows, []string{clock(v.AcceptedAt), v.EventType, fmt.Sprint(v.CallbackID), v.state(), fmt.Sprint(len(v.Attempts)), v.DeliveryID, v.Summary})
+	for _, d := range page.Deliveries {
+		rows = append(rows, []string{clock(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
 	}
 	more(c, page.NextCursor)
 	return out.table([]string{"ACCEPTED", "TYPE", "CALLBACK", "STATE", "ATTEMPTS", "DELIVERY", "IN SHORT"}, rows)
 }
 
-// callDelivery calls the delivery that the command's argument names and prints what comes back.
-func callDelivery(method, verb string) cli.ActionFunc {
+// callDelivery makes call for the delivery that the command's argument names, and prints what comes back.
+func callDelivery(call func(*client.Client, context.Context, string, string) (*client.Delivery, error)) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		args, err := arguments(c, "DELIVERY_ID")
+		args, err := arguments(c, deliveryArg)
 		if err != nil {
 			return err
 		}
-		api, path, err := forCompany(c)
+		api, company, err := forCompany(c)
 		if err != nil {
 			return err
 		}
-		answer, err := api.call(c.Context, method, path+"/deliveries/"+url.PathEscape(args[0])+verb, nil, nil)
+		delivery, err := call(api, c.Context, company, args[0])
 		if err != nil {
 			return err
 		}
 		out := newPrinter(c)
 		if out.json {
-			return out.raw(answer)
+			return out.raw(delivery.Raw)
 		}
-		var view deliveryView
-		if err := decode(answer, &view); err != nil {
-			return err
-		}
-		return view.print(out)
+		return printDelivery(out, delivery)
 	}
 }

@@ -21,9 +21,10 @@ import (
 
 func devCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "dev",
-		Usage:       "run everything in one process, on a Redis of its own that keeps nothing",
-		Description: "For a look, and for writing against the API: never for production. The API key is RINGBACK_DEV_KEY, or \"dev\".",
+		Name:  "dev",
+		Usage: "run everything in one process, on a Redis of its own that keeps nothing",
+		Description: "For a look, and for writing against the API: never for production. The API key is RINGBACK_DEV_KEY, or \"dev\".\n\n" +
+			examples("ringback dev", "ringback dev --listen 127.0.0.1:8090 --redis redis://127.0.0.1:6379"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			redisFlag("use the Redis at `URL` instead, which then keeps what happens"),

@@ -40,7 +40,11 @@ func doctorCommand() *cli.Command {
 		Name:  "doctor",
 		Usage: "check Redis, clocks and the way out, and say how to cure what is wrong",
 		Description: "Only looks: it changes nothing, in Redis or elsewhere, and sends no request to the URLs of --egress-check, it only connects.\n" +
-			"Run it where ringback serve runs, with the same settings. Exit code 0: no fault, though there may be warnings; 1: a fault.",
+			"Run it where ringback serve runs, with the same settings. Exit code 0: no fault, though there may be warnings; 1: a fault.\n\n" +
+			examples(
+				"ringback doctor --redis redis://127.0.0.1:6379 --egress-check https://partner.example/",
+				"ringback doctor --redis redis://127.0.0.1:6379 --wait-replicas 1 -o json",
+			),
 		Flags: []cli.Flag{
 			redisFlag("`URL` of the Redis to check, as serve takes it"),
 			&cli.IntFlag{Name: "wait-replicas", Usage: "check that `N` replicas of Redis can confirm each event, as serve --wait-replicas asks", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},

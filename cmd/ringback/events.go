@@ -1,17 +1,17 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
 )
+
+const eventArg = "EVENT_ID"
 
 func eventsCommand() *cli.Command {
 	return &cli.Command{
@@ -19,37 +19,66 @@ func eventsCommand() *cli.Command {
 		Usage: "hand over events, and ask what became of them",
 		Subcommands: []*cli.Command{
 			{
-				Name:  "send",
-				Usage: "hand over one event",
+				Name: "send", ArgsUsage: "[FILE]",
+				Usage: "hand over one event by --type and --payload, or all that a FILE holds, one a line",
+				Description: examples(
+					"ringback events send --type payment_proof --payload proof.json --event-id proof-1",
+					"ringback events send events.ndjson --rejects refused.ndjson",
+					"zcat events.ndjson.gz | ringback events send -",
+				) + sendDescription,
 				Flags: []cli.Flag{
 					companyFlag(),
-					&cli.StringFlag{Name: "type", Usage: "event `TYPE`, see `ringback events types`", EnvVars: []string{"RINGBACK_TYPE"}},
-					&cli.StringFlag{Name: "payload", Usage: "JSON from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_PAYLOAD"}},
-					&cli.StringFlag{Name: "event-id", Usage: "your own `ID`: sent twice, it is delivered once", EnvVars: []string{"RINGBACK_EVENT_ID"}},
+					&cli.StringFlag{Name: "type", Usage: "of one event: its `TYPE`, see `ringback events types`", EnvVars: []string{"RINGBACK_TYPE"}},
+					&cli.StringFlag{Name: "payload", Usage: "of one event: JSON from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_PAYLOAD"}},
+					&cli.StringFlag{Name: "event-id", Usage: "of one event: your own `ID`; sent twice, it is delivered once", EnvVars: []string{"RINGBACK_EVENT_ID"}},
+					&cli.StringFlag{Name: "rejects", Usage: "write the lines that are refused to `FILE`, to be corrected and sent", EnvVars: []string{"RINGBACK_REJECTS"}},
 				},
-				Action: sendEvent,
+				Action: sendEvents,
 			},
 			{
-				Name: "get", Usage: "explain what became of an event, callback by callback", ArgsUsage: "EVENT_ID",
+				Name: "get", Usage: "explain what became of an event, callback by callback", ArgsUsage: eventArg,
+				Description: examples("ringback events get proof-1", "ringback events get proof-1 --callback 12 -o json"),
 				Flags: append([]cli.Flag{
 					companyFlag(),
 					&cli.Int64Flag{Name: "callback", Usage: "only as to the callback with this `ID`", EnvVars: []string{"RINGBACK_CALLBACK"}},
 				}, pageFlags()...),
 				Action: explainEvent,
 			},
-			{Name: "types", Usage: "list the types of events", Action: listTypes},
+			{
+				Name: "types", Usage: "list the types of events, or show one with its schema and an example", ArgsUsage: "[TYPE]",
+				Description: examples("ringback events types", "ringback events types payment_proof"),
+				Action:      listTypes,
+			},
 		},
 	}
 }
 
-func sendEvent(c *cli.Context) error {
-	if _, err := arguments(c); err != nil {
+// sendEvents hands over one event or a file of them.
+func sendEvents(c *cli.Context) error {
+	one := []string{"type", "payload", "event-id"}
+	if !c.Args().Present() {
+		if c.String("type") == "" || c.String("payload") == "" {
+			return usagef("%s needs --type and --payload (`ringback events types` lists the types), or a FILE with an event a line (- is stdin)", c.Command.HelpName)
+		}
+		if c.String("rejects") != "" {
+			return usagef("--rejects goes with a FILE of events")
+		}
+		return sendEvent(c)
+	}
+	args, err := arguments(c, "FILE")
+	if err != nil {
 		return err
 	}
-	if c.String("type") == "" || c.String("payload") == "" {
-		return usagef("%s needs --type and --payload; `ringback events types` lists the types", c.Command.HelpName)
+	for _, flag := range one {
+		if c.String(flag) != "" {
+			return usagef("a FILE holds whole events, a line each: leave --%s out, or send one event by --type and --payload", flag)
+		}
 	}
-	api, path, err := forCompany(c)
+	return sendFile(c, args[0])
+}
+
+func sendEvent(c *cli.Context) error {
+	api, company, err := forCompany(c, patiently(c))
 	if err != nil {
 		return err
 	}
@@ -57,57 +86,30 @@ func sendEvent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := eventBody(c.String("type"), c.String("event-id"), payload)
-	if err != nil {
-		return err
-	}
-	answer, err := api.call(c.Context, http.MethodPost, path+"/events", nil, body)
+	receipt, err := api.Send(c.Context, company, client.Event{Type: c.String("type"), ID: c.String("event-id"), Payload: payload})
 	if err != nil {
 		return err
 	}
 	out := newPrinter(c)
 	if out.json {
-		return out.raw(answer)
+		return out.raw(receipt.Raw)
 	}
-	return printReceipt(out, answer)
+	for _, warning := range receipt.Warnings {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", printable(warning))
+	}
+	return printReceipt(out, receipt)
 }
 
-// eventBody writes the request by hand where it matters: encoding/json would compact and escape the payload, and it has to go
-// out byte for byte.
-func eventBody(typ, id string, payload json.RawMessage) ([]byte, error) {
-	members := map[string]string{"event_type": typ}
-	if id != "" {
-		members["event_id"] = id
-	}
-	head, err := json.Marshal(members)
-	if err != nil {
-		return nil, err
-	}
-	body := append(head[:len(head)-1], `,"payload":`...)
-	body = append(body, strings.TrimSpace(string(payload))...)
-	return append(body, '}'), nil
-}
-
-func printReceipt(out printer, answer json.RawMessage) error {
-	var receipt struct {
-		EventID    string `json:"event_id"`
-		EventType  string `json:"event_type"`
-		Duplicate  bool   `json:"duplicate"`
-		Deliveries []struct {
-			DeliveryID string `json:"delivery_id"`
-			CallbackID int64  `json:"callback_id"`
-			State      string `json:"state"`
-		} `json:"deliveries"`
-	}
-	if err := decode(answer, &receipt); err != nil {
-		return err
-	}
+func printReceipt(out printer, receipt *client.Receipt) error {
 	said := fmt.Sprintf("%s (%s) is accepted", receipt.EventID, receipt.EventType)
 	if receipt.Duplicate {
 		said = fmt.Sprintf("%s (%s) was accepted before; nothing is sent again", receipt.EventID, receipt.EventType)
 	}
-	if len(receipt.Deliveries) == 0 {
+	if len(receipt.Deliveries) == 0 && !receipt.Expanding {
 		return out.line("%s; no callback matches it. `ringback events get %s` says why.", printable(said), printable(receipt.EventID))
+	}
+	if receipt.Expanding {
+		said += "; it is still being spread over all callbacks that match"
 	}
 	if err := out.line("%s", printable(said)); err != nil {
 		return err
@@ -119,41 +121,29 @@ func printReceipt(out printer, answer json.RawMessage) error {
 	return out.table([]string{"DELIVERY", "CALLBACK", "STATE"}, rows)
 }
 
+// explainEvent prints the server's sentences: the whole first, then callback by callback, with the attempts.
 func explainEvent(c *cli.Context) error {
-	args, err := arguments(c, "EVENT_ID")
+	args, err := arguments(c, eventArg)
 	if err != nil {
 		return err
 	}
-	api, path, err := forCompany(c)
+	api, company, err := forCompany(c)
 	if err != nil {
 		return err
 	}
-	query := pageQuery(c)
-	if id := c.Int64("callback"); id != 0 {
-		query.Set("callback_id", fmt.Sprint(id))
-	}
-	var explained struct {
-		EventID    string    `json:"event_id"`
-		EventType  string    `json:"event_type"`
-		AcceptedAt time.Time `json:"accepted_at"`
-		Callbacks  []struct {
-			CallbackID   int64         `json:"callback_id"`
-			CallbackType string        `json:"callback_type"`
-			Decision     string        `json:"decision"`
-			Why          string        `json:"why"`
-			Delivery     *deliveryView `json:"delivery"`
-		} `json:"callbacks"`
-		NextCursor string `json:"next_cursor"`
-	}
-	answer, err := api.get(c.Context, path+"/events/"+url.PathEscape(args[0]), query, &explained)
+	explained, err := api.Event(c.Context, company, args[0], client.ExplainQuery{CallbackID: c.Int64("callback"), Limit: c.Int("limit"), Cursor: c.String("cursor")})
 	if err != nil {
 		return err
 	}
 	out := newPrinter(c)
 	if out.json {
-		return out.raw(answer)
+		return out.raw(explained.Raw)
 	}
-	if err := out.line("%s (%s), accepted %s", printable(explained.EventID), printable(explained.EventType), clock(explained.AcceptedAt)); err != nil {
+	summary := explained.Summary
+	if summary == "" { // the server is older than summaries are
+		summary = fmt.Sprintf("%s (%s), accepted %s", explained.EventID, explained.EventType, clock(explained.AcceptedAt))
+	}
+	if err := out.line("%s", printable(summary)); err != nil {
 		return err
 	}
 	if len(explained.Callbacks) == 0 {
@@ -164,7 +154,7 @@ func explainEvent(c *cli.Context) error {
 			return err
 		}
 		if cb.Delivery != nil {
-			if err := cb.Delivery.printBrief(out); err != nil {
+			if err := printBrief(out, cb.Delivery); err != nil {
 				return err
 			}
 		}
@@ -174,34 +164,69 @@ func explainEvent(c *cli.Context) error {
 }
 
 func listTypes(c *cli.Context) error {
-	if _, err := arguments(c); err != nil {
-		return err
+	if c.Args().Present() {
+		return showType(c)
 	}
-	api, err := newAPIClient(c)
+	api, err := newAPI(c)
 	if err != nil {
 		return err
 	}
-	answer, err := api.call(c.Context, http.MethodGet, "/callback-types", nil, nil)
+	list, err := api.Types(c.Context)
 	if err != nil {
 		return err
 	}
 	out := newPrinter(c)
 	if out.json {
-		return out.raw(answer)
-	}
-	var list struct {
-		Types []struct {
-			Name        string            `json:"name"`
-			Description string            `json:"description"`
-			Match       map[string]string `json:"match"`
-		} `json:"callback_types"`
-	}
-	if err := decode(answer, &list); err != nil {
-		return err
+		return out.raw(list.Raw)
 	}
 	var rows [][]string
-	for _, t := range list.Types {
-		rows = append(rows, []string{t.Name, strings.Join(slices.Sorted(maps.Keys(t.Match)), ", "), t.Description})
+	for _, t := range list.CallbackTypes {
+		rows = append(rows, []string{t.Name, matchNames(t), t.Description})
 	}
 	return out.table([]string{"TYPE", "MATCHES ON", "WHAT IT SAYS"}, rows)
+}
+
+// matchNames are what callbacks may narrow their match by.
+func matchNames(t *client.Type) string {
+	return strings.Join(slices.Sorted(maps.Keys(t.Match)), ", ")
+}
+
+func showType(c *cli.Context) error {
+	args, err := arguments(c, "TYPE")
+	if err != nil {
+		return err
+	}
+	api, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	t, err := api.Type(c.Context, args[0])
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(t.Raw)
+	}
+	if err := out.pairs(
+		[2]string{"type", t.Name}, [2]string{"what it says", t.Description}, [2]string{"matches on", matchNames(t)},
+		[2]string{"success", t.Success}, [2]string{"validation", t.Validation},
+	); err != nil {
+		return err
+	}
+	for _, part := range []struct {
+		name string
+		doc  []byte
+	}{{"example", t.Example}, {"schema", t.Schema}} {
+		if len(part.doc) == 0 {
+			continue
+		}
+		if err := out.line("\n%s:", part.name); err != nil {
+			return err
+		}
+		if err := out.raw(part.doc); err != nil {
+			return err
+		}
+	}
+	return nil
 }

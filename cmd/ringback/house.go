@@ -72,7 +72,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	if err := callbacks.CheckKeyset(ctx); err != nil {
 		return nil, err
 	}
-	h.client, err = dispatcher.New(dispatcher.Config{
+	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
 		Retention: cfg.Retention, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,

@@ -21,6 +21,10 @@ func keysCommand() *cli.Command {
 			{
 				Name:  "create",
 				Usage: "make an API key; prints it alone on stdout, so KEY=$(ringback keys create …) works",
+				Description: examples(
+					"ringback keys create --role operator",
+					"ringback keys create --role partner --company acme",
+				),
 				Flags: []cli.Flag{
 					redisFlag(where),
 					&cli.StringFlag{
@@ -31,8 +35,16 @@ func keysCommand() *cli.Command {
 				},
 				Action: createKey,
 			},
-			{Name: "list", Usage: "list the API keys, by id; the keys themselves are not stored", Flags: []cli.Flag{redisFlag(where)}, Action: listKeys},
-			{Name: "revoke", Usage: "make a key worthless within seconds", ArgsUsage: "KEY_ID", Flags: []cli.Flag{redisFlag(where)}, Action: revokeKey},
+			{
+				Name: "list", Usage: "list the API keys, by id; the keys themselves are not stored",
+				Description: examples("ringback keys list --redis redis://127.0.0.1:6379"),
+				Flags:       []cli.Flag{redisFlag(where)}, Action: listKeys,
+			},
+			{
+				Name: "revoke", Usage: "make a key worthless within seconds", ArgsUsage: "KEY_ID",
+				Description: examples("ringback keys revoke rbk_x"),
+				Flags:       []cli.Flag{redisFlag(where)}, Action: revokeKey,
+			},
 		},
 	}
 }

@@ -28,7 +28,11 @@ func listenCommand() *cli.Command {
 		Name:  "listen",
 		Usage: "receive deliveries at your desk: verify the signature, print, answer",
 		Description: "Register its URL as a callback's destination, then watch what arrives. Any path is taken.\n" +
-			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.",
+			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.\n\n" +
+			examples(
+				"ringback listen --secret whsec_… --respond 503,503,204",
+				"ringback listen --listen 127.0.0.1:9000 --forward-to http://127.0.0.1:3000/hook",
+			),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: "127.0.0.1:9000", EnvVars: []string{"RINGBACK_RECEIVER_LISTEN"}},
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable); what does not verify is answered 401, unless --respond or --forward-to is given", EnvVars: []string{"RINGBACK_SECRET"}},

@@ -2,7 +2,7 @@
 //
 // Every command is one file of this package: its flags, what it does with them, and how it prints.
 // dev and serve become a config and are wired by hand in house.go; callbacks, events and deliveries talk to the
-// HTTP API of a running server; keys and doctor talk to Redis; listen and verify talk to nobody.
+// HTTP API of a running server, through the client package; keys and doctor talk to Redis; listen and verify talk to nobody.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly. Errors are one line on stderr that says what to do.
 package main
@@ -41,11 +41,18 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	defer cancel()
 	redis.SetLogger(&redisLog{log: slog.New(slog.DiscardHandler)}) // until a server has a log: errors say what matters
 	app := newApp(stdin, stdout, stderr)
-	err := app.RunContext(ctx, arrange(app, args))
-	if err == nil {
+	if len(args) > 1 && args[1] == completeWords {
+		complete(app, args[2:])
 		return exitOK
 	}
-	_, _ = fmt.Fprintln(stderr, "ringback: "+oneLine(err.Error()))
+	err := app.RunContext(ctx, arrange(app, args))
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errSaid):
+		return exitFailure
+	}
+	_, _ = fmt.Fprintln(stderr, "ringback: "+oneLine(remedy(err).Error()))
 	if _, ok := errors.AsType[*usageError](err); ok {
 		return exitUsage
 	}
@@ -79,7 +86,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), verifyCommand(), doctorCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,
@@ -111,6 +118,14 @@ func (e *usageError) Error() string { return e.message }
 
 func usagef(format string, a ...any) error {
 	return &usageError{fmt.Sprintf(format, a...)}
+}
+
+// errSaid is the failure of a command whose output has said it all: exit code 1, and no more words.
+var errSaid = errors.New("failed, as its output says")
+
+// examples begin a command's description.
+func examples(lines ...string) string {
+	return "For example:\n  " + strings.Join(lines, "\n  ")
 }
 
 func wrongFlags(c *cli.Context, err error, _ bool) error {

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -227,4 +228,61 @@ func TestEveryFlagHasAnEnvironmentVariable(t *testing.T) {
 	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
 	check("ringback", app.Flags)
 	walk(app.Commands)
+}
+
+// TestEveryCommandIsShownAndTried: its help has an example that parses, and a script runs it.
+func TestEveryCommandIsShownAndTried(t *testing.T) {
+	files, err := filepath.Glob("testdata/scripts/*.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var scripts strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scripts.Write(text)
+	}
+	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	var walk func(path string, commands []*cli.Command)
+	walk = func(path string, commands []*cli.Command) {
+		for _, c := range commands {
+			name := path + " " + c.Name
+			if len(c.Subcommands) > 0 {
+				walk(name, c.Subcommands)
+				continue
+			}
+			if !strings.Contains(scripts.String(), name) {
+				t.Errorf("no script runs %s", name)
+			}
+			found := 0
+			for line := range strings.Lines(c.Description) {
+				if _, example, ok := strings.Cut(line, name); ok && strings.HasPrefix(line, "  ") {
+					found++
+					wantFlags(t, app, name, c, example)
+				}
+			}
+			if found == 0 && !slices.Contains(unshown, name) {
+				t.Errorf("%s has no example in its description", name)
+			}
+		}
+	}
+	walk("ringback", app.Commands)
+}
+
+// unshown are commands whose help says enough without an example.
+var unshown = []string{"ringback version"}
+
+// wantFlags checks that an example uses only flags there are.
+func wantFlags(t *testing.T, app *cli.App, name string, c *cli.Command, example string) {
+	t.Helper()
+	for word := range strings.FieldsSeq(example) {
+		if flag, _, _ := strings.Cut(word, "="); strings.HasPrefix(flag, "-") && flag != "-" {
+			flag = strings.Trim(strings.TrimLeft(flag, "-"), ")")
+			if findFlag(c.Flags, flag) == nil && findFlag(app.Flags, flag) == nil {
+				t.Errorf("%s: the example's --%s is no flag", name, flag)
+			}
+		}
+	}
 }

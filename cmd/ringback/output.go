@@ -2,26 +2,43 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 	"unicode"
 
+	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 )
 
 // printer writes a command's answer: for people as tables, for programs as JSON.
 type printer struct {
-	w    io.Writer
-	json bool
+	w     io.Writer
+	json  bool
+	width int // of the terminal, 0 if w is none: then nothing is cut
 }
 
 func newPrinter(c *cli.Context) printer {
-	return printer{w: c.App.Writer, json: c.String("output") == "json"}
+	return printer{w: c.App.Writer, json: c.String("output") == "json", width: terminalWidth(c.App.Writer)}
+}
+
+// terminalWidth is how many columns w has if it is a terminal, else 0.
+func terminalWidth(w io.Writer) int {
+	f, ok := w.(*os.File)
+	if !ok {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // raw prints a JSON document of the API as it came, indented.
@@ -44,23 +61,69 @@ func (p printer) value(v any) error {
 	return p.raw(doc)
 }
 
-// table prints rows under a header, in columns. Cells may come from partners, so what a terminal would obey is replaced.
+// gap is between two columns.
+const gap = 2
+
+// table prints rows under a header, in columns. On a terminal columns are cut until all fit; what is piped is never cut. Cells may come
+// from partners, so what a terminal would obey is replaced.
 func (p printer) table(header []string, rows [][]string) error {
-	tw := tabwriter.NewWriter(p.w, 0, 0, 2, ' ', 0)
 	if len(header) > 0 {
-		_, _ = fmt.Fprintln(tw, strings.Join(header, "\t"))
+		rows = append([][]string{header}, rows...)
 	}
+	var widths []int
+	shown := make([][]string, 0, len(rows))
 	for _, row := range rows {
 		cells := make([]string, len(row))
-		for i, cell := range row {
-			if cell == "" {
-				cell = "-"
+		for j, cell := range row {
+			cells[j] = printable(cmp.Or(cell, "-"))
+			if j == len(widths) {
+				widths = append(widths, 0)
 			}
-			cells[i] = printable(cell)
+			widths[j] = max(widths[j], text.StringWidthWithoutEscSequences(cells[j]))
 		}
-		_, _ = fmt.Fprintln(tw, strings.Join(cells, "\t"))
+		shown = append(shown, cells)
 	}
-	return tw.Flush()
+	fit(widths, p.width)
+	var b strings.Builder
+	for _, row := range shown {
+		var line strings.Builder
+		for j, cell := range row {
+			line.WriteString(text.Pad(text.Snip(cell, widths[j], "…"), widths[j]+gap, ' '))
+		}
+		b.WriteString(strings.TrimRight(line.String(), " "))
+		b.WriteByte('\n')
+	}
+	_, err := io.WriteString(p.w, b.String())
+	return err
+}
+
+// fit narrows columns until all of them fit into width, 0 being boundless: first the last one, which holds sentences, then whichever is
+// the widest, for ids are of use only whole. No column gets narrower than is of any use.
+func fit(widths []int, width int) {
+	const readable, least = 20, 8
+	if width == 0 || len(widths) == 0 {
+		return
+	}
+	over := gap*(len(widths)-1) - width
+	for _, w := range widths {
+		over += w
+	}
+	last := len(widths) - 1
+	narrow := func(column, to int) {
+		cut := min(over, widths[column]-to)
+		if cut > 0 {
+			widths[column] -= cut
+			over -= cut
+		}
+	}
+	narrow(last, readable)
+	for over > 0 {
+		widest := slices.Index(widths, slices.Max(widths))
+		if widths[widest] <= least {
+			return
+		}
+		narrow(widest, widths[widest]-1)
+	}
 }
 
 // pairs prints a name and a value on each line, leaving out those that have no value.

@@ -1,18 +1,22 @@
 package main
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts) in
-// RINGBACK_SERVER, and (keys only) an empty Redis in RINGBACK_REDIS, and sample payloads in EVENTS.
+// RINGBACK_SERVER, and (keys only) an empty Redis in RINGBACK_REDIS, sample payloads in EVENTS, and in RECEIVER the URL of a partner
+// that takes everything.
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
@@ -20,6 +24,8 @@ func TestScripts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	t.Cleanup(receiver.Close)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/scripts",
 		RequireExplicitExec: true,
@@ -27,6 +33,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("GORACE", raceOptions)
 			env.Setenv("EVENTS", events)
 			env.Setenv("RINGBACK_SERVER", server)
+			env.Setenv("RECEIVER", receiver.URL)
 			if strings.HasSuffix(env.WorkDir, "script-keys") {
 				env.Setenv("RINGBACK_REDIS", "redis://"+miniredis.RunT(t).Addr())
 			}
@@ -35,7 +42,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"usage":    wants(exitUsage),
 			"failure":  wants(exitFailure),
-			"delivery": delivery,
+			"delivery": idFrom(`dlv_[A-Za-z0-9_.-]+`),
+			"replay":   idFrom(`rpl_[A-Za-z0-9_.-]+`),
+			"await":    await,
 		},
 	})
 }
@@ -57,11 +66,28 @@ func wants(code int) func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// delivery sets the variable that it is given to the first delivery id in stdout.
-func delivery(ts *testscript.TestScript, _ bool, args []string) {
-	id := regexp.MustCompile(`dlv_[A-Za-z0-9_.-]+`).FindString(ts.ReadFile("stdout"))
-	if id == "" {
-		ts.Fatalf("no delivery id in stdout")
+// idFrom makes a script command that sets the variable that it is given to the first id in stdout.
+func idFrom(pattern string) func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		id := regexp.MustCompile(pattern).FindString(ts.ReadFile("stdout"))
+		if id == "" {
+			ts.Fatalf("no %s in stdout", pattern)
+		}
+		ts.Setenv(args[0], id)
 	}
-	ts.Setenv(args[0], id)
+}
+
+// await runs a program until its stdout matches the pattern that is given first.
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile("(?m)" + args[0])
+	for deadline := time.Now().Add(patience); ; {
+		ts.Check(ts.Exec(args[1], args[2:]...))
+		stdout := ts.ReadFile("stdout")
+		if pattern.MatchString(stdout) {
+			return
+		}
+		if time.Now().After(deadline) {
+			ts.Fatalf("%s never matched %s, but was:\n%s", strings.Join(args[1:], " "), args[0], stdout)
+		}
+	}
 }

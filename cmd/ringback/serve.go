@@ -28,7 +28,11 @@ func serveCommand() *cli.Command {
 		Usage: "run Ringback for production, on a Redis that persists",
 		Description: "Behind a proxy that speaks TLS. Several processes share one Redis, and need the same keyset, which seals what is secret there.\n" +
 			"RINGBACK_KEYSET holds the keyset itself and comes before --keyset-file.\n" +
-			"OTEL_EXPORTER_OTLP_ENDPOINT turns traces on; Prometheus scrapes /metrics.",
+			"OTEL_EXPORTER_OTLP_ENDPOINT sends traces and metrics there; Prometheus scrapes /metrics.\n\n" +
+			examples(
+				"ringback serve --redis redis://127.0.0.1:6379 --listen 127.0.0.1:8080",
+				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal:6379 --roles worker --egress-allow 10.20.0.0/16",
+			),
 		Flags: []cli.Flag{
 			redisFlag("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"),
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},

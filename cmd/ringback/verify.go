@@ -26,7 +26,11 @@ func verifyCommand() *cli.Command {
 		Usage: "say whether a captured request is signed with a secret, and if not, why",
 		Description: "Takes a request as it was captured, byte for byte: request line, headers, an empty line, the body.\n" +
 			"Or its parts: --id, --timestamp, --signature and --body. Talks to nobody, and never shows a secret.\n" +
-			"Exit code 0: it verifies; 1: it does not.",
+			"Exit code 0: it verifies; 1: it does not.\n\n" +
+			examples(
+				"ringback verify --secret whsec_… --request request.http --at 2026-11-22T09:39:00Z",
+				"ringback verify --id dlv_… --timestamp 1795340314 --signature 'v1,…' --body body.json",
+			),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
 			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_REQUEST"}},

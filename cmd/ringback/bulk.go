@@ -1,0 +1,452 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// How events of a file go to the server. Batches are small enough that a repeated one costs little, and there are enough of them under
+// way that the server never waits for this side; together they are all of the file that is in memory.
+const (
+	batchBytes = 1 << 20
+	batchLines = 1000
+	inFlight   = 4
+	// maxLine is what the server takes of one event by default.
+	maxLine = 1 << 20
+	// shownRefusals is how many refused lines are listed; the others are counted.
+	shownRefusals = 20
+	// bulkRepeat is how long the server may be away.
+	bulkRepeat = 2 * time.Minute
+	// landing is how long batches under way may take once a signal has come.
+	landing = 30 * time.Second
+)
+
+const sendDescription = `
+
+In a FILE (- is stdin) each line is an event as the API takes it: {"event_type": "…", "event_id": "…", "payload": {…}}. What is in
+it goes out byte for byte. A line without event_id gets one: that of line 7 is file_HASH:7, the hash being of the whole file (SHA-256).
+So the same file can be sent again, after whatever happened, and no event is delivered twice. Lines of stdin get ids at random.
+
+Lines that the server refuses are listed on stderr as FILE:LINE: STATUS: why, and the exit code is 1.`
+
+// sendFile hands over the events of a file, a line each.
+func sendFile(c *cli.Context, name string) error {
+	var progress *progress
+	api, company, err := forCompany(c, func(cfg *client.Config) {
+		cfg.MaxElapsed = bulkRepeat
+		cfg.OnRepeat = func(err error, _ time.Duration) { progress.hiccup(err) }
+	})
+	if err != nil {
+		return err
+	}
+	source, err := openEvents(c, name)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	rejects, err := openRejects(c.String("rejects"), source)
+	if err != nil {
+		return err
+	}
+	progress = newProgress(c, source.size)
+	b := &bulk{
+		source: source, progress: progress, rejects: rejects,
+		send: func(ctx context.Context, lines [][]byte) ([]client.BatchResult, error) {
+			return api.SendBatch(ctx, company, lines)
+		},
+	}
+	err = b.run(c.Context)
+	progress.finish()
+	if closed := rejects.close(); err == nil {
+		err = closed
+	}
+	if said := b.print(newPrinter(c), time.Since(progress.began)); said != nil {
+		return said
+	}
+	return err
+}
+
+// source is where events come from.
+type source struct {
+	name string
+	in   *bufio.Reader
+	file *os.File    // nil for stdin
+	info os.FileInfo // as the file was when its hash was taken; nil if it cannot be read again
+	size int64       // -1: not known
+	// hash names the file by what is in it; empty if it cannot be read twice, and then not resumed.
+	hash string
+}
+
+// openEvents opens a file of events, and reads it once for its hash.
+func openEvents(c *cli.Context, name string) (*source, error) {
+	s := &source{name: fileName(name), size: -1}
+	if name == "-" {
+		s.in = bufio.NewReader(c.App.Reader)
+		return s, nil
+	}
+	var err error
+	if s.file, err = os.Open(name); err != nil { //nolint:gosec // reading the file that the user named is the point
+		return nil, err
+	}
+	info, err := s.file.Stat()
+	if err == nil && info.Mode().IsRegular() {
+		err = s.fingerprint(info)
+	}
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.in = bufio.NewReader(s.file)
+	return s, nil
+}
+
+func (s *source) fingerprint(info os.FileInfo) error {
+	sum := sha256.New()
+	if _, err := io.Copy(sum, s.file); err != nil {
+		return err
+	}
+	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	s.info, s.size = info, info.Size()
+	s.hash = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding).EncodeToString(sum.Sum(nil)[:16])
+	return nil
+}
+
+func (s *source) close() {
+	if s.file != nil {
+		_ = s.file.Close()
+	}
+}
+
+// changed reports whether somebody wrote to the file while it was sent: then its ids are those of another file.
+func (s *source) changed() bool {
+	if s.info == nil {
+		return false
+	}
+	now, err := s.file.Stat()
+	return err != nil || now.Size() != s.info.Size() || !now.ModTime().Equal(s.info.ModTime())
+}
+
+// identified is a line with an event_id: its own, or one that names file and line. made reports that it was made up at random.
+func (s *source) identified(e entry) (line []byte, made bool) {
+	id := ""
+	if s.hash != "" {
+		id = "file_" + s.hash + ":" + strconv.Itoa(e.number)
+	}
+	line, _ = client.Identified(e.line, id)
+	return line, id == "" && len(line) != len(e.line)
+}
+
+// entry is a line of the source, with its number.
+type entry struct {
+	number int
+	line   []byte // nil: it is too long to be read
+}
+
+// next reads the next line that is not blank. Of one that is too long only its number is kept.
+func (s *source) next(at *position) (entry, error) {
+	for {
+		var line []byte
+		var long bool
+		for {
+			part, err := s.in.ReadSlice('\n')
+			at.bytes += int64(len(part))
+			if long = long || len(line)+len(part) > maxLine+len("\r\n"); long {
+				line = nil
+			} else {
+				line = append(line, part...)
+			}
+			if errors.Is(err, bufio.ErrBufferFull) {
+				continue
+			}
+			if err != nil && (!errors.Is(err, io.EOF) || len(line) == 0 && !long) {
+				return entry{}, err
+			}
+			break
+		}
+		at.line++
+		if at.line == 1 {
+			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf")) // a byte order mark, which some programs write
+		}
+		if line = bytes.TrimSpace(line); long || len(line) > maxLine {
+			return entry{at.line, nil}, nil
+		}
+		if len(line) > 0 {
+			return entry{at.line, line}, nil
+		}
+	}
+}
+
+// position is how far a source has been read.
+type position struct {
+	line  int
+	bytes int64
+}
+
+// bulk sends a source's events, several batches at a time, and accounts for them in the order of the lines.
+type bulk struct {
+	source   *source
+	progress *progress
+	rejects  *rejects
+	send     func(context.Context, [][]byte) ([]client.BatchResult, error)
+
+	done       position // all up to here is accounted for
+	accepted   int
+	duplicates int
+	refused    int
+	warned     int
+	random     bool // an id was made up at random
+}
+
+// batch is some lines on their way. Its fields are the sender's until sent is closed.
+type batch struct {
+	entries []entry
+	end     position // of the source, after the last entry
+	results []client.BatchResult
+	random  bool
+	err     error
+	sent    chan struct{}
+}
+
+// run sends until the source is at its end, the context is, or a batch fails for good. What is under way then is waited for.
+func (b *bulk) run(ctx context.Context) error {
+	// Requests outlive a signal, so that what the server has taken is accounted for; but not for ever.
+	flight, ground := context.WithCancel(context.WithoutCancel(ctx))
+	defer ground()
+	var timer *time.Timer
+	stop := context.AfterFunc(ctx, func() { timer = time.AfterFunc(landing, ground) })
+	defer func() {
+		if !stop() && timer != nil {
+			timer.Stop()
+		}
+	}()
+
+	reading, enough := context.WithCancel(ctx)
+	defer enough()
+	batches := make(chan *batch, inFlight-1) // and one is being waited for
+	var senders sync.WaitGroup
+	var readErr error
+	senders.Go(func() {
+		defer close(batches)
+		readErr = b.read(reading, flight, batches, &senders)
+	})
+	var failed error
+	for next := range batches {
+		<-next.sent
+		b.account(next, failed == nil)
+		if next.err != nil && failed == nil {
+			failed = next.err
+			enough()
+		}
+	}
+	senders.Wait()
+	return b.verdict(ctx, cmp.Or(failed, readErr))
+}
+
+// read cuts the source into batches and sends each on its way.
+func (b *bulk) read(reading, flight context.Context, batches chan<- *batch, senders *sync.WaitGroup) error {
+	var at position
+	var held *entry // read already, and too much for the batch before
+	for reading.Err() == nil {
+		next := &batch{sent: make(chan struct{})}
+		size := 0
+		var err error
+		for len(next.entries) < batchLines {
+			var e entry
+			before := at
+			if held != nil {
+				e, held = *held, nil
+			} else if e, err = b.source.next(&at); err != nil {
+				break
+			}
+			if len(next.entries) > 0 && size+len(e.line) > batchBytes {
+				held, next.end = &e, before
+				break
+			}
+			next.entries, next.end, size = append(next.entries, e), at, size+len(e.line)+1
+		}
+		if len(next.entries) > 0 {
+			select {
+			case batches <- next:
+				senders.Go(func() { b.deliver(flight, next) })
+			case <-reading.Done():
+				return nil
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", b.source.name, err)
+		}
+	}
+	return nil
+}
+
+// deliver sends a batch. Lines that are too long are refused without asking the server.
+func (b *bulk) deliver(ctx context.Context, next *batch) {
+	defer close(next.sent)
+	lines := make([][]byte, 0, len(next.entries))
+	for _, e := range next.entries {
+		if e.line == nil {
+			continue
+		}
+		line, made := b.source.identified(e)
+		next.random = next.random || made
+		lines = append(lines, line)
+	}
+	var answered []client.BatchResult
+	if len(lines) > 0 {
+		answered, next.err = b.send(ctx, lines)
+	}
+	for _, e := range next.entries {
+		switch {
+		case e.line == nil:
+			next.results = append(next.results, client.BatchResult{
+				Status: http.StatusRequestEntityTooLarge, Detail: fmt.Sprintf("the line is longer than %d bytes: send less, or a reference to it", maxLine),
+			})
+		case len(answered) > 0:
+			next.results, answered = append(next.results, answered[0]), answered[1:]
+		default:
+			next.results = append(next.results, client.BatchResult{})
+		}
+	}
+}
+
+// account counts a batch's results; inOrder says that all before it are known.
+func (b *bulk) account(next *batch, inOrder bool) {
+	if next.random && !b.random {
+		b.random = true
+		b.progress.note(b.source.name + " cannot be resumed, for it cannot be read twice: lines without event_id get ids at random")
+	}
+	known := 0
+	for i, result := range next.results {
+		e := next.entries[i]
+		switch {
+		case result.Status == 0 || next.err != nil && result.Status >= http.StatusInternalServerError:
+			inOrder = false
+			continue
+		case result.Err() != nil:
+			b.refuse(e, &result)
+		case result.Duplicate || result.Status == http.StatusOK:
+			b.duplicates++
+		default:
+			b.accepted++
+		}
+		known++
+		if len(result.Warnings) > 0 {
+			b.warned++
+		}
+		if inOrder {
+			b.done.line = e.number
+		}
+	}
+	if inOrder {
+		b.done = next.end
+	}
+	b.progress.add(next.end.bytes, known)
+}
+
+func (b *bulk) refuse(e entry, result *client.BatchResult) {
+	b.refused++
+	if b.refused <= shownRefusals {
+		refusal := client.APIError{Status: result.Status, Title: result.Title, Detail: result.Detail, Errors: result.Errors}
+		b.progress.note(fmt.Sprintf("%s:%d: %d: %s", b.source.name, e.number, result.Status, refusal.Sentence()))
+	}
+	if b.refused == shownRefusals+1 {
+		b.progress.note("more lines are refused; they are counted")
+	}
+	b.rejects.keep(e.line)
+}
+
+// verdict is what there is to say in the end, nil if every event was accepted.
+func (b *bulk) verdict(ctx context.Context, err error) error {
+	again := "the same command again goes on from there, and sends nothing twice"
+	if b.random {
+		again = "it cannot be resumed: send what comes after that line"
+	}
+	reached := fmt.Sprintf("%s is handed over up to line %d", b.source.name, b.done.line)
+	if b.done.line == 0 {
+		reached = "not even the first line of " + b.source.name + " is known to be handed over"
+	}
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return fmt.Errorf("%w; %s: %s", remedy(err), reached, again)
+	case ctx.Err() != nil:
+		return fmt.Errorf("interrupted; %s: %s", reached, again)
+	case b.source.changed():
+		return fmt.Errorf("%s changed while it was sent, so its lines have other event ids the next time: send what was added as a file of its own", b.source.name)
+	case b.refused > 0:
+		return fmt.Errorf("%d of %d events are refused: correct those lines (--rejects FILE keeps them) and send them again", b.refused, b.accepted+b.duplicates+b.refused)
+	}
+	return nil
+}
+
+// print says in one line what became of the events.
+func (b *bulk) print(out printer, took time.Duration) error {
+	seconds := took.Seconds()
+	rate := float64(b.accepted) / max(seconds, 0.001)
+	if out.json {
+		return out.value(map[string]any{
+			"accepted": b.accepted, "duplicates": b.duplicates, "refused": b.refused, "warned": b.warned, "up_to_line": b.done.line,
+			"seconds": seconds, "accepted_per_second": rate,
+		})
+	}
+	warned := ""
+	if b.warned > 0 {
+		warned = fmt.Sprintf(" (%d with warnings)", b.warned)
+	}
+	return out.line("%d accepted%s, %d known already, %d refused in %.1f s (%.0f accepted/s)", b.accepted, warned, b.duplicates, b.refused, seconds, rate)
+}
+
+// rejects keeps lines that were refused. The nil value keeps none.
+type rejects struct {
+	file *os.File
+	w    *bufio.Writer
+}
+
+// openRejects makes the file anew: an empty one says that nothing was refused.
+func openRejects(name string, from *source) (*rejects, error) {
+	if name == "" {
+		return nil, nil
+	}
+	if info, err := os.Stat(name); err == nil && from.info != nil && os.SameFile(info, from.info) {
+		return nil, usagef("--rejects would overwrite %s: give it another file", from.name)
+	}
+	file, err := os.Create(name) //nolint:gosec // writing the file that the user named is the point
+	if err != nil {
+		return nil, err
+	}
+	return &rejects{file, bufio.NewWriter(file)}, nil
+}
+
+func (r *rejects) keep(line []byte) {
+	if r != nil && line != nil {
+		_, _ = r.w.Write(line) // Flush returns what went wrong
+		_ = r.w.WriteByte('\n')
+	}
+}
+
+func (r *rejects) close() error {
+	if r == nil {
+		return nil
+	}
+	return errors.Join(r.w.Flush(), r.file.Close())
+}

@@ -1,0 +1,203 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+func replayCommand() *cli.Command {
+	return &cli.Command{
+		Name: "replay", Usage: "send it again what it did not get: all its dead deliveries, or those that the flags name", ArgsUsage: callbackArg,
+		Description: examples(
+			"ringback callbacks replay 12 --dry-run",
+			"ringback callbacks replay 12 --since 2026-11-21T00:00:00Z --reason status_500 --wait",
+		) + "\n\nEach goes out under its old webhook-id, paced. `ringback callbacks replays` shows how far it is, and stops it.",
+		Flags: []cli.Flag{
+			companyFlag(),
+			timeFlag("since", "only of events accepted since this RFC 3339 `TIME`", "RINGBACK_SINCE"),
+			timeFlag("until", "only of events accepted before this RFC 3339 `TIME`", "RINGBACK_UNTIL"),
+			&cli.StringSliceFlag{
+				Name: "state", Usage: "those in this `STATE` (repeatable): dead, delivered, cancelled", DefaultText: client.Dead, EnvVars: []string{"RINGBACK_STATE"},
+			},
+			&cli.StringFlag{Name: "type", Aliases: []string{"event-type"}, Usage: "only of this event `TYPE`", EnvVars: []string{"RINGBACK_TYPE"}},
+			&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout or status_500", EnvVars: []string{"RINGBACK_REASON"}},
+			&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are", EnvVars: []string{"RINGBACK_DRY_RUN"}},
+			waitFlag(),
+		},
+		Action: replayCallback,
+	}
+}
+
+func waitFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "wait", Usage: "stay until it is done; Ctrl-C leaves it running", EnvVars: []string{"RINGBACK_WAIT"}}
+}
+
+func replaysCommand() *cli.Command {
+	return &cli.Command{
+		Name: "replays", Usage: "list a company's replays, or show, follow or stop one", ArgsUsage: "[REPLAY_ID]",
+		Description: examples("ringback callbacks replays", "ringback callbacks replays rpl_x --wait", "ringback callbacks replays rpl_x --cancel"),
+		Flags: []cli.Flag{
+			companyFlag(), waitFlag(),
+			&cli.BoolFlag{Name: "cancel", Usage: "stop it; what it has let out stays so", EnvVars: []string{"RINGBACK_CANCEL"}},
+		},
+		Action: showReplays,
+	}
+}
+
+func replayCallback(c *cli.Context) error {
+	api, company, id, err := oneCallback(c)
+	if err != nil {
+		return err
+	}
+	replay, err := api.ReplayCallback(c.Context, company, id, client.ReplayQuery{
+		Since: timeOf(c, "since"), Until: timeOf(c, "until"), States: commaSeparated(c.StringSlice("state")),
+		EventType: c.String("type"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
+	})
+	if err != nil {
+		return err
+	}
+	if c.Bool("wait") && replay.State == client.ReplayRunning {
+		return followReplay(c, company, replay)
+	}
+	if replay.State == client.ReplayRunning {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "it is under way: `ringback callbacks replays %s` shows how far it is, --wait follows it, --cancel stops it\n", printable(replay.ReplayID))
+	}
+	return printReplay(newPrinter(c), replay)
+}
+
+func showReplays(c *cli.Context) error {
+	if !c.Args().Present() {
+		if c.Bool("wait") || c.Bool("cancel") {
+			return usagef("which replay? give its id: `ringback callbacks replays` lists them")
+		}
+		return listReplays(c)
+	}
+	args, err := arguments(c, "REPLAY_ID")
+	if err != nil {
+		return err
+	}
+	if c.Bool("wait") && c.Bool("cancel") {
+		return usagef("--wait and --cancel do not go together")
+	}
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("cancel") {
+		if err := api.CancelReplay(c.Context, company, args[0]); err != nil {
+			return err
+		}
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "replay %s is stopped; what it has let out stays so\n", printable(args[0]))
+		return nil
+	}
+	replay, err := api.Replay(c.Context, company, args[0])
+	if err != nil {
+		return err
+	}
+	if c.Bool("wait") && replay.State == client.ReplayRunning {
+		return followReplay(c, company, replay)
+	}
+	return printReplay(newPrinter(c), replay)
+}
+
+func listReplays(c *cli.Context) error {
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	list, err := api.Replays(c.Context, company)
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(list.Raw)
+	}
+	var rows [][]string
+	for _, r := range list.Replays {
+		rows = append(rows, []string{r.ReplayID, fmt.Sprint(r.CallbackID), r.State, fmt.Sprint(r.Matched), fmt.Sprint(r.Replayed), clock(r.CreatedAt), clock(r.FinishedAt)})
+	}
+	return out.table([]string{"REPLAY", "CALLBACK", "STATE", "MATCHED", "REPLAYED", "BEGAN", "ENDED"}, rows)
+}
+
+func printReplay(out printer, r *client.Replay) error {
+	if out.json {
+		return out.raw(r.Raw)
+	}
+	if r.State == client.ReplayDryRun {
+		return out.line("%d deliveries would go out again; nothing is sent", r.Matched)
+	}
+	return out.pairs(
+		[2]string{"replay", r.ReplayID},
+		[2]string{"callback", fmt.Sprint(r.CallbackID)},
+		[2]string{"state", r.State},
+		[2]string{"deliveries", fmt.Sprintf("%d, of which %d were let out again", r.Matched, r.Replayed)},
+		[2]string{"those", strings.Join(r.States, ", ")},
+		[2]string{"began", clock(r.CreatedAt)},
+		[2]string{"ended", clock(r.FinishedAt)},
+	)
+}
+
+// The pauses between two looks at a replay: it may be done at once, or take hours.
+const (
+	firstLook = 100 * time.Millisecond
+	lastLook  = 2 * time.Second
+)
+
+// followReplay looks at a replay until it has ended, and shows on a terminal how far it is.
+func followReplay(c *cli.Context, company string, r *client.Replay) error {
+	api, _, err := forCompany(c, patiently(c))
+	if err != nil {
+		return err
+	}
+	bar := replayBar(c, r)
+	for pause := firstLook; r.State == client.ReplayRunning; pause = min(2*pause, lastLook) {
+		if err := rest(c.Context, pause); err != nil {
+			_ = bar.Exit()
+			return fmt.Errorf("the replay goes on without this command, %d of %d are let out: `ringback callbacks replays %s --wait` follows it again, --cancel stops it",
+				r.Replayed, r.Matched, r.ReplayID)
+		}
+		next, err := api.Replay(c.Context, company, r.ReplayID)
+		if err != nil && c.Err() != nil {
+			continue // rest says it
+		}
+		if err != nil {
+			_ = bar.Exit()
+			return err
+		}
+		r = next
+		_ = bar.Set64(min(r.Replayed, r.Matched))
+	}
+	_ = bar.Finish()
+	if err := printReplay(newPrinter(c), r); err != nil {
+		return err
+	}
+	if r.State != client.ReplayDone {
+		return errSaid
+	}
+	return nil
+}
+
+func replayBar(c *cli.Context, r *client.Replay) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(max(r.Matched, 1), append(barOptions(c),
+		progressbar.OptionSetDescription("replaying to callback "+fmt.Sprint(r.CallbackID)), progressbar.OptionShowCount())...)
+}
+
+// rest waits, or returns the context's error.
+func rest(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,305 @@
+package client
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A Duration is a [time.Duration] that is a text such as "1m30s" in JSON.
+type Duration time.Duration
+
+// String is the duration as Go writes it.
+func (d Duration) String() string { return time.Duration(d).String() }
+
+// MarshalText writes the duration as Go does.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads a duration as Go writes it.
+func (d *Duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = Duration(parsed)
+	return err
+}
+
+// A Destination is where a callback's requests go, and how.
+type Destination struct {
+	URL         string `json:"url"` // called exactly as it is
+	Method      string `json:"method,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+}
+
+// Auth is how requests prove to the partner who they are.
+type Auth struct {
+	Type     string `json:"type"`               // bearer or basic
+	Token    string `json:"token,omitempty"`    // answers have "***"
+	Username string `json:"username,omitempty"` // with basic
+	Password string `json:"password,omitempty"` // answers have "***"
+}
+
+// Retry says when failed deliveries are tried again. What is zero has the server's default.
+type Retry struct {
+	InitialInterval Duration `json:"initial_interval,omitzero"`
+	Multiplier      float64  `json:"multiplier,omitzero"`
+	MaxInterval     Duration `json:"max_interval,omitzero"`
+	MaxAttempts     int      `json:"max_attempts,omitzero"`
+}
+
+// A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination.URL are required.
+type Registration struct {
+	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
+	// Match narrows the match to events with these attributes, such as campaign_token; the type says which there are. It stands in
+	// the registration under the name MatchBlock, by default the type.
+	Match       map[string]string `json:"-"`
+	MatchBlock  string            `json:"-"`
+	Destination Destination       `json:"destination"`
+	Description string            `json:"description,omitempty"`
+	StartDate   time.Time         `json:"start_date,omitzero"` // events accepted before do not match; default: none is excluded
+	Headers     map[string]string `json:"headers,omitempty"`   // sent with every request
+	Auth        *Auth             `json:"auth,omitempty"`
+	Success     string            `json:"success,omitempty"` // json_200_or_204, any_2xx or any_response; default: the type's
+	Trace       bool              `json:"trace,omitempty"`   // send traceparent
+	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
+	Retry       *Retry            `json:"retry,omitempty"`
+}
+
+// MarshalJSON writes the registration as the server takes it.
+func (r Registration) MarshalJSON() ([]byte, error) {
+	type plain Registration
+	doc, err := json.Marshal(plain(r))
+	if err != nil || len(r.Match) == 0 {
+		return doc, err
+	}
+	block := cmp.Or(r.MatchBlock, r.CallbackType)
+	if slices.Contains(ownMembers(), block) || block == "" {
+		return nil, fmt.Errorf("client: Registration.MatchBlock must be a callback type, not %q", block)
+	}
+	extra, err := json.Marshal(map[string]any{block: r.Match})
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(doc[:len(doc)-1], []byte(","), extra[1:]), nil
+}
+
+// A Callback is a registration as it stands, with its health.
+type Callback struct {
+	Answer
+	CallbackID   int64             `json:"callback_id"` // counts up in the company
+	CallbackType string            `json:"callback_type"`
+	EventType    string            `json:"event_type"` // the same, by its deprecated name
+	Match        map[string]string `json:"-"`          // the block that narrows the match
+	MatchBlock   string            `json:"-"`          // its name
+	Destination  Destination       `json:"destination"`
+	Description  string            `json:"description,omitempty"`
+	StartDate    time.Time         `json:"start_date"`
+	Headers      map[string]string `json:"headers,omitempty"` // their values are "***"
+	Auth         *Auth             `json:"auth,omitempty"`
+	Success      string            `json:"success,omitempty"`
+	Trace        bool              `json:"trace"`
+	Timeout      Duration          `json:"timeout"`
+	Retry        Retry             `json:"retry"`
+	URL          string            `json:"url"` // the callback's path in the API
+	CreatedAt    time.Time         `json:"created_at"`
+	UpdatedAt    time.Time         `json:"updated_at"`
+
+	Status         string    `json:"status"`             // enabled, paused or disabled
+	StatusAt       time.Time `json:"status_at,omitzero"` // since when it is paused or disabled
+	DisabledReason string    `json:"disabled_reason,omitempty"`
+
+	Pending         int64     `json:"pending"`                    // deliveries on their way: due, under way or to be tried again
+	Held            int64     `json:"held"`                       // deliveries that wait
+	OldestWaitingAt time.Time `json:"oldest_waiting_at,omitzero"` // when the oldest of both was accepted
+	Dead            int64     `json:"dead"`                       // deliveries that were given up
+	LastSuccessAt   time.Time `json:"last_success_at,omitzero"`
+	LastFailure     *Failure  `json:"last_failure,omitempty"`
+
+	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it.
+	Secret string `json:"secret,omitempty"`
+}
+
+// A Failure is the last attempt of a callback that did not deliver.
+type Failure struct {
+	At         time.Time `json:"at"`
+	DeliveryID string    `json:"delivery_id"`
+	StatusCode int       `json:"status_code,omitempty"` // 0 if there was no answer
+	Reason     string    `json:"reason,omitempty"`
+	Detail     string    `json:"detail,omitempty"` // a sentence that the partner can act on
+}
+
+// UnmarshalJSON also finds the block that narrows the match.
+func (cb *Callback) UnmarshalJSON(doc []byte) error {
+	type plain Callback
+	if err := json.Unmarshal(doc, (*plain)(cb)); err != nil {
+		return err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &members); err != nil {
+		return err
+	}
+	cb.Match, cb.MatchBlock = nil, ""
+	for _, own := range ownMembers() {
+		delete(members, own)
+	}
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		var block map[string]string
+		if value := bytes.TrimSpace(members[name]); value[0] != '{' || json.Unmarshal(value, &block) != nil {
+			continue
+		}
+		if cb.MatchBlock == "" || name == cb.CallbackType {
+			cb.Match, cb.MatchBlock = block, name
+		}
+	}
+	return nil
+}
+
+// ownMembers are the names that a callback's JSON has besides that of its block.
+var ownMembers = sync.OnceValue(func() []string {
+	var names []string
+	for field := range reflect.TypeFor[Callback]().Fields() {
+		if name, _, _ := strings.Cut(field.Tag.Get("json"), ","); name != "" && name != "-" {
+			names = append(names, name)
+		}
+	}
+	return names
+})
+
+// A CallbacksQuery narrows a list of callbacks. The zero value is all of them.
+type CallbacksQuery struct {
+	CallbackType string // as registered
+	Status       string // enabled, paused or disabled
+	Limit        int    // of a page, 1 to 500; default 50
+	Cursor       string // the NextCursor of the page before
+}
+
+// A CallbackPage is a part of a list of callbacks.
+type CallbackPage struct {
+	Answer
+	Callbacks  []*Callback `json:"callbacks"`
+	NextCursor string      `json:"next_cursor,omitempty"` // empty on the last page
+}
+
+func callbackPath(company string, id int64, more ...string) []string {
+	return append([]string{"companies", company, "config", "callbacks", strconv.FormatInt(id, 10)}, more...)
+}
+
+// CreateCallback registers a callback. The answer shows its signing secret, and no other does. Events accepted from now on reach
+// the callback if they match.
+func (c *Client) CreateCallback(ctx context.Context, company string, r Registration) (*Callback, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "config", "callbacks"}, body: body})
+}
+
+// Callback shows a callback.
+func (c *Client) Callback(ctx context.Context, company string, id int64) (*Callback, error) {
+	return ask[Callback](ctx, c, request{method: http.MethodGet, path: callbackPath(company, id), repeat: true})
+}
+
+// Callbacks lists a page of a company's callbacks, by id.
+func (c *Client) Callbacks(ctx context.Context, company string, q CallbacksQuery) (*CallbackPage, error) {
+	return ask[CallbackPage](ctx, c, request{
+		method: http.MethodGet, path: []string{"companies", company, "config", "callbacks"}, repeat: true,
+		query: query("callback_type", q.CallbackType, "status", q.Status, "limit", number(q.Limit), "cursor", q.Cursor),
+	})
+}
+
+// AllCallbacks are a company's callbacks, by id, page after page from q.Cursor on. An error ends them.
+func (c *Client) AllCallbacks(ctx context.Context, company string, q CallbacksQuery) iter.Seq2[*Callback, error] {
+	return all(func(cursor string) ([]*Callback, string, error) {
+		q.Cursor = cursor
+		page, err := c.Callbacks(ctx, company, q)
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Callbacks, page.NextCursor, nil
+	}, q.Cursor)
+}
+
+// PatchCallback changes a callback by a JSON Merge Patch (RFC 7396): whatever encodes as one, such as a map[string]any or a
+// [json.RawMessage]. Members replace, null removes, "***" leaves a secret as it is.
+func (c *Client) PatchCallback(ctx context.Context, company string, id int64, patch any) (*Callback, error) {
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return nil, fmt.Errorf("client: the patch: %w", err)
+	}
+	return ask[Callback](ctx, c, request{method: http.MethodPatch, path: callbackPath(company, id), body: body})
+}
+
+// DeleteCallback deletes a callback and cancels what waits for it; an attempt in flight finishes.
+func (c *Client) DeleteCallback(ctx context.Context, company string, id int64) error {
+	return c.send(ctx, request{method: http.MethodDelete, path: callbackPath(company, id)})
+}
+
+// PauseCallback makes what is for a callback wait until it is resumed.
+func (c *Client) PauseCallback(ctx context.Context, company string, id int64) (*Callback, error) {
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "pause")})
+}
+
+// ResumeCallback lets a callback be called again, a disabled one too. What was held is delivered, or cancelled if skipHeld.
+func (c *Client) ResumeCallback(ctx context.Context, company string, id int64, skipHeld bool) (*Callback, error) {
+	r := request{method: http.MethodPost, path: callbackPath(company, id, "resume")}
+	if skipHeld {
+		r.body = []byte(`{"skip_held":true}`)
+	}
+	return ask[Callback](ctx, c, r)
+}
+
+// A TestResult is the attempt that [Client.TestCallback] made.
+type TestResult struct {
+	Answer
+	DeliveryID      string            `json:"delivery_id"` // as the partner saw it, "tst_…"
+	EventType       string            `json:"event_type"`
+	Number          int               `json:"number"`
+	StartedAt       time.Time         `json:"started_at"`
+	DurationMS      int64             `json:"duration_ms"`
+	StatusCode      int               `json:"status_code,omitempty"` // the partner's, 0 if there was no answer
+	Verdict         string            `json:"verdict"`               // delivered; retry: a real one would be tried again; dead or gone
+	Reason          string            `json:"reason,omitempty"`
+	Detail          string            `json:"detail"` // a sentence that the partner can act on
+	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+	ResponseBody    string            `json:"response_body,omitempty"`
+}
+
+// TestCallback sends a callback its type's example, once and now, even while it is paused or disabled. Nothing of it is kept. eventType
+// says which type's example, and is needed where the callback is for a glob.
+func (c *Client) TestCallback(ctx context.Context, company string, id int64, eventType string) (*TestResult, error) {
+	r := request{method: http.MethodPost, path: callbackPath(company, id, "test"), timeout: testTimeout}
+	if eventType != "" {
+		body, err := json.Marshal(map[string]string{"event_type": eventType})
+		if err != nil {
+			return nil, err
+		}
+		r.body = body
+	}
+	return ask[TestResult](ctx, c, r)
+}
+
+// DefaultOverlap is how long the server keeps on signing with the old secret as well, where nobody says otherwise.
+const DefaultOverlap = 24 * time.Hour
+
+// RotateSecret gives a callback a new signing secret, which the answer shows. For as long as overlap (up to 168 h) requests are
+// signed with the old ones too; zero ends those at once.
+func (c *Client) RotateSecret(ctx context.Context, company string, id int64, overlap time.Duration) (*Callback, error) {
+	if overlap < 0 {
+		return nil, errors.New("client: an overlap is not negative")
+	}
+	body, err := json.Marshal(map[string]Duration{"overlap": Duration(overlap)})
+	if err != nil {
+		return nil, err
+	}
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "secret"), body: body})
+}

@@ -1,0 +1,370 @@
+package client_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// A method is one of the client's, and the operation of the API's description that it calls.
+type method struct {
+	operation string // such as "POST /companies/{company}/events"
+	call      func(ctx context.Context, c *client.Client) (answer any, err error)
+	// element is what the lines of an answer are, where it has lines.
+	element any
+}
+
+// methods, in an order in which each finds what it needs.
+func methods(then time.Time) []method {
+	const company = "/companies/{company}"
+	const callback = company + "/config/callbacks/{callback_id}"
+	full := client.Registration{
+		CallbackType: "wallet_item_install", Match: map[string]string{"campaign_token": "r3zhm8"}, Destination: client.Destination{
+			URL: "http://127.0.0.1:9/a", Method: "PUT", ContentType: "application/x-www-form-urlencoded",
+		},
+		Description: "d", StartDate: then, Headers: map[string]string{"X-Key": "k"}, Auth: &client.Auth{Type: "basic", Username: "u", Password: "p"},
+		Success: "any_2xx", Trace: true, Timeout: client.Duration(20 * time.Second),
+		Retry: &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
+	}
+	var delivery, replay string
+	return []method{
+		{operation: "POST " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
+			cb, err := c.CreateCallback(ctx, "acme", registration)
+			if err == nil && !strings.HasPrefix(cb.Secret, "whsec_") {
+				err = fmt.Errorf("secret %q", cb.Secret)
+			}
+			return cb, err
+		}},
+		{operation: "POST " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.CreateCallback(ctx, "acme", full)
+		}},
+		{operation: "GET " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Callbacks(ctx, "acme", client.CallbacksQuery{CallbackType: "wallet_item_install", Status: "enabled", Limit: 5})
+		}},
+		{operation: "GET " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
+			cb, err := c.Callback(ctx, "acme", 2)
+			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then)) {
+				err = fmt.Errorf("registered %+v, got %+v", full, cb)
+			}
+			return cb, err
+		}},
+		{operation: "PATCH " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PatchCallback(ctx, "acme", 2, map[string]any{"description": nil, "auth": map[string]any{"password": "***"}})
+		}},
+		{operation: "POST " + callback + "/pause", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PauseCallback(ctx, "acme", 1)
+		}},
+		{operation: "POST " + company + "/events", call: func(ctx context.Context, c *client.Client) (any, error) {
+			e := event("e-1")
+			e.OccurredAt = then
+			r, err := c.Send(ctx, "acme", e)
+			if err == nil {
+				delivery = r.Deliveries[0].DeliveryID
+			}
+			return r, err
+		}},
+		{operation: "POST " + company + "/events/batch", element: client.BatchResult{}, call: func(ctx context.Context, c *client.Client) (any, error) {
+			line, err := event("e-2").Line()
+			if err != nil {
+				return nil, err
+			}
+			results, err := c.SendBatch(ctx, "acme", [][]byte{line, []byte(`{"event_type":"nonsense","payload":{}}`)})
+			if err == nil && (results[0].Err() != nil || results[0].EventID != "e-2" || results[1].Err() == nil || results[1].Status != 422) {
+				err = fmt.Errorf("%+v", results)
+			}
+			return results, err
+		}},
+		{operation: "GET " + company + "/events/{event_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Event(ctx, "acme", "e-1", client.ExplainQuery{CallbackID: 1, Limit: 5})
+		}},
+		{operation: "GET " + company + "/deliveries", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Deliveries(ctx, "acme", client.DeliveriesQuery{
+				States: []string{client.Held, client.Dead}, CallbackID: 1, EventType: "payment_proof", Since: then, Until: time.Now().Add(time.Hour), Limit: 5,
+			})
+		}},
+		{operation: "GET " + company + "/deliveries/{delivery_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Delivery(ctx, "acme", delivery)
+		}},
+		{operation: "POST " + company + "/deliveries/{delivery_id}/cancel", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.CancelDelivery(ctx, "acme", delivery)
+		}},
+		{operation: "POST " + company + "/deliveries/{delivery_id}/replay", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.ReplayDelivery(ctx, "acme", delivery)
+		}},
+		{operation: "POST " + callback + "/replay", call: func(ctx context.Context, c *client.Client) (any, error) {
+			r, err := c.ReplayCallback(ctx, "acme", 1, client.ReplayQuery{
+				Since: then, Until: time.Now().Add(time.Hour), States: []string{client.Dead, client.Cancelled}, EventType: "payment_proof", Reason: "timeout",
+			})
+			if err == nil {
+				replay = r.ReplayID
+			}
+			return r, err
+		}},
+		{operation: "GET " + company + "/replays/{replay_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Replay(ctx, "acme", replay)
+		}},
+		{operation: "GET " + company + "/replays", call: func(ctx context.Context, c *client.Client) (any, error) {
+			list, err := c.Replays(ctx, "acme")
+			if err == nil && (len(list.Replays) != 1 || list.Replays[0].ReplayID != replay) {
+				err = fmt.Errorf("%s", list.Raw)
+			}
+			return list, err
+		}},
+		{operation: "DELETE " + company + "/replays/{replay_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return nil, c.CancelReplay(ctx, "acme", replay)
+		}},
+		{operation: "POST " + callback + "/test", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.TestCallback(ctx, "acme", 1, "payment_proof")
+		}},
+		{operation: "POST " + callback + "/secret", call: func(ctx context.Context, c *client.Client) (any, error) {
+			cb, err := c.RotateSecret(ctx, "acme", 1, client.DefaultOverlap)
+			if err == nil && !strings.HasPrefix(cb.Secret, "whsec_") {
+				err = fmt.Errorf("secret %q", cb.Secret)
+			}
+			return cb, err
+		}},
+		{operation: "POST " + callback + "/resume", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.ResumeCallback(ctx, "acme", 1, true)
+		}},
+		{operation: "DELETE " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
+			return nil, c.DeleteCallback(ctx, "acme", 1)
+		}},
+		{operation: "PUT /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PutType(ctx, "order.paid", client.TypeDefinition{
+				Description: "d", Schema: json.RawMessage(`{"type":"object"}`), Example: json.RawMessage(`{"id":"1"}`),
+				Match: map[string]string{"order": "/id"}, Success: "any_2xx", Validation: "warn",
+			})
+		}},
+		{operation: "GET /callback-types", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Types(ctx) }},
+		{operation: "GET /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Type(ctx, "payment_proof")
+		}},
+	}
+}
+
+// TestEveryOperationHasAMethodThatFitsIt calls every method against the server and holds it against the API's description: path, query,
+// media type and body as they really went out, and the Go type of the answer. No operation may be left over.
+func TestEveryOperationHasAMethodThatFitsIt(t *testing.T) {
+	h := newHouse(t)
+	api := describe(t, h.server.URL)
+	left := api.operations()
+	for _, m := range methods(time.Now().Add(-time.Hour).UTC().Truncate(time.Second)) {
+		verb, path, _ := strings.Cut(m.operation, " ")
+		op, described := api.operation(verb, path)
+		delete(left, m.operation)
+		if !described {
+			t.Errorf("%s is not described", m.operation)
+			continue
+		}
+		answer, err := m.call(t.Context(), h.client)
+		if err != nil {
+			t.Errorf("%s: %v", m.operation, err)
+			continue
+		}
+		sent := h.wire.last()
+		if sent.method != verb || !pathPattern(path).MatchString(sent.path) {
+			t.Errorf("%s was asked as %s %s", m.operation, sent.method, sent.path)
+		}
+		api.wantBody(m.operation, op, sent)
+		api.wantQuery(m.operation, op, sent.query)
+		api.wantAnswer(m, op, sent.status, answer)
+	}
+	for operation := range left {
+		t.Errorf("%s has no method", operation)
+	}
+}
+
+func pathPattern(path string) *regexp.Regexp {
+	return regexp.MustCompile("^" + regexp.MustCompile(`\{[a-z_]+\}`).ReplaceAllString(path, "[^/]+") + "$")
+}
+
+// description is the API's, as the server tells it.
+type description struct {
+	t        *testing.T
+	doc      map[string]any
+	compiler *jsonschema.Compiler
+}
+
+func describe(t *testing.T, server string) *description {
+	t.Helper()
+	resp, err := http.Get(server + "/openapi.json")
+	must(t, err)
+	defer func() { _ = resp.Body.Close() }()
+	text, err := io.ReadAll(resp.Body)
+	must(t, err)
+	d := &description{t: t, compiler: jsonschema.NewCompiler()}
+	must(t, json.Unmarshal(text, &d.doc))
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	must(t, err)
+	d.compiler.DefaultDraft(jsonschema.Draft2020)
+	d.compiler.AssertFormat()
+	must(t, d.compiler.AddResource("api.json", doc))
+	return d
+}
+
+// operations are those that need a method: not what operators look at.
+func (d *description) operations() map[string]bool {
+	all := map[string]bool{}
+	for path, verbs := range d.doc["paths"].(map[string]any) {
+		for verb := range verbs.(map[string]any) {
+			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") {
+				all[strings.ToUpper(verb)+" "+path] = true
+			}
+		}
+	}
+	return all
+}
+
+func (d *description) operation(verb, path string) (map[string]any, bool) {
+	methods, _ := d.doc["paths"].(map[string]any)[path].(map[string]any)
+	op, ok := methods[strings.ToLower(verb)].(map[string]any)
+	return op, ok
+}
+
+// wantBody holds a body that was sent against the operation's schema, line by line where it has lines.
+func (d *description) wantBody(name string, op map[string]any, sent exchange) {
+	d.t.Helper()
+	body, _ := op["requestBody"].(map[string]any)
+	if sent.body == nil {
+		if body["required"] == true {
+			d.t.Errorf("%s was sent no body", name)
+		}
+		return
+	}
+	content, _ := body["content"].(map[string]any)
+	if content[sent.mediaType] == nil {
+		d.t.Errorf("%s was sent %s", name, sent.mediaType)
+		return
+	}
+	verb, path, _ := strings.Cut(name, " ")
+	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D")
+	at := "/paths/" + escape.Replace(path) + "/" + strings.ToLower(verb) + "/requestBody/content/" + escape.Replace(sent.mediaType) + "/schema"
+	values := [][]byte{sent.body}
+	if line := lineSchema(content[sent.mediaType].(map[string]any)["schema"].(map[string]any)); line != "" {
+		at, values = line, bytes.Split(bytes.TrimSpace(sent.body), []byte("\n"))
+	}
+	schema, err := d.compiler.Compile("api.json#" + at)
+	must(d.t, err)
+	for _, text := range values {
+		value, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		must(d.t, err)
+		if err := schema.Validate(value); err != nil {
+			d.t.Errorf("%s: %v: %s", name, err, text)
+		}
+	}
+}
+
+// lineSchema is where the schema of a body's lines is: a body of lines is described as text, in words that name it. Empty: it has none.
+func lineSchema(body map[string]any) string {
+	words, _ := body["description"].(string)
+	if body["type"] != "string" {
+		return ""
+	}
+	return regexp.MustCompile(`/components/schemas/\w+`).FindString(words)
+}
+
+func (d *description) wantQuery(name string, op map[string]any, sent string) {
+	d.t.Helper()
+	var known []string
+	params, _ := op["parameters"].([]any)
+	for _, p := range params {
+		if p := p.(map[string]any); p["in"] == "query" {
+			known = append(known, p["name"].(string))
+		}
+	}
+	for pair := range strings.SplitSeq(sent, "&") {
+		if param, _, _ := strings.Cut(pair, "="); param != "" && !slices.Contains(known, param) {
+			d.t.Errorf("%s was sent ?%s, which it does not know", name, param)
+		}
+	}
+	var unsent []string
+	for _, param := range known {
+		if !strings.Contains("&"+sent, "&"+param+"=") && param != "cursor" {
+			unsent = append(unsent, param)
+		}
+	}
+	if len(unsent) > 0 {
+		d.t.Errorf("%s knows %v, which no method's query has", name, unsent)
+	}
+}
+
+// wantAnswer holds the Go type of an answer against the schema of the status that came.
+func (d *description) wantAnswer(m method, op map[string]any, status int, answer any) {
+	d.t.Helper()
+	response, ok := op["responses"].(map[string]any)[fmt.Sprint(status)].(map[string]any)
+	if !ok {
+		d.t.Errorf("%s answered %d, which is not described", m.operation, status)
+		return
+	}
+	content, _ := response["content"].(map[string]any)
+	if m.element != nil {
+		answer = m.element
+	}
+	if len(content) == 0 {
+		if answer != nil {
+			d.t.Errorf("%s answers %d with nothing, and its method with a %T", m.operation, status, answer)
+		}
+		return
+	}
+	for _, media := range content {
+		schema, _ := media.(map[string]any)["schema"].(map[string]any)
+		if line := lineSchema(schema); line != "" {
+			schema = map[string]any{"$ref": "#" + line}
+		}
+		if schema == nil {
+			d.t.Errorf("%s answers what is not described", m.operation)
+		}
+		for _, member := range d.lacking(schema, reflect.TypeOf(answer), "", 0) {
+			d.t.Errorf("%s answers %s, which %T lacks", m.operation, member, answer)
+		}
+	}
+}
+
+// lacking are the members of a schema that a Go type has no field for, by path.
+func (d *description) lacking(schema map[string]any, t reflect.Type, at string, depth int) (members []string) {
+	if depth > 20 {
+		d.t.Fatalf("%s is too deep", at)
+	}
+	if ref, ok := schema["$ref"].(string); ok {
+		schema = d.doc["components"].(map[string]any)["schemas"].(map[string]any)[strings.TrimPrefix(ref, "#/components/schemas/")].(map[string]any)
+	}
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	if items, ok := schema["items"].(map[string]any); ok && t.Kind() == reflect.Slice && t != reflect.TypeFor[json.RawMessage]() {
+		return d.lacking(items, t.Elem(), at+"[]", depth+1)
+	}
+	properties, _ := schema["properties"].(map[string]any)
+	if len(properties) > 0 && t.Kind() != reflect.Struct {
+		return []string{at + " (an object)"}
+	}
+	fields := map[string]reflect.Type{}
+	if t.Kind() == reflect.Struct {
+		for _, f := range reflect.VisibleFields(t) {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fields[name] = f.Type
+		}
+	}
+	for name, property := range properties {
+		field, ok := fields[name]
+		if !ok {
+			members = append(members, at+"."+name)
+			continue
+		}
+		members = append(members, d.lacking(property.(map[string]any), field, at+"."+name, depth+1)...)
+	}
+	return members
+}
