@@ -25,7 +25,7 @@ test: prepare ## run every test, under the race detector
 
 lint: ## run every check that reads the code
 	go vet ./...
-	go vet -tags load ./cmd/ringback
+	go vet -tags load,pictures ./cmd/ringback
 	@fixes=$$(go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
 
@@ -43,6 +43,9 @@ fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 
 load: prepare ## measure latency and throughput, and what kills under load lose and double (some minutes)
 	go test -tags load -count 1 -timeout 30m -v -run '^TestLoad' ./cmd/ringback
+
+pictures: prepare ## take the pictures of asynq's UI in deploy/pictures anew (needs chromium and fonts-dejavu-core)
+	go test -tags pictures -count 1 -run '^TestPictures$$' ./cmd/ringback
 
 vuln: ## look for known vulnerabilities in what the program uses
 	go run $(GOVULNCHECK) ./...
@@ -71,4 +74,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test lint fmt fuzz load vuln clean prepare
+.PHONY: help run build test lint fmt fuzz load pictures vuln clean prepare

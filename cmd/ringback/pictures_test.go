@@ -1,0 +1,108 @@
+//go:build pictures
+
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// TestPictures takes the pictures of asynq's UI in deploy/pictures: a real browser, before a `ringback dev` whose partners fail in
+// several ways. It needs chromium and fonts (Debian: chromium fonts-dejavu-core).
+func TestPictures(t *testing.T) {
+	browser, err := exec.LookPath("chromium")
+	if err != nil {
+		t.Fatal("make pictures needs chromium: install it, and fonts-dejavu-core")
+	}
+	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	partner := httptest.NewServer(http.HandlerFunc(answers))
+	t.Cleanup(partner.Close)
+
+	// A company's callbacks are spread over the four lanes, so that four to each failing URL put one of each into a lane; and four that
+	// are well show that the others do not suffer.
+	env := []string{"RINGBACK_SERVER=" + server, "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}
+	register := func(typ, url string) {
+		file := writeFile(t, fmt.Sprintf(`{"callback_type": %q, "destination": {"url": %q}, "retry": {"initial_interval": "40s"}}`, typ, url))
+		for range 4 {
+			ringback(t, env, "callbacks", "create", "--file", file)
+		}
+	}
+	ways := []string{partner.URL + "/down", partner.URL + "/login", "http://127.0.0.1:" + freePort(t) + "/hook", partner.URL + "/busy"}
+	for _, way := range ways {
+		register("payment_proof", way)
+	}
+	register("wallet_item_install", partner.URL+"/well")
+	for range 10 {
+		ringback(t, env, "events", "send", "--type", "wallet_item_install", "--payload", "testdata/events/wallet_item_install.json")
+	}
+	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json", "--event-id", "proof-2041")
+	deadline := time.After(patience)
+	for retriesInUI(t, server, "dev") < 4*len(ways) {
+		select {
+		case <-deadline:
+			t.Fatal("asynq's UI does not count the retries")
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	front := withKey(t, server, "dev")
+	picture(t, browser, front+"/monitoring/queues/ringback-1?status=retry", "asynq-retries.png", 1500, 1016)
+	picture(t, browser, front+"/monitoring/", "asynq-queues.png", 1400, 820)
+}
+
+func answers(w http.ResponseWriter, r *http.Request) {
+	switch r.URL.Path {
+	case "/login":
+		w.Header().Set("Content-Type", "text/html")
+	case "/busy":
+		w.Header().Set("Retry-After", "120")
+		w.WriteHeader(http.StatusTooManyRequests)
+	case "/well":
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+}
+
+// withKey is the address of a proxy before server that adds the API key, which a browser cannot be told on its command line.
+func withKey(t *testing.T, server, key string) string {
+	t.Helper()
+	to, err := url.Parse(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) {
+		pr.SetURL(to)
+		pr.Out.Header.Set("Authorization", "Bearer "+key)
+	}})
+	t.Cleanup(proxy.Close)
+	return proxy.URL
+}
+
+// picture has the browser take a picture of a page, and stores it in deploy/pictures.
+func picture(t *testing.T, browser, page, name string, width, height int) {
+	t.Helper()
+	shot := filepath.Join(t.TempDir(), name)
+	cmd := exec.CommandContext(t.Context(), browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+		"--user-data-dir="+t.TempDir(), "--virtual-time-budget=6000", fmt.Sprintf("--window-size=%d,%d", width, height), "--screenshot="+shot, page)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	taken, err := os.ReadFile(shot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := len(taken) >> 10; size < 20 || size > 200 {
+		t.Fatalf("%s has %d KiB: an empty page has less than 20, and a README has room for 200", name, size)
+	}
+	if err := os.WriteFile(filepath.Join(root, "deploy", "pictures", name), taken, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
