@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -50,6 +51,10 @@ func TestReadme(t *testing.T) {
 			terminal.paste(step.text)
 		case "text":
 			terminal.shows(step.text)
+		case "go":
+			desk.write("hello/main.go", step.text)
+			terminal.paste("go run ./hello")
+			terminal.shows("evt_x goes to 1 callbacks")
 		case "Ctrl-C":
 			terminal.interrupt()
 		}
@@ -71,7 +76,7 @@ func TestReadme(t *testing.T) {
 type step struct{ kind, terminal, text string }
 
 var (
-	block     = regexp.MustCompile("(?ms)^```(\\w+)(?: terminal=(\\d))?\n(.*?)^```$")
+	block     = regexp.MustCompile("(?ms)^```(\\w+)(?: terminal=(\\d)| file=main.go)?\n(.*?)^```$")
 	interrupt = regexp.MustCompile(`Ctrl-C in terminal (\d)`)
 )
 
@@ -97,6 +102,8 @@ func parseReadme(t *testing.T, readme string) []step {
 		rest = rest[at[1]:]
 		switch {
 		case m[1] == "mermaid":
+		case m[1] == "go":
+			steps = append(steps, step{kind: "go", terminal: "3", text: m[3]})
 		case m[2] == "":
 			t.Errorf("this block of the README names no terminal:\n%s", m[3])
 		default:
@@ -132,6 +139,15 @@ func newDesk(t *testing.T, ports map[string]string) *desk {
 		t.Fatalf("make build: %v\n%s", err, out)
 	}
 	return d
+}
+
+// write puts a file into the copy.
+func (d *desk) write(name, text string) {
+	d.t.Helper()
+	path := filepath.Join(d.dir, name)
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(text), 0o644)); err != nil {
+		d.t.Fatal(err)
+	}
 }
 
 // copyRepository copies what a clone would hold.
