@@ -128,7 +128,7 @@ func (h *house) work() (stop func()) {
 
 func (h *house) worker() *Worker {
 	h.t.Helper()
-	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, poll: h.poll})
+	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, Poll: h.poll})
 	h.must(err)
 	return w
 }

@@ -376,10 +376,10 @@ func TestANearlyFullRedisTakesNoMore(t *testing.T) {
 	h.must(err)
 	m, err := h.client.readMemory(t.Context())
 	h.must(err)
-	limit := m.used + 64<<20
+	limit := m.used + 32<<20
 	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(limit, 10)).Err())
 	accepted := 0
-	h.eventually(30*time.Second, func() bool {
+	h.eventually(60*time.Second, func() bool {
 		for range 20 {
 			e := proof(fmt.Sprintf("p-%d", accepted))
 			e.Payload = json.RawMessage(`{"requestId": "r", "status": "OK", "padding": "` + strings.Repeat("x", 60_000) + `"}`)

@@ -27,7 +27,9 @@ type WorkerConfig struct {
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
-	poll time.Duration // instead of taskCheckInterval, in tests that simulate minutes
+	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do. Default 10 ms, which a Redis does not
+	// notice; an embedded one does.
+	Poll time.Duration
 }
 
 // Defaults of a Worker.
@@ -82,7 +84,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		w.servers = append(w.servers, asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
 			Concurrency:              each,
 			Queues:                   map[string]int{lane: 1},
-			TaskCheckInterval:        defaulted(cfg.poll, taskCheckInterval),
+			TaskCheckInterval:        defaulted(cfg.Poll, taskCheckInterval),
 			DelayedTaskCheckInterval: delayedCheckInterval,
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
 			RetryDelayFunc:           retryDelay,

@@ -35,6 +35,7 @@ type houseConfig struct {
 	WaitReplicas  int           // replicas that must hold an event before it is accepted
 	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
+	Poll          time.Duration // how often idle lanes are looked at; 0 is the dispatcher's default
 	ShutdownGrace time.Duration // how long attempts and requests under way may take at the end
 	MaxBody       int64         // bytes of a request to the API; 0 is its default
 }
@@ -82,7 +83,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	if cfg.Worker {
 		h.worker, err = dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{
-			Concurrency: cfg.Concurrency, ShutdownGrace: cfg.ShutdownGrace,
+			Concurrency: cfg.Concurrency, Poll: cfg.Poll, ShutdownGrace: cfg.ShutdownGrace,
 		})
 		if err != nil {
 			return nil, err
