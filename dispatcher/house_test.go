@@ -245,6 +245,7 @@ func (h *house) check() {
 		byID[r.id] = append(byID[r.id], r)
 	}
 	extra, known := 0, 0
+	all := tallies{}
 	for id := range h.acked {
 		e, err := h.client.Event(ctx, acme, id)
 		h.must(err)
@@ -252,6 +253,7 @@ func (h *house) check() {
 			got := byID[d.DeliveryID]
 			known += len(got)
 			extra += h.checkDelivery(d, got)
+			all.add(d)
 		}
 	}
 	if known != len(requests) {
@@ -261,39 +263,46 @@ func (h *house) check() {
 		h.t.Errorf("%d deliveries arrived again after they were answered well; the faults permit %d", extra, h.duplicates)
 	}
 	h.checkRedis()
-	h.checkHealth()
+	h.checkHealth(all)
+}
+
+// tallies count what became of each callback's deliveries.
+type tallies map[int64]*tally
+
+type tally struct {
+	dead              int64
+	succeeded, failed bool
+}
+
+func (all tallies) add(d *Delivery) {
+	if all[d.CallbackID] == nil {
+		all[d.CallbackID] = &tally{}
+	}
+	mine := all[d.CallbackID]
+	if d.State == Dead {
+		mine.dead++
+	}
+	for _, a := range d.Attempts {
+		mine.succeeded = mine.succeeded || a.Verdict == VerdictDelivered
+		mine.failed = mine.failed || a.Verdict != VerdictDelivered && a.Reason != ReasonUnknown
+	}
 }
 
 // checkHealth verifies that what is counted of each callback is what its deliveries say, now that nothing is unfinished.
-func (h *house) checkHealth() {
+func (h *house) checkHealth(all tallies) {
 	h.t.Helper()
-	ctx := h.t.Context()
-	callbacks, _, err := h.registry.List(ctx, acme, registry.Filter{Limit: registry.MaxLimit})
-	h.must(err)
-	for _, cb := range callbacks {
-		var dead int64
-		succeeded, failed := false, false
-		for id := range h.acked {
-			d, err := h.client.Delivery(ctx, acme, ref{acme, id, cb.ID}.deliveryID())
-			if errors.Is(err, ErrNotFound) {
-				continue
-			}
-			h.must(err)
-			if d.State == Dead {
-				dead++
-			}
-			for _, a := range d.Attempts {
-				succeeded = succeeded || a.Verdict == VerdictDelivered
-				failed = failed || a.Verdict != VerdictDelivered && a.Reason != ReasonUnknown
-			}
+	for id, want := range all {
+		if _, err := h.registry.Get(h.t.Context(), acme, id); errors.Is(err, registry.ErrNotFound) {
+			continue // deleted, and its health with it
 		}
-		got, err := h.client.Health(ctx, acme, cb.ID)
+		list, err := h.client.Health(h.t.Context(), acme, id)
 		h.must(err)
-		if got[0].Dead != dead || got[0].Pending != 0 || got[0].OldestWaitingAt != (time.Time{}) {
-			h.t.Errorf("callback %d: %d dead and nothing under way, but its health is %+v", cb.ID, dead, got[0])
+		got := list[0]
+		if got.Dead != want.dead || got.Pending != 0 || got.OldestWaitingAt != (time.Time{}) {
+			h.t.Errorf("callback %d: %d dead and nothing under way, but its health is %+v", id, want.dead, got)
 		}
-		if got[0].LastSuccessAt.IsZero() == succeeded || (got[0].LastFailure != nil) != failed {
-			h.t.Errorf("callback %d: succeeded %t, failed %t, but its health is %+v, last failure %+v", cb.ID, succeeded, failed, got[0], got[0].LastFailure)
+		if got.LastSuccessAt.IsZero() == want.succeeded || (got.LastFailure != nil) != want.failed {
+			h.t.Errorf("callback %d: succeeded %t, failed %t, but its health is %+v, last failure %+v", id, want.succeeded, want.failed, got, got.LastFailure)
 		}
 	}
 }

@@ -181,7 +181,7 @@ func TestChainsEnd(t *testing.T) {
 	}
 	first := processed()
 	h.work()
-	h.awaitAll(30 * time.Second)
+	h.awaitAll(90 * time.Second)
 	h.check()
 	h.awaitIdle(5 * time.Second)
 	if tasks := processed() - first; tasks < 2 { // one for each chainFor of some four seconds
