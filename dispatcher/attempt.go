@@ -26,6 +26,7 @@ type attempt struct {
 	token      string
 	testID     string             // of a test, which is no delivery
 	callback   *registry.Callback // nil: deleted since
+	typ        *payloads.Type     // the event's; its rule judges, unless the callback has its own
 	timeout    time.Duration      // of the request; within the lease that begin took
 
 	number   int
@@ -110,12 +111,7 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
 		a.timing = e.Timing
 	}
-	a.judgement = judge(a.rule(c.registry.Types().Current()), o, time.Now())
-}
-
-func (a *attempt) rule(catalogue *payloads.Catalogue) payloads.SuccessRule {
-	typ, _ := catalogue.Lookup(a.meta.Type)
-	return a.callback.SuccessRule(typ)
+	a.judgement = judge(a.callback.SuccessRule(a.typ), o, time.Now())
 }
 
 func authorize(h http.Header, auth *registry.Auth) {

@@ -111,7 +111,7 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		_, err := c.Replay(ctx, acme, job.Replay)
 		return err
 	case job.Sweep:
-		return c.sweep(ctx, acme)
+		return c.sweep(ctx, acme, time.Now().Add(sweepFor))
 	}
 	return nil
 }

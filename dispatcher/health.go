@@ -13,7 +13,8 @@ import (
 type Health struct {
 	Pending int64 `json:"pending"` // deliveries in a lane, under way, or waiting for their next attempt
 	Held    int64 `json:"held"`    // deliveries in its room; those that were cancelled in there may still count
-	// OldestWaitingAt is when the event of the longest waiting of those was accepted. Zero if nothing waits.
+	// OldestWaitingAt is when the event of the longest waiting of those was accepted. Zero if nothing waits. Of the deliveries in the lanes,
+	// which come and go within seconds, only some are looked at.
 	OldestWaitingAt time.Time `json:"oldest_waiting_at,omitzero"`
 	Dead            int64     `json:"dead"`                     // its entries in the dead-letter book
 	LastSuccessAt   time.Time `json:"last_success_at,omitzero"` // by Redis's clock
@@ -29,8 +30,8 @@ type Failure struct {
 	Detail     string    `json:"detail"`
 }
 
-// healthPage is how many callbacks one script run looks at: a few milliseconds of Redis's time when all are busy.
-const healthPage = 50
+// healthPage is how many callbacks one script run looks at: a millisecond or two of Redis's time when all are busy.
+const healthPage = 10
 
 // Health tells how callbacks do, in the order of ids; one that does not exist does nothing. Errors: [ErrUnavailable].
 func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]Health, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -68,13 +69,20 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 	}
 	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
-		note("replaying", company, c.sweep(ctx, company))
 		if trim {
 			note("trimming", company, c.trimLog(ctx, company))
 		}
 		if ctx.Err() != nil {
 			return false
 		}
+	}
+	until := time.Now().Add(sweepFor)
+	rand.Shuffle(len(companies), func(i, j int) { companies[i], companies[j] = companies[j], companies[i] }) // each has its turn to be first
+	for _, company := range companies {
+		if !time.Now().Before(until) {
+			break
+		}
+		note("replaying", company, c.sweep(ctx, company, until))
 	}
 	return ok
 }

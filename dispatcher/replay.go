@@ -5,12 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/payloads"
 )
@@ -56,10 +55,16 @@ type Replay struct {
 const (
 	// replayKept is how long a replay is shown after its end.
 	replayKept = 7 * 24 * time.Hour
+	// dryRunKept is the same for one that only counted.
+	dryRunKept = time.Hour
 	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
 	sweepPage = 200
-	// sweepFor bounds a replay's share of a reconciler's round.
+	// sweepFor bounds the share of a reconciler's round that all replays have together: pumping and repair must not wait for them.
 	sweepFor = time.Second
+	// countFor bounds how long one may be waited for that is asked for.
+	countFor = 20 * time.Second
+	// mostReplays is how many of a company may run at a time.
+	mostReplays = 10
 )
 
 // replayable are the states that a replay may start from, as records have them.
@@ -74,15 +79,16 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	if len(q.States) == 0 {
 		q.States = []State{Dead}
 	}
-	for i, s := range q.States {
-		if replayable[s] == "" {
-			return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
-				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: clip(string(s), 32),
-			}}}
-		}
+	if err := q.validate(); err != nil {
+		return nil, err
 	}
 	if _, err := c.registry.Get(ctx, company, callbackID); err != nil {
 		return nil, err
+	}
+	if running, err := c.rdb.SCard(ctx, keyOf(company, "replaying")).Result(); err != nil {
+		return nil, unavailable(ctx, c, "counting the replays", err)
+	} else if running >= mostReplays && !q.DryRun {
+		return nil, &StateError{Message: fmt.Sprintf("%d replays of this company are running: wait for one to end, or cancel one", running)}
 	}
 	now, err := c.rdb.Time(ctx).Result()
 	if err != nil {
@@ -108,6 +114,29 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	return r, nil
 }
 
+var reasonForm = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
+
+func (q *ReplayQuery) validate() error {
+	var fields []payloads.FieldError
+	for i, s := range q.States {
+		if replayable[s] == "" {
+			fields = append(fields, payloads.FieldError{
+				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: clip(string(s), 32),
+			})
+		}
+	}
+	if q.EventType != "" && !payloads.ValidTypeName(q.EventType) {
+		fields = append(fields, payloads.FieldError{Location: "body.event_type", Message: "must be the name of a callback type", Value: clip(q.EventType, 64)})
+	}
+	if q.Reason != "" && !reasonForm.MatchString(string(q.Reason)) {
+		fields = append(fields, payloads.FieldError{Location: "body.reason", Message: "must be a reason as attempts have it, such as status_503 or timeout", Value: clip(string(q.Reason), 64)})
+	}
+	if len(fields) > 0 {
+		return &payloads.InvalidError{Fields: fields}
+	}
+	return nil
+}
+
 // window is r's part of the log: from where, and to which millisecond.
 func (r *Replay) window() (from, to string) {
 	return (&Query{Since: r.Since, Until: r.Until}).bounds()
@@ -124,9 +153,12 @@ func (r *Replay) letters() string {
 func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (int64, error) {
 	var matched int64
 	from, to := r.window()
-	for {
+	for end := time.Now().Add(countFor); ; {
+		if time.Now().After(end) {
+			return 0, misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
+		}
 		v, err := sweepScript.Run(ctx, c.rdb, []string{keyOf(company, "due")},
-			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 5*sweepPage, c.window, from).Result()
+			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, c.window, from).Result()
 		if err != nil {
 			return 0, unavailable(ctx, c, "counting what matches", err)
 		}
@@ -142,22 +174,13 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 	}
 }
 
-// storeReplay writes a new replay down, and if it is to run puts it up for the workers: all or nothing.
+// storeReplay writes a new replay down, and if it is to run puts it up for the workers.
 func (c *Client) storeReplay(ctx context.Context, company string, r *Replay) error {
 	from, _ := r.window()
-	key := replayKey(company, r.ReplayID)
-	_, err := c.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		p.HSet(ctx, key, "cb", r.CallbackID, "state", string(r.State), "matched", r.Matched, "replayed", 0, "states", r.letters(),
-			"since", toMS(r.Since), "until", toMS(r.Until), "type", r.EventType, "reason", string(r.Reason),
-			"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from)
-		p.ZAdd(ctx, keyOf(company, "replays"), redis.Z{Score: float64(r.CreatedAt.UnixMilli()), Member: r.ReplayID})
-		if r.State == ReplayRunning {
-			p.SAdd(ctx, keyOf(company, "replaying"), r.ReplayID)
-		} else {
-			p.PExpire(ctx, key, replayKept)
-		}
-		return nil
-	})
+	err := startReplayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(),
+		"cb", r.CallbackID, "state", string(r.State), "matched", r.Matched, "replayed", 0, "states", r.letters(),
+		"since", toMS(r.Since), "until", toMS(r.Until), "type", r.EventType, "reason", string(r.Reason),
+		"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from).Err()
 	if err != nil {
 		return unavailable(ctx, c, "storing the replay", err)
 	}
@@ -217,7 +240,7 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 
 // CancelReplay stops a replay; what it let out already stays on its way. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) CancelReplay(ctx context.Context, company, replayID string) error {
-	answer, err := stopReplay.Run(ctx, c.rdb, []string{replayKey(company, replayID), keyOf(company, "replaying")}, replayID, replayKept.Milliseconds()).Int()
+	answer, err := stopReplayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, replayID, replayKept.Milliseconds()).Int()
 	if err != nil {
 		return unavailable(ctx, c, "cancelling the replay", err)
 	}
@@ -227,21 +250,9 @@ func (c *Client) CancelReplay(ctx context.Context, company, replayID string) err
 	return nil
 }
 
-// stopReplay ends replay ARGV[1], if it is running; 0 if there is none.
-var stopReplay = redis.NewScript(`
-local state = redis.call('HGET', KEYS[1], 'state')
-if not state then return 0 end
-if state == 'running' then
-  local t = redis.call('TIME')
-  redis.call('HSET', KEYS[1], 'state', 'cancelled', 'finished', string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000)))
-  redis.call('PEXPIRE', KEYS[1], ARGV[2])
-end
-redis.call('SREM', KEYS[2], ARGV[1])
-return 1`)
-
-// sweep goes on with a company's replays.
-func (c *Client) sweep(ctx context.Context, company string) error {
-	ids, err := c.rdb.SMembers(ctx, keyOf(company, "replaying")).Result()
+// sweep goes on with a company's replays until then, in no certain order, so that each has its turn.
+func (c *Client) sweep(ctx context.Context, company string, until time.Time) error {
+	ids, err := c.rdb.SRandMemberN(ctx, keyOf(company, "replaying"), mostReplays).Result()
 	if err != nil {
 		return err
 	}
@@ -250,7 +261,7 @@ func (c *Client) sweep(ctx context.Context, company string) error {
 		if errors.Is(err, ErrNotFound) {
 			err = c.rdb.SRem(ctx, keyOf(company, "replaying"), id).Err()
 		} else if err == nil {
-			err = c.sweepOne(ctx, company, r)
+			err = c.sweepOne(ctx, company, r, until)
 		}
 		if err != nil {
 			return err
@@ -259,10 +270,10 @@ func (c *Client) sweep(ctx context.Context, company string) error {
 	return nil
 }
 
-// sweepOne replays page by page until the replay or its share of the round is over.
-func (c *Client) sweepOne(ctx context.Context, company string, r *Replay) error {
+// sweepOne replays page by page until the replay or the time is over.
+func (c *Client) sweepOne(ctx context.Context, company string, r *Replay, until time.Time) error {
 	_, to := r.window()
-	for until := time.Now().Add(sweepFor); time.Now().Before(until) && ctx.Err() == nil; {
+	for time.Now().Before(until) && ctx.Err() == nil {
 		v, err := sweepScript.Run(ctx, c.rdb, []string{keyOf(company, "due")},
 			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, c.window, r.ReplayID, replayKept.Milliseconds()).Result()
 		if err != nil {

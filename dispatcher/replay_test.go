@@ -101,6 +101,24 @@ func TestReplayCallbackRefuses(t *testing.T) {
 	} else if bad, ok := errors.AsType[*payloads.InvalidError](err); !ok || bad.Fields[0].Location != "body.states[1]" {
 		t.Errorf("held ones: %v", err)
 	}
+	for location, q := range map[string]ReplayQuery{"body.reason": {Reason: "Status 503"}, "body.event_type": {EventType: "a b"}} {
+		_, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, q)
+		if bad, ok := errors.AsType[*payloads.InvalidError](err); !ok || bad.Fields[0].Location != location {
+			t.Errorf("%s: %v", location, err)
+		}
+	}
+	for range mostReplays {
+		_, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{})
+		h.must(err)
+	}
+	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{}); err == nil {
+		t.Error("one replay too many is taken")
+	} else if _, ok := errors.AsType[*StateError](err); !ok {
+		t.Errorf("one replay too many: %v", err)
+	}
+	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{DryRun: true}); err != nil {
+		t.Errorf("to count is free: %v", err)
+	}
 	if _, err := h.client.ReplayProgress(t.Context(), acme, "rpl_x"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("no such replay: %v", err)
 	}
@@ -130,7 +148,7 @@ func TestCancelReplay(t *testing.T) {
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID)) // to cancel twice is to cancel
 	orphaned := start()
 	h.must(h.registry.Delete(t.Context(), acme, cb.ID))
-	h.must(h.client.sweep(t.Context(), acme))
+	h.must(h.client.sweep(t.Context(), acme, time.Now().Add(sweepFor)))
 	if d := h.delivery(ref{acme, "p-1", cb.ID}.deliveryID()); !strings.Contains(d.Summary, "the callback was deleted since, so it cannot be replayed") {
 		t.Errorf("its dead delivery says: %s", d.Summary)
 	}

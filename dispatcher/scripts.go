@@ -25,6 +25,9 @@ var (
 	trimScript    = script("trim")
 	healthScript  = script("health")
 	sweepScript   = script("sweep")
+
+	startReplayScript = script("replay_start")
+	stopReplayScript  = script("replay_stop")
 )
 
 func script(name string) *redis.Script {

@@ -116,3 +116,26 @@ func BenchmarkSend(b *testing.B) {
 		})
 	}
 }
+
+// TestWorkersJudgeByTheTypesRule, though another process took the event and this one has never heard of its type.
+func TestWorkersJudgeByTheTypesRule(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(201))
+	other, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	h.must(err)
+	_, err = other.Types().Put(t.Context(), payloads.Type{Name: "order.placed", Success: payloads.Any2xx})
+	h.must(err)
+	cb, err := other.Create(t.Context(), acme, []byte(`{"callback_type": "order.placed", "destination": {"url": "`+h.partner.url("orders")+`"}}`))
+	h.must(err)
+	h.partner.knows(cb)
+	sender, err := New(Config{Redis: h.rdb, Registry: other, Egress: h.egress, Logger: testLog(t)})
+	h.must(err)
+	t.Cleanup(func() { h.must(sender.Close()) })
+	h.work()
+	r, err := sender.Send(t.Context(), payloads.Event{Company: acme, ID: "o-1", Type: "order.placed", Payload: json.RawMessage(`{}`)})
+	h.must(err)
+	if d := h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second); len(d.Attempts) != 1 {
+		t.Errorf("%+v", d.Attempts)
+	}
+}

@@ -4,13 +4,19 @@ import (
 	"context"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // DefaultShedAt is how full of its maxmemory Redis may be, in percent, while events are still accepted. A full Redis stops asynq's workers
 // too, and then nothing makes room any more: so it must never get there.
 const DefaultShedAt = 70
+
+// forgetAfter is how old Redis's last answer may be before it counts for nothing.
+const forgetAfter = 5 * time.Second
 
 // lookEvery is how often a client asks how full Redis is: what it takes meanwhile has to fit into the room that is left.
 const lookEvery = 100 * time.Millisecond
@@ -45,7 +51,7 @@ func (c *Client) overloaded(ctx context.Context) bool {
 		}
 		c.memory.asking.Store(false)
 	}
-	return last != nil && last.share() >= c.shedAt
+	return last != nil && time.Since(last.at) < forgetAfter && last.share() >= c.shedAt
 }
 
 // noteMemory keeps m, and logs when shedding begins and ends.
@@ -61,11 +67,28 @@ func (c *Client) noteMemory(ctx context.Context, last *memory, m memory) {
 	}
 }
 
+// readMemory asks Redis; of a cluster's masters, the fullest counts.
 func (c *Client) readMemory(ctx context.Context) (memory, error) {
-	text, err := c.rdb.Info(ctx, "memory").Result()
-	if err != nil {
-		return memory{}, err
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		text, err := c.rdb.Info(ctx, "memory").Result()
+		return parseMemory(text), err
 	}
+	var mu sync.Mutex
+	var fullest memory
+	err := cluster.ForEachMaster(ctx, func(ctx context.Context, master *redis.Client) error {
+		text, err := master.Info(ctx, "memory").Result()
+		mu.Lock()
+		defer mu.Unlock()
+		if m := parseMemory(text); err == nil && (fullest.at.IsZero() || m.share() > fullest.share()) {
+			fullest = m
+		}
+		return err
+	})
+	return fullest, err
+}
+
+func parseMemory(text string) memory {
 	m := memory{at: time.Now()}
 	for line := range strings.SplitSeq(text, "\n") {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -78,5 +101,5 @@ func (c *Client) readMemory(ctx context.Context) (memory, error) {
 			m.limit = n
 		}
 	}
-	return m, nil
+	return m
 }

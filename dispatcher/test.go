@@ -57,7 +57,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	now := time.Now()
 	a := &attempt{
 		ref: ref{company, "test", callbackID}, testID: "tst_" + strings.ToLower(rand.Text()), number: 1,
-		callback: cb, timeout: cb.Timeout, meta: meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
+		callback: cb, typ: typ, timeout: cb.Timeout, meta: meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
 	}
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
 	defer span.End()

@@ -269,6 +269,9 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return nil, err
 	}
+	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
+		return nil, err // not sent, since nobody could judge the answer: whoever takes it over does
+	}
 	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
 		a.timeout = min(a.timeout, a.callback.Timeout)
 	}

@@ -26,11 +26,10 @@ end
 
 r.log, r.spent = ARGV[5], tonumber(ARGV[6])
 local closed = gate(cb)
-if deleted(closed) then
-  if outcome == 'R' then outcome = 'C' end
-elseif outcome == 'D' then
+if outcome == 'R' and deleted(closed) then outcome = 'C' end
+if outcome == 'D' then
   health(cb, 'ok', int(now))
-else
+elseif outcome ~= 'C' then
   health(cb, 'bad', member .. '\n' .. ARGV[4])
 end
 local was = r.s

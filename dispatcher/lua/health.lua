@@ -18,9 +18,8 @@ for _, cb in ipairs(ARGV) do
       break
     end
   end
-  for _, member in ipairs(redis.call('SRANDMEMBER', ready, 100)) do -- all of them, or enough to tell
-    local r, ev = load(member)
-    if r then older(accepted(ev)) end
+  for _, member in ipairs(redis.call('SRANDMEMBER', ready, 20)) do -- all of them, or enough to tell: they come and go within seconds
+    older(accepted((place(member))))
   end
   local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad')
   out[#out + 1] = {

@@ -47,7 +47,7 @@ local function gate(cb) return redis.call('GET', prefix .. 'gate:' .. cb) end
 local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, true) ~= nil end
 
 -- When its event was accepted (ms): the time in its log id.
-local function accepted(ev) return string.match(redis.call('HGET', ev, 'a'), '^(%d+)') end
+local function accepted(ev) return string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)') end
 
 -- A delivery waits for its next attempt, or stops to. The caller writes the record.
 local function retries(ev, member, cb) redis.call('ZADD', prefix .. 'retry:' .. cb, accepted(ev), member) end
@@ -55,9 +55,13 @@ local function retriesNoMore(r, member, cb)
   if r.s == 'R' then redis.call('ZREM', prefix .. 'retry:' .. cb, member) end
 end
 
--- A callback's health: what does not follow from the records at a glance.
-local function health(cb, ...) redis.call('HSET', prefix .. 'health:' .. cb, ...) end
-local function letters(cb, n) redis.call('HINCRBY', prefix .. 'health:' .. cb, 'dead', n) end
+-- A callback's health: what does not follow from the records at a glance. A deleted one has none any more.
+local function health(cb, ...)
+  if not deleted(gate(cb)) then redis.call('HSET', prefix .. 'health:' .. cb, ...) end
+end
+local function letters(cb, n)
+  if not deleted(gate(cb)) then redis.call('HINCRBY', prefix .. 'health:' .. cb, 'dead', n) end
+end
 
 -- Once nothing of an event is unfinished or dead, it may age.
 local function settle(ev, retention)

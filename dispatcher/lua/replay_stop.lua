@@ -1,0 +1,10 @@
+-- Ends a replay of many, if it runs. ARGV: replay id, ms to keep it -> 0 if there is none
+local key = prefix .. 'replay:' .. ARGV[1]
+local state = redis.call('HGET', key, 'state')
+if not state then return 0 end
+if state == 'running' then
+  redis.call('HSET', key, 'state', 'cancelled', 'finished', int(now))
+  redis.call('PEXPIRE', key, ARGV[2])
+end
+redis.call('SREM', prefix .. 'replaying', ARGV[1])
+return 1
