@@ -91,6 +91,7 @@ type Client struct {
 	waitReplicas int
 	shedAt       int64 // percent
 	memory       gauge
+	testing      sync.Map          // ref of the callbacks that are being tested
 	trimmed      sync.Map          // company -> where in its log to go on trimming
 	failpoint    func(name string) // tests stop here; nil otherwise
 }
@@ -162,13 +163,15 @@ func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, e
 	}
 	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
 		Location: "body.event_type", Value: clip(name, 64),
-		Message: "unknown event type; known are " + c.registry.Types().Current().Names(),
+		Message: "is not an event type: there are " + c.registry.Types().Current().Names(),
 	}}}
 }
 
 // unavailable logs what Redis said and tells the caller no more than that it failed: the text may hold keys.
 func unavailable(ctx context.Context, c *Client, doing string, err error) error {
-	c.log.ErrorContext(ctx, "redis failed", "doing", doing, "error", err)
+	if ctx.Err() == nil { // else the caller hung up
+		c.log.ErrorContext(ctx, "redis failed", "doing", doing, "error", err)
+	}
 	return fmt.Errorf("%w (%s)", ErrUnavailable, doing)
 }
 

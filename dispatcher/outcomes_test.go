@@ -343,7 +343,7 @@ func TestTestDelivery(t *testing.T) {
 	}{
 		"none named":  {cb.ID, "", "several types"},
 		"glob":        {cb.ID, "payment*", "several types"},
-		"unknown":     {cb.ID, "nothing", "unknown event type"},
+		"unknown":     {cb.ID, "nothing", "is not an event type"},
 		"not its own": {h.register("payment_proof", "").ID, "wallet_item_install", "payment_proof"},
 	} {
 		if _, err := h.client.Test(t.Context(), acme, tt.id, tt.eventType); err == nil || !strings.Contains(err.Error(), tt.want) {
@@ -352,6 +352,21 @@ func TestTestDelivery(t *testing.T) {
 	}
 	if _, err := h.client.Test(t.Context(), acme, 99, "payment_proof"); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("no such callback: %v", err)
+	}
+	arrived, release := make(chan struct{}), make(chan struct{})
+	h.partner.answers(func(*http.Request, int) reply {
+		return reply{status: 204, after: func(context.Context) { close(arrived); <-release }}
+	})
+	first := make(chan error, 1)
+	go func() {
+		_, err := h.client.Test(t.Context(), acme, cb.ID, "payment_proof")
+		first <- err
+	}()
+	<-arrived
+	_, err = h.client.Test(t.Context(), acme, cb.ID, "payment_proof")
+	close(release)
+	if _, ok := errors.AsType[*StateError](err); !ok || <-first != nil {
+		t.Errorf("two tests of a callback at once: %v", err)
 	}
 	h.must(h.registry.Delete(t.Context(), acme, 2))
 	if got, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || got.Status != registry.Paused {

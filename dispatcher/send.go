@@ -212,12 +212,16 @@ func (c *Client) runAccepts(ctx context.Context, ready []*sending) [][]string {
 			commands[i] = acceptScript.EvalSha(ctx, p, keys, args...)
 		}
 	})
+	var failed error // once in the log is enough
 	for i, command := range commands {
 		v, cmdErr := command.Result()
 		switch {
 		case redis.HasErrorPrefix(cmdErr, "NOSCRIPT"):
 		case cmdErr != nil, err != nil:
-			ready[i].Err = unavailable(ctx, c, "accepting the event", cmp.Or(cmdErr, err))
+			if failed == nil {
+				failed = unavailable(ctx, c, "accepting events", cmp.Or(cmdErr, err))
+			}
+			ready[i].Err = failed
 		default:
 			answers[i] = strs(v)
 		}

@@ -30,9 +30,10 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 
 // Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
 // judgement, and beside them the header Ringback-Test: 1. It waits for the answer. The event type may be empty where the callback is for
-// one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it.
+// one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it. Of one
+// callback a process makes one test at a time.
 //
-// Errors: registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
+// Errors: *[StateError] if there is one; registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
 func (c *Client) Test(ctx context.Context, company string, callbackID int64, eventType string) (*TestResult, error) {
 	cb, err := c.registry.Get(ctx, company, callbackID)
 	if err != nil {
@@ -54,6 +55,10 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	if len(typ.Example) == 0 {
 		return nil, misfit("body.event_type", "has no example to send: give "+eventType+" one with PUT /callback-types/"+eventType)
 	}
+	if _, busy := c.testing.LoadOrStore(ref{company: company, callback: callbackID}, true); busy {
+		return nil, &StateError{Message: "this callback is being tested already: wait for the answer"}
+	}
+	defer c.testing.Delete(ref{company: company, callback: callbackID})
 	now := time.Now()
 	a := &attempt{
 		ref: ref{company, "test", callbackID}, testID: "tst_" + strings.ToLower(rand.Text()), number: 1,
@@ -64,7 +69,11 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	a.send(ctx, c)
 	a.written = a.entry()
 	c.tell(ctx, span, a, "test")
-	return &TestResult{DeliveryID: a.testID, EventType: eventType, Attempt: a.written.attempt()}, nil
+	result := &TestResult{DeliveryID: a.testID, EventType: eventType, Attempt: a.written.attempt()}
+	if a.verdict == VerdictGone {
+		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
+	}
+	return result, nil
 }
 
 func misfit(location, message string) error {

@@ -156,7 +156,12 @@ func reasonSentence(e entry) string {
 	if e.Status != 0 {
 		sentence := statusSentence(e.Status)
 		if e.AskedSeconds > 0 {
-			sentence += fmt.Sprintf(" (Retry-After asks to wait %s)", inWords(time.Duration(e.AskedSeconds)*time.Second))
+			asked := time.Duration(e.AskedSeconds) * time.Second
+			sentence += " (Retry-After asks to wait " + inWords(asked)
+			if asked >= maxRetryAfter {
+				sentence += " or longer, which is the most"
+			}
+			sentence += ")"
 		}
 		return sentence
 	}

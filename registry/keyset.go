@@ -174,6 +174,15 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 return redis.call('HGETALL', KEYS[1])`)
 
+// Sealed reports whether this Redis was written with a keyset.
+func Sealed(ctx context.Context, rdb redis.UniversalClient) (bool, error) {
+	n, err := rdb.HLen(ctx, keysetKey).Result()
+	if err != nil {
+		return false, fmt.Errorf("registry: look for the keyset: %w", err)
+	}
+	return n > 0, nil
+}
+
 // CheckKeyset makes sure that the keyset opens what this Redis holds: call it
 // before the first use. The first keyset that meets an empty Redis is remembered,
 // with every later primary key; one that lacks a remembered key is refused with

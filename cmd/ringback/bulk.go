@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
@@ -13,7 +12,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -225,43 +223,68 @@ type batch struct {
 	sent    chan struct{}
 }
 
-// run sends until the source is at its end, the context is, or a batch fails for good. What is under way then is waited for.
+// run sends until the source is at its end, the context is, or a batch fails for good. What is under way then is waited for; a reader that
+// waits for stdin is not.
 func (b *bulk) run(ctx context.Context) error {
 	// Requests outlive a signal, so that what the server has taken is accounted for; but not for ever.
 	flight, ground := context.WithCancel(context.WithoutCancel(ctx))
 	defer ground()
-	var timer *time.Timer
-	stop := context.AfterFunc(ctx, func() { timer = time.AfterFunc(landing, ground) })
-	defer func() {
-		if !stop() && timer != nil {
-			timer.Stop()
+	defer context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(landing):
+			ground()
+		case <-flight.Done():
 		}
-	}()
-
+	})()
 	reading, enough := context.WithCancel(ctx)
 	defer enough()
-	batches := make(chan *batch, inFlight-1) // and one is being waited for
-	var senders sync.WaitGroup
-	var readErr error
-	senders.Go(func() {
+	batches, end := make(chan *batch), make(chan error, 1)
+	go func() {
 		defer close(batches)
-		readErr = b.read(reading, flight, batches, &senders)
-	})
+		end <- b.read(reading, batches)
+	}()
+
+	var underWay []*batch // oldest first
 	var failed error
-	for next := range batches {
-		<-next.sent
-		b.account(next, failed == nil)
-		if next.err != nil && failed == nil {
-			failed = next.err
-			enough()
+	for more := true; more || len(underWay) > 0; {
+		var in <-chan *batch
+		if more && len(underWay) < inFlight {
+			in = batches
+		}
+		var oldest <-chan struct{}
+		if len(underWay) > 0 {
+			oldest = underWay[0].sent
+		}
+		var stopped <-chan struct{}
+		if more {
+			stopped = reading.Done()
+		}
+		select {
+		case next, ok := <-in:
+			if more = ok; ok {
+				go b.deliver(flight, next)
+				underWay = append(underWay, next)
+			}
+		case <-oldest:
+			next := underWay[0]
+			underWay = underWay[1:]
+			b.account(next, failed == nil)
+			if next.err != nil && failed == nil {
+				failed = next.err
+				enough()
+			}
+		case <-stopped:
+			more = false
 		}
 	}
-	senders.Wait()
-	return b.verdict(ctx, cmp.Or(failed, readErr))
+	if failed == nil && ctx.Err() == nil {
+		failed = <-end
+	}
+	return b.verdict(ctx, failed)
 }
 
-// read cuts the source into batches and sends each on its way.
-func (b *bulk) read(reading, flight context.Context, batches chan<- *batch, senders *sync.WaitGroup) error {
+// read cuts the source into batches.
+func (b *bulk) read(reading context.Context, batches chan<- *batch) error {
 	var at position
 	var held *entry // read already, and too much for the batch before
 	for reading.Err() == nil {
@@ -285,7 +308,6 @@ func (b *bulk) read(reading, flight context.Context, batches chan<- *batch, send
 		if len(next.entries) > 0 {
 			select {
 			case batches <- next:
-				senders.Go(func() { b.deliver(flight, next) })
 			case <-reading.Done():
 				return nil
 			}
@@ -379,8 +401,11 @@ func (b *bulk) refuse(e entry, result *client.BatchResult) {
 // verdict is what there is to say in the end, nil if every event was accepted.
 func (b *bulk) verdict(ctx context.Context, err error) error {
 	again := "the same command again goes on from there, and sends nothing twice"
-	if b.random {
-		again = "it cannot be resumed: send what comes after that line"
+	switch {
+	case b.source.changed():
+		again = "but the file changed since, so its lines have other event ids now: send what comes after that line as a file of its own"
+	case b.source.hash == "":
+		again = "it cannot be read again: send what comes after that line"
 	}
 	reached := fmt.Sprintf("%s is handed over up to line %d", b.source.name, b.done.line)
 	if b.done.line == 0 {
@@ -394,7 +419,7 @@ func (b *bulk) verdict(ctx context.Context, err error) error {
 	case b.source.changed():
 		return fmt.Errorf("%s changed while it was sent, so its lines have other event ids the next time: send what was added as a file of its own", b.source.name)
 	case b.refused > 0:
-		return fmt.Errorf("%d of %d events are refused: correct those lines (--rejects FILE keeps them) and send them again", b.refused, b.accepted+b.duplicates+b.refused)
+		return fmt.Errorf("%d of %d events are refused: have them written to a file by --rejects FILE, correct that one, and send it alone (the whole file, once it is changed, would be sent anew)", b.refused, b.accepted+b.duplicates+b.refused)
 	}
 	return nil
 }

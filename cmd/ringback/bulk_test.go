@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -130,7 +131,7 @@ func TestSendingAFile(t *testing.T) {
 		}
 		wantErr := fmt.Sprintf("%[1]s:4: 422: no event; body.event_type: is missing\n%[1]s:5: 422: no event; body.event_type: is missing\n"+
 			"%[1]s:6: 413: the line is longer than 1048576 bytes: send less, or a reference to it\n"+
-			"ringback: 3 of 6 events are refused: correct those lines (--rejects FILE keeps them) and send them again\n", file)
+			"ringback: 3 of 6 events are refused: have them written to a file by --rejects FILE, correct that one, and send it alone (the whole file, once it is changed, would be sent anew)\n", file)
 		if stderr != wantErr {
 			t.Errorf("stderr %s\nwant %s", stderr, wantErr)
 		}
@@ -222,6 +223,29 @@ func TestStdinCannotBeResumed(t *testing.T) {
 	}
 	if len(in.order) != 4 || !strings.HasPrefix(in.order[3], "evt_") {
 		t.Errorf("ids %v", in.order)
+	}
+}
+
+// TestASilentStdinKeepsNobody: a signal ends a send whose stdin says nothing and does not end.
+func TestASilentStdinKeepsNobody(t *testing.T) {
+	t.Parallel()
+	in := (&intake{}).start(t)
+	silent, _ := io.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan string, 1)
+	go func() {
+		var out, errs bytes.Buffer
+		code := run(ctx, []string{"ringback", "--server", in.URL, "--key", "k", "events", "send", "--company", "acme", "-"}, silent, &out, &errs)
+		ended <- fmt.Sprint(code, " ", errs.String())
+	}()
+	cancel()
+	select {
+	case said := <-ended:
+		if !strings.HasPrefix(said, "1 ") || !strings.Contains(said, "interrupted") || strings.Contains(said, "sends nothing twice") {
+			t.Error(said)
+		}
+	case <-time.After(patience):
+		t.Error("the send does not end")
 	}
 }
 
@@ -349,7 +373,7 @@ func TestProgressIsSaidInWords(t *testing.T) {
 func TestAKilledSendLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	const events = 20_000
-	redis := []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
+	redis := []string{"RINGBACK_DEV_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
 	dev := start(t, redis, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
 	env := []string{"RINGBACK_SERVER=" + server, "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}

@@ -28,7 +28,9 @@ func devCommand() *cli.Command {
 			examples("ringback dev", "ringback dev --listen 127.0.0.1:8090 --redis redis://127.0.0.1:6379"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
-			redisFlag("use the Redis at `URL` instead, which then keeps what happens"),
+			&cli.StringFlag{ // not serve's RINGBACK_REDIS: nobody should join production by accident
+				Name: "redis", Usage: "use the Redis at `URL` instead, which then keeps what happens; never production's", EnvVars: []string{"RINGBACK_DEV_REDIS"},
+			},
 			keysetFlag(),
 		},
 		Action: dev,
@@ -101,7 +103,7 @@ func devRedis(c *cli.Context, cfg *houseConfig) (closeRedis func(), err error) {
 	if err := checkRedis(c.Context, cfg.Redis, cfg.Logger); err != nil {
 		return nil, errors.Join(err, cfg.Redis.Close())
 	}
-	if cfg.Keyset, err = findKeyset(c.Context, c.String("keyset-file"), cfg.Logger); err != nil {
+	if cfg.Keyset, err = findKeyset(c.Context, cfg.Redis, c.String("keyset-file"), cfg.Logger); err != nil {
 		return nil, errors.Join(err, cfg.Redis.Close())
 	}
 	return closeRedis, nil

@@ -241,10 +241,46 @@ func TestServeRefusesWhatWouldLoseEvents(t *testing.T) {
 	}
 }
 
+// TestServeMakesNoSecondKeyset: where Redis was written with one that is not there, nothing is made that somebody might back up.
+func TestServeMakesNoSecondKeyset(t *testing.T) {
+	t.Parallel()
+	url, folder := redistest.Start(t).URL(), t.TempDir()
+	serve := start(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + filepath.Join(folder, "right.json")}, "serve")
+	address(serve)
+	if code := serve.end(syscall.SIGTERM); code != exitOK {
+		t.Fatalf("exit %d:\n%s", code, serve.said)
+	}
+	wrong := filepath.Join(folder, "wrong.json")
+	serve = start(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + wrong}, "serve")
+	serve.await(`there is no keyset at .*--keyset-file or RINGBACK_KEYSET`)
+	if _, err := os.Stat(wrong); err == nil {
+		t.Error("a second keyset was made")
+	}
+}
+
+// TestTheEndIsAnnounced: /readyz says no before the listener closes, so that a load balancer can look elsewhere.
+func TestTheEndIsAnnounced(t *testing.T) {
+	t.Parallel()
+	serve := start(t, []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}, "serve")
+	server := "http://" + address(serve)
+	if status, text := get(t, server+"/readyz", ""); status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	if err := serve.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	serve.await(`shutting down`)
+	if status, text := get(t, server+"/readyz", ""); status != http.StatusServiceUnavailable {
+		t.Errorf("after SIGTERM: %d %s", status, text)
+	}
+	serve.await(`"?msg"?[=:]"?stopped`)
+}
+
 // TestDevOnARealRedisTakesItsKeyAway: the well-known key must not outlive the process that brought it.
 func TestDevOnARealRedisTakesItsKeyAway(t *testing.T) {
 	t.Parallel()
-	env := []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json"), "RINGBACK_DEV_KEY=mine"}
+	url := redistest.Start(t).URL()
+	env := []string{"RINGBACK_REDIS=" + url, "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json"), "RINGBACK_DEV_KEY=mine", "RINGBACK_DEV_REDIS=" + url}
 	dev := start(t, env, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
 	dev.await(`msg=ready`)

@@ -36,6 +36,7 @@ type houseConfig struct {
 	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
 	Poll          time.Duration // how often idle lanes are looked at; 0 is the dispatcher's default
+	Drain         time.Duration // how long /readyz says no before the listener closes
 	ShutdownGrace time.Duration // how long attempts and requests under way may take at the end
 	MaxBody       int64         // bytes of a request to the API; 0 is its default
 }
@@ -168,6 +169,10 @@ func (h *house) shutdown(ctx context.Context) {
 	h.leaving.Store(true)
 	var wg sync.WaitGroup
 	wg.Go(func() {
+		select {
+		case <-time.After(h.cfg.Drain):
+		case <-ctx.Done():
+		}
 		if err := h.server.Shutdown(ctx); err != nil {
 			h.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
 			_ = h.server.Close()

@@ -31,7 +31,7 @@ func keysCommand() *cli.Command {
 						Name: "role", EnvVars: []string{"RINGBACK_ROLE"},
 						Usage: "what the key may do, its `ROLE`: operator (all), producer (send events), partner (manage callbacks), viewer (read)",
 					},
-					&cli.StringFlag{Name: "company", Usage: "the only `COMPANY` it is good for; '*' is all, and the default of operator and viewer", EnvVars: []string{"RINGBACK_COMPANY"}},
+					&cli.StringFlag{Name: "company", Usage: "the only `COMPANY` it is good for; '*' is all, and the default of operator and viewer", EnvVars: []string{"RINGBACK_KEY_COMPANY"}},
 				},
 				Action: createKey,
 			},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher"
@@ -77,7 +79,7 @@ func serve(c *cli.Context) error {
 	if err := checkRedis(c.Context, cfg.Redis, cfg.Logger); err != nil {
 		return err
 	}
-	if cfg.Keyset, err = findKeyset(c.Context, c.String("keyset-file"), cfg.Logger); err != nil {
+	if cfg.Keyset, err = findKeyset(c.Context, cfg.Redis, c.String("keyset-file"), cfg.Logger); err != nil {
 		return err
 	}
 	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {
@@ -90,11 +92,14 @@ func serve(c *cli.Context) error {
 	return h.run(c.Context)
 }
 
+// drainFor is how long /readyz says no before the listener closes: a load balancer has to hear of it first.
+const drainFor = 2 * time.Second
+
 // serveConfig is what the flags of serve say, without Redis, keyset and listener.
 func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
 		Retention: c.Duration("retention"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
-		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"),
+		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"), Drain: drainFor,
 	}
 	switch {
 	case cfg.Retention < time.Second:
@@ -150,8 +155,8 @@ func prefixes(flag string, values []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// findKeyset is the keyset in RINGBACK_KEYSET, or else that of the file, which is made if there is none yet.
-func findKeyset(ctx context.Context, file string, log *slog.Logger) (*registry.Keyset, error) {
+// findKeyset is the keyset in RINGBACK_KEYSET, or else that of the file. If there is none yet it is made, unless Redis was written with one.
+func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log *slog.Logger) (*registry.Keyset, error) {
 	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
 		keyset, err := registry.ParseKeyset([]byte(text))
 		if err != nil {
@@ -165,6 +170,15 @@ func findKeyset(ctx context.Context, file string, log *slog.Logger) (*registry.K
 			return nil, errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET")
 		}
 		file = filepath.Join(dir, "ringback", "keyset.json")
+	}
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		sealed, err := registry.Sealed(ctx, rdb)
+		if err != nil {
+			return nil, err
+		}
+		if sealed {
+			return nil, fmt.Errorf("there is no keyset at %s, and this Redis holds registrations sealed with one: give that with --keyset-file or RINGBACK_KEYSET", file)
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
 		return nil, fmt.Errorf("making the keyset's folder: %w", err)

@@ -226,6 +226,7 @@ func TestIdentifiedChangesNothingElse(t *testing.T) {
 		{`{"event_type":"t","payload":{"a" : 1.0}}`, `{"event_id":"new","event_type":"t","payload":{"a" : 1.0}}`, "new"},
 		{`{ "event_type":"t"}`, `{"event_id":"new", "event_type":"t"}`, "new"},
 		{`{}`, `{"event_id":"new"}`, "new"},
+		{"{\r}", "{\"event_id\":\"new\"\r}", "new"},
 		{"{\t}", "{\"event_id\":\"new\"\t}", "new"},
 		{`{"event_id":"old","payload":{}}`, `{"event_id":"old","payload":{}}`, "old"},
 		{`{"payload":{"event_id":"inner"},"event_id" : "old"}`, `{"payload":{"event_id":"inner"},"event_id" : "old"}`, "old"},

@@ -128,7 +128,7 @@ func (c *Client) SendBatch(ctx context.Context, company string, lines [][]byte) 
 	b := &batch{results: results, lines: make([][]byte, len(lines)), todo: make([]int, len(lines))}
 	for i, line := range lines {
 		line = bytes.TrimSpace(line)
-		if len(line) == 0 || bytes.ContainsAny(line, "\r\n") {
+		if len(line) == 0 || bytes.ContainsRune(line, '\n') {
 			return nil, fmt.Errorf("client: line %d of the batch is blank or holds a line's end: one event a line", i+1)
 		}
 		b.todo[i] = i
@@ -172,7 +172,8 @@ func (c *Client) round(ctx context.Context, company string, b *batch) error {
 	err := c.send(ctx, request{
 		method: http.MethodPost, path: []string{"companies", company, "events", "batch"}, body: body.Bytes(), mediaType: "application/x-ndjson", timeout: batchTimeout,
 		read: func(r io.Reader) error {
-			for in := bufio.NewReader(r); answered < len(b.todo); answered++ {
+			in := bufio.NewReader(r)
+			for ; answered < len(b.todo); answered++ {
 				result, err := nextResult(in)
 				if err != nil {
 					return err
@@ -187,6 +188,7 @@ func (c *Client) round(ctx context.Context, company string, b *batch) error {
 				result.Line, result.EventID = i+1, cmp.Or(result.EventID, b.results[i].EventID)
 				b.results[i] = *result
 			}
+			_, _ = io.CopyN(io.Discard, in, 1) // to the end, which is next, so that the connection can be used again
 			return nil
 		},
 	})
@@ -243,7 +245,7 @@ func Identified(line []byte, id string) (withID []byte, eventID string) {
 	switch {
 	case has.ID == nil:
 		end := ","
-		if rest := bytes.TrimLeft(line[1:], " \t"); rest[0] == '}' {
+		if rest := bytes.TrimLeft(line[1:], " \t\r"); rest[0] == '}' {
 			end = ""
 		}
 		return slices.Concat([]byte(idFirst), []byte(id), []byte(`"`+end), line[1:]), id

@@ -197,7 +197,7 @@ func (s *server) sendPage(ctx context.Context, company string, page []line, resu
 		out := receiptOf(company, sent.Receipt)
 		*result = batchResult{Line: number, Status: out.Status, Receipt: &out.Body}
 	}
-	if unavailable == 0 || unavailable < len(events) {
+	if unavailable < len(events) {
 		return nil
 	}
 	return away

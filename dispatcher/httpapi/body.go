@@ -57,6 +57,7 @@ func (b body) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	if err == nil {
 		return buf.Bytes(), nil
 	}
+	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout)) // the server's own may have been over before so long a body
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return nil, tooLong("body", b.limit)
 	}
@@ -65,6 +66,9 @@ func (b body) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	}
 	return nil, badRequest("the body broke off before its end, or was sent in a way HTTP does not know")
 }
+
+// answerTimeout is how long a caller whose body is refused may take to read why.
+const answerTimeout = time.Minute
 
 func tooSlow(timeout time.Duration) error {
 	return &refusal{status: http.StatusRequestTimeout, detail: fmt.Sprintf("the body did not arrive within %s", timeout)}

@@ -60,7 +60,7 @@ func (h *house) objects(r route, n int) string {
 		path = strings.ReplaceAll(path, "{callback}", h.register("acme"))
 	}
 	if strings.Contains(path, "{replay}") {
-		path = h.call("operator", "POST", h.register("acme")+"/replay", "").want(http.StatusAccepted).header.Get("Location")
+		path = h.call("operator", "POST", h.register("acme")+"/replay", `{"dry_run":true}`).want(http.StatusAccepted).header.Get("Location")
 	}
 	path = strings.ReplaceAll(path, "{fresh type}", "fresh."+id)
 	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {

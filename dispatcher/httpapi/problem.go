@@ -105,6 +105,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return invalid(&payloads.InvalidError{Fields: []payloads.FieldError{{
 			Location: "query.cursor", Message: "is not one that this list gave out: start again without it",
 		}}}), nil
+	case redis.HasErrorPrefix(err, "OOM"):
+		return problem(http.StatusServiceUnavailable, "the store behind Ringback is full: its operator has to make room"), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case errors.Is(err, dispatcher.ErrOverloaded):
 		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case isRedisTrouble(err):
