@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"math/rand/v2"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -77,11 +76,11 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 		}
 	}
 	until := time.Now().Add(sweepFor)
-	rand.Shuffle(len(companies), func(i, j int) { companies[i], companies[j] = companies[j], companies[i] }) // each has its turn to be first
-	for _, company := range companies {
+	for i := range companies {
 		if !time.Now().Before(until) {
 			break
 		}
+		company := companies[(int(now.Unix())+i)%len(companies)] // each has its turn to be first
 		note("replaying", company, c.sweep(ctx, company, until))
 	}
 	return ok
