@@ -113,7 +113,7 @@ func TestEveryOutcome(t *testing.T) {
 	urls := make(map[int64]string)
 	for url := range cases {
 		cb, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil,
-			`{"callback_type": "payment_proof", "destination": {"url": %q}, "timeout": "5s", "retry": {"initial_interval": "1h"}}`, url))
+			`{"callback_type": "payment_proof", "destination": {"url": %q}, "timeout": "12s", "retry": {"initial_interval": "1h"}}`, url))
 		h.must(err)
 		h.partner.knows(cb)
 		urls[cb.ID] = url

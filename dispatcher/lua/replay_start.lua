@@ -3,7 +3,7 @@
 local key = prefix .. 'replay:' .. ARGV[1]
 if redis.call('EXISTS', key) == 1 then return 0 end
 for i = 4, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
-redis.call('ZADD', prefix .. 'replays', int(now), ARGV[1])
+redis.call('ZADD', prefix .. 'replays', redis.call('HGET', key, 'created'), ARGV[1])
 redis.call('ZREMRANGEBYSCORE', prefix .. 'replays', '-inf', int(now - 4 * tonumber(ARGV[2])))
 if redis.call('HGET', key, 'state') == 'running' then
   redis.call('SADD', prefix .. 'replaying', ARGV[1])
