@@ -332,6 +332,24 @@ func TestLoadSaturated(t *testing.T) {
 	}
 }
 
+// settled waits until no delivery of the callback is unfinished: what arrived before a kill may still wait for somebody to write it down.
+func (i *installation) settled(within time.Duration) {
+	i.t.Helper()
+	for end := time.Now().Add(within); ; <-time.After(200 * time.Millisecond) {
+		var callback struct{ Pending, Held int }
+		status, text := get(i.t, i.server+"/companies/acme/config/callbacks/1", i.key)
+		if err := json.Unmarshal([]byte(text), &callback); err != nil || status != http.StatusOK {
+			i.t.Fatalf("reading the callback: %d %s", status, text)
+		}
+		if callback.Pending+callback.Held == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			i.t.Fatalf("%d deliveries are pending and %d held", callback.Pending, callback.Held)
+		}
+	}
+}
+
 // unknownAttempts counts the attempts that were under way at a fault, as our own books have it: begun, and their outcome never recorded.
 func (i *installation) unknownAttempts() (n int) {
 	i.t.Helper()
@@ -389,7 +407,7 @@ func underLoad(t *testing.T, breakIt func(i *installation), within time.Duration
 	i.partner.await(t, n, within)
 	t.Logf("all %d arrived %s after the fault was over", n, time.Since(broken).Round(time.Millisecond))
 	i.partner.check(t)
-	<-time.After(2 * time.Second)
+	i.settled(within)
 	events, requests := i.partner.counts()
 	if events != n {
 		t.Errorf("%d events arrived", events)
