@@ -41,7 +41,8 @@
 //
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
-// pump (room to window), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is).
+// pump (room to window), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is),
+// replay_start and replay_stop, health.
 //
 // # The crash story
 //
