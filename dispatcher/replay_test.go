@@ -145,6 +145,9 @@ func TestCancelReplay(t *testing.T) {
 	}
 	byHand := start()
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID))
+	if n, _ := h.rdb.SCard(t.Context(), keyOf(acme, "replaying")).Result(); n != 0 {
+		t.Error("a cancelled replay takes the place of another until a worker comes by")
+	}
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID)) // to cancel twice is to cancel
 	orphaned := start()
 	h.must(h.registry.Delete(t.Context(), acme, cb.ID))
