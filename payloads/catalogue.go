@@ -50,9 +50,10 @@ const (
 func (v Validation) Valid() bool { return v == Enforce || v == Warn }
 
 // Type is one callback type: what its payloads look like and how callbacks pick
-// among them. Its JSON is that of the API's PUT /callback-types/{name}, and of the
-// files of contracts/: all but the name. Fill one in and hand it to [NewCatalogue]; a Type that comes out of
-// a [Catalogue] is complete, shared and must not be changed.
+// among them. Its JSON is that of the API's PUT /callback-types/{name}, and of a
+// type in the files of contracts/: all but the name. Fill one in and hand it to
+// [NewCatalogue]; a Type that comes out of a [Catalogue] is complete, shared and
+// must not be changed.
 type Type struct {
 	// Name is what callbacks and events call it: 1 to 64 of A-Z a-z 0-9 _ . -
 	Name string `json:"-"`
@@ -88,8 +89,19 @@ type Type struct {
 	// Empty: Enforce, which NewCatalogue then fills in.
 	Validation Validation `json:"validation,omitempty"`
 
+	// Stamp is the JSON Pointer to the member that holds the time at which the
+	// payload was sent, "/timeOfIssue": it is written anew on every attempt, see
+	// [Type.Stamped]. Its path leads through objects only. Empty: none, and the
+	// payload goes out as it came.
+	Stamp string `json:"stamp,omitempty"`
+
+	// Synchronous types are asked, not sent: the caller waits for the decision
+	// of the company's one callback, and nothing is queued or repeated.
+	Synchronous bool `json:"synchronous,omitempty"`
+
 	schema     *jsonschema.Schema // nil: any JSON will do
 	attributes []attribute        // of Match, by name
+	stamp      []string           // Stamp's reference tokens; nil: none
 }
 
 // Catalogue is an immutable set of callback types; it may be used by many
@@ -184,6 +196,9 @@ func compile(t Type) (*Type, error) {
 	if t.attributes, err = compileAttributes(t.Match); err != nil {
 		return nil, err
 	}
+	if t.stamp, err = compileStamp(t.Stamp); err != nil {
+		return nil, err
+	}
 	if t.schema, err = compileSchema(t.Name, t.Schema); err != nil {
 		return nil, err
 	}
@@ -202,8 +217,8 @@ func checkExample(t *Type) error {
 //go:embed contracts/*.json
 var contractFiles embed.FS
 
-// Builtin is the catalogue Ringback ships with: one type per file of contracts/.
-// It is read on first use and shared afterwards.
+// Builtin is the catalogue Ringback ships with: the types of all contracts, one
+// file of contracts/ each. It is read on first use and shared afterwards.
 func Builtin() *Catalogue { return builtin() }
 
 var builtin = sync.OnceValue(func() *Catalogue {
@@ -214,35 +229,46 @@ var builtin = sync.OnceValue(func() *Catalogue {
 	return c
 })
 
+// contract is a file of contracts/: what one provider's document agrees on.
+type contract struct {
+	Description string          `json:"description"`
+	Types       map[string]Type `json:"types"` // by name
+}
+
 func loadContracts() (*Catalogue, error) {
 	files, err := contractFiles.ReadDir("contracts")
 	if err != nil {
 		return nil, err
 	}
-	types := make([]Type, 0, len(files))
+	var types []Type
 	for _, f := range files {
 		text, err := contractFiles.ReadFile(path.Join("contracts", f.Name()))
 		if err != nil {
 			return nil, err
 		}
-		t, err := parseContract(strings.TrimSuffix(f.Name(), ".json"), text)
+		more, err := parseContract(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
-		types = append(types, t)
+		types = append(types, more...)
 	}
 	return NewCatalogue(types...)
 }
 
-func parseContract(name string, text []byte) (Type, error) {
-	t := Type{Name: name}
+func parseContract(text []byte) ([]Type, error) {
+	var c contract
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&t); err != nil {
-		return Type{}, err
+	if err := dec.Decode(&c); err != nil {
+		return nil, err
 	}
-	t.Schema, t.Example = compact(t.Schema), compact(t.Example)
-	return t, nil
+	var types []Type
+	for _, name := range slices.Sorted(maps.Keys(c.Types)) {
+		t := c.Types[name]
+		t.Name, t.Schema, t.Example = name, compact(t.Schema), compact(t.Example)
+		types = append(types, t)
+	}
+	return types, nil
 }
 
 // compact drops the spaces that only make a contract file pleasant to read.

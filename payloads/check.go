@@ -64,6 +64,9 @@ func (t *Type) check(payload json.RawMessage, location string) (map[string]strin
 			return nil, t.explain(err, v, location)
 		}
 	}
+	if err := t.checkStamp(v, location); err != nil {
+		return nil, err
+	}
 	return t.extract(v), nil
 }
 

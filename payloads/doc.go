@@ -9,7 +9,8 @@
 // # Events and callback types
 //
 // An [Event] says: this happened, for this company, and here is the JSON to tell
-// partners. Its payload goes out byte for byte; nothing here ever rewrites it.
+// partners. Its payload goes out byte for byte, but for the time of sending in the
+// types whose contract asks for one ([Type.Stamped]).
 //
 // A callback type says what such a payload looks like: a [Type] has a JSON
 // Schema, an example, and the attributes callbacks may narrow their match by.
@@ -28,21 +29,27 @@
 // Schemas are lenient where the contracts are: dates come in many precisions
 // and pass untouched, unknown fields are welcome.
 //
-// # Adding a callback type
+// # Adding a contract
 //
-// Add one file to contracts/, named after the type. It has the members of the
-// API's PUT /callback-types/{name}, so a type can move between the two:
+// A contract is what one provider's document agrees on. Add one file for it to
+// contracts/. Its types, by name, have the members of the API's
+// PUT /callback-types/{name}, so a type can move between the two:
 //
 //	{
-//	  "description": "when does such an event happen?",
-//	  "match":   {"campaign_token": "/wallet_campaign/token"},
-//	  "success": "json_200_or_204",
-//	  "schema":  {…},
-//	  "example": {…}
+//	  "description": "whose contract is it, and what is it about?",
+//	  "types": {
+//	    "parking.started": {
+//	      "description": "when does such an event happen?",
+//	      "match":   {"garage": "/garage/id"},
+//	      "success": "json_200_or_204",
+//	      "schema":  {…},
+//	      "example": {…}
+//	    }
+//	  }
 //	}
 //
-// The tests read every file there: the schema must stand on its own and the
-// example must fit it.
+// The tests read every file there: the schemas must stand on their own and the
+// examples must fit them.
 //
 // # Bodies
 //

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -210,7 +211,8 @@ func showType(c *cli.Context) error {
 	}
 	if err := out.pairs(
 		[2]string{"type", t.Name}, [2]string{"what it says", t.Description}, [2]string{"matches on", matchNames(t)},
-		[2]string{"success", t.Success}, [2]string{"validation", t.Validation},
+		[2]string{"success", t.Success}, [2]string{"validation", t.Validation}, [2]string{"stamped on sending", t.Stamp},
+		[2]string{"synchronous", strconv.FormatBool(t.Synchronous)},
 	); err != nil {
 		return err
 	}

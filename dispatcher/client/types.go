@@ -18,6 +18,8 @@ type Type struct {
 	Example     json.RawMessage   `json:"example"`
 	Builtin     bool              `json:"builtin"`              // part of Ringback: it cannot be replaced
 	Validation  string            `json:"validation,omitempty"` // enforce: payloads that do not fit are refused; warn: they are accepted with a warning
+	Stamp       string            `json:"stamp"`                // JSON Pointer to the member that holds the time of sending; empty: there is none
+	Synchronous bool              `json:"synchronous"`          // asked with a decision, not sent as an event
 }
 
 // A TypeList is the catalogue.
@@ -34,6 +36,8 @@ type TypeDefinition struct {
 	Match       map[string]string `json:"match,omitempty"`
 	Success     string            `json:"success,omitempty"`
 	Validation  string            `json:"validation,omitempty"`
+	Stamp       string            `json:"stamp,omitempty"`
+	Synchronous bool              `json:"synchronous,omitempty"`
 }
 
 // Types lists the callback types there are.

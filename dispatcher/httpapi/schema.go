@@ -243,6 +243,8 @@ type typeDoc struct {
 	Match       map[string]string `json:"match,omitempty" doc:"What registrations may narrow the match by: name to JSON Pointer (RFC 6901) into the payload."`
 	Success     string            `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" default:"json_200_or_204" doc:"Which answers count as delivered, for callbacks that do not say."`
 	Validation  string            `json:"validation,omitempty" enum:"enforce,warn" default:"enforce" doc:"What becomes of a payload that does not fit the schema: it is refused, or accepted with warnings."`
+	Stamp       string            `json:"stamp,omitempty" doc:"The JSON Pointer to the member that holds the time of sending: it is written anew on every attempt." example:"/timeOfIssue"`
+	Synchronous bool              `json:"synchronous,omitempty" default:"false" doc:"Such a payload is asked with POST …/decisions, which waits for the partner's answer, and not sent as an event."`
 	Name        string            `json:"name,omitempty" doc:"The name in the path, if at all."`
 	Builtin     bool              `json:"builtin,omitempty" doc:"False, if at all."`
 	MatchBlocks []string          `json:"match_blocks,omitempty" nullable:"false" doc:"The name alone, if at all."`
@@ -256,6 +258,8 @@ type callbackTypeDoc struct {
 	MatchBlocks []string          `json:"match_blocks" doc:"The names a registration's block may have."`
 	Success     string            `json:"success" enum:"json_200_or_204,any_2xx,any_response"`
 	Validation  string            `json:"validation" enum:"enforce,warn" doc:"What becomes of a payload that does not fit the schema: it is refused, or accepted with warnings."`
+	Stamp       string            `json:"stamp,omitempty" doc:"The JSON Pointer to the member that holds the time of sending. Absent: there is none, and payloads go out as they came." example:"/timeOfIssue"`
+	Synchronous bool              `json:"synchronous" doc:"Such a payload is asked with POST …/decisions, not sent as an event."`
 	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads. Absent: any JSON will do."`
 	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema."`
 }

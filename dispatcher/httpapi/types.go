@@ -46,6 +46,8 @@ type (
 		MatchBlocks []string             `json:"match_blocks"`
 		Success     payloads.SuccessRule `json:"success"`
 		Validation  payloads.Validation  `json:"validation"`
+		Stamp       string               `json:"stamp,omitempty"`
+		Synchronous bool                 `json:"synchronous"`
 		Schema      json.RawMessage      `json:"schema,omitempty"`
 		Example     json.RawMessage      `json:"example,omitempty"`
 	}
@@ -147,6 +149,13 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 			return text(value, (*string)(&t.Success))
 		case "validation":
 			return text(value, (*string)(&t.Validation))
+		case "stamp":
+			return text(value, &t.Stamp)
+		case "synchronous":
+			if json.Unmarshal(value, &t.Synchronous) != nil {
+				return "must be true or false"
+			}
+			return ""
 		case "name":
 			return unchanged(value, name)
 		case "builtin":
@@ -154,7 +163,7 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 		case "match_blocks":
 			return unchanged(value, []string{name})
 		}
-		return "is not known here: the members are description, schema, example, match, success and validation"
+		return "is not known here: the members are description, schema, example, match, success, validation, stamp and synchronous"
 	})
 	return t, err
 }
@@ -172,7 +181,7 @@ func unchanged(value json.RawMessage, shown any) (wrong string) {
 func (s *server) showType(t *payloads.Type) callbackType {
 	shown := callbackType{
 		Name: t.Name, Builtin: s.Registry.Types().Builtin(t.Name), Description: t.Description, Match: t.Match, MatchBlocks: orEmpty(t.MatchBlocks),
-		Success: t.Success, Validation: t.Validation, Schema: t.Schema, Example: t.Example,
+		Success: t.Success, Validation: t.Validation, Stamp: t.Stamp, Synchronous: t.Synchronous, Schema: t.Schema, Example: t.Example,
 	}
 	if shown.Match == nil {
 		shown.Match = map[string]string{}
