@@ -57,7 +57,7 @@ const (
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
 
 	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
-		`"example":{"id":4711,"shop":{"code":"hamburg"}},"match":{"shop":"/shop/code"},"success":"any_2xx","validation":"enforce"`
+		`"example":{"id":4711,"shop":{"code":"hamburg"}},"match":{"shop":"/shop/code"},"success":"any_2xx","validation":"enforce","synchronous":false`
 	exampleShownType = `{"name":"customer.created","builtin":false,"match_blocks":["customer.created"],` + exampleType + `}`
 )
 
