@@ -18,7 +18,25 @@
 //
 //	wallet_item_install   a wallet pass was installed   match by campaign_token
 //	wallet_item_remove    a wallet pass was removed     match by campaign_token
+//
 //	payment_proof         a payment proof is available
+//
+//	customer.updated                          a loyalty customer's data was changed
+//	customer.deleted                          … was removed
+//	customer.registered                       … joined
+//	customer.deactivated                      … was deactivated
+//	customer.level_changed_automatically      … got another level by the rules
+//	customer.level_changed                    … got another level otherwise
+//	customer.bought_campaign                  … paid with points
+//	transaction.registered                    a sale or its like was registered
+//	transaction.assigned_to_customer          … was assigned to a customer
+//	account.available_points_amount_changed   there are more or fewer points
+//	account.expiring_points_notification      some points will expire soon
+//	account.points_transfer                   points were moved
+//
+//	entry_code.validation_failed   a code did not open a door   stamped at /timeOfIssue
+//	entry_code.verify              may this code enter?         asked, not sent
+//	customer.created_or_updated    a customer's personal data   any answer will do
 //
 // [Type.Check] is the one reading of a payload on its way in. It validates, and
 // it extracts the attributes; what it refuses it explains field by field, in an

@@ -36,7 +36,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"null", `null`, "body must be an object, but is null"},
 		{"no type", `{` + ok + `}`, "body.callback_type is missing"},
 		{"no destination", `{"callback_type":"payment_proof"}`, "body.destination is missing"},
-		{"unknown type", `{"callback_type":"nope",` + ok + `}`, "body.callback_type is not a callback type: there are payment_proof, wallet_item_install, wallet_item_remove"},
+		{"unknown type", `{"callback_type":"nope",` + ok + `}`, "body.callback_type is not a callback type: there are " + payloads.Builtin().Names()},
 		{"type no string", `{"callback_type":7,` + ok + `}`, "body.callback_type must be a string, but is a number"},
 		{"bad type name", `{"callback_type":"a b",` + ok + `}`, "body.callback_type must be 1 to 64"},
 		{"bad glob", `{"callback_type":"a b*",` + ok + `}`, "body.callback_type must be a glob"},

@@ -187,7 +187,7 @@ func TestOperatorsPage(t *testing.T) {
 		t.Errorf("the restored side sends %s, and the other %s", ids[0][1], ids[1][1])
 	}
 
-	payment := []string{"--type", "payment_proof", "--payload", "testdata/events/payment_proof.json"}
+	payment := []string{"--type", "payment_proof", "--payload", sample("payment_proof")}
 	awaitAttempt(t, env, "before", 1)
 	ringback(t, env, "deliveries", "replay", ids[0][1])
 	listener.await(`attempt [3-9]`)
@@ -407,7 +407,7 @@ func TestPartnersPageReceivers(t *testing.T) {
 			receiver := launch(t, cmd)
 			awaitListening(t, receiver, addr)
 
-			ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json", "--event-id", "first")
+			ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "first")
 			first := receiver.await(`handled (dlv_[\w-]+)`)[1]
 			request, body := seen.first(t)
 			for what, tt := range map[string]struct {
@@ -419,7 +419,7 @@ func TestPartnersPageReceivers(t *testing.T) {
 				}
 			}
 			// The handling is in order, so once the next one is handled, nothing of this one is to come.
-			ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json", "--event-id", "second")
+			ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "second")
 			receiver.await(`handled ` + first + `(?s:.*)handled dlv_`)
 			if n := strings.Count(receiver.said.String(), "handled "+first); n != 1 {
 				t.Errorf("the delivery was handled %d times:\n%s", n, receiver.said)
@@ -699,7 +699,7 @@ func TestPartnersPageAnswers(t *testing.T) {
 	for _, a := range answers {
 		ringback(t, env, "callbacks", "create", "--type", "payment_proof", "--url", partner.URL+"/hook"+a.query)
 	}
-	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json", "--event-id", "all")
+	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "all")
 	for i, a := range answers {
 		first := awaitAttempt(t, env, "all", i+1)
 		if first.Verdict != a.verdict {

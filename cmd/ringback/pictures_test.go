@@ -41,9 +41,9 @@ func TestPictures(t *testing.T) {
 	}
 	register("wallet_item_install", partner.URL+"/well")
 	for range 10 {
-		ringback(t, env, "events", "send", "--type", "wallet_item_install", "--payload", "testdata/events/wallet_item_install.json")
+		ringback(t, env, "events", "send", "--type", "wallet_item_install", "--payload", sample("wallet_item_install"))
 	}
-	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json", "--event-id", "proof-2041")
+	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "proof-2041")
 	deadline := time.After(patience)
 	for retriesInUI(t, server, "dev") < 4*len(ways) {
 		select {

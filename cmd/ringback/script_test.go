@@ -20,7 +20,7 @@ import (
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
-	events, err := filepath.Abs("testdata/events")
+	events, err := filepath.Abs(samples)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func TestTelemetryGoesWhereItIsAskedFor(t *testing.T) {
 	dev.await(`msg=ready`)
 	env := []string{"RINGBACK_SERVER=" + server, "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}
 	ringback(t, env, "callbacks", "create", "--type", "payment_proof", "--url", partner.URL)
-	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", "testdata/events/payment_proof.json")
+	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"))
 	dev.await(`verdict=delivered`)
 
 	_, metrics := get(t, server+"/metrics", "dev")
