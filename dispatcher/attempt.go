@@ -24,7 +24,9 @@ type attempt struct {
 	ref        ref
 	generation int64
 	token      string
-	testID     string             // of a test, which is no delivery
+	ownID      string             // of a test or a decision, which are no deliveries
+	test       bool               // a test: says so in a header
+	keepBody   int                // how much of the answer's body is kept; 0: what egress keeps by itself
 	callback   *registry.Callback // nil: deleted since
 	typ        *payloads.Type     // the event's; its rule judges, unless the callback has its own
 	timeout    time.Duration      // of the request; within the lease that begin took
@@ -64,10 +66,18 @@ func (a *attempt) read(answer []string) error {
 
 // id is the webhook-id.
 func (a *attempt) id() string {
-	if a.testID != "" {
-		return a.testID
+	if a.ownID != "" {
+		return a.ownID
 	}
 	return a.ref.deliveryID()
+}
+
+// sentence says what came of it.
+func (a *attempt) sentence() string {
+	if strings.HasPrefix(a.ownID, decisionPrefix) {
+		return decisionDetail(a.written)
+	}
+	return detail(a.written)
 }
 
 // callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
@@ -87,7 +97,7 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 	start := time.Now()
 	a.sentAt = start
 	defer func() { a.took = time.Since(start) }()
-	body, err := payloads.Encode(a.callback.Destination.ContentType, a.body)
+	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, start))
 	if err != nil {
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
 		return
@@ -103,7 +113,7 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
 	a.response, err = c.egress.Do(ctx, egress.Request{
-		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout,
+		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
 	})
 	o := outcome{err: err}
 	if err == nil {

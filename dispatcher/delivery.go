@@ -29,6 +29,8 @@ func (s State) Final() bool { return s == Delivered || s == Dead || s == Cancell
 // A Delivery is one event's way to one callback: what became of it and what comes next.
 type Delivery struct {
 	DeliveryID string `json:"delivery_id"` // also the webhook-id the partner sees, on every attempt
+	// DecisionID is set on what is no delivery but a decision (see [Client.Ask]); its other names are the same.
+	DecisionID string `json:"decision_id,omitempty"`
 	EventID    string `json:"event_id"`
 	EventType  string `json:"event_type"`
 	CallbackID int64  `json:"callback_id"`
@@ -141,6 +143,8 @@ type Query struct {
 	EventType  string  // empty: all
 	Since      time.Time
 	Until      time.Time
-	Limit      int    // 0: 50; at most 500
-	Cursor     string // next of the page before
+	// Decisions selects decisions instead, of which AcceptedAt is when they were asked for; their state is delivered where one came.
+	Decisions bool
+	Limit     int    // 0: 50; at most 500
+	Cursor    string // next of the page before
 }

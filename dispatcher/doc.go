@@ -27,6 +27,8 @@
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
+//	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
+//	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
@@ -42,7 +44,7 @@
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
 // pump (room to window), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is),
-// replay_start and replay_stop, health.
+// replay_start and replay_stop, health, ask (which callback decides; opens the record) and answer (what came of it).
 //
 // # The crash story
 //
@@ -77,4 +79,7 @@
 // while a callback has a backlog. Whatever does not deliver goes back to asynq, for its UI to show.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget.
+//
+// A decision has no queue and no repair: its caller waits. It is written down before the partner is asked, so that a kill leaves a record
+// without an outcome, which is shown as unknown once its time is up.
 package dispatcher

@@ -60,10 +60,16 @@ func readHealth(company string, row []string) Health {
 	}
 	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
 	member, line, ok := strings.Cut(row[5], "\n")
-	r, named := parseMember(company, member)
+	id, sentence, named := member, decisionDetail, strings.HasPrefix(member, decisionPrefix) && !strings.Contains(member, "/")
+	if !named {
+		var r ref
+		if r, named = parseMember(company, member); named {
+			id, sentence = r.deliveryID(), detail
+		}
+	}
 	var e entry
 	if ok && named && json.Unmarshal([]byte(line), &e) == nil {
-		h.LastFailure = &Failure{At: fromMS(e.Started), DeliveryID: r.deliveryID(), StatusCode: e.Status, Reason: e.Reason, Detail: detail(e)}
+		h.LastFailure = &Failure{At: fromMS(e.Started), DeliveryID: id, StatusCode: e.Status, Reason: e.Reason, Detail: sentence(e)}
 	}
 	return h
 }

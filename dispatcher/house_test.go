@@ -256,6 +256,7 @@ func (h *house) check() {
 			all.add(d)
 		}
 	}
+	known += h.checkDecisions(byID, all)
 	if known != len(requests) {
 		h.t.Errorf("the partner has %d requests, of which %d belong to accepted events", len(requests), known)
 	}
@@ -279,7 +280,7 @@ func (all tallies) add(d *Delivery) {
 		all[d.CallbackID] = &tally{}
 	}
 	mine := all[d.CallbackID]
-	if d.State == Dead {
+	if d.State == Dead && d.DecisionID == "" {
 		mine.dead++
 	}
 	for _, a := range d.Attempts {
@@ -303,6 +304,32 @@ func (h *house) checkHealth(all tallies) {
 		}
 		if got.LastSuccessAt.IsZero() == want.succeeded || (got.LastFailure != nil) != want.failed {
 			h.t.Errorf("callback %d: succeeded %t, failed %t, but its health is %+v, last failure %+v", id, want.succeeded, want.failed, got, got.LastFailure)
+		}
+	}
+}
+
+// checkDecisions verifies that each decision was asked for once at most, and signed, and returns how many requests that made.
+func (h *house) checkDecisions(byID map[string][]request, all tallies) (known int) {
+	h.t.Helper()
+	cursor := ""
+	for {
+		page, next, err := h.client.Deliveries(h.t.Context(), acme, Query{Decisions: true, Cursor: cursor, Limit: 2})
+		h.must(err)
+		for _, d := range page {
+			got := byID[d.DecisionID]
+			known += len(got)
+			if len(got) > 1 || d.State != Active && len(d.Attempts) != 1 {
+				h.t.Errorf("%s: asked %d times, recorded %+v", d.DecisionID, len(got), d)
+			}
+			for _, r := range got {
+				if r.verified != nil {
+					h.t.Errorf("%s: signature: %v", d.DecisionID, r.verified)
+				}
+			}
+			all.add(d)
+		}
+		if cursor = next; cursor == "" {
+			return known
 		}
 	}
 }

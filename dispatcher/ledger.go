@@ -108,9 +108,7 @@ func (v *view) event(ctx context.Context, eventID string, fields map[string]stri
 		EventID: eventID, EventType: m.Type, AcceptedAt: logTime(fields["a"]), OccurredAt: fromMS(m.Occurred),
 		Deliveries: []*Delivery{},
 	}
-	if parts := strings.Split(m.TraceParent, "-"); len(parts) == 4 {
-		e.TraceID = parts[1]
-	}
+	e.TraceID = traceID(m.TraceParent)
 	for name, text := range fields {
 		id, ok := callbackOf(name)
 		if !ok {
@@ -124,6 +122,14 @@ func (v *view) event(ctx context.Context, eventID string, fields map[string]stri
 	}
 	slices.SortFunc(e.Deliveries, func(a, b *Delivery) int { return int(a.CallbackID - b.CallbackID) })
 	return e, nil
+}
+
+// traceID is the trace's part of a traceparent (W3C Trace Context), "" where there is none.
+func traceID(parent string) string {
+	if parts := strings.Split(parent, "-"); len(parts) == 4 {
+		return parts[1]
+	}
+	return ""
 }
 
 func callbackOf(field string) (int64, bool) {
@@ -222,8 +228,11 @@ func heldSentence(gate *registry.Gate) string {
 
 func clock(ms int64) string { return fromMS(ms).Format(time.RFC3339) }
 
-// Delivery reads one delivery. Errors: [ErrNotFound], [ErrUnavailable].
+// Delivery reads one delivery, or one decision. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	if strings.HasPrefix(deliveryID, decisionPrefix) {
+		return c.decision(ctx, company, deliveryID)
+	}
 	r, ok := parseDeliveryID(company, deliveryID)
 	if !ok {
 		return nil, ErrNotFound
@@ -270,6 +279,9 @@ func (v *view) deliveries(ctx context.Context, refs []ref) ([]*Delivery, error) 
 // Replay sends a delivery again, under the same webhook-id and with a fresh schedule: a delivered, dead or cancelled one, or at once a
 // retrying one. Errors: [ErrNotFound], *[StateError] if it is on its way already or its callback was deleted, [ErrUnavailable].
 func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	if strings.HasPrefix(deliveryID, decisionPrefix) {
+		return nil, c.notRepeated(ctx, company, deliveryID)
+	}
 	r, ok := parseDeliveryID(company, deliveryID)
 	if !ok {
 		return nil, ErrNotFound
@@ -310,6 +322,9 @@ func (c *Client) forget(ctx context.Context, r ref, generation string) {
 // Cancel ends an unfinished delivery. An attempt under way finishes; it counts if it delivers.
 // Errors: [ErrNotFound], *[StateError] if it is final, [ErrUnavailable].
 func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	if strings.HasPrefix(deliveryID, decisionPrefix) {
+		return nil, c.notRepeated(ctx, company, deliveryID)
+	}
 	r, ok := parseDeliveryID(company, deliveryID)
 	if !ok {
 		return nil, ErrNotFound

@@ -31,8 +31,11 @@ func (c *Client) Deliveries(ctx context.Context, company string, q Query) ([]*De
 	if err != nil {
 		return nil, "", err
 	}
-	if len(q.States) == 1 && q.States[0] == Dead {
-		return v.deadLetters(ctx, q)
+	switch {
+	case q.Decisions:
+		return v.book(ctx, q, "asks", v.readDecisions)
+	case len(q.States) == 1 && q.States[0] == Dead:
+		return v.book(ctx, q, "dead", v.letters)
 	}
 	return v.walkLog(ctx, q)
 }
@@ -182,8 +185,9 @@ func decodeCursor(s string) (string, error) {
 	return string(b), nil
 }
 
-// deadLetters lists the dead-letter book. The cursor is the last delivery given out: its time of acceptance and name.
-func (v *view) deadLetters(ctx context.Context, q Query) ([]*Delivery, string, error) {
+// book lists from a zset of names by time: the dead-letter book, or that of decisions. read takes a page of it; what is nil in its answer
+// is gone. The cursor is the last one given out: its time and name.
+func (v *view) book(ctx context.Context, q Query, name string, read func(context.Context, []redis.Z) ([]*Delivery, error)) ([]*Delivery, string, error) {
 	oldest, newest := q.bounds()
 	if oldest == "-" {
 		oldest = "-inf"
@@ -195,7 +199,7 @@ func (v *view) deadLetters(ctx context.Context, q Query) ([]*Delivery, string, e
 	begun := q.Cursor != ""
 	if begun {
 		var err error
-		if last, err = parseDeadCursor(q.Cursor); err != nil {
+		if last, err = parseBookCursor(q.Cursor); err != nil {
 			return nil, "", err
 		}
 		newest = strconv.FormatInt(int64(last.Score), 10)
@@ -203,14 +207,14 @@ func (v *view) deadLetters(ctx context.Context, q Query) ([]*Delivery, string, e
 	found := []*Delivery{}
 	var offset int64
 	for range listPages {
-		letters, err := v.c.rdb.ZRevRangeByScoreWithScores(ctx, keyOf(v.company, "dead"),
+		letters, err := v.c.rdb.ZRevRangeByScoreWithScores(ctx, keyOf(v.company, name),
 			&redis.ZRangeBy{Min: oldest, Max: newest, Offset: offset, Count: listPage}).Result()
 		if err != nil {
-			return nil, "", unavailable(ctx, v.c, "reading the dead-letter book", err)
+			return nil, "", unavailable(ctx, v.c, "reading the book", err)
 		}
 		offset += int64(len(letters))
-		fresh := slices.DeleteFunc(slices.Clone(letters), func(z redis.Z) bool { return begun && !deadAfter(z, last) })
-		deliveries, err := v.letters(ctx, fresh)
+		fresh := slices.DeleteFunc(slices.Clone(letters), func(z redis.Z) bool { return begun && !bookedAfter(z, last) })
+		deliveries, err := read(ctx, fresh)
 		if err != nil {
 			return nil, "", err
 		}
@@ -219,7 +223,7 @@ func (v *view) deadLetters(ctx context.Context, q Query) ([]*Delivery, string, e
 				continue
 			}
 			if len(found) == q.Limit {
-				return found, deadCursor(last), nil
+				return found, bookCursor(last), nil
 			}
 			found = append(found, d)
 			last = fresh[i]
@@ -231,11 +235,11 @@ func (v *view) deadLetters(ctx context.Context, q Query) ([]*Delivery, string, e
 			begun, last = true, fresh[len(fresh)-1]
 		}
 	}
-	return found, deadCursor(last), nil
+	return found, bookCursor(last), nil
 }
 
-// deadAfter reports whether z comes after last in the book's order: newest first, then by name backwards.
-func deadAfter(z, last redis.Z) bool {
+// bookedAfter reports whether z comes after last in the book's order: newest first, then by name backwards.
+func bookedAfter(z, last redis.Z) bool {
 	return cmp.Or(cmp.Compare(last.Score, z.Score), cmp.Compare(last.Member.(string), z.Member.(string))) > 0
 }
 
@@ -264,11 +268,11 @@ func (v *view) letters(ctx context.Context, entries []redis.Z) ([]*Delivery, err
 	return out, nil
 }
 
-func deadCursor(z redis.Z) string {
+func bookCursor(z redis.Z) string {
 	return encodeCursor(strconv.FormatInt(int64(z.Score), 10) + "/" + z.Member.(string))
 }
 
-func parseDeadCursor(cursor string) (redis.Z, error) {
+func parseBookCursor(cursor string) (redis.Z, error) {
 	text, err := decodeCursor(cursor)
 	if err != nil {
 		return redis.Z{}, err

@@ -24,6 +24,7 @@ type metrics struct {
 	attempts metric.Int64Counter
 	duration metric.Float64Histogram
 	lag      metric.Float64Histogram
+	decision metric.Float64Histogram
 	observed metric.Registration
 }
 
@@ -52,6 +53,11 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 		func() (err error) {
 			m.attempts, err = meter.Int64Counter("ringback.attempts", metric.WithUnit("{attempt}"),
 				metric.WithDescription("Attempts, by verdict and reason."))
+			return err
+		},
+		func() (err error) {
+			m.decision, err = meter.Float64Histogram("ringback.decision.duration", metric.WithUnit("s"), durationBuckets,
+				metric.WithDescription("How long a partner took to decide, or not to, by verdict and reason."))
 			return err
 		},
 		func() (err error) {
@@ -138,6 +144,10 @@ func (m *metrics) attempted(ctx context.Context, v Verdict, reason Reason, took 
 	verdict := attribute.String("verdict", string(v))
 	m.attempts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("reason", reasonLabel(reason))))
 	m.duration.Record(ctx, took.Seconds(), metric.WithAttributes(verdict))
+}
+
+func (m *metrics) asked(ctx context.Context, v Verdict, reason Reason, took time.Duration) {
+	m.decision.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("verdict", string(v)), attribute.String("reason", reasonLabel(reason))))
 }
 
 func (m *metrics) delivered(ctx context.Context, lag time.Duration) { m.lag.Record(ctx, lag.Seconds()) }

@@ -56,7 +56,7 @@ func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line str
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
 	}
 	a.phases(span)
-	sentence := detail(a.written)
+	sentence := a.sentence()
 	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
 		attribute.String("ringback.detail", sentence))
 	args := []any{

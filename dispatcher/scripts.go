@@ -26,6 +26,8 @@ var (
 	healthScript  = script("health")
 	sweepScript   = script("sweep")
 
+	askScript         = script("ask")
+	answerScript      = script("answer")
 	startReplayScript = script("replay_start")
 	stopReplayScript  = script("replay_stop")
 )

@@ -101,6 +101,9 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	if err != nil {
 		return err
 	}
+	if typ.Synchronous {
+		return misfit("body.event_type", "is asked, not sent: the partner decides while the caller waits, with POST …/decisions")
+	}
 	if s.attrs, s.warnings, err = typ.Examine(s.event.Payload); err != nil {
 		return err
 	}
@@ -162,6 +165,14 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 }
 
 func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {
+	if err := c.refresh(ctx, s.event.Company, version); err != nil {
+		return err
+	}
+	return c.match(ctx, s)
+}
+
+// refresh reads the company's callbacks up to the version that a script found.
+func (c *Client) refresh(ctx context.Context, company, version string) error {
 	atLeast, err := strconv.ParseInt(version, 10, 64)
 	if err != nil {
 		return unavailable(ctx, c, "reading the registry's version", err)
@@ -169,10 +180,10 @@ func (c *Client) matchAgain(ctx context.Context, s *sending, version string) err
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := c.registry.Refresh(ctx, s.event.Company, atLeast); err != nil {
+	if err := c.registry.Refresh(ctx, company, atLeast); err != nil {
 		return unavailable(ctx, c, "reading the callbacks", err)
 	}
-	return c.match(ctx, s)
+	return nil
 }
 
 // acceptArgs are the script's.

@@ -61,7 +61,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	defer c.testing.Delete(ref{company: company, callback: callbackID})
 	now := time.Now()
 	a := &attempt{
-		ref: ref{company, "test", callbackID}, testID: "tst_" + strings.ToLower(rand.Text()), number: 1,
+		ref: ref{company, "test", callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
 		callback: cb, typ: typ, timeout: cb.Timeout, meta: meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
 	}
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
@@ -69,7 +69,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	a.send(ctx, c)
 	a.written = a.entry()
 	c.tell(ctx, span, a, "test")
-	result := &TestResult{DeliveryID: a.testID, EventType: eventType, Attempt: a.written.attempt()}
+	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: a.written.attempt()}
 	if a.verdict == VerdictGone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}

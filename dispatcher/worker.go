@@ -321,7 +321,7 @@ func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header
 	h.Set("Webhook-Id", a.id())
 	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
 	h.Set("Webhook-Signature", signature)
-	if a.testID != "" {
+	if a.test {
 		h.Set("Ringback-Test", "1")
 	}
 	h.Set("Ringback-Event-Id", a.ref.event)

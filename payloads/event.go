@@ -109,7 +109,12 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadd
 // (RFC 9562). Ids sort by time, to about 250 ns: the twelve bits after the
 // version carry the fraction of the millisecond. Two ids of the same instant
 // still differ by 62 random bits. Times before 1970 count as 1970.
-func NewEventID(at time.Time) string {
+func NewEventID(at time.Time) string { return "evt_" + newID(at) }
+
+// NewDecisionID makes up the id of a decision: as [NewEventID], but for "dec_".
+func NewDecisionID(at time.Time) string { return "dec_" + newID(at) }
+
+func newID(at time.Time) string {
 	var u [16]byte
 	_, _ = rand.Read(u[8:]) // documented never to fail
 	const perMilli = int64(time.Millisecond)
@@ -117,5 +122,5 @@ func NewEventID(at time.Time) string {
 	fraction := uint64(int64(at.Nanosecond()) % perMilli * 4096 / perMilli) //nolint:gosec // 0 to 4095
 	binary.BigEndian.PutUint64(u[:8], uint64(ms)<<16|0x7000|fraction)
 	u[8] = u[8]&0x3f | 0x80 // variant
-	return "evt_" + idEncoding.EncodeToString(u[:])
+	return idEncoding.EncodeToString(u[:])
 }

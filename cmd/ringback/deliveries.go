@@ -24,6 +24,7 @@ func deliveriesCommand() *cli.Command {
 				Description: examples(
 					"ringback deliveries list --state dead --state held",
 					"ringback deliveries list --callback 12 --since 2026-11-21T00:00:00Z",
+					"ringback deliveries list --decisions --state dead",
 				),
 				Flags: append([]cli.Flag{
 					companyFlag(),
@@ -31,6 +32,7 @@ func deliveriesCommand() *cli.Command {
 						Name: "state", Usage: "only those in this `STATE` (repeatable): pending, active, retrying, held, delivered, dead, cancelled",
 						EnvVars: []string{"RINGBACK_STATE"},
 					},
+					&cli.BoolFlag{Name: "decisions", Usage: "decisions instead, which partners were asked for and somebody waited for", EnvVars: []string{"RINGBACK_DECISIONS"}},
 					&cli.Int64Flag{Name: "callback", Usage: "only those to the callback with this `ID`", EnvVars: []string{"RINGBACK_CALLBACK"}},
 					&cli.StringFlag{Name: "type", Usage: "only those of this event `TYPE`", EnvVars: []string{"RINGBACK_TYPE"}},
 					timeFlag("since", "only those accepted since this RFC 3339 `TIME`", "RINGBACK_SINCE"),
@@ -131,6 +133,7 @@ func listDeliveries(c *cli.Context) error {
 	page, err := api.Deliveries(c.Context, company, client.DeliveriesQuery{
 		States: commaSeparated(c.StringSlice("state")), CallbackID: c.Int64("callback"), EventType: c.String("type"),
 		Since: timeOf(c, "since"), Until: timeOf(c, "until"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
+		Decisions: c.Bool("decisions"),
 	})
 	if err != nil {
 		return err

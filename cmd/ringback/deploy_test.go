@@ -144,6 +144,9 @@ func busyHouse(t *testing.T) string {
 			call(http.MethodPost, "/config/callbacks/6/pause", "")
 		}
 	}
+	call(http.MethodPost, "/config/callbacks", `{"callback_type": "entry_code.verify", "destination": {"url": "`+partner.URL+`/204"}}`)
+	const question = `{"event_type": "entry_code.verify", "payload": {"entryCode": "1"}}`
+	call(http.MethodPost, "/decisions", question)
 	event := func(id string) string {
 		return `{"event_type": "payment_proof", "event_id": "` + id + `", "payload": {"requestId": "r-1", "status": "OK"}}`
 	}
@@ -175,14 +178,16 @@ func busyHouse(t *testing.T) string {
 				return
 			case <-time.After(100 * time.Millisecond):
 			}
-			req, err := http.NewRequestWithContext(ctx, http.MethodPost, server+"/companies/acme/events", strings.NewReader(event("e-"+strconv.Itoa(n))))
-			if err != nil {
-				return
-			}
-			req.Header.Set("Authorization", "Bearer dev")
-			req.Header.Set("Content-Type", "application/json")
-			if resp, err := http.DefaultClient.Do(req); err == nil {
-				_ = resp.Body.Close()
+			for path, body := range map[string]string{"/events": event("e-" + strconv.Itoa(n)), "/decisions": question} {
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost, server+"/companies/acme"+path, strings.NewReader(body))
+				if err != nil {
+					return
+				}
+				req.Header.Set("Authorization", "Bearer dev")
+				req.Header.Set("Content-Type", "application/json")
+				if resp, err := http.DefaultClient.Do(req); err == nil {
+					_ = resp.Body.Close()
+				}
 			}
 		}
 	}()

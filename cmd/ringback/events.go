@@ -37,6 +37,18 @@ func eventsCommand() *cli.Command {
 				Action: sendEvents,
 			},
 			{
+				Name: "ask", Usage: "ask a partner to decide, and wait for its answer",
+				Description: examples("ringback events ask --type entry_code.verify --payload code.json --timeout 3s") +
+					"\n\nThe answer's JSON is on stdout, a rejection, too: what it says is between you and the partner. It fails if the partner did not decide.",
+				Flags: []cli.Flag{
+					companyFlag(),
+					&cli.StringFlag{Name: "type", Usage: "the synchronous `TYPE`, see `ringback events types`", EnvVars: []string{"RINGBACK_TYPE"}, Required: true},
+					&cli.StringFlag{Name: "payload", Usage: "JSON from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_PAYLOAD"}, Required: true},
+					&cli.DurationFlag{Name: "timeout", Usage: "how long the partner has, 100ms to 60s; default: as its callback says", EnvVars: []string{"RINGBACK_TIMEOUT"}},
+				},
+				Action: askDecision,
+			},
+			{
 				Name: "get", Usage: "explain what became of an event, callback by callback", ArgsUsage: eventArg,
 				Description: examples("ringback events get proof-1", "ringback events get proof-1 --callback 12 -o json"),
 				Flags: append([]cli.Flag{
@@ -99,6 +111,31 @@ func sendEvent(c *cli.Context) error {
 		_, _ = fmt.Fprintf(c.App.ErrWriter, "warning: %s\n", printable(warning))
 	}
 	return printReceipt(out, receipt)
+}
+
+// askDecision prints what the partner says, and beside it who said so.
+func askDecision(c *cli.Context) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	payload, err := readJSON(c, c.String("payload"))
+	if err != nil {
+		return err
+	}
+	answer, err := api.Ask(c.Context, company, client.Question{Type: c.String("type"), Payload: payload, Timeout: c.Duration("timeout")})
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(answer.Raw)
+	}
+	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d answered %d in %s (%s)\n", answer.CallbackID, answer.StatusCode, took(answer.DurationMS), answer.DecisionID)
+	return out.raw(answer.Body)
 }
 
 func printReceipt(out printer, receipt *client.Receipt) error {

@@ -128,6 +128,46 @@ func (i *installation) register(server, path string) int64 {
 	return cb.ID
 }
 
+// TestLoadDecisions measures what Ringback adds to a partner's time to decide: the same request by hand and through the API, by turns.
+func TestLoadDecisions(t *testing.T) {
+	i := install(t)
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"accepted": true}`)
+	}))
+	t.Cleanup(partner.Close)
+	status, err := i.post(i.server, "/companies/acme/config/callbacks", map[string]any{
+		"callback_type": "entry_code.verify", "destination": map[string]string{"url": partner.URL + "/verify"},
+	}, nil)
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("registering: %d, %v", status, err)
+	}
+	payload := map[string]any{"entryCode": "4711-0815", "storeId": 17, "customer": map[string]string{"externalId": "c-17"}}
+	question := map[string]any{"event_type": "entry_code.verify", "payload": payload, "timeout": "3s"}
+	const rounds, each = 5, 1000
+	for range rounds {
+		direct, through := make([]time.Duration, 0, each), make([]time.Duration, 0, each)
+		for range each {
+			start := time.Now()
+			if status, err := i.post(partner.URL, "/verify", payload, nil); err != nil || status != http.StatusOK {
+				t.Fatalf("directly: %d, %v", status, err)
+			}
+			direct = append(direct, time.Since(start))
+			start = time.Now()
+			if status, err := i.post(i.server, "/companies/acme/decisions", question, nil); err != nil || status != http.StatusOK {
+				t.Fatalf("through Ringback: %d, %v", status, err)
+			}
+			through = append(through, time.Since(start))
+		}
+		slices.Sort(direct)
+		slices.Sort(through)
+		p50, p99 := each/2, each*99/100
+		t.Logf("%d decisions by turns: directly p50 %s, p99 %s; through Ringback p50 %s, p99 %s; overhead p50 %s", each,
+			direct[p50], direct[p99], through[p50], through[p99], through[p50]-direct[p50])
+	}
+}
+
 // send sends a payment proof, and reports whether it was accepted.
 func (i *installation) send(server, id string) bool {
 	status, err := i.post(server, "/companies/acme/events", map[string]any{

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"regexp"
 	"slices"
@@ -94,6 +96,44 @@ func methods(then time.Time) []method {
 			return c.Deliveries(ctx, "acme", client.DeliveriesQuery{
 				States: []string{client.Held, client.Dead}, CallbackID: 1, EventType: "payment_proof", Since: then, Until: time.Now().Add(time.Hour), Limit: 5,
 			})
+		}},
+		{operation: "POST " + company + "/decisions", call: func(ctx context.Context, c *client.Client) (any, error) {
+			partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", "application/json")
+				_, _ = io.WriteString(w, `{"accepted": false}`)
+			}))
+			defer partner.Close()
+			q := client.Question{Type: "entry_code.verify", Payload: json.RawMessage(`{"entryCode":"4711"}`), Timeout: 10 * time.Second}
+			var refused *client.APIError
+			if _, err := c.Ask(ctx, "acme", q); !errors.As(err, &refused) || refused.Status != http.StatusNotFound {
+				return nil, fmt.Errorf("nobody to ask: %w", err)
+			}
+			cb, err := c.CreateCallback(ctx, "acme", client.Registration{CallbackType: q.Type, Destination: client.Destination{URL: "http://127.0.0.1:1/"}})
+			if err != nil {
+				return nil, err
+			}
+			if _, err := c.Ask(ctx, "acme", q); !errors.As(err, &refused) || refused.Status != http.StatusBadGateway || refused.Decision.Reason != "refused" ||
+				refused.Decision.CallbackID != cb.CallbackID || refused.Decision.DecisionID == "" {
+				return nil, fmt.Errorf("a partner that is not there: %w, %+v", err, refused.Decision)
+			}
+			if _, err := c.PatchCallback(ctx, "acme", cb.CallbackID, map[string]any{"destination": map[string]any{"url": partner.URL}}); err != nil {
+				return nil, err
+			}
+			a, err := c.Ask(ctx, "acme", q)
+			if err == nil && (a.CallbackID != cb.CallbackID || a.StatusCode != 200 || string(a.Body) != `{"accepted": false}` && string(a.Body) != `{"accepted":false}`) {
+				err = fmt.Errorf("%s", a.Raw)
+			}
+			return a, err
+		}},
+		{operation: "GET " + company + "/deliveries", call: func(ctx context.Context, c *client.Client) (any, error) {
+			page, err := c.Deliveries(ctx, "acme", client.DeliveriesQuery{
+				Decisions: true, States: []string{client.Delivered, client.Dead}, CallbackID: 3, EventType: "entry_code.verify",
+				Since: then, Until: time.Now().Add(time.Hour), Limit: 5,
+			})
+			if err == nil && (len(page.Deliveries) != 2 || page.Deliveries[1].DecisionID == "") {
+				err = fmt.Errorf("%s", page.Raw)
+			}
+			return page, err
 		}},
 		{operation: "GET " + company + "/deliveries/{delivery_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Delivery(ctx, "acme", delivery)

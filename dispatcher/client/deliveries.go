@@ -23,7 +23,8 @@ const (
 // A Delivery is one event's way to one callback: what became of it and what comes next.
 type Delivery struct {
 	Answer
-	DeliveryID    string    `json:"delivery_id"` // also the webhook-id that the partner sees, on every attempt
+	DeliveryID    string    `json:"delivery_id"`           // also the webhook-id that the partner sees, on every attempt
+	DecisionID    string    `json:"decision_id,omitempty"` // set on what is no delivery but a decision, see [Client.Ask]
 	EventID       string    `json:"event_id"`
 	EventType     string    `json:"event_type"`
 	CallbackID    int64     `json:"callback_id"`
@@ -58,6 +59,7 @@ type DeliveriesQuery struct {
 	Until      time.Time // only of events accepted before this time
 	Limit      int       // of a page, 1 to 500; default 50
 	Cursor     string    // the NextCursor of the page before
+	Decisions  bool      // decisions instead, see [Client.Ask]
 }
 
 // A DeliveryPage is a part of a list of deliveries. It may be short, even empty, and still not be the last.
@@ -69,9 +71,13 @@ type DeliveryPage struct {
 
 // Deliveries lists a page of a company's deliveries, newest first.
 func (c *Client) Deliveries(ctx context.Context, company string, q DeliveriesQuery) (*DeliveryPage, error) {
+	kind := "delivery"
+	if q.Decisions {
+		kind = "decision"
+	}
 	return ask[DeliveryPage](ctx, c, request{
 		method: http.MethodGet, path: []string{"companies", company, "deliveries"}, repeat: true,
-		query: query("state", strings.Join(q.States, ","), "callback_id", number(q.CallbackID), "event_type", q.EventType,
+		query: query("kind", kind, "state", strings.Join(q.States, ","), "callback_id", number(q.CallbackID), "event_type", q.EventType,
 			"since", moment(q.Since), "until", moment(q.Until), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }

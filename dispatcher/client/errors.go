@@ -21,6 +21,8 @@ type APIError struct {
 	Errors []FieldErr `json:"errors"` // the fields at fault, with status 422
 	// RetryAfter is how long the server asked to wait, zero if it did not.
 	RetryAfter time.Duration `json:"-"`
+	// Decision is about a decision that did not come, see [Client.Ask].
+	Decision Undecided `json:"-"`
 }
 
 // A FieldErr is what is wrong with one field.
@@ -47,7 +49,7 @@ func (e *APIError) Sentence() string {
 // refusal makes an error of an answer that is not 2xx.
 func refusal(resp *http.Response, body []byte) *APIError {
 	e := &APIError{}
-	if json.Unmarshal(body, e) != nil {
+	if json.Unmarshal(body, e) != nil || json.Unmarshal(body, &e.Decision) != nil {
 		*e = APIError{}
 	}
 	e.Status = resp.StatusCode

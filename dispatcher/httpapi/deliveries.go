@@ -23,6 +23,7 @@ type (
 		Company    string    `path:"company"`
 		Limit      int       `query:"limit" minimum:"1" maximum:"500" default:"50"`
 		Cursor     string    `query:"cursor"`
+		Kind       string    `query:"kind" enum:"delivery,decision" default:"delivery" doc:"Decisions are listed by themselves: as deliveries of one attempt, with a decision_id; delivered where the partner decided, else dead."`
 		State      []string  `query:"state,explode" nullable:"false" doc:"Only deliveries in these states, separated by commas or given repeatedly." example:"dead,held"`
 		CallbackID int64     `query:"callback_id" minimum:"1" doc:"Only deliveries to this callback."`
 		EventType  string    `query:"event_type" doc:"Only deliveries of events of this type."`
@@ -70,7 +71,7 @@ func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliver
 	}
 	list, next, err := s.Client.Deliveries(ctx, in.Company, dispatcher.Query{
 		States: states, CallbackID: in.CallbackID, EventType: in.EventType,
-		Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
+		Decisions: in.Kind == "decision", Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
 	})
 	if err != nil {
 		return nil, err

@@ -23,6 +23,7 @@ type example struct {
 	answers  map[int]string      // by status of success; none for an answer without a body
 	fault    payloads.FieldError // what a 422 is about; empty: the company's name
 	conflict string              // the detail of a 409
+	refusals map[int]error       // what goes wrong, by status, where it is none of the usual
 }
 
 // What examples are made of.
@@ -52,6 +53,8 @@ const (
 	exampleDelivery = `{"delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","event_id":"order-4711","event_type":"wallet_item_install","callback_id":11887,`
 	exampleRetrying = exampleDelivery + `"state":"retrying","summary":"Attempt 1: answered 200 with text/html. Attempt 2 follows at 2026-02-01T08:15:05Z.",` +
 		`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `],"next_attempt_at":"2026-02-01T08:15:05.6Z"}`
+
+	exampleSynchronous, exampleDecisionID = "entry_code.verify", "dec_0696r8ah9ttotjq7f6rt1mo3uk"
 
 	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
@@ -128,6 +131,26 @@ var examples = map[string]example{
 		fault: payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
 	},
 
+	"ask-decision": {
+		request: `{"event_type":"` + exampleSynchronous + `","payload":{"entryCode":"4711-0815","customer":{"externalId":"c-17"}},"timeout":"3s"}`,
+		answers: map[int]string{200: `{"decision_id":"` + exampleDecisionID + `","callback_id":11889,"status_code":200,"body":{"accepted":false,"message":"not paid"},"duration_ms":84}`},
+		fault:   payloads.FieldError{Location: "body.timeout", Message: `must be a duration such as "3s", from 100ms to 1m`},
+		refusals: map[int]error{
+			http.StatusNotFound: dispatcher.ErrNotAsked,
+			http.StatusConflict: &dispatcher.ElectionError{
+				Callbacks: []int64{11889, 11890}, Message: "more than one callback is enabled for " + exampleSynchronous + ", and only one can decide: 11889, 11890; pause or delete the others",
+			},
+			http.StatusBadGateway: &dispatcher.NoDecisionError{
+				DecisionID: exampleDecisionID, CallbackID: 11889, StatusCode: http.StatusNotFound, Reason: "status_404",
+				Detail: "answered 404 Not Found: Customer id c-17 not found", Body: `{"message":"Customer id c-17 not found"}`,
+			},
+			http.StatusGatewayTimeout: &dispatcher.NoDecisionError{
+				DecisionID: exampleDecisionID, CallbackID: 11889, Reason: "timeout", Late: true,
+				Detail: "no answer in time; let the endpoint answer first and work afterwards, or raise the callback's timeout",
+			},
+		},
+	},
+
 	"list-deliveries": {
 		answers: map[int]string{200: `{"deliveries":[` + exampleRetrying + `],"next_cursor":"MTc2OTkzMzY5ODAyMC0wLzExODg3"}`},
 		fault:   payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
@@ -184,10 +207,12 @@ func (s *server) exemplify(described *huma.Operation, op operation) {
 			}
 			continue
 		}
-		p, _ := explain(s.exampleError(status, described, op))
+		refused := s.exampleError(status, described, op)
+		plain, _ := explain(refused)
+		p := withDecision(plain, refused)
 		response.Description = problemDescriptions[status]
 		response.Content = map[string]*huma.MediaType{"application/problem+json": {
-			Schema:  s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[huma.ErrorModel](), true, ""),
+			Schema:  s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeOf(p), true, ""),
 			Example: p,
 		}}
 		switch status {
@@ -230,6 +255,8 @@ var problemDescriptions = map[int]string{
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
 	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
 	http.StatusInternalServerError:   "Something went wrong in Ringback: its log says what",
+	http.StatusBadGateway:            "The partner did not decide: `partner_status` and `partner_body` say what it answered, `reason` why it does not count",
+	http.StatusGatewayTimeout:        "The partner did not answer in time",
 	http.StatusServiceUnavailable:    "The store does not answer: try again",
 }
 
@@ -241,6 +268,9 @@ var notFound = map[string]error{
 // exampleError is what might have gone wrong where an operation answers with a status.
 func (s *server) exampleError(status int, described *huma.Operation, op operation) error {
 	shown := examples[described.OperationID]
+	if err := shown.refusals[status]; err != nil {
+		return err
+	}
 	switch status {
 	case http.StatusBadRequest:
 		if op.body == nil {

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -27,6 +28,7 @@ var routes = []route{
 	{"POST", "{callback}/secret", "", 200, "partner"},
 	{"POST", "/companies/acme/events", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 202, "producer"},
 	{"POST", "/companies/acme/events/batch", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 200, "producer"},
+	{"POST", "/companies/acme/decisions", `{"event_type":"entry_code.verify","payload":{"entryCode":"1"}}`, 200, "producer"},
 	{"GET", "{event}", "", 200, "producer partner viewer"},
 	{"GET", "/companies/acme/deliveries", "", 200, "producer partner viewer"},
 	{"GET", "{delivery}", "", 200, "producer partner viewer"},
@@ -62,6 +64,9 @@ func (h *house) objects(r route, n int) string {
 	if strings.Contains(path, "{replay}") {
 		path = h.call("operator", "POST", h.register("acme")+"/replay", `{"dry_run":true}`).want(http.StatusAccepted).header.Get("Location")
 	}
+	if strings.HasSuffix(path, "/decisions") {
+		h.decider()
+	}
 	path = strings.ReplaceAll(path, "{fresh type}", "fresh."+id)
 	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {
 		if n == 0 || !strings.Contains(path, "{event}") {
@@ -74,6 +79,18 @@ func (h *house) objects(r route, n int) string {
 		path = strings.NewReplacer("{event}", "/companies/acme/events/"+id, "{delivery}", delivery).Replace(path)
 	}
 	return path
+}
+
+// decider registers a partner that decides, unless there is one.
+func (h *house) decider() {
+	h.t.Helper()
+	const callbacks = "/companies/acme/config/callbacks"
+	if list := h.call("operator", "GET", callbacks+"?callback_type=entry_code.verify", "").want(http.StatusOK).json()["callbacks"].([]any); len(list) > 0 {
+		return
+	}
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	h.t.Cleanup(partner.Close)
+	h.call("operator", "POST", callbacks, `{"callback_type":"entry_code.verify","destination":{"url":"`+partner.URL+`"}}`).want(http.StatusCreated)
 }
 
 func TestEveryPathForEveryRole(t *testing.T) {

@@ -95,6 +95,7 @@ func build(cfg Config) (*server, error) {
 	s.callbacks()
 	s.events()
 	s.batches()
+	s.decisions()
 	s.deliveries()
 	s.replays()
 	s.callbackTypes()

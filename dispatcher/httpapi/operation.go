@@ -76,6 +76,7 @@ func schemaName(t reflect.Type, hint string) string {
 var tags = []*huma.Tag{
 	{Name: "Callbacks", Description: "Where a company's events go. Partners look after their own."},
 	{Name: "Events", Description: "What happened, handed over once and delivered to every callback that matches."},
+	{Name: "Decisions", Description: "What a partner decides while the caller waits."},
 	{Name: "Deliveries", Description: "One event on its way to one callback."},
 	{Name: "Replays", Description: "Many deliveries of one callback, sent again."},
 	{Name: "Callback types", Description: "Which events there are, and what they look like."},
@@ -143,7 +144,7 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 		out, err := handler(ctx, in)
 		if err != nil {
 			p, header := s.answer(ctx, doing, err)
-			return nil, huma.ErrorWithHeaders(p, header)
+			return nil, huma.ErrorWithHeaders(withDecision(p, err), header)
 		}
 		return out, nil
 	})
@@ -182,6 +183,7 @@ var parameters = map[string]struct {
 	"status":        {"Only callbacks with this status.", "paused"},
 	"callback_type": {"", "wallet_item_install"},
 	"event_type":    {"", "wallet_item_install"},
+	"kind":          {"", "delivery"},
 	"state":         {"", []string{"dead", "held"}},
 	"since":         {"", "2026-02-01T00:00:00Z"},
 	"until":         {"", "2026-02-02T00:00:00Z"},

@@ -88,6 +88,12 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*dispatcher.StateError](err); ok {
 		return problem(http.StatusConflict, e.Message), nil
 	}
+	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
+		return problem(http.StatusConflict, e.Message), nil
+	}
+	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
+		return explainDecision(e), nil
+	}
 	switch {
 	case errors.Is(err, registry.ErrBadJSON):
 		return problem(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "registry: ")), nil
@@ -97,6 +103,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusConflict, builtinDetail), nil
 	case errors.Is(err, registry.ErrBusy):
 		return problem(http.StatusConflict, busyDetail), nil
+	case errors.Is(err, dispatcher.ErrNotAsked):
+		return problem(http.StatusNotFound, dispatcher.ErrNotAsked.Error()), nil
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
 	case errors.Is(err, dispatcher.ErrEventConflict):
@@ -167,10 +175,12 @@ func isRedisTrouble(err error) bool {
 	return false
 }
 
-// answer logs what the operator must hear of an error and returns what its caller does.
+// answer logs what the operator must hear of an error and returns what its caller does. That a partner did not decide is the
+// dispatcher's to log, as it logs all decisions.
 func (s *server) answer(ctx context.Context, doing string, err error) (*huma.ErrorModel, http.Header) {
 	p, header := explain(err)
-	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil {
+	_, undecided := errors.AsType[*dispatcher.NoDecisionError](err)
+	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil && !undecided {
 		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)
 	}
 	return p, header
@@ -229,5 +239,5 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	}
 	w.Header().Set("Content-Type", contentType)
 	w.WriteHeader(status)
-	_, _ = w.Write(b) //nolint:gosec // JSON, and sent as JSON under nosniff
+	_, _ = w.Write(b)
 }

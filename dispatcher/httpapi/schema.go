@@ -264,6 +264,14 @@ type callbackTypeDoc struct {
 	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema."`
 }
 
+// questionDoc is what a decision is asked for with.
+type questionDoc struct {
+	_         struct{}        `additionalProperties:"false"`
+	EventType string          `json:"event_type" doc:"A synchronous callback type." example:"entry_code.verify"`
+	Payload   json.RawMessage `json:"payload" doc:"What the partner receives. It must fit the type's schema."`
+	Timeout   durationDoc     `json:"timeout,omitempty" example:"3s" doc:"How long to wait for the decision: 100ms to 60s. Default: the callback's timeout."`
+}
+
 // replayStateDoc describes a dispatcher.ReplayState.
 type replayStateDoc string
 

@@ -1,0 +1,390 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// A Question is what [Client.Ask] asks a partner to decide.
+type Question struct {
+	Company string
+	Type    string          // a synchronous callback type
+	Payload json.RawMessage // fits the type's schema; the partner receives it as any payload
+	// Timeout is how long to wait for the decision, 100 ms to 60 s. Default: the callback's own.
+	Timeout time.Duration
+}
+
+// Bounds of a Question's timeout: what a person at a door waits for at most, and what a network needs at least.
+const (
+	minAskTimeout = 100 * time.Millisecond
+	maxAskTimeout = egress.DefaultMaxTimeout
+)
+
+// A PartnerAnswer is a partner's decision: what it says is for the caller to read, a rejection included.
+type PartnerAnswer struct {
+	DecisionID string          `json:"decision_id"` // also the webhook-id that the partner saw
+	CallbackID int64           `json:"callback_id"`
+	StatusCode int             `json:"status_code"`
+	Body       json.RawMessage `json:"body"` // the partner's JSON; null if it answered without a body
+	DurationMS int64           `json:"duration_ms"`
+}
+
+// ErrNotAsked says that the company has no callback for this synchronous type.
+var ErrNotAsked = errors.New("no callback of this company is registered for this type: register one, and ask again")
+
+// An ElectionError says that there is not exactly one callback that may be asked: several are enabled, or none of those there are.
+type ElectionError struct {
+	Callbacks []int64
+	Message   string
+}
+
+func (e *ElectionError) Error() string { return e.Message }
+
+// A NoDecisionError says that a callback was asked and did not decide.
+type NoDecisionError struct {
+	DecisionID string
+	CallbackID int64
+	StatusCode int // the partner's; 0 if there was no answer
+	Reason     Reason
+	Detail     string // a sentence; what the partner said why is part of it
+	Body       string // the beginning of the partner's answer, 1 KiB at most
+	Late       bool   // no answer came within the time
+}
+
+func (e *NoDecisionError) Error() string { return e.Detail }
+
+// ReasonMalformedAnswer is why a decision does not count whose answer should be JSON, and is not, or not whole.
+const ReasonMalformedAnswer Reason = "malformed_answer"
+
+// answerLimit is how much of a decision is read: all that egress ever reads.
+const answerLimit = 64 << 10
+
+// Ask puts a question to the company's one enabled callback for a synchronous type, once, and waits for the decision. A callback for the type
+// itself is asked before one for a glob. The question goes the way of every delivery (encoding, stamp, signature, credentials, guard), but
+// through no queue; it is never repeated. What came of it is recorded, whatever it is, and listed with [Query.Decisions].
+//
+// An answer counts if its status is 204, or 200 with application/json that is JSON (or as the callback's success rule says, among the
+// statuses of 200 to 299).
+//
+// Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], and [ErrUnavailable] if Redis did not answer, whereupon nobody
+// was asked.
+func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
+	typ, attrs, err := c.examineQuestion(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	ctx, span := c.tracer.Start(ctx, "ask "+q.Type)
+	defer span.End()
+	a, err := c.elect(ctx, q, attrs)
+	if err != nil {
+		span.RecordError(err)
+		return nil, err
+	}
+	a.typ, a.body = typ, q.Payload
+	c.at("asking")
+	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, a.spanOptions()...)
+	defer attempt.End()
+	a.send(ctx, c)
+	body := a.decide()
+	a.written = a.entry()
+	if a.response != nil { // a decision's answer is what it is about: kept also where it is one
+		a.written.Headers, a.written.Body = keepAnswer(a.response, a.secrets())
+	}
+	c.at("asked")
+	c.recordAnswer(ctx, a)
+	c.metrics.asked(ctx, a.verdict, a.reason, a.took)
+	c.tell(ctx, attempt, a, "decision")
+	if a.verdict != VerdictDelivered {
+		return nil, a.noDecision()
+	}
+	return &PartnerAnswer{
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.response.Status, Body: body, DurationMS: a.took.Milliseconds(),
+	}, nil
+}
+
+func (c *Client) examineQuestion(ctx context.Context, q Question) (*payloads.Type, map[string]string, error) {
+	if err := (payloads.Event{Company: q.Company, Type: q.Type, Payload: q.Payload}).Validate(); err != nil {
+		return nil, nil, err
+	}
+	if q.Timeout != 0 && (q.Timeout < minAskTimeout || q.Timeout > maxAskTimeout) {
+		return nil, nil, misfit("body.timeout", fmt.Sprintf("must be a duration such as \"3s\", from %s to %s", minAskTimeout, inWords(maxAskTimeout)))
+	}
+	typ, err := c.lookupType(ctx, q.Type)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !typ.Synchronous {
+		return nil, nil, misfit("body.event_type", "is sent, not asked: hand it over with POST …/events (a type that is asked has \"synchronous\": true)")
+	}
+	attrs, _, err := typ.Examine(q.Payload)
+	return typ, attrs, err
+}
+
+// elect finds the one callback to ask, and opens the record: from here on the decision is known, whatever happens.
+func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string) (*attempt, error) {
+	var parent propagation.MapCarrier = map[string]string{}
+	propagation.TraceContext{}.Inject(ctx, parent)
+	id := payloads.NewDecisionID(time.Now())
+	for {
+		version, matched, err := c.registry.Match(ctx, q.Company, q.Type, attrs, time.Now())
+		if err != nil {
+			return nil, unavailable(ctx, c, "matching the callbacks", err)
+		}
+		matched = nearest(matched, q.Type)
+		args := []any{version, id, q.Type, (maxAskTimeout + ownerGrace).Milliseconds(), c.retention, parent["traceparent"]}
+		for _, cb := range matched {
+			args = append(args, cb.ID)
+		}
+		v, err := askScript.Run(ctx, c.rdb, []string{keyOf(q.Company, "due")}, args...).Result()
+		if err != nil {
+			return nil, unavailable(ctx, c, "choosing the callback", err)
+		}
+		answer := strs(v)
+		switch answer[0] {
+		case "version":
+			if err := c.refresh(ctx, q.Company, answer[1]); err != nil {
+				return nil, err
+			}
+		case "go":
+			return newQuestion(q, id, answer, matched)
+		default:
+			return nil, electionError(q.Type, answer)
+		}
+	}
+}
+
+// nearest are the callbacks for exactly this type, or if there are none, those for a glob.
+func nearest(matched []*registry.Callback, typ string) []*registry.Callback {
+	exact := slices.DeleteFunc(slices.Clone(matched), func(cb *registry.Callback) bool { return cb.Type != typ })
+	if len(exact) > 0 {
+		return exact
+	}
+	return matched
+}
+
+func newQuestion(q Question, id string, answer []string, matched []*registry.Callback) (*attempt, error) {
+	cb, err := strconv.ParseInt(answer[1], 10, 64)
+	i := slices.IndexFunc(matched, func(m *registry.Callback) bool { return m.ID == cb })
+	if err != nil || i < 0 {
+		return nil, fmt.Errorf("choosing the callback of %s: %w", id, errBadRecord)
+	}
+	now, _ := strconv.ParseInt(answer[2], 10, 64)
+	a := &attempt{
+		ref: ref{q.Company, id, cb}, ownID: id, number: 1, callback: matched[i], meta: meta{Type: q.Type},
+		timeout: defaulted(q.Timeout, matched[i].Timeout), keepBody: answerLimit, begun: fromMS(now),
+	}
+	return a, nil
+}
+
+func electionError(typ string, answer []string) error {
+	if answer[0] == "none" {
+		return ErrNotAsked
+	}
+	e := &ElectionError{}
+	step, names := 1, ""
+	if answer[0] == "closed" {
+		step = 2
+	}
+	for i := 1; i < len(answer); i += step {
+		id, _ := strconv.ParseInt(answer[i], 10, 64)
+		e.Callbacks = append(e.Callbacks, id)
+		names += ", " + answer[i]
+		if step == 2 {
+			gate, _ := registry.ParseGate(answer[i+1])
+			names += " (" + string(gate.Status) + ")"
+		}
+	}
+	names = strings.TrimPrefix(names, ", ")
+	if step == 2 {
+		e.Message = "nobody can be asked: of the callbacks for " + typ + " none is enabled: " + names + "; resume one"
+	} else {
+		e.Message = "more than one callback is enabled for " + typ + ", and only one can decide: " + names + "; pause or delete the others"
+	}
+	return e
+}
+
+// decide judges a partner's answer as a decision and returns its body, null if it has none.
+func (a *attempt) decide() json.RawMessage {
+	if a.verdict == VerdictRetry || a.verdict == VerdictGone {
+		a.verdict = VerdictDead // it is asked once
+	}
+	if a.response == nil {
+		return nil
+	}
+	r, rule := a.response, a.callback.SuccessRule(a.typ)
+	if rule == payloads.AnyResponse { // to deliver is enough for an event, not for a decision
+		rule = payloads.Any2xx
+	}
+	a.judgement = judge(rule, outcome{status: r.Status, header: r.Header}, time.Now())
+	switch {
+	case a.verdict != VerdictDelivered:
+		a.verdict, a.retryAfter = VerdictDead, 0
+		if a.reason == ReasonGone { // what it says of the callback's deliveries is not said of a question
+			a.reason = statusReason(r.Status)
+		}
+	case r.Status == http.StatusNoContent, r.Status != http.StatusOK && len(r.Body) == 0:
+		return json.RawMessage("null")
+	case r.Truncated && a.took >= a.timeout:
+		a.judgement = judgement{verdict: VerdictDead, reason: Reason(egress.Timeout), note: "the answer's body did not arrive in time"}
+	case r.Truncated:
+		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "breaks off, or is larger than 64 KiB"}
+	case !json.Valid(r.Body) || !utf8.Valid(r.Body):
+		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "is no JSON"}
+	}
+	return r.Body
+}
+
+func (a *attempt) noDecision() error {
+	e := &NoDecisionError{
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.written.Status, Reason: a.reason, Detail: decisionDetail(a.written),
+		Body: a.written.Body, Late: a.reason == Reason(egress.Timeout),
+	}
+	if e.Late {
+		e.StatusCode = 0
+	}
+	return e
+}
+
+// decisionDetail is the sentence for a decision: what detail is for a delivery's attempt.
+func decisionDetail(e entry) string {
+	switch {
+	case e.Verdict == VerdictDelivered:
+		return fmt.Sprintf("answered %s", statusName(e.Status))
+	case e.Reason == ReasonUnknown:
+		return "the asking was broken off: whether the partner decided is not known"
+	case e.Reason == ReasonMalformedAnswer:
+		return fmt.Sprintf("answered %s with a body that %s: a decision is JSON, or 204", statusName(e.Status), e.Note)
+	case e.Reason == Reason(egress.Timeout):
+		return e.Note + "; ask with a longer timeout, or let the endpoint decide faster"
+	}
+	if e.Status >= http.StatusBadRequest {
+		if why := partnersWords(e.Body); why != "" {
+			return fmt.Sprintf("answered %s: %s", statusName(e.Status), why)
+		}
+	}
+	return reasonSentence(e)
+}
+
+// partnersWords finds in an error's body what it says to people: a member that APIs use for it, or a short plain text.
+func partnersWords(body string) string {
+	const most = 200
+	var members map[string]any
+	if json.Unmarshal([]byte(body), &members) == nil {
+		for _, name := range []string{"detail", "message", "reason", "error_description", "error", "title"} {
+			if text, ok := members[name].(string); ok && text != "" {
+				return clip(printable(text), most)
+			}
+		}
+		return ""
+	}
+	if text := strings.TrimSpace(body); len(text) <= most && !strings.ContainsAny(text, "<>{}\n") {
+		return printable(text)
+	}
+	return ""
+}
+
+// recordAnswer writes down what came of a decision. If Redis fails now, the answer still counts: a record without an outcome says so.
+func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	field := "bad"
+	switch {
+	case a.verdict == VerdictDelivered:
+		field = "ok"
+	case a.reason == ReasonUnknown: // the caller gave up
+		field = ""
+	}
+	if err := answerScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, a.ownID, a.written.line(), field).Err(); err != nil {
+		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.company, "decision", a.ownID, "error", err)
+	}
+}
+
+const decisionPrefix = "dec_"
+
+// decision reads one decision. Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) decision(ctx context.Context, company, id string) (*Delivery, error) {
+	v, err := c.newView(ctx, company)
+	if err != nil {
+		return nil, err
+	}
+	found, err := v.readDecisions(ctx, []redis.Z{{Member: id}})
+	if err != nil {
+		return nil, err
+	}
+	if found[0] == nil {
+		return nil, ErrNotFound
+	}
+	return found[0], nil
+}
+
+// readDecisions reads the decisions the book's entries name; nil where one is gone.
+func (v *view) readDecisions(ctx context.Context, entries []redis.Z) ([]*Delivery, error) {
+	pipe := v.c.rdb.Pipeline()
+	reads := make([]*redis.MapStringStringCmd, len(entries))
+	for i, z := range entries {
+		reads[i] = pipe.HGetAll(ctx, keyOf(v.company, "ask:"+z.Member.(string)))
+	}
+	if _, err := pipe.Exec(ctx); err != nil && len(entries) > 0 {
+		return nil, unavailable(ctx, v.c, "reading decisions", err)
+	}
+	found := make([]*Delivery, len(entries))
+	for i, z := range entries {
+		if fields := reads[i].Val(); len(fields) > 0 {
+			found[i] = v.readDecision(z.Member.(string), fields)
+		}
+	}
+	return found, nil
+}
+
+func (v *view) readDecision(id string, fields map[string]string) *Delivery {
+	ms := func(name string) int64 {
+		n, _ := strconv.ParseInt(fields[name], 10, 64)
+		return n
+	}
+	d := &Delivery{
+		DecisionID: id, DeliveryID: id, EventID: id, EventType: fields["t"], CallbackID: ms("c"), AcceptedAt: fromMS(ms("a")), Attempts: []Attempt{},
+		TraceID: traceID(fields["p"]),
+	}
+	var e entry
+	switch err := json.Unmarshal([]byte(fields["e"]), &e); {
+	case err == nil:
+	case v.now.UnixMilli() < ms("u"):
+		d.State, d.Summary = Active, "The partner is being asked."
+		return d
+	default: // whoever asked is gone
+		e = entry{Number: 1, Started: ms("a"), Verdict: VerdictDead, Reason: ReasonUnknown}
+	}
+	attempt := e.attempt()
+	attempt.Detail = decisionDetail(e)
+	d.Attempts = append(d.Attempts, attempt)
+	d.State, d.Summary = Delivered, "Decided: "+attempt.Detail+"."
+	if e.Verdict != VerdictDelivered {
+		d.State, d.Summary = Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."
+	}
+	return d
+}
+
+// notRepeated refuses to replay or cancel a decision.
+func (c *Client) notRepeated(ctx context.Context, company, id string) error {
+	d, err := c.decision(ctx, company, id)
+	if err != nil {
+		return err
+	}
+	return &StateError{Delivery: d, Message: "a decision is asked for once, while its caller waits: ask again with POST …/decisions"}
+}

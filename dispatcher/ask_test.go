@@ -1,0 +1,403 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+const verify = "entry_code.verify"
+
+// question asks about an entry code.
+func question() Question {
+	return Question{Company: acme, Type: verify, Payload: json.RawMessage(`{"entryCode": "4711",  "customer": {"externalId": "c-17"}}`)}
+}
+
+// deciding answers every request alike.
+func deciding(status int, contentType, body string) func(*http.Request, int) reply {
+	return func(*http.Request, int) reply {
+		return reply{status: status, header: http.Header{"Content-Type": {contentType}}, body: body}
+	}
+}
+
+// wantNoDecision asks, and wants to be told why no decision came.
+func (h *house) wantNoDecision(q Question, status int, reason Reason, words string) *NoDecisionError {
+	h.t.Helper()
+	answer, err := h.client.Ask(h.t.Context(), q)
+	e, ok := errors.AsType[*NoDecisionError](err)
+	if !ok || answer != nil {
+		h.t.Fatalf("answered %+v, error %v; want no decision", answer, err)
+	}
+	if e.StatusCode != status || e.Reason != reason || !strings.Contains(e.Detail, words) {
+		h.t.Errorf("got %d %s %q\nwant %d %s %q", e.StatusCode, e.Reason, e.Detail, status, reason, words)
+	}
+	return e
+}
+
+func TestAsk(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register(verify, `"auth": {"type": "bearer", "token": "t0ken"}, "headers": {"X-Mine": "1"}`)
+	for _, tt := range []struct {
+		what        string
+		status      int
+		contentType string
+		body, want  string
+	}{
+		{"accepted", 200, "application/json", `{"accepted": true, "customerId": "c-17"}`, `{"accepted": true, "customerId": "c-17"}`},
+		{"rejected", 200, "application/json; charset=utf-8", `{"accepted":false,"n":1.0}`, `{"accepted":false,"n":1.0}`},
+		{"no content", 204, "", "", "null"},
+		{"a large answer", 200, "application/json", `{"a":"` + strings.Repeat("x", 60<<10) + `"}`, `{"a":"` + strings.Repeat("x", 60<<10) + `"}`},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			h.partner.answers(deciding(tt.status, tt.contentType, tt.body))
+			got, err := h.client.Ask(t.Context(), question())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.CallbackID != cb.ID || got.StatusCode != tt.status || string(got.Body) != tt.want || got.DurationMS < 0 {
+				t.Errorf("got %+v", got)
+			}
+			d := h.delivery(got.DecisionID)
+			if d.State != Delivered || d.DecisionID != got.DecisionID || d.EventType != verify || d.CallbackID != cb.ID || len(d.Attempts) != 1 ||
+				d.Attempts[0].StatusCode != tt.status || !strings.HasPrefix(d.Attempts[0].ResponseBody, tt.body[:min(len(tt.body), 500)]) {
+				t.Errorf("recorded as %+v", d)
+			}
+			requests := h.partner.requests()
+			r := requests[len(requests)-1]
+			if r.id != got.DecisionID || r.body != string(question().Payload) || r.header.Get("Authorization") != "Bearer t0ken" || r.header.Get("X-Mine") != "1" ||
+				r.header.Get("Ringback-Event-Type") != verify || r.header.Get("Ringback-Event-Id") != got.DecisionID || r.header.Get("Ringback-Test") != "" {
+				t.Errorf("the partner got %+v", r)
+			}
+		})
+	}
+	if health, err := h.client.Health(t.Context(), acme, cb.ID); err != nil || health[0].LastSuccessAt.IsZero() || health[0].LastFailure != nil {
+		t.Errorf("health %+v, %v", health, err)
+	}
+	h.check()
+}
+
+func TestAskWithoutDecision(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register(verify, "")
+	for _, tt := range []struct {
+		what        string
+		status      int
+		contentType string
+		body        string
+		wantStatus  int
+		reason      Reason
+		words       string
+	}{
+		{"not found, and why", 404, "application/json", `{"reason": "Customer id c-17 not found"}`, 404, "status_404", "answered 404 Not Found: Customer id c-17 not found"},
+		{"not found, as text", 404, "text/plain", "Customer id c-17 not found\n", 404, "status_404", "answered 404 Not Found: Customer id c-17 not found"},
+		{"not found, without a word", 404, "text/html", "<html>", 404, "status_404", "nothing answers at this path"},
+		{"failed", 500, "text/plain", "", 500, "status_500", "the endpoint failed"},
+		{"gone", 410, "", "", 410, "status_410", "410 Gone"},
+		{"a redirect", 302, "", "", 302, "status_302", "redirects are not followed"},
+		{"created", 201, "application/json", "{}", 201, "status_201", "only 204, or 200"},
+		{"a login page", 200, "text/html", "<html>", 200, ReasonWrongContentType, "login page"},
+		{"malformed", 200, "application/json", `{"accepted": tru`, 200, ReasonMalformedAnswer, "a body that is no JSON"},
+		{"nothing where JSON is promised", 200, "application/json", "", 200, ReasonMalformedAnswer, "a body that is no JSON"},
+		{"no UTF-8", 200, "application/json", "\"\xff\"", 200, ReasonMalformedAnswer, "a body that is no JSON"},
+		{"too large", 200, "application/json", `"` + strings.Repeat("x", 65<<10) + `"`, 200, ReasonMalformedAnswer, "larger than 64 KiB"},
+	} {
+		h.partner.answers(deciding(tt.status, tt.contentType, tt.body))
+		e := h.wantNoDecision(question(), tt.wantStatus, tt.reason, tt.words)
+		if e.Late || e.CallbackID != cb.ID || e.Body != strings.ToValidUTF8(tt.body[:min(len(tt.body), len(e.Body))], "\uFFFD") && tt.what != "no UTF-8" {
+			t.Errorf("%s: %+v", tt.what, e)
+		}
+		d := h.delivery(e.DecisionID)
+		if d.State != Dead || d.Attempts[0].Reason != tt.reason || d.Attempts[0].Detail != e.Detail || !strings.Contains(d.Summary, "asked for once") {
+			t.Errorf("%s: recorded as %+v", tt.what, d)
+		}
+	}
+	if status, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || status.Status != registry.Enabled {
+		t.Errorf("a 410 disabled the callback: %+v, %v", status, err)
+	}
+	health, err := h.client.Health(t.Context(), acme, cb.ID)
+	if err != nil || health[0].LastFailure == nil || !strings.HasPrefix(health[0].LastFailure.DeliveryID, "dec_") || health[0].LastFailure.Reason != ReasonMalformedAnswer ||
+		!strings.Contains(health[0].LastFailure.Detail, "64 KiB") || health[0].Dead != 0 {
+		t.Errorf("health %+v, %v", health, err)
+	}
+	h.check()
+}
+
+func TestAskInTime(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register(verify, `"timeout": "1s"`)
+	h.partner.answers(func(*http.Request, int) reply {
+		return reply{status: 204, after: func(ctx context.Context) { <-ctx.Done() }}
+	})
+	q := question()
+	q.Timeout = 150 * time.Millisecond
+	for _, timeout := range []time.Duration{q.Timeout, 0} { // its own, and the callback's
+		q.Timeout = timeout
+		start := time.Now()
+		e := h.wantNoDecision(q, 0, "timeout", "no answer in time; ask with a longer timeout")
+		if want := max(timeout, 150*time.Millisecond); !e.Late || time.Since(start) < want || timeout == 0 && time.Since(start) < cb.Timeout {
+			t.Errorf("after %s: %+v", time.Since(start), e)
+		}
+	}
+	// A body that drips does not last for ever either.
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		return reply{status: 200, header: http.Header{"Content-Type": {"application/json"}, "Content-Length": {"100"}}, body: `{"accepted":`}
+	})
+	if e := h.wantNoDecision(question(), 200, ReasonMalformedAnswer, "breaks off"); e.Late {
+		t.Error("an answer that breaks off counts as late")
+	}
+	h.partner.server.Close()
+	if e := h.wantNoDecision(question(), 0, "refused", "the connection was refused"); e.Late {
+		t.Error("a refused connection counts as late")
+	}
+	// The caller may hang up: that is nobody's failure.
+	before, err := h.client.Health(t.Context(), acme, cb.ID)
+	h.must(err)
+	ctx, cancel := context.WithCancel(t.Context())
+	h.client.failpoint = func(name string) {
+		if name == "asking" {
+			cancel()
+		}
+	}
+	_, err = h.client.Ask(ctx, question())
+	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown {
+		t.Errorf("hung up: %v", err)
+	}
+	after, err := h.client.Health(t.Context(), acme, cb.ID)
+	h.must(err)
+	if after[0].LastFailure.DeliveryID != before[0].LastFailure.DeliveryID {
+		t.Errorf("the caller's hanging up is held against the callback: %+v", after[0].LastFailure)
+	}
+}
+
+// Who is asked: the one enabled callback, those for the type before those for a glob.
+func TestAskElectsOne(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(deciding(200, "application/json", "true"))
+	asks := func(cb *registry.Callback) {
+		t.Helper()
+		if got, err := h.client.Ask(t.Context(), question()); err != nil || got.CallbackID != cb.ID {
+			t.Errorf("asked %+v, %v, want callback %d", got, err, cb.ID)
+		}
+	}
+	refuses := func(words string, callbacks ...*registry.Callback) {
+		t.Helper()
+		var ids []int64
+		for _, cb := range callbacks {
+			ids = append(ids, cb.ID)
+		}
+		_, err := h.client.Ask(t.Context(), question())
+		e, ok := errors.AsType[*ElectionError](err)
+		if !ok || !slices.Equal(e.Callbacks, ids) || !strings.Contains(e.Message, words) {
+			t.Errorf("%v, want %q and %v", err, words, ids)
+		}
+	}
+	steer := func(what func(context.Context, string, int64) (*registry.Callback, error), cb *registry.Callback) {
+		t.Helper()
+		_, err := what(t.Context(), acme, cb.ID)
+		h.must(err)
+	}
+
+	if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrNotAsked) {
+		t.Errorf("nobody is registered: %v", err)
+	}
+	glob := h.register("*", "")
+	asks(glob)
+	first := h.register(verify, "")
+	asks(first)
+	second := h.register(verify, "")
+	refuses("more than one callback is enabled for entry_code.verify", first, second)
+	steer(h.registry.Pause, first)
+	asks(second)
+	steer(h.registry.Pause, second)
+	refuses("none is enabled: 2 (paused), 3 (paused); resume one", first, second)
+	steer(h.registry.Resume, first)
+	asks(first)
+	h.must(h.registry.Delete(t.Context(), acme, first.ID))
+	h.must(h.registry.Delete(t.Context(), acme, second.ID))
+	asks(glob)
+	h.check()
+}
+
+// A callback that another process registered is asked at once, and one that it deleted is not.
+func TestAskKnowsWhatOthersRegister(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(deciding(204, "", ""))
+	other, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: testLog(t)})
+	h.must(err)
+	if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrNotAsked) {
+		t.Fatal(err)
+	}
+	for range 20 {
+		cb, err := other.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": %q, "destination": {"url": %q}}`, verify, h.partner.url("x")))
+		h.must(err)
+		h.partner.knows(cb)
+		if got, err := h.client.Ask(t.Context(), question()); err != nil || got.CallbackID != cb.ID {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		h.must(other.Delete(t.Context(), acme, cb.ID))
+		if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrNotAsked) {
+			t.Fatal(err)
+		}
+	}
+	h.check()
+}
+
+func TestAskRefuses(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, tt := range []struct {
+		what     func(*Question)
+		location string
+		words    string
+	}{
+		{func(q *Question) { q.Type = "payment_proof" }, "body.event_type", "is sent, not asked"},
+		{func(q *Question) { q.Type = "nope" }, "body.event_type", "is not an event type"},
+		{func(q *Question) { q.Payload = json.RawMessage(`{}`) }, "body.payload.entryCode", "is missing"},
+		{func(q *Question) { q.Payload = nil }, "body.payload", "is missing"},
+		{func(q *Question) { q.Timeout = 99 * time.Millisecond }, "body.timeout", "from 100ms to 1m"},
+		{func(q *Question) { q.Timeout = time.Minute + 1 }, "body.timeout", "from 100ms to 1m"},
+		{func(q *Question) { q.Timeout = -1 }, "body.timeout", "from 100ms to 1m"},
+		{func(q *Question) { q.Company = "a/b" }, "path.company", "must be"},
+	} {
+		q := question()
+		tt.what(&q)
+		_, err := h.client.Ask(t.Context(), q)
+		e, ok := errors.AsType[*payloads.InvalidError](err)
+		if !ok || e.Fields[0].Location != tt.location || !strings.Contains(e.Fields[0].Message, tt.words) {
+			t.Errorf("%v, want %s %q", err, tt.location, tt.words)
+		}
+	}
+	_, err := h.client.Send(t.Context(), payloads.Event{Company: acme, Type: verify, Payload: question().Payload})
+	if e, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(e.Error(), "body.event_type is asked, not sent") {
+		t.Errorf("sent as an event: %v", err)
+	}
+	h.redis.Kill()
+	if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("without Redis: %v", err)
+	}
+}
+
+// Decisions are listed by themselves, newest first, and are neither replayed nor cancelled.
+func TestDecisionsAreListed(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register(verify, "")
+	h.register("payment_proof", "")
+	h.work()
+	h.send(proof("e1"))
+	var asked []string
+	for i := range 5 {
+		h.partner.answers(deciding(map[bool]int{true: 204, false: 500}[i%2 == 0], "", ""))
+		got, err := h.client.Ask(t.Context(), question())
+		if e, ok := errors.AsType[*NoDecisionError](err); ok {
+			asked = append(asked, e.DecisionID)
+		} else {
+			asked = append(asked, got.DecisionID)
+		}
+	}
+	slices.Reverse(asked)
+	list := func(q Query) (ids []string) {
+		t.Helper()
+		q.Limit = 2
+		for {
+			page, next, err := h.client.Deliveries(t.Context(), acme, q)
+			h.must(err)
+			for _, d := range page {
+				ids = append(ids, d.DeliveryID)
+			}
+			if q.Cursor = next; next == "" {
+				return ids
+			}
+		}
+	}
+	if got := list(Query{Decisions: true}); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(asked))) {
+		t.Errorf("listed %v, want %v", got, asked)
+	}
+	if got := list(Query{Decisions: true, States: []State{Dead}}); len(got) != 2 {
+		t.Errorf("dead: %v", got)
+	}
+	if got := list(Query{Decisions: true, EventType: "payment_proof"}); len(got) != 0 {
+		t.Errorf("of another type: %v", got)
+	}
+	h.awaitAll(30 * time.Second)
+	for _, q := range []Query{{}, {States: []State{Dead}}} {
+		for _, id := range list(q) {
+			if strings.HasPrefix(id, "dec_") {
+				t.Errorf("%+v lists decision %s", q, id)
+			}
+		}
+	}
+	for _, steer := range []func(context.Context, string, string) (*Delivery, error){h.client.Replay, h.client.Cancel} {
+		if _, err := steer(t.Context(), acme, asked[0]); err == nil || !strings.Contains(err.Error(), "asked for once") {
+			t.Errorf("%v", err)
+		}
+		if _, err := steer(t.Context(), acme, "dec_nope"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+	}
+	if _, err := h.client.Delivery(t.Context(), "other", asked[0]); !errors.Is(err, ErrNotFound) {
+		t.Errorf("another company sees it: %v", err)
+	}
+	h.check()
+}
+
+// A kill while the partner is asked leaves a record that says so; records age with retention, and the book with them.
+func TestDecisionsAreKept(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Retention = 2 * time.Second })
+	h.register(verify, "")
+	h.partner.answers(deciding(204, "", ""))
+	var id string
+	h.client.failpoint = func(name string) {
+		if name != "asking" {
+			return
+		}
+		keys, err := h.rdb.Keys(t.Context(), keyOf(acme, "ask:*")).Result()
+		h.must(err)
+		id = strings.TrimPrefix(keys[0], keyOf(acme, "ask:"))
+		if d := h.delivery(id); d.State != Active || len(d.Attempts) != 0 {
+			t.Errorf("while it is asked: %+v", d)
+		}
+		panic("killed")
+	}
+	func() {
+		defer func() { _ = recover() }()
+		_, _ = h.client.Ask(t.Context(), question())
+	}()
+	h.client.failpoint = nil
+	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "ask:"+id), "u", 1).Err()) // its time is up
+	if d := h.delivery(id); d.State != Dead || d.Attempts[0].Reason != ReasonUnknown || !strings.Contains(d.Summary, "not known") {
+		t.Errorf("after a kill: %+v", d)
+	}
+	h.check()
+	for i := range 12 {
+		if i == 11 {
+			h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), keyOf(acme, "ask:"+id)).Result(); return n == 0 }, func() string { return "the record stays" })
+			h.must(h.rdb.ZAdd(t.Context(), keyOf(acme, "asks"), redis.Z{Score: 1, Member: "dec_old"}).Err())
+		}
+		_, err := h.client.Ask(t.Context(), question())
+		h.must(err)
+	}
+	left, err := h.rdb.ZRange(t.Context(), keyOf(acme, "asks"), 0, -1).Result()
+	h.must(err)
+	if slices.Contains(left, "dec_old") || slices.Contains(left, id) {
+		t.Errorf("the book still names %v", left)
+	}
+	h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), keyOf(acme, "asks")).Result(); return n == 0 }, func() string { return "the book of an idle company stays" })
+}

@@ -1,0 +1,116 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/registry"
+)
+
+type (
+	questionIn struct {
+		Company string `path:"company"`
+		RawBody []byte `contentType:"application/json"`
+	}
+	decisionOut struct{ Body *dispatcher.PartnerAnswer }
+)
+
+func (s *server) decisions() {
+	register(s, operation{need: sendEvents, patience: egress.DefaultMaxTimeout + bodyTimeout, body: &body{schema: reflect.TypeFor[questionDoc]()}, Operation: huma.Operation{
+		OperationID: "ask-decision", Method: http.MethodPost, Path: "/companies/{company}/decisions", Tags: []string{"Decisions"},
+		Summary: "Ask a partner to decide",
+		Description: "Puts the payload to the company's one enabled callback for this synchronous type, once, and answers with what the partner says: 200 also " +
+			"where it says no. A callback for the type itself is asked before one for a glob. Where there is none the answer is 404, where there is more than one, or none is enabled, 409; an error " +
+			"of the partner's is 502, with its status and words, and no answer in time 504. Nothing is queued or repeated; everything is recorded, for GET …/deliveries?kind=decision.",
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusBadGateway, http.StatusGatewayTimeout},
+	}}, s.askDecision)
+}
+
+func (s *server) askDecision(ctx context.Context, in *questionIn) (*decisionOut, error) {
+	q, err := decodeQuestion(in.Company, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := s.Client.Ask(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	return &decisionOut{answer}, nil
+}
+
+// decodeQuestion reads a question. Errors: as registry.Members.
+func decodeQuestion(company string, body []byte) (dispatcher.Question, error) {
+	q := dispatcher.Question{Company: company}
+	err := registry.Members(body, func(name string, value json.RawMessage) (wrong string) {
+		switch name {
+		case "event_type":
+			return text(value, &q.Type)
+		case "payload":
+			q.Payload = value
+			return ""
+		case "timeout":
+			return wait(value, &q.Timeout)
+		}
+		return "is not known here: the members are event_type, payload and timeout"
+	})
+	return q, err
+}
+
+// wait reads a duration; null is none. Its bounds are for the dispatcher to judge, but 0 would mean none there.
+func wait(value json.RawMessage, into *time.Duration) (wrong string) {
+	if isNull(value) {
+		return ""
+	}
+	var s string
+	if wrong := text(value, &s); wrong != "" {
+		return wrong
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d == 0 {
+		return `must be a duration such as "3s", from 100ms to 1m`
+	}
+	*into = d
+	return ""
+}
+
+// A decisionProblem is a problem that says more of a decision that did not come.
+type decisionProblem struct {
+	huma.ErrorModel
+	DecisionID    string  `json:"decision_id,omitempty" doc:"Under which it is recorded."`
+	CallbackID    int64   `json:"callback_id,omitempty" doc:"The callback that was asked."`
+	Reason        string  `json:"reason,omitempty" doc:"Why it did not decide, in one word."`
+	PartnerStatus int     `json:"partner_status,omitempty" doc:"The status it answered with. Absent if there was no answer."`
+	PartnerBody   string  `json:"partner_body,omitempty" doc:"The beginning of its answer, 1 KiB at most."`
+	CallbackIDs   []int64 `json:"callback_ids,omitempty" doc:"With a 409: the callbacks there are."`
+}
+
+// withDecision is the problem for an error, with what it knows of a decision.
+func withDecision(p *huma.ErrorModel, err error) huma.StatusError {
+	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
+		return &decisionProblem{
+			ErrorModel: *p, DecisionID: e.DecisionID, CallbackID: e.CallbackID, Reason: string(e.Reason), PartnerStatus: e.StatusCode, PartnerBody: e.Body,
+		}
+	}
+	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
+		return &decisionProblem{ErrorModel: *p, CallbackIDs: e.Callbacks}
+	}
+	return p
+}
+
+// explainDecision is explain for a decision that did not come.
+func explainDecision(e *dispatcher.NoDecisionError) *huma.ErrorModel {
+	status := http.StatusBadGateway
+	if e.Late {
+		status = http.StatusGatewayTimeout
+	}
+	return problem(status, fmt.Sprintf("callback %d did not decide: %s", e.CallbackID, e.Detail))
+}

@@ -1,0 +1,30 @@
+-- Opens the record of a decision, if exactly one of the matching callbacks may be asked.
+-- ARGV: registry version matched at, decision id, type, lease ms, retention s, traceparent, callback id...
+-- -> {'version', current} | {'none'} | {'several', callback id, ...} | {'closed', callback id, gate, ...} | {'go', callback id, now}
+local version = redis.call('GET', prefix .. 'ver') or '0'
+if version ~= ARGV[1] then return {'version', version} end
+local open, closed = {'several'}, {'closed'}
+for i = 7, #ARGV do
+  local g = gate(ARGV[i])
+  if not g then
+    open[#open + 1] = ARGV[i]
+  elseif not deleted(g) then
+    closed[#closed + 1] = ARGV[i]
+    closed[#closed + 1] = g
+  end
+end
+if #open > 2 then return open end
+if #open == 1 then
+  if #closed == 1 then return {'none'} end
+  return closed
+end
+
+local id, key, book = ARGV[2], prefix .. 'ask:' .. ARGV[2], prefix .. 'asks'
+redis.call('HSET', key, 't', ARGV[3], 'c', open[2], 'a', int(now), 'u', int(now + tonumber(ARGV[4])), 'p', ARGV[6])
+redis.call('EXPIRE', key, ARGV[5])
+-- The book names what is kept: each decision takes some of those along whose time is up, and an idle book goes with the last of them.
+local kept = now - tonumber(ARGV[5]) * 1000
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', book, '-inf', '(' .. int(kept), 'LIMIT', 0, 10)) do redis.call('ZREM', book, old) end
+redis.call('ZADD', book, int(now), id)
+redis.call('EXPIRE', book, ARGV[5])
+return {'go', open[2], int(now)}
