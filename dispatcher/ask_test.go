@@ -401,3 +401,22 @@ func TestDecisionsAreKept(t *testing.T) {
 	}
 	h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), keyOf(acme, "asks")).Result(); return n == 0 }, func() string { return "the book of an idle company stays" })
 }
+
+// The callback's success rule says which statuses count, among those that can carry a decision.
+func TestAskBySuccessRule(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for _, rule := range []string{"any_2xx", "any_response"} {
+		cb := h.register(verify, fmt.Sprintf(`"success": %q`, rule))
+		for body, want := range map[string]string{"": "null", `{"accepted":true}`: `{"accepted":true}`} {
+			h.partner.answers(deciding(202, "text/plain", body))
+			if got, err := h.client.Ask(t.Context(), question()); err != nil || string(got.Body) != want || got.StatusCode != 202 {
+				t.Errorf("%s, %q: %+v, %v", rule, body, got, err)
+			}
+		}
+		h.partner.answers(deciding(404, "application/json", "{}"))
+		_ = h.wantNoDecision(question(), 404, "status_404", "nothing answers at this path")
+		h.must(h.registry.Delete(t.Context(), acme, cb.ID))
+	}
+	h.check()
+}
