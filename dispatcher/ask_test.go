@@ -12,6 +12,10 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -417,6 +421,65 @@ func TestAskBySuccessRule(t *testing.T) {
 		h.partner.answers(deciding(404, "application/json", "{}"))
 		_ = h.wantNoDecision(question(), 404, "status_404", "nothing answers at this path")
 		h.must(h.registry.Delete(t.Context(), acme, cb.ID))
+	}
+	h.check()
+}
+
+// The caller's trace leads through the asking to the partner, and to the record.
+func TestAskIsTraced(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	reader := sdkmetric.NewManualReader()
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	h := newHouse(t, func(c *Config) {
+		c.TracerProvider = provider
+		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	})
+	h.register(verify, `"trace": true`)
+	h.work() // without its lanes there are no metrics
+	ctx, caller := provider.Tracer("caller").Start(t.Context(), "door")
+	h.partner.answers(deciding(204, "", ""))
+	got, err := h.client.Ask(ctx, question())
+	h.must(err)
+	h.partner.answers(deciding(500, "", ""))
+	_, err = h.client.Ask(ctx, question())
+	if err == nil {
+		t.Fatal("500 is a decision")
+	}
+	caller.End()
+	trace := caller.SpanContext().TraceID().String()
+	names := map[string]int{}
+	for _, s := range spans.GetSpans() {
+		names[s.Name]++
+		if s.SpanContext.TraceID().String() != trace {
+			t.Errorf("%s is in another trace", s.Name)
+		}
+	}
+	if names["ask "+verify] != 2 || names["attempt "+verify] != 2 {
+		t.Errorf("spans %v", names)
+	}
+	for _, r := range h.partner.requests() {
+		if !strings.Contains(r.header.Get("Traceparent"), trace) {
+			t.Errorf("traceparent %q", r.header.Get("Traceparent"))
+		}
+	}
+	if d := h.delivery(got.DecisionID); d.TraceID != trace {
+		t.Errorf("recorded with trace %q, want %q", d.TraceID, trace)
+	}
+	var all metricdata.ResourceMetrics
+	h.must(reader.Collect(context.WithoutCancel(t.Context()), &all))
+	counted := map[string]uint64{}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if data, ok := m.Data.(metricdata.Histogram[float64]); ok && m.Name == "ringback.decision.duration" {
+				for _, p := range data.DataPoints {
+					counted[labels(p.Attributes)] += p.Count
+				}
+			}
+		}
+	}
+	if counted[" reason= verdict=delivered"] != 1 || counted[" reason=status_500 verdict=dead"] != 1 {
+		t.Errorf("counted %v", counted)
 	}
 	h.check()
 }
