@@ -309,6 +309,8 @@ func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 		field = "ok"
 	case a.reason == ReasonUnknown: // the caller gave up
 		field = ""
+	case a.reason == ReasonOAuthToken: // the partner was not asked
+		field = "token"
 	}
 	if err := answerScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, a.ownID, a.written.line(), field).Err(); err != nil {
 		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.company, "decision", a.ownID, "error", err)

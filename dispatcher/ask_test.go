@@ -483,3 +483,17 @@ func TestAskIsTraced(t *testing.T) {
 	}
 	h.check()
 }
+
+// A decision that got no access token is retried by nobody, and not held against the partner.
+func TestAskWithoutToken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register(verify, `"auth": {"type": "oauth2", "token_url": "http://127.0.0.1:1/token", "client_id": "me", "client_secret": "s3cr3t"}`)
+	e := h.wantNoDecision(question(), 0, ReasonOAuthToken, "the connection was refused")
+	health, err := h.client.Health(t.Context(), acme, cb.ID)
+	h.must(err)
+	if f := health[0].LastTokenFailure; health[0].LastFailure != nil || f == nil || f.DeliveryID != e.DecisionID {
+		t.Errorf("health %+v, %+v", health[0], f)
+	}
+	h.check()
+}

@@ -40,10 +40,11 @@ type attempt struct {
 	version  int64     // of the registry when it began
 	begun    time.Time // by Redis's clock
 
-	sentAt   time.Time // by this process's clock, as all that follows
-	took     time.Duration
-	timing   egress.Timing // where the time went
-	response *egress.Response
+	accessToken string    // that the last request carried, where the callback's auth wants one
+	sentAt      time.Time // by this process's clock, as all that follows; of the last request, where there were two
+	took        time.Duration
+	timing      egress.Timing // where the time went
+	response    *egress.Response
 	judgement
 	wait    time.Duration // until the next attempt, where there is one
 	written entry         // what finish records of it
@@ -95,8 +96,18 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 		return // finish finds the gate saying so
 	}
 	start := time.Now()
-	a.sentAt = start
 	defer func() { a.took = time.Since(start) }()
+	if a.wantsToken() {
+		a.postWithToken(ctx, c)
+		return
+	}
+	a.post(ctx, c)
+}
+
+// post makes one request and judges what comes back.
+func (a *attempt) post(ctx context.Context, c *Client) {
+	start := time.Now()
+	a.sentAt = start
 	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, start))
 	if err != nil {
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
@@ -108,7 +119,7 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 		return
 	}
 	header := a.headers(c.userAgent, signature, start)
-	authorize(header, a.callback.Auth)
+	a.authorize(header)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
@@ -124,21 +135,24 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 	a.judgement = judge(a.callback.SuccessRule(a.typ), o, time.Now())
 }
 
-func authorize(h http.Header, auth *registry.Auth) {
+func (a *attempt) authorize(h http.Header) {
+	auth := a.callback.Auth
 	if auth == nil {
 		return
 	}
 	switch auth.Type {
+	case registry.AuthOAuth2:
+		h.Set("Authorization", "Bearer "+a.accessToken)
 	case registry.AuthBearer:
 		h.Set("Authorization", "Bearer "+auth.Token)
 	case registry.AuthBasic:
-		h.Set("Authorization", "Basic "+basic(auth))
+		h.Set("Authorization", "Basic "+basic(auth.Username, auth.Password))
 	}
 }
 
 // basic is RFC 7617's user-pass.
-func basic(auth *registry.Auth) string {
-	return base64.StdEncoding.EncodeToString([]byte(auth.Username + ":" + auth.Password))
+func basic(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
 
 // entry is the attempt's line in the record.
@@ -164,7 +178,7 @@ const answerSize = 1024
 var keptHeaders = []string{"Content-Type", "Retry-After", "Server", "Location", "Www-Authenticate", "X-Request-Id", "Date"}
 
 // keepAnswer keeps the beginning of an answer. Some endpoints echo what they were sent: secrets are blotted out.
-func keepAnswer(r *egress.Response, secrets *strings.Replacer) (headers map[string]string, body string) {
+func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string, body string) {
 	left := answerSize
 	for _, name := range keptHeaders {
 		value := clip(printable(secrets.Replace(r.Header.Get(name))), 200)
@@ -181,27 +195,62 @@ func keepAnswer(r *egress.Response, secrets *strings.Replacer) (headers map[stri
 		left -= len(name) + len(value)
 	}
 	body = secrets.Replace(string(r.Body))
+	if r.Truncated {
+		body = secrets.replaceBegun(body)
+	}
 	if len(body) > left {
 		body = body[:left]
 	}
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
-// secrets blots out what the callback's owner gave us to authenticate with.
-func (a *attempt) secrets() *strings.Replacer {
-	var hidden []string
-	hide := func(s string) {
-		if len(s) > 3 { // shorter ones are no secrets, and would blot out words
-			hidden = append(hidden, s, "***")
+// A blotter blots secrets out of texts.
+type blotter []string
+
+// leastSecret is how many bytes make a secret: shorter ones are none, and would blot out words.
+const leastSecret = 4
+
+// Replace returns text with *** for each secret.
+func (b blotter) Replace(text string) string {
+	pairs := make([]string, 0, 2*len(b))
+	for _, secret := range b {
+		pairs = append(pairs, secret, registry.Masked)
+	}
+	return strings.NewReplacer(pairs...).Replace(text)
+}
+
+// replaceBegun blots out the beginning of a secret at the end of a text that was cut off.
+func (b blotter) replaceBegun(text string) string {
+	for _, secret := range b {
+		for n := min(len(secret)-1, len(text)); n >= leastSecret; n-- {
+			if strings.HasSuffix(text, secret[:n]) {
+				return text[:len(text)-n] + registry.Masked
+			}
 		}
 	}
+	return text
+}
+
+// secrets blots out what the callback's owner gave us to authenticate with, and what we got for that.
+func (a *attempt) secrets() blotter {
+	var hidden blotter
+	hide := func(s string) {
+		if len(s) >= leastSecret {
+			hidden = append(hidden, s)
+		}
+	}
+	hide(a.accessToken)
 	for _, value := range a.callback.Headers {
 		hide(value)
 	}
 	if auth := a.callback.Auth; auth != nil {
 		hide(auth.Token)
 		hide(auth.Password)
-		hide(basic(auth))
+		hide(basic(auth.Username, auth.Password))
+		id, secret := url.QueryEscape(auth.ClientID), url.QueryEscape(auth.ClientSecret) // as RFC 6749, section 2.3.1 sends them
+		hide(auth.ClientSecret)
+		hide(secret)
+		hide(basic(id, secret))
 	}
 	_, query, _ := strings.Cut(a.callback.Destination.URL, "?")
 	hide(query)
@@ -214,7 +263,7 @@ func (a *attempt) secrets() *strings.Replacer {
 			}
 		}
 	}
-	return strings.NewReplacer(hidden...)
+	return hidden
 }
 
 // finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
@@ -242,9 +291,14 @@ func (a *attempt) finishArgs(c *Client) []any {
 	if outcome != "C" {
 		log = appendEntry(a.log, a.written)
 	}
+	health := "bad"
+	if a.reason == ReasonOAuthToken { // the partner was not asked
+		health = "token"
+	}
 	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
 	return []any{
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(), least.Milliseconds(),
+		health,
 	}
 }
 

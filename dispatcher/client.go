@@ -79,6 +79,7 @@ type Client struct {
 	rdb       redis.UniversalClient
 	registry  *registry.Registry
 	egress    *egress.Client
+	tokens    *egress.Tokens // access tokens of the callbacks that want them
 	userAgent string
 	log       *slog.Logger
 	tracer    trace.Tracer
@@ -130,6 +131,7 @@ func New(cfg Config) (*Client, error) {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
 	c.tracer = cfg.TracerProvider.Tracer(scope)
+	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched)
 	var err error
 	c.metrics, err = newMetrics(cfg.MeterProvider, c)
 	return c, err
@@ -143,8 +145,11 @@ func defaulted[T comparable](v, fallback T) T {
 	return v
 }
 
-// Close ends the Client's metrics. It leaves Redis open.
-func (c *Client) Close() error { return c.metrics.close() }
+// Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
+func (c *Client) Close() error {
+	c.tokens.Close()
+	return c.metrics.close()
+}
 
 // at is where a test may stop the process, between two steps of the crash story.
 func (c *Client) at(name string) {

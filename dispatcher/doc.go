@@ -24,7 +24,8 @@
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: the pump leaves its room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
-//	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt
+//	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
+//	                             token: the last that got no access token
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;

@@ -19,6 +19,8 @@ type Health struct {
 	Dead            int64     `json:"dead"`                     // its entries in the dead-letter book
 	LastSuccessAt   time.Time `json:"last_success_at,omitzero"` // by Redis's clock
 	LastFailure     *Failure  `json:"last_failure,omitempty"`
+	// LastTokenFailure is the last attempt that got no access token (OAuth2), however long ago that was: LastFailure does not count those.
+	LastTokenFailure *Failure `json:"last_token_failure,omitempty"`
 }
 
 // A Failure is the last attempt that did not deliver, whatever came after it.
@@ -59,17 +61,22 @@ func readHealth(company string, row []string) Health {
 		return n
 	}
 	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
-	member, line, ok := strings.Cut(row[5], "\n")
-	id, sentence, named := member, decisionDetail, strings.HasPrefix(member, decisionPrefix) && !strings.Contains(member, "/")
-	if !named {
-		var r ref
-		if r, named = parseMember(company, member); named {
-			id, sentence = r.deliveryID(), detail
-		}
-	}
-	var e entry
-	if ok && named && json.Unmarshal([]byte(line), &e) == nil {
-		h.LastFailure = &Failure{At: fromMS(e.Started), DeliveryID: id, StatusCode: e.Status, Reason: e.Reason, Detail: sentence(e)}
-	}
+	h.LastFailure, h.LastTokenFailure = readFailure(company, row[5]), readFailure(company, row[6])
 	return h
+}
+
+// readFailure reads an attempt as finish.lua notes it, of a delivery, or answer.lua, of a decision: nil if there is none.
+func readFailure(company, noted string) *Failure {
+	name, line, ok := strings.Cut(noted, "\n")
+	var e entry
+	if !ok || json.Unmarshal([]byte(line), &e) != nil {
+		return nil
+	}
+	f := &Failure{At: fromMS(e.Started), DeliveryID: name, StatusCode: e.Status, Reason: e.Reason}
+	if r, isDelivery := parseMember(company, name); isDelivery {
+		f.DeliveryID, f.Detail = r.deliveryID(), detail(e)
+	} else {
+		f.Detail = decisionDetail(e)
+	}
+	return f
 }

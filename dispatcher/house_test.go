@@ -271,8 +271,8 @@ func (h *house) check() {
 type tallies map[int64]*tally
 
 type tally struct {
-	dead              int64
-	succeeded, failed bool
+	dead                         int64
+	succeeded, failed, tokenless bool
 }
 
 func (all tallies) add(d *Delivery) {
@@ -285,7 +285,8 @@ func (all tallies) add(d *Delivery) {
 	}
 	for _, a := range d.Attempts {
 		mine.succeeded = mine.succeeded || a.Verdict == VerdictDelivered
-		mine.failed = mine.failed || a.Verdict != VerdictDelivered && a.Reason != ReasonUnknown
+		mine.failed = mine.failed || a.Verdict != VerdictDelivered && a.Reason != ReasonUnknown && a.Reason != ReasonOAuthToken
+		mine.tokenless = mine.tokenless || a.Reason == ReasonOAuthToken
 	}
 }
 
@@ -304,6 +305,9 @@ func (h *house) checkHealth(all tallies) {
 		}
 		if got.LastSuccessAt.IsZero() == want.succeeded || (got.LastFailure != nil) != want.failed {
 			h.t.Errorf("callback %d: succeeded %t, failed %t, but its health is %+v, last failure %+v", id, want.succeeded, want.failed, got, got.LastFailure)
+		}
+		if (got.LastTokenFailure != nil) != want.tokenless {
+			h.t.Errorf("callback %d: got no token %t, but its last token failure is %+v", id, want.tokenless, got.LastTokenFailure)
 		}
 	}
 }
@@ -337,8 +341,17 @@ func (h *house) checkDecisions(byID map[string][]request, all tallies) (known in
 // checkDelivery returns how many requests of a delivery came after one that was answered well.
 func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 	h.t.Helper()
-	good := 0
-	for _, r := range got {
+	reasons := make(map[string]Reason)
+	for _, a := range d.Attempts {
+		reasons[strconv.Itoa(a.Number)] = a.Reason
+	}
+	good, renewed := 0, 0
+	for i, r := range got {
+		number := r.header.Get("Ringback-Attempt")
+		again := i+1 < len(got) && got[i+1].header.Get("Ringback-Attempt") == number
+		if r.status == http.StatusUnauthorized && (again || reasons[number] == ReasonOAuthToken) {
+			renewed++ // the token was refused, and another one asked for in the same attempt
+		}
 		if r.verified != nil {
 			h.t.Errorf("%s: signature: %v", d.DeliveryID, r.verified)
 		}
@@ -363,7 +376,7 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 			h.t.Errorf("%s: attempt %d has no verdict, reason or sentence: %+v", d.DeliveryID, a.Number, a)
 		}
 	}
-	if len(got) < posted || len(got) > posted+unknown {
+	if sent := len(got) - renewed; sent < posted || sent > posted+unknown {
 		h.t.Errorf("%s: the partner saw %d requests, our log has %d and %d unknown", d.DeliveryID, len(got), posted, unknown)
 	}
 	return max(0, good-1)
@@ -444,7 +457,8 @@ func (h *house) retries() []*asynq.TaskInfo {
 type partner struct {
 	t      testing.TB
 	server *httptest.Server
-	host   string // in the URLs it is registered with
+	host   string  // in the URLs it is registered with
+	issuer *issuer // its token endpoint, at /token; nil: it has none
 
 	mu      sync.Mutex
 	secrets map[int64]string // signing secrets by callback id, by path
@@ -510,6 +524,10 @@ func (p *partner) requests() []request {
 }
 
 func (p *partner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p.issuer != nil && r.URL.Path == "/token" {
+		p.issuer.ServeHTTP(w, r)
+		return
+	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		return // the sender died in mid-request: it was not received

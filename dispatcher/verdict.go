@@ -36,6 +36,7 @@ const (
 	ReasonEncodeFailed     Reason = "encode_failed"      // the payload cannot be written as the callback's content type
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
+	ReasonOAuthToken       Reason = Reason(egress.OAuth) // no access token came: the partner was not asked
 )
 
 func statusReason(status int) Reason { return Reason("status_" + strconv.Itoa(status)) }
@@ -261,6 +262,7 @@ var networkAdvice = map[egress.Reason]string{
 	egress.ConnectionClosed: "check that the endpoint does not crash on this request",
 	egress.Network:          "check the network between here and the callback's host",
 	egress.BadRequest:       "check the callback's URL and headers",
+	egress.OAuth:            "check auth.token_url, client_id and client_secret",
 }
 
 // clip bounds a stranger's text.

@@ -52,7 +52,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 func TestJudgeErrors(t *testing.T) {
 	for _, reason := range []egress.Reason{
 		egress.Timeout, egress.DNS, egress.Refused, egress.Reset, egress.Unreachable, egress.TLS, egress.BadResponse,
-		egress.ConnectionClosed, egress.Network, egress.BadRequest, egress.BlockedAddress, egress.Canceled,
+		egress.ConnectionClosed, egress.Network, egress.BadRequest, egress.BlockedAddress, egress.Canceled, egress.OAuth,
 	} {
 		want := judgement{verdict: VerdictRetry, reason: Reason(reason), note: "said"}
 		switch reason {
@@ -175,7 +175,7 @@ func TestWhatIsKeptOfAnAnswer(t *testing.T) {
 		"Content-Type": {"text/html"}, "Set-Cookie": {"session=canary"}, "Location": {"https://login.example/?token=canary"},
 		"Server":           {strings.Repeat("s", 5000)},
 		"Www-Authenticate": {`Bearer error="canary-token"`},
-	}, Body: []byte("you sent canary-token" + strings.Repeat("\xff", 2000))}, strings.NewReplacer("canary-token", "***"))
+	}, Body: []byte("you sent canary-token" + strings.Repeat("\xff", 2000))}, blotter{"canary-token"})
 	size := len(body)
 	if strings.Contains(body, "canary") || !strings.HasPrefix(body, "you sent ***") {
 		t.Errorf("the body keeps a secret: %s", body)

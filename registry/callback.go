@@ -30,6 +30,7 @@ const (
 const (
 	AuthBearer = "bearer"
 	AuthBasic  = "basic"
+	AuthOAuth2 = "oauth2"
 )
 
 // Masked stands where an answer leaves a secret out; in a patch it leaves the
@@ -104,12 +105,19 @@ type Destination struct {
 
 // Auth is how requests prove who they are to the partner. Token goes with
 // AuthBearer, Username and Password with AuthBasic. Without a Password it is
-// empty, and is not shown: there is nothing to hide.
+// empty, and is not shown: there is nothing to hide. The others go with
+// AuthOAuth2: what an access token is asked for with (RFC 6749, section 4.4).
 type Auth struct {
 	Type     string `json:"type"`
 	Token    string `json:"token,omitempty"`
 	Username string `json:"username,omitempty"`
 	Password string `json:"password,omitempty"`
+
+	TokenURL     string   `json:"token_url,omitempty"` // called exactly as it is
+	ClientID     string   `json:"client_id,omitempty"`
+	ClientSecret string   `json:"client_secret,omitempty"`
+	Scopes       []string `json:"scopes,omitempty"`   // nil: none is asked for
+	Audience     string   `json:"audience,omitempty"` // empty: none is named
 }
 
 // String names the kind and leaves the secrets out.
@@ -263,13 +271,13 @@ func (cb *Callback) settings() settings {
 		}
 	}
 	if cb.Auth != nil {
-		s.Auth = &Auth{Type: cb.Auth.Type, Username: cb.Auth.Username}
-		if cb.Auth.Token != "" {
-			s.Auth.Token = Masked
+		shown := *cb.Auth
+		for _, secret := range []*string{&shown.Token, &shown.Password, &shown.ClientSecret} {
+			if *secret != "" {
+				*secret = Masked
+			}
 		}
-		if cb.Auth.Password != "" {
-			s.Auth.Password = Masked
-		}
+		s.Auth = &shown
 	}
 	return s
 }

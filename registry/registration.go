@@ -24,6 +24,8 @@ const (
 	maxDescriptionLen = 1024 // bytes; room for a paragraph
 	maxMatchValueLen  = 256  // bytes; campaign tokens have 6
 	maxTokenLen       = 4096 // bytes; what servers accept as one header line
+	maxScopes         = 50
+	maxScopesLen      = 2048 // bytes, as they are sent: joined by spaces
 	maxInterval       = 30 * 24 * time.Hour
 )
 
@@ -42,7 +44,7 @@ var readOnly = map[string]string{ //nolint:gosec // names of members, one of whi
 
 // health are members of an answer that tell what the deliveries do at that
 // moment. They come from elsewhere, and in a patch they are passed over.
-var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure"}
+var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure", "last_token_failure"}
 
 // decoder reads one registration and collects everything that is wrong with it.
 type decoder struct {
@@ -191,7 +193,7 @@ func (d *decoder) destination(o object, cb *Callback) {
 	}
 	if target, ok := d.str(dest, location, "url"); ok {
 		cb.Destination.URL = target
-		d.url(target)
+		d.url(target, location+".url")
 	} else if !d.failedAt(location + ".url") {
 		d.fail(location+".url", "is missing: give the https URL that requests go to", nil)
 	}
@@ -202,8 +204,7 @@ func (d *decoder) destination(o object, cb *Callback) {
 
 // url checks what holds for every URL; which addresses are allowed is for
 // Config.CheckURL to say. No error repeats it: URLs carry secrets.
-func (d *decoder) url(target string) {
-	const location = "body.destination.url"
+func (d *decoder) url(target, location string) {
 	if len(target) > maxURLLen {
 		d.fail(location, fmt.Sprintf("must have at most %d bytes", maxURLLen), nil)
 		return
@@ -218,7 +219,7 @@ func (d *decoder) url(target string) {
 	case err != nil || !strings.EqualFold(u.Scheme, "http") && !strings.EqualFold(u.Scheme, "https") || u.Host == "":
 		d.fail(location, "must be an absolute http or https URL", nil)
 	case u.User != nil:
-		d.fail(location, "must not hold user info: use auth with type basic", nil)
+		d.fail(location, "must not hold user info: use auth for that", nil)
 	case strings.Contains(target, "#"):
 		d.fail(location, "must not hold a fragment (#…): it would never be sent", nil)
 	case d.checkURL != nil:
@@ -252,7 +253,7 @@ func (d *decoder) auth(o object, cb *Callback) {
 	kind, ok := d.str(a, location, "type")
 	if !ok {
 		if !d.failedAt(location + ".type") {
-			d.fail(location+".type", "is missing: it must be bearer or basic", nil)
+			d.fail(location+".type", "is missing: it must be bearer, basic or oauth2", nil)
 		}
 		return
 	}
@@ -274,10 +275,11 @@ func (d *decoder) auth(o object, cb *Callback) {
 		auth.Password = d.secret(a, location, "password", prev.Password, hasPrev && prev.Password != "")
 		d.basic(auth, location)
 		d.unknown(a, location, "type", "username", "password")
-	case "oauth2":
-		d.fail(location+".type", "is not available yet: oauth2 is planned, until then use bearer with a token, or basic", kind)
+	case AuthOAuth2:
+		d.oauth2(a, location, auth, prev, hasPrev)
+		d.unknown(a, location, "type", "token_url", "client_id", "client_secret", "scopes", "audience")
 	default:
-		d.fail(location+".type", "must be bearer or basic", short(kind))
+		d.fail(location+".type", "must be bearer, basic or oauth2", short(kind))
 	}
 	cb.Auth = auth
 }
@@ -294,6 +296,75 @@ func (d *decoder) basic(a *Auth, location string) {
 	if hasControl(a.Password) || len(a.Password) > maxTokenLen/2 {
 		d.fail(location+".password", fmt.Sprintf("must have at most %d bytes and no control characters", maxTokenLen/2), nil)
 	}
+}
+
+// oauth2 reads what an access token is asked for with. A hidden client secret is
+// kept only where it goes to the same server as before: else whoever may change a
+// registration could have somebody else's secret sent to a server of his own.
+func (d *decoder) oauth2(a object, location string, auth *Auth, prev Auth, hasPrev bool) {
+	required := func(name, what string) string {
+		s, ok := d.str(a, location, name)
+		if where := at(location, name); (!ok || s == "") && !d.failedAt(where) {
+			d.fail(where, "is missing: "+what, nil)
+		}
+		return s
+	}
+	if auth.TokenURL = required("token_url", "give the https URL that access tokens are asked for at"); auth.TokenURL != "" {
+		d.url(auth.TokenURL, location+".token_url")
+	}
+	auth.ClientID = required("client_id", "give the name that the token endpoint knows this client by")
+	auth.ClientSecret = required("client_secret", "give the secret that goes with client_id")
+	if auth.ClientSecret == Masked && hasPrev && !sameServer(auth.TokenURL, prev.TokenURL) {
+		d.fail(location+".client_secret", "must be given anew along with a token_url at another server: a hidden one is only sent where it was meant for", nil)
+	} else {
+		auth.ClientSecret = d.unmask(auth.ClientSecret, location+".client_secret", prev.ClientSecret, hasPrev)
+	}
+	auth.Audience, _ = d.str(a, location, "audience")
+	for name, value := range map[string]string{"client_id": auth.ClientID, "client_secret": auth.ClientSecret, "audience": auth.Audience} {
+		if hasControl(value) || len(value) > maxTokenLen/2 {
+			d.fail(at(location, name), fmt.Sprintf("must have at most %d bytes and no control characters", maxTokenLen/2), nil)
+		}
+	}
+	auth.Scopes = d.scopes(a, location)
+}
+
+// scopes reads a list of scope tokens (RFC 6749, section 3.3).
+func (d *decoder) scopes(a object, location string) []string {
+	raw, ok := a.take("scopes")
+	if !ok {
+		return nil
+	}
+	location += ".scopes"
+	var scopes []string
+	if err := json.Unmarshal(raw, &scopes); err != nil {
+		d.fail(location, `must be a list of strings, such as ["orders.write"]`, nil)
+		return nil
+	}
+	for i, scope := range scopes {
+		if scope == "" || strings.ContainsFunc(scope, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '\\' }) {
+			d.fail(fmt.Sprintf("%s[%d]", location, i), `must be visible ASCII characters without spaces, " and \`, nil)
+		}
+	}
+	if len(scopes) > maxScopes || len(strings.Join(scopes, " ")) > maxScopesLen {
+		d.fail(location, fmt.Sprintf("must be at most %d, and %d bytes together", maxScopes, maxScopesLen), nil)
+	}
+	if len(scopes) == 0 {
+		return nil
+	}
+	return scopes
+}
+
+// sameServer reports whether two URLs have the same scheme, host and port.
+func sameServer(a, b string) bool {
+	origin := func(raw string) string {
+		u, err := url.Parse(raw)
+		if err != nil || u.Host == "" {
+			return ""
+		}
+		scheme := strings.ToLower(u.Scheme)
+		return scheme + "://" + strings.ToLower(u.Hostname()) + ":" + cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[scheme])
+	}
+	return origin(a) != "" && origin(a) == origin(b)
 }
 
 func (d *decoder) retry(o object, cb *Callback) {

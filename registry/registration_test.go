@@ -96,9 +96,28 @@ func TestDecodeRefuses(t *testing.T) {
 		{"attempts many", `{"callback_type":"*","retry":{"max_attempts":101},` + ok + `}`, "body.retry.max_attempts must be"},
 		{"attempts broken", `{"callback_type":"*","retry":{"max_attempts":1.5},` + ok + `}`, "body.retry.max_attempts must be"},
 		{"retry member", `{"callback_type":"*","retry":{"attempts":3},` + ok + `}`, "body.retry.attempts is not known here"},
-		{"auth kind", `{"callback_type":"*","auth":{"type":"digest"},` + ok + `}`, "body.auth.type must be bearer or basic"},
+		{"auth kind", `{"callback_type":"*","auth":{"type":"digest"},` + ok + `}`, "body.auth.type must be bearer, basic or oauth2"},
 		{"auth no kind", `{"callback_type":"*","auth":{"token":"SECRET"},` + ok + `}`, "body.auth.type is missing"},
-		{"oauth2", `{"callback_type":"*","auth":{"type":"oauth2","client_secret":"SECRET"},` + ok + `}`, "body.auth.type is not available yet"},
+		{"oauth2 without URL", `{"callback_type":"*","auth":{"type":"oauth2","client_id":"a","client_secret":"SECRET"},` + ok + `}`, "body.auth.token_url is missing"},
+		{"oauth2 without client", oauth2(`"token_url":"https://x","client_secret":"SECRET"`), "body.auth.client_id is missing"},
+		{"oauth2 without secret", oauth2(`"token_url":"https://x","client_id":"SECRET"`), "body.auth.client_secret is missing"},
+		{"oauth2 empty secret", oauth2(`"token_url":"https://x","client_id":"SECRET","client_secret":""`), "body.auth.client_secret is missing"},
+		{"oauth2 hidden secret", oauth2(`"token_url":"https://x","client_id":"SECRET","client_secret":"***"`), "body.auth.client_secret must be the secret itself"},
+		{"oauth2 secret of two lines", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET\n"`), "body.auth.client_secret must have"},
+		{"oauth2 secret no string", oauth2(`"token_url":"https://x","client_id":"a","client_secret":["SECRET"]`), "body.auth.client_secret must be a string, but is an array"},
+		{"oauth2 URL no string", oauth2(`"token_url":{},"client_id":"a","client_secret":"SECRET"`), "body.auth.token_url must be a string"},
+		{"oauth2 URL relative", oauth2(`"token_url":"SECRET/token","client_id":"a","client_secret":"s"`), "body.auth.token_url must be an absolute"},
+		{"oauth2 URL inside", oauth2(`"token_url":"https://inside/SECRET","client_id":"a","client_secret":"s"`), "body.auth.token_url must not point inside"},
+		{"oauth2 URL with user", oauth2(`"token_url":"https://u:SECRET@x/","client_id":"a","client_secret":"s"`), "body.auth.token_url must not hold user info"},
+		{"oauth2 URL long", oauth2(`"token_url":"https://x/` + strings.Repeat("a", 2048) + `","client_id":"a","client_secret":"s"`), "body.auth.token_url must have at most"},
+		{"oauth2 audience", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","audience":"` + strings.Repeat("a", 2049) + `"`), "body.auth.audience must have at most"},
+		{"oauth2 scope with space", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":["a","SECRET b"]`), "body.auth.scopes[1] must be visible"},
+		{"oauth2 scope with quote", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":["SECRET\""]`), "body.auth.scopes[0] must be visible"},
+		{"oauth2 empty scope", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":["a",null]`), "body.auth.scopes[1] must be visible"},
+		{"oauth2 scopes as text", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":"SECRET b"`), "body.auth.scopes must be a list"},
+		{"oauth2 many scopes", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":["a"` + strings.Repeat(`,"a"`, 50) + `]`), "body.auth.scopes must be at most 50"},
+		{"oauth2 long scopes", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","scopes":["` + strings.Repeat("a", 2049) + `"]`), "body.auth.scopes must be at most"},
+		{"oauth2 leftovers", oauth2(`"token_url":"https://x","client_id":"a","client_secret":"SECRET","token":"SECRET"`), "body.auth.token is not known here"},
 		{"no token", `{"callback_type":"*","auth":{"type":"bearer"},` + ok + `}`, "body.auth.token must be"},
 		{"token with space", `{"callback_type":"*","auth":{"type":"bearer","token":"SECRET TOKEN"},` + ok + `}`, "body.auth.token must be"},
 		{"hidden token", `{"callback_type":"*","auth":{"type":"bearer","token":"***"},` + ok + `}`, "body.auth.token must be the secret itself"},
@@ -234,6 +253,7 @@ func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
 		`{"type":"basic","username":"u","password":""}`:  `{"type":"basic","username":"u"}`,
 		`{"type":"basic","username":"u","password":"p"}`: `{"type":"basic","username":"u","password":"***"}`,
 		`{"type":"bearer","token":"t"}`:                  `{"type":"bearer","token":"***"}`,
+		`{"scopes":[],"client_secret":"s","client_id":"c","token_url":"https://x/?a","type":"oauth2","audience":""}`: `{"type":"oauth2","token_url":"https://x/?a","client_id":"c","client_secret":"***"}`,
 	} {
 		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
 		if err != nil {
@@ -345,6 +365,7 @@ func FuzzDecode(f *testing.F) {
 		`{"event_type":"wallet_item_remove","wallet_item_install":{},"destination":{"url":"HTTP://x:8080"}}`,
 		`{"callback_type":"customer.*","destination":{"url":"https://x","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"é\u2028","start_date":"2030-01-31T12:00:00.123456789+02:00","headers":{"X-Origin":"v","x-two":""},"auth":{"type":"basic","username":"u","password":""},"success":"any_2xx","trace":true,"timeout":"1.5s","retry":{"initial_interval":"1s","multiplier":1.1,"max_interval":"90s","max_attempts":3}}`,
 		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"bearer","token":"t"},"timeout":null}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"oauth2","token_url":"https://X/token?a=<&b","client_id":"c","client_secret":"s","scopes":["a","b"],"audience":"é"}}`,
 		`{"callback_type":"nope","wallet_item_install":[],"destination":null,"headers":{"a":1},"auth":[],"retry":{"multiplier":"x"}}`,
 		`null`, `[`, `{"":{}}`,
 	} {
@@ -403,9 +424,9 @@ func asRegistration(t *testing.T, cb *Callback, shown []byte) []byte {
 		}
 	}
 	if auth, ok := doc["auth"].(map[string]any); ok {
-		for _, name := range []string{"token", "password"} {
+		for name, secret := range map[string]string{"token": cb.Auth.Token, "password": cb.Auth.Password, "client_secret": cb.Auth.ClientSecret} {
 			if auth[name] == Masked {
-				auth[name] = map[string]string{"token": cb.Auth.Token, "password": cb.Auth.Password}[name]
+				auth[name] = secret
 			}
 		}
 	}
@@ -414,4 +435,49 @@ func asRegistration(t *testing.T, cb *Callback, shown []byte) []byte {
 		t.Fatal(err)
 	}
 	return body
+}
+
+// oauth2 is a registration with these members in its auth.
+func oauth2(members string) string {
+	return `{"callback_type":"*","auth":{"type":"oauth2",` + members + `},"destination":{"url":"https://x"}}`
+}
+
+// A hidden client secret stays with the server it was given for: nobody can have it sent elsewhere by changing the rest.
+func TestAHiddenClientSecretStaysWithItsServer(t *testing.T) {
+	r := refusing("")
+	decode := func(url string) *Callback {
+		cb, err := r.decode(payloads.Builtin(), []byte(oauth2(`"token_url":"`+url+`","client_id":"c","client_secret":"SECRET"`)), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cb
+	}
+	for _, tt := range []struct {
+		from, to string
+		kept     bool
+	}{
+		{"https://id.example/token", "https://id.example/token", true},
+		{"https://id.example/token", "https://ID.example:443/oauth2/token?v=2", true},
+		{"http://id.example:80/", "http://id.example/", true},
+		{"https://id.example:8443/a", "https://id.example:8443/b", true},
+		{"https://id.example/token", "https://evil.example/token", false},
+		{"https://id.example/token", "https://id.example.evil.example/token", false},
+		{"https://id.example/token", "http://id.example/token", false},
+		{"https://id.example/token", "https://id.example:8443/token", false},
+	} {
+		cb := decode(tt.from)
+		for _, patch := range []string{`{"auth":{"token_url":"` + tt.to + `"}}`, `{"auth":{"token_url":"` + tt.to + `","client_secret":"***","client_id":"d","scopes":["x"]}}`} {
+			next, err := r.applyPatch(payloads.Builtin(), cb, []byte(patch))
+			switch {
+			case tt.kept && (err != nil || next.Auth.ClientSecret != "SECRET" || next.Auth.TokenURL != tt.to):
+				t.Errorf("%s -> %s: %v", tt.from, tt.to, err)
+			case !tt.kept && (err == nil || !strings.Contains(err.Error(), "body.auth.client_secret must be given anew") || strings.Contains(err.Error(), "SECRET")):
+				t.Errorf("%s -> %s: %v", tt.from, tt.to, err)
+			}
+		}
+		next, err := r.applyPatch(payloads.Builtin(), cb, []byte(`{"auth":{"token_url":"`+tt.to+`","client_secret":"NEW"}}`))
+		if err != nil || next.Auth.ClientSecret != "NEW" {
+			t.Errorf("%s -> %s with a new secret: %v", tt.from, tt.to, err)
+		}
+	}
 }

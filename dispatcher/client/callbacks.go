@@ -43,10 +43,17 @@ type Destination struct {
 
 // Auth is how requests prove to the partner who they are.
 type Auth struct {
-	Type     string `json:"type"`               // bearer or basic
+	Type     string `json:"type"`               // bearer, basic or oauth2
 	Token    string `json:"token,omitempty"`    // answers have "***"
 	Username string `json:"username,omitempty"` // with basic
 	Password string `json:"password,omitempty"` // answers have "***"
+
+	// With oauth2: what access tokens are asked for with (client credentials, RFC 6749, section 4.4).
+	TokenURL     string   `json:"token_url,omitempty"`
+	ClientID     string   `json:"client_id,omitempty"`
+	ClientSecret string   `json:"client_secret,omitempty"` // answers have "***"
+	Scopes       []string `json:"scopes,omitempty"`
+	Audience     string   `json:"audience,omitempty"`
 }
 
 // Retry says when failed deliveries are tried again. What is zero has the server's default.
@@ -124,6 +131,8 @@ type Callback struct {
 	Dead            int64     `json:"dead"`                       // deliveries that were given up
 	LastSuccessAt   time.Time `json:"last_success_at,omitzero"`
 	LastFailure     *Failure  `json:"last_failure,omitempty"`
+	// LastTokenFailure is the last attempt that got no access token, with oauth2: LastFailure does not count those.
+	LastTokenFailure *Failure `json:"last_token_failure,omitempty"`
 
 	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it.
 	Secret string `json:"secret,omitempty"`

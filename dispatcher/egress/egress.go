@@ -13,6 +13,9 @@
 //   - The status and the headers are the answer. Once they arrived, nothing that happens to the body turns the answer into an error.
 //   - An error says why in a closed vocabulary ([Reason]) and in a short sentence that holds no URL, no address and no secret.
 //
+// [Tokens] keeps the access tokens (OAuth2 client credentials) that some strangers want to see, and asks for them through the same door: a token
+// endpoint is a stranger like any other.
+//
 // The package knows no Redis, no events and no signatures: the caller hands over headers and bytes.
 package egress
 

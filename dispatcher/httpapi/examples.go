@@ -33,13 +33,19 @@ const (
 	exampleCallback = `"callback_id":11887,"callback_type":"wallet_item_install","event_type":"wallet_item_install",` +
 		`"wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"destination":{"url":"https://partner.example/hook","method":"POST","content_type":"application/json"},` +
-		`"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"***"},"trace":false,"timeout":"15s",` +
+		exampleDescription + exampleBearer + `,"trace":false,"timeout":"15s",` +
 		`"retry":{"initial_interval":"5s","multiplier":2.5,"max_interval":"12h","max_attempts":15},` +
 		`"start_date":"2026-01-31T12:00:00Z","url":"/companies/acme/config/callbacks/11887",` +
 		`"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00Z",`
+	exampleDescription = `"description":"Wallet sync of the Hamburg shop",`
+	exampleBearer      = `"auth":{"type":"bearer","token":"***"}` //nolint:gosec // nobody's
+	exampleOAuth2      = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
+		`"client_secret":"***","scopes":["webhooks.write"]}`
 	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"last_success_at":"2026-02-01T08:15:01.4Z",` +
 		`"last_failure":{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
 		`"reason":"status_500","detail":"answered 500 Internal Server Error: the endpoint failed; its own log says why"}`
+	exampleTokenFailure = `,"last_token_failure":{"at":"2026-02-01T06:02:11.3Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MDk","reason":"oauth_token",` +
+		`"detail":"the token endpoint answered 401 (invalid_client); check auth.token_url, client_id and client_secret"}`
 	exampleSecret = `"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"` //nolint:gosec // nobody's
 
 	exampleEvent = `{"event_type":"wallet_item_install","event_id":"order-4711","occurred_at":"2026-02-01T08:14:57Z",` +
@@ -75,10 +81,13 @@ var examples = map[string]example{
 		answers: map[int]string{200: `{"callbacks":[{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}],"next_cursor":"MTE4ODc"}`},
 		fault:   payloads.FieldError{Location: "query.status", Message: "must be one of enabled, paused, disabled", Value: "asleep"},
 	},
-	"get-callback": {answers: map[int]string{200: `{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}`}},
+	"get-callback": {answers: map[int]string{
+		200: `{` + strings.Replace(exampleCallback, exampleBearer, exampleOAuth2, 1) + `"status":"enabled",` + exampleHealth + exampleTokenFailure + `}`,
+	}},
 	"update-callback": {
-		request:  `{"timeout":"30s","retry":{"max_attempts":20},"description":null}`,
-		answers:  map[int]string{200: `{` + exampleCallback + `"status":"enabled"}`},
+		request: `{"auth":{"type":"oauth2","token":null,"token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
+			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null}`,
+		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + `"status":"enabled"}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: busyDetail,
 	},

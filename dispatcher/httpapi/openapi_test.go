@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
@@ -154,7 +155,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"token", "password"} {
+	for _, name := range []string{"token", "password", "client_secret"} {
 		if !resolve(registration.Properties["auth"]).Properties[name].WriteOnly {
 			t.Errorf("%s is not write-only", name)
 		}
@@ -240,6 +241,15 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	check("Registration", []byte(strings.Replace(full, "callback_type", "event_type", 1)))
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", hook).want(201).body)
 	check("CreatedCallback", h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201).body)
+	oauth2 := strings.Replace(full, `{"type":"bearer","token":"t"}`, `{"type":"oauth2","token_url":"http://127.0.0.1:9/token","client_id":"c","client_secret":"s","scopes":["a"],"audience":"b"}`, 1)
+	check("Registration", []byte(oauth2))
+	created := h.call("partner", "POST", "/companies/acme/config/callbacks", oauth2).want(201)
+	check("CreatedCallback", created.body)
+	want := map[string]any{"type": "oauth2", "token_url": "http://127.0.0.1:9/token", "client_id": "c", "client_secret": "***", "scopes": []any{"a"}, "audience": "b"}
+	if diff := cmp.Diff(want, created.json()["auth"]); diff != "" {
+		t.Errorf("auth comes back otherwise: %s", diff)
+	}
+	h.call("partner", "POST", "/companies/acme/config/callbacks", strings.Replace(oauth2, "http://127.0.0.1:9/token", "http://10.0.0.1/token", 1)).want(422)
 	callback := "/companies/acme/config/callbacks/2"
 	check("CallbackHealth", h.call("partner", "GET", callback, "").want(200).body)
 	check("Patch", []byte(`{"description":"e"}`))

@@ -23,10 +23,16 @@ type destinationDoc struct {
 }
 
 type authDoc struct {
-	Type     string `json:"type" enum:"bearer,basic"`
+	Type     string `json:"type" enum:"bearer,basic,oauth2" doc:"oauth2 means client credentials (RFC 6749, section 4.4): Ringback asks token_url for an access token and sends it as bearer does, until it expires or is refused."`
 	Token    string `json:"token,omitempty" minLength:"1" maxLength:"4096" writeOnly:"true" doc:"With bearer, where it is required: visible ASCII characters without spaces. Comes back as \"***\"." example:"s3cr3t"`
 	Username string `json:"username,omitempty" maxLength:"2048" doc:"With basic, where it is required: at most 2048 bytes, no colon and no control characters." example:"ringback"`
 	Password string `json:"password,omitempty" maxLength:"2048" writeOnly:"true" doc:"With basic: at most 2048 bytes, no control characters. Without it the password is empty. Comes back as \"***\", or not at all where none is set." example:"s3cr3t"`
+
+	TokenURL     string   `json:"token_url,omitempty" minLength:"1" maxLength:"2048" doc:"With oauth2, where it is required: the token endpoint, by the rules of destination.url. It is asked with POST, takes the client's credentials in the header (HTTP Basic) or in the body, whichever it wants, and answers in JSON within 10 s." example:"https://id.partner.example/oauth2/token"`
+	ClientID     string   `json:"client_id,omitempty" minLength:"1" maxLength:"2048" doc:"With oauth2, where it is required: at most 2048 bytes, no control characters." example:"ringback"`
+	ClientSecret string   `json:"client_secret,omitempty" minLength:"1" maxLength:"2048" writeOnly:"true" doc:"With oauth2, where it is required: at most 2048 bytes, no control characters. Comes back as \"***\", and must be given anew along with a token_url at another server (scheme, host or port)." example:"s3cr3t"`
+	Scopes       []string `json:"scopes,omitempty" nullable:"false" maxItems:"50" doc:"With oauth2: what is asked for, each in visible ASCII characters without spaces, quotes and backslashes; 2048 bytes together." example:"[\"webhooks.write\"]"`
+	Audience     string   `json:"audience,omitempty" maxLength:"2048" doc:"With oauth2: sent as audience, which some token endpoints want." example:"https://partner.example"`
 }
 
 type retryDoc struct {
@@ -141,12 +147,13 @@ type createdCallbackDoc struct {
 // callbackHealthDoc is a callback as a GET shows it.
 type callbackHealthDoc struct {
 	CallbackDoc
-	Pending         int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
-	Held            int64               `json:"held" doc:"Deliveries that wait: because it is paused or disabled, or because others are ahead of them." example:"0"`
-	OldestWaitingAt time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
-	Dead            int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
-	LastSuccessAt   time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
-	LastFailure     *dispatcher.Failure `json:"last_failure,omitempty" doc:"The last attempt that did not deliver, whatever came after it."`
+	Pending          int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
+	Held             int64               `json:"held" doc:"Deliveries that wait: because it is paused or disabled, or because others are ahead of them." example:"0"`
+	OldestWaitingAt  time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
+	Dead             int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
+	LastSuccessAt    time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
+	LastFailure      *dispatcher.Failure `json:"last_failure,omitempty" doc:"The last attempt that did not deliver, whatever came after it. Those that got no access token are not meant."`
+	LastTokenFailure *dispatcher.Failure `json:"last_token_failure,omitempty" doc:"With auth oauth2: the last attempt that got no access token, whatever came after it. Nothing was sent to the callback's URL then, unless it had refused a token first."`
 }
 
 type testRequestDoc struct {

@@ -30,12 +30,18 @@ func TestSecretsNeverComeBack(t *testing.T) {
 	const callbacks = "/companies/acme/config/callbacks"
 	bearer := fmt.Sprintf(`{"callback_type":"*","auth":{"type":"bearer","token":"%[1]s"},"headers":{"X-Proof":"%[1]s"},"destination":{"url":%[2]q}}`, canary, partner.URL)
 	basic := fmt.Sprintf(`{"callback_type":"*","auth":{"type":"basic","username":"u","password":"%[1]s"},"destination":{"url":%[2]q}}`, canary, partner.URL)
+	oauth2 := fmt.Sprintf(`{"callback_type":"*","auth":{"type":"oauth2","token_url":%[2]q,"client_id":"c","client_secret":"%[1]s"},"destination":{"url":%[2]q}}`, canary, partner.URL)
 	h.work()
 	created := ask("partner", "POST", callbacks, bearer).want(201)
 	secret := created.json()["secret"].(string)
 	heard = nil // the one answer that shows it
 	ask("partner", "POST", callbacks, basic).want(201)
 	if strings.Count(heard[0], "whsec_") != 1 {
+		t.Errorf("the answer to creation: %s", heard[0])
+	}
+	heard = nil
+	ask("partner", "POST", callbacks, oauth2).want(201)
+	if strings.Count(heard[0], "whsec_") != 1 || strings.Contains(heard[0], canary) {
 		t.Errorf("the answer to creation: %s", heard[0])
 	}
 	heard = nil
@@ -47,7 +53,7 @@ func TestSecretsNeverComeBack(t *testing.T) {
 		`{"callback_type":"*","auth":{"type":"` + canary + `"},"destination":{"url":"http://127.0.0.1/"}}`,
 		`{"callback_type":"*","auth":"` + canary + `","destination":{"url":"http://127.0.0.1/"}}`,
 		`{"callback_type":"*","auth":{"type":"basic","username":"a:b","password":"` + canary + `"},"destination":{"url":"http://127.0.0.1/"}}`,
-		`{"callback_type":"*","auth":{"type":"oauth2","client_secret":"` + canary + `"},"destination":{"url":"http://127.0.0.1/"}}`,
+		`{"callback_type":"*","auth":{"type":"oauth2","token_url":"http://10.0.0.1/` + canary + `","client_id":"a\n","client_secret":"` + canary + `"},"destination":{"url":"http://127.0.0.1/"}}`,
 		`{"callback_type":"*","headers":{"X-Proof":"` + canary + `\r\n"},"destination":{"url":"http://127.0.0.1/"}}`,
 		`{"callback_type":"*","headers":{"Host":"` + canary + `"},"destination":{"url":"http://127.0.0.1/"}}`,
 		`{"callback_type":"*","headers":"` + canary + `","destination":{"url":"http://127.0.0.1/"}}`,
@@ -73,11 +79,12 @@ func TestSecretsNeverComeBack(t *testing.T) {
 
 	// Everything there is to read.
 	delivery := h.send("acme", "e1")
-	<-arrived
-	<-arrived
+	for range 4 { // two deliveries, and the two ways to ask for the third's token
+		<-arrived
+	}
 	ask("partner", "PATCH", callbacks+"/1", `{"description":"x","auth":{"type":"bearer","token":"***"}}`).want(200)
 	for _, path := range []string{
-		callbacks, callbacks + "/1", callbacks + "/2", "/companies/acme/events/e1", "/companies/acme/deliveries", delivery,
+		callbacks, callbacks + "/1", callbacks + "/2", callbacks + "/3", "/companies/acme/events/e1", "/companies/acme/deliveries", delivery,
 		"/callback-types", "/metrics", "/healthz", "/readyz", "/openapi.json",
 		"/monitoring/", "/monitoring/api/queues", "/monitoring/api/redis_info", "/monitoring/api/servers", "/monitoring/api/scheduler_entries", "/monitoring/api/queue_stats",
 	} {

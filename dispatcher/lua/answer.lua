@@ -1,4 +1,4 @@
--- Records what came of a decision. ARGV: decision id, its attempt's line, field of the callback's health ('ok', 'bad' or '': none)
+-- Records what came of a decision. ARGV: decision id, its attempt's line, field of the callback's health ('ok', 'bad', 'token' or '': none)
 local key = prefix .. 'ask:' .. ARGV[1]
 local cb = redis.call('HGET', key, 'c')
 if not cb then return 0 end -- kept for less than it took

@@ -1,6 +1,7 @@
 -- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
 -- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
---       delay ms (R), window, retention s, gate JSON (G), least delay ms (R)
+--       delay ms (R), window, retention s, gate JSON (G), least delay ms (R),
+--       which failure of the callback's health it is (bad, token)
 -- -> {'ok', state, ms until the next attempt, member, generation, ...} | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
 local r, ev, field, cb = load(member)
@@ -30,7 +31,7 @@ if outcome == 'R' and deleted(closed) then outcome = 'C' end
 if outcome == 'D' then
   health(cb, 'ok', int(now))
 elseif outcome ~= 'C' then
-  health(cb, 'bad', member .. '\n' .. ARGV[4])
+  health(cb, ARGV[12], member .. '\n' .. ARGV[4])
 end
 local was = r.s
 if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered

@@ -1,5 +1,6 @@
 -- How callbacks do. ARGV: callback id, ...
--- -> {pending, active or retrying, held, accepted (ms) of the longest waiting or '', dead, last delivered (ms) or '', last failure or ''}, ...
+-- -> {pending, active or retrying, held, accepted (ms) of the longest waiting or '', dead, last delivered (ms) or '', last failure or '',
+--     last token failure or ''}, ...
 local out = {}
 for _, cb in ipairs(ARGV) do
   local ready, retry, room = prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb
@@ -21,10 +22,10 @@ for _, cb in ipairs(ARGV) do
   for _, member in ipairs(redis.call('SRANDMEMBER', ready, 20)) do -- all of them, or enough to tell: they come and go within seconds
     older(accepted((place(member))))
   end
-  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad')
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad', 'token')
   out[#out + 1] = {
     redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('LLEN', room), oldest and int(oldest) or '',
-    tonumber(h[1] or 0), h[2] or '', h[3] or '',
+    tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '',
   }
 end
 return out

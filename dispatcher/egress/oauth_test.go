@@ -1,0 +1,608 @@
+package egress
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An issuer is a token endpoint that counts. It takes the credentials in one place only, as real ones do.
+type issuer struct {
+	inBody bool // else in the Authorization header
+	life   int  // expires_in; 0: absent
+	answer func(n int, w http.ResponseWriter, r *http.Request) bool
+
+	mu      sync.Mutex
+	asked   int
+	issued  int
+	forms   []url.Values
+	headers []http.Header
+}
+
+const tokenSecret = "s3cr3t/+ %"
+
+func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	_ = r.ParseForm()
+	i.mu.Lock()
+	i.asked++
+	n := i.asked
+	i.forms, i.headers = append(i.forms, r.PostForm), append(i.headers, r.Header)
+	i.mu.Unlock()
+	if i.answer != nil && i.answer(n, w, r) {
+		return
+	}
+	id, secret, _ := r.BasicAuth()
+	id, _ = url.QueryUnescape(id)
+	secret, _ = url.QueryUnescape(secret)
+	if i.inBody {
+		id, secret = r.PostForm.Get("client_id"), r.PostForm.Get("client_secret")
+	}
+	if r.Method != http.MethodPost || r.PostForm.Get("grant_type") != "client_credentials" || id != "me" || secret != tokenSecret {
+		tell(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client", "error_description": "canary " + secret})
+		return
+	}
+	i.mu.Lock()
+	i.issued++
+	token := map[string]any{"access_token": "token-" + strconv.Itoa(i.issued), "token_type": "bearer"}
+	i.mu.Unlock()
+	if i.life > 0 {
+		token["expires_in"] = i.life
+	}
+	tell(w, http.StatusOK, token)
+}
+
+func tell(w http.ResponseWriter, status int, what map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(what)
+}
+
+func (i *issuer) counts() (asked, issued int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.asked, i.issued
+}
+
+// A fetchLog is what Tokens reports.
+type fetchLog struct {
+	mu  sync.Mutex
+	all []Fetched
+}
+
+func (l *fetchLog) add(_ context.Context, f Fetched) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, f)
+}
+
+var someone = Owner{"acme", 1}
+
+// newTokens opens a token endpoint on loopback.
+func newTokens(t *testing.T, endpoint http.Handler) (*Tokens, ClientCredentials, *fetchLog) {
+	t.Helper()
+	server := httptest.NewServer(endpoint)
+	t.Cleanup(server.Close)
+	log := &fetchLog{}
+	tokens := NewTokens(newClient(t, Config{Allow: loopback}), "Ringback/test", log.add)
+	t.Cleanup(tokens.Close)
+	return tokens, ClientCredentials{TokenURL: server.URL + "/a%2Fb?x=<y>", ClientID: "me", ClientSecret: tokenSecret}, log
+}
+
+// inTokenBubble runs f with a token endpoint behind pipes and free time.
+func inTokenBubble(t *testing.T, endpoint http.Handler, f func(t *testing.T, tokens *Tokens, creds ClientCredentials)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		var wg sync.WaitGroup
+		dialled := make(chan net.Conn)
+		closed := make(chan struct{})
+		server := &http.Server{Handler: endpoint}
+		wg.Go(func() { _ = server.Serve(pipes{dialled, closed}) })
+		c, err := New(Config{Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			near, far := net.Pipe()
+			select {
+			case dialled <- far:
+				return near, nil
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tokens := NewTokens(c, "Ringback/test", func(context.Context, Fetched) {})
+		f(t, tokens, ClientCredentials{TokenURL: "http://id.example/token", ClientID: "me", ClientSecret: tokenSecret})
+		tokens.Close()
+		c.Close()
+		close(closed)
+		_ = server.Close()
+		wg.Wait()
+	})
+}
+
+type pipes struct {
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, io.EOF
+	}
+}
+func (p pipes) Close() error   { return nil }
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
+
+func mustGet(t *testing.T, tokens *Tokens, owner Owner, creds ClientCredentials) *Token {
+	t.Helper()
+	token, _, err := tokens.Get(t.Context(), owner, creds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// TestTokenRequest: what goes over the wire, with the credentials in either place; once it is known where they belong, nothing is tried twice.
+func TestTokenRequest(t *testing.T) {
+	for _, inBody := range []bool{false, true} {
+		t.Run(fmt.Sprintf("in the body %t", inBody), func(t *testing.T) {
+			endpoint := &issuer{inBody: inBody}
+			var uri string
+			tokens, creds, log := newTokens(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				uri = r.RequestURI
+				endpoint.ServeHTTP(w, r)
+			}))
+			creds.Scopes, creds.Audience = []string{"a", "b:c"}, "https://api.example"
+			first, waited, err := tokens.Get(t.Context(), someone, creds)
+			if err != nil || first.Reveal() != "token-1" || waited <= 0 {
+				t.Fatalf("%v after %s, %v", first, waited, err)
+			}
+			if again, waited, err := tokens.Get(t.Context(), someone, creds); err != nil || again != first || waited != 0 {
+				t.Errorf("asked again: %v after %s, %v", again, waited, err)
+			}
+			probes := 1
+			if inBody {
+				probes = 2
+			}
+			if asked, _ := endpoint.counts(); asked != probes {
+				t.Errorf("%d requests for the first token", asked)
+			}
+			first.got = first.got.Add(-time.Minute)
+			if !first.Refused() {
+				t.Error("an old token that is refused is kept")
+			}
+			if second := mustGet(t, tokens, someone, creds); second.Reveal() != "token-2" {
+				t.Errorf("the second token is %s", second.Reveal())
+			}
+			if asked, issued := endpoint.counts(); asked != probes+1 || issued != 2 {
+				t.Errorf("%d requests, %d tokens", asked, issued)
+			}
+			form, header := endpoint.forms[probes], endpoint.headers[probes]
+			want := url.Values{"grant_type": {"client_credentials"}, "scope": {"a b:c"}, "audience": {"https://api.example"}}
+			if inBody {
+				maps.Copy(want, url.Values{"client_id": {"me"}, "client_secret": {tokenSecret}})
+			}
+			if form.Encode() != want.Encode() || (header.Get("Authorization") == "") != inBody {
+				t.Errorf("form %v, header %v", form, header)
+			}
+			if header.Get("User-Agent") != "Ringback/test" || header.Get("Accept") != "application/json" || uri != "/a%2Fb?x=<y>" {
+				t.Errorf("%s with %v", uri, header)
+			}
+			if len(log.all) != 2 || log.all[0].Owner != someone || log.all[0].Took <= 0 || log.all[1].Err != nil {
+				t.Errorf("reported: %+v", log.all)
+			}
+		})
+	}
+	endpoint := &issuer{}
+	tokens, creds, _ := newTokens(t, endpoint)
+	token := mustGet(t, tokens, someone, creds)
+	if said := fmt.Sprintf("%v %+v %v %+v", token, token, creds, &creds); strings.Contains(said, "token-1") || strings.Contains(said, tokenSecret) {
+		t.Errorf("printed: %s", said)
+	}
+	if form := endpoint.forms[0]; form.Has("audience") || form.Has("scope") {
+		t.Errorf("asked for what nobody wanted: %v", form)
+	}
+}
+
+// TestEachOwnerHasItsOwnToken: whoever changes anything in the credentials gets another token, and so does another callback.
+func TestEachOwnerHasItsOwnToken(t *testing.T) {
+	endpoint := &issuer{answer: func(n int, w http.ResponseWriter, _ *http.Request) bool {
+		tell(w, 200, map[string]any{"access_token": fmt.Sprint(n)})
+		return true
+	}}
+	tokens, creds, _ := newTokens(t, endpoint)
+	changed := map[string]func(*Owner, *ClientCredentials){
+		"as it was": func(*Owner, *ClientCredentials) {},
+		"company":   func(o *Owner, _ *ClientCredentials) { o.Company = "other" },
+		"callback":  func(o *Owner, _ *ClientCredentials) { o.Callback = 2 },
+		"URL":       func(_ *Owner, c *ClientCredentials) { c.TokenURL += "&z" },
+		"client":    func(_ *Owner, c *ClientCredentials) { c.ClientID += "2" },
+		"secret":    func(_ *Owner, c *ClientCredentials) { c.ClientSecret += "2" },
+		"scopes":    func(_ *Owner, c *ClientCredentials) { c.Scopes = []string{"a"} },
+		"audience":  func(_ *Owner, c *ClientCredentials) { c.Audience = "a" },
+	}
+	seen := map[string]string{}
+	for range 2 {
+		for name, change := range changed {
+			owner, creds := someone, creds
+			change(&owner, &creds)
+			value := mustGet(t, tokens, owner, creds).Reveal()
+			if before, known := seen[value]; known && before != name {
+				t.Errorf("%q and %q share a token", before, name)
+			}
+			seen[value] = name
+		}
+	}
+	if asked, _ := endpoint.counts(); asked != len(changed) {
+		t.Errorf("%d tokens for %d", asked, len(changed))
+	}
+}
+
+// TestTokenLife follows a token of 100 s through its life: fetched beside it from 80 s, not used from 95 s.
+func TestTokenLife(t *testing.T) {
+	broken := false
+	endpoint := &issuer{life: 100}
+	endpoint.answer = func(_ int, w http.ResponseWriter, _ *http.Request) bool {
+		if broken {
+			w.WriteHeader(503)
+		}
+		return broken
+	}
+	inTokenBubble(t, endpoint, func(t *testing.T, tokens *Tokens, creds ClientCredentials) {
+		began := time.Now()
+		want := func(at time.Duration, value string, asked int) {
+			t.Helper()
+			time.Sleep(time.Until(began.Add(at)))
+			token, waited, err := tokens.Get(t.Context(), someone, creds)
+			if err != nil || token.Reveal() != value || waited != 0 {
+				t.Fatalf("at %s: %v after %s, %v", at, token, waited, err)
+			}
+			synctest.Wait()
+			if n, _ := endpoint.counts(); n != asked {
+				t.Fatalf("at %s: %d requests, want %d", at, n, asked)
+			}
+		}
+		mustGet(t, tokens, someone, creds)
+		want(79*time.Second, "token-1", 1)
+		broken = true
+		want(80*time.Second, "token-1", 2) // and 503
+		want(80*time.Second+900*time.Millisecond, "token-1", 2)
+		want(81*time.Second, "token-1", 3)
+		want(94*time.Second, "token-1", 4)
+		time.Sleep(2 * time.Second)
+		if _, _, err := tokens.Get(t.Context(), someone, creds); err == nil || err.Error() != "oauth_token: the token endpoint answered 503" {
+			t.Errorf("a token that is about to expire was given out: %v", err)
+		}
+		if _, _, err := tokens.Get(t.Context(), someone, creds); err == nil {
+			t.Error("no error the second time")
+		}
+		if n, _ := endpoint.counts(); n != 5 {
+			t.Errorf("%d requests: a failure was not remembered", n)
+		}
+		broken = false
+		time.Sleep(time.Second)
+		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-2" {
+			t.Errorf("mended, and got %s", token.Reveal())
+		}
+		// The refresh beside an old token: the old one is used meanwhile, the new one afterwards.
+		time.Sleep(85 * time.Second)
+		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-2" {
+			t.Errorf("at 85 s: %s", token.Reveal())
+		}
+		synctest.Wait()
+		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-3" {
+			t.Errorf("after the refresh: %s", token.Reveal())
+		}
+	})
+}
+
+// TestATokenWithoutExpiryStays, until it is refused.
+func TestATokenWithoutExpiryStays(t *testing.T) {
+	endpoint := &issuer{}
+	inTokenBubble(t, endpoint, func(t *testing.T, tokens *Tokens, creds ClientCredentials) {
+		first := mustGet(t, tokens, someone, creds)
+		for range 100 { // days, asked for every half hour
+			time.Sleep(30 * time.Minute)
+			if mustGet(t, tokens, someone, creds) != first {
+				t.Fatal("it was fetched again")
+			}
+		}
+		other := Owner{"acme", 2}
+		for range 2 {
+			time.Sleep(sourceIdle / 2)
+			mustGet(t, tokens, other, creds)
+		}
+		if len(tokens.sources) != 1 || tokens.recent.Len() != 1 {
+			t.Error("what nobody used for an hour is kept")
+		}
+	})
+}
+
+// TestWhichRefusalsCount: a token that never worked is not thrown away for a 401, nor one after the other.
+func TestWhichRefusalsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		worked := newToken("a", time.Now(), 0)
+		worked.Worked()
+		if !worked.Refused() || worked.usable(time.Now()) {
+			t.Error("it had worked, and is kept")
+		}
+		fresh := newToken("b", time.Now(), 0)
+		fresh.instead = true
+		fresh.Worked()
+		if fresh.Refused() {
+			t.Error("one refused after the other, and given up")
+		}
+		time.Sleep(provenAge)
+		if !fresh.Refused() || fresh.usable(time.Now()) {
+			t.Error("it had worked for a while, and is kept")
+		}
+		doubtful := newToken("a", time.Now(), 0)
+		time.Sleep(doubtfulAge - 1)
+		if doubtful.Refused() || !doubtful.usable(time.Now()) {
+			t.Error("it never worked, and is given up while it is new")
+		}
+		time.Sleep(time.Nanosecond)
+		if !doubtful.Refused() {
+			t.Error("it never worked, and is kept for good")
+		}
+	})
+}
+
+// TestARevokedTokenCostsOneRefresh, however many deliveries have it in hand, and a late refusal does not throw the new one away.
+func TestARevokedTokenCostsOneRefresh(t *testing.T) {
+	endpoint := &issuer{}
+	inTokenBubble(t, endpoint, func(t *testing.T, tokens *Tokens, creds ClientCredentials) {
+		old := mustGet(t, tokens, someone, creds)
+		old.Worked()
+		time.Sleep(provenAge)
+		var wg sync.WaitGroup
+		for range 1000 {
+			wg.Go(func() {
+				if !old.Refused() {
+					t.Error("kept")
+				}
+				if token, _, err := tokens.Get(t.Context(), someone, creds); err != nil || token.Reveal() != "token-2" {
+					t.Errorf("%v, %v", token, err)
+				}
+			})
+		}
+		wg.Wait()
+		old.Refused()
+		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-2" {
+			t.Errorf("a late refusal of the old token cost the new one: %s", token.Reveal())
+		}
+		if _, issued := endpoint.counts(); issued != 2 {
+			t.Errorf("%d tokens", issued)
+		}
+	})
+}
+
+// TestWhoWaitsForAToken: one fetch for all; one who gives up leaves it to the others; and nobody waits longer than 10 s.
+func TestWhoWaitsForAToken(t *testing.T) {
+	release := make(chan struct{})
+	endpoint := &issuer{answer: func(n int, _ http.ResponseWriter, r *http.Request) bool {
+		if n == 1 {
+			time.Sleep(3 * time.Second)
+			return false
+		}
+		select { // silent
+		case <-r.Context().Done():
+		case <-release:
+		}
+		return true
+	}}
+	inTokenBubble(t, endpoint, func(t *testing.T, tokens *Tokens, creds ClientCredentials) {
+		release = make(chan struct{})
+		began := time.Now()
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, waited, err := tokens.Get(ctx, someone, creds)
+			if wantError(t, err, OAuth); waited != time.Second || !strings.Contains(err.Error(), "did not answer in time") {
+				t.Errorf("%v after %s", err, waited)
+			}
+		})
+		wg.Go(func() {
+			ctx, cancel := context.WithCancel(t.Context())
+			context.AfterFunc(ctx, func() {})
+			time.AfterFunc(2*time.Second, cancel)
+			_, _, err := tokens.Get(ctx, someone, creds)
+			wantError(t, err, Canceled)
+		})
+		for range 100 {
+			wg.Go(func() {
+				if token, waited, err := tokens.Get(t.Context(), someone, creds); err != nil || waited != 3*time.Second || token.Reveal() != "token-1" {
+					t.Errorf("%v after %s, %v", token, waited, err)
+				}
+			})
+		}
+		wg.Wait()
+		if asked, _ := endpoint.counts(); asked != 1 || time.Since(began) != 3*time.Second {
+			t.Errorf("%d requests in %s", asked, time.Since(began))
+		}
+
+		other := Owner{"acme", 2}
+		_, waited, err := tokens.Get(t.Context(), other, creds)
+		if wantError(t, err, OAuth); waited != tokenTimeout {
+			t.Errorf("%v after %s", err, waited)
+		}
+
+		// Closing ends a fetch that hangs, and there is no other after it.
+		third := Owner{"acme", 3}
+		wg.Go(func() {
+			_, _, err := tokens.Get(t.Context(), third, creds)
+			wantError(t, err, Canceled)
+		})
+		synctest.Wait()
+		tokens.Close()
+		wg.Wait()
+		_, _, err = tokens.Get(t.Context(), third, creds)
+		wantError(t, err, Canceled)
+		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-1" {
+			t.Error("a token that is there is kept from a closed house")
+		}
+		close(release)
+	})
+}
+
+// TestCloseWaitsForFetches, their report included.
+func TestCloseWaitsForFetches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reported := false
+		tokens := NewTokens(newClient(t, Config{}), "", func(context.Context, Fetched) {
+			time.Sleep(time.Second)
+			reported = true
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		_, _, err := tokens.Get(ctx, someone, ClientCredentials{TokenURL: "no URL"})
+		wantError(t, err, OAuth)
+		if tokens.Close(); !reported {
+			t.Error("it did not wait")
+		}
+	})
+}
+
+// TestTokenEndpointsThatFail: every way has its sentence, and no sentence has anything of the answer, the URL or the secret.
+func TestTokenEndpointsThatFail(t *testing.T) {
+	answer := func(status int, contentType, body string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", contentType)
+			w.Header().Set("Location", "/canary")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		})
+	}
+	const json = "application/json"
+	for name, tt := range map[string]struct {
+		endpoint http.Handler
+		says     string
+		asked    int64
+	}{
+		"wrong secret":        {&issuer{answer: func(_ int, w http.ResponseWriter, r *http.Request) bool { r.Method = "canary"; return false }}, "answered 401 (invalid_client)", 2},
+		"not JSON":            {answer(400, "text/plain", "canary"), "answered 400", 2},
+		"error in a form":     {answer(400, "application/x-www-form-urlencoded", "error=invalid_scope&error_description=canary"), "answered 400 (invalid_scope)", 2},
+		"error with 200":      {answer(200, json, `{"error":"invalid_client"}`), "answered 200 (invalid_client)", 2},
+		"error of a stranger": {answer(400, json, `{"error":"<canary>"}`), "answered 400", 2},
+		"error too long":      {answer(400, json, `{"error":"canary`+strings.Repeat("x", 40)+`"}`), "answered 400", 2},
+		"error is the secret": {answer(400, json, `{"error":"`+tokenSecret+`"}`), "answered 400", 2},
+		"redirect":            {answer(302, json, `{"access_token":"canary"}`), "answered 302: redirects are not followed", 2},
+		"permanent redirect":  {answer(308, json, ``), "answered 308: redirects are not followed", 2},
+		"HTML":                {answer(200, "text/html; charset=utf-8", "<h1>canary"), "answered 200 with text/html instead of an access_token in JSON", 2},
+		"JSON as text":        {answer(200, "text/plain", `{"access_token":"canary"}`), "answered 200 with text/plain instead of an access_token in JSON", 2},
+		"empty":               {answer(200, json, ""), "answered 200 without an access_token", 2},
+		"half":                {answer(200, json, `{"access_token":"canary"`), "answered 200 without an access_token", 2},
+		"another thing":       {answer(200, json, `{"token":"canary"}`), "answered 200 without an access_token", 2},
+		"an array":            {answer(200, json, `["canary"]`), "answered 200 without an access_token", 2},
+		"huge":                {answer(200, json, `{"access_token":"canary","x":"`+strings.Repeat("x", 70<<10)+`"}`), "the token endpoint: the answer is longer than 64 KiB or broke off", 1},
+		"huge error":          {answer(500, json, strings.Repeat("canary", 20<<10)), "answered 500", 2},
+		"long token":          {answer(200, json, `{"access_token":"canary`+strings.Repeat("x", 16<<10)+`"}`), "answered 200 with an access_token of more than 16 KiB", 1},
+		"token of two lines":  {answer(200, json, `{"access_token":"canary\r\nX-A: b"}`), "answered 200 with an access_token that no header can hold", 1},
+		"mac":                 {answer(200, json, `{"access_token":"canary","token_type":"MAC"}`), "answered 200 with a token_type other than bearer (MAC)", 1},
+		"odd type":            {answer(200, json, `{"access_token":"canary","token_type":"<canary>"}`), "answered 200 with a token_type other than bearer", 1},
+		"expired":             {answer(200, json, `{"access_token":"canary","expires_in":-5}`), "answered 200 with an access_token that has expired already", 1},
+		"hangs up": {
+			http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+			"the token endpoint: the connection was closed before an answer", 1,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			tokens, creds, log := newTokens(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				tt.endpoint.ServeHTTP(w, r)
+			}))
+			for range 3 {
+				_, _, err := tokens.Get(t.Context(), someone, creds)
+				wantError(t, err, OAuth)
+				detail := asError(t, err).Detail
+				if want := strings.TrimPrefix(tt.says, "the token endpoint"); !strings.HasSuffix(detail, want) || !strings.HasPrefix(detail, "the token endpoint") {
+					t.Errorf("%q, want %q", detail, tt.says)
+				}
+				if text := fmt.Sprintf("%v %+v", err, err); strings.Contains(text, "canary") || strings.Contains(text, tokenSecret) || strings.Contains(text, creds.TokenURL) {
+					t.Errorf("it says too much: %s", text)
+				}
+			}
+			if asked := asked.Load(); asked != tt.asked || len(log.all) != 1 || log.all[0].Err == nil {
+				t.Errorf("%d requests, want %d; reported %v", asked, tt.asked, log.all)
+			}
+		})
+	}
+}
+
+// TestTheTokenEndpointIsAStranger: the guard stands before it as before every other.
+func TestTheTokenEndpointIsAStranger(t *testing.T) {
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the guard let a request through") }))
+	t.Cleanup(inside.Close)
+	dns := newNameServer(t, func(string, int) []string { return []string{"127.0.0.1"} })
+	for name, tt := range map[string]struct{ url, says string }{
+		"address":      {inside.URL, "the token endpoint: the URL may not have an address as its host"},
+		"name":         {"http://id.example/token", "the token endpoint: the host's address is not one that may be called"},
+		"port":         {"http://id.example:9999/token", "the token endpoint: the URL has a port that is not allowed"},
+		"user info":    {"http://a:canary@id.example/token", "the token endpoint: the URL may not hold a user name"},
+		"no HTTP":      {"file:///canary", "the token endpoint: the URL must be absolute"},
+		"no URL":       {"http://canary\x7f", "the token endpoint's URL cannot be called"},
+		"refused":      {"http://id.example:80/token", "the token endpoint: "},
+		"not resolved": {"https://metadata.internal/token", "the token endpoint: the URL has the host name of an internal network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tokens := NewTokens(newClient(t, Config{Resolver: dns.resolver()}), "", func(context.Context, Fetched) {})
+			t.Cleanup(tokens.Close)
+			_, _, err := tokens.Get(t.Context(), someone, ClientCredentials{TokenURL: tt.url, ClientID: "me", ClientSecret: "canary"})
+			wantError(t, err, OAuth)
+			if detail := asError(t, err).Detail; !strings.HasPrefix(detail, tt.says) || strings.Contains(detail, "canary") {
+				t.Errorf("%q, want %q", detail, tt.says)
+			}
+		})
+	}
+}
+
+// TestTokensAreBounded: the one that was not used for longest goes first.
+func TestTokensAreBounded(t *testing.T) {
+	tokens := NewTokens(newClient(t, Config{}), "", func(context.Context, Fetched) {})
+	t.Cleanup(tokens.Close)
+	first := tokens.use(someone, ClientCredentials{}, time.Now())
+	for n := range maxSources {
+		tokens.use(Owner{"acme", int64(n + 10)}, ClientCredentials{}, time.Now())
+		if n == maxSources/2 {
+			tokens.use(someone, ClientCredentials{}, time.Now())
+		}
+	}
+	if len(tokens.sources) != maxSources || tokens.recent.Len() != maxSources {
+		t.Errorf("%d and %d are kept", len(tokens.sources), tokens.recent.Len())
+	}
+	if tokens.use(someone, ClientCredentials{}, time.Now()) != first {
+		t.Error("one in use was forgotten")
+	}
+	if _, kept := tokens.sources[sourceKey{owner: Owner{"acme", 10}}]; kept {
+		t.Error("the one that was not used for longest is kept")
+	}
+}
+
+// TestOnlyAReplacementHasToProveItself: the first refusal of a token that worked is believed at once, that of the one in its place a second later.
+func TestOnlyAReplacementHasToProveItself(t *testing.T) {
+	tokens, creds, _ := newTokens(t, &issuer{})
+	for want := range 3 {
+		token := mustGet(t, tokens, Owner{"acme", 1}, creds)
+		token.Worked()
+		if refused := token.Refused(); refused != (want == 0) {
+			t.Errorf("token %d: refused at once %t", want, refused)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package dispatcher
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/registry"
+)
+
+// postWithToken gets an access token and posts with it, all within the attempt's timeout. A partner that refuses a token that was good, or is
+// old, has probably revoked it: then the request is made once more with a new one, in the same attempt.
+func (a *attempt) postWithToken(ctx context.Context, c *Client) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	for again := true; ; again = false {
+		token, err := a.getToken(ctx, c)
+		if err != nil {
+			a.withoutToken(err)
+			return
+		}
+		a.accessToken = token.Reveal()
+		a.post(ctx, c)
+		switch {
+		case a.response == nil:
+			return
+		case a.response.Status != http.StatusUnauthorized:
+			token.Worked()
+			return
+		case !token.Refused() || !again || a.verdict == VerdictDelivered:
+			return
+		}
+	}
+}
+
+// getToken gets a token, and notes in the attempt's span if that took a fetch.
+func (a *attempt) getToken(ctx context.Context, c *Client) (*egress.Token, error) {
+	auth := a.callback.Auth
+	token, waited, err := c.tokens.Get(ctx, egress.Owner{Company: a.ref.company, Callback: a.ref.callback}, egress.ClientCredentials{
+		TokenURL: auth.TokenURL, ClientID: auth.ClientID, ClientSecret: auth.ClientSecret, Scopes: auth.Scopes, Audience: auth.Audience,
+	})
+	if waited > 0 {
+		trace.SpanFromContext(ctx).AddEvent("oauth2.token", trace.WithAttributes(
+			attribute.Float64("ringback.duration_ms", float64(waited)/float64(time.Millisecond))))
+	}
+	return token, err
+}
+
+// withoutToken judges an attempt that got no token. If the partner had refused one before, that answer was not the last word.
+func (a *attempt) withoutToken(err error) {
+	a.judgement = judgeError(err)
+	if a.response != nil && a.reason == ReasonOAuthToken {
+		a.note = "the partner refused the token it had (401), and " + a.note
+	}
+	a.response, a.timing = nil, egress.Timing{}
+}
+
+// wantsToken reports whether the callback's requests carry an access token.
+func (a *attempt) wantsToken() bool {
+	return a.callback.Auth != nil && a.callback.Auth.Type == registry.AuthOAuth2
+}
+
+// tokenFetched logs the asking for one token.
+func (c *Client) tokenFetched(ctx context.Context, f egress.Fetched) {
+	args := []any{"company", f.Owner.Company, "callback", f.Owner.Callback, "took", f.Took.Round(time.Microsecond).String()}
+	if f.Err != nil {
+		c.log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", f.Err.Detail)...)
+		return
+	}
+	c.log.InfoContext(ctx, "oauth2 token fetched", args...)
+}
