@@ -146,6 +146,9 @@ func printCallback(out printer, cb *client.Callback) error {
 		if cb.Auth.Username != "" {
 			auth += " as " + cb.Auth.Username
 		}
+		if cb.Auth.TokenURL != "" {
+			auth += " as " + cb.Auth.ClientID + ", token from " + cb.Auth.TokenURL
+		}
 	}
 	if cb.Trace {
 		trace = "sends traceparent"
@@ -183,6 +186,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"dead", dead},
 		[2]string{"last success", clock(cb.LastSuccessAt)},
 		[2]string{"last failure", failure(cb.LastFailure)},
+		[2]string{"last without token", failure(cb.LastTokenFailure)},
 	)
 }
 
