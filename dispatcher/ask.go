@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -235,6 +236,7 @@ func (a *attempt) decide() json.RawMessage {
 	switch {
 	case a.verdict != VerdictDelivered:
 		a.verdict, a.retryAfter = VerdictDead, 0
+		a.note = clip(printable(a.secrets().Replace(r.Phrase)), 200)
 		if a.reason == ReasonGone { // what it says of the callback's deliveries is not said of a question
 			a.reason = statusReason(r.Status)
 		}
@@ -274,7 +276,7 @@ func decisionDetail(e entry) string {
 		return e.Note + "; ask with a longer timeout, or let the endpoint decide faster"
 	}
 	if e.Status >= http.StatusBadRequest {
-		if why := partnersWords(e.Body); why != "" {
+		if why := cmp.Or(partnersWords(e.Body), e.Note); why != "" {
 			return fmt.Sprintf("answered %s: %s", statusName(e.Status), why)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -496,4 +498,25 @@ func TestAskWithoutToken(t *testing.T) {
 		t.Errorf("health %+v, %+v", health[0], f)
 	}
 	h.check()
+}
+
+// Some partners say why in the status line.
+func TestAskReadsTheStatusLine(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, "HTTP/1.1 404 Customer id c-17 not found <t0ken>\r\nContent-Length: 0\r\n\r\n")
+		_ = conn.Close()
+	}))
+	t.Cleanup(server.Close)
+	_, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": %q, "destination": {"url": %q}, "auth": {"type": "bearer", "token": "t0ken"}}`, verify, server.URL))
+	h.must(err)
+	e := h.wantNoDecision(question(), 404, "status_404", "answered 404 Not Found: Customer id c-17 not found ***")
+	if d := h.delivery(e.DecisionID); d.Attempts[0].Detail != e.Detail {
+		t.Errorf("recorded as %q", d.Attempts[0].Detail)
+	}
 }

@@ -44,6 +44,7 @@ type Request struct {
 // Response is an answer: status and headers arrived.
 type Response struct {
 	Status int         // 100 to 999; informational answers are skipped, but for 101
+	Phrase string      // what the status line says in words, where that is not the usual; HTTP/2 has none
 	Header http.Header // the names in canonical form, the values as they came
 
 	// Body is the beginning of the body, not decoded: up to [Request.KeepBody] bytes. Nil for a 101.
@@ -74,7 +75,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 		return nil, explain(ctx, cause, tr, start)
 	}
 	defer func() { _ = answer.Body.Close() }()
-	resp := &Response{Status: answer.StatusCode, Header: answer.Header, Proto: answer.Proto}
+	resp := &Response{Status: answer.StatusCode, Phrase: phrase(answer), Header: answer.Header, Proto: answer.Proto}
 	readBody(resp, answer, keep(req.KeepBody))
 	phase, _, timing := tr.state(start)
 	if resp.Status < 100 {
@@ -82,6 +83,15 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	}
 	resp.Timing = timing
 	return resp, nil
+}
+
+// phrase returns what a status line says beyond its code.
+func phrase(answer *http.Response) string {
+	_, words, _ := strings.Cut(answer.Status, " ")
+	if words == http.StatusText(answer.StatusCode) {
+		return ""
+	}
+	return words
 }
 
 func (c *Client) timeout(wanted time.Duration) time.Duration {
