@@ -2,6 +2,7 @@ package payloads_test
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -63,6 +64,32 @@ func BenchmarkEncodeForm(b *testing.B) {
 	for b.Loop() {
 		if _, err := payloads.Encode(payloads.ContentTypeForm, typ.Example); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeForm(b *testing.B) {
+	typ, _ := payloads.Builtin().Lookup("wallet_item_install")
+	form, err := payloads.Encode(payloads.ContentTypeForm, typ.Example)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := payloads.DecodeForm(form); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkEncodeFormHostile is a payload that would fill gigabytes.
+func BenchmarkEncodeFormHostile(b *testing.B) {
+	payload := json.RawMessage(strings.Repeat(`{"a":`, 9000) + "[" + strings.Repeat("1,", 480_000) + "1]" + strings.Repeat("}", 9000))
+	b.ReportAllocs()
+	b.SetBytes(int64(len(payload)))
+	for b.Loop() {
+		if _, err := payloads.Encode(payloads.ContentTypeForm, payload); err == nil {
+			b.Fatal("it fits")
 		}
 	}
 }

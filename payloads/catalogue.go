@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
-	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // SuccessRule says which answers of a partner's endpoint count as delivered.
@@ -63,7 +61,9 @@ type Type struct {
 
 	// Schema is the JSON Schema (2020-12) a payload must fit. Formats such as
 	// date-time are notes, not checks. References to other documents are
-	// refused. Empty: any JSON will do.
+	// refused, and so are $dynamicRef, more than 10,000 objects, and chains of
+	// references without an end in sight. Where the schema refers back to itself,
+	// a payload nests 128 levels deep at most. Empty: any JSON will do.
 	Schema json.RawMessage `json:"schema,omitempty"`
 
 	// Example is a payload that fits Schema: what documentation shows and a
@@ -99,9 +99,9 @@ type Type struct {
 	// of the company's one callback, and nothing is queued or repeated.
 	Synchronous bool `json:"synchronous,omitempty"`
 
-	schema     *jsonschema.Schema // nil: any JSON will do
-	attributes []attribute        // of Match, by name
-	stamp      []string           // Stamp's reference tokens; nil: none
+	schema     *schema     // nil: any JSON will do
+	attributes []attribute // of Match, by name
+	stamp      []string    // Stamp's reference tokens; nil: none
 }
 
 // Catalogue is an immutable set of callback types; it may be used by many

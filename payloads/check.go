@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/santhosh-tekuri/jsonschema/v6/kind"
@@ -60,7 +61,7 @@ func (t *Type) check(payload json.RawMessage, location string) (map[string]strin
 		return nil, fault
 	}
 	if t.schema != nil {
-		if err := t.schema.Validate(v); err != nil {
+		if err := t.schema.validate(v, location); err != nil {
 			return nil, t.explain(err, v, location)
 		}
 	}
@@ -97,7 +98,7 @@ func compileAttributes(match map[string]string) ([]attribute, error) {
 // the whole payload is refused: nothing a callback could name stands there.
 func splitPointer(pointer string) ([]string, bool) {
 	rest, ok := strings.CutPrefix(pointer, "/")
-	if !ok {
+	if !ok || !utf8.ValidString(pointer) {
 		return nil, false
 	}
 	tokens := strings.Split(rest, "/")
@@ -160,29 +161,6 @@ func scalar(v any) (string, bool) {
 	}
 }
 
-// compileSchema compiles a type's schema. No schema gives nil, which takes everything.
-func compileSchema(name string, schema json.RawMessage) (*jsonschema.Schema, error) {
-	if len(schema) == 0 {
-		return nil, nil
-	}
-	doc, fault := readJSON(schema, "body.schema")
-	if fault != nil {
-		return nil, fault
-	}
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft2020)
-	c.UseLoader(noLoader{})
-	url := "callback-type:///" + name
-	if err := c.AddResource(url, doc); err != nil {
-		return nil, invalid("body.schema", "is no JSON Schema: "+oneLine(err))
-	}
-	compiled, err := c.Compile(url)
-	if err != nil {
-		return nil, invalid("body.schema", "is no JSON Schema (2020-12) that stands on its own: "+oneLine(err))
-	}
-	return compiled, nil
-}
-
 // noLoader keeps schemas from reading files or the network.
 type noLoader struct{}
 
@@ -205,7 +183,7 @@ const maxFields = 16
 func (t *Type) explain(err error, v any, location string) error {
 	verdict, ok := errors.AsType[*jsonschema.ValidationError](err)
 	if !ok {
-		return fmt.Errorf("check a payload of type %s: %w", t.Name, err)
+		return err
 	}
 	x := explainer{typ: t.Name, root: v, location: location}
 	x.collect(verdict)
@@ -213,7 +191,7 @@ func (t *Type) explain(err error, v any, location string) error {
 		return strings.Compare(a.Location+"\x00"+a.Message, b.Location+"\x00"+b.Message)
 	})
 	x.fields = slices.CompactFunc(x.fields, func(a, b FieldError) bool { return a.Location == b.Location && a.Message == b.Message })
-	if more := len(x.fields) - maxFields; more > 0 {
+	if more := len(x.fields) + x.more - maxFields; more > 0 {
 		x.fields = append(x.fields[:maxFields:maxFields], FieldError{Location: location, Message: fmt.Sprintf("has %d more faults", more)})
 	}
 	return &InvalidError{Fields: x.fields}
@@ -224,7 +202,11 @@ type explainer struct {
 	root     any
 	location string // of root
 	fields   []FieldError
+	more     int // faults beyond maxCollected
 }
+
+// maxCollected is how many faults are worded, to list the first of them.
+const maxCollected = 1000
 
 // collect walks the tree of a verdict down to the faults proper.
 func (x *explainer) collect(e *jsonschema.ValidationError) {
@@ -252,6 +234,10 @@ func (x *explainer) collect(e *jsonschema.ValidationError) {
 }
 
 func (x *explainer) add(at []string, more, text string) {
+	if len(x.fields) == maxCollected {
+		x.more++
+		return
+	}
 	x.fields = append(x.fields, FieldError{Location: x.location + locate(x.root, at) + more, Message: text})
 }
 

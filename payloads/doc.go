@@ -71,8 +71,9 @@
 //
 // # Bodies
 //
-// [Encode] makes the body a callback asked for: the payload itself, or a form of
-// its members for receivers that cannot read JSON.
+// [Encode] makes the body a callback asked for: the payload itself, or a form for
+// receivers that cannot read JSON, with names such as items[0][sku]. [DecodeForm]
+// reads such a form back.
 //
 // # Signatures
 //

@@ -1,7 +1,9 @@
 package payloads_test
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -84,9 +86,14 @@ func FuzzCheck(f *testing.F) {
 	})
 }
 
-// A form of an object holds each member, in a form any parser reads back.
+// What is sent as JSON is the payload itself, and what is sent as a form comes back with every value as its text.
 func FuzzEncode(f *testing.F) {
 	seedPayloads(f, func(payload []byte) { f.Add(payload) })
+	for _, s := range []string{
+		`{"0":{"0":[{"1":[]},{}]},"%":{"":{"]":"[","a[0]":"%5B"}}}`, `{"a":{"b":1},"a":[2,{"b":3}],"A":4}`, `{"":"","a":[[[]]],"b":[null,"[]",1.0e+2]}`, "{\"a b&=+\":\"\u2028\x7f\"}",
+	} {
+		f.Add([]byte(s))
+	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		same, err := payloads.Encode(payloads.ContentTypeJSON, payload)
 		if err != nil || string(same) != string(payload) {
@@ -101,43 +108,159 @@ func FuzzEncode(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q is no form: %v", body, err)
 		}
-		var members map[string]json.RawMessage
-		if err := json.Unmarshal(payload, &members); err != nil {
-			t.Fatalf("a form of what is no object: %v", err)
+		for name, values := range form {
+			if len(values) != 1 || name == "" {
+				t.Fatalf("field %q has %d values", name, len(values))
+			}
 		}
-		if len(form) != len(members) {
-			t.Fatalf("%d fields of %d members", len(form), len(members))
+		back, err := payloads.DecodeForm(body)
+		if err != nil {
+			t.Fatalf("%q of %q does not read back: %v", body, payload, err)
 		}
-		for name, raw := range members {
-			checkFormValue(t, form[name], raw)
+		if want, got := asText(anyJSON(t, payload)), anyJSON(t, back); !reflect.DeepEqual(want, got) {
+			t.Fatalf("%q became %q and came back as\n%v, want\n%v", payload, body, got, want)
 		}
 	})
 }
 
-func checkFormValue(t *testing.T, got []string, raw json.RawMessage) {
+// Whatever arrives as a form is refused, or means one payload and no other.
+func FuzzDecodeForm(f *testing.F) {
+	for _, s := range []string{
+		"", "a=1", "a=1&a[b]=2", "a[0]=1&a[1][b]=2&a[1][c]=", "a%5B0%5D=%5B%5D", "%25[%2530]=x&0=y", "a[999999999]=1", "a[b", "[=", "a]=1", "=", "&", "a[]=1", "a=%", "a=%FF", "%25FF=1", "a[b][c]=1&a[b]=2",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		payload, err := payloads.DecodeForm(body)
+		if err != nil {
+			if payload != nil || len(err.Error()) > 200 {
+				t.Errorf("%q and %v", payload, err)
+			}
+			return
+		}
+		if !json.Valid(payload) || len(payload) > 6*len(body)+2 { // a control character is one byte, and \u0001
+			t.Fatalf("%q gives %q", body, payload)
+		}
+		again, err := payloads.Encode(payloads.ContentTypeForm, payload)
+		if err != nil {
+			t.Fatalf("%q, of %q, cannot be encoded: %v", payload, body, err)
+		}
+		if back, err := payloads.DecodeForm(again); err != nil || string(back) != string(payload) {
+			t.Fatalf("%q means %q, which is sent as %q and means %q (%v)", body, payload, again, back, err)
+		}
+	})
+}
+
+// anyJSON is what encoding/json reads, numbers literally.
+func anyJSON(t *testing.T, text []byte) any {
 	t.Helper()
-	var want, back any
-	if err := json.Unmarshal(raw, &want); err != nil {
-		return // a number beyond a float64
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		t.Fatalf("%q: %v", text, err)
 	}
-	if len(got) == 0 {
-		t.Fatal("no value of a member")
-	}
-	got = got[len(got)-1:] // of a name that stands twice, encoding/json keeps the last
-	switch want := want.(type) {
-	case string:
-		if got[0] != want {
-			t.Errorf("%q, want %q", got[0], want)
+	return v
+}
+
+// asText is v with every value that holds no others as a form says it.
+func asText(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			if v[name] = asText(member); isEmpty(member) {
+				v[name] = "{}"
+			}
 		}
+		return v
+	case []any:
+		if len(v) == 0 {
+			return "[]"
+		}
+		for i, item := range v {
+			if v[i] = asText(item); isEmpty(item) {
+				v[i] = "{}"
+			}
+		}
+		return v
 	case nil:
-		if got[0] != "" {
-			t.Errorf("%q for null", got[0])
-		}
+		return ""
 	default:
-		if err := json.Unmarshal([]byte(got[0]), &back); err != nil || !reflect.DeepEqual(want, back) {
-			t.Errorf("%q does not read as %s", got[0], raw)
-		}
+		return fmt.Sprint(v)
 	}
+}
+
+func isEmpty(v any) bool {
+	members, ok := v.(map[string]any)
+	return ok && len(members) == 0
+}
+
+// A type that an operator registers is refused with the field at fault, or checks whatever comes, and is the same when it is registered again.
+func FuzzType(f *testing.F) {
+	for _, typ := range payloads.Builtin().Types() {
+		f.Add([]byte(typ.Schema), []byte(typ.Example), []byte(typ.Example), "/wallet_campaign/token", "/sent/at")
+	}
+	for _, s := range []string{
+		`{"$ref":"#"}`, `{"properties":{"x":{"anyOf":[{"$ref":"#"},{"$ref":"#"}]}}}`, `{"$dynamicRef":"#a","$dynamicAnchor":"a"}`, `{"$id":"http://x/y","$ref":"y#/$defs/a","$defs":{"a":{"type":"object"}}}`,
+		`{"$schema":"http://json-schema.org/draft-07/schema#","format":"date-time","items":[{"uniqueItems":true}],"dependencies":{"a":["b"],"c":{"$ref":"#"}}}`, `true`, `false`, `{"pattern":"("}`,
+		`{"multipleOf":1e-400}`, `{"enum":[1e400,1.0,[{}]],"const":null}`, `{"type":["integer","null"],"contains":{"minimum":1e300},"minContains":0}`, `{"propertyNames":{"maxLength":1},"unevaluatedProperties":false}`,
+		`{"contentMediaType":"application/json","contentSchema":{"$ref":"#"}}`, `{"$ref":"file:///etc/passwd"}`, `{"$ref":"https://json-schema.org/draft/2020-12/schema"}`, `{"$anchor":"a","not":{"$ref":"#a"}}`,
+	} {
+		f.Add([]byte(s), []byte(`{"x":{"x":{"x":[1,1.0,{"x":"y"}]}},"":null}`), []byte(nil), "/x/0/~1", "")
+	}
+	f.Add([]byte(`{}`), []byte(`{}`), []byte(nil), "/\xad", "/\xad")
+	f.Fuzz(func(t *testing.T, schema, payload, example []byte, match, stamp string) {
+		typ := payloads.Type{Name: "fuzzed", Schema: schema, Example: example, Match: map[string]string{"a": match}, Stamp: stamp}
+		first := registered(t, typ)
+		if first == nil {
+			return
+		}
+		attrs, err := first.Check(payload)
+		if err != nil {
+			fields(t, err)
+		}
+		if len(example) > 0 {
+			if _, err := first.Check(example); err != nil {
+				t.Errorf("the example is refused later: %v", err)
+			}
+		}
+
+		text, err2 := json.Marshal(first)
+		if err2 != nil {
+			t.Fatalf("%+v: %v", typ, err2)
+		}
+		again := payloads.Type{Name: "fuzzed"}
+		if err := json.Unmarshal(text, &again); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		second := registered(t, again)
+		if second == nil {
+			t.Fatalf("what is shown is refused: %s", text)
+		}
+		if textAgain, err := json.Marshal(second); err != nil || string(textAgain) != string(text) {
+			t.Errorf("%s became %s (%v)", text, textAgain, err)
+		}
+		attrsAgain, errAgain := second.Check(payload)
+		if !reflect.DeepEqual(attrs, attrsAgain) || (err == nil) != (errAgain == nil) {
+			t.Errorf("%s reads %q as %v (%v), and then as %v (%v)", text, payload, attrs, err, attrsAgain, errAgain)
+		}
+	})
+}
+
+// registered is the type in a catalogue, nil if it is refused.
+func registered(t *testing.T, typ payloads.Type) *payloads.Type {
+	t.Helper()
+	c, err := payloads.NewCatalogue(typ)
+	if err != nil {
+		for _, field := range fields(t, err) {
+			if !strings.HasPrefix(field.Location, "body.") {
+				t.Errorf("field %q", field)
+			}
+		}
+		return nil
+	}
+	compiled, _ := c.Lookup(typ.Name)
+	return compiled
 }
 
 func FuzzParseSecret(f *testing.F) {

@@ -358,7 +358,8 @@ func TestGatesReadBack(t *testing.T) {
 }
 
 // Whatever is accepted can be shown, and what is shown can be registered again,
-// but for what only the answer has and the secrets that it hides.
+// but for what only the answer has and the secrets that it hides. What is refused
+// is explained without them.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},"destination":{"url":"https://x.example/?a=<&b","method":"POST","content_type":"application/json"}}`,
@@ -368,6 +369,10 @@ func FuzzDecode(f *testing.F) {
 		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"oauth2","token_url":"https://X/token?a=<&b","client_id":"c","client_secret":"s","scopes":["a","b"],"audience":"é"}}`,
 		`{"callback_type":"nope","wallet_item_install":[],"destination":null,"headers":{"a":1},"auth":[],"retry":{"multiplier":"x"}}`,
 		`null`, `[`, `{"":{}}`,
+		`{"callback_type":"*","destination":{"url":"https://Bücher。example:８443/SECRET?\u00e9"}}`, `{"callback_type":"*","destination":{"url":"https://u:SECRET@x/"}}`, `{"callback_type":"*","destination":{"url":"https://x/%zzSECRET"}}`, `{"callback_type":"*","auth":{"type":"bearer","token":["SECRET"]}}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"bearer","token":"SECRET \n","x":1},"headers":{"Host":"a","X-A":5}}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"basic","username":"a:b","password":"SECRET\u0000"}}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"headers":{"X-A":" SECRET","x-a":"***"},"auth":{"type":"digest","password":"b"},"timeout":5}`,
 	} {
 		f.Add(seed)
 	}
@@ -375,6 +380,14 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		cb, err := r.decode(payloads.Builtin(), []byte(body), nil)
 		if err != nil {
+			invalid, ok := errors.AsType[*payloads.InvalidError](err)
+			if !ok && !errors.Is(err, ErrBadJSON) {
+				t.Fatalf("%T %v", err, err)
+			}
+			explained, _ := json.Marshal(invalid)
+			if hidesSecret(body) && strings.Contains(err.Error()+string(explained), "SECRET") {
+				t.Fatalf("%s is explained with its secret: %v", body, err)
+			}
 			return
 		}
 		cb.Company, cb.ID = "acme", 1
@@ -480,4 +493,18 @@ func TestAHiddenClientSecretStaysWithItsServer(t *testing.T) {
 			t.Errorf("%s -> %s with a new secret: %v", tt.from, tt.to, err)
 		}
 	}
+}
+
+// hidesSecret reports whether body says SECRET once, and where a registration has a secret.
+func hidesSecret(body string) bool {
+	var doc struct {
+		Destination struct{ URL any }
+		Auth        struct{ Token, Password, ClientSecret any }
+		Headers     map[string]any
+	}
+	if strings.Count(body, "SECRET") != 1 || json.Unmarshal([]byte(body), &doc) != nil {
+		return false
+	}
+	said := fmt.Sprint(doc.Destination.URL, doc.Auth.Token, doc.Auth.Password, slices.Collect(maps.Values(doc.Headers)))
+	return strings.Contains(said, "SECRET")
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/url"
@@ -185,6 +186,7 @@ type received struct {
 	Status     int             `json:"status"`
 	TookMS     float64         `json:"took_ms"`
 	Body       json.RawMessage `json:"body,omitempty"`
+	Form       json.RawMessage `json:"form,omitempty"` // what a body that is a form means
 	body       []byte
 }
 
@@ -210,10 +212,23 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		Time: start, Method: req.Method, Path: req.URL.RequestURI(),
 		EventType: req.Header.Get("Ringback-Event-Type"), EventID: req.Header.Get("Ringback-Event-Id"),
 		Attempt: req.Header.Get("Ringback-Attempt"), DeliveryID: req.Header.Get(payloads.HeaderID),
-		Signature: signature, Problem: problem, Bytes: len(body), Status: said.status, body: body,
+		Signature: signature, Problem: problem, Bytes: len(body), Status: said.status, Form: readForm(req.Header, body), body: body,
 	}
 	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
 	r.print(got)
+}
+
+// readForm is the payload that was sent as a form, nil if the body is none that Ringback sends.
+func readForm(h http.Header, body []byte) json.RawMessage {
+	mediaType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil || mediaType != payloads.ContentTypeForm {
+		return nil
+	}
+	payload, err := payloads.DecodeForm(body)
+	if err != nil {
+		return nil // it is shown as it came
+	}
+	return payload
 }
 
 func (r *receiver) verify(h http.Header, body []byte, now time.Time) (verdict, why string) {
@@ -273,7 +288,7 @@ func (r *receiver) print(got received) {
 	}
 	_, _ = io.WriteString(r.out.w, got.line(r.colour))
 	if !r.quiet && len(got.body) > 0 {
-		_, _ = io.WriteString(r.out.w, indented(got.body))
+		_, _ = io.WriteString(r.out.w, got.shown())
 	}
 }
 
@@ -324,7 +339,14 @@ func (got received) line(colour bool) string {
 	return strings.Join(parts, "  ") + "\n"
 }
 
-// indented is a body under its line: JSON pretty-printed, anything else as it is.
+// shown is the body under its line: JSON and forms pretty-printed, anything else as it is.
+func (got received) shown() string {
+	if got.Form != nil {
+		return indented(got.Form)
+	}
+	return indented(got.body)
+}
+
 func indented(body []byte) string {
 	const margin = "    "
 	text := string(body)

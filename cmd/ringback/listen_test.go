@@ -156,6 +156,44 @@ func TestListenPrintsJSONLines(t *testing.T) {
 	}
 }
 
+// TestListenReadsForms: a form is shown as the payload it stands for; a body that only says it is one, as it came.
+func TestListenReadsForms(t *testing.T) {
+	t.Parallel()
+	form, err := payloads.Encode(payloads.ContentTypeForm, json.RawMessage(`{"status": "OK & <more>", "items": [{"sku": 1}, null]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := payloads.NewSecret()
+	text := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal())
+	lines := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal(), "-o", "json")
+	deliver := func(p *process, contentType, body string) {
+		req := request(t, p.await(`Listening on (http://\S+):`)[1], body, time.Now(), secret)
+		req.Header.Set("Content-Type", contentType)
+		if status, _, _ := send(t, req); status != http.StatusNoContent {
+			t.Errorf("answered %d", status)
+		}
+	}
+	deliver(text, payloads.ContentTypeForm, string(form))
+	text.await(`verified  \d+ bytes  answered 204 in \S+\n    \{\n      "status": "OK & <more>",\n      "items": \[\n        \{\n          "sku": "1"\n        \},\n        ""\n      \]\n    \}\n`)
+	deliver(text, payloads.ContentTypeForm+"; charset=utf-8", "a=1&a[b]=2")
+	text.await(`answered 204 in \S+\n    a=1&a\[b\]=2\n`)
+	deliver(text, "text/plain", "a=1")
+	text.await(`answered 204 in \S+\n    a=1\n`)
+
+	deliver(lines, payloads.ContentTypeForm+"; charset=utf-8", string(form))
+	var got struct {
+		Body string
+		Form map[string]any
+	}
+	if err := json.Unmarshal([]byte(lines.await(`(?m)^\{.*\}$`)[0]), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{"status": "OK & <more>", "items": []any{map[string]any{"sku": "1"}, ""}}
+	if diff := cmp.Diff(want, got.Form); diff != "" || got.Body != string(form) {
+		t.Errorf("body %s, form (-want +got):\n%s", got.Body, diff)
+	}
+}
+
 func TestListenForwards(t *testing.T) {
 	t.Parallel()
 	got := make(chan string, 1)

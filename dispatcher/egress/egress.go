@@ -5,8 +5,8 @@
 //
 //   - Nothing inside is reachable. Every connection is judged by its address after the name was resolved and before the first packet leaves,
 //     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; no proxy is ever used.
-//   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header.
-//     What could not be sent that way is refused by [Client.CheckURL].
+//   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header,
+//     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
 //   - One call of [Client.Do] is at most one request that anybody answered or could have answered. What is provably unread by the other side
 //     (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream refused by the server) is sent
 //     again on another connection; anything else is reported and left to the caller's schedule.

@@ -216,6 +216,7 @@ var insideURLs = []string{
 	"http://127.000.000.001:%d/", "http://0:%d/", "http://0.0.0.0:%d/", "http://[::]:%d/", "http://[::1]:%d/", "http://[::ffff:127.0.0.1]:%d/", "http://[::ffff:7f00:1]:%d/", "http://[0:0:0:0:0:0:0:1]:%d/",
 	"http://localhost:%d/", "http://LOCALHOST:%d/", "http://localhost.:%d/", "http://partner.example@127.0.0.1:%d/", "http://127.0.0.1:%d\\@partner.example/",
 	"http://127。0。0。1:%d/", "http://127%%E3%%80%%820%%E3%%80%%820%%E3%%80%%821:%d/", "http://①②⑦.0.0.1:%d/", "http://１２７.0.0.1:%d/", "http://ⓛocalhost:%d/", "http://local\u00adhost:%d/", "http://[::1%%25lo]:%d/",
+	"http://ＬＯＣＡＬＨＯＳＴ:%d/", "http://localhost。:%d/", "http://127．0｡0。1:%d/", "http://𝟙𝟚𝟟.0.0.1:%d/", "http://２１３０７０６４３３:%d/", "http://local\u200bhost:%d/", "http://partner.example／@127.0.0.1:%d/",
 	"http://127.0.0.1:%d#partner.example/", "http://127.0.0.1:%d?@partner.example/",
 }
 

@@ -3,6 +3,7 @@ package egress
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -89,6 +90,27 @@ func overTLS(cfg *tls.Config, serve func(net.Conn)) func(net.Conn) {
 		}
 		untilClosed(conn)
 	}
+}
+
+// TestTLSOfAnInternationalHost: the server is asked for, and its certificate holds, the name in its xn-- form.
+func TestTLSOfAnInternationalHost(t *testing.T) {
+	a := newAuthority(t)
+	asked := make(chan string, 1)
+	cert := a.leaf(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"xn--bcher-kva.example"} })
+	server := newRawServer(t, overTLS(&tls.Config{GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+		asked <- hello.ServerName
+		return &cert, nil
+	}}, answering("HTTP/1.1 204 No Content\r\n\r\n")))
+	c := newClient(t, Config{TLS: &tls.Config{RootCAs: a.roots}, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, network, server.addr())
+	}})
+	if _, err := c.Do(t.Context(), Request{URL: "https://Bücher。example/hook"}); err != nil {
+		t.Fatal(err)
+	}
+	if name := <-asked; name != "xn--bcher-kva.example" {
+		t.Errorf("asked for %q", name)
+	}
+	c.Close()
 }
 
 func TestTLS(t *testing.T) {

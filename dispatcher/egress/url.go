@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // maxURLLen bounds a registered URL, in bytes: what browsers, proxies and log lines take without trouble.
@@ -18,10 +21,10 @@ const maxURLLen = 2048
 //
 // It looks no name up: where a name leads is judged on every connection. It wants
 //
-//   - an absolute http or https URL of at most 2048 printable ASCII bytes, without user info, fragment or whitespace;
-//   - a host name in ASCII (an international name in its xn-- form) that is not one of an internal network, and no literal address, unless
-//     [Config.Allow] covers it. localhost counts as 127.0.0.1; other internal names (.internal, .local, a name without a dot) are accepted
-//     once Allow holds anything but loopback, save those of cloud metadata services;
+//   - an absolute http or https URL of at most 2048 bytes, without user info, fragment or whitespace, and in printable ASCII but for the host;
+//   - a host name that is not one of an internal network, and no literal address, unless [Config.Allow] covers it. localhost counts as
+//     127.0.0.1; other internal names (.internal, .local, a name without a dot) are accepted once Allow holds anything but loopback, save
+//     those of cloud metadata services. An international name is judged, and looked up, as the xn-- form that IDNA (UTS 46) maps it to;
 //   - port 80, 443 or 8443, unless the host is such an allowed one;
 //   - a path that [Client.Do] can put on the wire byte for byte.
 func (c *Client) CheckURL(raw string) error {
@@ -32,10 +35,10 @@ func (c *Client) CheckURL(raw string) error {
 	return c.guard.checkTarget(t)
 }
 
-// target is a URL taken apart without changing a byte: scheme + "://" + authority + path + ("?" + query).
+// target is a URL taken apart without changing a byte, but for an international host: scheme + "://" + authority + path + ("?" + query).
 type target struct {
 	scheme    string // lower case
-	authority string // host[:port] as written: the Host header
+	authority string // host[:port] as written, an international name in its xn-- form: the Host header, and what is dialled
 	name      string // the host in lower case without brackets and trailing dot
 	addr      netip.Addr
 	port      uint16
@@ -53,10 +56,8 @@ func parseTarget(raw string) (target, error) {
 	if len(raw) > maxURLLen {
 		return target{}, fmt.Errorf("is longer than %d bytes: shorten it", maxURLLen)
 	}
-	for i := range len(raw) {
-		if c := raw[i]; c <= ' ' || c >= 0x7f {
-			return target{}, errors.New("may only hold printable ASCII characters: percent-encode others, and write an international host name in its xn-- form")
-		}
+	if strings.ContainsFunc(raw, func(c rune) bool { return c <= ' ' || c == 0x7f }) {
+		return target{}, errUnprintable
 	}
 	if strings.Contains(raw, "#") {
 		return target{}, errors.New("may not have a fragment: remove the # and what follows")
@@ -70,6 +71,9 @@ func parseTarget(raw string) (target, error) {
 	if end := strings.IndexAny(rest, "/?"); end >= 0 {
 		t.authority = rest[:end]
 		t.path, t.query, t.hasQuery = strings.Cut(rest[end:], "?")
+		if !isASCII(rest[end:]) {
+			return target{}, errUnprintable
+		}
 	}
 	if err := t.parseAuthority(); err != nil {
 		return target{}, err
@@ -77,7 +81,13 @@ func parseTarget(raw string) (target, error) {
 	return t, t.checkPath()
 }
 
-// parseAuthority sets name, addr and port.
+var errUnprintable = errors.New("may only hold printable ASCII characters outside its host name: percent-encode others, as UTF-8")
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c >= utf8.RuneSelf })
+}
+
+// parseAuthority sets name, addr and port, and authority to its ASCII form.
 func (t *target) parseAuthority() error {
 	if strings.Contains(t.authority, "@") {
 		return errors.New("may not hold a user name or password: use the auth field")
@@ -87,6 +97,13 @@ func (t *target) parseAuthority() error {
 		return err
 	}
 	t.port = port
+	if !isASCII(host) {
+		mapped, err := asciiHost(host)
+		if err != nil {
+			return err
+		}
+		host, t.authority = mapped, mapped+t.authority[len(host):]
+	}
 	if host == "" {
 		return errors.New("has no host: write https://partner.example/hook")
 	}
@@ -104,6 +121,16 @@ func (t *target) parseAuthority() error {
 	}
 	t.name = strings.ToLower(strings.TrimSuffix(host, "."))
 	return checkName(t.name)
+}
+
+// asciiHost maps an international host name to what is looked up. Much of Unicode maps to plain letters, digits and dots (ⓛ, １, 。) or to
+// nothing at all, so whatever judges a host must see only what comes out of here.
+func asciiHost(host string) (string, error) {
+	mapped, err := idna.Lookup.ToASCII(host)
+	if err != nil || !utf8.ValidString(host) { // idna takes stray bytes for U+FFFD
+		return "", errors.New("has an international host name that IDNA does not allow: write the xn-- form of the name that is registered")
+	}
+	return mapped, nil
 }
 
 // splitPort splits the authority into host and port; the scheme's port if none is given.

@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+
+	"golang.org/x/net/idna"
 )
 
 func TestCheckURL(t *testing.T) {
@@ -34,6 +36,10 @@ func TestCheckURL(t *testing.T) {
 		{strict, "https://partner.example:80", ""},
 		{strict, "https://partner.example./hook", ""},
 		{strict, "https://xn--bcher-kva.example/hook", ""},
+		{strict, "https://bücher.example/hook", ""},
+		{strict, "https://BÜCHER.Example:8443/hook?x", ""},
+		{strict, "https://bücher。example。/hook", ""},
+		{strict, "https://例え.テスト/", ""},
 		{strict, "https://my_host.partner.example/", ""},
 		{strict, `https://partner.example/{x}|^\"<>`, ""},
 		{strict, "https://partner.example/?to=user@host", ""},
@@ -64,8 +70,14 @@ func TestCheckURL(t *testing.T) {
 		{strict, "https://partner.example/\x00", "printable ASCII"},
 		{strict, "https://partner.example/\t", "printable ASCII"},
 		{strict, " https://partner.example/", "printable ASCII"},
-		{strict, "https://partner.example/ä", "printable ASCII"},
-		{strict, "https://bücher.example/", "xn--"},
+		{strict, "https://partner.example/ä", "percent-encode"},
+		{strict, "https://partner.example/?ä", "percent-encode"},
+		{strict, "https://partner.example?ä", "percent-encode"},
+		{strict, "https://partner.example/\xff", "percent-encode"},
+		{strict, "https://bücher.example/ä", "percent-encode"},
+		{strict, "https://partner.example/a\u00a0b", "percent-encode"},
+		{strict, "ｈttps://partner.example/", "absolute"},
+		{strict, "https：//partner.example/", "absolute"},
 		{strict, "https://partner.example/#x", "fragment"},
 		{strict, "https://partner.example/#", "fragment"},
 		{strict, "https://user:pw@partner.example/", "auth field"},
@@ -136,6 +148,44 @@ func TestCheckURL(t *testing.T) {
 		{strict, "http://redis.default.svc.cluster.local/", "internal network"},
 		{strict, "http://nas.home.arpa/", "internal network"},
 
+		{strict, "http://１２７.0.0.1/", "address as its host"},
+		{strict, "http://127。0。0。1/", "address as its host"},
+		{strict, "http://①②⑦．0｡0.1/", "address as its host"},
+		{strict, "http://𝟙𝟚𝟟.0.0.1/", "address as its host"},
+		{strict, "http://0ｘ7f.1/", "number"},
+		{strict, "http://２１３０７０６４３３/", "number"},
+		{strict, "http://127.0.0.1。/", "number"},
+		{strict, "http://ⓛocalhost/", "localhost"},
+		{strict, "http://ＬＯＣＡＬＨＯＳＴ/", "localhost"},
+		{strict, "http://local\u00adhost/", "localhost"},
+		{strict, "http://local\u200bhost/", "localhost"},
+		{strict, "http://localhost。/", "localhost"},
+		{strict, "http://a。localhost/", "localhost"},
+		{strict, "http://printer。local/", "internal network"},
+		{strict, "http://ｍetadata.google.internal/", "internal network"},
+		{strict, "http://bücher/", "internal network"},
+		{strict, "http://bücher.example:22/", "port that is not allowed"},
+		{strict, "http://\u00ad/", "no host"},
+		{strict, "http://bücher..example/", "malformed host"},
+		{strict, "http://bücher%2eexample/", "IDNA"},
+		{strict, "http://bücher.example：22/", "IDNA"},
+		{strict, "http://bücher.example：80:443/", "IDNA"},
+		{strict, "http://bücher.example:４４３/", "port"},
+		{strict, "http://partner.example／@127.0.0.1/", "auth field"},
+		{strict, "http://127.0.0.1／.partner.example/", "IDNA"},
+		{strict, "http://127.0.0.1？.partner.example/", "IDNA"},
+		{strict, "http://user＠127.0.0.1/", "IDNA"},
+		{strict, "http://［::1］/", "port"},
+		{strict, "http://[::１]/", "IDNA"},
+		{strict, "http://b\xfccher.example/", "IDNA"},
+		{strict, "http://\u202eexample.com/", "IDNA"},
+		{strict, "http://" + strings.Repeat("ü", 64) + ".example/", "malformed host"},
+		{strict, "http://" + strings.Repeat("bücher.", 40) + "example/", "253"},
+
+		{local, "http://１２７.0.0.1:9000/", ""},
+		{local, "http://ⓛocalhost:9000/", ""},
+		{inside, "http://bücher.corp.internal:9000/", ""},
+		{inside, "http://ｍetadata/", "internal network"},
 		{local, "http://127.0.0.1:9000/", ""},
 		{local, "http://127.9.9.9:1/", ""},
 		{local, "http://[::1]:9000/", ""},
@@ -182,7 +232,7 @@ func TestCheckURLDoesNotEcho(t *testing.T) {
 // TestURLOnTheWire compares what a raw listener reads with what was registered.
 func TestURLOnTheWire(t *testing.T) {
 	type head struct{ line, host string }
-	heads := make(chan head, 1)
+	heads, dialled := make(chan head, 1), make(chan string, 1)
 	server := newRawServer(t, func(conn net.Conn) {
 		r := bufio.NewReader(conn)
 		for {
@@ -196,7 +246,8 @@ func TestURLOnTheWire(t *testing.T) {
 			}
 		}
 	})
-	c := newClient(t, Config{Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+	c := newClient(t, Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		dialled <- addr
 		return new(net.Dialer).DialContext(ctx, network, server.addr())
 	}})
 	for _, tt := range []struct{ url, target, host string }{
@@ -226,6 +277,10 @@ func TestURLOnTheWire(t *testing.T) {
 		{"http://h.example/*", "/*", "h.example"},
 		{"http://h.example./hook", "/hook", "h.example."},
 		{"http://H.Example/Hook", "/Hook", "H.Example"},
+		{"http://bücher.example/a%2Fb?x", "/a%2Fb?x", "xn--bcher-kva.example"},
+		{"http://Bücher.Example:8443//a", "//a", "xn--bcher-kva.example:8443"},
+		{"http://bücher。example。:80", "/", "xn--bcher-kva.example.:80"},
+		{"http://faß.example?", "/?", "xn--fa-hia.example"},
 		{"http://h.example:80/hook", "/hook", "h.example:80"},
 		{"http://h.example:443/hook", "/hook", "h.example:443"},
 		{"HTTP://h.example:8443", "/", "h.example:8443"},
@@ -236,6 +291,10 @@ func TestURLOnTheWire(t *testing.T) {
 			}
 			if _, err := c.Do(t.Context(), Request{URL: tt.url, Body: []byte("{}")}); err != nil {
 				t.Fatal(err)
+			}
+			c.Close() // the next one dials anew
+			if name, _, err := net.SplitHostPort(<-dialled); err != nil || !strings.EqualFold(name, strings.TrimSuffix(strings.TrimRight(tt.host, "0123456789"), ":")) {
+				t.Errorf("%s was dialled, for the host %s", name, tt.host)
 			}
 			got := <-heads
 			if want := "POST " + tt.target + " HTTP/1.1"; got.line != want {
@@ -277,6 +336,7 @@ func FuzzCheckURL(f *testing.F) {
 	for _, seed := range []string{
 		"https://partner.example/hook", "http://h.example", "http://h.example?", "http://h.example//a%2Fb?x", "http://h.example//{", "https://H.example.:8443/a?b?c",
 		"http://127.0.0.1:80/", "http://[::1]:80/", "http://[fe80::1%25lo]/", "http://a@b/", "http://0x7f.1/", "http://h.example/%zz", "http://h.example/{x}|^\\", "http://h.example:65536/",
+		"https://bücher.example/hook?x", "http://Bücher。example。:80", "http://１２７.0.0.1/", "http://ⓛocal\u00adhost:80//", "http://b\xff.example/", "http://例え.テスト：80/", "http://😀.example/é",
 		"http://localhost/", "http://[::ffff:127.0.0.1]:9/x", "http://h/http://x", "http://receiver:9000//", "http://h.example///%41//",
 	} {
 		f.Add(seed)
@@ -304,13 +364,35 @@ func FuzzCheckURL(f *testing.F) {
 			if err := req.Write(&wire); err != nil {
 				t.Fatalf("%q is accepted but cannot be written: %v", raw, err)
 			}
-			if want := "POST " + path + " HTTP/1.1\r\nHost: " + authority + "\r\n"; !strings.HasPrefix(wire.String(), want) {
+			host := authority
+			if !isASCII(authority) { // a second judge: what a host maps to is taken for itself
+				name, port := authority, ""
+				if colon := strings.LastIndexByte(authority, ':'); colon >= 0 {
+					name, port = authority[:colon], authority[colon:]
+				}
+				host = idnaOf(t, name) + port
+				mapped := strings.Replace(raw, authority, host, 1)
+				if len(mapped) <= maxURLLen && c.CheckURL(mapped) != nil {
+					t.Fatalf("%q is accepted, %q is not", raw, mapped)
+				}
+				raw = mapped
+			}
+			if want := "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\n"; !strings.HasPrefix(wire.String(), want) {
 				t.Fatalf("%q is written as\n%q, want\n%q", raw, wire.String(), want)
 			}
 			u, err := url.Parse(raw)
-			if err != nil || u.Host != authority || u.Hostname() != req.URL.Hostname() || u.User != nil {
+			if err != nil || u.Host != host || u.Hostname() != req.URL.Hostname() || u.User != nil {
 				t.Fatalf("net/url reads %q as %#v (%v)", raw, u, err)
 			}
 		}
 	})
+}
+
+func idnaOf(t *testing.T, host string) string {
+	t.Helper()
+	mapped, err := idna.Lookup.ToASCII(host)
+	if err != nil {
+		t.Fatalf("%q is accepted, but %v", host, err)
+	}
+	return mapped
 }
