@@ -37,6 +37,9 @@ const (
 	operatorsPage = "deploy/OPERATORS.md"
 )
 
+// allPages are they and the contracts'.
+func allPages() []string { return append([]string{partnersPage, operatorsPage}, contractPages...) }
+
 func page(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, name))
@@ -90,9 +93,12 @@ func rows(t *testing.T, text, first string) [][]string {
 // headers another one compares; and every command that is named exists.
 func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 	t.Parallel()
-	files := []string{"receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http"}
-	for _, name := range []string{partnersPage, operatorsPage} {
+	for _, name := range allPages() {
 		text := page(t, name)
+		files := []string{"receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http"}
+		if slices.Contains(contractPages, name) {
+			files = filesInUse(text)
+		}
 		for _, m := range fence.FindAllStringSubmatch(text, -1) {
 			file, isFile := strings.CutPrefix(m[2], " file=")
 			if !strings.HasPrefix(m[2], " terminal=") && !slices.Contains(files, file) && m[1] != "mermaid" || isFile && file == "" {
@@ -115,7 +121,7 @@ func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 // TestPagesLeadSomewhere: a link to a file or a heading of this repository finds it.
 func TestPagesLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	for _, name := range []string{partnersPage, operatorsPage, "README.md"} {
+	for _, name := range append(allPages(), "README.md") {
 		for _, m := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(page(t, name), -1) {
 			path, heading, _ := strings.Cut(m[1], "#")
 			if strings.Contains(path, "://") {
@@ -331,27 +337,48 @@ func usedMemory(t *testing.T, rdb *goredis.Client, company string, n int64) int6
 // ports says, for the usual ones may be taken.
 func followPage(t *testing.T, text string, ports map[string]string) *desk {
 	t.Helper()
-	text = regexp.MustCompile(`(127\.0\.0\.1:|--port )\d+`).ReplaceAllStringFunc(text, func(addr string) string {
-		end := strings.LastIndexAny(addr, ": ") + 1
+	d := newPlace(t, "RINGBACK_SERVER=http://127.0.0.1:"+ports["8080"], "RINGBACK_RECEIVER_LISTEN=127.0.0.1:"+ports["9000"])
+	text = withPorts(t, text, ports)
+	d.writeFiles(text)
+	d.follow(text)
+	return d
+}
+
+// newPlace is a desk in an empty folder.
+func newPlace(t *testing.T, env ...string) *desk {
+	t.Helper()
+	return &desk{t: t, dir: t.TempDir(), env: append(append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir()), env...), terminals: map[string]*terminal{}}
+}
+
+// withPorts is the page with other ports.
+func withPorts(t *testing.T, text string, ports map[string]string) string {
+	t.Helper()
+	return regexp.MustCompile(`(127\.0\.0\.1:|--port |\.listen\()\d+`).ReplaceAllStringFunc(text, func(addr string) string {
+		end := strings.LastIndexAny(addr, ": (") + 1
 		other, ok := ports[addr[end:]]
 		if !ok {
 			t.Fatalf("the page names %s, which this test does not know", addr)
 		}
 		return addr[:end] + other
 	})
-	d := &desk{t: t, dir: t.TempDir(), terminals: map[string]*terminal{}}
-	d.env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir(),
-		"RINGBACK_SERVER=http://127.0.0.1:"+ports["8080"], "RINGBACK_RECEIVER_LISTEN=127.0.0.1:"+ports["9000"])
+}
+
+// writeFiles writes the files that a page shows.
+func (d *desk) writeFiles(text string) {
+	d.t.Helper()
 	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		if name, ok := strings.CutPrefix(m[2], " file="); ok {
-			if err := os.WriteFile(filepath.Join(d.dir, name), []byte(m[3]), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			d.write(name, m[3])
 		}
 	}
+}
+
+// follow pastes a page's blocks and waits for what it shows.
+func (d *desk) follow(text string) {
+	d.t.Helper()
 	// Where a command is meant to fail, the page says so, and the terminal makes sure.
 	text = regexp.MustCompile("(?ms)^(```sh terminal=\\d) fails\n(.*?)^```$").ReplaceAllString(text, "$1\n$2[ $$? = 1 ]\n```")
-	for _, step := range parseReadme(t, fence.ReplaceAllStringFunc(text, onlyTerminals)) {
+	for _, step := range parseReadme(d.t, fence.ReplaceAllStringFunc(text, onlyTerminals)) {
 		terminal := d.terminal(step.terminal)
 		switch step.kind {
 		case "sh":
@@ -362,7 +389,6 @@ func followPage(t *testing.T, text string, ports map[string]string) *desk {
 			terminal.interrupt()
 		}
 	}
-	return d
 }
 
 // onlyTerminals drops a block that is not for a terminal: another test runs it.
@@ -497,11 +523,15 @@ func pythonReceiver(t *testing.T, dir string) *exec.Cmd {
 	return cmd
 }
 
-// A tap passes requests on, and keeps a copy of the first.
+// A tap passes requests on, and keeps a copy of each.
 type tap struct {
 	to *url.URL
 
-	mu      sync.Mutex
+	mu   sync.Mutex
+	seen []tapped
+}
+
+type tapped struct {
 	request *http.Request
 	body    []byte
 }
@@ -513,9 +543,7 @@ func (p *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	p.mu.Lock()
-	if p.request == nil {
-		p.request, p.body = r.Clone(r.Context()), body
-	}
+	p.seen = append(p.seen, tapped{r.Clone(r.Context()), body})
 	p.mu.Unlock()
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	(&httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) { pr.SetURL(p.to) }}).ServeHTTP(w, r)
@@ -525,10 +553,10 @@ func (p *tap) first(t *testing.T) (*http.Request, []byte) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.request == nil {
+	if len(p.seen) == 0 {
 		t.Fatal("no request came by")
 	}
-	return p.request, p.body
+	return p.seen[0].request, p.seen[0].body
 }
 
 // again sends a request once more, with this body, and returns the status of the answer.
@@ -763,7 +791,7 @@ func TestDeployNamesKnownSettings(t *testing.T) {
 	}
 	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
 	collect(app.Flags, app.Commands)
-	for _, name := range []string{partnersPage, operatorsPage, "deploy/Dockerfile", "deploy/compose.yaml", "deploy/ringback.service"} {
+	for _, name := range append(allPages(), "deploy/Dockerfile", "deploy/compose.yaml", "deploy/ringback.service") {
 		for _, variable := range regexp.MustCompile(`RINGBACK_[A-Z_]+`).FindAllString(page(t, name), -1) {
 			if !known[variable] {
 				t.Errorf("%s names %s, which nothing reads", name, variable)
