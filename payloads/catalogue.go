@@ -118,18 +118,29 @@ type Catalogue struct {
 func NewCatalogue(types ...Type) (*Catalogue, error) {
 	c := &Catalogue{byName: make(map[string]*Type, len(types))}
 	for _, t := range types {
-		if _, twice := c.byName[t.Name]; twice {
-			return nil, invalid("path.name", fmt.Sprintf("names two types (%q): rename one", t.Name))
-		}
-		compiled, err := compile(t)
-		if err != nil {
+		if err := c.add(t); err != nil {
 			return nil, err
 		}
-		c.types = append(c.types, compiled)
-		c.byName[t.Name] = compiled
 	}
-	slices.SortFunc(c.types, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
+	c.sort()
 	return c, nil
+}
+
+func (c *Catalogue) add(t Type) error {
+	if _, twice := c.byName[t.Name]; twice {
+		return invalid("path.name", fmt.Sprintf("names two types (%q): rename one", t.Name))
+	}
+	compiled, err := compile(t)
+	if err != nil {
+		return err
+	}
+	c.types = append(c.types, compiled)
+	c.byName[t.Name] = compiled
+	return nil
+}
+
+func (c *Catalogue) sort() {
+	slices.SortFunc(c.types, func(a, b *Type) int { return strings.Compare(a.Name, b.Name) })
 }
 
 // Lookup finds a type by its name.
@@ -240,19 +251,24 @@ func loadContracts() (*Catalogue, error) {
 	if err != nil {
 		return nil, err
 	}
-	var types []Type
+	c := &Catalogue{byName: map[string]*Type{}}
 	for _, f := range files {
 		text, err := contractFiles.ReadFile(path.Join("contracts", f.Name()))
 		if err != nil {
 			return nil, err
 		}
-		more, err := parseContract(text)
+		types, err := parseContract(text)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
-		types = append(types, more...)
+		for _, t := range types {
+			if err := c.add(t); err != nil {
+				return nil, fmt.Errorf("%s: %s: %w", f.Name(), t.Name, err)
+			}
+		}
 	}
-	return NewCatalogue(types...)
+	c.sort()
+	return c, nil
 }
 
 func parseContract(text []byte) ([]Type, error) {

@@ -1,6 +1,7 @@
 package payloads_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/ringback/ringback/payloads"
@@ -83,29 +84,25 @@ func TestBuiltinCatalogue(t *testing.T) {
 		"entry_code.verify":            {Synchronous: true},
 		"customer.created_or_updated":  {Success: payloads.AnyResponse},
 	}
-	types := payloads.Builtin().Types()
-	if len(types) != len(want) {
-		t.Errorf("%d types, want %d", len(types), len(want))
+	for name, want := range want {
+		typ := builtin(t, name)
+		want.Success, want.Validation = cmp.Or(want.Success, payloads.JSON200Or204), payloads.Enforce
+		if want.MatchBlocks == nil {
+			want.MatchBlocks = []string{name}
+		}
+		got := payloads.Type{
+			Match: typ.Match, MatchBlocks: typ.MatchBlocks, Success: typ.Success, Validation: typ.Validation, Stamp: typ.Stamp, Synchronous: typ.Synchronous,
+		}
+		if diff := gocmp.Diff(want, got, cmpopts.IgnoreUnexported(payloads.Type{})); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
-	for _, typ := range types {
+}
+
+// TestContractsAreWhole holds what every contract's types have, those to come as well.
+func TestContractsAreWhole(t *testing.T) {
+	for _, typ := range payloads.Builtin().Types() {
 		t.Run(typ.Name, func(t *testing.T) {
-			want, known := want[typ.Name]
-			if !known {
-				t.Fatal("none of the contracts has such a type")
-			}
-			if want.Success == "" {
-				want.Success = payloads.JSON200Or204
-			}
-			if want.MatchBlocks == nil {
-				want.MatchBlocks = []string{typ.Name}
-			}
-			got := payloads.Type{Match: typ.Match, MatchBlocks: typ.MatchBlocks, Success: typ.Success, Stamp: typ.Stamp, Synchronous: typ.Synchronous}
-			if diff := cmp.Diff(want, got, cmpopts.IgnoreUnexported(payloads.Type{})); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-			if typ.Validation != payloads.Enforce {
-				t.Errorf("validation %s", typ.Validation)
-			}
 			if typ.Description == "" || len(typ.Example) == 0 || len(typ.Schema) == 0 {
 				t.Error("a built-in type needs a description, a schema and an example")
 			}
@@ -266,26 +263,7 @@ func TestCheckOfATypeOutsideACatalogue(t *testing.T) {
 }
 
 func ExampleBuiltin() {
-	for _, typ := range payloads.Builtin().Types() {
-		fmt.Println(typ.Name, typ.Success, typ.Match)
-	}
-	// Output:
-	// account.available_points_amount_changed json_200_or_204 map[]
-	// account.expiring_points_notification json_200_or_204 map[]
-	// account.points_transfer json_200_or_204 map[]
-	// customer.bought_campaign json_200_or_204 map[]
-	// customer.created_or_updated any_response map[]
-	// customer.deactivated json_200_or_204 map[]
-	// customer.deleted json_200_or_204 map[]
-	// customer.level_changed json_200_or_204 map[]
-	// customer.level_changed_automatically json_200_or_204 map[]
-	// customer.registered json_200_or_204 map[]
-	// customer.updated json_200_or_204 map[]
-	// entry_code.validation_failed json_200_or_204 map[]
-	// entry_code.verify json_200_or_204 map[]
-	// payment_proof json_200_or_204 map[]
-	// transaction.assigned_to_customer json_200_or_204 map[]
-	// transaction.registered json_200_or_204 map[]
-	// wallet_item_install json_200_or_204 map[campaign_token:/wallet_campaign/token]
-	// wallet_item_remove json_200_or_204 map[campaign_token:/wallet_campaign/token]
+	typ, _ := payloads.Builtin().Lookup("wallet_item_install")
+	fmt.Println(typ.Name, typ.Success, typ.Match)
+	// Output: wallet_item_install json_200_or_204 map[campaign_token:/wallet_campaign/token]
 }

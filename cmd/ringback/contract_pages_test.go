@@ -287,7 +287,6 @@ func TestContractPagesNameEveryType(t *testing.T) {
 // TestNewContractPage is somebody who adds a contract by the recipe, in a copy of the repository.
 func TestNewContractPage(t *testing.T) {
 	t.Parallel()
-	mustHave(t, "git")
 	ports := map[string]string{"8080": freePort(t), "9000": freePort(t)}
 	d := newDesk(t, ports)
 	flags, err := exec.Command("go", "env", "GOFLAGS").Output()
