@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -49,6 +51,39 @@ type PartnerAnswer struct {
 // ErrNotAsked says that the company has no callback for this synchronous type.
 var ErrNotAsked = errors.New("no callback of this company is registered for this type: register one, and ask again")
 
+// ErrTooManyAsked says that a partner is slower to decide than it is asked.
+var ErrTooManyAsked = fmt.Errorf("%d decisions of this type are awaited by this process already: ask again when the partner has caught up", maxAsked)
+
+// maxAsked is how many decisions of one type a process waits for on behalf of one company: a partner that hangs must not take the
+// connections of all others.
+const maxAsked = 200
+
+// underWay counts what is under way, by name.
+type underWay struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+// take counts one more, until done is called; not beyond maxAsked.
+func (u *underWay) take(name string) (done func(), ok bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.n[name] >= maxAsked {
+		return nil, false
+	}
+	if u.n == nil {
+		u.n = make(map[string]int)
+	}
+	u.n[name]++
+	return func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		if u.n[name]--; u.n[name] == 0 {
+			delete(u.n, name)
+		}
+	}, true
+}
+
 // An ElectionError says that there is not exactly one callback that may be asked: several are enabled, or none of those there are.
 type ElectionError struct {
 	Callbacks []int64
@@ -83,9 +118,17 @@ const answerLimit = 64 << 10
 // An answer counts if its status is 204, or 200 with application/json that is JSON (or as the callback's success rule says, among the
 // statuses of 200 to 299).
 //
-// Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], and [ErrUnavailable] if Redis did not answer, whereupon nobody
-// was asked.
+// The one exception to once: a partner that refuses an access token with 401 has not been asked anything yet, and gets the question again
+// with a new one, if that may help.
+//
+// Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], [ErrTooManyAsked], [ErrOverloaded], and [ErrUnavailable] if Redis
+// did not answer, whereupon nobody was asked.
 func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
+	done, ok := c.asked.take(q.Company + "/" + q.Type)
+	if !ok {
+		return nil, ErrTooManyAsked
+	}
+	defer done()
 	typ, attrs, err := c.examineQuestion(ctx, q)
 	if err != nil {
 		return nil, err
@@ -102,11 +145,8 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, a.spanOptions()...)
 	defer attempt.End()
 	a.send(ctx, c)
-	body := a.decide()
+	body := a.decide(ctx)
 	a.written = a.entry()
-	if a.response != nil { // a decision's answer is what it is about: kept also where it is one
-		a.written.Headers, a.written.Body = keepAnswer(a.response, a.secrets())
-	}
 	c.at("asked")
 	c.recordAnswer(ctx, a)
 	c.metrics.asked(ctx, a.verdict, a.reason, a.took)
@@ -134,6 +174,10 @@ func (c *Client) examineQuestion(ctx context.Context, q Question) (*payloads.Typ
 		return nil, nil, misfit("body.event_type", "is sent, not asked: hand it over with POST …/events (a type that is asked has \"synchronous\": true)")
 	}
 	attrs, _, err := typ.Examine(q.Payload)
+	if err == nil && c.overloaded(ctx) { // its record takes room, too
+		c.metrics.shed.Add(ctx, 1)
+		err = ErrOverloaded
+	}
 	return typ, attrs, err
 }
 
@@ -193,6 +237,9 @@ func newQuestion(q Question, id string, answer []string, matched []*registry.Cal
 	return a, nil
 }
 
+// maxNamed is how many callbacks an ElectionError names.
+const maxNamed = 20
+
 func electionError(typ string, answer []string) error {
 	if answer[0] == "none" {
 		return ErrNotAsked
@@ -203,6 +250,10 @@ func electionError(typ string, answer []string) error {
 		step = 2
 	}
 	for i := 1; i < len(answer); i += step {
+		if len(e.Callbacks) == maxNamed {
+			names += ", …"
+			break
+		}
 		id, _ := strconv.ParseInt(answer[i], 10, 64)
 		e.Callbacks = append(e.Callbacks, id)
 		names += ", " + answer[i]
@@ -220,12 +271,14 @@ func electionError(typ string, answer []string) error {
 	return e
 }
 
-// decide judges a partner's answer as a decision and returns its body, null if it has none.
-func (a *attempt) decide() json.RawMessage {
-	if a.verdict == VerdictRetry || a.verdict == VerdictGone {
-		a.verdict = VerdictDead // it is asked once
-	}
+// decide judges a partner's answer as a decision and returns its body, null if it has none. asker is whoever waits: if it gave up before
+// the partner's time was over, that is not the partner's fault.
+func (a *attempt) decide(asker context.Context) json.RawMessage {
 	if a.response == nil {
+		a.verdict = VerdictDead // it is asked once
+		if a.reason == Reason(egress.Timeout) && asker.Err() != nil && a.took < a.timeout {
+			a.reason = ReasonUnknown
+		}
 		return nil
 	}
 	r, rule := a.response, a.callback.SuccessRule(a.typ)
@@ -236,7 +289,9 @@ func (a *attempt) decide() json.RawMessage {
 	switch {
 	case a.verdict != VerdictDelivered:
 		a.verdict, a.retryAfter = VerdictDead, 0
-		a.note = clip(printable(a.secrets().Replace(r.Phrase)), 200)
+		if r.Status >= http.StatusBadRequest {
+			a.note = clip(printable(a.secrets().Replace(cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
+		}
 		if a.reason == ReasonGone { // what it says of the callback's deliveries is not said of a question
 			a.reason = statusReason(r.Status)
 		}
@@ -255,7 +310,7 @@ func (a *attempt) decide() json.RawMessage {
 func (a *attempt) noDecision() error {
 	e := &NoDecisionError{
 		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.written.Status, Reason: a.reason, Detail: decisionDetail(a.written),
-		Body: a.written.Body, Late: a.reason == Reason(egress.Timeout),
+		Body: a.written.Body, Late: a.reason == Reason(egress.Timeout) || a.reason == ReasonOAuthToken && a.took >= a.timeout,
 	}
 	if e.Late {
 		e.StatusCode = 0
@@ -263,7 +318,8 @@ func (a *attempt) noDecision() error {
 	return e
 }
 
-// decisionDetail is the sentence for a decision: what detail is for a delivery's attempt.
+// decisionDetail is the sentence for a decision: what detail is for a delivery's attempt. Where the partner says why, it is in its words,
+// which name customers, and so do not belong into logs.
 func decisionDetail(e entry) string {
 	switch {
 	case e.Verdict == VerdictDelivered:
@@ -275,28 +331,33 @@ func decisionDetail(e entry) string {
 	case e.Reason == Reason(egress.Timeout):
 		return e.Note + "; ask with a longer timeout, or let the endpoint decide faster"
 	}
-	if e.Status >= http.StatusBadRequest {
-		if why := cmp.Or(partnersWords(e.Body), e.Note); why != "" {
-			return fmt.Sprintf("answered %s: %s", statusName(e.Status), why)
-		}
+	if e.Status >= http.StatusBadRequest && e.Note != "" {
+		return fmt.Sprintf("answered %s: %s", statusName(e.Status), e.Note)
 	}
 	return reasonSentence(e)
 }
 
+// withoutWords is e as logs and traces may tell of it.
+func (e entry) withoutWords() entry {
+	if e.Status >= http.StatusBadRequest {
+		e.Note = ""
+	}
+	return e
+}
+
 // partnersWords finds in an error's body what it says to people: a member that APIs use for it, or a short plain text.
-func partnersWords(body string) string {
-	const most = 200
+func partnersWords(body []byte) string {
 	var members map[string]any
-	if json.Unmarshal([]byte(body), &members) == nil {
+	if json.Unmarshal(body, &members) == nil {
 		for _, name := range []string{"detail", "message", "reason", "error_description", "error", "title"} {
 			if text, ok := members[name].(string); ok && text != "" {
-				return clip(printable(text), most)
+				return text
 			}
 		}
 		return ""
 	}
-	if text := strings.TrimSpace(body); len(text) <= most && !strings.ContainsAny(text, "<>{}\n") {
-		return printable(text)
+	if text := string(bytes.TrimSpace(body)); len(text) <= 200 && !strings.ContainsAny(text, "<>{}\n") {
+		return text
 	}
 	return ""
 }
@@ -311,7 +372,7 @@ func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 		field = "ok"
 	case a.reason == ReasonUnknown: // the caller gave up
 		field = ""
-	case a.reason == ReasonOAuthToken: // the partner was not asked
+	case a.reason == ReasonOAuthToken: // not the partner's failure
 		field = "token"
 	}
 	if err := answerScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, a.ownID, a.written.line(), field).Err(); err != nil {

@@ -1,11 +1,13 @@
 package dispatcher
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -518,5 +520,121 @@ func TestAskReadsTheStatusLine(t *testing.T) {
 	e := h.wantNoDecision(question(), 404, "status_404", "answered 404 Not Found: Customer id c-17 not found ***")
 	if d := h.delivery(e.DecisionID); d.Attempts[0].Detail != e.Detail {
 		t.Errorf("recorded as %q", d.Attempts[0].Detail)
+	}
+}
+
+// What a partner says to people stands in the answer and the record, without our secrets, and in no log or trace.
+func TestPartnersWordsStayOutOfLogs(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	spans := tracetest.NewInMemoryExporter()
+	h := newHouse(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.TracerProvider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
+	})
+	h.register(verify, `"auth": {"type": "bearer", "token": "c2Vj/cmV0+dG9r/ZW4="}`)
+	h.partner.answers(deciding(403, "application/json", `{"message":"bad token c2Vj\/cmV0+dG9r\/ZW4= for Jane \u202eDoe"}`))
+	e := h.wantNoDecision(question(), 403, "status_403", "answered 403 Forbidden: bad token *** for Jane Doe")
+	d := h.delivery(e.DecisionID)
+	for _, said := range []string{d.Attempts[0].Detail, e.Body, d.Attempts[0].ResponseBody} {
+		if !strings.Contains(said, "bad token ***") {
+			t.Errorf("kept as %s", said)
+		}
+	}
+	told := log.String() + fmt.Sprint(spans.GetSpans())
+	if !strings.Contains(told, "status_403") || strings.Contains(told, "Jane") || strings.Contains(told, "cmV0") {
+		t.Errorf("told: %s", told)
+	}
+	h.check()
+}
+
+// Whoever waits with a shorter time than the partner has is not the partner's failure.
+func TestAskersDeadlineIsTheirOwn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register(verify, "")
+	h.partner.answers(func(*http.Request, int) reply {
+		return reply{status: 204, after: func(ctx context.Context) { <-ctx.Done() }}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err := h.client.Ask(ctx, question())
+	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown || e.Late {
+		t.Errorf("%v", err)
+	}
+	if health, err := h.client.Health(t.Context(), acme, cb.ID); err != nil || health[0].LastFailure != nil {
+		t.Errorf("health %+v, %v", health, err)
+	}
+	h.check()
+}
+
+// A partner that hangs holds so many askers and no more; a full Redis takes no more records.
+func TestAskIsBounded(t *testing.T) {
+	t.Parallel()
+	var u underWay
+	var last func()
+	for range maxAsked {
+		done, ok := u.take("acme/a")
+		if !ok {
+			t.Fatal("refused")
+		}
+		last = done
+	}
+	if _, ok := u.take("acme/a"); ok {
+		t.Error("one too many")
+	}
+	if _, ok := u.take("acme/b"); !ok {
+		t.Error("another type is refused, too")
+	}
+	last()
+	if _, ok := u.take("acme/a"); !ok {
+		t.Error("what is done counts still")
+	}
+
+	h := newHouse(t)
+	h.client.asked.n = map[string]int{acme + "/" + verify: maxAsked}
+	if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrTooManyAsked) {
+		t.Errorf("%v", err)
+	}
+	h.client.asked.n = nil
+	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", "1mb").Err())
+	if _, err := h.client.Ask(t.Context(), question()); !errors.Is(err, ErrOverloaded) {
+		t.Errorf("%v", err)
+	}
+	if len(h.client.asked.n) != 0 {
+		t.Errorf("still under way: %v", h.client.asked.n)
+	}
+}
+
+// A partner that refuses a token that was good gets the question once more with a new one; who asks does not notice. A token endpoint that is
+// silent for as long as the asker waits is no answer in time.
+func TestAskWithARevokedToken(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	endpoint := &issuer{}
+	h.register(verify, h.withTokens(endpoint))
+	for range 2 {
+		if got, err := h.client.Ask(t.Context(), question()); err != nil || got.StatusCode != 204 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		endpoint.revoke()
+	}
+	if _, issued := endpoint.counts(); issued != 2 || len(h.partner.requests()) != 3 || h.refused() != 1 {
+		t.Errorf("%d tokens, %d requests", issued, len(h.partner.requests()))
+	}
+	h.check()
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	endpoint.fails(func(http.ResponseWriter, *http.Request) bool { <-over; return true })
+	h.register("entry_code.*", "") // not asked: there is one for the type
+	q := question()
+	q.Timeout = 1200 * time.Millisecond // the last token was refused, so that the next has to prove itself for a second
+	var e *NoDecisionError
+	for e == nil || e.Reason != ReasonOAuthToken {
+		_, err := h.client.Ask(t.Context(), q)
+		e, _ = errors.AsType[*NoDecisionError](err)
+	}
+	if !e.Late || e.StatusCode != 0 {
+		t.Errorf("%+v", e)
 	}
 }

@@ -73,10 +73,12 @@ func (a *attempt) id() string {
 	return a.ref.deliveryID()
 }
 
-// sentence says what came of it.
+func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decisionPrefix) }
+
+// sentence says what came of it, for logs and traces.
 func (a *attempt) sentence() string {
-	if strings.HasPrefix(a.ownID, decisionPrefix) {
-		return decisionDetail(a.written)
+	if a.isDecision() {
+		return decisionDetail(a.written.withoutWords())
 	}
 	return detail(a.written)
 }
@@ -165,7 +167,7 @@ func (a *attempt) entry() entry {
 		return e
 	}
 	e.Status = a.response.Status
-	if a.verdict != VerdictDelivered {
+	if a.verdict != VerdictDelivered || a.isDecision() { // a decision's answer is what it is about
 		e.Headers, e.Body = keepAnswer(a.response, a.secrets())
 	}
 	return e
@@ -235,8 +237,12 @@ func (b blotter) replaceBegun(text string) string {
 func (a *attempt) secrets() blotter {
 	var hidden blotter
 	hide := func(s string) {
-		if len(s) >= leastSecret {
-			hidden = append(hidden, s)
+		if len(s) < leastSecret {
+			return
+		}
+		hidden = append(hidden, s)
+		if escaped := strings.ReplaceAll(s, "/", `\/`); escaped != s { // as PHP writes it in JSON
+			hidden = append(hidden, escaped)
 		}
 	}
 	hide(a.accessToken)
@@ -292,7 +298,7 @@ func (a *attempt) finishArgs(c *Client) []any {
 		log = appendEntry(a.log, a.written)
 	}
 	health := "bad"
-	if a.reason == ReasonOAuthToken { // the partner was not asked
+	if a.reason == ReasonOAuthToken { // not the partner's failure
 		health = "token"
 	}
 	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}

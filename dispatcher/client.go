@@ -92,6 +92,7 @@ type Client struct {
 	waitReplicas int
 	shedAt       int64 // percent
 	memory       gauge
+	asked        underWay          // decisions, by company and type
 	testing      sync.Map          // ref of the callbacks that are being tested
 	trimmed      sync.Map          // company -> where in its log to go on trimming
 	failpoint    func(name string) // tests stop here; nil otherwise

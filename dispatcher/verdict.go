@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
@@ -36,7 +37,7 @@ const (
 	ReasonEncodeFailed     Reason = "encode_failed"      // the payload cannot be written as the callback's content type
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
-	ReasonOAuthToken       Reason = Reason(egress.OAuth) // no access token came: the partner was not asked
+	ReasonOAuthToken       Reason = Reason(egress.OAuth) // no access token came
 )
 
 func statusReason(status int) Reason { return Reason("status_" + strconv.Itoa(status)) }
@@ -276,7 +277,7 @@ func clip(s string, limit int) string {
 // printable keeps a stranger's text from playing tricks on a terminal or a page.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == '<' || r == '>' {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '<' || r == '>' {
 			return -1
 		}
 		return r

@@ -149,7 +149,11 @@ func (t *Types) read(ctx context.Context, asked time.Time) (*payloads.Catalogue,
 		}
 		typ := payloads.Type{Name: name}
 		err := json.Unmarshal([]byte(text), &typ)
-		if err == nil && !t.Builtin(name) { // a later version of Ringback may come with it
+		if t.Builtin(name) { // this version of Ringback comes with it
+			t.log.WarnContext(ctx, "callback type in redis is built in by now, which counts; the one in redis is passed over", "type", name)
+			continue
+		}
+		if err == nil {
 			c, err = with(c, typ)
 		}
 		if err != nil { // one that cannot be read must not take the others along

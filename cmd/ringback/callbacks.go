@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -408,7 +409,7 @@ func listCallbacks(c *cli.Context) error {
 	var rows [][]string
 	for _, cb := range page.Callbacks {
 		failed := ""
-		if f := cb.LastFailure; f != nil {
+		if f := cmp.Or(cb.LastFailure, cb.LastTokenFailure); f != nil {
 			failed = strings.TrimSpace(clock(f.At) + " " + f.Reason)
 		}
 		rows = append(rows, []string{

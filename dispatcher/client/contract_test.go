@@ -92,11 +92,6 @@ func methods(then time.Time) []method {
 		{operation: "GET " + company + "/events/{event_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Event(ctx, "acme", "e-1", client.ExplainQuery{CallbackID: 1, Limit: 5})
 		}},
-		{operation: "GET " + company + "/deliveries", call: func(ctx context.Context, c *client.Client) (any, error) {
-			return c.Deliveries(ctx, "acme", client.DeliveriesQuery{
-				States: []string{client.Held, client.Dead}, CallbackID: 1, EventType: "payment_proof", Since: then, Until: time.Now().Add(time.Hour), Limit: 5,
-			})
-		}},
 		{operation: "POST " + company + "/decisions", call: func(ctx context.Context, c *client.Client) (any, error) {
 			partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")

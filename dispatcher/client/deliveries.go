@@ -71,7 +71,7 @@ type DeliveryPage struct {
 
 // Deliveries lists a page of a company's deliveries, newest first.
 func (c *Client) Deliveries(ctx context.Context, company string, q DeliveriesQuery) (*DeliveryPage, error) {
-	kind := "delivery"
+	kind := ""
 	if q.Decisions {
 		kind = "decision"
 	}

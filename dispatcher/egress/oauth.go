@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,9 +40,6 @@ const (
 
 	// maxTokenLen bounds an access token, in bytes: servers take 8 KiB to 16 KiB of header.
 	maxTokenLen = 16 << 10
-
-	// maxErrorCodeLen bounds an OAuth2 error code; the longest there is in use has 30 bytes.
-	maxErrorCodeLen = 40
 )
 
 // ClientCredentials are what an access token is asked for with (RFC 6749, section 4.4).
@@ -113,7 +111,8 @@ func (t *Token) usable(now time.Time) bool {
 func (t *Token) ageing(now time.Time) bool { return !t.refresh.IsZero() && !now.Before(t.refresh) }
 
 // Tokens keeps an access token for each owner and its credentials, in memory, and fetches it when it is needed: one request at a time, whoever
-// waits for it. Changed credentials are others, and get a token of their own. What was not asked for within an hour is forgotten.
+// waits for it. Changed credentials are others, and get a token of their own. What was not asked for within an hour is forgotten when
+// the next is asked for.
 //
 // It is safe for concurrent use. Close it before its Client.
 type Tokens struct {
@@ -280,7 +279,7 @@ func (t *Tokens) ask(ctx context.Context, s *source) (*Token, *Error) {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}))
 	if err != nil {
-		return nil, door.explain(err, s.key)
+		return nil, door.explain(err)
 	}
 	broken := func(what string) *Error {
 		return &Error{Reason: OAuth, Detail: "the token endpoint answered " + strconv.Itoa(door.answer.Status) + " " + what}
@@ -293,7 +292,7 @@ func (t *Tokens) ask(ctx context.Context, s *source) (*Token, *Error) {
 	}
 	switch value := answer.AccessToken; {
 	case !strings.EqualFold(cmp.Or(answer.TokenType, "bearer"), "bearer"):
-		return nil, broken("with a token_type other than bearer" + inBrackets(errorCode(answer.TokenType, s.key)))
+		return nil, broken("with a token_type other than bearer")
 	case len(value) > maxTokenLen:
 		return nil, broken("with an access_token of more than 16 KiB")
 	case strings.ContainsFunc(value, func(c rune) bool { return c <= ' ' || c > '~' }):
@@ -345,7 +344,7 @@ func (d *tokenDoor) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // explain says why there is no token, from what was seen at the door: the oauth2 package's texts quote the answer.
-func (d *tokenDoor) explain(err error, key sourceKey) *Error {
+func (d *tokenDoor) explain(err error) *Error {
 	switch {
 	case d.broken != nil && d.broken.Reason == Canceled:
 		return d.broken
@@ -356,38 +355,28 @@ func (d *tokenDoor) explain(err error, key sourceKey) *Error {
 	case d.answer == nil:
 		return &Error{Reason: OAuth, Detail: "the token endpoint's URL cannot be called"}
 	}
-	return &Error{Reason: OAuth, Detail: "the token endpoint answered " + strconv.Itoa(d.answer.Status) + d.shortcoming(err, key)}
+	return &Error{Reason: OAuth, Detail: "the token endpoint answered " + strconv.Itoa(d.answer.Status) + d.shortcoming(err)}
 }
 
 // shortcoming is what is wrong with an answer, to stand behind its status.
-func (d *tokenDoor) shortcoming(err error, key sourceKey) string {
+func (d *tokenDoor) shortcoming(err error) string {
 	if d.answer.Status >= 300 && d.answer.Status <= 399 {
 		return ": redirects are not followed"
 	}
 	if refusal, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
-		return inBrackets(errorCode(refusal.ErrorCode, key))
+		if slices.Contains(errorCodes, refusal.ErrorCode) {
+			return " (" + refusal.ErrorCode + ")"
+		}
+		return ""
 	}
 	if media, _, _ := mime.ParseMediaType(d.answer.Header.Get("Content-Type")); media == "text/html" || media == "text/plain" {
 		return " with " + media + " instead of an access_token in JSON"
 	}
-	return " without an access_token"
+	return " without an access_token that can be read"
 }
 
-// errorCode returns what an endpoint calls an error, or a kind of token, if that may be shown: short, in the characters of RFC 6749, section 5.2, and
-// no echo of what it was sent.
-func errorCode(code string, key sourceKey) string {
-	if len(code) > maxErrorCodeLen || len(key.secret) > 3 && strings.Contains(code, key.secret) {
-		return ""
-	}
-	if strings.ContainsFunc(code, func(c rune) bool { return c < ' ' || c > '~' || c == '"' || c == '\\' || c == '<' || c == '>' }) {
-		return ""
-	}
-	return code
-}
-
-func inBrackets(word string) string {
-	if word == "" {
-		return ""
-	}
-	return " (" + word + ")"
+// errorCodes are those of RFC 6749, sections 4.1.2.1 and 5.2, and of RFC 8707. Others are not shown: an endpoint may put there what it was sent.
+var errorCodes = []string{
+	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+	"access_denied", "server_error", "temporarily_unavailable", "invalid_target",
 }

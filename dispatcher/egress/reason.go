@@ -28,7 +28,7 @@ const (
 	Canceled         Reason = "canceled"          // the caller gave up
 	Network          Reason = "network"           // anything else on the way
 	BadRequest       Reason = "bad_request"       // the request cannot be built; nothing was sent
-	OAuth            Reason = "oauth_token"       // no access token came, and so nothing was sent; [Tokens.Get] alone says so
+	OAuth            Reason = "oauth_token"       // no access token came; [Tokens.Get] alone says so
 )
 
 // The phases of a request, in their order; [Error.Phase] names the one that failed.

@@ -30,8 +30,8 @@ func (s *server) decisions() {
 		Summary: "Ask a partner to decide",
 		Description: "Puts the payload to the company's one enabled callback for this synchronous type, once, and answers with what the partner says: 200 also " +
 			"where it says no. A callback for the type itself is asked before one for a glob. Where there is none the answer is 404, where there is more than one, or none is enabled, 409; an error " +
-			"of the partner's is 502, with its status and words, and no answer in time 504. Nothing is queued or repeated; everything is recorded, for GET …/deliveries?kind=decision.",
-		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusBadGateway, http.StatusGatewayTimeout},
+			"of the partner's is 502, with its status and words, and no answer in time 504. Nothing is queued or repeated (but for a 401 to an access token that has expired since); everything is recorded, for GET …/deliveries?kind=decision.",
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusGatewayTimeout},
 	}}, s.askDecision)
 }
 
@@ -70,15 +70,9 @@ func wait(value json.RawMessage, into *time.Duration) (wrong string) {
 	if isNull(value) {
 		return ""
 	}
-	var s string
-	if wrong := text(value, &s); wrong != "" {
-		return wrong
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d == 0 {
+	if wrong := duration(value, into); wrong != "" || *into == 0 {
 		return `must be a duration such as "3s", from 100ms to 1m`
 	}
-	*into = d
 	return ""
 }
 

@@ -149,13 +149,14 @@ var examples = map[string]example{
 			http.StatusConflict: &dispatcher.ElectionError{
 				Callbacks: []int64{11889, 11890}, Message: "more than one callback is enabled for " + exampleSynchronous + ", and only one can decide: 11889, 11890; pause or delete the others",
 			},
+			http.StatusTooManyRequests: dispatcher.ErrTooManyAsked,
 			http.StatusBadGateway: &dispatcher.NoDecisionError{
 				DecisionID: exampleDecisionID, CallbackID: 11889, StatusCode: http.StatusNotFound, Reason: "status_404",
 				Detail: "answered 404 Not Found: Customer id c-17 not found", Body: `{"message":"Customer id c-17 not found"}`,
 			},
 			http.StatusGatewayTimeout: &dispatcher.NoDecisionError{
 				DecisionID: exampleDecisionID, CallbackID: 11889, Reason: "timeout", Late: true,
-				Detail: "no answer in time; let the endpoint answer first and work afterwards, or raise the callback's timeout",
+				Detail: "no answer in time; ask with a longer timeout, or let the endpoint decide faster",
 			},
 		},
 	},
@@ -264,6 +265,7 @@ var problemDescriptions = map[int]string{
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
 	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
 	http.StatusInternalServerError:   "Something went wrong in Ringback: its log says what",
+	http.StatusTooManyRequests:       "The partner is slower to decide than it is asked: try again when it has caught up",
 	http.StatusBadGateway:            "The partner did not decide: `partner_status` and `partner_body` say what it answered, `reason` why it does not count",
 	http.StatusGatewayTimeout:        "The partner did not answer in time",
 	http.StatusServiceUnavailable:    "The store does not answer: try again",

@@ -105,6 +105,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusConflict, busyDetail), nil
 	case errors.Is(err, dispatcher.ErrNotAsked):
 		return problem(http.StatusNotFound, dispatcher.ErrNotAsked.Error()), nil
+	case errors.Is(err, dispatcher.ErrTooManyAsked):
+		return problem(http.StatusTooManyRequests, dispatcher.ErrTooManyAsked.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
 	case errors.Is(err, dispatcher.ErrEventConflict):

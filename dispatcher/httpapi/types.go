@@ -152,10 +152,7 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 		case "stamp":
 			return text(value, &t.Stamp)
 		case "synchronous":
-			if json.Unmarshal(value, &t.Synchronous) != nil {
-				return "must be true or false"
-			}
-			return ""
+			return boolean(value, &t.Synchronous)
 		case "name":
 			return unchanged(value, name)
 		case "builtin":
