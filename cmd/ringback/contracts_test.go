@@ -114,7 +114,7 @@ func TestContracts(t *testing.T) {
 				if len(receipt.Deliveries) != 1 || receipt.Deliveries[0].CallbackID != a.id {
 					t.Fatalf("the deliveries are %+v", receipt.Deliveries)
 				}
-				got := awaitArrival(t, partner, name, 1)
+				got := awaitNode(t, partner, name, 1)
 				got.check(t, a, name, receipt.Deliveries[0].DeliveryID)
 				if name != "entry_code.validation_failed" {
 					if diff := cmp.Diff(string(payload), string(got.Body)); diff != "" {
@@ -122,7 +122,7 @@ func TestContracts(t *testing.T) {
 					}
 					return
 				}
-				again := awaitArrival(t, partner, name, 2)
+				again := awaitNode(t, partner, name, 2)
 				again.check(t, a, name, receipt.Deliveries[0].DeliveryID)
 				first, second := timeOfIssue(t, payload, got, began), timeOfIssue(t, payload, again, began)
 				if second.Sub(first) < 500*time.Millisecond {
@@ -150,7 +150,7 @@ func TestContracts(t *testing.T) {
 		server.do(t, http.MethodPost, fmt.Sprintf("/companies/loyalty/config/callbacks/%d/pause", loyalty.id), "", nil)
 		receipt := server.send(t, "loyalty", name, "while-off", payload)
 		server.send(t, "proofs", "payment_proof", "meanwhile", payloadOf(t, "payment_proof")) // what comes after it overtakes it
-		awaitArrival(t, partner, "meanwhile", 1)
+		awaitNode(t, partner, "meanwhile", 1)
 		if strings.Contains(partner.said.String(), `"while-off"`) {
 			t.Error("the callback is paused, and was called")
 		}
@@ -163,7 +163,7 @@ func TestContracts(t *testing.T) {
 			t.Errorf("the delivery is %+v", held)
 		}
 		server.do(t, http.MethodPost, fmt.Sprintf("/companies/loyalty/config/callbacks/%d/resume", loyalty.id), "", nil)
-		got := awaitArrival(t, partner, "while-off", 1)
+		got := awaitNode(t, partner, "while-off", 1)
 		got.check(t, loyalty, name, receipt.Deliveries[0].DeliveryID)
 		if !bytes.Equal(got.Body, payload) {
 			t.Errorf("it arrived as %s", got.Body)
@@ -272,8 +272,8 @@ func payloadOf(t *testing.T, name string) []byte {
 	return bytes.TrimSpace(text)
 }
 
-// An arrival is a request as Node saw it.
-type arrival struct {
+// seenByNode is a request as Node saw it.
+type seenByNode struct {
 	Method  string            `json:"method"`
 	URL     string            `json:"url"`
 	Headers map[string]string `json:"headers"` // names in lower case
@@ -281,10 +281,10 @@ type arrival struct {
 	Problem string            `json:"problem"` // why the library does not take the signature
 }
 
-func awaitArrival(t *testing.T, partner *process, event string, attempt int) arrival {
+func awaitNode(t *testing.T, partner *process, event string, attempt int) seenByNode {
 	t.Helper()
 	line := partner.await(fmt.Sprintf(`(?m)^\{"event":"%s","attempt":"%d",.*\}$`, event, attempt))[0]
-	var got arrival
+	var got seenByNode
 	if err := json.Unmarshal([]byte(line), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func awaitArrival(t *testing.T, partner *process, event string, attempt int) arr
 }
 
 // check compares all but the body with what was agreed upon.
-func (r arrival) check(t *testing.T, a *agreement, eventType, deliveryID string) {
+func (r seenByNode) check(t *testing.T, a *agreement, eventType, deliveryID string) {
 	t.Helper()
 	if r.Problem != "" {
 		t.Errorf("the library does not take it: %s", r.Problem)
@@ -314,7 +314,7 @@ func (r arrival) check(t *testing.T, a *agreement, eventType, deliveryID string)
 }
 
 // timeOfIssue is when the request says that it was sent. All else in its body must be what was handed over, byte for byte.
-func timeOfIssue(t *testing.T, payload []byte, r arrival, began time.Time) time.Time {
+func timeOfIssue(t *testing.T, payload []byte, r seenByNode, began time.Time) time.Time {
 	t.Helper()
 	head, tail, ok := bytes.Cut(payload, []byte(`"timeOfIssue": "2019-08-24T14:15:22Z"`))
 	if !ok {
