@@ -556,7 +556,7 @@ func TestAskersDeadlineIsTheirOwn(t *testing.T) {
 	h.partner.answers(func(*http.Request, int) reply {
 		return reply{status: 204, after: func(ctx context.Context) { <-ctx.Done() }}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := h.client.Ask(ctx, question())
 	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown || e.Late {
