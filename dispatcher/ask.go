@@ -49,7 +49,7 @@ type PartnerAnswer struct {
 }
 
 // ErrNotAsked says that the company has no callback for this synchronous type.
-var ErrNotAsked = errors.New("no callback of this company is registered for this type: register one, and ask again")
+var ErrNotAsked = errors.New("no callback of this company is registered for this type (one that begins later, or is narrowed to others, does not count): register one, and ask again")
 
 // ErrTooManyAsked says that a partner is slower to decide than it is asked.
 var ErrTooManyAsked = fmt.Errorf("%d decisions of this type are awaited by this process already: ask again when the partner has caught up", maxAsked)

@@ -167,8 +167,9 @@ func (d *decoder) attributes(block object, location string, t *payloads.Type) ma
 			d.fail(at(location, name), "is not an attribute that "+t.Name+" is matched by: "+list("these are", slices.Sorted(maps.Keys(t.Match)), "there are none"), nil)
 			continue
 		}
+		absent := string(block[name]) == "null" // a variable that was never set must not mean "all"
 		value, ok := d.str(block, location, name)
-		if !ok {
+		if !ok && !absent {
 			continue
 		}
 		if value == "" || len(value) > maxMatchValueLen {

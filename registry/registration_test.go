@@ -55,6 +55,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"unknown attribute", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign":"x"},` + ok + `}`, "body.wallet_item_install.campaign is not an attribute"},
 		{"attribute no string", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":1},` + ok + `}`, "body.wallet_item_install.campaign_token must be a string"},
 		{"attribute empty", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":""},` + ok + `}`, "body.wallet_item_install.campaign_token must have 1 to"},
+		{"attribute null", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":null},` + ok + `}`, "body.wallet_item_install.campaign_token must have 1 to"},
 		{"block no object", `{"callback_type":"wallet_item_install","wallet_item_install":"x",` + ok + `}`, "body.wallet_item_install must be an object, but is a string"},
 		{"no url", `{"callback_type":"*","destination":{}}`, "body.destination.url is missing"},
 		{"url no string", `{"callback_type":"*","destination":{"url":["SECRET"]}}`, "body.destination.url must be a string, but is an array"},

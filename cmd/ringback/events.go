@@ -42,8 +42,8 @@ func eventsCommand() *cli.Command {
 					"\n\nThe answer's JSON is on stdout, a rejection, too: what it says is between you and the partner. It fails if the partner did not decide.",
 				Flags: []cli.Flag{
 					companyFlag(),
-					&cli.StringFlag{Name: "type", Usage: "the synchronous `TYPE`, see `ringback events types`", EnvVars: []string{"RINGBACK_TYPE"}, Required: true},
-					&cli.StringFlag{Name: "payload", Usage: "JSON from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_PAYLOAD"}, Required: true},
+					&cli.StringFlag{Name: "type", Usage: "the synchronous `TYPE`, see `ringback events types`", EnvVars: []string{"RINGBACK_TYPE"}},
+					&cli.StringFlag{Name: "payload", Usage: "JSON from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_PAYLOAD"}},
 					&cli.DurationFlag{Name: "timeout", Usage: "how long the partner has, 100ms to 60s; default: as its callback says", EnvVars: []string{"RINGBACK_TIMEOUT"}},
 				},
 				Action: askDecision,
@@ -117,6 +117,9 @@ func sendEvent(c *cli.Context) error {
 func askDecision(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
+	}
+	if c.String("type") == "" || c.String("payload") == "" {
+		return usagef("%s needs --type and --payload (`ringback events types` lists the types)", c.Command.HelpName)
 	}
 	api, company, err := forCompany(c)
 	if err != nil {

@@ -28,11 +28,9 @@ const (
 	// failureKept is how long nobody asks again after a token endpoint failed: a dead one is asked once a second at most.
 	failureKept = time.Second
 
-	// A token that the partner refuses is given up if it had worked before, and in any case after doubtfulAge: until then it may be that the
-	// partner has not heard of it yet, or wants another one than the endpoint gives out. One that took the place of a refused
-	// one has to be provenAge old, too: a partner that refuses at random costs its token endpoint one request a second.
-	provenAge   = time.Second
-	doubtfulAge = 10 * time.Second
+	// provenAge is how long a token is kept that the partner refuses, if it never worked or took the place of a refused one: a partner that
+	// refuses whatever it is sent costs its token endpoint one request a second. One that worked is given up at once.
+	provenAge = time.Second
 
 	// maxSources and sourceIdle bound what is kept: a token is rarely larger than 2 KiB.
 	maxSources = 10_000
@@ -98,7 +96,7 @@ func (t *Token) Worked() { t.worked.Store(true) }
 // where the token never worked and is new, or where the one before it was refused a moment ago.
 func (t *Token) Refused() bool {
 	age := time.Since(t.got)
-	if age >= doubtfulAge || t.worked.Load() && (!t.instead || age >= provenAge) {
+	if age >= provenAge || t.worked.Load() && !t.instead {
 		t.refused.Store(true)
 	}
 	return t.refused.Load()

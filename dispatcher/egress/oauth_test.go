@@ -333,7 +333,7 @@ func TestATokenWithoutExpiryStays(t *testing.T) {
 	})
 }
 
-// TestWhichRefusalsCount: a token that never worked is not thrown away for a 401, nor one after the other.
+// TestWhichRefusalsCount: a brand-new token that never worked is not thrown away for a 401, nor is one after the other.
 func TestWhichRefusalsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		worked := newToken("a", time.Now(), 0)
@@ -352,7 +352,7 @@ func TestWhichRefusalsCount(t *testing.T) {
 			t.Error("it had worked for a while, and is kept")
 		}
 		doubtful := newToken("a", time.Now(), 0)
-		time.Sleep(doubtfulAge - 1)
+		time.Sleep(provenAge - 1)
 		if doubtful.Refused() || !doubtful.usable(time.Now()) {
 			t.Error("it never worked, and is given up while it is new")
 		}
