@@ -128,10 +128,9 @@ func TestURLsAreCalledAsRegistered(t *testing.T) {
 	register("127.0.0.1", "?x=1", "/?x=1", "127.0.0.1")
 	for _, host := range [][2]string{
 		{"LocalHost", "LocalHost"},
-		{"localhost.", "localhost."},
 		{"[::ffff:127.0.0.1]", "[::ffff:127.0.0.1]"},
 		{"ⓛocalhost", "localhost"},
-		{"ＬＯＣＡＬ\u00adhost。", "localhost."},
+		{"ＬＯＣＡＬ\u00adhost", "localhost"},
 		{"１２７.0.0.1", "127.0.0.1"},
 	} {
 		register(host[0], "//a%2f?b", "//a%2f?b", host[1])
@@ -157,7 +156,7 @@ func TestURLsAreCalledAsRegistered(t *testing.T) {
 	if len(deliveries) != len(expected) {
 		t.Fatalf("%d deliveries for %d callbacks", len(deliveries), len(expected))
 	}
-	for range expected {
+	for range len(expected) { // not over the map: it shrinks on the way
 		var w wired
 		select {
 		case w = <-tap.got:
