@@ -72,7 +72,8 @@ func TestSendAllFails(t *testing.T) {
 	h := newHouse(t)
 	h.register("payment_proof", "")
 	events := []payloads.Event{proof("p-1"), proof("p-2"), proof("p-3")}
-	h.send(proof("warm")) // the callbacks are known, and the script
+	h.must(h.rdb.ConfigSet(t.Context(), "appendfsync", "always").Err()) // everysec puts writes off while the disk is busy
+	h.send(proof("warm"))                                               // the callbacks are known, and the script
 	h.redis.Kill()
 	for i, s := range h.client.SendAll(t.Context(), events) {
 		if !errors.Is(s.Err, ErrUnavailable) || s.Receipt.EventID != "" {
