@@ -155,7 +155,7 @@ func busyHouse(t *testing.T) string {
 		t.Errorf("the same event again: %d", status)
 	}
 	for _, verdict := range []string{"delivered", "retry reason=status_503", "gone", "retry reason=refused", "dead"} {
-		dev.await(`verdict=` + verdict)
+		dev.await(`msg=attempt .*verdict=` + verdict) // a decision is no delivery
 	}
 
 	redis.Stop() // long enough for the API to answer 503
