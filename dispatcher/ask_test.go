@@ -183,6 +183,8 @@ func TestAskInTime(t *testing.T) {
 	_, err = h.client.Ask(ctx, question())
 	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown {
 		t.Errorf("hung up: %v", err)
+	} else if d := h.delivery(e.DecisionID); d.State != Dead || len(d.Attempts) != 1 {
+		t.Errorf("hung up, and recorded as %+v", d)
 	}
 	after, err := h.client.Health(t.Context(), acme, cb.ID)
 	h.must(err)
@@ -636,5 +638,13 @@ func TestAskWithARevokedToken(t *testing.T) {
 	}
 	if !e.Late || e.StatusCode != 0 {
 		t.Errorf("%+v", e)
+	}
+}
+
+func TestElectionErrorsStayShort(t *testing.T) {
+	answer := append([]string{"several"}, slices.Repeat([]string{"7"}, 1000)...)
+	e, ok := errors.AsType[*ElectionError](electionError(verify, answer))
+	if !ok || len(e.Callbacks) != maxNamed || !strings.Contains(e.Message, "7, …; pause") {
+		t.Errorf("%d callbacks, %v", len(e.Callbacks), e)
 	}
 }

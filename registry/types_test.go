@@ -151,3 +151,22 @@ func TestTypeNamesAreFew(t *testing.T) {
 		t.Error("not sorted by name")
 	}
 }
+
+// TestBuiltinTypesWinOverStoredOnes: an operator may have added a type before a version of Ringback came with one of that name.
+func TestBuiltinTypesWinOverStoredOnes(t *testing.T) {
+	h := newHouse(t)
+	if err := h.redis.HSet(t.Context(), "ringback:types", ":version", 1, "payment_proof", `{"description":"mine","success":"any_2xx"}`, "mine", `{}`).Err(); err != nil {
+		t.Fatal(err)
+	}
+	types, err := h.Types().Fresh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, _ := payloads.Builtin().Lookup("payment_proof")
+	if got, _ := types.Lookup("payment_proof"); got != want {
+		t.Errorf("the stored type counts: %+v", got)
+	}
+	if _, ok := types.Lookup("mine"); !ok {
+		t.Error("the stored type beside it is lost")
+	}
+}
