@@ -192,11 +192,11 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 			return nil, unavailable(ctx, c, "matching the callbacks", err)
 		}
 		matched = nearest(matched, q.Type)
-		args := []any{version, id, q.Type, (maxAskTimeout + ownerGrace).Milliseconds(), c.retention, parent["traceparent"]}
+		args := []any{version, id, q.Type, (maxAskTimeout + ownerGrace).Milliseconds(), parent["traceparent"]}
 		for _, cb := range matched {
 			args = append(args, cb.ID)
 		}
-		v, err := askScript.Run(ctx, c.rdb, []string{keyOf(q.Company, "due")}, args...).Result()
+		v, err := c.run(ctx, askScript, q.Company, args...).Result()
 		if err != nil {
 			return nil, unavailable(ctx, c, "choosing the callback", err)
 		}
@@ -375,7 +375,7 @@ func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 	case a.reason == ReasonOAuthToken: // not the partner's failure
 		field = "token"
 	}
-	if err := answerScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, a.ownID, a.written.line(), field).Err(); err != nil {
+	if err := c.run(ctx, answerScript, a.ref.company, a.ownID, a.written.line(), field).Err(); err != nil {
 		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.company, "decision", a.ownID, "error", err)
 	}
 }

@@ -273,7 +273,7 @@ func (a *attempt) secrets() blotter {
 }
 
 // finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
-func (a *attempt) finishArgs(c *Client) []any {
+func (a *attempt) finishArgs() []any {
 	outcome, spent, least := "D", a.spent+1, time.Duration(0)
 	switch {
 	case a.callback == nil:
@@ -302,16 +302,20 @@ func (a *attempt) finishArgs(c *Client) []any {
 		health = "token"
 	}
 	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
+	kind, pause := a.trouble()
 	return []any{
-		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), c.window, c.retention, gate.String(), least.Milliseconds(),
-		health,
+		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), gate.String(), least.Milliseconds(),
+		health, kind, pause.Milliseconds(),
 	}
 }
 
 // nextIn takes from the record when the next attempt is due.
-func (a *attempt) nextIn(ms string) {
+func (a *attempt) nextIn(ms string) { a.wait = readMS(ms) }
+
+// readMS reads a duration as scripts give it, in milliseconds.
+func readMS(ms string) time.Duration {
 	n, _ := strconv.ParseInt(ms, 10, 64)
-	a.wait = max(0, time.Duration(n)*time.Millisecond)
+	return max(0, time.Duration(n)*time.Millisecond)
 }
 
 // after is what asynq is told: nil for a delivery that is done with, and when and why to come back for a retry.

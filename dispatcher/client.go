@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"sync"
 	"time"
 
@@ -61,6 +60,10 @@ type Config struct {
 	// Window is how many deliveries of one callback may be in the lanes at once; the others wait in its room. Default 1,000.
 	// Tests make it small.
 	Window int
+	// HoldMaxAge is how long a delivery may be held in its callback's room, and HoldMaxCount how many of a callback's may be there: past
+	// them the oldest go to the dead-letter book as hold_expired and hold_full. Whole seconds, at least one; defaults 72 h and 100,000.
+	HoldMaxAge   time.Duration
+	HoldMaxCount int
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most). Default 0.
 	WaitReplicas int
 	// ShedAt is the percentage of Redis's maxmemory from which on events are refused with [ErrOverloaded]. Default [DefaultShedAt].
@@ -73,6 +76,12 @@ const DefaultRetention = 72 * time.Hour
 // DefaultWindow is how many of a callback's deliveries may be in the lanes: enough to keep any one receiver busy, little enough that
 // a blocked callback's tasks never stand in the way of others for long.
 const DefaultWindow = 1000
+
+// Defaults of what may be held.
+const (
+	DefaultHoldMaxAge   = 72 * time.Hour
+	DefaultHoldMaxCount = 100_000
+)
 
 // A Client accepts events and answers for what became of them. It is safe for concurrent use.
 type Client struct {
@@ -87,8 +96,7 @@ type Client struct {
 	asynq     *asynq.Client
 	inspector *asynq.Inspector
 
-	retention    string // seconds, as the scripts take it
-	window       int
+	settings     string // as the scripts take them: window, retention (s), most that one callback may have held, and for how long (s)
 	waitReplicas int
 	shedAt       int64 // percent
 	memory       gauge
@@ -109,16 +117,18 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.Egress is missing")
 	case cfg.Retention != 0 && cfg.Retention < time.Second:
 		return nil, errors.New("dispatcher: Config.Retention must be at least one second")
+	case cfg.HoldMaxAge != 0 && cfg.HoldMaxAge < time.Second, cfg.HoldMaxCount < 0:
+		return nil, errors.New("dispatcher: Config.HoldMaxAge must be at least one second, and Config.HoldMaxCount not negative")
 	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
 		return nil, errors.New("dispatcher: Config.Window, Config.WaitReplicas and Config.ShedAt must not be negative")
 	}
 	c := &Client{
 		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
-		userAgent:    defaulted(cfg.UserAgent, "Ringback"),
-		asynq:        asynq.NewClientFromRedisClient(cfg.Redis),
-		inspector:    asynq.NewInspectorFromRedisClient(cfg.Redis),
-		retention:    strconv.FormatInt(int64(defaulted(cfg.Retention, DefaultRetention)/time.Second), 10),
-		window:       defaulted(cfg.Window, DefaultWindow),
+		userAgent: defaulted(cfg.UserAgent, "Ringback"),
+		asynq:     asynq.NewClientFromRedisClient(cfg.Redis),
+		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
+		settings: fmt.Sprintf("%d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
+			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second),
 		waitReplicas: cfg.WaitReplicas,
 		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),
 	}

@@ -35,8 +35,11 @@ type Delivery struct {
 	EventType  string `json:"event_type"`
 	CallbackID int64  `json:"callback_id"`
 	State      State  `json:"state"`
-	// HeldReason says why a held delivery waits: "paused", "disabled" or "window" (others of its callback are ahead of it).
+	// HeldReason says why a held delivery waits: "paused", "disabled", "breaker" (the callback keeps failing), "rate_limit" or "window"
+	// (others of its callback are ahead of it).
 	HeldReason string `json:"held_reason,omitempty"`
+	// Reason says why a dead delivery is dead: hold_expired or hold_full, or the last attempt's.
+	Reason Reason `json:"reason,omitempty"`
 	// Summary is a sentence: what happened last, what comes next and when.
 	Summary       string    `json:"summary"`
 	AcceptedAt    time.Time `json:"accepted_at"`
@@ -44,6 +47,8 @@ type Delivery struct {
 	NextAttemptAt time.Time `json:"next_attempt_at,omitzero"` // set while retrying
 	// TraceID is the trace (W3C Trace Context) that leads from the event's producer to the attempts.
 	TraceID string `json:"trace_id,omitempty"`
+
+	held string // the sentence for HeldReason
 }
 
 // An Attempt is one request to the partner, or the try at one.

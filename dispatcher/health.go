@@ -19,9 +19,27 @@ type Health struct {
 	Dead            int64     `json:"dead"`                     // its entries in the dead-letter book
 	LastSuccessAt   time.Time `json:"last_success_at,omitzero"` // by Redis's clock
 	LastFailure     *Failure  `json:"last_failure,omitempty"`
+	// ConsecutiveFailures counts the failed attempts since the last success. Those that say nothing about the partner do not count: no access
+	// token, an address that may not be called, a sender that stopped.
+	ConsecutiveFailures int64 `json:"consecutive_failures"`
+	// Breaker is open while a callback that failed ten times in a row is tried carefully: one at a time with pauses of 1 to 10 s while nobody
+	// answers, eight at a time while the answers are bad. It is half_open once one was delivered, until as many are let out as ever.
+	Breaker Breaker `json:"breaker"`
+	// PausedUntil is when the next may be tried, where an open breaker waits for that.
+	PausedUntil time.Time `json:"paused_until,omitzero"`
 	// LastTokenFailure is the last attempt that got no access token (OAuth2), however long ago that was: LastFailure does not count those.
 	LastTokenFailure *Failure `json:"last_token_failure,omitempty"`
 }
+
+// A Breaker is a callback's circuit breaker's state.
+type Breaker string
+
+// The states of a breaker.
+const (
+	BreakerClosed   Breaker = "closed"    // nothing is held back
+	BreakerOpen     Breaker = "open"      // failing: deliveries are held, and tried a few at a time
+	BreakerHalfOpen Breaker = "half_open" // delivering again, more with each success
+)
 
 // A Failure is the last attempt that did not deliver, whatever came after it.
 type Failure struct {
@@ -43,7 +61,7 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 		for i, id := range page {
 			args[i] = id
 		}
-		rows, err := healthScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, args...).Slice()
+		rows, err := c.run(ctx, healthScript, company, args...).Slice()
 		if err != nil {
 			return nil, unavailable(ctx, c, "reading how callbacks do", err)
 		}
@@ -62,6 +80,7 @@ func readHealth(company string, row []string) Health {
 	}
 	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
 	h.LastFailure, h.LastTokenFailure = readFailure(company, row[5]), readFailure(company, row[6])
+	h.ConsecutiveFailures, h.Breaker, h.PausedUntil = number(7), Breaker(row[8]), fromMS(number(9))
 	return h
 }
 

@@ -68,6 +68,35 @@ type view struct {
 	company string
 	now     time.Time
 	gates   map[int64]*registry.Gate
+	paces   map[int64]pace
+}
+
+// A pace is what holds back a callback's deliveries where its gate is open.
+type pace struct {
+	failures int
+	narrowed bool      // the breaker is not closed
+	before   time.Time // nothing goes out until then, by the breaker
+	limited  bool      // it has a rate limit
+}
+
+// pace reads it, looking each callback up once.
+func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
+	if p, ok := v.paces[callback]; ok {
+		return p, nil
+	}
+	pipe := v.c.rdb.Pipeline()
+	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o")
+	rate := pipe.Exists(ctx, keyOf(v.company, "rate:"+strconv.FormatInt(callback, 10)))
+	if _, err := pipe.Exec(ctx); err != nil {
+		return pace{}, unavailable(ctx, v.c, "reading the callback's pace", err)
+	}
+	h := strs(health.Val())
+	p := pace{narrowed: h[1] != "", limited: rate.Val() > 0}
+	p.failures, _ = strconv.Atoi(h[0])
+	before, _ := strconv.ParseInt(h[2], 10, 64)
+	p.before = fromMS(before)
+	v.paces[callback] = p
+	return p, nil
 }
 
 func (c *Client) newView(ctx context.Context, company string) (*view, error) {
@@ -75,7 +104,7 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the clock", err)
 	}
-	return &view{c: c, company: company, now: now, gates: make(map[int64]*registry.Gate)}, nil
+	return &view{c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]pace)}, nil
 }
 
 // gate is the callback's closed gate, or nil if it is open.
@@ -163,17 +192,27 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 	case d.State == Retrying:
 		d.NextAttemptAt = fromMS(rec.at)
 	case d.State == Held:
-		d.HeldReason = heldReason(gate)
+		p, err := v.pace(ctx, r.callback)
+		if err != nil {
+			return nil, err
+		}
+		d.HeldReason, d.held = v.held(gate, p)
+	case d.State == Dead:
+		d.Reason = rec.reason(d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate)
 	return d, nil
 }
 
-func heldReason(gate *registry.Gate) string {
-	if gate == nil {
-		return "window"
+// reason is why a dead delivery is dead: what buried it, or its last attempt.
+func (r record) reason(attempts []Attempt) Reason {
+	if buried := Reason(r.token); buried == ReasonHoldExpired || buried == ReasonHoldFull {
+		return buried
 	}
-	return string(gate.Status)
+	if n := len(attempts); n > 0 {
+		return attempts[n-1].Reason
+	}
+	return ""
 }
 
 // summary is the sentence for a delivery: what happened last, what comes next and when.
@@ -193,7 +232,7 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 		}
 		return last + "The next attempt is due now."
 	case Held:
-		return last + heldSentence(gate)
+		return last + d.held
 	case Delivered:
 		by := rec.number
 		for _, a := range d.Attempts {
@@ -206,7 +245,7 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 		if gate != nil && gate.Status == registry.Deleted {
 			return last + fmt.Sprintf("Given up at %s; the callback was deleted since, so it cannot be replayed.", clock(rec.at))
 		}
-		return last + fmt.Sprintf("Given up at %s; it is kept, and can be replayed.", clock(rec.at))
+		return last + fmt.Sprintf("%s at %s; it is kept, and can be replayed.", givenUp(d.Reason), clock(rec.at))
 	default:
 		if gate != nil && gate.Status == registry.Deleted {
 			return last + "Cancelled: the callback was deleted."
@@ -215,14 +254,37 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 	}
 }
 
-func heldSentence(gate *registry.Gate) string {
+// held says in one word and in one sentence why a delivery waits in its room.
+func (v *view) held(gate *registry.Gate, p pace) (reason, sentence string) {
 	switch {
-	case gate == nil:
-		return "It waits for its turn: other deliveries to this callback are ahead of it."
-	case gate.Status == registry.Paused:
-		return "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
+	case gate != nil && gate.Status == registry.Paused:
+		return "paused", "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
+	case gate != nil:
+		return string(gate.Status), fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
+	case p.narrowed && p.failures > 0:
+		sentence = fmt.Sprintf("It is held: the last %d attempts to this callback failed, so it is tried carefully until one is delivered", p.failures)
+		if wait := p.before.Sub(v.now); wait > 0 {
+			sentence += ", next in " + inWords(max(time.Second, wait.Round(time.Second)))
+		}
+		return "breaker", sentence + "."
+	case p.narrowed:
+		return "breaker", "It waits for its turn: the callback delivers again, and what was held for it goes out, oldest first, more at a time with each success."
+	case p.limited:
+		return "rate_limit", "It waits for its turn: other deliveries are ahead of it, and the callback's rate limit paces them."
 	default:
-		return fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
+		return "window", "It waits for its turn: other deliveries to this callback are ahead of it."
+	}
+}
+
+// givenUp begins the sentence about a dead delivery.
+func givenUp(r Reason) string {
+	switch r {
+	case ReasonHoldExpired:
+		return "Given up, since it was held for longer than deliveries may be,"
+	case ReasonHoldFull:
+		return "Given up, since newer deliveries needed its place among those held for this callback,"
+	default:
+		return "Given up"
 	}
 }
 
@@ -286,7 +348,7 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	if !ok {
 		return nil, ErrNotFound
 	}
-	v, err := replayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.member(), c.window).Slice()
+	v, err := c.run(ctx, replayScript, company, r.member()).Slice()
 	if err != nil {
 		return nil, unavailable(ctx, c, "replaying", err)
 	}
@@ -333,7 +395,7 @@ func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Deliv
 	if err != nil {
 		return nil, err
 	}
-	v, err := cancelScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.member(), c.retention).Slice()
+	v, err := c.run(ctx, cancelScript, company, r.member()).Slice()
 	if err != nil {
 		return nil, unavailable(ctx, c, "cancelling", err)
 	}

@@ -372,7 +372,7 @@ func TestACompanyRedisForgotIsNamedAgain(t *testing.T) {
 	h := newHouse(t)
 	h.register("payment_proof", "")
 	h.must(h.rdb.Del(t.Context(), "ringback:companies").Err())
-	if !h.client.round(t.Context(), false) {
+	if !h.worker().round(t.Context(), false) {
 		t.Error("the round failed")
 	}
 	names, err := h.registry.Companies(t.Context())
@@ -406,7 +406,7 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 		h.send(proof(id))
 	}
 	h.eventually(10*time.Second, func() bool {
-		held, err := h.rdb.LLen(t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
+		held, err := h.rdb.ZCard(t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
 		return err == nil && held > 250
 	}, func() string { return "the hanging callback's deliveries stay in the lane" })
 	for _, id := range eventIDs("w-", 10) {

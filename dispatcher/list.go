@@ -108,7 +108,7 @@ type logRow struct {
 
 // page reads events from the log, with one callback's deliveries or (0) all, and says whether there are more.
 func (v *view) page(ctx context.Context, newest, oldest string, callback int64) (rows []logRow, more bool, err error) {
-	answer, err := pageScript.Run(ctx, v.c.rdb, []string{keyOf(v.company, "due")}, newest, oldest, listPage, callback).Slice()
+	answer, err := v.c.run(ctx, pageScript, v.company, newest, oldest, listPage, callback).Slice()
 	if err != nil {
 		return nil, false, unavailable(ctx, v.c, "reading the log", err)
 	}

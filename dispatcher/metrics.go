@@ -244,7 +244,7 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 	pipe = c.rdb.Pipeline()
 	var lengths []*redis.IntCmd
 	for _, cb := range rooms.Val() {
-		lengths = append(lengths, pipe.LLen(ctx, keyOf(company, "room:"+cb)))
+		lengths = append(lengths, pipe.ZCard(ctx, keyOf(company, "room:"+cb)))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return d, err

@@ -36,7 +36,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 			w.client.log.WarnContext(ctx, "reconciler cannot take its turn: redis refuses or is away", "error", err)
 		case mine:
 			trim := time.Since(trimmed) >= trimEvery
-			if w.client.round(ctx, trim) && trim {
+			if w.round(ctx, trim) && trim {
 				trimmed = time.Now()
 			}
 		}
@@ -49,8 +49,8 @@ func (w *Worker) reconcile(ctx context.Context) {
 }
 
 // round serves every company once: pumps rooms, repairs what is overdue, trims the log. It reports whether all went well.
-func (c *Client) round(ctx context.Context, trim bool) bool {
-	ok := true
+func (w *Worker) round(ctx context.Context, trim bool) bool {
+	c, ok := w.client, true
 	note := func(doing, company string, err error) {
 		if err != nil && ctx.Err() == nil {
 			ok = false
@@ -64,7 +64,7 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 	companies, err := c.registry.Companies(ctx)
 	note("listing the companies", "", err)
 	for _, company := range companies {
-		note("pumping", company, c.pumpRooms(ctx, company, now.UnixMilli()))
+		note("pumping", company, w.pumpRooms(ctx, company, now.UnixMilli()))
 	}
 	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
@@ -88,9 +88,8 @@ func (c *Client) round(ctx context.Context, trim bool) bool {
 
 // repair looks at a company's overdue deliveries: those that lost their task get it again, and those whose attempt lost its owner begin anew.
 func (c *Client) repair(ctx context.Context, company string) error {
-	keys := []string{keyOf(company, "due")}
 	for range reconcilePages {
-		v, err := overdueScript.Run(ctx, c.rdb, keys, reconcilePage, c.retention, unknownEntry).Result()
+		v, err := c.run(ctx, overdueScript, company, reconcilePage, unknownEntry).Result()
 		if err != nil {
 			return err
 		}
@@ -148,7 +147,7 @@ func (c *Client) bring(ctx context.Context, r ref, generation int64) error {
 
 // revive gives a delivery a new generation and enqueues that. The old task, should it ever run, ends without an attempt.
 func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
-	v, err := reviveScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), generation).Result()
+	v, err := c.run(ctx, reviveScript, r.company, r.member(), generation).Result()
 	if err != nil {
 		return err
 	}
@@ -169,13 +168,12 @@ func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
 // trimLog removes the log's entries whose events are gone. What is unfinished or dead outlives retention, and its entry with it: so each
 // call walks on from where the last one stopped, and around.
 func (c *Client) trimLog(ctx context.Context, company string) error {
-	keys := []string{keyOf(company, "due")}
 	from := "-"
 	if last, ok := c.trimmed.Load(company); ok {
 		from = last.(string)
 	}
 	for range reconcilePages {
-		next, err := trimScript.Run(ctx, c.rdb, keys, from, c.retention, reconcilePage).Text()
+		next, err := c.run(ctx, trimScript, company, from, reconcilePage).Text()
 		if err != nil {
 			return err
 		}

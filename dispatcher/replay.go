@@ -157,8 +157,8 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 		if time.Now().After(end) {
 			return 0, misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
 		}
-		v, err := sweepScript.Run(ctx, c.rdb, []string{keyOf(company, "due")},
-			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, c.window, from).Result()
+		v, err := c.run(ctx, sweepScript, company,
+			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, from).Result()
 		if err != nil {
 			return 0, unavailable(ctx, c, "counting what matches", err)
 		}
@@ -177,7 +177,7 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 // storeReplay writes a new replay down, and if it is to run puts it up for the workers.
 func (c *Client) storeReplay(ctx context.Context, company string, r *Replay) error {
 	from, _ := r.window()
-	err := startReplayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(),
+	err := c.run(ctx, startReplayScript, company, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(),
 		"cb", r.CallbackID, "state", string(r.State), "matched", r.Matched, "replayed", 0, "states", r.letters(),
 		"since", toMS(r.Since), "until", toMS(r.Until), "type", r.EventType, "reason", string(r.Reason),
 		"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from).Err()
@@ -240,7 +240,7 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 
 // CancelReplay stops a replay; what it let out already stays on its way. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) CancelReplay(ctx context.Context, company, replayID string) error {
-	answer, err := stopReplayScript.Run(ctx, c.rdb, []string{keyOf(company, "due")}, replayID, replayKept.Milliseconds()).Int()
+	answer, err := c.run(ctx, stopReplayScript, company, replayID, replayKept.Milliseconds()).Int()
 	if err != nil {
 		return unavailable(ctx, c, "cancelling the replay", err)
 	}
@@ -274,13 +274,16 @@ func (c *Client) sweep(ctx context.Context, company string, until time.Time) err
 func (c *Client) sweepOne(ctx context.Context, company string, r *Replay, until time.Time) error {
 	_, to := r.window()
 	for time.Now().Before(until) && ctx.Err() == nil {
-		v, err := sweepScript.Run(ctx, c.rdb, []string{keyOf(company, "due")},
-			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, c.window, r.ReplayID, replayKept.Milliseconds()).Result()
+		v, err := c.run(ctx, sweepScript, company,
+			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, r.ReplayID, replayKept.Milliseconds()).Result()
 		if err != nil {
 			return err
 		}
 		c.at("swept")
 		answer := strs(v)
+		if answer[0] == "wait" {
+			return nil
+		}
 		c.enqueueReleased(ctx, company, answer[2:])
 		if answer[0] == "" {
 			return nil

@@ -194,7 +194,7 @@ func TestHealth(t *testing.T) {
 	if f := got[1].LastFailure; f == nil || f.Reason != "status_503" || f.StatusCode != 503 || f.Detail == "" || h.delivery(f.DeliveryID).State != Retrying {
 		t.Errorf("its last failure: %+v", f)
 	}
-	if got[2] != (Health{}) {
+	if got[2] != (Health{Breaker: BreakerClosed}) {
 		t.Errorf("none: %+v", got[2])
 	}
 	for _, id := range []string{"p-1", "p-2"} {

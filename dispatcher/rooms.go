@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -13,8 +14,8 @@ import (
 // pumpPage is how many deliveries one script run lets out of a room, or cancels in it: a few milliseconds of Redis's time.
 const pumpPage = 100
 
-// Resume opens a paused or disabled callback's room. What waits in it goes out oldest first, never more than the window at once;
-// with skipHeld it is cancelled instead.
+// Resume opens a paused or disabled callback's room. What waits in it goes out oldest first: a few at a time, and with each that is delivered
+// one more, up to the window and within the callback's rate limit. With skipHeld it is cancelled instead.
 //
 // Errors: registry.ErrNotFound, or what Redis said.
 func (c *Client) Resume(ctx context.Context, company string, callbackID int64, skipHeld bool) (*registry.Callback, error) {
@@ -26,45 +27,48 @@ func (c *Client) Resume(ctx context.Context, company string, callbackID int64, s
 			return nil, err
 		}
 	}
+	if err := c.run(ctx, easeScript, company, callbackID).Err(); err != nil {
+		return nil, unavailable(ctx, c, "easing the callback's pace", err)
+	}
 	cb, err := c.registry.Resume(ctx, company, callbackID)
 	if err != nil {
 		return nil, err
 	}
 	c.at("opened")
-	if err := c.pump(context.WithoutCancel(ctx), company, callbackID); err != nil {
+	if _, err := c.pump(context.WithoutCancel(ctx), company, callbackID); err != nil {
 		c.log.WarnContext(ctx, "pump failed; the next tick will repeat it", "company", company, "callback", callbackID, "error", err)
 	}
 	return cb, nil
 }
 
-// pump fills a callback's window from its room, in pages; of a deleted callback it cancels what waits.
-func (c *Client) pump(ctx context.Context, company string, callbackID int64) error {
-	keys := []string{keyOf(company, "due")}
+// pump lets out of a callback's room, in pages, what window, breaker and rate limit allow; of a deleted callback it cancels what waits. wait is
+// how long time keeps the rest in there, 0 if it does not: then attempts that end go on from here.
+func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wait time.Duration, err error) {
 	for {
-		v, err := pumpScript.Run(ctx, c.rdb, keys, callbackID, pumpPage, c.window).Result()
+		v, err := c.run(ctx, pumpScript, company, callbackID, pumpPage).Result()
 		if err != nil {
-			return err
+			return 0, err
 		}
 		answer := strs(v)
 		switch answer[0] {
 		case "deleted":
-			return c.purge(ctx, company, callbackID)
+			return 0, c.purge(ctx, company, callbackID)
 		case "closed", "busy":
-			return nil
+			return 0, nil
 		}
 		c.at("released")
-		c.enqueueReleased(ctx, company, answer[2:])
-		if answer[1] == "0" || len(answer) == 2 { // empty, or the window is full: finished attempts go on from here
-			return nil
+		released := answer[3:]
+		c.enqueueReleased(ctx, company, released)
+		if len(released) < 2*pumpPage { // the room is empty, or nothing more may go
+			return readMS(answer[2]), nil
 		}
 	}
 }
 
 func (c *Client) purge(ctx context.Context, company string, callbackID int64) error {
-	keys := []string{keyOf(company, "due")}
 	cursor := "0"
 	for {
-		v, err := purgeScript.Run(ctx, c.rdb, keys, callbackID, cursor, 5*pumpPage, c.retention).Result()
+		v, err := c.run(ctx, purgeScript, company, callbackID, cursor, 5*pumpPage).Result()
 		if err != nil {
 			return err
 		}
@@ -75,7 +79,8 @@ func (c *Client) purge(ctx context.Context, company string, callbackID int64) er
 }
 
 // pumpRooms serves the company's rooms whose time has come.
-func (c *Client) pumpRooms(ctx context.Context, company string, now int64) error {
+func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error {
+	c := w.client
 	ids, err := c.rdb.ZRangeByScore(ctx, registry.RoomsKey(company), &redis.ZRangeBy{
 		Min: "-inf", Max: strconv.FormatInt(now, 10), Count: reconcilePage,
 	}).Result()
@@ -87,9 +92,11 @@ func (c *Client) pumpRooms(ctx context.Context, company string, now int64) error
 		if err != nil {
 			return fmt.Errorf("room %q: %w", text, errBadRecord)
 		}
-		if err := c.pump(ctx, company, id); err != nil {
+		wait, err := c.pump(ctx, company, id)
+		if err != nil {
 			return err
 		}
+		w.pacer.after(turnKey{company, id}, wait)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"embed"
 	"strconv"
 
@@ -19,6 +20,7 @@ var (
 	reviveScript  = script("revive")
 	pumpScript    = script("pump")
 	purgeScript   = script("purge")
+	easeScript    = script("ease")
 	cancelScript  = script("cancel")
 	replayScript  = script("replay")
 	pageScript    = script("page")
@@ -34,6 +36,11 @@ var (
 
 func script(name string) *redis.Script {
 	return redis.NewScript(source("record") + source(name))
+}
+
+// run runs a script on a company's keys. Each takes the installation's settings before its own arguments.
+func (c *Client) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
+	return script.Run(ctx, c.rdb, []string{keyOf(company, "due")}, append([]any{c.settings}, args...)...)
 }
 
 func source(name string) string {

@@ -186,11 +186,11 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 	return nil
 }
 
-// acceptArgs are the script's.
+// acceptArgs are the script's, the settings among them.
 func (c *Client) acceptArgs(ctx context.Context, s *sending) (keys []string, args []any) {
 	m, _ := json.Marshal(newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version)) // strings and numbers always encode
-	args = make([]any, 0, 6+len(s.matched))
-	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload), c.window, c.retention)
+	args = make([]any, 0, 5+len(s.matched))
+	args = append(args, c.settings, s.event.ID, s.version, m, []byte(s.event.Payload))
 	for _, cb := range s.matched {
 		args = append(args, cb.ID)
 	}

@@ -33,11 +33,13 @@ type turn struct {
 	last   time.Time     // when one ended; guarded by turns.mu
 }
 
+func (r ref) key() turnKey { return turnKey{r.company, r.callback} }
+
 func newTurns(limit int) *turns { return &turns{limit: max(1, limit), by: make(map[turnKey]*turn)} }
 
 // take asks for a turn to attempt a delivery. Without one (ok is false) the delivery has to wait in its room; with one, give it back with done.
 func (t *turns) take(ctx context.Context, r ref) (done func(), ok bool) {
-	key := turnKey{r.company, r.callback}
+	key := r.key()
 	t.mu.Lock()
 	mine := t.by[key]
 	if mine == nil {

@@ -35,6 +35,8 @@ const (
 	ReasonGone             Reason = "gone"
 	ReasonWrongContentType Reason = "wrong_content_type" // 200, but not application/json
 	ReasonEncodeFailed     Reason = "encode_failed"      // the payload cannot be written as the callback's content type
+	ReasonHoldExpired      Reason = "hold_expired"       // no attempt: it was held for too long
+	ReasonHoldFull         Reason = "hold_full"          // no attempt: it was the oldest of too many that were held
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
 	ReasonOAuthToken       Reason = Reason(egress.OAuth) // no access token came

@@ -62,6 +62,7 @@ type Worker struct {
 	instance string // names this worker in the tokens of its attempts
 
 	turns    *turns
+	pacer    *pacer
 	stopping atomic.Bool
 	servers  []*asynq.Server
 	stop     context.CancelFunc
@@ -77,6 +78,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: WorkerConfig.Concurrency must not be negative")
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10]}
+	w.pacer = newPacer(c.pump)
 	logger := newAsynqLog(c)
 	each := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/(lanes*serversPerLane))
 	w.turns = newTurns(each * serversPerLane / shareOfLane)
@@ -134,6 +136,7 @@ func (w *Worker) Shutdown() {
 	}
 	wg.Wait()
 	w.wg.Wait()
+	w.pacer.close()
 	w.stop = nil
 }
 
@@ -189,6 +192,7 @@ func (w *Worker) chain(ctx context.Context, company string, released []string) {
 			c.enqueueReleased(ctx, company, released)
 			return
 		}
+		c.enqueueReleased(ctx, company, released[2:])
 		t, err := readTask(company, released[0], released[1])
 		if err != nil {
 			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
@@ -212,8 +216,8 @@ func (w *Worker) chain(ctx context.Context, company string, released []string) {
 	}
 }
 
-// attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, released is the delivery that was let
-// out of the room for it (member, generation), still to be enqueued.
+// attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, released are the deliveries that were let
+// out of the room for it (member, generation, …), still to be enqueued.
 func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, err error) {
 	w.client.at("begun")
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
@@ -250,7 +254,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		a.timeout = cb.Timeout
 	}
 	lease := a.timeout + ownerGrace
-	v, err := beginScript.Run(ctx, c.rdb, []string{keyOf(r.company, "due")}, r.member(), h.Generation, a.token, lease.Milliseconds(), c.retention, !turn).Slice()
+	v, err := c.run(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
@@ -258,9 +262,11 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	switch answer[0] {
 	case "go":
 	case "early":
-		ms, _ := strconv.ParseInt(answer[1], 10, 64)
-		return nil, &laterError{wait: time.Duration(ms) * time.Millisecond, why: "not due yet"}
-	default: // gone, stale, busy, done, held, cancelled: this task has served
+		return nil, &laterError{wait: readMS(answer[1]), why: "not due yet"}
+	case "held":
+		w.pacer.after(r.key(), readMS(answer[1]))
+		return nil, nil // documented: nothing to do
+	default: // gone, stale, busy, done, cancelled: this task has served
 		return nil, nil // documented: nothing to do
 	}
 	if err := a.read(answer[1:]); err != nil {
@@ -283,10 +289,10 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
-	args := a.finishArgs(c)
+	args := a.finishArgs()
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		v, err := finishScript.Run(ctx, c.rdb, []string{keyOf(a.ref.company, "due")}, args...).Slice()
+		v, err := c.run(ctx, finishScript, a.ref.company, args...).Slice()
 		return strs(v), err
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
@@ -295,10 +301,11 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	switch answer[0] {
 	case "ok":
 		a.nextIn(answer[2])
-		if len(answer) > 3 {
+		w.pacer.after(a.ref.key(), readMS(answer[3]))
+		if len(answer) > 4 {
 			c.at("popped")
 		}
-		return answer[1], answer[3:], nil
+		return answer[1], answer[4:], nil
 	case "late":
 		return "D", nil, nil
 	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner

@@ -44,7 +44,7 @@ var readOnly = map[string]string{ //nolint:gosec // names of members, one of whi
 
 // health are members of an answer that tell what the deliveries do at that
 // moment. They come from elsewhere, and in a patch they are passed over.
-var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure", "last_token_failure"}
+var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure", "last_token_failure", "consecutive_failures", "breaker", "paused_until"}
 
 // decoder reads one registration and collects everything that is wrong with it.
 type decoder struct {

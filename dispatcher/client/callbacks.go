@@ -134,6 +134,10 @@ type Callback struct {
 	// LastTokenFailure is the last attempt that got no access token, with oauth2: LastFailure does not count those.
 	LastTokenFailure *Failure `json:"last_token_failure,omitempty"`
 
+	ConsecutiveFailures int64     `json:"consecutive_failures"`  // since the last success
+	Breaker             string    `json:"breaker"`               // closed, open (it keeps failing) or half_open (delivering again)
+	PausedUntil         time.Time `json:"paused_until,omitzero"` // when the next may be tried, where an open breaker waits
+
 	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it.
 	Secret string `json:"secret,omitempty"`
 }

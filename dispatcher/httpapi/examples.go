@@ -41,7 +41,7 @@ const (
 	exampleBearer      = `"auth":{"type":"bearer","token":"***"}` //nolint:gosec // nobody's
 	exampleOAuth2      = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
 		`"client_secret":"***","scopes":["webhooks.write"]}`
-	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"last_success_at":"2026-02-01T08:15:01.4Z",` +
+	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"consecutive_failures":0,"breaker":"closed","last_success_at":"2026-02-01T08:15:01.4Z",` +
 		`"last_failure":{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
 		`"reason":"status_500","detail":"answered 500 Internal Server Error: the endpoint failed; its own log says why"}`
 	exampleTokenFailure = `,"last_token_failure":{"at":"2026-02-01T06:02:11.3Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MDk","reason":"oauth_token",` +

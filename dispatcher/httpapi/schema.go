@@ -147,13 +147,16 @@ type createdCallbackDoc struct {
 // callbackHealthDoc is a callback as a GET shows it.
 type callbackHealthDoc struct {
 	CallbackDoc
-	Pending          int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
-	Held             int64               `json:"held" doc:"Deliveries that wait: because it is paused or disabled, or because others are ahead of them." example:"0"`
-	OldestWaitingAt  time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
-	Dead             int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
-	LastSuccessAt    time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
-	LastFailure      *dispatcher.Failure `json:"last_failure,omitempty" doc:"The last attempt that did not deliver, whatever came after it. Those that got no access token are not meant."`
-	LastTokenFailure *dispatcher.Failure `json:"last_token_failure,omitempty" doc:"With auth oauth2: the last attempt that got no access token, whatever came after it. Nothing was sent to the callback's URL then, unless it had refused a token first."`
+	Pending             int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
+	Held                int64               `json:"held" doc:"Deliveries that wait: because it is paused, disabled or failing, or because others are ahead of them." example:"0"`
+	OldestWaitingAt     time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
+	Dead                int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
+	LastSuccessAt       time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
+	LastFailure         *dispatcher.Failure `json:"last_failure,omitempty" doc:"The last attempt that did not deliver, whatever came after it. Those that got no access token are not meant."`
+	ConsecutiveFailures int64               `json:"consecutive_failures" doc:"Failed attempts since the last success. Those that say nothing about the partner do not count." example:"0"`
+	Breaker             dispatcher.Breaker  `json:"breaker" enum:"closed,open,half_open" doc:"open after ten failures in a row: deliveries are held, and tried a few at a time until one is delivered; half_open while more go out with each success." example:"closed"`
+	PausedUntil         time.Time           `json:"paused_until,omitzero" doc:"When the next may be tried, where an open breaker waits for that."`
+	LastTokenFailure    *dispatcher.Failure `json:"last_token_failure,omitempty" doc:"With auth oauth2: the last attempt that got no access token, whatever came after it. Nothing was sent to the callback's URL then, unless it had refused a token first."`
 }
 
 type testRequestDoc struct {

@@ -131,7 +131,7 @@ func TestCallbacksTellHowTheyDo(t *testing.T) {
 		t.Errorf("held: %v", m)
 	}
 	text := string(h.call("partner", "GET", idle, "").want(200).body)
-	if !strings.HasSuffix(text, `"status":"enabled","pending":0,"held":0,"dead":0}`+"\n") {
+	if !strings.HasSuffix(text, `"status":"enabled","pending":0,"held":0,"dead":0,"consecutive_failures":0,"breaker":"closed"}`+"\n") {
 		t.Errorf("idle: %s", text)
 	}
 	// The list shows the same, each to its own.

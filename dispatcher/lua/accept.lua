@@ -1,7 +1,7 @@
 -- Accepts an event and a delivery for each matched callback, or nothing.
--- ARGV: event id, registry version matched at, meta, body, window, retention s, callback id...
+-- ARGV: event id, registry version matched at, meta, body, callback id...
 -- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'accepted', log id, held csv}
-local id, window = ARGV[1], tonumber(ARGV[5])
+local id = ARGV[1]
 local ev = prefix .. 'ev:' .. id
 local first = redis.call('HMGET', ev, 'm', 'a', 'h')
 if first[1] then
@@ -19,14 +19,13 @@ local version = redis.call('GET', prefix .. 'ver') or '0'
 if version ~= ARGV[2] then return {'version', version} end
 
 local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
+redis.call('HSET', ev, 'm', ARGV[3], 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
 local held = {}
-for i = 7, #ARGV do
+for i = 5, #ARGV do
   local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-  if not admit(r, id .. '/' .. cb, cb, window) then held[#held + 1] = cb end
-  redis.call('HSET', ev, 'd' .. cb, format(r))
+  if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then held[#held + 1] = cb end
 end
 held = table.concat(held, ',')
-redis.call('HSET', ev, 'm', ARGV[3], 'b', ARGV[4], 'a', log, 'n', #ARGV - 6)
 if held ~= '' then redis.call('HSET', ev, 'h', held) end
-if #ARGV == 6 then redis.call('EXPIRE', ev, ARGV[6]) end
+if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
 return {'accepted', log, held}

@@ -1,10 +1,10 @@
 -- Opens the record of a decision, if exactly one of the matching callbacks may be asked.
--- ARGV: registry version matched at, decision id, type, lease ms, retention s, traceparent, callback id...
+-- ARGV: registry version matched at, decision id, type, lease ms, traceparent, callback id...
 -- -> {'version', current} | {'none'} | {'several', callback id, ...} | {'closed', callback id, gate, ...} | {'go', callback id, now}
 local version = redis.call('GET', prefix .. 'ver') or '0'
 if version ~= ARGV[1] then return {'version', version} end
 local open, closed = {'several'}, {'closed'}
-for i = 7, #ARGV do
+for i = 6, #ARGV do
   local g = gate(ARGV[i])
   if not g then
     open[#open + 1] = ARGV[i]
@@ -20,11 +20,11 @@ if #open == 1 then
 end
 
 local id, key, book = ARGV[2], prefix .. 'ask:' .. ARGV[2], prefix .. 'asks'
-redis.call('HSET', key, 't', ARGV[3], 'c', open[2], 'a', int(now), 'u', int(now + tonumber(ARGV[4])), 'p', ARGV[6])
-redis.call('EXPIRE', key, ARGV[5])
+redis.call('HSET', key, 't', ARGV[3], 'c', open[2], 'a', int(now), 'u', int(now + tonumber(ARGV[4])), 'p', ARGV[5])
+redis.call('EXPIRE', key, RETENTION)
 -- The book names what is kept: each decision takes some of those along whose time is up, and an idle book goes with the last of them.
-local kept = now - tonumber(ARGV[5]) * 1000
+local kept = now - RETENTION * 1000
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', book, '-inf', '(' .. int(kept), 'LIMIT', 0, 10)) do redis.call('ZREM', book, old) end
 redis.call('ZADD', book, int(now), id)
-redis.call('EXPIRE', book, ARGV[5])
+redis.call('EXPIRE', book, RETENTION)
 return {'go', open[2], int(now)}

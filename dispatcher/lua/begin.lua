@@ -1,7 +1,7 @@
 -- Begins an attempt, if it is still due and still this task's.
--- ARGV: member, generation, token, lease ms, retention s, busy ('1': the worker has no turn left for the callback)
+-- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now}
---  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'held'|'cancelled'}
+--  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'gone'} end
@@ -14,21 +14,32 @@ if deleted(closed) then
   retriesNoMore(r, member, cb)
   r.s, r.at, r.tok = 'C', now, '-'
   redis.call('HSET', ev, field, format(r))
-  close(ev, member, cb, 'C', ARGV[5])
+  close(ev, member, cb, 'C')
   return {'cancelled'}
 end
 if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
-if closed or ARGV[6] == '1' then
-  -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
-  retriesNoMore(r, member, cb)
-  r.gen = r.gen + 1
-  admit(r, member, cb, 0)
-  if not closed then redis.call('SET', prefix .. 'busy:' .. cb, '1', 'PX', BUSY) end
-  redis.call('HSET', ev, field, format(r))
-  return {'held'}
+local busy = ARGV[5] == '1'
+local p, wait, late = pace(cb), 0, false
+if not closed and not busy then
+  if r.s == 'R' then -- it stands outside the window, and has no token yet
+    local places
+    places, wait = allowance(cb, p)
+    late = places == 0
+  else -- let out before the breaker narrowed
+    late = p.limit and r.at < p.since
+    wait = late and math.max(0, p.before - now) or 0
+  end
 end
-
 retriesNoMore(r, member, cb)
+if closed or busy or late then
+  -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
+  r.gen = r.gen + 1
+  hold(r, ev, field, member, cb, closed)
+  if busy then redis.call('SET', prefix .. 'busy:' .. cb, '1', 'PX', BUSY) end
+  return {'held', wait}
+end
+if r.s == 'R' then spend(cb, p, 1) end
+
 r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
 redis.call('HSET', ev, field, format(r))
 redis.call('SADD', prefix .. 'ready:' .. cb, member)

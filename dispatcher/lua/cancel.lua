@@ -1,4 +1,4 @@
--- Cancels an unfinished delivery. ARGV: member, retention s -> {'ok'|'final'|'none'}
+-- Cancels an unfinished delivery. ARGV: member -> {'ok'|'final'|'none'}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
@@ -7,5 +7,5 @@ if r.s ~= 'A' then r.tok = '-' end -- an attempt under way keeps its token: its 
 retriesNoMore(r, member, cb)
 r.s, r.at = 'C', now
 redis.call('HSET', ev, field, format(r))
-close(ev, member, cb, 'C', ARGV[2])
+close(ev, member, cb, 'C')
 return {'ok'}

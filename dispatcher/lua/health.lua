@@ -1,6 +1,6 @@
 -- How callbacks do. ARGV: callback id, ...
 -- -> {pending, active or retrying, held, accepted (ms) of the longest waiting or '', dead, last delivered (ms) or '', last failure or '',
---     last token failure or ''}, ...
+--     last token failure or '', failures in a row, the breaker's state, nothing before (ms) or ''}, ...
 local out = {}
 for _, cb in ipairs(ARGV) do
   local ready, retry, room = prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb
@@ -10,22 +10,15 @@ for _, cb in ipairs(ARGV) do
     if at and (not oldest or at < oldest) then oldest = at end
   end
   older(redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')[2])
-  for i = 0, 9 do -- a room's first entries may be stale
-    local member = redis.call('LINDEX', room, i)
-    if not member then break end
-    local r, ev = load(member)
-    if r and r.s == 'H' then
-      older(accepted(ev))
-      break
-    end
-  end
+  local first = redis.call('ZRANGE', room, 0, 0)[1]
+  if first then older(accepted((place(first)))) end
   for _, member in ipairs(redis.call('SRANDMEMBER', ready, 20)) do -- all of them, or enough to tell: they come and go within seconds
     older(accepted((place(member))))
   end
-  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad', 'token')
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad', 'token', 'f', 'l', 'o')
   out[#out + 1] = {
-    redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('LLEN', room), oldest and int(oldest) or '',
-    tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '',
+    redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('ZCARD', room), oldest and int(oldest) or '',
+    tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '', tonumber(h[5] or 0), breaker(h[6], h[5]), h[6] and h[7] or '',
   }
 end
 return out

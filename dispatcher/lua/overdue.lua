@@ -1,5 +1,5 @@
 -- Looks at deliveries whose time to worry has come.
--- ARGV: limit, retention s, attempt line of an unknown outcome with %n and %t for number and start
+-- ARGV: limit, attempt line of an unknown outcome with %n and %t for number and start
 -- -> kind, member, generation, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new generation
 local out = {}
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
@@ -7,7 +7,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
   if not r or final(r.s) or r.s == 'H' then
     redis.call('ZREM', due, member)
   elseif r.s == 'A' then
-    local line = string.gsub(ARGV[3], '%%(%a)', {n = int(r.num), t = int(r.at)})
+    local line = string.gsub(ARGV[2], '%%(%a)', {n = int(r.num), t = int(r.at)})
     local _, lines = string.gsub(r.log, '\n', '')
     if lines < 200 then r.log = r.log .. '\n' .. line end -- what kills every owner must not grow without end
     r.tok, r.gen = '-', r.gen + 1
@@ -15,10 +15,9 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
     if deleted(closed) then
       r.s, r.at = 'C', now
       redis.call('HSET', ev, field, format(r))
-      close(ev, member, cb, 'C', ARGV[2])
+      close(ev, member, cb, 'C')
     elseif closed then
-      admit(r, member, cb, 0)
-      redis.call('HSET', ev, field, format(r))
+      hold(r, ev, field, member, cb, closed)
     else
       r.s, r.at = 'P', now
       redis.call('HSET', ev, field, format(r))

@@ -1,20 +1,35 @@
--- Lets deliveries out of a callback's room. ARGV: callback id, max, window
--- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, member, generation, ...}
+-- Lets deliveries out of a callback's room, and buries what has waited too long in it. ARGV: callback id, max
+-- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, generation, ...}
 local cb = ARGV[1]
 local closed = gate(cb)
 if deleted(closed) then return {'deleted'} end
 local room = prefix .. 'room:' .. cb
+
+-- What was accepted after this cannot have waited too long.
+local latest = int((now - HOLD_AGE * 1000) * 4096)
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, 5 * ARGV[2])) do
+  local r, ev, field = load(member)
+  if not r or r.s ~= 'H' then
+    redis.call('ZREM', room, member)
+  elseif r.at < now - HOLD_AGE * 1000 then
+    bury(r, ev, field, member, cb, 'hold_expired')
+  end
+end
+
+local function again(ms)
+  if redis.call('ZCARD', room) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
+end
 if closed then
-  if redis.call('LLEN', room) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(NEVER), cb) end
+  again(AIRING)
   return {'closed'}
 end
 if redis.call('EXISTS', prefix .. 'busy:' .. cb) == 1 then
-  redis.call('ZADD', rooms, int(now + 1000), cb)
+  again(1000)
   return {'busy'}
 end
-local out = release(cb, tonumber(ARGV[2]), tonumber(ARGV[3]))
-local left = redis.call('LLEN', room)
-if left == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + 1000), cb) end
-table.insert(out, 1, left)
+local out, wait = release(cb, tonumber(ARGV[2]))
+again(math.max(1000, wait))
+table.insert(out, 1, int(wait))
+table.insert(out, 1, redis.call('ZCARD', room))
 table.insert(out, 1, 'open')
 return out

@@ -1,5 +1,5 @@
 -- Cancels what waits for a callback: everything that is not under way if it was deleted, else what is in its room.
--- ARGV: callback id, cursor into due ('0' to begin), limit, retention s -> {next cursor, cancelled}; done at cursor '0'
+-- ARGV: callback id, cursor into due ('0' to begin), limit -> {next cursor, cancelled}; done at cursor '0'
 local cb, cursor, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local cancelled = 0
 local function cancel(member)
@@ -8,18 +8,17 @@ local function cancel(member)
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok = 'C', now, '-'
     redis.call('HSET', ev, field, format(r))
-    close(ev, member, cb, 'C', ARGV[4])
+    close(ev, member, cb, 'C')
     cancelled = cancelled + 1
   end
 end
 
-for _ = 1, limit do
-  local member = redis.call('LPOP', prefix .. 'room:' .. cb)
-  if not member then break end
-  local r = load(member)
-  if r and r.s == 'H' then cancel(member) end
+local room = prefix .. 'room:' .. cb
+for _, member in ipairs(redis.call('ZRANGE', room, 0, limit - 1)) do
+  redis.call('ZREM', room, member)
+  cancel(member)
 end
-if redis.call('LLEN', prefix .. 'room:' .. cb) > 0 then return {'room', cancelled} end
+if redis.call('ZCARD', room) > 0 then return {'room', cancelled} end
 if not deleted(gate(cb)) then return {'0', cancelled} end
 
 if cursor == 'room' then cursor = '0' end

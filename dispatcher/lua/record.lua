@@ -4,6 +4,10 @@
 --   STATE generation number spent at token \n attempts
 -- STATE: P pending, A active, R retrying, H held, D delivered, X dead, C cancelled.
 -- at (ms): P waiting since, A begun, R next attempt due, H held since, D X C finished.
+--
+-- ARGV[1] of every script are the installation's settings, by position; the script's own arguments are counted from 1 after it.
+local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+)')
+WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = tonumber(WINDOW), tonumber(RETENTION), tonumber(HOLD_MAX), tonumber(HOLD_AGE) -- s but for the counts
 local prefix = string.sub(KEYS[1], 1, -4)
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
@@ -14,8 +18,8 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 local PATIENCE = 25000
 -- How long after a worker had no turn for a callback the pump leaves its room alone: each attempt that ends lets one out meanwhile.
 local BUSY = 5000
--- Where a closed room stands in rooms: resuming moves it to the front.
-local NEVER = 9999999999999
+-- How often (ms) a closed room is looked at for what has waited too long. Resuming moves it to the front.
+local AIRING = 60000
 
 local function int(n) return string.format('%.0f', n) end
 
@@ -49,6 +53,12 @@ local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, t
 -- When its event was accepted (ms): the time in its log id.
 local function accepted(ev) return string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)') end
 
+-- The order of acceptance as a score: time and sequence of its log id. 2^53 leaves 4,096 to a millisecond.
+local function order(ev)
+  local ms, seq = string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)-(%d+)$')
+  return int(tonumber(ms or 0) * 4096 + math.min(tonumber(seq or 0), 4095))
+end
+
 -- A delivery waits for its next attempt, or stops to. The caller writes the record.
 local function retries(ev, member, cb) redis.call('ZADD', prefix .. 'retry:' .. cb, accepted(ev), member) end
 local function retriesNoMore(r, member, cb)
@@ -64,67 +74,174 @@ local function letters(cb, n)
 end
 
 -- Once nothing of an event is unfinished or dead, it may age.
-local function settle(ev, retention)
+local function settle(ev)
   local c = redis.call('HMGET', ev, 'n', 'x')
-  if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then redis.call('EXPIRE', ev, retention) end
+  if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then redis.call('EXPIRE', ev, RETENTION) end
 end
 
 -- An unfinished delivery becomes final. The caller writes the record.
-local function close(ev, member, cb, state, retention)
+local function close(ev, member, cb, state)
   redis.call('ZREM', due, member)
   redis.call('SREM', prefix .. 'ready:' .. cb, member)
+  redis.call('ZREM', prefix .. 'room:' .. cb, member)
   redis.call('HINCRBY', ev, 'n', -1)
   if state == 'X' then
     redis.call('HINCRBY', ev, 'x', 1)
     redis.call('ZADD', dead, accepted(ev), member)
     letters(cb, 1)
   else
-    settle(ev, retention)
+    settle(ev)
   end
 end
 
--- A delivery that may go now takes a place in the window, if the window and the room say so; else it waits in the room.
--- Sets state and time; returns true if it may be enqueued.
-local function admit(r, member, cb, window)
-  r.at, r.tok = now, '-'
-  local ready, room = prefix .. 'ready:' .. cb, prefix .. 'room:' .. cb
-  local closed = gate(cb)
-  if not closed and redis.call('LLEN', room) == 0 and redis.call('SCARD', ready) < window then
-    r.s = 'P'
-    redis.call('SADD', ready, member)
-    redis.call('ZADD', due, int(now + PATIENCE), member)
-    return true
+-- A held delivery goes to the dead-letter book without another attempt; its record's token says why.
+local function bury(r, ev, field, member, cb, why)
+  r.s, r.at, r.tok = 'X', now, why
+  redis.call('HSET', ev, field, format(r))
+  close(ev, member, cb, 'X')
+  redis.call('HINCRBY', prefix .. 'buried', why, 1)
+end
+
+-- What stops a callback's deliveries for a while, from its health: the breaker (l: how many may be out at once, absent while it is closed;
+-- o: nothing goes out before (ms); b: since when (ms) what is in the lanes was let out under it), and the rate limit's bucket.
+local function pace(cb)
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta')
+  local p = {limit = tonumber(h[1]), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
+  local per_second, burst = string.match(redis.call('GET', prefix .. 'rate:' .. cb) or '', '^(%S+) (%S+)$')
+  if per_second then
+    p.per_second, burst = tonumber(per_second), tonumber(burst)
+    p.tokens = math.min(burst, tonumber(h[4] or burst) + math.max(0, now - tonumber(h[5] or now)) * p.per_second / 1000)
   end
-  r.s = 'H'
+  return p
+end
+
+-- The breaker's state in one word, by its limit and the failures in a row.
+local function breaker(limit, failures)
+  if not limit then return 'closed' end
+  return tonumber(failures or 0) > 0 and 'open' or 'half_open'
+end
+
+-- How many deliveries may go out now; if time stands in the way, how long that lasts (ms).
+local function allowance(cb, p)
+  local out = redis.call('SCARD', prefix .. 'ready:' .. cb)
+  local places = WINDOW - out
+  if p.limit then
+    if p.before > now then return 0, p.before - now end
+    places = math.min(places, p.limit - out)
+  end
+  if places > 0 and p.tokens then
+    if p.tokens < 1 then return 0, math.ceil((1 - p.tokens) * 1000 / p.per_second) end
+    places = math.min(places, math.floor(p.tokens))
+  end
+  return math.max(0, places), 0
+end
+
+local function spend(cb, p, n)
+  if not p.tokens or n == 0 then return end
+  p.tokens = p.tokens - n
+  redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
+end
+
+-- A delivery waits in the room, in the order of acceptance. Is the room full, its oldest goes to the dead-letter book. Writes the record.
+local function hold(r, ev, field, member, cb, closed)
+  local room = prefix .. 'room:' .. cb
+  r.s, r.at, r.tok = 'H', now, '-'
+  redis.call('HSET', ev, field, format(r))
   redis.call('ZREM', due, member)
-  redis.call('SREM', ready, member)
-  redis.call('RPUSH', room, member)
-  redis.call('ZADD', rooms, 'NX', int(closed and NEVER or now), cb)
+  redis.call('SREM', prefix .. 'ready:' .. cb, member)
+  redis.call('ZADD', room, order(ev), member)
+  redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb)
+  if redis.call('ZCARD', room) > HOLD_MAX then
+    local oldest = redis.call('ZRANGE', room, 0, 0)[1]
+    local o, oev, ofield = load(oldest)
+    if o and o.s == 'H' then bury(o, oev, ofield, oldest, cb, 'hold_full') else redis.call('ZREM', room, oldest) end
+  end
+end
+
+-- Out of the room, or past it: into the window. Writes the record.
+local function ready(r, ev, field, member, cb)
+  r.s, r.at, r.tok = 'P', now, '-'
+  redis.call('HSET', ev, field, format(r))
+  redis.call('SADD', prefix .. 'ready:' .. cb, member)
+  redis.call('ZADD', due, int(now + PATIENCE), member)
+end
+
+-- A delivery that may go now takes a place in the window, if gate, room and pace say so; else it waits in the room. Writes the record;
+-- returns true if it may be enqueued.
+local function admit(r, ev, field, member, cb)
+  local closed = gate(cb)
+  if not closed and redis.call('ZCARD', prefix .. 'room:' .. cb) == 0 then
+    local p = pace(cb)
+    if allowance(cb, p) > 0 then
+      spend(cb, p, 1)
+      ready(r, ev, field, member, cb)
+      return true
+    end
+  end
+  hold(r, ev, field, member, cb, closed)
   return false
 end
 
--- Moves up to max deliveries, oldest first, from an open room into the window. Returns member, generation, ...
-local function release(cb, max, window)
-  local out, ready, room = {}, prefix .. 'ready:' .. cb, prefix .. 'room:' .. cb
-  max = math.min(max, window - redis.call('SCARD', ready))
-  for _ = 1, max + 100 do -- beyond max: entries may be stale, and a script must end
-    local member = #out < 2 * max and redis.call('LPOP', room)
-    if not member then break end
+-- Moves up to max deliveries, oldest first, from an open room into the window.
+-- Returns {member, generation, ...} and, if time stands in the way of more, how long that lasts (ms).
+local function release(cb, max)
+  local out, room = {}, prefix .. 'room:' .. cb
+  if redis.call('ZCARD', room) == 0 then return out, 0 end
+  local p = pace(cb)
+  local places, wait = allowance(cb, p)
+  local n = math.min(max, places)
+  for _, member in ipairs(n > 0 and redis.call('ZRANGE', room, 0, n - 1) or {}) do
+    redis.call('ZREM', room, member)
     local r, ev, field = load(member)
-    if r and r.s == 'H' then -- else cancelled or replayed meanwhile: its place in the room is stale
-      r.s, r.at = 'P', now
-      redis.call('HSET', ev, field, format(r))
-      redis.call('SADD', ready, member)
-      redis.call('ZADD', due, int(now + PATIENCE), member)
+    if r and r.s == 'H' then
+      ready(r, ev, field, member, cb)
       out[#out + 1] = member
       out[#out + 1] = int(r.gen)
     end
   end
-  return out
+  spend(cb, p, #out / 2)
+  if redis.call('ZCARD', room) == 0 then return out, 0 end
+  if n > 0 and n == places and p.tokens then _, wait = allowance(cb, p) end
+  return out, wait
+end
+
+-- The breaker. So many failures in a row open it; while it is not closed, so many are enough to narrow it again.
+local STUMBLES, RELAPSES = 10, 3
+-- A partner who does not answer at all is tried one at a time, after a pause that doubles up to the longest (ms); one who answers, only
+-- not as the contract wants, a few at a time.
+local FEW, PAUSE, LONGEST = 8, 1000, 10000
+
+-- An attempt failed. down: nobody answered. pause: what the partner asked for (ms).
+local function stumble(cb, down, pause)
+  local key = prefix .. 'health:' .. cb
+  local h = redis.call('HMGET', key, 'f', 'l', 'k', 'o')
+  local failures, limit, probes = tonumber(h[1] or 0) + 1, tonumber(h[2]), tonumber(h[3] or 0)
+  redis.call('HSET', key, 'f', int(failures))
+  local few = down and 1 or FEW
+  if failures < (limit and RELAPSES or STUMBLES) then return end
+  if limit and limit <= few and now < tonumber(h[4] or 0) then return end -- begun before the pause
+  probes = (down and limit) and probes + 1 or 0
+  if down then pause = math.max(pause, math.min(LONGEST, PAUSE * 2 ^ math.min(probes, 10))) end
+  redis.call('HSET', key, 'l', few, 'k', probes, 'o', int(now + pause))
+  if not limit or limit > few then redis.call('HSET', key, 'b', int(now)) end
+end
+
+-- An attempt delivered: the breaker widens by one each time, until it is closed.
+local function recover(cb)
+  if deleted(gate(cb)) then return end
+  local key = prefix .. 'health:' .. cb
+  local limit = tonumber(redis.call('HGET', key, 'l'))
+  redis.call('HSET', key, 'ok', int(now), 'f', 0)
+  if not limit then return end
+  if limit + 1 >= WINDOW then
+    redis.call('HDEL', key, 'l', 'k', 'o', 'b')
+  else
+    redis.call('HSET', key, 'l', limit + 1, 'k', 0, 'o', 0)
+  end
 end
 
 -- Sends a final delivery again, or a retrying one now: a new generation with a fresh budget. True if it may be enqueued.
-local function again(r, ev, field, member, cb, window)
+local function again(r, ev, field, member, cb)
   if final(r.s) then
     redis.call('HINCRBY', ev, 'n', 1)
     redis.call('PERSIST', ev)
@@ -136,9 +253,7 @@ local function again(r, ev, field, member, cb, window)
   end
   retriesNoMore(r, member, cb)
   r.gen, r.spent = r.gen + 1, 0
-  local ready = admit(r, member, cb, window)
-  redis.call('HSET', ev, field, format(r))
-  return ready
+  return admit(r, ev, field, member, cb)
 end
 
 -- A cancelled attempt that is still under way would race with a replay.

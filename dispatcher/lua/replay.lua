@@ -1,4 +1,4 @@
--- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member, window
+-- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member
 -- -> {'ready', generation, old generation} | {'held'} | {'waiting'|'none'|'deleted'}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
@@ -7,5 +7,5 @@ if deleted(gate(cb)) then return {'deleted'} end
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 local old = r.gen
-if again(r, ev, field, member, cb, tonumber(ARGV[2])) then return {'ready', int(r.gen), int(old)} end
+if again(r, ev, field, member, cb) then return {'ready', int(r.gen), int(old)} end
 return {'held', int(r.gen), int(old)}

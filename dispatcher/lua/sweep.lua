@@ -1,28 +1,31 @@
 -- Walks a page of the log for a replay of one callback's deliveries, oldest first.
--- ARGV: mode ('count' | 'replay'), callback id, states (letters), event type or '', reason or '', to (ms), entries, window, then
+-- ARGV: mode ('count' | 'replay'), callback id, states (letters), event type or '', reason or '', to (ms), entries, then
 --       for count: log id to begin at ('-', or '(' and the last one)
 --       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
--- -> {next log id, or '' at the end; how many matched; member, generation, ...}
+-- -> {next log id, or '' at the end; how many matched; member, generation, ...} | {'wait'}: the room is full enough
 local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local from, job = ARGV[9], nil
+local from, job = ARGV[8], nil
 if mode == 'replay' then
-  job = prefix .. 'replay:' .. ARGV[9]
+  job = prefix .. 'replay:' .. ARGV[8]
   local h = redis.call('HMGET', job, 'state', 'from')
   if h[1] ~= 'running' then
-    redis.call('SREM', prefix .. 'replaying', ARGV[9])
+    redis.call('SREM', prefix .. 'replaying', ARGV[8])
     return {'', 0}
   end
   from = h[2]
   if deleted(gate(cb)) then
     redis.call('HSET', job, 'state', 'cancelled', 'finished', int(now))
-    redis.call('SREM', prefix .. 'replaying', ARGV[9])
-    redis.call('PEXPIRE', job, ARGV[10])
+    redis.call('SREM', prefix .. 'replaying', ARGV[8])
+    redis.call('PEXPIRE', job, ARGV[9])
     return {'', 0}
   end
+  -- Paced: what is accepted meanwhile must not wait behind all of it.
+  if redis.call('ZCARD', prefix .. 'room:' .. cb) >= WINDOW then return {'wait'} end
 end
 
--- The reason of the last attempt is in the record's last line.
+-- What buried a delivery is in its token's place; the reason of the last attempt is in the record's last line.
 local function because(r)
+  if r.s == 'X' and r.tok ~= '-' then return r.tok end
   local line = string.match(r.log, '([^\n]+)$')
   local ok, e = pcall(cjson.decode, line or '')
   return ok and e.r
@@ -40,7 +43,7 @@ for _, entry in ipairs(entries) do
   local r, ev, field = load(member)
   if r and wanted(r, ev) then
     matched = matched + 1
-    if job and again(r, ev, field, member, cb, tonumber(ARGV[8])) then
+    if job and again(r, ev, field, member, cb) then
       out[#out + 1] = member
       out[#out + 1] = int(r.gen)
     end
@@ -52,8 +55,8 @@ if job then
   redis.call('HINCRBY', job, 'replayed', matched)
   if next == '' then
     redis.call('HSET', job, 'state', 'done', 'finished', int(now))
-    redis.call('SREM', prefix .. 'replaying', ARGV[9])
-    redis.call('PEXPIRE', job, ARGV[10])
+    redis.call('SREM', prefix .. 'replaying', ARGV[8])
+    redis.call('PEXPIRE', job, ARGV[9])
   else
     redis.call('HSET', job, 'from', next)
   end

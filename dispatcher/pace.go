@@ -1,0 +1,90 @@
+package dispatcher
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+)
+
+// maxPause bounds how long a partner's Retry-After may hold up its other deliveries, too. The delivery it was the answer to waits as long as
+// was asked.
+const maxPause = 30 * time.Second
+
+// trouble is what a failed attempt means to its callback's breaker, as finish.lua takes it: "down" if nobody answered, "bad" if somebody did,
+// "" if it says nothing about the partner; and for how long the partner asked to be spared.
+func (a *attempt) trouble() (kind string, pause time.Duration) {
+	switch {
+	case a.verdict == VerdictDelivered, a.reason == ReasonUnknown, a.reason == ReasonOAuthToken, a.reason == ReasonEncodeFailed, a.reason == ReasonBlockedAddress:
+		return "", 0
+	case a.response != nil, a.reason == Reason(egress.BadResponse):
+		return "bad", min(a.retryAfter, maxPause)
+	}
+	return "down", 0
+}
+
+// A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it
+// forgets, with its process, the reconciler's next rounds do.
+type pacer struct {
+	pump func(ctx context.Context, company string, callback int64) (wait time.Duration, err error)
+
+	mu      sync.Mutex
+	timers  map[turnKey]*pumpTimer // nil once closed
+	running sync.WaitGroup
+}
+
+type pumpTimer struct {
+	*time.Timer
+	at time.Time
+}
+
+func newPacer(pump func(context.Context, string, int64) (time.Duration, error)) *pacer {
+	return &pacer{pump: pump, timers: make(map[turnKey]*pumpTimer)}
+}
+
+// after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way.
+func (p *pacer) after(key turnKey, wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.timers == nil {
+		return
+	}
+	at := time.Now().Add(wait)
+	if t := p.timers[key]; t != nil {
+		if !t.at.After(at) || !t.Stop() {
+			return
+		}
+		p.running.Done()
+	}
+	p.running.Add(1)
+	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { p.run(key) }), at}
+}
+
+func (p *pacer) run(key turnKey) {
+	defer p.running.Done()
+	p.mu.Lock()
+	delete(p.timers, key)
+	p.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	defer cancel()
+	if wait, err := p.pump(ctx, key.company, key.callback); err == nil { // else the reconciler's next round says so
+		p.after(key, wait)
+	}
+}
+
+// close ends it and waits for pumps under way.
+func (p *pacer) close() {
+	p.mu.Lock()
+	for _, t := range p.timers {
+		if t.Stop() {
+			p.running.Done()
+		}
+	}
+	p.timers = nil
+	p.mu.Unlock()
+	p.running.Wait()
+}
