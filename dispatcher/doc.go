@@ -20,12 +20,17 @@
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift
-//	{c}:room:<cb>   list         those that wait: callback paused, disabled or slow, or the window is full; touched once in and once out
+//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, failing or slow, no token of its rate limit left, or the window is
+//	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
+//	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: the pump leaves its room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
-//	                             token: the last that got no access token
+//	                             token: the last that got no access token, f: failures in a row;
+//	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
+//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms)
+//	{c}:buried      hash         how many went to the book without an attempt, by reason
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
@@ -37,14 +42,20 @@
 //
 // A delivery's life (states as in [State]):
 //
-//	accept ── gate open, window free ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
+//	accept ── gate open, room empty, pace allows ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
 //	   └───── else ──> held ── pump or a finish ──> pending        retrying ── its time, begin ──> active
+//	                    └───── too long, or too many ──> dead       └───── pace forbids ──> held
+//
+// What a callback's pace is: the window bounds how many are in the lanes; an open breaker bounds them to one, with pauses, or to a few; the
+// rate limit takes a token for each that leaves the room or passes by it, and for each retry. Whatever may not go waits in the one room,
+// and the one pump lets it out: each attempt that ends releases what may follow, the pacer of the process that was told to wait pumps when
+// the time has come, and the reconciler's rounds do whatever a crash made others forget.
 //
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
-// pump (room to window), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is),
+// pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is),
 // replay_start and replay_stop, health, ask (which callback decides; opens the record) and answer (what came of it).
 //
 // # The crash story
@@ -67,6 +78,8 @@
 //	popped one's finish(retry) / its    retrying and due, no task           reconciler, 25 s after its time
 //	enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
+//	told to wait / the pacer's pump     room, and nobody who remembers      rooms, next round
+//	eased / gate opened                 a narrow breaker, closed gate       the next successes widen it; held as before
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
 //	replay / enqueue                    pending and due, no task            reconciler, 25 s

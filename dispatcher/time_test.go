@@ -21,7 +21,7 @@ import (
 // What is about time runs whole in a bubble, on fake time: asynq, go-redis, miniredis and net/http over pipes.
 
 // inBubble opens a house in which time is free.
-func inBubble(t *testing.T, f func(h *house)) {
+func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		m := miniredis.NewMiniRedis()
@@ -37,7 +37,7 @@ func inBubble(t *testing.T, f func(h *house)) {
 		server := &http.Server{Handler: p}
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = server.Serve(l) })
-		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p)
+		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
 		h.poll = time.Second
 		f(h)
 		h.egress.Close()

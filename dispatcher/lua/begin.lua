@@ -23,7 +23,7 @@ local p, wait, late = pace(cb), 0, false
 if not closed and not busy then
   if r.s == 'R' then -- it stands outside the window, and has no token yet
     local places
-    places, wait = allowance(cb, p)
+    places, wait = allowance(cb, p, WINDOW)
     late = places == 0
   else -- let out before the breaker narrowed
     late = p.limit and r.at < p.since

@@ -121,10 +121,14 @@ local function breaker(limit, failures)
   return tonumber(failures or 0) > 0 and 'open' or 'half_open'
 end
 
--- How many deliveries may go out now; if time stands in the way, how long that lasts (ms).
-local function allowance(cb, p)
+-- What comes out of a room tops the lanes up to so many, no more than five processes attempt at a time: the rest would only wait there, and
+-- be overtaken by what attempts that end let out.
+local FLOW = math.min(WINDOW, 256)
+
+-- How many deliveries may go out now, of most in the lanes; if time stands in the way, how long that lasts (ms).
+local function allowance(cb, p, most)
   local out = redis.call('SCARD', prefix .. 'ready:' .. cb)
-  local places = WINDOW - out
+  local places = most - out
   if p.limit then
     if p.before > now then return 0, p.before - now end
     places = math.min(places, p.limit - out)
@@ -172,7 +176,7 @@ local function admit(r, ev, field, member, cb)
   local closed = gate(cb)
   if not closed and redis.call('ZCARD', prefix .. 'room:' .. cb) == 0 then
     local p = pace(cb)
-    if allowance(cb, p) > 0 then
+    if allowance(cb, p, WINDOW) > 0 then
       spend(cb, p, 1)
       ready(r, ev, field, member, cb)
       return true
@@ -188,7 +192,7 @@ local function release(cb, max)
   local out, room = {}, prefix .. 'room:' .. cb
   if redis.call('ZCARD', room) == 0 then return out, 0 end
   local p = pace(cb)
-  local places, wait = allowance(cb, p)
+  local places, wait = allowance(cb, p, FLOW)
   local n = math.min(max, places)
   for _, member in ipairs(n > 0 and redis.call('ZRANGE', room, 0, n - 1) or {}) do
     redis.call('ZREM', room, member)
@@ -201,7 +205,9 @@ local function release(cb, max)
   end
   spend(cb, p, #out / 2)
   if redis.call('ZCARD', room) == 0 then return out, 0 end
-  if n > 0 and n == places and p.tokens then _, wait = allowance(cb, p) end
+  if n > 0 then
+    places, wait = allowance(cb, p, FLOW)
+  end
   return out, wait
 end
 
@@ -233,7 +239,7 @@ local function recover(cb)
   local limit = tonumber(redis.call('HGET', key, 'l'))
   redis.call('HSET', key, 'ok', int(now), 'f', 0)
   if not limit then return end
-  if limit + 1 >= WINDOW then
+  if limit + 1 >= FLOW then
     redis.call('HDEL', key, 'l', 'k', 'o', 'b')
   else
     redis.call('HSET', key, 'l', limit + 1, 'k', 0, 'o', 0)

@@ -1,0 +1,292 @@
+package dispatcher
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// health reads how a callback does.
+func (h *house) health(id int64) Health {
+	h.t.Helper()
+	list, err := h.client.Health(h.t.Context(), acme, id)
+	h.must(err)
+	return list[0]
+}
+
+// limit gives a callback a rate limit.
+func (h *house) limit(cb *registry.Callback, perSecond float64, burst int) {
+	h.t.Helper()
+	h.must(h.rdb.Set(h.t.Context(), keyOf(acme, "rate:"+strconv.FormatInt(cb.ID, 10)), fmt.Sprintf("%g %d", perSecond, burst), 0).Err())
+}
+
+// sendMany sends n proofs and returns their deliveries' ids.
+func (h *house) sendMany(prefix string, n int) []string {
+	h.t.Helper()
+	ids := make([]string, 0, n)
+	for _, id := range eventIDs(prefix, n) {
+		ids = append(ids, h.send(proof(id)).Deliveries[0].DeliveryID)
+	}
+	return ids
+}
+
+// drained waits until nothing of a callback is unfinished. It asks for one figure a second: time is free in a bubble, reading is not.
+func (h *house) drained(callback int64, within time.Duration) {
+	h.t.Helper()
+	for end := time.Now().Add(within); ; time.Sleep(time.Second) {
+		health := h.health(callback)
+		if health.Pending+health.Held == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			h.t.Fatalf("after %s: %+v", within, health)
+		}
+	}
+}
+
+// TestTheBreakerSparesASilentPartner: after ten attempts without an answer the rest is held and tried one at a time; once one is delivered, all
+// goes out.
+func TestTheBreakerSparesASilentPartner(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		var back atomic.Bool
+		h.partner.answers(func(*http.Request, int) reply {
+			if back.Load() {
+				return reply{status: 204}
+			}
+			return reply{status: 503, after: func(ctx context.Context) { <-ctx.Done() }}
+		})
+		cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "5s", "multiplier": 1, "max_attempts": 100}`)
+		defer h.work()()
+		defer h.work()() // two processes, one breaker
+		ids := h.sendMany("p-", 100)
+		time.Sleep(30 * time.Second)
+		opened := len(h.partner.requests())
+		if health := h.health(cb.ID); health.Breaker != BreakerOpen || health.ConsecutiveFailures < 10 || health.Held < 90 {
+			t.Errorf("after half a minute: %+v", health)
+		}
+		d := h.delivery(ids[99])
+		if d.State != Held || d.HeldReason != "breaker" || !strings.Contains(d.Summary, "tried carefully") {
+			t.Errorf("the last is %s (%s): %s", d.State, d.HeldReason, d.Summary)
+		}
+		time.Sleep(90 * time.Second)
+		if n := len(h.partner.requests()) - opened; n < 5 || n > 15 {
+			t.Errorf("%d requests in 90 s, want one in 10 to 15 s", n)
+		}
+		if n := attemptsUnderWay(h, cb.ID); n > 1 {
+			t.Errorf("%d are in the lanes", n)
+		}
+		back.Store(true)
+		h.drained(cb.ID, 40*time.Second)
+		if health := h.health(cb.ID); health.Breaker == BreakerOpen || health.ConsecutiveFailures != 0 {
+			t.Errorf("afterwards: %+v", health)
+		}
+		h.check()
+	})
+}
+
+func attemptsUnderWay(h *house, callback int64) int64 {
+	h.t.Helper()
+	n, err := h.rdb.SCard(h.t.Context(), keyOf(acme, "ready:"+strconv.FormatInt(callback, 10))).Result()
+	h.must(err)
+	return n
+}
+
+// TestBadAnswersNarrowTheBreaker: who answers, only not well, is still asked, a few at a time, and the schedule goes on to its end.
+func TestBadAnswersNarrowTheBreaker(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		h.partner.answers(func(*http.Request, int) reply {
+			return reply{status: 500, after: func(context.Context) { time.Sleep(50 * time.Millisecond) }}
+		})
+		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+		h.sendMany("p-", 100)
+		stop := h.work()
+		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Breaker == BreakerOpen }, func() string { return "the breaker stays closed" })
+		time.Sleep(5 * time.Second)
+		if n := attemptsUnderWay(h, cb.ID); n > 8 {
+			t.Errorf("%d are in the lanes", n)
+		}
+		h.drained(cb.ID, 3*time.Minute)
+		if health := h.health(cb.ID); health.Dead != 100 {
+			t.Errorf("afterwards: %+v", health)
+		}
+		h.check()
+		stop()
+	})
+}
+
+// TestAFewFailuresOpenNothing: the breaker looks at what fails in a row, and at the partner's failures only.
+func TestAFewFailuresOpenNothing(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		var n atomic.Int64
+		h.partner.answers(func(*http.Request, int) reply {
+			if n.Add(1)%9 == 0 {
+				return reply{status: 204}
+			}
+			return reply{status: 500}
+		})
+		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+		defer h.work()()
+		for _, id := range eventIDs("p-", 30) {
+			h.send(proof(id))
+			h.awaitAll(time.Minute) // one by one: in a row is what it says
+			if b := h.health(cb.ID).Breaker; b != BreakerClosed {
+				t.Fatalf("%s after %d", b, n.Load())
+			}
+		}
+		h.check()
+	})
+}
+
+// TestTheRateLimitPacesEverything: first attempts and retries, from two processes, never more than burst and rate allow.
+func TestTheRateLimitPacesEverything(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		const perSecond, burst, n = 5, 3, 40
+		h.partner.answers(answering(500, 204)) // each comes twice
+		cb := h.register("payment_proof", `"retry": {"initial_interval": "2s", "multiplier": 1}`)
+		h.limit(cb, perSecond, burst)
+		defer h.work()()
+		defer h.work()()
+		began := time.Now()
+		ids := h.sendMany("p-", n)
+		time.Sleep(time.Second)
+		if d := h.delivery(ids[n-1]); d.State != Held || d.HeldReason != "rate_limit" && d.HeldReason != "breaker" {
+			t.Errorf("the last is %s (%s): %s", d.State, d.HeldReason, d.Summary)
+		}
+		h.drained(cb.ID, 2*time.Minute)
+		if took := time.Since(began); took < (2*n-burst)/perSecond*time.Second {
+			t.Errorf("all came within %s", took)
+		}
+		h.keepsRate(perSecond, burst)
+		h.check()
+	})
+}
+
+// keepsRate verifies that the partner got no more than rate and burst allow in any span of time that begins with a request. A delivery has its
+// token when it enters the lane, so some may catch up with others there.
+func (h *house) keepsRate(perSecond, burst float64) {
+	h.t.Helper()
+	requests := h.partner.requests()
+	for i, first := range requests {
+		for j := i; j < len(requests); j++ {
+			allowed := burst + perSecond*(requests[j].at.Sub(first.at)+2*h.poll).Seconds()
+			if float64(j-i+1) > allowed+1 {
+				h.t.Fatalf("%d requests within %s", j-i+1, requests[j].at.Sub(first.at))
+			}
+		}
+	}
+}
+
+// TestARateLimitThatNobodyRemembers: what was accepted while no worker ran goes out at the same pace.
+func TestARateLimitThatNobodyRemembers(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		h.limit(cb, 2, 1)
+		h.sendMany("p-", 20)
+		began := time.Now()
+		defer h.work()()
+		h.drained(cb.ID, time.Minute)
+		if took := time.Since(began); took < 8*time.Second || took > 20*time.Second {
+			t.Errorf("20 at 2/s took %s", took)
+		}
+		h.keepsRate(2, 1)
+		h.check()
+	})
+}
+
+// TestWhatIsHeldHasBounds: the oldest of too many, and what was held for too long, go to the dead-letter book, say so, and can be replayed.
+func TestWhatIsHeldHasBounds(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		defer h.work()()
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		ids := h.sendMany("p-", 8)
+		for i, id := range ids {
+			d := h.delivery(id)
+			switch {
+			case i >= 3 && d.State != Held:
+				t.Errorf("%d is %s", i, d.State)
+			case i < 3 && (d.State != Dead || d.Reason != ReasonHoldFull || !strings.Contains(d.Summary, "needed its place")):
+				t.Errorf("%d is %s (%s): %s", i, d.State, d.Reason, d.Summary)
+			}
+		}
+		time.Sleep(10*time.Minute + 2*time.Minute) // as long as they may, and a look
+		for _, id := range ids[3:] {
+			if d := h.delivery(id); d.State != Dead || d.Reason != ReasonHoldExpired || !strings.Contains(d.Summary, "held for longer") {
+				t.Errorf("%s is %s (%s): %s", id, d.State, d.Reason, d.Summary)
+			}
+		}
+		found, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []State{Dead}})
+		h.must(err)
+		if health := h.health(cb.ID); len(found) != 8 || health.Dead != 8 || health.Held != 0 {
+			t.Errorf("%d are in the book, %+v", len(found), health)
+		}
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		for reason, n := range map[Reason]int64{ReasonHoldFull: 3, ReasonHoldExpired: 5} {
+			r, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{Reason: reason})
+			h.must(err)
+			if r.Matched != n {
+				t.Errorf("%d of %s", r.Matched, reason)
+			}
+		}
+		for _, id := range ids {
+			h.await(id, Delivered, time.Minute)
+		}
+		h.check()
+	}, func(c *Config) { c.HoldMaxCount, c.HoldMaxAge = 5, 10*time.Minute })
+}
+
+// TestAResumeIsEased: what was held goes out oldest first, a few at a time to begin with.
+func TestAResumeIsEased(t *testing.T) {
+	t.Parallel()
+	inBubble(t, func(h *house) {
+		var under, most atomic.Int64
+		h.partner.answers(func(*http.Request, int) reply {
+			return reply{status: 204, after: func(context.Context) {
+				n := under.Add(1)
+				for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+				}
+				time.Sleep(100 * time.Millisecond)
+				under.Add(-1)
+			}}
+		})
+		cb := h.register("payment_proof", "")
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		ids := h.sendMany("p-", 200)
+		defer h.work()()
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		if n := attemptsUnderWay(h, cb.ID); n != 8 {
+			t.Errorf("%d were let out at first", n)
+		}
+		h.drained(cb.ID, time.Minute)
+		furthest := 0
+		for i, r := range h.partner.requests() {
+			furthest = max(furthest, i-slices.Index(ids, r.id), slices.Index(ids, r.id)-i)
+		}
+		t.Logf("%d at a time at most; the order is off by %d at most", most.Load(), furthest)
+		if furthest > 100 {
+			t.Errorf("delivery out of order by %d", furthest)
+		}
+		if b := h.health(cb.ID).Breaker; b == BreakerOpen {
+			t.Errorf("afterwards: %s", b)
+		}
+		h.check()
+	})
+}
