@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	// The crash tests wait, half a minute each, for the reconciler's patience: together.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "24"); err != nil {
+	if err := flag.Set("test.parallel", "32"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
@@ -67,6 +67,10 @@ type house struct {
 	poll       time.Duration // of idle lanes
 }
 
+// pollOfMany is how often asynq servers look at an idle lane: many houses share the machine, and polling as often as in production they
+// would take it whole.
+const pollOfMany = 150 * time.Millisecond
+
 type houseOption func(*Config)
 
 func withWindow(n int) houseOption { return func(c *Config) { c.Window = n } }
@@ -85,8 +89,7 @@ func newHouse(t *testing.T, options ...houseOption) *house {
 // furnish builds everything on a Redis connection.
 func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, options ...houseOption) *house {
 	t.Helper()
-	// Many houses share the machine: polling as often as in production, they would take it whole.
-	h := &house{t: t, rdb: rdb, partner: p, acked: make(map[string]payloads.Event), poll: 50 * time.Millisecond}
+	h := &house{t: t, rdb: rdb, partner: p, acked: make(map[string]payloads.Event), poll: pollOfMany}
 	var err error
 	h.keyset, err = registry.NewKeyset()
 	h.must(err)
@@ -168,6 +171,19 @@ func (h *house) send(e payloads.Event) Receipt {
 	return r
 }
 
+// sendAll sends payment proofs by the page and notes them as accepted.
+func (h *house) sendAll(ids []string) {
+	h.t.Helper()
+	events := make([]payloads.Event, len(ids))
+	for i, id := range ids {
+		events[i] = proof(id)
+	}
+	for i, s := range h.client.SendAll(h.t.Context(), events) {
+		h.must(s.Err)
+		h.ack(events[i])
+	}
+}
+
 func (h *house) ack(e payloads.Event) {
 	h.ackedMu.Lock()
 	defer h.ackedMu.Unlock()
@@ -191,45 +207,58 @@ func (h *house) await(id string, state State, within time.Duration) *Delivery {
 	return d
 }
 
-// awaitAll waits until every delivery of every accepted event is final.
+// awaitAll waits until every delivery of every accepted event is final. It looks at each until it is, and not again.
 func (h *house) awaitAll(within time.Duration) {
 	h.t.Helper()
-	open := 0
-	h.eventually(within, func() bool { open = h.unfinished(); return open == 0 }, func() string {
-		return fmt.Sprintf("%d deliveries are unfinished", open)
+	open := slices.Collect(maps.Keys(h.acked))
+	h.eventually(within, func() bool {
+		for len(open) > 0 && h.finished(open[0]) {
+			open = open[1:]
+		}
+		return len(open) == 0
+	}, func() string {
+		open = slices.DeleteFunc(open, h.finished)
+		return fmt.Sprintf("%d of %d events are unfinished: %.10q", len(open), len(h.acked), open)
 	})
 }
 
-func (h *house) unfinished() int {
+// finished says whether every delivery of an event is final.
+func (h *house) finished(id string) bool {
 	h.t.Helper()
-	n := 0
-	for id := range h.acked {
-		e, err := h.client.Event(h.t.Context(), acme, id)
-		if err != nil {
-			h.t.Logf("reading %s: %v", id, err)
-			return 1 // Redis may be away: ask again
-		}
-		for _, d := range e.Deliveries {
-			if !d.State.Final() {
-				n++
-			}
-		}
+	e, err := h.client.Event(h.t.Context(), acme, id)
+	if err != nil {
+		h.t.Logf("reading %s: %v", id, err)
+		return false // Redis may be away: ask again
 	}
-	return n
+	return !slices.ContainsFunc(e.Deliveries, func(d *Delivery) bool { return !d.State.Final() })
 }
 
-// eventually polls until the condition holds.
+// leastWait is how long a test waits at least for what should take moments: other tests share the machine, and it may be a slow one. Where
+// it matters how long something took, the test measures it.
+const leastWait = 90 * time.Second
+
+// eventually polls until the condition holds, ever more slowly, and on a real clock for leastWait at least.
 func (h *house) eventually(within time.Duration, condition func() bool, complain func() string) {
 	h.t.Helper()
-	deadline := time.After(within)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !condition() {
-		select {
-		case <-deadline:
+	pause, longest := 10*time.Millisecond, 250*time.Millisecond
+	if h.redis == nil {
+		pause = longest // in a bubble, no time passes but by looking
+	} else {
+		within = max(within, leastWait)
+	}
+	for deadline := time.Now().Add(within); !condition(); pause = min(pause*5/4, longest) {
+		if time.Now().After(deadline) {
 			h.t.Fatalf("after %s: %s", within, complain())
-		case <-tick.C:
 		}
+		<-time.After(pause)
+	}
+}
+
+// wantSooner fails the test unless less time has passed than the reconciler would take: what has happened is not its doing.
+func (h *house) wantSooner(began time.Time) {
+	h.t.Helper()
+	if took := time.Since(began); took >= patience {
+		h.t.Errorf("it took %s: by then, the reconciler has brought it", took)
 	}
 }
 
@@ -461,11 +490,11 @@ type partner struct {
 	host   string  // in the URLs it is registered with
 	issuer *issuer // its token endpoint, at /token; nil: it has none
 
-	mu      sync.Mutex
-	secrets map[int64]string // signing secrets by callback id, by path
-	answer  func(r *http.Request, n int) reply
-	got     []request
-	perID   map[string]int
+	mu     sync.Mutex
+	hooks  map[int64]*standardwebhooks.Webhook // of callbacks by id: each verifies what its secret signed
+	answer func(r *http.Request, n int) reply
+	got    []request
+	perID  map[string]int
 }
 
 // A reply is what the partner answers; after runs first, and may block.
@@ -488,7 +517,7 @@ type request struct {
 }
 
 func newPartner(t testing.TB) *partner {
-	return &partner{t: t, secrets: make(map[int64]string), perID: make(map[string]int), answer: answering(204)}
+	return &partner{t: t, hooks: make(map[int64]*standardwebhooks.Webhook), perID: make(map[string]int), answer: answering(204)}
 }
 
 // serve opens the partner's door on loopback.
@@ -501,9 +530,13 @@ func (p *partner) serve() {
 func (p *partner) url(path string) string { return "http://" + p.host + "/" + path }
 
 func (p *partner) knows(cb *registry.Callback) {
+	hook, err := standardwebhooks.NewWebhook(cb.LiveSecrets(time.Now())[0].Reveal())
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.secrets[cb.ID] = cb.LiveSecrets(time.Now())[0].Reveal()
+	p.hooks[cb.ID] = hook
 }
 
 // answers sets how requests are answered: n counts a delivery's requests from 0.
@@ -557,11 +590,7 @@ func (p *partner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // verify checks the signature with the library that partners use, against any secret known.
 func (p *partner) verify(h http.Header, body []byte) error {
 	err := fmt.Errorf("no secret known")
-	for _, secret := range p.secrets {
-		var hook *standardwebhooks.Webhook
-		if hook, err = standardwebhooks.NewWebhook(secret); err != nil {
-			return err
-		}
+	for _, hook := range p.hooks {
 		if err = hook.Verify(body, h); err == nil {
 			return nil
 		}

@@ -55,7 +55,6 @@ func (h *house) drained(callback int64, within time.Duration) {
 // TestTheBreakerSparesASilentPartner: after ten attempts without an answer the rest is held and tried one at a time; once one is delivered, all
 // goes out.
 func TestTheBreakerSparesASilentPartner(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		var back atomic.Bool
 		h.partner.answers(func(*http.Request, int) reply {
@@ -102,7 +101,6 @@ func attemptsUnderWay(h *house, callback int64) int64 {
 
 // TestBadAnswersNarrowTheBreaker: who answers, only not well, is still asked, a few at a time, and the schedule goes on to its end.
 func TestBadAnswersNarrowTheBreaker(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		h.partner.answers(func(*http.Request, int) reply {
 			return reply{status: 500, after: func(context.Context) { time.Sleep(50 * time.Millisecond) }}
@@ -126,7 +124,6 @@ func TestBadAnswersNarrowTheBreaker(t *testing.T) {
 
 // TestAFewFailuresOpenNothing: the breaker looks at what fails in a row, and at the partner's failures only.
 func TestAFewFailuresOpenNothing(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		var n atomic.Int64
 		h.partner.answers(func(*http.Request, int) reply {
@@ -150,7 +147,6 @@ func TestAFewFailuresOpenNothing(t *testing.T) {
 
 // TestTheRateLimitPacesEverything: first attempts and retries, from two processes, never more than burst and rate allow.
 func TestTheRateLimitPacesEverything(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		const perSecond, burst, n = 5, 3, 40
 		h.partner.answers(answering(500, 204)) // each comes twice
@@ -190,7 +186,6 @@ func (h *house) keepsRate(perSecond, burst float64) {
 
 // TestARateLimitThatNobodyRemembers: what was accepted while no worker ran goes out at the same pace.
 func TestARateLimitThatNobodyRemembers(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
 		h.limit(cb, 2, 1)
@@ -208,7 +203,6 @@ func TestARateLimitThatNobodyRemembers(t *testing.T) {
 
 // TestWhatIsHeldHasBounds: the oldest of too many, and what was held for too long, go to the dead-letter book, say so, and can be replayed.
 func TestWhatIsHeldHasBounds(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
 		defer h.work()()
@@ -253,7 +247,6 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 
 // TestAResumeIsEased: what was held goes out oldest first, a few at a time to begin with.
 func TestAResumeIsEased(t *testing.T) {
-	t.Parallel()
 	inBubble(t, func(h *house) {
 		var under, most atomic.Int64
 		h.partner.answers(func(*http.Request, int) reply {

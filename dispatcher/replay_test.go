@@ -151,7 +151,7 @@ func TestCancelReplay(t *testing.T) {
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID)) // to cancel twice is to cancel
 	orphaned := start()
 	h.must(h.registry.Delete(t.Context(), acme, cb.ID))
-	h.must(h.client.sweep(t.Context(), acme, time.Now().Add(sweepFor)))
+	h.must(h.client.sweep(t.Context(), acme, time.Now().Add(leastWait)))
 	if d := h.delivery(ref{acme, "p-1", cb.ID}.deliveryID()); !strings.Contains(d.Summary, "the callback was deleted since, so it cannot be replayed") {
 		t.Errorf("its dead delivery says: %s", d.Summary)
 	}

@@ -372,7 +372,7 @@ func TestProgressIsSaidInWords(t *testing.T) {
 // event once.
 func TestAKilledSendLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	const events = 20_000
+	const events = 10_000
 	redis := []string{"RINGBACK_DEV_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
 	dev := start(t, redis, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]

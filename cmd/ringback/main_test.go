@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -31,15 +32,57 @@ func TestMain(m *testing.M) {
 			}
 		}
 		_ = os.Setenv("GORACE", raceOptions)
+		var err error
+		if plainDir, err = os.MkdirTemp("", "ringback"); err != nil {
+			panic(err)
+		}
 	}
-	testscript.Main(m, map[string]func(){"ringback": main})
+	testscript.Main(tests{m}, map[string]func(){"ringback": main})
 }
 
 // raceOptions spare every command the second that the race detector waits at the end.
 const raceOptions = "atexit_sleep_ms=0"
 
-// patience is how long a test waits for what should take moments.
-const patience = 30 * time.Second
+// patience is how long a test waits for what should take moments: others share the machine, and it may be a slow one.
+const patience = 90 * time.Second
+
+// plain is a ringback without the race detector, built once as `make build` builds it: what runs commands by the hundred takes this one,
+// and what serves, or has many things under way, the one on PATH.
+var plain = sync.OnceValues(func() (string, error) {
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(plainDir, "ringback"), ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s: %w\n%s", build, err, out)
+	}
+	return filepath.Join(plainDir, "ringback"), nil
+})
+
+// plainDir is the folder of plain, gone when the tests are over.
+var plainDir string
+
+// plainRingback is the path of plain.
+func plainRingback(t *testing.T) string {
+	t.Helper()
+	path, err := plain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// plainPath is PATH with plain before everything else.
+func plainPath(t *testing.T) string {
+	t.Helper()
+	return filepath.Dir(plainRingback(t)) + string(filepath.ListSeparator) + os.Getenv("PATH")
+}
+
+// tests are all of them, and what is tidied up after them.
+type tests struct{ *testing.M }
+
+func (m tests) Run() int {
+	defer func() { _ = os.RemoveAll(plainDir) }()
+	return m.M.Run()
+}
 
 // A process is a ringback under way, its stdout and stderr in one text.
 type process struct {
@@ -164,7 +207,7 @@ func try(t *testing.T, env []string, args ...string) (stdout, stderr string, cod
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "ringback", args...)
+	cmd := exec.CommandContext(ctx, plainRingback(t), args...)
 	cmd.Env = append(os.Environ(), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

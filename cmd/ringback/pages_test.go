@@ -255,7 +255,9 @@ func TestOperatorsPageMemory(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
 	env := []string{"RINGBACK_REDIS=" + redis.URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
-	server := "http://" + address(start(t, env, "serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"))
+	cmd := exec.Command(plainRingback(t), "serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8")
+	cmd.Env = append(os.Environ(), env...)
+	server := "http://" + address(launch(t, cmd))
 	key := strings.TrimSpace(ringback(t, env, "keys", "create", "--role", "operator"))
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(partner.Close)
@@ -266,7 +268,7 @@ func TestOperatorsPageMemory(t *testing.T) {
 		if company == "held" {
 			ringback(t, env, "callbacks", "pause", "1")
 		}
-		const warm, n = 200, 2000
+		const warm, n = 200, 1000
 		sendMany(t, server, key, company, warm)
 		before := usedMemory(t, redis.Client(), company, warm)
 		sendMany(t, server, key, company, n)
@@ -347,7 +349,8 @@ func followPage(t *testing.T, text string, ports map[string]string) *desk {
 // newPlace is a desk in an empty folder.
 func newPlace(t *testing.T, env ...string) *desk {
 	t.Helper()
-	return &desk{t: t, dir: t.TempDir(), env: append(append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir()), env...), terminals: map[string]*terminal{}}
+	env = slices.Concat(os.Environ(), []string{"XDG_CONFIG_HOME=" + t.TempDir(), "PATH=" + plainPath(t)}, env)
+	return &desk{t: t, dir: t.TempDir(), env: env, terminals: map[string]*terminal{}}
 }
 
 // withPorts is the page with other ports.
@@ -769,7 +772,7 @@ func awaitAttempt(t *testing.T, env []string, event string, callback int) firstA
 		select {
 		case <-deadline:
 			t.Fatalf("no attempt to callback %d:\n%s", callback, text)
-		default:
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
 }

@@ -139,6 +139,7 @@ func newDesk(t *testing.T, ports map[string]string) *desk {
 // build compiles the copy: on a new machine that takes longer than a terminal is waited for.
 func (d *desk) build() {
 	d.t.Helper()
+	plainRingback(d.t) // what it compiles need not be compiled for two copies at a time
 	d.run("make", "build")
 }
 

@@ -26,11 +26,12 @@ func TestScripts(t *testing.T) {
 	}
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	t.Cleanup(receiver.Close)
+	path := plainPath(t)
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/scripts",
 		RequireExplicitExec: true,
 		Setup: func(env *testscript.Env) error {
-			env.Setenv("GORACE", raceOptions)
+			env.Setenv("PATH", path)
 			env.Setenv("EVENTS", events)
 			env.Setenv("RINGBACK_SERVER", server)
 			env.Setenv("RECEIVER", receiver.URL)
@@ -89,5 +90,6 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		if time.Now().After(deadline) {
 			ts.Fatalf("%s never matched %s, but was:\n%s", strings.Join(args[1:], " "), args[0], stdout)
 		}
+		<-time.After(50 * time.Millisecond)
 	}
 }
