@@ -86,7 +86,7 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 	}
 	pipe := v.c.rdb.Pipeline()
 	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o")
-	rate := pipe.Exists(ctx, keyOf(v.company, "rate:"+strconv.FormatInt(callback, 10)))
+	rate := pipe.Exists(ctx, registry.RateKey(v.company, callback))
 	if _, err := pipe.Exec(ctx); err != nil {
 		return pace{}, unavailable(ctx, v.c, "reading the callback's pace", err)
 	}

@@ -25,7 +25,8 @@ func (h *house) health(id int64) Health {
 // limit gives a callback a rate limit.
 func (h *house) limit(cb *registry.Callback, perSecond float64, burst int) {
 	h.t.Helper()
-	h.must(h.rdb.Set(h.t.Context(), keyOf(acme, "rate:"+strconv.FormatInt(cb.ID, 10)), fmt.Sprintf("%g %d", perSecond, burst), 0).Err())
+	_, err := h.registry.Patch(h.t.Context(), acme, cb.ID, fmt.Appendf(nil, `{"rate_limit": {"per_second": %g, "burst": %d}}`, perSecond, burst))
+	h.must(err)
 }
 
 // sendMany sends n proofs and returns their deliveries' ids.

@@ -29,7 +29,9 @@ func (w *Worker) reconcile(ctx context.Context) {
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
 	var trimmed time.Time
+	var clock clockWatch
 	for {
+		clock.look(ctx, w.client.rdb, w.client.log)
 		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, reconcileEvery-100*time.Millisecond).Result()
 		switch {
 		case err != nil && ctx.Err() == nil:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"strconv"
 	"strings"
 	"time"
 
@@ -82,6 +83,8 @@ type Callback struct {
 	Timeout time.Duration        // of one attempt
 	Retry   Retry
 
+	RateLimit *RateLimit // nil: none
+
 	// Secrets sign the requests, the newest first. Use LiveSecrets.
 	Secrets []SigningSecret
 
@@ -133,6 +136,23 @@ type Retry struct {
 	Multiplier      float64       `json:"multiplier"`       // 1 to 10
 	MaxInterval     time.Duration `json:"max_interval"`     // InitialInterval or more
 	MaxAttempts     int           `json:"max_attempts"`     // 1 to 100, the first included
+}
+
+// RateLimit is how fast a partner wants to be called: it holds for all attempts at
+// deliveries to a callback together. A bucket of Burst tokens fills at PerSecond,
+// and each attempt takes one.
+type RateLimit struct {
+	PerSecond float64 `json:"per_second"` // 0.01 to 10,000
+	Burst     int     `json:"burst"`      // 1 to 10,000
+}
+
+// String is the limit as it is stored under [RateKey]: both numbers as decimals,
+// with a space between them. That of nil is empty.
+func (l *RateLimit) String() string {
+	if l == nil {
+		return ""
+	}
+	return strconv.FormatFloat(l.PerSecond, 'f', -1, 64) + " " + strconv.Itoa(l.Burst)
 }
 
 // SigningSecret is one of a callback's signing secrets.
@@ -241,6 +261,7 @@ type settings struct {
 	Trace       bool                 `json:"trace"`
 	Timeout     string               `json:"timeout"`
 	Retry       retrySettings        `json:"retry"`
+	RateLimit   *RateLimit           `json:"rate_limit,omitempty"`
 }
 
 type retrySettings struct {
@@ -263,6 +284,7 @@ func (cb *Callback) settings() settings {
 			MaxInterval:     formatDuration(cb.Retry.MaxInterval),
 			MaxAttempts:     cb.Retry.MaxAttempts,
 		},
+		RateLimit: cb.RateLimit,
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

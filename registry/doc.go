@@ -31,6 +31,7 @@
 //	{c}:cbver           sorted set: callback id by version of its last change; ids of deleted ones stay
 //	{c}:cbseq           counter of callback ids
 //	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open
+//	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]

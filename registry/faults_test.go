@@ -3,8 +3,10 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -314,9 +316,17 @@ func (a *armOn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // A Redis that hangs must not be waited for by one caller after the other.
 func TestCallersShareOneReadingAndItsFailure(t *testing.T) {
+	// Where it failed for another reason there is one more: the first began before the others came.
+	t.Run("failure", func(t *testing.T) { shareOneReading(t, errInjected, 2) })
+	t.Run("timeout", func(t *testing.T) { shareOneReading(t, fmt.Errorf("%w: %w", errInjected, context.DeadlineExceeded), 1) })
+	t.Run("network timeout", func(t *testing.T) { shareOneReading(t, fmt.Errorf("%w: %w", errInjected, os.ErrDeadlineExceeded), 1) })
+}
+
+func shareOneReading(t *testing.T, failure error, want int64) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		client := bubbleClient(t)
-		hanging := &hang{release: make(chan struct{})}
+		hanging := &hang{release: make(chan struct{}), failure: failure}
 		client.AddHook(hanging)
 		keyset, err := registry.NewKeyset()
 		if err != nil {
@@ -342,9 +352,13 @@ func TestCallersShareOneReadingAndItsFailure(t *testing.T) {
 		synctest.Wait() // they wait for it
 		close(hanging.release)
 		wg.Wait()
-		// One more, because the first began before the others came.
-		if got := hanging.reads.Load(); got != 2 {
-			t.Errorf("50 callers made %d readings, want 2", got)
+		if got := hanging.reads.Load(); got != want {
+			t.Errorf("50 callers made %d readings, want %d", got, want)
+		}
+		match() // who comes later asks anew
+		wg.Wait()
+		if got := hanging.reads.Load(); got != want+1 {
+			t.Errorf("51 callers made %d readings, want %d", got, want+1)
 		}
 	})
 }
@@ -353,6 +367,7 @@ func TestCallersShareOneReadingAndItsFailure(t *testing.T) {
 type hang struct {
 	reads   atomic.Int64
 	release chan struct{}
+	failure error
 }
 
 func (h *hang) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -365,8 +380,8 @@ func (h *hang) ProcessHook(redis.ProcessHook) redis.ProcessHook {
 	return func(_ context.Context, cmd redis.Cmder) error {
 		h.reads.Add(1)
 		<-h.release
-		cmd.SetErr(errInjected)
-		return errInjected
+		cmd.SetErr(h.failure)
+		return h.failure
 	}
 }
 

@@ -3,8 +3,10 @@ package registry
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +26,9 @@ type company struct {
 	// turn is held by the one who reads from Redis; the rest wait and share.
 	turn  chan struct{}
 	begun atomic.Int64 // reads begun so far
-	// done is the number of the last read that ended by itself, and how.
-	// Guarded by turn.
-	done int64
+	// done is the number of the last read that ended by itself, and err how.
+	// Whoever holds turn writes them; err is read by the same only.
+	done atomic.Int64
 	err  error
 }
 
@@ -248,11 +250,13 @@ func (r *Registry) remembered(ctx context.Context, company string) (*snapshot, e
 
 // fresh returns a snapshot that Redis held at some moment during the call, or
 // one that is enough (nil: none is). One caller reads at a time; who came while
-// another was reading shares the reading that began after that, failures included,
-// so that a Redis that hangs is waited for twice at most.
+// another was reading shares the reading that began after that, failures included.
+// Where the other's own ended because Redis did not answer in time, that is shared,
+// too, so that a Redis that hangs is waited for once.
 func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot) bool) (*snapshot, error) {
 	c := r.company(name)
 	came := c.begun.Load()
+	underWay := c.done.Load() < came
 	select {
 	case c.turn <- struct{}{}:
 		defer func() { <-c.turn }()
@@ -263,7 +267,7 @@ func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot
 	if enough != nil && old != nil && enough(old) {
 		return old, nil
 	}
-	if c.done > came {
+	if done := c.done.Load(); done > came || done == came && underWay && timedOut(c.err) {
 		return old, c.err
 	}
 	number := c.begun.Add(1)
@@ -272,9 +276,16 @@ func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot
 		c.snap.Store(snap)
 	}
 	if ctx.Err() == nil { // a caller that gave up is no news to the others
-		c.done, c.err = number, err
+		c.err = err
+		c.done.Store(number)
 	}
 	return snap, err
+}
+
+// timedOut reports whether err says that Redis did not answer in time.
+func timedOut(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return errors.Is(err, context.DeadlineExceeded) || ok && e.Timeout()
 }
 
 // deltaPage is how many changes one script hands over: some 400 KB at most usual

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"slices"
 	"strconv"
@@ -27,6 +28,9 @@ const (
 	maxScopes         = 50
 	maxScopesLen      = 2048 // bytes, as they are sent: joined by spaces
 	maxInterval       = 30 * 24 * time.Hour
+	minPerSecond      = 0.01 // one attempt in 100 s
+	maxPerSecond      = 10_000
+	maxBurst          = maxPerSecond // that of a second
 )
 
 // readOnly are the members of an answer that a client sends back unchanged at
@@ -90,6 +94,7 @@ func (d *decoder) registration(body []byte) *Callback {
 	cb.Trace = d.flag(o, "trace")
 	cb.Timeout, _ = d.duration(o, "body", "timeout", time.Second, time.Minute, DefaultTimeout)
 	d.retry(o, cb)
+	d.rateLimit(o, cb)
 	d.rest(o, cb)
 	return cb
 }
@@ -404,6 +409,31 @@ func (d *decoder) retry(o object, cb *Callback) {
 	d.unknown(m, location, "initial_interval", "multiplier", "max_interval", "max_attempts")
 }
 
+func (d *decoder) rateLimit(o object, cb *Callback) {
+	const location = "body.rate_limit"
+	raw, ok := o.take("rate_limit")
+	if !ok {
+		return
+	}
+	m, ok := d.object(raw, location)
+	if !ok {
+		return
+	}
+	limit := &RateLimit{}
+	if raw, ok := m.take("per_second"); !ok {
+		d.fail(location+".per_second", fmt.Sprintf("is missing: give a number from %g to %d", minPerSecond, maxPerSecond), nil)
+	} else if err := json.Unmarshal(raw, &limit.PerSecond); err != nil || limit.PerSecond < minPerSecond || limit.PerSecond > maxPerSecond {
+		d.fail(location+".per_second", fmt.Sprintf("must be a number from %g to %d", minPerSecond, maxPerSecond), nil)
+	}
+	if raw, ok := m.take("burst"); !ok {
+		limit.Burst = int(math.Ceil(limit.PerSecond))
+	} else if err := json.Unmarshal(raw, &limit.Burst); err != nil || limit.Burst < 1 || limit.Burst > maxBurst {
+		d.fail(location+".burst", fmt.Sprintf("must be a whole number from 1 to %d", maxBurst), nil)
+	}
+	d.unknown(m, location, "per_second", "burst")
+	cb.RateLimit = limit
+}
+
 // rest reports what is left of a registration, each member with its remedy.
 func (d *decoder) rest(o object, cb *Callback) {
 	for _, name := range slices.Sorted(maps.Keys(o)) {
@@ -422,7 +452,7 @@ func (d *decoder) rest(o object, cb *Callback) {
 		case isType || name == cb.Type:
 			// The type itself is the fault, and is reported.
 		default:
-			d.fail(location, "is not known: a registration has callback_type, a block named after the type, destination, description, start_date, headers, auth, success, trace, timeout and retry", nil)
+			d.fail(location, "is not known: a registration has callback_type, a block named after the type, destination, description, start_date, headers, auth, success, trace, timeout, retry and rate_limit", nil)
 		}
 	}
 }

@@ -97,6 +97,17 @@ func TestDecodeRefuses(t *testing.T) {
 		{"attempts many", `{"callback_type":"*","retry":{"max_attempts":101},` + ok + `}`, "body.retry.max_attempts must be"},
 		{"attempts broken", `{"callback_type":"*","retry":{"max_attempts":1.5},` + ok + `}`, "body.retry.max_attempts must be"},
 		{"retry member", `{"callback_type":"*","retry":{"attempts":3},` + ok + `}`, "body.retry.attempts is not known here"},
+		{"rate limit no object", `{"callback_type":"*","rate_limit":50,` + ok + `}`, "body.rate_limit must be an object, but is a number"},
+		{"rate missing", `{"callback_type":"*","rate_limit":{"burst":1},` + ok + `}`, "body.rate_limit.per_second is missing: give a number from 0.01 to 10000"},
+		{"rate null", `{"callback_type":"*","rate_limit":{"per_second":null},` + ok + `}`, "body.rate_limit.per_second is missing"},
+		{"rate low", `{"callback_type":"*","rate_limit":{"per_second":0.0099},` + ok + `}`, "body.rate_limit.per_second must be a number from 0.01 to 10000"},
+		{"rate high", `{"callback_type":"*","rate_limit":{"per_second":10000.1},` + ok + `}`, "body.rate_limit.per_second must be"},
+		{"rate absurd", `{"callback_type":"*","rate_limit":{"per_second":1e999},` + ok + `}`, "body.rate_limit.per_second must be"},
+		{"rate as text", `{"callback_type":"*","rate_limit":{"per_second":"50"},` + ok + `}`, "body.rate_limit.per_second must be"},
+		{"burst none", `{"callback_type":"*","rate_limit":{"per_second":1,"burst":0},` + ok + `}`, "body.rate_limit.burst must be a whole number from 1 to 10000"},
+		{"burst high", `{"callback_type":"*","rate_limit":{"per_second":1,"burst":10001},` + ok + `}`, "body.rate_limit.burst must be"},
+		{"burst broken", `{"callback_type":"*","rate_limit":{"per_second":1,"burst":1.5},` + ok + `}`, "body.rate_limit.burst must be"},
+		{"rate limit member", `{"callback_type":"*","rate_limit":{"per_second":1,"per_minute":2},` + ok + `}`, "body.rate_limit.per_minute is not known here: there are per_second, burst"},
 		{"auth kind", `{"callback_type":"*","auth":{"type":"digest"},` + ok + `}`, "body.auth.type must be bearer, basic or oauth2"},
 		{"auth no kind", `{"callback_type":"*","auth":{"token":"SECRET"},` + ok + `}`, "body.auth.type is missing"},
 		{"oauth2 without URL", `{"callback_type":"*","auth":{"type":"oauth2","client_id":"a","client_secret":"SECRET"},` + ok + `}`, "body.auth.token_url is missing"},
@@ -317,6 +328,25 @@ func TestRetryDefaultsGiveWay(t *testing.T) {
 	}
 }
 
+func TestRateLimitsAreReadAndWritten(t *testing.T) {
+	for limit, want := range map[string]string{
+		`null`:                              "",
+		`{"per_second":50}`:                 "50 50",
+		`{"per_second":50,"burst":null}`:    "50 50",
+		`{"per_second":50,"burst":100}`:     "50 100",
+		`{"per_second":0.01}`:               "0.01 1",
+		`{"per_second":2.5}`:                "2.5 3",
+		`{"per_second":1e4}`:                "10000 10000",
+		`{"per_second":10000,"burst":1}`:    "10000 1",
+		`{"per_second":0.3333333333333333}`: "0.3333333333333333 1",
+	} {
+		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"rate_limit":%s}`, limit), nil)
+		if err != nil || cb.RateLimit.String() != want {
+			t.Errorf("%s: %v, %v, want %q", limit, cb.RateLimit, err, want)
+		}
+	}
+}
+
 func TestMergeFollowsRFC7396(t *testing.T) {
 	// The examples of appendix A.
 	for _, tt := range [][3]string{
@@ -368,6 +398,7 @@ func FuzzDecode(f *testing.F) {
 		`{"callback_type":"customer.*","destination":{"url":"https://x","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"é\u2028","start_date":"2030-01-31T12:00:00.123456789+02:00","headers":{"X-Origin":"v","x-two":""},"auth":{"type":"basic","username":"u","password":""},"success":"any_2xx","trace":true,"timeout":"1.5s","retry":{"initial_interval":"1s","multiplier":1.1,"max_interval":"90s","max_attempts":3}}`,
 		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"bearer","token":"t"},"timeout":null}`,
 		`{"callback_type":"*","destination":{"url":"https://x"},"auth":{"type":"oauth2","token_url":"https://X/token?a=<&b","client_id":"c","client_secret":"s","scopes":["a","b"],"audience":"é"}}`,
+		`{"callback_type":"*","destination":{"url":"https://x"},"rate_limit":{"per_second":0.1}}`,
 		`{"callback_type":"nope","wallet_item_install":[],"destination":null,"headers":{"a":1},"auth":[],"retry":{"multiplier":"x"}}`,
 		`null`, `[`, `{"":{}}`,
 		`{"callback_type":"*","destination":{"url":"https://Bücher。example:８443/SECRET?\u00e9"}}`, `{"callback_type":"*","destination":{"url":"https://u:SECRET@x/"}}`, `{"callback_type":"*","destination":{"url":"https://x/%zzSECRET"}}`, `{"callback_type":"*","auth":{"type":"bearer","token":["SECRET"]}}`,

@@ -108,6 +108,12 @@ func GateKey(company string, id int64) string {
 
 func gatePrefix(company string) string { return "{" + company + "}:gate:" }
 
+// RateKey is where a callback's [RateLimit] stands, as its String has it; absent =
+// none.
+func RateKey(company string, id int64) string {
+	return "{" + company + "}:rate:" + strconv.FormatInt(id, 10)
+}
+
 // RoomsKey is the sorted set of a company's callbacks to look after.
 func RoomsKey(company string) string { return "{" + company + "}:rooms" }
 
@@ -130,7 +136,7 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 
 // save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
 // there means that an earlier run's answer was lost. ARGV[3] is the version it
-// must still have, or empty for a new one.
+// must still have, or empty for a new one; ARGV[4] its rate limit, or empty.
 var save = redis.NewScript(`
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -142,6 +148,7 @@ else
 	if tonumber(at) ~= tonumber(ARGV[3]) then return {'raced'} end
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
 ` + nextVersion + `
 return {'saved', v}`)
 
@@ -152,6 +159,7 @@ if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
 end
 redis.call('SET', KEYS[4], ARGV[2])
+redis.call('DEL', KEYS[6])
 ` + nextVersion + `
 redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
 return 1`)
@@ -229,8 +237,8 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected string) (ans
 	if err != nil {
 		return "", err
 	}
-	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company)}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected).StringSlice()
+	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID)}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String()).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
@@ -381,7 +389,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
-	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company)}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
 	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String()).Int()
 	if err != nil {
@@ -588,6 +596,7 @@ type stored struct {
 	Trace       bool                 `json:"trace,omitempty"`
 	Timeout     time.Duration        `json:"timeout"`
 	Retry       Retry                `json:"retry"`
+	RateLimit   *RateLimit           `json:"rate,omitempty"`
 	Secrets     []storedSecret       `json:"secrets"`
 	CreatedAt   time.Time            `json:"created"`
 	UpdatedAt   time.Time            `json:"updated"`
@@ -607,7 +616,7 @@ func place(company string, id int64) string { return company + "/" + strconv.For
 func (r *Registry) seal(cb *Callback) ([]byte, error) {
 	s := stored{
 		Model: storedModel, Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
-		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry,
+		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit,
 		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
 	}
 	if cb.StartDateGiven {
@@ -637,7 +646,7 @@ func (r *Registry) open(company string, id int64, sealed []byte, version string)
 	}
 	cb := &Callback{
 		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
-		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry,
+		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit,
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if s.MatchBlock != "" && s.Match == nil {

@@ -83,7 +83,7 @@ func TestWalletBlockComesBackUnderItsName(t *testing.T) {
 const rich = `{"callback_type":"customer.*","destination":{"url":"https://partner.example/SECRETPATH","method":"PUT","content_type":"application/x-www-form-urlencoded"},
 	"description":"SECRETDESC","start_date":"2030-01-31T12:00:00+02:00","headers":{"X-Origin":"SECRETHEADER","x-two":"SECRETTWO"},
 	"auth":{"type":"basic","username":"SECRETUSER","password":"SECRETPASS"},"success":"any_2xx","trace":true,"timeout":"60s",
-	"retry":{"initial_interval":"1s","multiplier":1,"max_interval":"90s","max_attempts":3}}`
+	"retry":{"initial_interval":"1s","multiplier":1,"max_interval":"90s","max_attempts":3},"rate_limit":{"per_second":50,"burst":100}}`
 
 func TestSecretsAreHiddenEverywhere(t *testing.T) {
 	h := newHouse(t)
@@ -241,6 +241,65 @@ func TestPatch(t *testing.T) {
 	}
 	if _, err := patch(999, `{}`); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("patch of nothing: %v", err)
+	}
+}
+
+// The dispatcher reads the rate limit from a key of its own, which every change leaves as the callback has it.
+func TestRateLimitStandsWhereTheDispatcherReadsIt(t *testing.T) {
+	h := newHouse(t)
+	h.create("acme", wallet) // another, without one
+	const body = `{"callback_type":"*","destination":{"url":"https://partner.example/"},"rate_limit":{"per_second":50}}`
+	cb := h.create("acme", body)
+	patch := func(merge string) func() error {
+		return func() error {
+			_, err := h.Patch(t.Context(), "acme", cb.ID, []byte(merge))
+			return err
+		}
+	}
+	for _, step := range []struct {
+		name   string
+		change func() error
+		shown  any
+		stored string
+	}{
+		{"created", func() error { return nil }, map[string]any{"per_second": 50.0, "burst": 50.0}, "50 50"},
+		{"a patch of a part", patch(`{"rate_limit":{"burst":100}}`), map[string]any{"per_second": 50.0, "burst": 100.0}, "50 100"},
+		{"a patch of another part", patch(`{"rate_limit":{"per_second":0.5}}`), map[string]any{"per_second": 0.5, "burst": 100.0}, "0.5 100"},
+		{"the default again", patch(`{"rate_limit":{"per_second":2.5,"burst":null}}`), map[string]any{"per_second": 2.5, "burst": 3.0}, "2.5 3"},
+		{"a refused patch", func() error {
+			if err := patch(`{"rate_limit":{"per_second":null}}`)(); err == nil || !strings.Contains(err.Error(), "body.rate_limit.per_second is missing") {
+				return fmt.Errorf("refused with %w", err)
+			}
+			return nil
+		}, map[string]any{"per_second": 2.5, "burst": 3.0}, "2.5 3"},
+		{"a key that was lost", func() error {
+			if err := h.redis.Del(t.Context(), registry.RateKey("acme", cb.ID)).Err(); err != nil {
+				return err
+			}
+			_, err := h.RotateSecret(t.Context(), "acme", cb.ID, time.Hour)
+			return err
+		}, map[string]any{"per_second": 2.5, "burst": 3.0}, "2.5 3"},
+		{"removed", patch(`{"rate_limit":null}`), nil, ""},
+		{"given to one that had none", patch(`{"rate_limit":{"per_second":1}}`), map[string]any{"per_second": 1.0, "burst": 1.0}, "1 1"},
+	} {
+		if err := step.change(); err != nil {
+			t.Fatalf("%s: %v", step.name, err)
+		}
+		if diff := cmp.Diff(step.shown, document(t, h.get("acme", cb.ID))["rate_limit"]); diff != "" {
+			t.Errorf("%s, shown (-want +got):\n%s", step.name, diff)
+		}
+		if got := h.redis.Get(t.Context(), "{acme}:rate:2").Val(); got != step.stored {
+			t.Errorf("%s: stored as %q, want %q", step.name, got, step.stored)
+		}
+	}
+	if page, _, err := h.neighbour().List(t.Context(), "acme", registry.Filter{}); err != nil || len(page) != 2 || page[0].RateLimit != nil || page[1].RateLimit.String() != "1 1" {
+		t.Errorf("listed %v, %v", page, err)
+	}
+	if err := h.Delete(t.Context(), "acme", cb.ID); err != nil {
+		t.Fatal(err)
+	}
+	if keys := h.redis.Keys(t.Context(), "*:rate:*").Val(); len(keys) > 0 {
+		t.Errorf("after the deletion there is %v", keys)
 	}
 }
 

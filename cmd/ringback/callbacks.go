@@ -58,6 +58,7 @@ func callbacksCommand() *cli.Command {
 				Name: "update", Usage: "change some of its settings", ArgsUsage: callbackArg,
 				Description: examples(
 					"ringback callbacks update 12 --url https://partner.example/new --description ''",
+					"ringback callbacks update 12 --rate-limit 50 --rate-burst 100",
 					"echo '{\"timeout\": \"30s\"}' | ringback callbacks update 12 --file -",
 				) + "\n\nWhat is not named stays. --file holds a JSON Merge Patch (RFC 7396): null removes a member, \"***\" leaves a secret as it is.",
 				Flags: append([]cli.Flag{companyFlag()}, registrationFlags()...), Action: updateCallback,
@@ -126,6 +127,8 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "campaign-token", Usage: "only events of the wallet campaign with this `TOKEN`", EnvVars: []string{"RINGBACK_CAMPAIGN_TOKEN"}},
 		&cli.StringSliceFlag{Name: "match", Usage: "only events with this `NAME=VALUE` (repeatable)", EnvVars: []string{"RINGBACK_MATCH"}},
 		&cli.StringFlag{Name: "description", Usage: "`TEXT` for people", EnvVars: []string{"RINGBACK_DESCRIPTION"}},
+		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers", EnvVars: []string{"RINGBACK_RATE_LIMIT"}},
+		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)", EnvVars: []string{"RINGBACK_RATE_BURST"}},
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above", EnvVars: []string{"RINGBACK_FILE"}},
 	}
 }
@@ -160,6 +163,10 @@ func printCallback(out printer, cb *client.Callback) error {
 	if cb.Retry.MaxAttempts == 1 {
 		retry = "never, there is one attempt"
 	}
+	limit := ""
+	if l := cb.RateLimit; l != nil {
+		limit = fmt.Sprintf("%g a second, up to %d at once", l.PerSecond, l.Burst)
+	}
 	dead := ""
 	if cb.Dead > 0 {
 		dead = fmt.Sprintf("%d; `ringback callbacks replay %d` sends them again", cb.Dead, cb.CallbackID)
@@ -176,6 +183,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"trace", trace},
 		[2]string{"timeout", brief(cb.Timeout)},
 		[2]string{"retry", retry},
+		[2]string{"rate limit", limit},
 		[2]string{"start date", clock(cb.StartDate)},
 		[2]string{"description", cb.Description},
 		[2]string{"status", cb.Status},
@@ -262,9 +270,17 @@ func registrationFrom(c *cli.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	var limit *client.RateLimit
+	switch {
+	case c.Float64("rate-limit") != 0:
+		limit = &client.RateLimit{PerSecond: c.Float64("rate-limit"), Burst: c.Int("rate-burst")}
+	case c.IsSet("rate-burst"):
+		return nil, usagef("--rate-burst goes with --rate-limit, which says how many attempts a second there may be")
+	}
 	return json.Marshal(client.Registration{
 		CallbackType: c.String("type"), Match: block, Description: c.String("description"),
 		Destination: client.Destination{URL: c.String("url"), Method: c.String("method"), ContentType: c.String("content-type")},
+		RateLimit:   limit,
 	})
 }
 
@@ -336,6 +352,9 @@ func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (an
 			patch[member] = orNull(c.String(flag))
 		}
 	}
+	if limit, given := rateLimitPatch(c); given {
+		patch["rate_limit"] = limit
+	}
 	if block != nil {
 		name := c.String("type")
 		if name == "" {
@@ -353,6 +372,22 @@ func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (an
 		return nil, usagef("%s changes nothing: name what to change, or give a merge patch with --file", c.Command.HelpName)
 	}
 	return patch, nil
+}
+
+// rateLimitPatch is what --rate-limit and --rate-burst make of the member. A new rate without a burst has the default one: what was at
+// once before means little at another rate.
+func rateLimitPatch(c *cli.Context) (member any, given bool) {
+	limit := map[string]any{}
+	if c.IsSet("rate-limit") {
+		if c.Float64("rate-limit") == 0 {
+			return nil, true
+		}
+		limit["per_second"], limit["burst"] = c.Float64("rate-limit"), nil
+	}
+	if c.IsSet("rate-burst") {
+		limit["burst"] = c.Int("rate-burst")
+	}
+	return limit, len(limit) > 0
 }
 
 // orNull is how a merge patch removes what a flag empties.

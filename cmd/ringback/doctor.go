@@ -410,7 +410,7 @@ func judgeReplicas(info map[string]string, wanted int, command string) finding {
 
 // measureDrift compares this machine's clock with Redis's, which is taken to have answered halfway between question and answer. An error of
 // half the way is possible and given the benefit of the doubt.
-func measureDrift(ctx context.Context, node *redis.Client) (finding, error) {
+func measureDrift(ctx context.Context, node redis.UniversalClient) (finding, error) {
 	var drift time.Duration // this machine is ahead by so much
 	best := time.Duration(-1)
 	for range driftSamples {

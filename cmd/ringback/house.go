@@ -99,7 +99,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.server = newServer(h.front(api), h.log)
+	h.server = newServer(h.front(withPatience(api)), h.log)
 	return h, nil
 }
 

@@ -42,7 +42,8 @@ func redisFlag(usage string) cli.Flag {
 var errRedisURL = usagef("--redis takes redis://HOST:PORT/DB, rediss://… (TLS), redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or " +
 	"redis+cluster://HOST:PORT,HOST:PORT (experimental), each with USER:PASSWORD@ before the host if there is one")
 
-// openRedis returns a client for the Redis at rawURL with poolSize connections; it does not connect yet. The URL may hold a
+// openRedis returns a client for the Redis at rawURL with poolSize connections, which the API's requests wait for as patienceHook has it; it
+// does not connect yet. The URL may hold a
 // password, so errors never show it.
 func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
 	scheme, rest, ok := strings.Cut(rawURL, "://")
@@ -95,9 +96,13 @@ func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
 	if scheme == "unix" {
 		socket := opts.Simple()
 		socket.Network = "unix"
-		return redis.NewClient(socket), nil
+		rdb := redis.NewClient(socket)
+		rdb.AddHook(patienceHook{})
+		return rdb, nil
 	}
-	return redis.NewUniversalClient(opts), nil
+	rdb := redis.NewUniversalClient(opts)
+	rdb.AddHook(patienceHook{})
+	return rdb, nil
 }
 
 // splitHosts takes "user:pass@h1:1,h2:2/path" apart: the hosts, and the same with the first of them only, which is a URL's form.
@@ -131,8 +136,8 @@ func withPort(host, like string) string {
 	return host
 }
 
-// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. `ringback doctor` looks
-// further.
+// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. Of a clock that is
+// a little off a worker warns by itself, as long as it runs. `ringback doctor` looks further.
 func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger) error {
 	if err := pingRedis(ctx, rdb); err != nil {
 		return err
@@ -146,6 +151,13 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 		if f.Level == levelFault {
 			return errors.New(f.Found + ": " + f.Cure)
 		}
+	}
+	clock, err := measureDrift(ctx, rdb)
+	switch {
+	case err != nil:
+		return err
+	case clock.Level == levelFault:
+		return errors.New(clock.Found + ": " + clock.Cure)
 	}
 	if f := judgePersistence(info); f.Level != levelOK {
 		log.WarnContext(ctx, f.Found+": "+f.Cure)

@@ -3,6 +3,7 @@ package main
 import (
 	"log/slog"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -155,4 +156,26 @@ func TestCheckRedis(t *testing.T) {
 	if err := checkRedis(ctx, rdb, logger); err != nil || !strings.Contains(log.String(), "appendonly yes") {
 		t.Errorf("a Redis without AOF: %v, logged %q", err, log.String())
 	}
+}
+
+// TestServeJudgesItsRedis: what serve refuses on sight of Redis is told in TestCheckRedis, but for the clocks; what it warns of it logs.
+func TestServeJudgesItsRedis(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t, "--appendonly", "no")
+	args := func(ahead time.Duration) []string {
+		url := "redis://" + lyingProxy(t, redis.Addr(), withClock(ahead))
+		return []string{"serve", "--redis", url, "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0"}
+	}
+	for ahead, want := range map[time.Duration]string{
+		7 * time.Second:  `this machine's clock is (6\.9|7)\S* behind Redis's.*partners refuse signatures.*timedatectl set-ntp true`,
+		-7 * time.Second: `this machine's clock is (6\.9|7)\S* ahead of Redis's`,
+	} {
+		_, stderr, code := try(t, nil, args(ahead)...)
+		if code != exitFailure || strings.Count(stderr, "\n") != 1 || !regexp.MustCompile(want).MatchString(stderr) {
+			t.Errorf("serve ended with %d, want %d and %s:\n%s", code, exitFailure, want, stderr)
+		}
+	}
+	serve := start(t, nil, args(3*time.Second)...)
+	serve.await(`"level":"WARN","msg":"Redis keeps no append-only file: .*CONFIG SET appendonly yes`)
+	serve.await(`"level":"WARN","msg":"this machine's clock is off from Redis's: .*"ahead_seconds":-[23]\.`)
 }

@@ -64,6 +64,12 @@ type Retry struct {
 	MaxAttempts     int      `json:"max_attempts,omitzero"`
 }
 
+// A RateLimit is how fast a partner wants to be called.
+type RateLimit struct {
+	PerSecond float64 `json:"per_second"`      // attempts, on average: 0.01 to 10000
+	Burst     int     `json:"burst,omitempty"` // attempts at once: 1 to 10000; default: PerSecond, rounded up
+}
+
 // A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination.URL are required.
 type Registration struct {
 	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
@@ -80,6 +86,7 @@ type Registration struct {
 	Trace       bool              `json:"trace,omitempty"`   // send traceparent
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
 	Retry       *Retry            `json:"retry,omitempty"`
+	RateLimit   *RateLimit        `json:"rate_limit,omitempty"` // default: none
 }
 
 // MarshalJSON writes the registration as the server takes it.
@@ -117,6 +124,7 @@ type Callback struct {
 	Trace        bool              `json:"trace"`
 	Timeout      Duration          `json:"timeout"`
 	Retry        Retry             `json:"retry"`
+	RateLimit    *RateLimit        `json:"rate_limit,omitempty"`
 	URL          string            `json:"url"` // the callback's path in the API
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`

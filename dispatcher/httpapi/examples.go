@@ -34,7 +34,7 @@ const (
 		`"wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"destination":{"url":"https://partner.example/hook","method":"POST","content_type":"application/json"},` +
 		exampleDescription + exampleBearer + `,"trace":false,"timeout":"15s",` +
-		`"retry":{"initial_interval":"5s","multiplier":2.5,"max_interval":"12h","max_attempts":15},` +
+		`"retry":{"initial_interval":"5s","multiplier":2.5,"max_interval":"12h","max_attempts":15},"rate_limit":{"per_second":50,"burst":100},` +
 		`"start_date":"2026-01-31T12:00:00Z","url":"/companies/acme/config/callbacks/11887",` +
 		`"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00Z",`
 	exampleDescription = `"description":"Wallet sync of the Hamburg shop",`
@@ -73,7 +73,8 @@ const (
 // examples are by operation id.
 var examples = map[string]example{
 	"create-callback": {
-		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"}}`,
+		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
+			`"rate_limit":{"per_second":50,"burst":100}}`,
 		answers: map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
 		fault:   payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 	},

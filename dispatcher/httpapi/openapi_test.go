@@ -133,7 +133,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 	}
 	const full = `{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
-		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},` +
+		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
 	registration, created, callback := schema("Registration"), schema("CreatedCallback"), schema("CallbackHealth")
 	if err := valid(registration, []byte(full)); err != nil {
@@ -168,6 +168,9 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 	for body, ok := range map[string]bool{
 		`{"callback_type":"*",` + dest + `}`: true, `{"event_type":"payment_proof",` + dest + `}`: true, `{` + dest + `}`: false, `{"callback_type":"*"}`: false,
 		`{"callback_type":"*","timeout":"15",` + dest + `}`: false, `{"callback_type":"*","retry":{"max_attempts":101},` + dest + `}`: false,
+		`{"callback_type":"*","rate_limit":{"per_second":50},` + dest + `}`: true, `{"callback_type":"*","rate_limit":{"per_second":0},` + dest + `}`: false,
+		`{"callback_type":"*","rate_limit":{"per_second":10001},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"burst":5},` + dest + `}`: false,
+		`{"callback_type":"*","rate_limit":{"per_second":1,"burst":0},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"per_second":1,"burst":10001},` + dest + `}`: false,
 	} {
 		if err := valid(registration, []byte(body)); (err == nil) != ok {
 			t.Errorf("%s: %v", body, err)
@@ -220,7 +223,7 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	h := newHouse(t)
 	compiler := h.schemas()
 	full := `{"callback_type":"wallet_item_install","description":"d","headers":{"X-Key":"k"},"auth":{"type":"bearer","token":"t"},"success":"any_2xx","trace":true,` +
-		`"timeout":"20s","retry":{"max_attempts":3},"start_date":"2020-01-01T00:00:00Z","destination":{"url":"http://127.0.0.1:9/","method":"PUT"}}`
+		`"timeout":"20s","retry":{"max_attempts":3},"rate_limit":{"per_second":2.5},"start_date":"2020-01-01T00:00:00Z","destination":{"url":"http://127.0.0.1:9/","method":"PUT"}}`
 	check := func(schema string, body []byte) {
 		t.Helper()
 		s, err := compiler.Compile("api.json#/components/schemas/" + schema)
@@ -253,7 +256,8 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	callback := "/companies/acme/config/callbacks/2"
 	check("CallbackHealth", h.call("partner", "GET", callback, "").want(200).body)
 	check("Patch", []byte(`{"description":"e"}`))
-	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null}`))
+	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null,"rate_limit":null}`))
+	check("Patch", []byte(`{"rate_limit":{"burst":null}}`))
 	check("Callback", h.call("partner", "PATCH", callback, `{"description":"e"}`).want(200).body)
 	check("Callback", h.call("partner", "POST", callback+"/pause", "").want(200).body)
 	check("CallbackPage", h.call("partner", "GET", "/companies/acme/config/callbacks", "").want(200).body)

@@ -98,6 +98,8 @@ func TestRegistrationsAreRefusedByField(t *testing.T) {
 		{`{"callback_type":"payment_proof","destination":{"url":"https://u:p@example.com/x"}}`, "body.destination.url"},
 		{`{"callback_type":"payment_proof","timeout":"90s",` + dest + `}`, "body.timeout"},
 		{`{"callback_type":"payment_proof","retry":{"max_attempts":0},` + dest + `}`, "body.retry.max_attempts"},
+		{`{"callback_type":"payment_proof","rate_limit":{"per_second":0},` + dest + `}`, "body.rate_limit.per_second"},
+		{`{"callback_type":"payment_proof","rate_limit":{"per_second":1,"burst":0.5},` + dest + `}`, "body.rate_limit.burst"},
 		{`{"callback_type":"payment_proof","colour":"red",` + dest + `}`, "body.colour"},
 	} {
 		h.call("partner", "POST", "/companies/acme/config/callbacks", c.body).wantFault(c.location)

@@ -42,6 +42,11 @@ type retryDoc struct {
 	MaxAttempts     int         `json:"max_attempts,omitempty" minimum:"1" maximum:"100" default:"15" doc:"How many attempts there are, the first included. After the last the delivery is dead."`
 }
 
+type rateLimitDoc struct {
+	PerSecond float64 `json:"per_second" minimum:"0.01" maximum:"10000" doc:"Attempts a second, in the long run." example:"50"`
+	Burst     int     `json:"burst,omitempty" minimum:"1" maximum:"10000" doc:"Attempts that may follow at once after a pause. Default: per_second, rounded up." example:"100"`
+}
+
 // durationDoc describes a duration.
 type durationDoc string
 
@@ -68,6 +73,7 @@ type SettingsDoc struct {
 	Trace       bool                 `json:"trace,omitempty" default:"false" doc:"Send traceparent (W3C Trace Context)."`
 	Timeout     durationDoc          `json:"timeout,omitempty" default:"15s" example:"30s" doc:"Of one attempt: 1s to 60s."`
 	Retry       *retryDoc            `json:"retry,omitempty" doc:"When failed deliveries are tried again."`
+	RateLimit   *rateLimitDoc        `json:"rate_limit,omitempty" doc:"How fast the partner wants to be called: all attempts at deliveries to this callback together. Deliveries beyond it wait. Default: as fast as it answers."`
 }
 
 // RegistrationDoc is what a client sends to register a callback.
