@@ -36,9 +36,9 @@ var (
 func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	m := &metrics{}
 	meter := provider.Meter(scope)
-	var laneDepth, roomDepth, dead metric.Int64ObservableGauge
+	var laneDepth, roomDepth, dead, breakers metric.Int64ObservableGauge
 	var callbacks, used, limit metric.Int64ObservableGauge
-	var oldest, drift metric.Float64ObservableGauge
+	var oldest, drift, roomAge metric.Float64ObservableGauge
 	for _, make := range []func() (err error){
 		func() (err error) {
 			m.accepted, err = meter.Int64Counter("ringback.events.accepted", metric.WithUnit("{event}"),
@@ -81,6 +81,16 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
+			roomAge, err = meter.Float64ObservableGauge("ringback.room.oldest.age", metric.WithUnit("s"),
+				metric.WithDescription("How long ago the oldest of the deliveries held in rooms was accepted."))
+			return err
+		},
+		func() (err error) {
+			breakers, err = meter.Int64ObservableGauge("ringback.breakers", metric.WithUnit("{callback}"),
+				metric.WithDescription("Callbacks with deliveries in their rooms whose breaker is not closed, by its state."))
+			return err
+		},
+		func() (err error) {
 			dead, err = meter.Int64ObservableGauge("ringback.dead_letters", metric.WithUnit("{delivery}"),
 				metric.WithDescription("Deliveries in the dead-letter book."))
 			return err
@@ -111,10 +121,10 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
-			g := gauges{laneDepth, roomDepth, dead, callbacks, used, limit, oldest, drift}
+			g := gauges{laneDepth, roomDepth, dead, breakers, callbacks, used, limit, oldest, drift, roomAge}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 				return c.observe(ctx, o, g)
-			}, laneDepth, roomDepth, dead, callbacks, used, limit, oldest, drift)
+			}, laneDepth, roomDepth, dead, breakers, callbacks, used, limit, oldest, drift, roomAge)
 			return err
 		},
 	} {
@@ -164,8 +174,8 @@ func reasonLabel(r Reason) string {
 
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
-	laneDepth, roomDepth, dead, callbacks, used, limit metric.Int64Observable
-	oldest, drift                                      metric.Float64Observable
+	laneDepth, roomDepth, dead, breakers, callbacks, used, limit metric.Int64Observable
+	oldest, drift, roomAge                                       metric.Float64Observable
 }
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
@@ -193,6 +203,8 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 		return err
 	}
 	var held, letters int64
+	var heldFor time.Duration
+	breakers := map[Breaker]int64{BreakerOpen: 0, BreakerHalfOpen: 0}
 	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0}
 	for _, company := range companies {
 		d, err := c.depths(ctx, company)
@@ -200,6 +212,11 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 			return err
 		}
 		held, letters = held+d.held, letters+d.dead
+		breakers[BreakerOpen] += d.open
+		breakers[BreakerHalfOpen] += d.halfOpen
+		if d.oldest > 0 {
+			heldFor = max(heldFor, now.Sub(time.UnixMilli(d.oldest)))
+		}
 		if d.due > 0 {
 			age = max(age, now.Sub(time.UnixMilli(d.due)))
 		}
@@ -214,15 +231,24 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	for status, n := range statuses {
 		o.ObserveInt64(g.callbacks, n, metric.WithAttributes(attribute.String("status", string(status))))
 	}
+	for state, n := range breakers {
+		o.ObserveInt64(g.breakers, n, metric.WithAttributes(attribute.String("state", string(state))))
+	}
 	o.ObserveInt64(g.roomDepth, held)
+	o.ObserveFloat64(g.roomAge, heldFor.Seconds())
 	o.ObserveInt64(g.dead, letters)
 	o.ObserveFloat64(g.oldest, age.Seconds())
 	return nil
 }
 
+// orderScale is lua/record.lua's: the order of acceptance, which rooms are sorted by, is milliseconds times this, and a sequence number.
+const orderScale = 4096
+
 type depths struct {
-	held, dead int64
-	due        int64 // ms: the earliest time to worry, 0 if there is none
+	held, dead     int64
+	open, halfOpen int64 // breakers
+	oldest         int64 // ms: when the oldest of those held was accepted, 0 if there is none
+	due            int64 // ms: the earliest time to worry, 0 if there is none
 }
 
 func (c *Client) depths(ctx context.Context, company string) (depths, error) {
@@ -242,15 +268,33 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 		return d, nil
 	}
 	pipe = c.rdb.Pipeline()
-	var lengths []*redis.IntCmd
+	type room struct {
+		length *redis.IntCmd
+		first  *redis.ZSliceCmd
+		pace   *redis.SliceCmd
+	}
+	var all []room
 	for _, cb := range rooms.Val() {
-		lengths = append(lengths, pipe.ZCard(ctx, keyOf(company, "room:"+cb)))
+		key := keyOf(company, "room:"+cb)
+		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, keyOf(company, "health:"+cb), "l", "f")})
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return d, err
 	}
-	for _, n := range lengths {
-		d.held += n.Val()
+	for _, r := range all {
+		d.held += r.length.Val()
+		if first := r.first.Val(); len(first) > 0 {
+			if at := int64(first[0].Score) / orderScale; d.oldest == 0 || at < d.oldest {
+				d.oldest = at
+			}
+		}
+		if pace := strs(r.pace.Val()); pace[0] != "" {
+			if n, _ := strconv.Atoi(pace[1]); n > 0 {
+				d.open++
+			} else {
+				d.halfOpen++
+			}
+		}
 	}
 	return d, nil
 }

@@ -84,6 +84,9 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 		if n := attemptsUnderWay(h, cb.ID); n > 1 {
 			t.Errorf("%d are in the lanes", n)
 		}
+		if d, err := h.client.depths(h.t.Context(), acme); err != nil || d.open != 1 || d.held < 90 || time.Since(time.UnixMilli(d.oldest)) < 2*time.Minute {
+			t.Errorf("%+v, %v", d, err)
+		}
 		back.Store(true)
 		h.drained(cb.ID, 40*time.Second)
 		if health := h.health(cb.ID); health.Breaker == BreakerOpen || health.ConsecutiveFailures != 0 {
