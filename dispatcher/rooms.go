@@ -19,10 +19,10 @@ const pumpPage = 100
 //
 // Errors: registry.ErrNotFound, or what Redis said.
 func (c *Client) Resume(ctx context.Context, company string, callbackID int64, skipHeld bool) (*registry.Callback, error) {
+	if _, err := c.registry.Get(ctx, company, callbackID); err != nil {
+		return nil, err
+	}
 	if skipHeld {
-		if _, err := c.registry.Get(ctx, company, callbackID); err != nil {
-			return nil, err
-		}
 		if err := c.purge(ctx, company, callbackID); err != nil {
 			return nil, err
 		}
