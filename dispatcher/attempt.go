@@ -26,6 +26,7 @@ type attempt struct {
 	token      string
 	ownID      string             // of a test or a decision, which are no deliveries
 	test       bool               // a test: says so in a header
+	replay     bool               // the delivery was replayed before: says so in a header
 	keepBody   int                // how much of the answer's body is kept; 0: what egress keeps by itself
 	callback   *registry.Callback // nil: deleted since
 	typ        *payloads.Type     // the event's; its rule judges, unless the callback has its own
@@ -36,6 +37,7 @@ type attempt struct {
 	log      string
 	meta     meta
 	body     []byte
+	logID    string // of its event, which may be erased and sent anew meanwhile
 	accepted time.Time
 	version  int64     // of the registry when it began
 	begun    time.Time // by Redis's clock
@@ -61,7 +63,7 @@ func (a *attempt) read(answer []string) error {
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	a.log, a.body, a.accepted, a.begun = answer[2], []byte(answer[4]), logTime(answer[5]), fromMS(now)
+	a.log, a.body, a.logID, a.accepted, a.begun, a.replay = answer[2], []byte(answer[4]), answer[5], logTime(answer[5]), fromMS(now), answer[8] != ""
 	return json.Unmarshal([]byte(answer[3]), &a.meta)
 }
 
@@ -305,7 +307,7 @@ func (a *attempt) finishArgs() []any {
 	kind, pause := a.trouble()
 	return []any{
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), gate.String(), least.Milliseconds(),
-		health, kind, pause.Milliseconds(),
+		health, kind, pause.Milliseconds(), a.logID,
 	}
 }
 

@@ -57,6 +57,10 @@ type Config struct {
 	// Retention is how long an event is kept once none of its deliveries is unfinished or dead, and with it its event id and its
 	// explanation. Whole seconds, at least a second; default 72 h.
 	Retention time.Duration
+	// DeadRetention is how long a dead delivery is kept in the dead-letter book, counted from its death; then it goes with its event, after
+	// Retention. What will go within the next tenth of it is announced: in the log, and as a metric. Nothing goes that was not announced
+	// for so long. At least a second; default 720 h.
+	DeadRetention time.Duration
 	// Window is how many deliveries of one callback may be in the lanes at once; the others wait in its room. Default 1,000.
 	// Tests make it small.
 	Window int
@@ -72,6 +76,9 @@ type Config struct {
 
 // DefaultRetention is how long finished events are kept.
 const DefaultRetention = 72 * time.Hour
+
+// DefaultDeadRetention is how long the dead are kept: time for a partner to hear of it, to mend the endpoint and to ask for a replay.
+const DefaultDeadRetention = 720 * time.Hour
 
 // DefaultWindow is how many of a callback's deliveries may be in the lanes: enough to keep any one receiver busy, little enough that
 // a blocked callback's tasks never stand in the way of others for long.
@@ -97,6 +104,7 @@ type Client struct {
 	inspector *asynq.Inspector
 
 	settings     string // as the scripts take them: window, retention (s), most that one callback may have held, and for how long (s)
+	deadFor      time.Duration
 	waitReplicas int
 	shedAt       int64 // percent
 	memory       gauge
@@ -117,6 +125,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.Egress is missing")
 	case cfg.Retention != 0 && cfg.Retention < time.Second:
 		return nil, errors.New("dispatcher: Config.Retention must be at least one second")
+	case cfg.DeadRetention != 0 && cfg.DeadRetention < time.Second:
+		return nil, errors.New("dispatcher: Config.DeadRetention must be at least one second")
 	case cfg.HoldMaxAge != 0 && cfg.HoldMaxAge < time.Second, cfg.HoldMaxCount < 0:
 		return nil, errors.New("dispatcher: Config.HoldMaxAge must be at least one second, and Config.HoldMaxCount not negative")
 	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
@@ -129,6 +139,7 @@ func New(cfg Config) (*Client, error) {
 		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
 		settings: fmt.Sprintf("%d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
 			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second),
+		deadFor:      defaulted(cfg.DeadRetention, DefaultDeadRetention),
 		waitReplicas: cfg.WaitReplicas,
 		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),
 	}

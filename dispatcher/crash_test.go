@@ -43,6 +43,7 @@ type childJob struct {
 	Resume   int64    // a callback id
 	Replay   string   // a delivery id
 	Sweep    bool     // go on with replays
+	Erase    bool     // the company
 }
 
 func child() int {
@@ -109,6 +110,9 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		return err
 	case job.Replay != "":
 		_, err := c.Replay(ctx, acme, job.Replay)
+		return err
+	case job.Erase:
+		_, err := c.EraseCompany(ctx, registry.NewKeys(c.rdb), acme, "")
 		return err
 	case job.Sweep:
 		return c.sweep(ctx, acme, time.Now().Add(sweepFor))

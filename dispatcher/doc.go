@@ -15,7 +15,8 @@
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry)
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
-//	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts
+//	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
+//	                             r<cb> it was replayed: its attempts say so
 //	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
@@ -36,6 +37,8 @@
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
+//	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced
+//	{c}:buried      hash         how many held ones were given up, by reason
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
 //	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content
@@ -55,8 +58,10 @@
 //
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
-// pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel, replay, sweep (a page of a replay of many: replays and notes how far it is),
-// replay_start and replay_stop, health, ask (which callback decides; opens the record) and answer (what came of it).
+// pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
+// replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, prune (the dead whose time is over
+// leave the book), erase (an event, a page of the log, or what is left of a company after that), health, ask (which callback decides; opens
+// the record) and answer (what came of it).
 //
 // # The crash story
 //
@@ -85,6 +90,10 @@
 //	replay / enqueue                    pending and due, no task            reconciler, 25 s
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
+//	two pages of the pruning            the hash knows how far it is        reconciler, within a minute
+//	erasing an event / its tasks        tasks without record                end in begin; one that waits under the id of an event sent
+//	                                                                        anew delays that at most until its own time
+//	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
@@ -93,6 +102,10 @@
 // while a callback has a backlog. Whatever does not deliver goes back to asynq, for its UI to show.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget.
+//
+// A company is erased in the order in which things lead to each other: callbacks first (so that nothing new matches), then the log with all
+// its events, what names are kept of the rest, asynq's tasks, and the name last, in the one script that sees whether anything came meanwhile. It
+// raises the registry's version too: a process that still knows the company has to read it, and name it, again before it accepts an event.
 //
 // A decision has no queue and no repair: its caller waits. It is written down before the partner is asked, so that a kill leaves a record
 // without an outcome, which is shown as unknown once its time is up.

@@ -204,9 +204,15 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 	return d, nil
 }
 
+// pruned reports whether a dead delivery has left the dead-letter book, and what buried it, if anything did; see lua/record.lua.
+func (r record) pruned() (buried Reason, gone bool) {
+	token, gone := strings.CutSuffix(r.token, "pruned")
+	return Reason(strings.TrimSuffix(token, ".")), gone
+}
+
 // reason is why a dead delivery is dead: what buried it, or its last attempt.
 func (r record) reason(attempts []Attempt) Reason {
-	if buried := Reason(r.token); buried == ReasonHoldExpired || buried == ReasonHoldFull {
+	if buried, _ := r.pruned(); buried == ReasonHoldExpired || buried == ReasonHoldFull {
 		return buried
 	}
 	if n := len(attempts); n > 0 {
@@ -244,6 +250,9 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 	case Dead:
 		if gate != nil && gate.Status == registry.Deleted {
 			return last + fmt.Sprintf("Given up at %s; the callback was deleted since, so it cannot be replayed.", clock(rec.at))
+		}
+		if _, gone := rec.pruned(); gone {
+			return last + fmt.Sprintf("%s at %s; it is no longer kept, and goes with its event.", givenUp(d.Reason), clock(rec.at))
 		}
 		return last + fmt.Sprintf("%s at %s; it is kept, and can be replayed.", givenUp(d.Reason), clock(rec.at))
 	default:

@@ -23,7 +23,8 @@ const (
 // Deliveries lists deliveries, newest accepted first, and the cursor of the next page ("" at the end). A page may be shorter than its limit,
 // even empty, and still have a next: the search for rare ones is cut off after 10,000 events.
 //
-// Events are listed as long as they are kept; dead deliveries, which are kept for ever, are all found if only they are asked for.
+// Events are listed as long as they are kept. The dead, which are kept for longer, are all found if only they are asked for; those that were
+// pruned are not.
 // Errors: [ErrBadCursor], [ErrUnavailable].
 func (c *Client) Deliveries(ctx context.Context, company string, q Query) ([]*Delivery, string, error) {
 	q.Limit = min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,7 @@ const scope = "github.com/ringback/ringback/dispatcher"
 type metrics struct {
 	accepted metric.Int64Counter
 	shed     metric.Int64Counter
+	pruned   metric.Int64Counter
 	attempts metric.Int64Counter
 	duration metric.Float64Histogram
 	lag      metric.Float64Histogram
@@ -36,7 +38,8 @@ var (
 func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	m := &metrics{}
 	meter := provider.Meter(scope)
-	var laneDepth, roomDepth, dead, breakers metric.Int64ObservableGauge
+	var laneDepth, roomDepth, dead, breakers, expiring metric.Int64ObservableGauge
+	var buried metric.Int64ObservableCounter
 	var callbacks, used, limit metric.Int64ObservableGauge
 	var oldest, drift, roomAge metric.Float64ObservableGauge
 	for _, make := range []func() (err error){
@@ -96,6 +99,21 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
+			expiring, err = meter.Int64ObservableGauge("ringback.dead_letters.expiring", metric.WithUnit("{delivery}"),
+				metric.WithDescription("Deliveries in the dead-letter book that will be pruned within the next tenth of the time they are kept."))
+			return err
+		},
+		func() (err error) {
+			m.pruned, err = meter.Int64Counter("ringback.dead_letters.pruned", metric.WithUnit("{delivery}"),
+				metric.WithDescription("Deliveries that left the dead-letter book because they had been in it for too long."))
+			return err
+		},
+		func() (err error) {
+			buried, err = meter.Int64ObservableCounter("ringback.deliveries.buried", metric.WithUnit("{delivery}"),
+				metric.WithDescription("Held deliveries that were given up without another attempt, by reason, as Redis counts them."))
+			return err
+		},
+		func() (err error) {
 			oldest, err = meter.Float64ObservableGauge("ringback.oldest_due.age", metric.WithUnit("s"),
 				metric.WithDescription("How long the delivery that is most overdue has waited for its attempt."))
 			return err
@@ -121,10 +139,10 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
-			g := gauges{laneDepth, roomDepth, dead, breakers, callbacks, used, limit, oldest, drift, roomAge}
+			g := gauges{laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, oldest, drift, roomAge}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 				return c.observe(ctx, o, g)
-			}, laneDepth, roomDepth, dead, breakers, callbacks, used, limit, oldest, drift, roomAge)
+			}, laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, oldest, drift, roomAge)
 			return err
 		},
 	} {
@@ -139,6 +157,7 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 // startAtZero makes the counters appear before there is anything to count, so that rates and alerts know them from the start.
 func (m *metrics) startAtZero(ctx context.Context) {
 	m.shed.Add(ctx, 0)
+	m.pruned.Add(ctx, 0)
 	for _, duplicate := range []bool{false, true} {
 		m.accepted.Add(ctx, 0, metric.WithAttributes(attribute.Bool("duplicate", duplicate)))
 	}
@@ -174,8 +193,8 @@ func reasonLabel(r Reason) string {
 
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
-	laneDepth, roomDepth, dead, breakers, callbacks, used, limit metric.Int64Observable
-	oldest, drift, roomAge                                       metric.Float64Observable
+	laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit metric.Int64Observable
+	oldest, drift, roomAge                                                         metric.Float64Observable
 }
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
@@ -202,20 +221,25 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	if err != nil {
 		return err
 	}
-	var held, letters int64
+	var held, letters, expiring int64
 	var heldFor time.Duration
 	breakers := map[Breaker]int64{BreakerOpen: 0, BreakerHalfOpen: 0}
+	buried := map[Reason]int64{ReasonHoldFull: 0, ReasonHoldExpired: 0}
 	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0}
 	for _, company := range companies {
 		d, err := c.depths(ctx, company)
 		if err != nil {
 			return err
 		}
-		held, letters = held+d.held, letters+d.dead
+		held, letters, expiring = held+d.held, letters+d.dead, expiring+d.expiring
 		breakers[BreakerOpen] += d.open
 		breakers[BreakerHalfOpen] += d.halfOpen
 		if d.oldest > 0 {
 			heldFor = max(heldFor, now.Sub(time.UnixMilli(d.oldest)))
+		}
+		for reason, n := range d.buried {
+			count, _ := strconv.ParseInt(n, 10, 64)
+			buried[Reason(reason)] += count
 		}
 		if d.due > 0 {
 			age = max(age, now.Sub(time.UnixMilli(d.due)))
@@ -237,6 +261,10 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	o.ObserveInt64(g.roomDepth, held)
 	o.ObserveFloat64(g.roomAge, heldFor.Seconds())
 	o.ObserveInt64(g.dead, letters)
+	o.ObserveInt64(g.expiring, expiring)
+	for reason, n := range buried {
+		o.ObserveInt64(g.buried, n, metric.WithAttributes(attribute.String("reason", string(reason))))
+	}
 	o.ObserveFloat64(g.oldest, age.Seconds())
 	return nil
 }
@@ -246,9 +274,11 @@ const orderScale = 4096
 
 type depths struct {
 	held, dead     int64
-	open, halfOpen int64 // breakers
-	oldest         int64 // ms: when the oldest of those held was accepted, 0 if there is none
-	due            int64 // ms: the earliest time to worry, 0 if there is none
+	open, halfOpen int64             // breakers
+	oldest         int64             // ms: when the oldest of those held was accepted, 0 if there is none
+	expiring       int64             // of the dead, those that will be pruned soon
+	buried         map[string]string // how many were, by reason
+	due            int64             // ms: the earliest time to worry, 0 if there is none
 }
 
 func (c *Client) depths(ctx context.Context, company string) (depths, error) {
@@ -257,10 +287,13 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 	rooms := pipe.ZRange(ctx, registry.RoomsKey(company), 0, -1)
 	dead := pipe.ZCard(ctx, keyOf(company, "dead"))
 	due := pipe.ZRangeWithScores(ctx, keyOf(company, "due"), 0, 0)
-	if _, err := pipe.Exec(ctx); err != nil {
+	expiring := pipe.HGet(ctx, keyOf(company, "prune"), "expiring")
+	buried := pipe.HGetAll(ctx, keyOf(company, "buried"))
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
 		return d, err
 	}
-	d.dead = dead.Val()
+	d.dead, d.buried = dead.Val(), buried.Val()
+	d.expiring, _ = expiring.Int64() // absent: none
 	if first := due.Val(); len(first) > 0 {
 		d.due = int64(first[0].Score)
 	}

@@ -17,7 +17,7 @@ const (
 	reconcilePage = 500
 	// reconcilePages bounds one company's share of a round.
 	reconcilePages = 20
-	// trimEvery is how often the companies' logs lose what is older than retention.
+	// trimEvery is how often the companies' logs and dead-letter books lose what is older than it may be.
 	trimEvery = time.Minute
 )
 
@@ -50,7 +50,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 	}
 }
 
-// round serves every company once: pumps rooms, repairs what is overdue, trims the log. It reports whether all went well.
+// round serves every company once: pumps rooms, repairs what is overdue, prunes the dead letters, trims the log. It reports whether all went well.
 func (w *Worker) round(ctx context.Context, trim bool) bool {
 	c, ok := w.client, true
 	note := func(doing, company string, err error) {
@@ -71,6 +71,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
 		if trim {
+			note("pruning the dead letters", company, c.prune(ctx, company))
 			note("trimming", company, c.trimLog(ctx, company))
 		}
 		if ctx.Err() != nil {

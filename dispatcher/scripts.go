@@ -27,6 +27,8 @@ var (
 	trimScript    = script("trim")
 	healthScript  = script("health")
 	sweepScript   = script("sweep")
+	pruneScript   = script("prune")
+	eraseScript   = script("erase")
 
 	askScript         = script("ask")
 	answerScript      = script("answer")

@@ -183,6 +183,9 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 	if err := c.registry.Refresh(ctx, company, atLeast); err != nil {
 		return unavailable(ctx, c, "reading the callbacks", err)
 	}
+	if err := c.registry.Touch(ctx, company); err != nil { // it may have been erased since it was named
+		return unavailable(ctx, c, "naming the company", err)
+	}
 	return nil
 }
 

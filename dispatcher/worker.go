@@ -331,6 +331,9 @@ func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header
 	if a.test {
 		h.Set("Ringback-Test", "1")
 	}
+	if a.replay {
+		h.Set("Ringback-Replay", "1")
+	}
 	h.Set("Ringback-Event-Id", a.ref.event)
 	h.Set("Ringback-Event-Type", a.meta.Type)
 	h.Set("Ringback-Attempt", strconv.Itoa(a.number))

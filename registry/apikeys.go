@@ -267,6 +267,41 @@ func (ks *Keys) Revoke(ctx context.Context, id string) error {
 	return nil
 }
 
+// OfCompany counts the keys that are bound to a company.
+func (ks *Keys) OfCompany(ctx context.Context, company string) (int64, error) {
+	fields, err := ks.ofCompany(ctx, company, nil)
+	return int64(len(fields)), err
+}
+
+// RevokeCompany removes the keys that are bound to a company and have one of the roles, and returns how many there were. Other processes may
+// accept them for five more seconds.
+func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role) (int64, error) {
+	fields, err := ks.ofCompany(ctx, company, roles)
+	if err != nil || len(fields) == 0 {
+		return 0, err
+	}
+	removed, err := ks.redis.HDel(ctx, keysKey, fields...).Result()
+	if err != nil {
+		return 0, fmt.Errorf("registry: revoke the API keys of company %s: %w", company, err)
+	}
+	ks.forget()
+	return removed, nil
+}
+
+// ofCompany are the fields of a company's keys, with one of the roles if any are named.
+func (ks *Keys) ofCompany(ctx context.Context, company string, roles []Role) (fields []string, err error) {
+	entries, err := ks.entries(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for field, k := range entries {
+		if k.Company == company && (len(roles) == 0 || slices.Contains(roles, k.Role)) {
+			fields = append(fields, field)
+		}
+	}
+	return fields, nil
+}
+
 // entries are the stored keys by the field they are stored under.
 func (ks *Keys) entries(ctx context.Context) (map[string]Key, error) {
 	stored, err := ks.redis.HGetAll(ctx, keysKey).Result()

@@ -274,6 +274,9 @@ func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot
 	snap, err := r.load(ctx, name, old)
 	if err == nil {
 		c.snap.Store(snap)
+		if old != nil && snap.version != old.version {
+			c.touched.Store(nil) // the company may have been erased, its name with it
+		}
 	}
 	if ctx.Err() == nil { // a caller that gave up is no news to the others
 		c.err = err

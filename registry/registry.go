@@ -552,7 +552,8 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 }
 
 // Remember makes all companies that this process has touched known to
-// [Registry.Companies] again, in case Redis lost that in a crash.
+// [Registry.Companies] again, in case Redis lost that in a crash, and
+// nothing else of them.
 func (r *Registry) Remember(ctx context.Context) error {
 	var names []any
 	r.companies.Range(func(name, c any) bool {
@@ -564,15 +565,84 @@ func (r *Registry) Remember(ctx context.Context) error {
 	if len(names) == 0 {
 		return nil
 	}
-	if err := r.redis.SAdd(ctx, companiesKey, names...).Err(); err != nil {
-		return fmt.Errorf("registry: note the companies: %w", err)
+	known, err := r.redis.SMIsMember(ctx, companiesKey, names...).Result()
+	if err != nil {
+		return fmt.Errorf("registry: look for the companies: %w", err)
+	}
+	for i, name := range names {
+		if known[i] {
+			continue
+		}
+		if err := r.nameAgain(ctx, name.(string)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// Companies returns the names of all companies ever touched, sorted.
+// nameAgain makes a company known that is not, if there is something of it: else it was erased.
+func (r *Registry) nameAgain(ctx context.Context, name string) error {
+	callbacks, err := r.redis.HLen(ctx, callbacksKey(name)).Result()
+	var events int64
+	if err == nil {
+		events, err = r.redis.XLen(ctx, "{"+name+"}:log").Result()
+	}
+	if err == nil && callbacks+events > 0 {
+		err = r.redis.SAdd(ctx, companiesKey, name).Err()
+	}
+	if err != nil {
+		return fmt.Errorf("registry: note company %s: %w", name, err)
+	}
+	return nil
+}
+
+// Forget takes the company's name out of [Registry.Companies], after all of it was erased. Whoever uses it again names it again.
+func (r *Registry) Forget(ctx context.Context, name string) error {
+	r.company(name).touched.Store(nil)
+	if err := r.redis.SRem(ctx, companiesKey, name).Err(); err != nil {
+		return fmt.Errorf("registry: forget company %s: %w", name, err)
+	}
+	return nil
+}
+
+// Known reports whether the company is one of [Registry.Companies].
+func (r *Registry) Known(ctx context.Context, name string) (bool, error) {
+	known, err := r.redis.SIsMember(ctx, companiesKey, name).Result()
+	if err != nil {
+		return false, fmt.Errorf("registry: look for company %s: %w", name, err)
+	}
+	return known, nil
+}
+
+// IDs returns the ids of a company's callbacks, in no order, without opening them; with deleted, of all there ever were.
+func (r *Registry) IDs(ctx context.Context, name string, deleted bool) ([]int64, error) {
+	var texts []string
+	var err error
+	if deleted {
+		texts, err = r.redis.ZRange(ctx, changesKey(name), 0, -1).Result()
+	} else {
+		texts, err = r.redis.HKeys(ctx, callbacksKey(name)).Result()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("registry: list the callbacks of company %s: %w", name, err)
+	}
+	ids := make([]int64, len(texts))
+	for i, text := range texts {
+		if ids[i], err = strconv.ParseInt(text, 10, 64); err != nil {
+			return nil, fmt.Errorf("registry: a callback's id of company %s is no number: %w", name, err)
+		}
+	}
+	return ids, nil
+}
+
+// Companies returns the names of all companies that were touched and not erased since, sorted.
 func (r *Registry) Companies(ctx context.Context) ([]string, error) {
-	names, err := r.redis.SMembers(ctx, companiesKey).Result()
+	return Companies(ctx, r.redis)
+}
+
+// Companies is [Registry.Companies] for who has no registry.
+func Companies(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
+	names, err := rdb.SMembers(ctx, companiesKey).Result()
 	if err != nil {
 		return nil, fmt.Errorf("registry: list the companies: %w", err)
 	}

@@ -195,6 +195,12 @@ func (d *diagnosis) examineRedis(ctx context.Context, rdb redis.UniversalClient,
 		model.Level, model.Found, model.Cure = levelFault, oneLine(err.Error()), "see that Redis answers GET "+modelKey+" to the user of --redis"
 	}
 	d.add(model)
+	if letters, err := dispatcher.ExpiringLetters(ctx, rdb); err == nil && letters > 0 { // what cannot be read, other checks have said
+		d.add(finding{
+			Check: "dead letters", Level: levelWarn, Found: fmt.Sprintf("%d dead deliveries will soon have been kept for as long as serve --dead-retention says", letters),
+			Cure: "replay what is still wanted (the workers' logs name the companies), or give --dead-retention more time",
+		})
+	}
 }
 
 // examineNode looks at one Redis, whose name among several is name, and reports whether it can be asked for data.

@@ -58,6 +58,11 @@ func eventsCommand() *cli.Command {
 				Action: explainEvent,
 			},
 			{
+				Name: "erase", Usage: "remove an event and its deliveries, as if it had never been handed over", ArgsUsage: eventArg,
+				Description: examples("ringback events erase proof-1") + "\n\nWhat of it is not delivered yet never will be. Sent again under the same id, it is a new event.",
+				Flags:       []cli.Flag{companyFlag()}, Action: eraseEvent,
+			},
+			{
 				Name: "types", Usage: "list the types of events, or show one with its schema and an example", ArgsUsage: "[TYPE]",
 				Description: examples("ringback events types", "ringback events types payment_proof"),
 				Action:      listTypes,
@@ -202,6 +207,35 @@ func explainEvent(c *cli.Context) error {
 	}
 	more(c, explained.NextCursor)
 	return nil
+}
+
+func eraseEvent(c *cli.Context) error {
+	args, err := arguments(c, eventArg)
+	if err != nil {
+		return err
+	}
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	e, err := api.EraseEvent(c.Context, company, args[0])
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(e.Raw)
+	}
+	return out.line("event %s is erased, with %d deliveries: %s", printable(e.EventID), e.Deliveries, fates(e.Unfinished, e.Dead, e.InFlight))
+}
+
+// fates says what became of the deliveries that were erased.
+func fates(unfinished, dead, inFlight int64) string {
+	said := fmt.Sprintf("%d were unfinished, %d dead", unfinished, dead)
+	if inFlight > 0 {
+		said += fmt.Sprintf("; %d requests are under way and still reach their partners", inFlight)
+	}
+	return said
 }
 
 func listTypes(c *cli.Context) error {

@@ -34,6 +34,7 @@ type houseConfig struct {
 	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
 	HoldMaxAge    time.Duration // how long a delivery may be held; 0 is the dispatcher's default
 	HoldMaxCount  int           // how many of a callback's deliveries may be held; 0 is the dispatcher's default
+	DeadRetention time.Duration // how long dead deliveries are kept; 0 is the dispatcher's default
 	WaitReplicas  int           // replicas that must hold an event before it is accepted
 	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
@@ -79,7 +80,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
-		Retention: cfg.Retention, HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
+		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,

@@ -45,6 +45,7 @@ func serveCommand() *cli.Command {
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
 			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries of a callback that is paused, disabled or failing for `DURATION` at most", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
 			&cli.IntFlag{Name: "hold-max-count", Usage: "hold `N` deliveries of one callback at most; the oldest beyond that go to the dead-letter book", Value: dispatcher.DefaultHoldMaxCount, EnvVars: []string{"RINGBACK_HOLD_MAX_COUNT"}},
+			&cli.DurationFlag{Name: "dead-retention", Usage: "keep dead deliveries for `DURATION`; what will go within the next tenth of it is announced", Value: dispatcher.DefaultDeadRetention, EnvVars: []string{"RINGBACK_DEAD_RETENTION"}},
 			&cli.IntFlag{Name: "wait-replicas", Usage: "accept an event only once `N` replicas of Redis have it", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "refuse events with 503 from `PERCENT` of Redis's maxmemory on: full, it would stop the workers, too", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
@@ -100,7 +101,8 @@ const drainFor = 2 * time.Second
 // serveConfig is what the flags of serve say, without Redis, keyset and listener.
 func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
-		Retention: c.Duration("retention"), HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
+		Retention: c.Duration("retention"), DeadRetention: c.Duration("dead-retention"),
+		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
 		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"), Drain: drainFor,
 	}
 	switch {
@@ -110,6 +112,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--hold-max-age must be at least 1s, such as 72h")
 	case cfg.HoldMaxCount < 1:
 		return cfg, usagef("--hold-max-count must be at least 1")
+	case cfg.DeadRetention < time.Second:
+		return cfg, usagef("--dead-retention must be at least 1s, such as 720h")
 	case cfg.WaitReplicas < 0:
 		return cfg, usagef("--wait-replicas must not be negative")
 	case cfg.WaitReplicas > 0 && strings.HasPrefix(c.String("redis"), "redis+cluster://"):

@@ -178,6 +178,20 @@ func methods(then time.Time) []method {
 		{operation: "DELETE " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.DeleteCallback(ctx, "acme", 1)
 		}},
+		{operation: "DELETE " + company + "/events/{event_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			e, err := c.EraseEvent(ctx, "acme", "e-1")
+			if err == nil && (e.EventID != "e-1" || e.Deliveries == 0) {
+				err = fmt.Errorf("%s", e.Raw)
+			}
+			return e, err
+		}},
+		{operation: "DELETE " + company, call: func(ctx context.Context, c *client.Client) (any, error) {
+			e, err := c.EraseCompany(ctx, "acme")
+			if err == nil && (!e.Done || e.Events == 0 || e.Callbacks == 0 || len(e.Kept) == 0) {
+				err = fmt.Errorf("%s", e.Raw)
+			}
+			return e, err
+		}},
 		{operation: "PUT /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.PutType(ctx, "order.paid", client.TypeDefinition{
 				Description: "d", Schema: json.RawMessage(`{"type":"object"}`), Example: json.RawMessage(`{"id":"1"}`),

@@ -311,6 +311,22 @@ func (c *Client) Event(ctx context.Context, company, eventID string, q ExplainQu
 	})
 }
 
+// An ErasedEvent says what was erased with an event.
+type ErasedEvent struct {
+	Answer
+	EventID    string `json:"event_id"`
+	Deliveries int64  `json:"deliveries"`
+	Unfinished int64  `json:"unfinished"` // of them, those that will not be delivered now
+	Dead       int64  `json:"dead"`       // of them
+	InFlight   int64  `json:"in_flight"`  // of them, those with a request under way: it finishes, and nothing is noted of it
+}
+
+// EraseEvent removes an event, its payload and its deliveries, as if it had never been handed over. It takes an operator's or a producer's
+// key. An [*APIError] of 404 says that there is no such event, after a lost answer perhaps no more.
+func (c *Client) EraseEvent(ctx context.Context, company, eventID string) (*ErasedEvent, error) {
+	return ask[ErasedEvent](ctx, c, request{method: http.MethodDelete, path: []string{"companies", company, "events", eventID}})
+}
+
 var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadding(base32.NoPadding)
 
 // NewEventID makes up an event id as the server does: "evt_" and 26 characters that hold a UUIDv7 (RFC 9562). Ids sort by time, to

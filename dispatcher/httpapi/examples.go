@@ -141,6 +141,13 @@ var examples = map[string]example{
 		fault: payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
 	},
 
+	"erase-event": {answers: map[int]string{200: `{"event_id":"order-4711","deliveries":3,"unfinished":1,"dead":1,"in_flight":0}`}},
+	"erase-company": {
+		answers: map[int]string{200: `{"company":"acme","done":true,"callbacks":2,"events":4711,"deliveries":9422,"unfinished":12,"dead":3,"in_flight":1,` +
+			`"decisions":40,"replays":1,"api_keys":2,"kept":["cbseq: the last callback_id, so that none is given twice"]}`},
+		refusals: map[int]error{http.StatusNotFound: errNoCompany},
+	},
+
 	"ask-decision": {
 		request: `{"event_type":"` + exampleSynchronous + `","payload":{"entryCode":"4711-0815","customer":{"externalId":"c-17"}},"timeout":"3s"}`,
 		answers: map[int]string{200: `{"decision_id":"` + exampleDecisionID + `","callback_id":11889,"status_code":200,"body":{"accepted":false,"message":"not paid"},"duration_ms":84}`},

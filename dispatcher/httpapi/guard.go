@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -34,25 +35,37 @@ var (
 	// Partners replay and cancel what is theirs to receive.
 	steerDeliveries = need{roles: []registry.Role{registry.Operator, registry.Partner}}
 	readTypes       = readFates
+	// Whoever sends events may take them back; to erase a company is the operator's.
+	eraseEvents    = sendEvents
+	eraseCompanies = need{roles: []registry.Role{registry.Operator}}
 	// Types are the same for all companies.
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
 	watch       = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
-// admit decides whether a request may pass: nil, or the reason why not. It reads the headers and the path, no more.
-func (s *server) admit(r *http.Request, n need) error {
+// admit decides whether a request may pass: whose key it is, or the reason why not. It reads the headers and the path, no more.
+func (s *server) admit(r *http.Request, n need) (registry.Key, error) {
 	presented, err := bearer(r.Header)
 	if err != nil {
-		return err
+		return registry.Key{}, err
 	}
 	key, err := s.authenticate(r, presented)
 	if err != nil {
-		return err
+		return registry.Key{}, err
 	}
 	if err := n.permits(key, r.PathValue("company")); err != nil {
-		return err
+		return registry.Key{}, err
 	}
-	return validPath(r)
+	return key, validPath(r)
+}
+
+// callerKey is where an operation's context holds the [registry.Key] that it was called with.
+type callerKey struct{}
+
+// caller names who called, for the log.
+func caller(ctx context.Context) string {
+	key, _ := ctx.Value(callerKey{}).(registry.Key)
+	return key.ID
 }
 
 // authenticate finds out whose key it is.
@@ -131,18 +144,19 @@ func isCallbackID(s string) bool {
 func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		if err := s.admit(r, n); err != nil {
+		key, err := s.admit(r, n)
+		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
-		next(ctx)
+		next(huma.WithValue(ctx, callerKey{}, key))
 	}
 }
 
 // guarded admits requests to a handler that is none of the API's operations.
 func (s *server) guarded(n need, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := s.admit(r, n); err != nil {
+		if _, err := s.admit(r, n); err != nil {
 			s.refuse(w, r, err)
 			return
 		}

@@ -11,7 +11,7 @@ import (
 
 // route is one method of one path of the API, with something to do there and who may.
 type route struct {
-	method, path string // {callback}, {event}, {delivery}, {replay} and {fresh type} stand for fresh ones, of acme
+	method, path string // {callback}, {event}, {delivery}, {replay} and {fresh type} stand for fresh ones, of acme; {company} is acme, used
 	body         string
 	ok           int
 	roles        string // besides operators; "everywhere" asks for a key of all companies
@@ -30,6 +30,8 @@ var routes = []route{
 	{"POST", "/companies/acme/events/batch", `{"event_type":"wallet_item_install","payload":` + payload + `}`, 200, "producer"},
 	{"POST", "/companies/acme/decisions", `{"event_type":"entry_code.verify","payload":{"entryCode":"1"}}`, 200, "producer"},
 	{"GET", "{event}", "", 200, "producer partner viewer"},
+	{"DELETE", "{event}", "", 200, "producer"},
+	{"DELETE", "{company}", "", 200, ""},
 	{"GET", "/companies/acme/deliveries", "", 200, "producer partner viewer"},
 	{"GET", "{delivery}", "", 200, "producer partner viewer"},
 	{"POST", "{delivery}/replay", "", 202, "partner"},
@@ -68,6 +70,9 @@ func (h *house) objects(r route, n int) string {
 		h.decider()
 	}
 	path = strings.ReplaceAll(path, "{fresh type}", "fresh."+id)
+	if path == "{company}" {
+		path = h.used("acme")
+	}
 	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {
 		if n == 0 || !strings.Contains(path, "{event}") {
 			h.register("acme")
@@ -79,6 +84,20 @@ func (h *house) objects(r route, n int) string {
 		path = strings.NewReplacer("{event}", "/companies/acme/events/"+id, "{delivery}", delivery).Replace(path)
 	}
 	return path
+}
+
+// used makes the company anew where it was erased, with the actors' keys, and returns its path.
+func (h *house) used(company string) string {
+	h.t.Helper()
+	h.register(company)
+	for name, key := range actors {
+		if key.Company == company {
+			var err error
+			h.keys[name], _, err = h.api.Keys.Create(h.t.Context(), key.Role, key.Company)
+			h.must(err)
+		}
+	}
+	return "/companies/" + company
 }
 
 // decider registers a partner that decides, unless there is one.
@@ -181,7 +200,7 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 		if !strings.HasPrefix(r.path, "/companies/") && !strings.HasPrefix(r.path, "{") {
 			continue
 		}
-		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery, "{replay}", replay).Replace(r.path)
+		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery, "{replay}", replay, "{company}", "/companies/acme").Replace(r.path)
 		for _, role := range []string{"operator", "producer", "partner", "viewer"} {
 			h.call("other "+role, r.method, path, r.body).wantProblem(http.StatusNotFound)
 		}
@@ -224,7 +243,7 @@ func TestNamesInPaths(t *testing.T) {
 		"/companies/acme/config/callbacks/99999999999999999999", "/companies/acme/events/none", "/companies/acme/events/a%20b", "/companies/acme/events/a%2Fb",
 		"/companies/acme/deliveries/none", "/companies/acme/deliveries/dlv_", "/companies/acme/deliveries/dlv_%00", "/companies/acme/deliveries/..%2F1", "/callback-types/none",
 		"/companies/acme/replays/none", "/companies/acme/replays/rpl_none", "/companies/acme/replays/rpl_%00", "/companies/acme/replays/..%2F1", "/companies/acme/replays/rpl_a%7Bother%7D",
-		"/companies/acme/nothing", "/", "/nothing", "/companies", "/companies/acme",
+		"/companies/acme/nothing", "/", "/nothing", "/companies",
 	} {
 		h.call("operator", "GET", path, "").wantProblem(http.StatusNotFound)
 	}

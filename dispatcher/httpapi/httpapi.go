@@ -98,6 +98,7 @@ func build(cfg Config) (*server, error) {
 	s.decisions()
 	s.deliveries()
 	s.replays()
+	s.erasures()
 	s.callbackTypes()
 	s.ops()
 	if err := s.monitoring(); err != nil {

@@ -82,7 +82,7 @@ func TestEveryRouteIsInTheTableOfRoles(t *testing.T) {
 	tested := map[string]bool{}
 	for _, r := range append(routes, ops...) {
 		path := strings.NewReplacer("{callback}", "/companies/acme/config/callbacks/1", "{event}", "/companies/acme/events/e", "{delivery}", "/companies/acme/deliveries/d",
-			"{replay}", "/companies/acme/replays/r", "{fresh type}", "t").Replace(r.path)
+			"{company}", "/companies/acme", "{replay}", "/companies/acme/replays/r", "{fresh type}", "t").Replace(r.path)
 		request, err := http.NewRequestWithContext(t.Context(), r.method, path, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -49,6 +49,7 @@ var (
 	errNoCallback  = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
 	errNoRecord    = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
 	errNoReplay    = &refusal{status: http.StatusNotFound, detail: "there is no such replay in this company, or it is no longer kept"}
+	errNoCompany   = &refusal{status: http.StatusNotFound, detail: "there is nothing of this company: it was never used, or is erased"}
 	errNoType      = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
 	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
 	errPanicked    = errors.New("panic") // whose cause is logged where it is caught

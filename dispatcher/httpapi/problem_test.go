@@ -286,7 +286,7 @@ func TestWrongMethods(t *testing.T) {
 	h := newHouse(t)
 	for path, allow := range map[string]string{
 		"/companies/acme/events":             "POST",
-		"/companies/acme/events/e":           "GET, HEAD",
+		"/companies/acme/events/e":           "DELETE, GET, HEAD",
 		"/companies/acme/config/callbacks/1": "DELETE, GET, HEAD, PATCH",
 		"/callback-types":                    "GET, HEAD",
 		"/monitoring/":                       "GET, HEAD",

@@ -1,6 +1,6 @@
 -- Begins an attempt, if it is still due and still this task's.
 -- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback)
--- -> {'go', number, spent, attempts, meta, body, log id, registry version, now}
+-- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}
 --  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
@@ -44,5 +44,5 @@ r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
 redis.call('HSET', ev, field, format(r))
 redis.call('SADD', prefix .. 'ready:' .. cb, member)
 redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-local e = redis.call('HMGET', ev, 'm', 'b', 'a')
-return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now)}
+local e = redis.call('HMGET', ev, 'm', 'b', 'a', 'r' .. cb)
+return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}

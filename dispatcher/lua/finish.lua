@@ -1,7 +1,8 @@
 -- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
 -- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
 --       delay ms (R), gate JSON (G), least delay ms (R), which failure of the callback's health it is (bad, token),
---       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms)
+--       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
+--       log id of the event
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, member, generation, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
@@ -9,16 +10,15 @@ local r, ev, field, cb = load(member)
 if not r then return {'lost', '', '0', '0'} end
 
 if r.tok ~= ARGV[2] then
-  if outcome ~= 'D' or r.s == 'D' then return {'lost', r.s, int(r.gen), int(r.at - now)} end
+  -- Another log id: the event was erased under way, and sent anew since.
+  if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[13] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
   local was = r.s
   retriesNoMore(r, member, cb)
   r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
   redis.call('HSET', ev, field, format(r))
   recover(cb)
   if was == 'X' then
-    redis.call('ZREM', dead, member)
-    redis.call('HINCRBY', ev, 'x', -1)
-    letters(cb, -1)
+    unbook(ev, member, cb)
     settle(ev)
   elseif was ~= 'C' then
     close(ev, member, cb, 'D')

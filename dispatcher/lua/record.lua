@@ -73,6 +73,17 @@ local function letters(cb, n)
   if not deleted(gate(cb)) then redis.call('HINCRBY', prefix .. 'health:' .. cb, 'dead', n) end
 end
 
+-- A dead delivery leaves the book. One that was pruned left it before. The caller writes the record.
+local function unbook(ev, member, cb)
+  if redis.call('ZREM', dead, member) == 0 then return end
+  redis.call('HINCRBY', ev, 'x', -1)
+  letters(cb, -1)
+end
+
+-- What was pruned is dead and in no book: its record's token ends so, after what buried it, if anything did.
+local PRUNED = 'pruned'
+local function pruned(r) return r.s == 'X' and string.sub(r.tok, -#PRUNED) == PRUNED end
+
 -- Once nothing of an event is unfinished or dead, it may age.
 local function settle(ev)
   local c = redis.call('HMGET', ev, 'n', 'x')
@@ -246,17 +257,15 @@ local function recover(cb)
   end
 end
 
--- Sends a final delivery again, or a retrying one now: a new generation with a fresh budget. True if it may be enqueued.
+-- Sends a final delivery again, or a retrying one now: a new generation with a fresh budget, whose attempts say that they are a replay's.
+-- True if it may be enqueued.
 local function again(r, ev, field, member, cb)
   if final(r.s) then
     redis.call('HINCRBY', ev, 'n', 1)
     redis.call('PERSIST', ev)
-    if r.s == 'X' then
-      redis.call('HINCRBY', ev, 'x', -1)
-      redis.call('ZREM', dead, member)
-      letters(cb, -1)
-    end
+    if r.s == 'X' then unbook(ev, member, cb) end
   end
+  redis.call('HSET', ev, 'r' .. cb, 1)
   retriesNoMore(r, member, cb)
   r.gen, r.spent = r.gen + 1, 0
   return admit(r, ev, field, member, cb)

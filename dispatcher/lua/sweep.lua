@@ -31,7 +31,7 @@ local function because(r)
   return ok and e.r
 end
 local function wanted(r, ev)
-  if not string.find(states, r.s, 1, true) or underWay(r) then return false end
+  if not string.find(states, r.s, 1, true) or underWay(r) or pruned(r) then return false end
   if kind ~= '' and cjson.decode(redis.call('HGET', ev, 'm')).t ~= kind then return false end
   return reason == '' or because(r) == reason
 end

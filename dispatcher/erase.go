@@ -1,0 +1,356 @@
+package dispatcher
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// An ErasedEvent says what was erased with an event.
+type ErasedEvent struct {
+	EventID    string `json:"event_id"`
+	Deliveries int64  `json:"deliveries"`
+	Unfinished int64  `json:"unfinished"` // of them, those that will not be delivered now
+	Dead       int64  `json:"dead"`       // of them
+	InFlight   int64  `json:"in_flight"`  // of them, those with a request under way: it finishes, and nothing is noted of it
+}
+
+// An ErasedCompany says what one call erased of a company.
+type ErasedCompany struct {
+	Company    string `json:"company"`
+	Done       bool   `json:"done"` // false: time ran short; call again
+	Callbacks  int64  `json:"callbacks"`
+	Events     int64  `json:"events"`
+	Deliveries int64  `json:"deliveries"`
+	Unfinished int64  `json:"unfinished"` // as in ErasedEvent, as the next two
+	Dead       int64  `json:"dead"`
+	InFlight   int64  `json:"in_flight"`
+	Decisions  int64  `json:"decisions"`
+	Replays    int64  `json:"replays"`
+	APIKeys    int64  `json:"api_keys"` // of this company alone
+	// Kept is what stays, and what for.
+	Kept []string `json:"kept"`
+}
+
+// kept is the same for every company.
+var kept = []string{
+	"ver: the time of the last change, so that processes notice it",
+	"cbseq: the last callback_id, so that none is given twice",
+	"cbver: the ids of its callbacks and when they were deleted, so that processes forget them",
+}
+
+const (
+	// eraseFor is how long one call erases: less than what servers, clients and proxies wait for an answer.
+	eraseFor = 20 * time.Second
+	// erasePage bounds the events that one script run erases, eraseDeliveries their deliveries: some ten milliseconds of Redis's time.
+	erasePage, eraseDeliveries = 200, 500
+	// taskPage is how many tasks asynq lists at a time.
+	taskPage = 1000
+	// oldTasks is how many generations of a delivery are looked for in asynq: a task of an older one ends by itself.
+	oldTasks = 8
+)
+
+// EraseEvent removes an event as if it had never been accepted: its deliveries, its content, its place in all lists. An attempt under way
+// finishes, and its outcome counts for nothing. The same event id may be sent anew. by names who asked, for the log.
+//
+// Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*ErasedEvent, error) {
+	v, err := c.run(ctx, eraseScript, company, "event", eventID).Result()
+	if err != nil {
+		return nil, unavailable(ctx, c, "erasing the event", err)
+	}
+	answer := strs(v)
+	n := numbers(answer[:5])
+	if n[0] == 0 {
+		return nil, ErrNotFound
+	}
+	c.at("erased")
+	c.forgetTasks(context.WithoutCancel(ctx), company, answer[5:])
+	e := &ErasedEvent{EventID: eventID, Deliveries: n[1], Unfinished: n[2], Dead: n[3], InFlight: n[4]}
+	c.log.InfoContext(ctx, "event erased", "company", company, "event", eventID, "by", by,
+		"deliveries", e.Deliveries, "unfinished", e.Unfinished, "dead", e.Dead, "in_flight", e.InFlight)
+	return e, nil
+}
+
+func numbers(texts []string) []int64 {
+	n := make([]int64, len(texts))
+	for i, text := range texts {
+		n[i], _ = strconv.ParseInt(text, 10, 64)
+	}
+	return n
+}
+
+// forgetTasks removes the tasks of deliveries (member, generation, …) from asynq: the same event may come again, and its tasks have the same
+// ids. One that is under way ends by itself.
+func (c *Client) forgetTasks(ctx context.Context, company string, erased []string) {
+	var tasks []pendingTask
+	for i := 0; i+1 < len(erased); i += 2 {
+		t, err := readTask(company, erased[i], erased[i+1])
+		if err != nil {
+			c.log.ErrorContext(ctx, "erased delivery has no readable name", "error", err)
+			continue
+		}
+		for g := t.generation; g > max(0, t.generation-oldTasks); g-- {
+			tasks = append(tasks, pendingTask{t.ref, g})
+		}
+	}
+	inParallel(tasks, func(t pendingTask) { c.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
+}
+
+// EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
+// small steps, for some 20 s at most: if the answer is not done, or there is none, call again, and it goes on. What is accepted
+// meanwhile goes nowhere, for there is no callback any more, and is erased as well. What stays is in the answer. by names who asked, for the log.
+//
+// Errors: [ErrNotFound] if there is nothing of the company, [ErrUnavailable].
+func (c *Client) EraseCompany(ctx context.Context, keys *registry.Keys, company, by string) (*ErasedCompany, error) {
+	e := &erasure{Client: c, keys: keys, until: time.Now().Add(eraseFor), said: ErasedCompany{Company: company, Kept: kept}}
+	something, err := e.something(ctx)
+	if err != nil {
+		return nil, unavailable(ctx, c, "looking for the company", err)
+	}
+	if !something {
+		return nil, ErrNotFound
+	}
+	c.log.InfoContext(ctx, "company is being erased", "company", company, "by", by)
+	e.said.Done, err = e.all(ctx)
+	c.log.InfoContext(ctx, "company erased", "company", company, "by", by, "done", e.said.Done, "callbacks", e.said.Callbacks, "events", e.said.Events,
+		"deliveries", e.said.Deliveries, "unfinished", e.said.Unfinished, "dead", e.said.Dead, "in_flight", e.said.InFlight, "decisions", e.said.Decisions,
+		"replays", e.said.Replays, "api_keys", e.said.APIKeys)
+	if err != nil {
+		return nil, unavailable(ctx, c, "erasing the company", err)
+	}
+	return &e.said, nil
+}
+
+// An erasure is one call's work on a company.
+type erasure struct {
+	*Client
+	keys  *registry.Keys
+	until time.Time
+	said  ErasedCompany
+}
+
+func (e *erasure) late() bool { return time.Now().After(e.until) }
+
+// something reports whether there is anything of the company: its name is taken out last.
+func (e *erasure) something(ctx context.Context) (bool, error) {
+	known, err := e.registry.Known(ctx, e.said.Company)
+	if err != nil || known {
+		return known, err
+	}
+	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks")).Result()
+	if err != nil || n > 0 {
+		return n > 0, err
+	}
+	bound, err := e.keys.OfCompany(ctx, e.said.Company)
+	return bound > 0, err
+}
+
+// all goes through the steps. Who could add to the company is stopped first; what the reconciler finds the rest by comes last, and last of
+// all the keys of operators, who may have to call again.
+func (e *erasure) all(ctx context.Context) (done bool, err error) {
+	if err := e.revoke(ctx, registry.Producer, registry.Partner, registry.Viewer); err != nil {
+		return false, err
+	}
+	for !done {
+		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.traces, e.tasks} {
+			if err := step(ctx); err != nil {
+				return false, err
+			}
+			if e.late() {
+				return false, nil
+			}
+			e.at("step")
+		}
+		if done, err = e.rest(ctx); err != nil {
+			return false, err
+		}
+	}
+	return true, e.revoke(ctx, registry.Operator)
+}
+
+func (e *erasure) revoke(ctx context.Context, roles ...registry.Role) error {
+	n, err := e.keys.RevokeCompany(ctx, e.said.Company, roles...)
+	e.said.APIKeys += n
+	return err
+}
+
+// callbacks deletes them as anybody would, so that every process learns of it.
+func (e *erasure) callbacks(ctx context.Context) error {
+	ids, err := e.registry.IDs(ctx, e.said.Company, false)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		switch err := e.registry.Delete(ctx, e.said.Company, id); {
+		case err == nil:
+			e.said.Callbacks++
+		case !errors.Is(err, registry.ErrNotFound):
+			return err
+		}
+		if e.late() {
+			return nil
+		}
+	}
+	return nil
+}
+
+// events erases page by page all that there is of them now. What is accepted meanwhile, after the callbacks, matched none.
+func (e *erasure) events(ctx context.Context) error {
+	log := keyOf(e.said.Company, "log")
+	newest, err := e.rdb.XRevRangeN(ctx, log, "+", "-", 1).Result()
+	for err == nil && len(newest) > 0 && !e.late() {
+		if _, err = e.page(ctx, "page"); err != nil {
+			break
+		}
+		e.at("erased")
+		var oldest []redis.XMessage
+		oldest, err = e.rdb.XRangeN(ctx, log, "-", "+", 1).Result()
+		if len(oldest) == 0 || logIDLess(newest[0].ID, oldest[0].ID) {
+			break
+		}
+	}
+	return err
+}
+
+// page erases a page of events and returns the script's numbers.
+func (e *erasure) page(ctx context.Context, mode string) ([]int64, error) {
+	v, err := e.run(ctx, eraseScript, e.said.Company, mode, erasePage, eraseDeliveries).Result()
+	if err != nil {
+		return nil, err
+	}
+	n := numbers(strs(v))
+	e.said.Events, e.said.Deliveries = e.said.Events+n[0], e.said.Deliveries+n[1]
+	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n[2], e.said.Dead+n[3], e.said.InFlight+n[4]
+	return n, nil
+}
+
+func (e *erasure) decisions(ctx context.Context) (err error) {
+	e.said.Decisions, err = e.book(ctx, "asks", "ask:", e.said.Decisions)
+	return err
+}
+
+func (e *erasure) replays(ctx context.Context) (err error) {
+	if e.said.Replays, err = e.book(ctx, "replays", "replay:", e.said.Replays); err != nil {
+		return err
+	}
+	running, err := e.rdb.SMembers(ctx, keyOf(e.said.Company, "replaying")).Result() // those that are older than what the book has
+	if err != nil || len(running) == 0 {
+		return err
+	}
+	return e.delete(ctx, "replay:", running)
+}
+
+// book erases what a zset names, and adds up how many of it there still were.
+func (e *erasure) book(ctx context.Context, book, prefix string, n int64) (int64, error) {
+	for !e.late() {
+		names, err := e.rdb.ZRange(ctx, keyOf(e.said.Company, book), 0, reconcilePage-1).Result()
+		if err != nil || len(names) == 0 {
+			return n, err
+		}
+		keys := e.names(prefix, names)
+		removed, err := e.rdb.Del(ctx, keys...).Result()
+		if err != nil {
+			return n, err
+		}
+		n += removed
+		if err := e.rdb.ZRem(ctx, keyOf(e.said.Company, book), anys(names)...).Err(); err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+func (e *erasure) names(prefix string, names []string) []string {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = keyOf(e.said.Company, prefix+name)
+	}
+	return keys
+}
+
+func (e *erasure) delete(ctx context.Context, prefix string, names []string) error {
+	return e.rdb.Del(ctx, e.names(prefix, names)...).Err()
+}
+
+func anys(texts []string) []any {
+	all := make([]any, len(texts))
+	for i, text := range texts {
+		all[i] = text
+	}
+	return all
+}
+
+// traces removes what there is of each callback beside its registration. Of the log no more is left than what matched none of them, so nobody
+// asks whether it was deleted.
+func (e *erasure) traces(ctx context.Context) error {
+	ids, err := e.registry.IDs(ctx, e.said.Company, true)
+	if err != nil {
+		return err
+	}
+	for page := range slices.Chunk(ids, reconcilePage/8) {
+		var keys []string
+		for _, id := range page {
+			for _, name := range []string{"gate:", "health:", "rate:", "ready:", "room:", "busy:", "retry:"} {
+				keys = append(keys, keyOf(e.said.Company, name+strconv.FormatInt(id, 10)))
+			}
+		}
+		if err := e.rdb.Del(ctx, keys...).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tasks removes the company's from asynq, which knows them by nothing but their content. Those under way end by themselves.
+func (e *erasure) tasks(ctx context.Context) error {
+	lists := []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
+		e.inspector.ListPendingTasks, e.inspector.ListScheduledTasks, e.inspector.ListRetryTasks, e.inspector.ListArchivedTasks,
+	}
+	for _, lane := range queues {
+		for _, list := range lists {
+			var found []pendingTask
+			for page := 1; !e.late(); page++ {
+				tasks, err := list(lane, asynq.PageSize(taskPage), asynq.Page(page))
+				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) {
+					return err
+				}
+				for _, t := range tasks {
+					var h hint
+					if json.Unmarshal(t.Payload, &h) == nil && h.Company == e.said.Company {
+						found = append(found, pendingTask{h.ref(), h.Generation})
+					}
+				}
+				if len(tasks) < taskPage {
+					break
+				}
+			}
+			inParallel(found, func(t pendingTask) { e.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
+		}
+	}
+	return nil
+}
+
+// rest erases the events that came meanwhile, what was shared by all of the company and, unless there is something again, its name.
+func (e *erasure) rest(ctx context.Context) (done bool, err error) {
+	if err := e.events(ctx); err != nil {
+		return false, err
+	}
+	if err := e.registry.Forget(ctx, e.said.Company); err != nil {
+		return false, err
+	}
+	e.at("forgotten")
+	n, err := e.page(ctx, "rest")
+	if err == nil && n[5] == 1 {
+		return true, nil
+	}
+	return false, errors.Join(err, e.registry.Touch(ctx, e.said.Company)) // it is to be found by its name
+}

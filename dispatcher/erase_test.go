@@ -1,0 +1,378 @@
+package dispatcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// at registers a callback for payment proofs at one of the partner's paths.
+func (h *house) at(path, more string) *registry.Callback {
+	h.t.Helper()
+	cb, err := h.registry.Create(h.t.Context(), acme, fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}%s}`, h.partner.url(path), prefixed(more)))
+	h.must(err)
+	h.partner.knows(cb)
+	return cb
+}
+
+// canary is in what must not be left.
+const canary = "cAnArY"
+
+func telltale(id string) payloads.Event {
+	return payloads.Event{Company: acme, ID: id, Type: "payment_proof", Payload: json.RawMessage(`{"requestId": "` + canary + `", "status": "OK"}`)}
+}
+
+// byPath answers each of the partner's paths in its own way: /dead 500, /later 503, /slow once it may, all else 204.
+func byPath(slow <-chan struct{}) func(*http.Request, int) reply {
+	return func(r *http.Request, _ int) reply {
+		switch r.URL.Path {
+		case "/dead":
+			return reply{status: 500, body: canary}
+		case "/later":
+			return reply{status: 503, body: canary}
+		case "/slow":
+			return reply{status: 204, after: func(ctx context.Context) {
+				select {
+				case <-slow:
+				case <-ctx.Done():
+				}
+			}}
+		}
+		return reply{status: 204}
+	}
+}
+
+// everywhere has callbacks whose deliveries end up in each state, and sends them events with the ids.
+func (h *house) everywhere(ids ...string) (slow chan struct{}, states map[State]int64) {
+	h.t.Helper()
+	slow = make(chan struct{})
+	h.partner.answers(byPath(slow))
+	ends := map[int64]State{
+		h.at("dead", `"retry": {"max_attempts": 1}`).ID: Dead, h.at("later", `"retry": {"initial_interval": "1h"}`).ID: Retrying,
+		h.at("slow", `"timeout": "60s"`).ID: Active, h.at("fine", "").ID: Delivered, h.at("held", "").ID: Held,
+	}
+	_, err := h.registry.Pause(h.t.Context(), acme, 5)
+	h.must(err)
+	states = make(map[State]int64)
+	for _, id := range ids {
+		_, err := h.client.Send(h.t.Context(), telltale(id))
+		h.must(err)
+		for cb, state := range ends {
+			h.await(ref{acme, id, cb}.deliveryID(), state, 10*time.Second)
+			states[state]++
+		}
+	}
+	return slow, states
+}
+
+// wantNothingOf waits until Redis holds none of the words.
+func (h *house) wantNothingOf(words ...string) {
+	h.t.Helper()
+	left := ""
+	h.eventually(30*time.Second, func() bool { // asynq forgets what its workers did within seconds
+		left = ""
+		for line := range strings.Lines(h.dump()) {
+			for _, word := range words {
+				if strings.Contains(line, word) {
+					left += line
+				}
+			}
+		}
+		return left == ""
+	}, func() string { return "Redis still holds:\n" + left })
+}
+
+func TestEraseEvent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.work()
+	slow, _ := h.everywhere("e-stays", "e-goes")
+	defer close(slow)
+	before, err := h.client.Health(t.Context(), acme, 1, 2, 3, 4, 5)
+	h.must(err)
+	got, err := h.client.EraseEvent(t.Context(), acme, "e-goes", "rbk_me")
+	h.must(err)
+	if diff := cmp.Diff(&ErasedEvent{"e-goes", 5, 3, 1, 1}, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, err := range []error{
+		second(h.client.EraseEvent(t.Context(), acme, "e-goes", "")), second(h.client.Event(t.Context(), acme, "e-goes")),
+		second(h.client.Delivery(t.Context(), acme, ref{acme, "e-goes", 1}.deliveryID())), second(h.client.EraseEvent(t.Context(), "other", "e-stays", "")),
+	} {
+		if !errors.Is(err, ErrNotFound) {
+			t.Errorf("not found, but: %v", err)
+		}
+	}
+	after, err := h.client.Health(t.Context(), acme, 1, 2, 3, 4, 5)
+	h.must(err)
+	if before[0].Dead != 2 || after[0].Dead != 1 || before[1].Pending != 2 || after[1].Pending != 1 || after[2].Pending != 1 || before[4].Held != 2 || after[4].Held != 1 {
+		t.Errorf("health before: %+v, after: %+v", before, after)
+	}
+	if after[0].LastFailure != nil || after[1].LastFailure != nil {
+		t.Errorf("the last failure, which was the erased event's, is still told: %+v", after[:2])
+	}
+	if n := len(h.retries()); n != 1 {
+		t.Errorf("asynq has %d retries", n)
+	}
+	list, _, err := h.client.Deliveries(t.Context(), acme, Query{})
+	h.must(err)
+	if len(list) != 5 {
+		t.Errorf("%d deliveries are listed", len(list))
+	}
+	slow <- struct{}{}
+	slow <- struct{}{} // the one and the other
+	h.await(ref{acme, "e-stays", 3}.deliveryID(), Delivered, 5*time.Second)
+	h.eventually(10*time.Second, func() bool { return !strings.Contains(h.dump(), "e-goes") }, func() string { return "traces of the erased event: " + h.dump() })
+	for _, cb := range []int64{1, 2, 5} { // what stays is whole: it can be sent again, and let out
+		if cb == 5 {
+			_, err = h.client.Resume(t.Context(), acme, cb, false)
+		} else {
+			h.partner.answers(answering(204))
+			_, err = h.client.Replay(t.Context(), acme, ref{acme, "e-stays", cb}.deliveryID())
+		}
+		h.must(err)
+		h.await(ref{acme, "e-stays", cb}.deliveryID(), Delivered, 5*time.Second)
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
+// TestAnErasedEventComesAnew: the same id may carry other content, and what is still under way of the old one counts for nothing.
+func TestAnErasedEventComesAnew(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.work()
+	slow := make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(slow) })
+	defer letGo()
+	h.partner.answers(byPath(slow))
+	cb := h.at("slow", `"timeout": "60s"`)
+	r := ref{acme, "tale-1", cb.ID}
+	_, err := h.client.Send(t.Context(), telltale("tale-1"))
+	h.must(err)
+	h.await(r.deliveryID(), Active, 5*time.Second)
+	_, err = h.client.EraseEvent(t.Context(), acme, "tale-1", "")
+	h.must(err)
+	_, err = h.registry.Pause(t.Context(), acme, cb.ID)
+	h.must(err)
+	receipt := h.send(proof("tale-1"))
+	if receipt.Duplicate {
+		t.Error("the erased event is still known")
+	}
+	letGo()
+	h.awaitIdle(5 * time.Second)
+	if d := h.delivery(r.deliveryID()); d.State != Held || len(d.Attempts) != 0 {
+		t.Errorf("the old attempt's outcome counts for the new event: %+v", d)
+	}
+	_, err = h.client.Resume(t.Context(), acme, cb.ID, false)
+	h.must(err)
+	h.await(r.deliveryID(), Delivered, 5*time.Second)
+	if got := h.partner.requests(); len(got) != 2 || got[1].body != string(proof("tale-1").Payload) {
+		t.Errorf("the partner got %+v", got)
+	}
+}
+
+// TestEraseCompany: nothing that tells of it stays in Redis, asynq's part of it included, and no number comes twice.
+func TestEraseCompany(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	var log lockedBuffer
+	h.client.log = slog.New(slog.NewTextHandler(&log, nil))
+	keys := registry.NewKeys(h.rdb)
+	for _, k := range []registry.Key{{Role: registry.Partner, Company: acme}, {Role: registry.Operator, Company: acme}, {Role: registry.Partner, Company: "other"}, {Role: registry.Operator}} {
+		_, _, err := keys.Create(t.Context(), k.Role, k.Company)
+		h.must(err)
+	}
+	if _, err := h.client.EraseCompany(t.Context(), keys, "nobody", ""); !errors.Is(err, ErrNotFound) {
+		t.Errorf("a company that never was: %v", err)
+	}
+	h.work()
+	slow, states := h.everywhere("tale-1", "tale-2", "tale-3")
+	h.must(second(h.registry.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": "entry_code.verify", "destination": {"url": %q}}`, h.partner.url("decide")))))
+	h.must(second(h.client.Ask(t.Context(), question())))
+	h.must(second(h.client.ReplayCallback(t.Context(), acme, 1, ReplayQuery{DryRun: true})))
+	h.must(h.client.prune(t.Context(), acme))
+	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "buried"), "hold_full", 1).Err())
+	other := telltale("theirs")
+	other.Company, other.Payload = "other", proof("theirs").Payload
+	h.must(second(h.registry.Create(t.Context(), "other", fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}}`, h.partner.url("other")))))
+	receipt, err := h.client.Send(t.Context(), other)
+	h.must(err)
+
+	// Another process, which has the callbacks in memory and named the company a moment ago.
+	elsewhere := furnishAgain(h)
+	h.must(second(elsewhere.Send(t.Context(), telltale("tale-4"))))
+	h.await(ref{acme, "tale-4", 3}.deliveryID(), Active, 5*time.Second)
+	h.await(ref{acme, "tale-4", 1}.deliveryID(), Dead, 5*time.Second)
+	h.await(ref{acme, "tale-4", 2}.deliveryID(), Retrying, 5*time.Second)
+	h.await(ref{acme, "tale-4", 4}.deliveryID(), Delivered, 5*time.Second)
+	for state := range states {
+		states[state]++
+	}
+
+	got, err := h.client.EraseCompany(t.Context(), keys, acme, "rbk_me")
+	h.must(err)
+	want := &ErasedCompany{
+		Company: acme, Done: true, Callbacks: 6, Events: 4, Deliveries: 20, Unfinished: states[Retrying] + states[Active] + states[Held], Dead: states[Dead],
+		InFlight: states[Active], Decisions: 1, Replays: 1, APIKeys: 2, Kept: kept,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	close(slow)
+	h.wantNothingOf("tale-1", "tale-2", "tale-3", "tale-4", h.partner.host+"/dead")
+	for line := range strings.Lines(h.dump()) {
+		name, _, _ := strings.Cut(line, " ")
+		if mine := strings.TrimPrefix(name, "{"+acme+"}:"); mine != name && !slices.Contains([]string{"ver", "cbver", "cbseq"}, mine) ||
+			strings.HasPrefix(name, "ringback:") && strings.Contains(line, acme) || strings.Contains(line, canary) {
+			t.Errorf("left: %s", line)
+		}
+	}
+	if _, err := h.client.EraseCompany(t.Context(), keys, acme, ""); !errors.Is(err, ErrNotFound) {
+		t.Errorf("to erase it again: %v", err)
+	}
+	if said := log.String(); strings.Count(said, "company erased") != 1 || !strings.Contains(said, "by=rbk_me") {
+		t.Errorf("the log: %s", said)
+	}
+	if left, err := keys.List(t.Context()); err != nil || len(left) != 2 {
+		t.Errorf("keys: %+v, %v", left, err)
+	}
+	if d, err := h.client.Delivery(t.Context(), "other", receipt.Deliveries[0].DeliveryID); err != nil || d.State != Delivered {
+		t.Errorf("the other company's: %+v, %v", d, err)
+	}
+
+	// It is as if it had never been; a process that remembers it matches nothing, and names it again.
+	if !h.worker().round(t.Context(), true) {
+		t.Error("the round failed")
+	}
+	if known, err := h.registry.Known(t.Context(), acme); err != nil || known {
+		t.Errorf("the reconciler named it again: %v", err)
+	}
+	again, err := elsewhere.Send(t.Context(), proof("tale-1"))
+	h.must(err)
+	if len(again.Deliveries) != 0 || again.Duplicate {
+		t.Errorf("sent anew: %+v", again)
+	}
+	if known, err := h.registry.Known(t.Context(), acme); err != nil || !known {
+		t.Errorf("used again, but not named: %v", err)
+	}
+	if cb := h.register("payment_proof", ""); cb.ID != 7 {
+		t.Errorf("the next callback is number %d", cb.ID)
+	}
+	h.partner.answers(answering(204))
+	h.send(proof("tale-9"))
+	h.await(ref{acme, "tale-9", 7}.deliveryID(), Delivered, 5*time.Second)
+	if bytes.Contains([]byte(log.String()), []byte("forgotten changes")) {
+		t.Error("a process took the erasure for a Redis that lost its data")
+	}
+}
+
+// furnishAgain is another process's client on the house's Redis.
+func furnishAgain(h *house) *Client {
+	h.t.Helper()
+	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: h.client.log})
+	h.must(err)
+	c, err := New(Config{Redis: h.rdb, Registry: reg, Egress: h.egress, Logger: h.client.log})
+	h.must(err)
+	h.t.Cleanup(func() { h.must(c.Close()) })
+	return c
+}
+
+// TestKillWhileErasingACompany: a repeat goes on wherever the first call was broken off.
+func TestKillWhileErasingACompany(t *testing.T) {
+	t.Parallel()
+	for _, point := range []struct {
+		name  string
+		after int
+	}{{"erased", 1}, {"step", 0}, {"step", 1}, {"step", 3}, {"step", 4}, {"step", 5}, {"forgotten", 0}} {
+		t.Run(fmt.Sprintf("%s %d", point.name, point.after), func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			keys := registry.NewKeys(h.rdb)
+			h.must(keys.Put(t.Context(), "k", registry.Key{Role: registry.Operator, Company: acme}))
+			h.at("fine", "")
+			_, err := h.registry.Pause(t.Context(), acme, 1)
+			h.must(err)
+			var page []payloads.Event
+			for _, id := range eventIDs("tale-", 2*erasePage+10) {
+				page = append(page, telltale(id))
+			}
+			for _, s := range h.client.SendAll(t.Context(), page) {
+				h.must(s.Err)
+			}
+			h.start(childJob{Erase: true, KillAt: point.name, After: point.after}).dies()
+			e, err := h.client.EraseCompany(t.Context(), keys, acme, "")
+			h.must(err)
+			if !e.Done || e.APIKeys != 1 {
+				t.Errorf("the repeat: %+v", e)
+			}
+			h.wantNothingOf("tale-1", canary, `"company":"acme"`)
+			if known, err := h.registry.Known(t.Context(), acme); err != nil || known {
+				t.Errorf("its name is left: %v", err)
+			}
+		})
+	}
+}
+
+// TestEraseCompanyWhileEventsCome: whoever goes on sending does not keep it from its end, and after the end makes the company anew.
+func TestEraseCompanyWhileEventsCome(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.work()
+	h.register("payment_proof", "")
+	stop := make(chan struct{})
+	done := sync.OnceFunc(func() { close(stop) })
+	var wg sync.WaitGroup
+	for sender := range 4 {
+		wg.Go(func() {
+			tick := time.NewTicker(5 * time.Millisecond)
+			defer tick.Stop()
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				case <-tick.C:
+				}
+				if _, err := h.client.Send(context.WithoutCancel(t.Context()), proof(fmt.Sprintf("tale-%d-%d", sender, n))); err != nil {
+					t.Errorf("sending: %v", err)
+					return
+				}
+			}
+		})
+	}
+	defer func() { done(); wg.Wait() }()
+	h.eventually(15*time.Second, func() bool { return len(h.partner.requests()) > 50 }, func() string { return "nothing arrives" })
+	e, err := h.client.EraseCompany(t.Context(), registry.NewKeys(h.rdb), acme, "")
+	h.must(err)
+	delivered := len(h.partner.requests())
+	if !e.Done || e.Events == 0 {
+		t.Errorf("%+v", e)
+	}
+	h.must(second(h.client.Send(t.Context(), proof("last"))))
+	done()
+	wg.Wait()
+	h.awaitIdle(5 * time.Second)
+	if n := len(h.partner.requests()); n > delivered+64 { // what was under way at the end
+		t.Errorf("%d more were delivered after the callbacks were erased", n-delivered)
+	}
+	// Whatever there is now came after the end, and is whole and named.
+	if known, err := h.registry.Known(t.Context(), acme); err != nil || !known {
+		t.Errorf("used again, but not named: %v", err)
+	}
+	h.must(second(h.client.EraseCompany(t.Context(), registry.NewKeys(h.rdb), acme, "")))
+	h.wantNothingOf("tale-1-", "last")
+}

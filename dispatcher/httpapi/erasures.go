@@ -1,0 +1,52 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
+)
+
+const companyRoute = "/companies/{company}"
+
+type (
+	eraseEventIn struct {
+		Company string `path:"company"`
+		EventID string `path:"event_id"`
+	}
+	eraseCompanyIn struct {
+		Company string `path:"company"`
+	}
+	erasedEventOut   struct{ Body *dispatcher.ErasedEvent }
+	erasedCompanyOut struct{ Body *dispatcher.ErasedCompany }
+)
+
+func (s *server) erasures() {
+	register(s, operation{need: eraseEvents, Operation: huma.Operation{
+		OperationID: "erase-event", Method: http.MethodDelete, Path: eventRoute, Tags: []string{"Events"}, Summary: "Erase an event",
+		Description: "Its payload, its deliveries and what was noted of them, as if it had never been accepted: what is not delivered yet never will be. " +
+			"A request under way finishes, and nothing is noted of it. The same event_id may be sent anew, and is then delivered.",
+	}}, s.eraseEvent)
+	register(s, operation{need: eraseCompanies, Operation: huma.Operation{
+		OperationID: "erase-company", Method: http.MethodDelete, Path: companyRoute, Tags: []string{"Operations"}, Summary: "Erase a company",
+		Description: "All of it: callbacks, events and deliveries, decisions, replays, and the API keys that are bound to it. It works for some " +
+			"twenty seconds at most. While `done` is false, or if there was no answer, call again: it goes on, and the numbers are those of each " +
+			"call. `kept` is what stays. Stop whatever sends for the company before: its next event makes the company anew.",
+	}}, s.eraseCompany)
+}
+
+func (s *server) eraseEvent(ctx context.Context, in *eraseEventIn) (*erasedEventOut, error) {
+	e, err := s.Client.EraseEvent(ctx, in.Company, in.EventID, caller(ctx))
+	return &erasedEventOut{e}, err
+}
+
+func (s *server) eraseCompany(ctx context.Context, in *eraseCompanyIn) (*erasedCompanyOut, error) {
+	e, err := s.Client.EraseCompany(ctx, s.Keys, in.Company, caller(ctx))
+	if errors.Is(err, dispatcher.ErrNotFound) {
+		err = errNoCompany
+	}
+	return &erasedCompanyOut{e}, err
+}

@@ -1,0 +1,58 @@
+-- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
+-- ARGV: 'event' and its id | 'page' or 'rest', events at most, deliveries after which the page ends
+-- -> {events, deliveries, unfinished, dead, in flight} and, of one event: member, generation, ...; of the rest: 1 done, 0 there is more
+-- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
+-- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
+local mode, n = ARGV[1], {0, 0, 0, 0, 0}
+local function erase(id)
+  local ev = prefix .. 'ev:' .. id
+  for _, name in ipairs(redis.call('HKEYS', ev)) do
+    if string.find(name, '^d%d') then
+      local cb = string.sub(name, 2)
+      local member = id .. '/' .. cb
+      local r = load(member)
+      n[2] = n[2] + 1
+      if not final(r.s) then n[3] = n[3] + 1 end
+      if r.s == 'X' then n[4] = n[4] + 1 end
+      if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
+      retriesNoMore(r, member, cb)
+      redis.call('ZREM', due, member)
+      redis.call('SREM', prefix .. 'ready:' .. cb, member)
+      redis.call('ZREM', prefix .. 'room:' .. cb, member)
+      unbook(ev, member, cb)
+      for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
+        local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
+        if noted and string.sub(noted, 1, #member + 1) == member .. '\n' then redis.call('HDEL', prefix .. 'health:' .. cb, field) end
+      end
+      if mode == 'event' then
+        n[#n + 1] = member
+        n[#n + 1] = int(r.gen)
+      end
+    end
+  end
+  local log = redis.call('HGET', ev, 'a')
+  if log then
+    n[1] = n[1] + 1
+    redis.call('XDEL', prefix .. 'log', log)
+  end
+  redis.call('DEL', ev)
+end
+
+if mode == 'event' then
+  erase(ARGV[2])
+  return n
+end
+local log = prefix .. 'log'
+for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', ARGV[2])) do
+  erase(entry[2][2])
+  redis.call('XDEL', log, entry[1]) -- its event may have aged away before it
+  if n[2] >= tonumber(ARGV[3]) then break end
+end
+if mode == 'rest' then
+  n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays') == 0) and 1 or 0
+  if n[6] == 1 then
+    redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'notices')
+    redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
+  end
+end
+return n

@@ -1,0 +1,304 @@
+package dispatcher
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// age sets back by d when a dead delivery's event was accepted, and when it died.
+func (h *house) age(r ref, accepted, dead time.Duration) {
+	h.t.Helper()
+	ctx := h.t.Context()
+	score, err := h.rdb.ZScore(ctx, keyOf(acme, "dead"), r.member()).Result()
+	h.must(err)
+	h.must(h.rdb.ZIncrBy(ctx, keyOf(acme, "dead"), -float64(accepted.Milliseconds()), r.member()).Err())
+	text, err := h.rdb.HGet(ctx, eventKey(acme, r.event), recordField(r.callback)).Result()
+	h.must(err)
+	rec, err := parseRecord(text)
+	h.must(err)
+	fields := strings.SplitN(text, " ", 6)
+	fields[4] = toText(rec.at - dead.Milliseconds())
+	h.must(h.rdb.HSet(ctx, eventKey(acme, r.event), recordField(r.callback), strings.Join(fields, " ")).Err())
+	if score == 0 {
+		h.t.Fatal("not in the book")
+	}
+}
+
+func toText(ms int64) string { return strconv.FormatInt(ms, 10) }
+
+// gaugesOf reads the values of the metrics by name and labels.
+func gaugesOf(t *testing.T, reader *sdkmetric.ManualReader) map[string]int64 {
+	t.Helper()
+	var all metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &all); err != nil {
+		t.Fatal(err)
+	}
+	values := make(map[string]int64)
+	add := func(name string, points []metricdata.DataPoint[int64]) {
+		for _, p := range points {
+			key := name
+			if p.Attributes.Len() > 0 {
+				key += "{" + p.Attributes.Encoded(attribute.DefaultEncoder()) + "}"
+			}
+			values[key] = p.Value
+		}
+	}
+	for _, scope := range all.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			switch data := m.Data.(type) {
+			case metricdata.Gauge[int64]:
+				add(m.Name, data.DataPoints)
+			case metricdata.Sum[int64]:
+				add(m.Name, data.DataPoints)
+			}
+		}
+	}
+	return values
+}
+
+// TestPrune: the dead go when their time is over, announced for a tenth of it, and nothing else goes.
+func TestPrune(t *testing.T) {
+	t.Parallel()
+	reader := sdkmetric.NewManualReader()
+	var log lockedBuffer
+	const keep, notice = 720 * time.Hour, 72 * time.Hour
+	h := newHouse(t, func(c *Config) {
+		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.HoldMaxCount = 1
+	})
+	h.partner.answers(byPath(nil))
+	dead, retrying, held := h.at("dead", `"retry": {"max_attempts": 1}`), h.at("later", `"retry": {"initial_interval": "1h"}`), h.at("held", "")
+	_, err := h.registry.Pause(t.Context(), acme, held.ID)
+	h.must(err)
+	h.work()
+	ids := []string{"long-ago", "soon", "lately", "fresh", "stuck"}
+	for _, id := range ids {
+		h.must(second(h.client.Send(t.Context(), telltale(id))))
+		h.await(ref{acme, id, dead.ID}.deliveryID(), Dead, 5*time.Second)
+		h.await(ref{acme, id, retrying.ID}.deliveryID(), Retrying, 5*time.Second)
+	}
+	h.age(ref{acme, "long-ago", dead.ID}, keep+time.Hour, keep+time.Minute)
+	h.age(ref{acme, "soon", dead.ID}, keep+2*time.Hour, keep-notice+time.Minute)
+	h.age(ref{acme, "lately", dead.ID}, keep+3*time.Hour, time.Hour) // died late in a long schedule
+	h.age(ref{acme, "long-ago", held.ID}, keep+4*time.Hour, keep+time.Minute)
+
+	want := func(letters, expiring, pruned int64, warnings int) {
+		t.Helper()
+		h.must(h.client.prune(t.Context(), acme))
+		got := gaugesOf(t, reader)
+		if got["ringback.dead_letters"] != letters || got["ringback.dead_letters.expiring"] != expiring || got["ringback.dead_letters.pruned"] != pruned {
+			t.Errorf("%d letters, %d expiring, %d pruned: want %d, %d, %d", got["ringback.dead_letters"], got["ringback.dead_letters.expiring"],
+				got["ringback.dead_letters.pruned"], letters, expiring, pruned)
+		}
+		if n, err := ExpiringLetters(t.Context(), h.rdb); err != nil || n != expiring {
+			t.Errorf("%d expiring: %v", n, err)
+		}
+		if n := strings.Count(log.String(), "level=WARN msg=\"dead letters are soon pruned"); n != warnings {
+			t.Errorf("%d warnings, want %d", n, warnings)
+		}
+	}
+	prune := keyOf(acme, "prune")
+	earlier := func(field string, d time.Duration) {
+		t.Helper()
+		h.must(h.rdb.HIncrBy(t.Context(), prune, field, -d.Milliseconds()).Err())
+	}
+	want(9, 3, 0, 1) // long overdue, but not announced yet
+	want(9, 3, 0, 1)
+	earlier("said", 24*time.Hour)
+	want(9, 3, 0, 2) // once a day
+	earlier("since", notice)
+	want(7, 1, 2, 2)
+	h.client.deadFor = keep / 2 // what is kept for less time than was announced is announced anew
+	want(7, 1, 2, 2)
+	h.client.deadFor = keep
+	want(7, 1, 2, 2)
+
+	gone := h.delivery(ref{acme, "long-ago", dead.ID}.deliveryID())
+	if gone.State != Dead || !strings.Contains(gone.Summary, "no longer kept") || gone.Reason != "status_500" {
+		t.Errorf("pruned: %+v", gone)
+	}
+	if buried := h.delivery(ref{acme, "long-ago", held.ID}.deliveryID()); buried.Reason != ReasonHoldFull || !strings.Contains(buried.Summary, "no longer kept") {
+		t.Errorf("buried and pruned: %+v", buried)
+	}
+	if got := gaugesOf(t, reader); got["ringback.deliveries.buried{reason=hold_full}"] != 4 || got["ringback.deliveries.buried{reason=hold_expired}"] != 0 {
+		t.Errorf("buried: %v", got)
+	}
+	book, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Dead}, CallbackID: dead.ID})
+	h.must(err)
+	listed := make(map[string]bool)
+	for _, d := range book {
+		listed[d.EventID] = true
+	}
+	if diff := cmp.Diff([]string{"fresh", "lately", "soon", "stuck"}, slices.Sorted(maps.Keys(listed))); diff != "" {
+		t.Error(diff)
+	}
+	health, err := h.client.Health(t.Context(), acme, dead.ID, retrying.ID, held.ID)
+	h.must(err)
+	if health[0].Dead != 4 || health[1].Pending != 5 || health[2].Held != 1 || health[2].Dead != 3 {
+		t.Errorf("health: %+v", health)
+	}
+	r, err := h.client.ReplayCallback(t.Context(), acme, dead.ID, ReplayQuery{DryRun: true})
+	h.must(err)
+	if r.Matched != 4 {
+		t.Errorf("%d would be replayed, where 4 are kept", r.Matched)
+	}
+	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "long-ago")).Val(); ttl != -1 {
+		t.Errorf("the event ages (%s), though a delivery of it is unfinished", ttl)
+	}
+
+	// While its event is there, a pruned one can be sent again by itself; nothing is counted twice.
+	h.partner.answers(answering(204))
+	for _, cb := range []*registry.Callback{dead, retrying, held} {
+		if cb == held {
+			h.must(second(h.client.Resume(t.Context(), acme, held.ID, false)))
+		}
+		h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "long-ago", cb.ID}.deliveryID())))
+		h.await(ref{acme, "long-ago", cb.ID}.deliveryID(), Delivered, 10*time.Second)
+	}
+	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "long-ago")).Val(); ttl <= 0 {
+		t.Errorf("all of it is delivered, but it does not age: %s", ttl)
+	}
+	if counts := h.rdb.HMGet(t.Context(), eventKey(acme, "long-ago"), "n", "x").Val(); counts[0] != "0" || counts[1] != "0" {
+		t.Errorf("unfinished and dead are counted as %v", counts)
+	}
+}
+
+// TestPruneGoesOnWhereItWas: a book of several pages, in two processes by turns.
+func TestPruneGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.HoldMaxCount = 1; c.DeadRetention = time.Hour })
+	cb := h.register("payment_proof", "")
+	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
+	h.must(err)
+	const n = 30
+	for _, id := range eventIDs("e-", n+1) {
+		h.send(proof(id))
+	}
+	for _, id := range eventIDs("e-", n) {
+		h.age(ref{acme, id, cb.ID}, 2*time.Hour, 2*time.Hour)
+	}
+	h.age(ref{acme, "e-3", cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
+	page := func() []string {
+		t.Helper()
+		v, err := h.client.run(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()
+		h.must(err)
+		return strs(v)
+	}
+	for range 4 {
+		if got := page(); got[0] != "more" {
+			t.Fatalf("%v", got)
+		}
+	}
+	if got := page(); !slices.Equal(got, []string{"end", "0", "29", "1"}) {
+		t.Errorf("through: %v", got)
+	}
+	h.must(h.rdb.HIncrBy(t.Context(), keyOf(acme, "prune"), "since", -time.Hour.Milliseconds()).Err())
+	for i, want := range [][]string{{"more", "6"}, {"more", "7"}, {"more", "7"}, {"more", "7"}, {"end", "2"}} {
+		if got := page(); !slices.Equal(got[:2], want) {
+			t.Errorf("page %d: %v, want %v", i, got, want)
+		}
+	}
+	if got := page(); !slices.Equal(got, []string{"end", "0", "0", ""}) || h.rdb.Exists(t.Context(), keyOf(acme, "prune")).Val() != 0 {
+		t.Errorf("nothing is left to do: %v", got)
+	}
+	if left := h.rdb.ZRange(t.Context(), keyOf(acme, "dead"), 0, -1).Val(); !slices.Equal(left, []string{"e-3/1"}) {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestRetentionIsForWhatIsOver: of what is held, retrying or dead nothing ages, however long that lasts, nor does its place in the lists.
+func TestRetentionIsForWhatIsOver(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(c *Config) { c.Retention = time.Second })
+	h.work()
+	slow, _ := h.everywhere("e-1")
+	const over = "over" // of this one, nothing that is to be kept stays
+	h.must(second(h.client.Send(t.Context(), telltale(over))))
+	h.await(ref{acme, over, 1}.deliveryID(), Dead, 5*time.Second)
+	h.await(ref{acme, over, 3}.deliveryID(), Active, 5*time.Second)
+	h.await(ref{acme, over, 4}.deliveryID(), Delivered, 5*time.Second)
+	for _, cb := range []int64{2, 3, 5} {
+		h.must(second(h.client.Cancel(t.Context(), acme, ref{acme, over, cb}.deliveryID())))
+	}
+	close(slow)
+	h.partner.answers(answering(204))
+	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, over, 1}.deliveryID())))
+	h.eventually(10*time.Second, func() bool { return h.rdb.Exists(t.Context(), eventKey(acme, over)).Val() == 0 }, func() string { return "a finished event does not age" })
+	states := func() map[int64]State {
+		list, _, err := h.client.Deliveries(t.Context(), acme, Query{})
+		h.must(err)
+		got := make(map[int64]State)
+		for _, d := range list {
+			got[d.CallbackID] = d.State
+		}
+		return got
+	}
+	want := map[int64]State{1: Dead, 2: Retrying, 3: Delivered, 4: Delivered, 5: Held}
+	h.eventually(10*time.Second, func() bool {
+		h.must(h.client.trimLog(t.Context(), acme))
+		h.must(h.client.prune(t.Context(), acme))
+		return h.rdb.XLen(t.Context(), keyOf(acme, "log")).Val() == 1
+	}, func() string { return "the log keeps the finished event" })
+	if diff := cmp.Diff(want, states()); diff != "" {
+		t.Error(diff)
+	}
+	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-1")).Val(); ttl != -1 {
+		t.Errorf("it ages: %s", ttl)
+	}
+	for _, end := range []struct {
+		cb    int64
+		state State
+	}{{2, Cancelled}, {5, Cancelled}} {
+		h.must(second(h.client.Cancel(t.Context(), acme, ref{acme, "e-1", end.cb}.deliveryID())))
+	}
+	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-1")).Val(); ttl != -1 {
+		t.Errorf("only the dead one is left of it, and it ages: %s", ttl)
+	}
+	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "e-1", 1}.deliveryID())))
+	h.eventually(10*time.Second, func() bool {
+		h.must(h.client.trimLog(t.Context(), acme))
+		return h.rdb.XLen(t.Context(), keyOf(acme, "log")).Val() == 0
+	}, func() string { return "nothing of it is left to wait for, and it stays" })
+}
+
+// TestReplaysSayThatTheyAreOne: after a replay every attempt has the header, before it none, retries and takeovers included.
+func TestReplaysSayThatTheyAreOne(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register("payment_proof", `"retry": {"initial_interval": "1s", "max_attempts": 2}`)
+	h.partner.answers(answering(503, 503, 503, 204, 503, 204, 204))
+	h.work()
+	r := ref{acme, "p-1", cb.ID}
+	h.send(proof("p-1"))
+	h.await(r.deliveryID(), Dead, 10*time.Second)
+	h.must(second(h.client.Replay(t.Context(), acme, r.deliveryID())))
+	h.await(r.deliveryID(), Delivered, 10*time.Second)
+	h.must(second(h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{States: []State{Delivered}})))
+	h.eventually(15*time.Second, func() bool { return len(h.partner.requests()) == 6 }, func() string { return "it is not replayed" })
+	h.await(r.deliveryID(), Delivered, 5*time.Second)
+	var got []string
+	for _, q := range h.partner.requests() {
+		got = append(got, q.header.Get("Ringback-Replay"))
+	}
+	if diff := cmp.Diff([]string{"", "", "1", "1", "1", "1"}, got); diff != "" {
+		t.Error(diff)
+	}
+	h.send(proof("p-2")) // another event, as yet not replayed
+	h.eventually(5*time.Second, func() bool { return len(h.partner.requests()) == 7 }, func() string { return "it does not arrive" })
+	if q := h.partner.requests()[6]; q.header.Get("Ringback-Replay") != "" {
+		t.Error("a fresh event is called a replay")
+	}
+}
