@@ -121,7 +121,7 @@ const answerLimit = 64 << 10
 // The one exception to once: a partner that refuses an access token with 401 has not been asked anything yet, and gets the question again
 // with a new one, if that may help.
 //
-// Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], [ErrTooManyAsked], [ErrOverloaded], and [ErrUnavailable] if Redis
+// Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], [ErrTooManyAsked], [ErrOverloaded], [ErrEgressPaused], and [ErrUnavailable] if Redis
 // did not answer, whereupon nobody was asked.
 func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	done, ok := c.asked.take(q.Company + "/" + q.Type)
@@ -132,6 +132,9 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	typ, attrs, err := c.examineQuestion(ctx, q)
 	if err != nil {
 		return nil, err
+	}
+	if c.egressHalted(ctx) {
+		return nil, ErrEgressPaused
 	}
 	ctx, span := c.tracer.Start(ctx, "ask "+q.Type)
 	defer span.End()

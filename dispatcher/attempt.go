@@ -46,6 +46,8 @@ type attempt struct {
 	sentAt      time.Time // by this process's clock, as all that follows; of the last request, where there were two
 	took        time.Duration
 	timing      egress.Timing // where the time went
+	unconnected bool          // it did not get as far as a connection
+	ownOutage   bool          // that nobody is reached is not the partners' fault: see outage
 	response    *egress.Response
 	judgement
 	wait    time.Duration // until the next attempt, where there is one
@@ -134,7 +136,7 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 	if err == nil {
 		o.status, o.header, a.timing = a.response.Status, a.response.Header, a.response.Timing
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
-		a.timing = e.Timing
+		a.timing, a.unconnected = e.Timing, unconnected(e)
 	}
 	a.judgement = judge(a.callback.SuccessRule(a.typ), o, time.Now())
 }
@@ -303,11 +305,14 @@ func (a *attempt) finishArgs() []any {
 	if a.reason == ReasonOAuthToken { // not the partner's failure
 		health = "token"
 	}
-	gate := registry.Gate{Status: registry.Disabled, Reason: string(ReasonGone), At: time.Now().UTC()}
 	kind, pause := a.trouble()
+	callbackType := ""
+	if a.callback != nil {
+		callbackType = a.callback.Type
+	}
 	return []any{
-		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), gate.String(), least.Milliseconds(),
-		health, kind, pause.Milliseconds(), a.logID,
+		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
+		health, kind, pause.Milliseconds(), a.run(), callbackType, a.logID,
 	}
 }
 

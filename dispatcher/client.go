@@ -68,6 +68,9 @@ type Config struct {
 	// them the oldest go to the dead-letter book as hold_expired and hold_full. Whole seconds, at least one; defaults 72 h and 100,000.
 	HoldMaxAge   time.Duration
 	HoldMaxCount int
+	// DisableAfter is how long a callback may do nothing but fail, in 20 attempts at least, before it is disabled. Whole seconds, at least
+	// one; default 120 h. Negative: for ever.
+	DisableAfter time.Duration
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most). Default 0.
 	WaitReplicas int
 	// ShedAt is the percentage of Redis's maxmemory from which on events are refused with [ErrOverloaded]. Default [DefaultShedAt].
@@ -90,6 +93,9 @@ const (
 	DefaultHoldMaxCount = 100_000
 )
 
+// DefaultDisableAfter is how long callbacks may do nothing but fail: five days.
+const DefaultDisableAfter = 120 * time.Hour
+
 // A Client accepts events and answers for what became of them. It is safe for concurrent use.
 type Client struct {
 	rdb       redis.UniversalClient
@@ -103,7 +109,9 @@ type Client struct {
 	asynq     *asynq.Client
 	inspector *asynq.Inspector
 
-	settings     string // as the scripts take them: window, retention (s), most that one callback may have held, and for how long (s)
+	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), and for how long it may fail
+	// (s, 0: for ever).
+	settings     string
 	deadFor      time.Duration
 	waitReplicas int
 	shedAt       int64 // percent
@@ -111,6 +119,8 @@ type Client struct {
 	asked        underWay          // decisions, by company and type
 	testing      sync.Map          // ref of the callbacks that are being tested
 	trimmed      sync.Map          // company -> where in its log to go on trimming
+	stopped      stopped           // lanes that are paused
+	outage       outage            // of our own way out
 	failpoint    func(name string) // tests stop here; nil otherwise
 }
 
@@ -129,6 +139,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.DeadRetention must be at least one second")
 	case cfg.HoldMaxAge != 0 && cfg.HoldMaxAge < time.Second, cfg.HoldMaxCount < 0:
 		return nil, errors.New("dispatcher: Config.HoldMaxAge must be at least one second, and Config.HoldMaxCount not negative")
+	case cfg.DisableAfter > 0 && cfg.DisableAfter < time.Second:
+		return nil, errors.New("dispatcher: Config.DisableAfter must be at least one second, or negative for never")
 	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
 		return nil, errors.New("dispatcher: Config.Window, Config.WaitReplicas and Config.ShedAt must not be negative")
 	}
@@ -137,8 +149,9 @@ func New(cfg Config) (*Client, error) {
 		userAgent: defaulted(cfg.UserAgent, "Ringback"),
 		asynq:     asynq.NewClientFromRedisClient(cfg.Redis),
 		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
-		settings: fmt.Sprintf("%d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
-			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second),
+		settings: fmt.Sprintf("%d %d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
+			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second,
+			max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter))/time.Second),
 		deadFor:      defaulted(cfg.DeadRetention, DefaultDeadRetention),
 		waitReplicas: cfg.WaitReplicas,
 		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),
@@ -152,6 +165,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
+	c.outage.log = c.log
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched)
 	var err error

@@ -30,8 +30,11 @@
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
 //	                             token: the last that got no access token, f: failures in a row;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
-//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms)
-//	{c}:buried      hash         how many went to the book without an attempt, by reason
+//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
+//	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time
+//	                             does not count (ms), fn how many count, w the highest warning told (percent). A success or a resumption
+//	                             forgets the run
+//	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
@@ -41,6 +44,7 @@
 //	{c}:buried      hash         how many held ones were given up, by reason
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
+//	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all four: nothing goes out of the installation
 //	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content
 //
 // A delivery's life (states as in [State]):
@@ -94,6 +98,10 @@
 //	erasing an event / its tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
+//	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
+//	its notice's event
+//	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
+//	a lane's pause / the next lane's    some lanes paused                   whoever pauses or resumes repeats it
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
@@ -106,6 +114,10 @@
 // A company is erased in the order in which things lead to each other: callbacks first (so that nothing new matches), then the log with all
 // its events, what names are kept of the rest, asynq's tasks, and the name last, in the one script that sees whether anything came meanwhile. It
 // raises the registry's version too: a process that still knows the company has to read it, and name it, again before it accepts an event.
+// A callback is disabled in the step that records its last failure: after days of nothing but failure (Config.DisableAfter), in 20 attempts at
+// least. Before that it is warned of at 50, 70 and 90 percent of the way, once each. Each of these is also an event of an operational type, into
+// the same company. A day is the most that counts between two attempts, and an outage of our own, when most destinations cannot be reached at
+// once, does not count at all.
 //
 // A decision has no queue and no repair: its caller waits. It is written down before the partner is asked, so that a kill leaves a record
 // without an outcome, which is shown as unknown once its time is up.

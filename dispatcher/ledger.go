@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -69,6 +70,7 @@ type view struct {
 	now     time.Time
 	gates   map[int64]*registry.Gate
 	paces   map[int64]pace
+	stopped func() map[string]time.Time // the lanes that are paused
 }
 
 // A pace is what holds back a callback's deliveries where its gate is open.
@@ -104,7 +106,10 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the clock", err)
 	}
-	return &view{c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]pace)}, nil
+	return &view{
+		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]pace),
+		stopped: sync.OnceValue(func() map[string]time.Time { return c.stoppedLanes(ctx) }),
+	}, nil
 }
 
 // gate is the callback's closed gate, or nil if it is open.
@@ -201,6 +206,9 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		d.Reason = rec.reason(d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate)
+	if at := v.stopped()[r.queue()]; !at.IsZero() && !d.State.Final() && d.State != Active {
+		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
+	}
 	return d, nil
 }
 

@@ -27,6 +27,8 @@ type metrics struct {
 	duration metric.Float64Histogram
 	lag      metric.Float64Histogram
 	decision metric.Float64Histogram
+	warnings metric.Int64Counter
+	disabled metric.Int64Counter
 	observed metric.Registration
 }
 
@@ -40,7 +42,7 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	meter := provider.Meter(scope)
 	var laneDepth, roomDepth, dead, breakers, expiring metric.Int64ObservableGauge
 	var buried metric.Int64ObservableCounter
-	var callbacks, used, limit metric.Int64ObservableGauge
+	var callbacks, used, limit, paused, outage metric.Int64ObservableGauge
 	var oldest, drift, roomAge metric.Float64ObservableGauge
 	for _, make := range []func() (err error){
 		func() (err error) {
@@ -71,6 +73,26 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 		func() (err error) {
 			m.lag, err = meter.Float64Histogram("ringback.delivery.lag", metric.WithUnit("s"), lagBuckets,
 				metric.WithDescription("From an event's acceptance to its delivery, retries and waiting included."))
+			return err
+		},
+		func() (err error) {
+			m.warnings, err = meter.Int64Counter("ringback.callbacks.warnings", metric.WithUnit("{warning}"),
+				metric.WithDescription("Callbacks that were found failing, by percent of the time after which they are disabled."))
+			return err
+		},
+		func() (err error) {
+			m.disabled, err = meter.Int64Counter("ringback.callbacks.disabled", metric.WithUnit("{callback}"),
+				metric.WithDescription("Callbacks that were disabled, by reason."))
+			return err
+		},
+		func() (err error) {
+			paused, err = meter.Int64ObservableGauge("ringback.egress.paused",
+				metric.WithDescription("1 while an operator has paused everything that goes out."))
+			return err
+		},
+		func() (err error) {
+			outage, err = meter.Int64ObservableGauge("ringback.egress.outage",
+				metric.WithDescription("1 while most destinations that this process tries cannot be reached."))
 			return err
 		},
 		func() (err error) {
@@ -139,10 +161,10 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
-			g := gauges{laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, oldest, drift, roomAge}
+			g := gauges{laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 				return c.observe(ctx, o, g)
-			}, laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, oldest, drift, roomAge)
+			}, laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge)
 			return err
 		},
 	} {
@@ -158,6 +180,12 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 func (m *metrics) startAtZero(ctx context.Context) {
 	m.shed.Add(ctx, 0)
 	m.pruned.Add(ctx, 0)
+	for _, level := range []int{50, 70, 90} {
+		m.warnings.Add(ctx, 0, metric.WithAttributes(attribute.Int("level", level)))
+	}
+	for _, reason := range []string{"failing", "gone"} {
+		m.disabled.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", reason)))
+	}
 	for _, duplicate := range []bool{false, true} {
 		m.accepted.Add(ctx, 0, metric.WithAttributes(attribute.Bool("duplicate", duplicate)))
 	}
@@ -179,6 +207,14 @@ func (m *metrics) asked(ctx context.Context, v Verdict, reason Reason, took time
 	m.decision.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String("verdict", string(v)), attribute.String("reason", reasonLabel(reason))))
 }
 
+func (m *metrics) warned(ctx context.Context, percent int) {
+	m.warnings.Add(ctx, 1, metric.WithAttributes(attribute.Int("level", percent)))
+}
+
+func (m *metrics) disabledCallback(ctx context.Context, reason string) {
+	m.disabled.Add(ctx, 1, metric.WithAttributes(attribute.String("reason", reason)))
+}
+
 func (m *metrics) delivered(ctx context.Context, lag time.Duration) { m.lag.Record(ctx, lag.Seconds()) }
 
 // reasonLabel bounds the label: a stranger chooses the status code.
@@ -193,11 +229,17 @@ func reasonLabel(r Reason) string {
 
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
-	laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit metric.Int64Observable
-	oldest, drift, roomAge                                                         metric.Float64Observable
+	laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
+	oldest, drift, roomAge                                                                         metric.Float64Observable
 }
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
+	o.ObserveInt64(g.outage, oneIf(c.outage.under(ctx)))
+	since, err := c.pausedSince(ctx)
+	if err != nil {
+		return err
+	}
+	o.ObserveInt64(g.paused, oneIf(egressOf(since).Status == EgressPaused))
 	var age time.Duration
 	for _, lane := range queues {
 		info, err := c.inspector.GetQueueInfo(lane)
@@ -267,6 +309,13 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	}
 	o.ObserveFloat64(g.oldest, age.Seconds())
 	return nil
+}
+
+func oneIf(is bool) int64 {
+	if is {
+		return 1
+	}
+	return 0
 }
 
 // orderScale is lua/record.lua's: the order of acceptance, which rooms are sorted by, is milliseconds times this, and a sequence number.

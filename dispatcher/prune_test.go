@@ -18,7 +18,7 @@ import (
 )
 
 // age sets back by d when a dead delivery's event was accepted, and when it died.
-func (h *house) age(r ref, accepted, dead time.Duration) {
+func (h *house) antedate(r ref, accepted, dead time.Duration) {
 	h.t.Helper()
 	ctx := h.t.Context()
 	score, err := h.rdb.ZScore(ctx, keyOf(acme, "dead"), r.member()).Result()
@@ -90,10 +90,10 @@ func TestPrune(t *testing.T) {
 		h.await(ref{acme, id, dead.ID}.deliveryID(), Dead, 5*time.Second)
 		h.await(ref{acme, id, retrying.ID}.deliveryID(), Retrying, 5*time.Second)
 	}
-	h.age(ref{acme, "long-ago", dead.ID}, keep+time.Hour, keep+time.Minute)
-	h.age(ref{acme, "soon", dead.ID}, keep+2*time.Hour, keep-notice+time.Minute)
-	h.age(ref{acme, "lately", dead.ID}, keep+3*time.Hour, time.Hour) // died late in a long schedule
-	h.age(ref{acme, "long-ago", held.ID}, keep+4*time.Hour, keep+time.Minute)
+	h.antedate(ref{acme, "long-ago", dead.ID}, keep+time.Hour, keep+time.Minute)
+	h.antedate(ref{acme, "soon", dead.ID}, keep+2*time.Hour, keep-notice+time.Minute)
+	h.antedate(ref{acme, "lately", dead.ID}, keep+3*time.Hour, time.Hour) // died late in a long schedule
+	h.antedate(ref{acme, "long-ago", held.ID}, keep+4*time.Hour, keep+time.Minute)
 
 	want := func(letters, expiring, pruned int64, warnings int) {
 		t.Helper()
@@ -188,9 +188,9 @@ func TestPruneGoesOnWhereItWas(t *testing.T) {
 		h.send(proof(id))
 	}
 	for _, id := range eventIDs("e-", n) {
-		h.age(ref{acme, id, cb.ID}, 2*time.Hour, 2*time.Hour)
+		h.antedate(ref{acme, id, cb.ID}, 2*time.Hour, 2*time.Hour)
 	}
-	h.age(ref{acme, "e-3", cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
+	h.antedate(ref{acme, "e-3", cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
 	page := func() []string {
 		t.Helper()
 		v, err := h.client.run(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()

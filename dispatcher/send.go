@@ -30,6 +30,7 @@ type Sent struct {
 // A sending is an event on its way into Redis.
 type sending struct {
 	event    payloads.Event
+	own      bool // Ringback's, about its own work
 	span     trace.Span
 	attrs    map[string]string
 	warnings []string
@@ -46,7 +47,12 @@ type sending struct {
 // (a repeat of an event that was accepted is refused then as well), and [ErrUnavailable] if Redis did not answer, whereupon the event may or
 // may not be accepted: repeat it with the same id, and it is accepted once.
 func (c *Client) Send(ctx context.Context, e payloads.Event) (Receipt, error) {
-	s := c.newSending(ctx, e)
+	return c.send(ctx, e, false)
+}
+
+// send is Send, and takes operational types where they are our own.
+func (c *Client) send(ctx context.Context, e payloads.Event, own bool) (Receipt, error) {
+	s := c.newSending(ctx, e, own)
 	c.accept(ctx, s)
 	c.at("accepted")
 	c.expand(ctx, s)
@@ -64,7 +70,7 @@ func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 	for chunk := range slices.Chunk(events, sendPage) {
 		page := make([]*sending, len(chunk))
 		for i, e := range chunk {
-			page[i] = c.newSending(ctx, e)
+			page[i] = c.newSending(ctx, e, false)
 		}
 		c.acceptAll(ctx, page)
 		c.at("accepted")
@@ -79,13 +85,13 @@ func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 }
 
 // newSending opens an event's span, checks the event, and matches it.
-func (c *Client) newSending(ctx context.Context, e payloads.Event) *sending {
+func (c *Client) newSending(ctx context.Context, e payloads.Event, own bool) *sending {
 	if e.ID == "" {
 		e.ID = payloads.NewEventID(time.Now())
 	}
 	ctx, span := c.tracer.Start(ctx, "accept "+e.Type, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(
 		attribute.String("ringback.company", e.Company), attribute.String("ringback.event.id", e.ID), attribute.String("ringback.event.type", e.Type)))
-	s := &sending{event: e, span: span}
+	s := &sending{event: e, span: span, own: own}
 	if s.Err = c.examine(ctx, s); s.Err == nil {
 		s.Err = c.match(ctx, s)
 	}
@@ -103,6 +109,9 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	}
 	if typ.Synchronous {
 		return misfit("body.event_type", "is asked, not sent: the partner decides while the caller waits, with POST …/decisions")
+	}
+	if typ.Operational && !s.own {
+		return misfit("body.event_type", "is sent by Ringback itself, about its own work: choose a type of your own")
 	}
 	if s.attrs, s.warnings, err = typ.Examine(s.event.Payload); err != nil {
 		return err

@@ -33,7 +33,7 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 // one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it. Of one
 // callback a process makes one test at a time.
 //
-// Errors: *[StateError] if there is one; registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
+// Errors: *[StateError] if there is one, or if everything that goes out is paused; registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
 func (c *Client) Test(ctx context.Context, company string, callbackID int64, eventType string) (*TestResult, error) {
 	cb, err := c.registry.Get(ctx, company, callbackID)
 	if err != nil {
@@ -54,6 +54,9 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	}
 	if len(typ.Example) == 0 {
 		return nil, misfit("body.event_type", "has no example to send: give "+eventType+" one with PUT /callback-types/"+eventType)
+	}
+	if c.egressHalted(ctx) {
+		return nil, &StateError{Message: "everything that goes out is paused, tests too: try again after `ringback egress resume`"}
 	}
 	if _, busy := c.testing.LoadOrStore(ref{company: company, callback: callbackID}, true); busy {
 		return nil, &StateError{Message: "this callback is being tested already: wait for the answer"}

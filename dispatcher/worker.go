@@ -188,7 +188,7 @@ func (w *Worker) chain(ctx context.Context, company string, released []string) {
 	c := w.client
 	until := time.Now().Add(chainFor)
 	for len(released) > 0 {
-		if w.stopping.Load() || time.Now().After(until) {
+		if w.stopping.Load() || time.Now().After(until) || c.halted(ctx, company, released[0]) {
 			c.enqueueReleased(ctx, company, released)
 			return
 		}
@@ -224,6 +224,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 	defer span.End()
 	a.send(ctx, w.client)
 	w.client.at("posted")
+	a.ownOutage = w.client.outage.note(ctx, a)
 	state, released, err := w.finish(ctx, a)
 	if err != nil {
 		return nil, err
@@ -302,10 +303,14 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	case "ok":
 		a.nextIn(answer[2])
 		w.pacer.after(a.ref.key(), readMS(answer[3]))
-		if len(answer) > 4 {
+		if answer[4] != "" {
+			c.at("noted")
+			c.tellNotices(ctx, a.ref.company)
+		}
+		if len(answer) > 5 {
 			c.at("popped")
 		}
-		return answer[1], answer[4:], nil
+		return answer[1], answer[5:], nil
 	case "late":
 		return "D", nil, nil
 	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner

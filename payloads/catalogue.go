@@ -99,6 +99,10 @@ type Type struct {
 	// of the company's one callback, and nothing is queued or repeated.
 	Synchronous bool `json:"synchronous,omitempty"`
 
+	// Operational types are sent by Ringback itself, about its own work: it takes
+	// none of them from anybody.
+	Operational bool `json:"operational,omitempty"`
+
 	schema     *schema     // nil: any JSON will do
 	attributes []attribute // of Match, by name
 	stamp      []string    // Stamp's reference tokens; nil: none

@@ -83,6 +83,9 @@ func TestBuiltinCatalogue(t *testing.T) {
 		"entry_code.validation_failed": {Stamp: "/timeOfIssue"},
 		"entry_code.verify":            {Synchronous: true},
 		"customer.created_or_updated":  {Success: payloads.AnyResponse},
+
+		"callback.failing":  {Operational: true},
+		"callback.disabled": {Operational: true},
 	}
 	for name, want := range want {
 		typ := builtin(t, name)
@@ -92,6 +95,7 @@ func TestBuiltinCatalogue(t *testing.T) {
 		}
 		got := payloads.Type{
 			Match: typ.Match, MatchBlocks: typ.MatchBlocks, Success: typ.Success, Validation: typ.Validation, Stamp: typ.Stamp, Synchronous: typ.Synchronous,
+			Operational: typ.Operational,
 		}
 		if diff := gocmp.Diff(want, got, cmpopts.IgnoreUnexported(payloads.Type{})); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

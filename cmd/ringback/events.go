@@ -287,6 +287,7 @@ func showType(c *cli.Context) error {
 		[2]string{"type", t.Name}, [2]string{"what it says", t.Description}, [2]string{"matches on", matchNames(t)},
 		[2]string{"success", t.Success}, [2]string{"validation", t.Validation}, [2]string{"stamped on sending", t.Stamp},
 		[2]string{"synchronous", strconv.FormatBool(t.Synchronous)},
+		[2]string{"operational", strconv.FormatBool(t.Operational)},
 	); err != nil {
 		return err
 	}

@@ -35,6 +35,7 @@ type houseConfig struct {
 	HoldMaxAge    time.Duration // how long a delivery may be held; 0 is the dispatcher's default
 	HoldMaxCount  int           // how many of a callback's deliveries may be held; 0 is the dispatcher's default
 	DeadRetention time.Duration // how long dead deliveries are kept; 0 is the dispatcher's default
+	DisableAfter  time.Duration // how long a callback may do nothing but fail; 0 is the dispatcher's default, negative never
 	WaitReplicas  int           // replicas that must hold an event before it is accepted
 	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
@@ -80,7 +81,8 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
-		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
+		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
+		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
 	if err != nil {
 		return nil, err

@@ -1,7 +1,7 @@
 // Command ringback runs, feeds and watches Ringback, a reliable dispatcher of outbound webhooks.
 //
 // Every command is one file of this package: its flags, what it does with them, and how it prints.
-// dev and serve become a config and are wired by hand in house.go; callbacks, events and deliveries talk to the
+// dev and serve become a config and are wired by hand in house.go; callbacks, events, deliveries and egress talk to the
 // HTTP API of a running server, through the client package; keys and doctor talk to Redis; listen and verify talk to nobody.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly. Errors are one line on stderr that says what to do.
@@ -86,7 +86,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), egressCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,

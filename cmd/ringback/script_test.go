@@ -14,7 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts) in
+// TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts, but for egress) in
 // RINGBACK_SERVER, and (keys only) an empty Redis in RINGBACK_REDIS, sample payloads in EVENTS, and in RECEIVER the URL of a partner
 // that takes everything.
 func TestScripts(t *testing.T) {
@@ -37,6 +37,9 @@ func TestScripts(t *testing.T) {
 			env.Setenv("RECEIVER", receiver.URL)
 			if strings.HasSuffix(env.WorkDir, "script-keys") {
 				env.Setenv("RINGBACK_REDIS", "redis://"+miniredis.RunT(t).Addr())
+			}
+			if strings.HasSuffix(env.WorkDir, "script-egress") { // it stops what the others wait for
+				env.Setenv("RINGBACK_SERVER", start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1])
 			}
 			return nil
 		},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ func serveCommand() *cli.Command {
 			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries of a callback that is paused, disabled or failing for `DURATION` at most", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
 			&cli.IntFlag{Name: "hold-max-count", Usage: "hold `N` deliveries of one callback at most; the oldest beyond that go to the dead-letter book", Value: dispatcher.DefaultHoldMaxCount, EnvVars: []string{"RINGBACK_HOLD_MAX_COUNT"}},
 			&cli.DurationFlag{Name: "dead-retention", Usage: "keep dead deliveries for `DURATION`; what will go within the next tenth of it is announced", Value: dispatcher.DefaultDeadRetention, EnvVars: []string{"RINGBACK_DEAD_RETENTION"}},
+			&cli.DurationFlag{Name: "disable-after", Usage: "disable callbacks that did nothing but fail for `DURATION`, in 20 attempts at least; 0 is never", Value: dispatcher.DefaultDisableAfter, EnvVars: []string{"RINGBACK_DISABLE_AFTER"}},
 			&cli.IntFlag{Name: "wait-replicas", Usage: "accept an event only once `N` replicas of Redis have it", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "refuse events with 503 from `PERCENT` of Redis's maxmemory on: full, it would stop the workers, too", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
@@ -98,10 +100,13 @@ func serve(c *cli.Context) error {
 // drainFor is how long /readyz says no before the listener closes: a load balancer has to hear of it first.
 const drainFor = 2 * time.Second
 
+// never is how houseConfig.DisableAfter says so.
+const never = time.Duration(-1)
+
 // serveConfig is what the flags of serve say, without Redis, keyset and listener.
 func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
-		Retention: c.Duration("retention"), DeadRetention: c.Duration("dead-retention"),
+		Retention: c.Duration("retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
 		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
 		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"), Drain: drainFor,
 	}
@@ -114,6 +119,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--hold-max-count must be at least 1")
 	case cfg.DeadRetention < time.Second:
 		return cfg, usagef("--dead-retention must be at least 1s, such as 720h")
+	case cfg.DisableAfter != never && cfg.DisableAfter < time.Second:
+		return cfg, usagef("--disable-after must be at least 1s, such as 120h, or 0 for never")
 	case cfg.WaitReplicas < 0:
 		return cfg, usagef("--wait-replicas must not be negative")
 	case cfg.WaitReplicas > 0 && strings.HasPrefix(c.String("redis"), "redis+cluster://"):

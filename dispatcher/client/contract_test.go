@@ -185,6 +185,21 @@ func methods(then time.Time) []method {
 			}
 			return e, err
 		}},
+		{operation: "POST /egress/pause", call: func(ctx context.Context, c *client.Client) (any, error) {
+			e, err := c.PauseEgress(ctx)
+			if err == nil && (e.Status != client.EgressPaused || e.Since.IsZero()) {
+				err = fmt.Errorf("%s", e.Raw)
+			}
+			return e, err
+		}},
+		{operation: "GET /egress", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Egress(ctx) }},
+		{operation: "POST /egress/resume", call: func(ctx context.Context, c *client.Client) (any, error) {
+			e, err := c.ResumeEgress(ctx)
+			if err == nil && e.Status != client.EgressRunning {
+				err = fmt.Errorf("%s", e.Raw)
+			}
+			return e, err
+		}},
 		{operation: "DELETE " + company, call: func(ctx context.Context, c *client.Client) (any, error) {
 			e, err := c.EraseCompany(ctx, "acme")
 			if err == nil && (!e.Done || e.Events == 0 || e.Callbacks == 0 || len(e.Kept) == 0) {
@@ -270,7 +285,7 @@ func (d *description) operations() map[string]bool {
 	all := map[string]bool{}
 	for path, verbs := range d.doc["paths"].(map[string]any) {
 		for verb := range verbs.(map[string]any) {
-			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") {
+			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") {
 				all[strings.ToUpper(verb)+" "+path] = true
 			}
 		}

@@ -20,6 +20,7 @@ type Type struct {
 	Validation  string            `json:"validation,omitempty"` // enforce: payloads that do not fit are refused; warn: they are accepted with a warning
 	Stamp       string            `json:"stamp"`                // JSON Pointer to the member that holds the time of sending; empty: there is none
 	Synchronous bool              `json:"synchronous"`          // asked with a decision, not sent as an event
+	Operational bool              `json:"operational"`          // sent by Ringback itself, and taken from nobody
 }
 
 // A TypeList is the catalogue.

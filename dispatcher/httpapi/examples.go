@@ -65,9 +65,11 @@ const (
 	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
 
+	exampleEgressPaused = `{"status":"paused","since":"2026-02-01T09:30:00Z"}`
+
 	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
 		`"example":{"id":4711,"shop":{"code":"hamburg"}},"match":{"shop":"/shop/code"},"success":"any_2xx","validation":"enforce","synchronous":false`
-	exampleShownType = `{"name":"customer.created","builtin":false,"match_blocks":["customer.created"],` + exampleType + `}`
+	exampleShownType = `{"name":"customer.created","builtin":false,"operational":false,"match_blocks":["customer.created"],` + exampleType + `}`
 )
 
 // examples are by operation id.
@@ -184,6 +186,10 @@ var examples = map[string]example{
 			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},
 		conflict: "this delivery is delivered: there is nothing left to cancel",
 	},
+
+	"pause-egress":  {answers: map[int]string{200: exampleEgressPaused}},
+	"resume-egress": {answers: map[int]string{200: `{"status":"running"}`}},
+	"get-egress":    {answers: map[int]string{200: exampleEgressPaused}},
 
 	"list-callback-types": {answers: map[int]string{200: `{"callback_types":[` + exampleShownType + `]}`}},
 	"get-callback-type":   {answers: map[int]string{200: exampleShownType}},

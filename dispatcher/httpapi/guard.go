@@ -40,7 +40,9 @@ var (
 	eraseCompanies = need{roles: []registry.Role{registry.Operator}}
 	// Types are the same for all companies.
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
-	watch       = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// So is everything that goes out.
+	manageEgress = manageTypes
+	watch        = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // admit decides whether a request may pass: whose key it is, or the reason why not. It reads the headers and the path, no more.

@@ -42,6 +42,9 @@ var routes = []route{
 	{"GET", "{replay}", "", 200, "partner viewer"},
 	{"DELETE", "{replay}", "", 204, "partner"},
 	{"PUT", "/callback-types/{fresh type}", `{}`, 201, "everywhere"},
+	{"POST", "/egress/pause", "", 200, "everywhere"},
+	{"GET", "/egress", "", 200, "everywhere"},
+	{"POST", "/egress/resume", "", 200, "everywhere"},
 	{"GET", "/callback-types", "", 200, "producer partner viewer"},
 	{"GET", "/callback-types/wallet_item_install", "", 200, "producer partner viewer"},
 }

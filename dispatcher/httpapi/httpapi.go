@@ -100,6 +100,7 @@ func build(cfg Config) (*server, error) {
 	s.replays()
 	s.erasures()
 	s.callbackTypes()
+	s.egress()
 	s.ops()
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)

@@ -38,6 +38,7 @@ func newAPI(mux humago.Mux, version string) huma.API {
 		reflect.TypeFor[dispatcher.State]():       reflect.TypeFor[stateDoc](),
 		reflect.TypeFor[dispatcher.ReplayState](): reflect.TypeFor[replayStateDoc](),
 		reflect.TypeFor[callbackType]():           reflect.TypeFor[callbackTypeDoc](),
+		reflect.TypeFor[dispatcher.Egress]():      reflect.TypeFor[egressDoc](),
 	} {
 		schemas.RegisterTypeAlias(goType, doc)
 	}
@@ -79,6 +80,7 @@ var tags = []*huma.Tag{
 	{Name: "Decisions", Description: "What a partner decides while the caller waits."},
 	{Name: "Deliveries", Description: "One event on its way to one callback."},
 	{Name: "Replays", Description: "Many deliveries of one callback, sent again."},
+	{Name: "Egress", Description: "Whether anything goes out at all."},
 	{Name: "Callback types", Description: "Which events there are, and what they look like."},
 	{Name: "Operations", Description: "How the process does, and this description."},
 }

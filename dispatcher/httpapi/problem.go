@@ -118,6 +118,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		}}}), nil
 	case redis.HasErrorPrefix(err, "OOM"):
 		return problem(http.StatusServiceUnavailable, "the store behind Ringback is full: its operator has to make room"), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+	case errors.Is(err, dispatcher.ErrEgressPaused):
+		return problem(http.StatusServiceUnavailable, dispatcher.ErrEgressPaused.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case errors.Is(err, dispatcher.ErrOverloaded):
 		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case isRedisTrouble(err):

@@ -264,6 +264,7 @@ type typeDoc struct {
 	Name        string            `json:"name,omitempty" doc:"The name in the path, if at all."`
 	Builtin     bool              `json:"builtin,omitempty" doc:"False, if at all."`
 	MatchBlocks []string          `json:"match_blocks,omitempty" nullable:"false" doc:"The name alone, if at all."`
+	Operational bool              `json:"operational,omitempty" doc:"False, if at all."`
 }
 
 type callbackTypeDoc struct {
@@ -276,6 +277,7 @@ type callbackTypeDoc struct {
 	Validation  string            `json:"validation" enum:"enforce,warn" doc:"What becomes of a payload that does not fit the schema: it is refused, or accepted with warnings."`
 	Stamp       string            `json:"stamp,omitempty" doc:"The JSON Pointer to the member that holds the time of sending. Absent: there is none, and payloads go out as they came." example:"/timeOfIssue"`
 	Synchronous bool              `json:"synchronous" doc:"Such a payload is asked with POST …/decisions, not sent as an event."`
+	Operational bool              `json:"operational" doc:"Ringback itself sends such events, about its own work, and takes them from nobody."`
 	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads. Absent: any JSON will do."`
 	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema."`
 }
@@ -308,4 +310,10 @@ func (stateDoc) Schema(huma.Registry) *huma.Schema {
 		s.Enum = append(s.Enum, string(state))
 	}
 	return s
+}
+
+// egressDoc stands for [dispatcher.Egress].
+type egressDoc struct {
+	Status string    `json:"status" enum:"running,paused"`
+	Since  time.Time `json:"since,omitzero" doc:"While it is paused."`
 }

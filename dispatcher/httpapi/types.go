@@ -48,6 +48,7 @@ type (
 		Validation  payloads.Validation  `json:"validation"`
 		Stamp       string               `json:"stamp,omitempty"`
 		Synchronous bool                 `json:"synchronous"`
+		Operational bool                 `json:"operational"`
 		Schema      json.RawMessage      `json:"schema,omitempty"`
 		Example     json.RawMessage      `json:"example,omitempty"`
 	}
@@ -159,6 +160,8 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 			return unchanged(value, false)
 		case "match_blocks":
 			return unchanged(value, []string{name})
+		case "operational":
+			return unchanged(value, false)
 		}
 		return "is not known here: the members are description, schema, example, match, success, validation, stamp and synchronous"
 	})
@@ -178,7 +181,7 @@ func unchanged(value json.RawMessage, shown any) (wrong string) {
 func (s *server) showType(t *payloads.Type) callbackType {
 	shown := callbackType{
 		Name: t.Name, Builtin: s.Registry.Types().Builtin(t.Name), Description: t.Description, Match: t.Match, MatchBlocks: orEmpty(t.MatchBlocks),
-		Success: t.Success, Validation: t.Validation, Stamp: t.Stamp, Synchronous: t.Synchronous, Schema: t.Schema, Example: t.Example,
+		Success: t.Success, Validation: t.Validation, Stamp: t.Stamp, Synchronous: t.Synchronous, Operational: t.Operational, Schema: t.Schema, Example: t.Example,
 	}
 	if shown.Match == nil {
 		shown.Match = map[string]string{}

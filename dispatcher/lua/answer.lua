@@ -5,6 +5,7 @@ if not cb then return 0 end -- kept for less than it took
 redis.call('HSET', key, 'e', ARGV[2])
 if ARGV[3] == 'ok' then
   health(cb, 'ok', int(now))
+  forgive(cb)
 elseif ARGV[3] ~= '' then
   health(cb, ARGV[3], ARGV[1] .. '\n' .. ARGV[2])
 end

@@ -3,5 +3,6 @@ local cb = ARGV[1]
 local key = prefix .. 'health:' .. cb
 if deleted(gate(cb)) then return 0 end
 redis.call('HDEL', key, 'f', 'l', 'k', 'o', 'b')
+forgive(cb)
 if redis.call('ZCARD', prefix .. 'room:' .. cb) > FEW then redis.call('HSET', key, 'l', math.min(FEW, WINDOW)) end
 return 1

@@ -1,9 +1,10 @@
 -- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
 -- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
---       delay ms (R), gate JSON (G), least delay ms (R), which failure of the callback's health it is (bad, token),
+--       delay ms (R), the time for a gate, least delay ms (R), which failure of the callback's health it is (bad, token),
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
+--       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event
--- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, member, generation, ...}
+-- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, generation, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
 local r, ev, field, cb = load(member)
@@ -11,7 +12,7 @@ if not r then return {'lost', '', '0', '0'} end
 
 if r.tok ~= ARGV[2] then
   -- Another log id: the event was erased under way, and sent anew since.
-  if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[13] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
+  if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
   local was = r.s
   retriesNoMore(r, member, cb)
   r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
@@ -27,20 +28,71 @@ if r.tok ~= ARGV[2] then
 end
 
 r.log, r.spent = ARGV[5], tonumber(ARGV[6])
-local closed = gate(cb)
+local closed, noticed = gate(cb), ''
+
+-- Puts an event about the callback into the outbox, in the same step as what it tells of. Its id says what it is about, so that it is sent
+-- once, however often it is tried.
+local function notice(id, n)
+  n.cb, n.ct, n.e = tonumber(cb), ARGV[14], ARGV[4]
+  redis.call('HSET', prefix .. 'notices', id, cjson.encode(n))
+  noticed = '1'
+end
+
+local function disable(why, since, failures)
+  closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
+  redis.call('SET', prefix .. 'gate:' .. cb, closed)
+  notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
+end
+
+-- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
+local LEAST, SILENCE = 20, 86400000
+
+-- A run: failures with no success between them. Its callback's health has fs, when it began (ms), fl, its last failure (ms), fo, how much of
+-- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
+local function failed(counts)
+  local key = prefix .. 'health:' .. cb
+  local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
+  local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
+  if not counts then
+    if since then redis.call('HSET', key, 'fl', int(now), 'fo', int(off + math.max(0, now - last))) end
+    return
+  end
+  since, failures, off = since or now, failures + 1, off + math.max(0, now - last - SILENCE)
+  redis.call('HSET', key, 'fs', int(since), 'fl', int(now), 'fo', int(off), 'fn', int(failures))
+  if DISABLE_AFTER == 0 or closed or outcome == 'G' then return since, failures end
+  local after = DISABLE_AFTER * 1000
+  local percent = math.min((now - since - off) / after, failures / LEAST) * 100
+  if percent >= 100 then
+    disable('failing', since, failures)
+    return since, failures
+  end
+  for _, level in ipairs({90, 70, 50}) do
+    if percent >= level then
+      if tonumber(h[5] or 0) < level then
+        redis.call('HSET', key, 'w', level)
+        notice('callback.failing:' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
+      end
+      break
+    end
+  end
+  return since, failures
+end
+
+local since, failures
 if outcome == 'R' and deleted(closed) then outcome = 'C' end
 if outcome == 'D' then
   recover(cb)
 elseif outcome ~= 'C' then
   health(cb, ARGV[10], member .. '\n' .. ARGV[4])
   if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[11] == 'down', tonumber(ARGV[12])) end
+  if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
 end
 local was = r.s
 if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
   r.tok = '-'
   if outcome == 'D' then r.s, r.at = 'D', now end
   redis.call('HSET', ev, field, format(r))
-  return {'ok', r.s, '0', '0'}
+  return {'ok', r.s, '0', '0', noticed}
 end
 
 r.tok = '-'
@@ -56,12 +108,11 @@ else
   r.s, r.at = (outcome == 'G') and 'X' or outcome, now
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, r.s)
-  if outcome == 'G' and not deleted(closed) then
-    redis.call('SET', prefix .. 'gate:' .. cb, ARGV[8])
-    closed = ARGV[8]
+  if outcome == 'G' and not (closed and (deleted(closed) or string.find(closed, '"status":"disabled"', 1, true))) then
+    disable('gone', since or now, failures or 1)
   end
 end
 local out, wait = {}, 0
 if not closed then out, wait = release(cb, 2) end -- two: a breaker that is closing again has one place more with each that delivers
-for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait)}) do table.insert(out, i, v) end
+for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
 return out

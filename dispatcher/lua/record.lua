@@ -6,8 +6,9 @@
 -- at (ms): P waiting since, A begun, R next attempt due, H held since, D X C finished.
 --
 -- ARGV[1] of every script are the installation's settings, by position; the script's own arguments are counted from 1 after it.
-local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+)')
+local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+) (%d+)')
 WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = tonumber(WINDOW), tonumber(RETENTION), tonumber(HOLD_MAX), tonumber(HOLD_AGE) -- s but for the counts
+DISABLE_AFTER = tonumber(DISABLE_AFTER) -- s, 0: never
 local prefix = string.sub(KEYS[1], 1, -4)
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
@@ -243,12 +244,17 @@ local function stumble(cb, down, pause)
   if not limit or limit > few then redis.call('HSET', key, 'b', int(now)) end
 end
 
+-- Forgets the run of failures that would end with the callback disabled (see finish.lua).
+local function forgive(cb) redis.call('HDEL', prefix .. 'health:' .. cb, 'fs', 'fl', 'fo', 'fn', 'w') end
+
 -- An attempt delivered: the breaker widens by one each time, until it is closed.
 local function recover(cb)
   if deleted(gate(cb)) then return end
   local key = prefix .. 'health:' .. cb
-  local limit = tonumber(redis.call('HGET', key, 'l'))
+  local h = redis.call('HMGET', key, 'l', 'fs')
+  local limit = tonumber(h[1])
   redis.call('HSET', key, 'ok', int(now), 'f', 0)
+  if h[2] then forgive(cb) end
   if not limit then return end
   if limit + 1 >= FLOW then
     redis.call('HDEL', key, 'l', 'k', 'o', 'b')

@@ -1,0 +1,696 @@
+package dispatcher
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// failing registers a callback whose deliveries get one attempt, answered 500, and one for what Ringback tells, answered 204.
+func (h *house) failing() *registry.Callback {
+	h.t.Helper()
+	h.answersBadly(reply{status: 500})
+	cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+	h.register("callback.*", "")
+	return cb
+}
+
+// answersBadly answers all but operational events so.
+func (h *house) answersBadly(bad reply) {
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		if strings.HasPrefix(r.URL.Path, "/callback") {
+			return reply{status: 204}
+		}
+		return bad
+	})
+}
+
+// fail makes n attempts fail, one after the other.
+func (h *house) fail(prefix string, n int) {
+	h.t.Helper()
+	for _, id := range eventIDs(prefix, n) {
+		h.send(proof(id))
+		h.awaitAll(10 * time.Second)
+	}
+}
+
+// run is what a callback's health knows of its run of failures.
+func (h *house) run(cb int64) map[string]int64 {
+	h.t.Helper()
+	fields, err := h.rdb.HGetAll(h.t.Context(), keyOf(acme, fmt.Sprintf("health:%d", cb))).Result()
+	h.must(err)
+	run := make(map[string]int64)
+	for _, name := range []string{"fs", "fl", "fo", "fn", "w"} {
+		if text, ok := fields[name]; ok {
+			run[name], err = strconv.ParseInt(text, 10, 64)
+			h.must(err)
+		}
+	}
+	return run
+}
+
+// age lets a run of failures have begun so long ago.
+func (h *house) age(cb int64, ago time.Duration) {
+	h.t.Helper()
+	now, err := h.rdb.Time(h.t.Context()).Result()
+	h.must(err)
+	h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, fmt.Sprintf("health:%d", cb)), "fs", now.Add(-ago).UnixMilli()).Err())
+}
+
+// told are the operational events that Ringback accepted from itself, by what they say: "failing 50", "disabled gone".
+func (h *house) told() map[string]int {
+	h.t.Helper()
+	told := make(map[string]int)
+	cursor := ""
+	for {
+		page, next, err := h.client.Deliveries(h.t.Context(), acme, Query{Cursor: cursor})
+		h.must(err)
+		for _, d := range page {
+			if !strings.HasPrefix(d.EventType, "callback.") {
+				continue
+			}
+			body, err := h.rdb.HGet(h.t.Context(), eventKey(acme, d.EventID), "b").Result()
+			h.must(err)
+			var p struct {
+				Percent int
+				Reason  string
+			}
+			h.must(json.Unmarshal([]byte(body), &p))
+			told[strings.TrimPrefix(d.EventType, "callback.")+" "+strings.TrimPrefix(fmt.Sprint(p.Percent)+p.Reason, "0")]++
+			h.ack(payloads.Event{ID: d.EventID})
+		}
+		if cursor = next; cursor == "" {
+			return told
+		}
+	}
+}
+
+// notices are how many wait in the outbox.
+func (h *house) notices() int64 {
+	h.t.Helper()
+	n, err := h.rdb.HLen(h.t.Context(), noticesKey(acme)).Result()
+	h.must(err)
+	return n
+}
+
+// wantTold checks what was told of the attempts that have ended, each once.
+func (h *house) wantTold(want ...string) {
+	h.t.Helper()
+	all := make(map[string]int)
+	for _, text := range want {
+		all[text] = 1
+	}
+	h.eventually(10*time.Second, func() bool { return h.notices() == 0 }, func() string { return "the outbox stays full" })
+	if got := h.told(); fmt.Sprint(got) != fmt.Sprint(all) {
+		h.t.Fatalf("told %v, want %v", got, all)
+	}
+}
+
+func TestACallbackThatKeepsFailingIsDisabled(t *testing.T) {
+	t.Parallel()
+	var log safeBuffer
+	reader := sdkmetric.NewManualReader()
+	h := newHouse(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	})
+	cb := h.failing()
+	h.work()
+	h.fail("a-", 1)
+	h.age(cb.ID, 119*time.Hour)
+	h.fail("b-", 8)
+	h.wantTold() // nine of twenty
+	h.fail("c-", 1)
+	h.wantTold("failing 50")
+	h.fail("d-", 3)
+	h.wantTold("failing 50")
+	h.fail("e-", 1)
+	h.wantTold("failing 50", "failing 70")
+	h.fail("f-", 8) // beyond the twenty, but not the time
+	h.wantTold("failing 50", "failing 70", "failing 90")
+	if got, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || got.Status != registry.Enabled {
+		t.Fatalf("before its time: %v, %v", got.Status, err)
+	}
+	h.age(cb.ID, 121*time.Hour)
+	h.fail("g-", 1)
+	h.wantTold("failing 50", "failing 70", "failing 90", "disabled failing")
+	got, err := h.registry.Get(t.Context(), acme, cb.ID)
+	if h.must(err); got.Status != registry.Disabled || got.DisabledReason != "failing" || time.Since(got.StatusAt) > time.Minute {
+		t.Errorf("%s (%s) at %s", got.Status, got.DisabledReason, got.StatusAt)
+	}
+
+	// What comes is held, until it is resumed; and the resumed one has a clean slate.
+	h.partner.answers(answering(204))
+	held := h.send(proof("held")).Deliveries[0]
+	if d := h.delivery(held.DeliveryID); d.State != Held || d.HeldReason != "disabled" || !strings.Contains(d.Summary, "failing") {
+		t.Errorf("%s (%s): %s", d.State, d.HeldReason, d.Summary)
+	}
+	if _, err := h.client.Resume(t.Context(), acme, cb.ID, false); err != nil {
+		t.Fatal(err)
+	}
+	if run := h.run(cb.ID); len(run) > 0 {
+		t.Errorf("resumed, it still has %v", run)
+	}
+	h.await(held.DeliveryID, Delivered, 10*time.Second)
+	h.check()
+
+	for _, line := range []string{"callback fails and fails", "callback disabled"} {
+		want := map[string]int{"callback fails and fails": 3, "callback disabled": 1}[line]
+		if n := strings.Count(log.String(), "level=WARN msg=\""+line); n != want {
+			t.Errorf("%q is logged %d times, want %d", line, n, want)
+		}
+	}
+	for _, name := range []string{"ringback.callbacks.warnings 50", "ringback.callbacks.warnings 70", "ringback.callbacks.warnings 90", "ringback.callbacks.disabled failing"} {
+		if n := counted(t, reader)[name]; n != 1 {
+			t.Errorf("%s = %d, want 1", name, n)
+		}
+	}
+	h.wantWords(cb.ID)
+}
+
+// wantWords checks what the partner heard.
+func (h *house) wantWords(cb int64) {
+	h.t.Helper()
+	n := 0
+	for _, r := range h.partner.requests() {
+		switch r.header.Get("Ringback-Event-Type") {
+		case typeFailing:
+			var p failing
+			h.must(json.Unmarshal([]byte(r.body), &p))
+			if p.Company != acme || p.CallbackID != cb || p.CallbackType != "payment_proof" || p.DisablesAt.Sub(p.FailingSince) != DefaultDisableAfter ||
+				p.Attempts < 10 || p.LastFailure.Reason != "status_500" || p.LastFailure.StatusCode != 500 || p.LastFailure.Detail == "" || p.LastFailure.At.IsZero() {
+				h.t.Errorf("%s", r.body)
+			}
+			n++
+		case typeDisabled:
+			var p disabled
+			h.must(json.Unmarshal([]byte(r.body), &p))
+			if p.Company != acme || p.CallbackID != cb || p.CallbackType != "payment_proof" || p.Reason != "failing" || p.Attempts < 20 ||
+				time.Since(p.DisabledAt) > time.Minute || time.Since(p.FailingSince) < 120*time.Hour || p.LastFailure.StatusCode != 500 {
+				h.t.Errorf("%s", r.body)
+			}
+			n++
+		}
+	}
+	if n != 4 {
+		h.t.Errorf("the partner heard %d times", n)
+	}
+}
+
+// counted are the counters' values, by name and the values of their labels.
+func counted(t *testing.T, reader *sdkmetric.ManualReader) map[string]int64 {
+	t.Helper()
+	var rm metricdata.ResourceMetrics
+	if err := reader.Collect(t.Context(), &rm); err != nil {
+		t.Fatal(err)
+	}
+	values := make(map[string]int64)
+	for _, scope := range rm.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			var points []metricdata.DataPoint[int64]
+			switch data := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				points = data.DataPoints
+			case metricdata.Gauge[int64]:
+				points = data.DataPoints
+			}
+			for _, p := range points {
+				var name strings.Builder
+				name.WriteString(m.Name)
+				for _, label := range p.Attributes.ToSlice() {
+					name.WriteString(" " + label.Value.String())
+				}
+				values[name.String()] = p.Value
+			}
+		}
+	}
+	return values
+}
+
+// safeBuffer is a log that many write.
+type safeBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *safeBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *safeBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
+// TestEachWarningComesOnce lets two workers fail a crowd at a time.
+func TestEachWarningComesOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.failing()
+	h.work()
+	h.work()
+	h.fail("a-", 1)
+	h.age(cb.ID, 119*time.Hour)
+	for _, id := range eventIDs("b-", 60) {
+		h.send(proof(id))
+	}
+	h.awaitAll(30 * time.Second)
+	h.wantTold("failing 50", "failing 70", "failing 90")
+	h.age(cb.ID, 130*time.Hour)
+	h.answersBadly(reply{status: 500, after: meeting(2)})
+	for _, id := range eventIDs("c-", 60) {
+		h.send(proof(id))
+	}
+	h.awaitIdle(20 * time.Second)
+	h.wantTold("failing 50", "failing 70", "failing 90", "disabled failing")
+	if n := h.health(cb.ID).Held; n < 20 {
+		t.Errorf("only %d deliveries are held", n)
+	}
+	h.partner.answers(answering(204))
+	_, err := h.client.Resume(t.Context(), acme, cb.ID, false)
+	h.must(err)
+	h.awaitAll(10 * time.Second)
+	h.check()
+}
+
+// meeting lets nobody go on before n have come.
+func meeting(n int) func(context.Context) {
+	var mu sync.Mutex
+	all, come := make(chan struct{}), 0
+	return func(ctx context.Context) {
+		mu.Lock()
+		if come++; come == n {
+			close(all)
+		}
+		mu.Unlock()
+		select {
+		case <-all:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func TestASuccessForgivesFailures(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.failing()
+	h.work()
+	h.fail("a-", 1)
+	h.age(cb.ID, 119*time.Hour)
+	h.fail("b-", 12)
+	h.wantTold("failing 50")
+	if run := h.run(cb.ID); run["fn"] != 13 || run["w"] != 50 {
+		t.Errorf("%v", run)
+	}
+	h.partner.answers(answering(204))
+	h.fail("good-", 1)
+	if run := h.run(cb.ID); len(run) > 0 {
+		t.Errorf("after a success it has %v", run)
+	}
+	h.answersBadly(reply{status: 500})
+	h.fail("c-", 12)
+	h.wantTold("failing 50") // of the first run
+	h.age(cb.ID, 119*time.Hour)
+	h.fail("d-", 1)
+	told := h.told()
+	if told["failing 50"] != 2 {
+		t.Errorf("the second run: %v", told)
+	}
+	h.check()
+}
+
+// TestGoneIsToldOnce: several requests that are under way hear 410.
+func TestGoneIsToldOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.failing()
+	both := meeting(2)
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		if strings.HasPrefix(r.URL.Path, "/callback") {
+			return reply{status: 204}
+		}
+		second := r.Header.Get("Ringback-Event-Id") == "p-2"
+		return reply{status: 410, after: func(ctx context.Context) {
+			both(ctx)
+			for second && ctx.Err() == nil && h.rdb.Exists(ctx, registry.GateKey(acme, 1)).Val() == 0 { // the first has disabled it
+				runtime.Gosched()
+			}
+		}}
+	})
+	h.work()
+	h.work()
+	h.send(proof("p-1"))
+	h.send(proof("p-2"))
+	h.awaitAll(10 * time.Second)
+	h.wantTold("disabled gone")
+	h.check()
+}
+
+// TestWhatCounts: what says nothing about the callback is no failure of its.
+func TestWhatCounts(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[Reason]string{
+		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: runCounts, "timeout": runCounts, "dns": runCounts,
+		ReasonGone: runCounts, "tls": runCounts, ReasonUnknown: "", ReasonOAuthToken: "", ReasonEncodeFailed: "",
+	} {
+		a := attempt{callback: &registry.Callback{}, judgement: judgement{verdict: VerdictRetry, reason: reason}}
+		if got := a.run(); got != want {
+			t.Errorf("%s: %q, want %q", reason, got, want)
+		}
+	}
+	h := newHouse(t)
+	cb, err := h.registry.Create(t.Context(), acme, []byte(`{"callback_type": "payment_proof", "destination": {"url": "http://10.0.0.1/"}}`))
+	h.must(err)
+	h.work()
+	h.fail("a-", 2)
+	if run := h.run(cb.ID); run["fn"] != 2 || run["fs"] == 0 {
+		t.Errorf("a blocked address: %v", run)
+	}
+}
+
+// TestSilenceDoesNotCount: what happened in a week without an attempt, nobody knows.
+func TestSilenceDoesNotCount(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.failing()
+	h.work()
+	h.fail("a-", 22)
+	key := keyOf(acme, fmt.Sprintf("health:%d", cb.ID))
+	h.age(cb.ID, 7*24*time.Hour)
+	h.must(h.rdb.HSet(t.Context(), key, "fl", h.run(cb.ID)["fs"]+1000).Err())
+	h.fail("b-", 1)
+	h.wantTold()
+	if off := time.Duration(h.run(cb.ID)["fo"]) * time.Millisecond; off < 5*24*time.Hour || off > 6*24*time.Hour {
+		t.Errorf("of seven days, %s do not count", off)
+	}
+	h.check()
+}
+
+// TestKillBeforeTheNoticeIsSent, and before it is out of the outbox: the reconciler sends it, once.
+func TestKillBeforeTheNoticeIsSent(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"noted", "told"} {
+		t.Run(at, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			cb := h.failing()
+			stop := h.work()
+			h.fail("a-", 19)
+			h.age(cb.ID, 121*time.Hour)
+			stop()
+			h.send(proof("last"))
+			h.start(childJob{Work: true, KillAt: at}).dies()
+			if got, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || got.Status != registry.Disabled {
+				t.Fatalf("%v, %v", got, err)
+			}
+			if n := h.notices(); n != 1 {
+				t.Fatalf("%d notices", n)
+			}
+			told := h.told()
+			if want := map[string]int{"noted": 0, "told": 1}[at]; told["disabled failing"] != want {
+				t.Fatalf("told %v", told)
+			}
+			h.work()
+			h.eventually(10*time.Second, func() bool { return h.notices() == 0 }, func() string { return "the outbox stays full" })
+			if told := h.told(); told["disabled failing"] != 1 {
+				t.Errorf("told %v", told)
+			}
+			h.awaitAll(patience + reconcileEvery + slack)
+			h.check()
+		})
+	}
+}
+
+// TestNoticesOutlastAFullRedis: while no events are taken, they wait.
+func TestNoticesOutlastAFullRedis(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.failing()
+	h.answersBadly(reply{status: 410})
+	h.send(proof("p-1"))
+	h.client.memory.last.Store(&memory{used: 99, limit: 100, at: time.Now().Add(time.Second)}) // for as long as it takes
+	h.client.memory.asking.Store(true)
+	h.work()
+	h.awaitAll(10 * time.Second)
+	if told := h.told(); len(told) != 0 {
+		t.Fatalf("told %v", told)
+	}
+	h.client.memory.asking.Store(false)
+	h.wantTold("disabled gone")
+	h.check()
+}
+
+func TestNobodyElseSendsOperationalTypes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(204))
+	for _, name := range []string{typeFailing, typeDisabled} {
+		typ, ok := payloads.Builtin().Lookup(name)
+		if !ok || !typ.Operational {
+			t.Fatalf("%s: %+v", name, typ)
+		}
+		e := payloads.Event{Company: acme, ID: "x", Type: name, Payload: typ.Example}
+		for _, err := range []error{func() error { _, err := h.client.Send(t.Context(), e); return err }(), h.client.SendAll(t.Context(), []payloads.Event{e})[0].Err} {
+			if invalid, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(invalid.Error(), "sent by Ringback itself") {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		cb := h.register(name, "")
+		result, err := h.client.Test(t.Context(), acme, cb.ID, "")
+		if h.must(err); result.Verdict != VerdictDelivered {
+			t.Errorf("%s: %+v", name, result)
+		}
+	}
+}
+
+// destinations are partners at ports of their own, which answer 204, or refuse connections once closed.
+func destinations(t *testing.T, n int) []*httptest.Server {
+	t.Helper()
+	all := make([]*httptest.Server, n)
+	for i := range all {
+		all[i] = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+		t.Cleanup(all[i].Close)
+	}
+	return all
+}
+
+// TestOurOwnOutageDoesNotCount, and one partner's does.
+func TestOurOwnOutageDoesNotCount(t *testing.T) {
+	t.Parallel()
+	var log safeBuffer
+	reader := sdkmetric.NewManualReader()
+	h := newHouse(t, func(c *Config) {
+		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
+	})
+	servers := destinations(t, 6)
+	for _, s := range servers {
+		_, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": "payment_proof", "retry": {"max_attempts": 1}, "destination": {"url": %q}}`, s.URL))
+		h.must(err)
+	}
+	h.work()
+	dead := func() (ids []int64) {
+		for id := int64(1); id <= 6; id++ {
+			if h.run(id)["fn"] > 0 {
+				ids = append(ids, id)
+			}
+		}
+		return ids
+	}
+	shut := func(i int) { servers[i].Close() }
+	h.fail("a-", 1)
+	shut(0)
+	h.fail("b-", 1) // one of six
+	if got := dead(); !slices.Equal(got, []int64{1}) {
+		t.Fatalf("one dead partner among healthy ones: %v count", got)
+	}
+	if counted(t, reader)["ringback.egress.outage"] != 0 {
+		t.Error("that is no outage")
+	}
+	for i := 1; i < 6; i++ {
+		shut(i)
+	}
+	h.fail("c-", 1) // all at once: the first few look like partners' failures
+	before := h.run(1)
+	h.fail("d-", 3)
+	if counted(t, reader)["ringback.egress.outage"] != 1 {
+		t.Error("there is no outage to see")
+	}
+	after := h.run(1)
+	if after["fn"] > before["fn"] || after["fs"] != before["fs"] || after["fo"] <= before["fo"] {
+		t.Errorf("in an outage a run went from %v to %v", before, after)
+	}
+	if n := len(dead()); n > 4 {
+		t.Errorf("%d partners' failures count", n)
+	}
+	if n := strings.Count(log.String(), "level=ERROR msg=\"most destinations cannot be reached"); n != 1 {
+		t.Errorf("%d lines about it", n)
+	}
+}
+
+// TestOutage judges in time: a minute after nobody tries any more, nothing is known.
+func TestOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log safeBuffer
+		o := &outage{log: slog.New(slog.NewTextHandler(&log, nil))}
+		attempted := func(host string, reason Reason) bool {
+			a := &attempt{callback: &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/hook?a=" + host}}, sentAt: time.Now()}
+			a.reason, a.unconnected = reason, unconnected(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
+			return o.note(t.Context(), a)
+		}
+		for i, step := range []struct {
+			host   string
+			reason Reason
+			ours   bool
+		}{
+			{"a", "dns", false},
+			{"b", "refused", false},
+			{"c", "unreachable", false},
+			{"c", "unreachable", false}, // the same once more
+			{"d", "status_500", true},   // four, three of which were not reached; but this one was
+			{"a", "dns", true},
+			{"e", "", false},
+			{"f", "", false}, // three of six
+			{"a", "network", false},
+			{"g", "timeout", true}, // while connecting
+			{"b", "", false},
+			{"a", "dns", false},
+			{"h", ReasonUnknown, false},
+			{"h", ReasonBlockedAddress, false},
+		} {
+			if step.host == "d" {
+				step.ours = false
+			}
+			if got := attempted(step.host, step.reason); got != step.ours {
+				t.Errorf("step %d (%s %s): %t", i, step.host, step.reason, got)
+			}
+			time.Sleep(time.Second)
+		}
+		attempted("i", "dns")
+		attempted("j", "dns")
+		if !o.under(t.Context()) {
+			t.Error("five of nine are not reached")
+		}
+		time.Sleep(2 * outageSight)
+		if o.under(t.Context()) || len(o.seen) != 0 || o.failing != 0 {
+			t.Errorf("after two minutes: %v, %d", o.seen, o.failing)
+		}
+		if begun, ended := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "level=INFO"); begun != 3 || ended != 3 {
+			t.Errorf("%d begun, %d ended: %s", begun, ended, log.String())
+		}
+	})
+}
+
+// TestPausedEgress: with a backlog, chains and two workers, nothing goes out once the pause has begun, and everything once after it.
+func TestPausedEgress(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, withWindow(20))
+	slow := func(*http.Request, int) reply {
+		return reply{status: 204, after: func(ctx context.Context) {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+			}
+		}}
+	}
+	h.partner.answers(slow)
+	cb := h.register("payment_proof", "")
+	question := h.register("entry_code.verify", "")
+	for _, id := range eventIDs("a-", 400) {
+		h.send(proof(id))
+	}
+	h.work()
+	h.work()
+	h.eventually(10*time.Second, func() bool { return len(h.partner.requests()) > 60 }, func() string { return "nothing goes out" })
+	e, err := h.client.PauseEgress(t.Context())
+	h.must(err)
+	paused := time.Now()
+	if e.Status != EgressPaused || time.Since(e.Since) > 10*time.Second {
+		t.Errorf("%+v", e)
+	}
+	if again, err := h.client.PauseEgress(t.Context()); err != nil || again != e {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	last := h.send(proof("last")).Deliveries[0].DeliveryID
+	if _, err := h.client.Ask(t.Context(), Question{Company: acme, Type: question.Type, Payload: json.RawMessage(`{"entryCode": "1"}`)}); !errors.Is(err, ErrEgressPaused) {
+		t.Errorf("asked: %v", err)
+	}
+	if _, err := h.client.Test(t.Context(), acme, cb.ID, ""); err == nil || !strings.Contains(err.Error(), "paused") {
+		t.Errorf("tested: %v", err)
+	}
+	if d := h.delivery(last); !strings.Contains(d.Summary, "paused since "+e.Since.Format(time.RFC3339)) {
+		t.Errorf("summary: %s", d.Summary)
+	}
+	h.must(h.client.Ready(t.Context()))
+	w := h.worker() // its reconciler lets nothing out either
+	for range 3 {
+		h.client.stopped.at = time.Time{}
+		w.round(t.Context(), false)
+	}
+	// Chains would go on for two seconds: that nothing comes takes a while to see.
+	h.eventually(5*time.Second, func() bool { return time.Since(paused) > 600*time.Millisecond }, func() string { return "the clock stands still" })
+	h.eventually(5*time.Second, func() bool { return !strings.Contains(strings.Join(h.tasks(), ""), "active 1") }, func() string { return "attempts stay under way" })
+	if n := len(h.partner.requests()); n >= 400 {
+		t.Fatalf("all %d went out before the pause", n)
+	}
+	e, err = h.client.ResumeEgress(t.Context())
+	resumed := time.Now()
+	if h.must(err); e.Status != EgressRunning || !e.Since.IsZero() {
+		t.Errorf("%+v", e)
+	}
+	if again, err := h.client.ResumeEgress(t.Context()); err != nil || again.Status != EgressRunning {
+		t.Errorf("again: %+v, %v", again, err)
+	}
+	h.awaitAll(20 * time.Second)
+	for _, r := range h.partner.requests() {
+		if r.at.After(paused.Add(100*time.Millisecond)) && r.at.Before(resumed.Add(-10*time.Millisecond)) {
+			t.Errorf("a request %s after the pause", r.at.Sub(paused))
+		}
+	}
+	h.check()
+}
+
+// TestEgressIsPausedLaneByLane in asynq's UI, too: the pause is over where any lane runs.
+func TestEgressIsPausedLaneByLane(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.must(h.client.inspector.PauseQueue(queues[0]))
+	if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressRunning {
+		t.Errorf("%+v, %v", e, err)
+	}
+	if e, err := h.client.PauseEgress(t.Context()); err != nil || e.Status != EgressPaused {
+		t.Errorf("%+v, %v", e, err)
+	}
+	h.must(h.client.inspector.UnpauseQueue(queues[1]))
+	if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning {
+		t.Errorf("%+v, %v", e, err)
+	}
+	h.must(h.rdb.FlushAll(t.Context()).Err())
+	if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressRunning {
+		t.Errorf("%+v, %v", e, err)
+	}
+}

@@ -1,0 +1,119 @@
+package dispatcher
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"log/slog"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+)
+
+const (
+	// outageSight is for how long what became of a destination's last attempt tells how our own way out is.
+	outageSight = time.Minute
+	// outageLeast is how many destinations it takes to tell.
+	outageLeast = 4
+)
+
+// An outage is one of our own way out: rarely are most partners down at once. While at least four destinations (host and port) were tried in
+// the last minute, and more than half of them could not be reached the last time, that a destination cannot be reached says nothing about
+// its partner. Each process judges by its own attempts.
+type outage struct {
+	log *slog.Logger
+
+	mu      sync.Mutex
+	seen    map[string]*list.Element // by destination
+	byTime  list.List                // of *sight, oldest first
+	failing int                      // how many of them
+	since   time.Time                // zero: there is none
+}
+
+// A sight is what became of the last attempt to a destination.
+type sight struct {
+	destination string
+	at          time.Time
+	unreached   bool
+}
+
+// unconnected reports whether a request did not get as far as a connection: then its partner has not heard of it.
+func unconnected(e *egress.Error) bool {
+	switch e.Reason {
+	case egress.DNS, egress.Refused, egress.Unreachable, egress.Network:
+		return true
+	case egress.Timeout:
+		return e.Phase == egress.PhaseDNS || e.Phase == egress.PhaseConnect
+	}
+	return false
+}
+
+// note takes an attempt's outcome, and reports whether it is our own fault that nobody was reached.
+func (o *outage) note(ctx context.Context, a *attempt) bool {
+	if a.callback == nil || a.sentAt.IsZero() || a.reason == ReasonUnknown || a.reason == ReasonEncodeFailed || a.reason == ReasonBlockedAddress {
+		return false
+	}
+	destination := destinationOf(a.callback.Destination.URL)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	o.see(sight{destination, now, a.unconnected})
+	return o.look(ctx, now) && a.unconnected
+}
+
+// under reports whether there is one.
+func (o *outage) under(ctx context.Context) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.look(ctx, time.Now())
+}
+
+func (o *outage) see(s sight) {
+	if o.seen == nil {
+		o.seen = make(map[string]*list.Element)
+	}
+	if e := o.seen[s.destination]; e != nil {
+		o.drop(e)
+	}
+	o.seen[s.destination] = o.byTime.PushBack(s)
+	if s.unreached {
+		o.failing++
+	}
+}
+
+func (o *outage) drop(e *list.Element) {
+	s, _ := o.byTime.Remove(e).(sight)
+	delete(o.seen, s.destination)
+	if s.unreached {
+		o.failing--
+	}
+}
+
+// look judges, and logs where it begins and ends. The caller holds the lock.
+func (o *outage) look(ctx context.Context, now time.Time) bool {
+	for e := o.byTime.Front(); e != nil && now.Sub(e.Value.(sight).at) > outageSight; e = o.byTime.Front() { //nolint:forcetypeassert // it holds nothing else
+		o.drop(e)
+	}
+	is := o.byTime.Len() >= outageLeast && 2*o.failing > o.byTime.Len()
+	switch {
+	case is && o.since.IsZero():
+		o.since = now
+		o.log.ErrorContext(ctx, "most destinations cannot be reached: our own network, firewall or name servers are to blame; until that is over, failures do not count towards disabling",
+			"destinations", o.byTime.Len(), "unreached", o.failing)
+	case !is && !o.since.IsZero():
+		o.log.InfoContext(ctx, "most destinations can be reached again, or none was tried", "after", now.Sub(o.since).Round(time.Second).String())
+		o.since = time.Time{}
+	}
+	return is
+}
+
+// destinationOf is a URL's host and port.
+func destinationOf(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return u.Hostname() + ":" + cmp.Or(u.Port(), u.Scheme)
+}
