@@ -12,7 +12,7 @@ FUZZTIME  ?= 10s
 TESTFLAGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## run everything on your machine: API, workers, asynq's UI, an embedded Redis
 	@exec bin/ringback dev
@@ -22,16 +22,23 @@ build: ## build bin/ringback
 
 test: prepare ## run every test, under the race detector
 	go test -race -shuffle=on $(TESTFLAGS) ./...
+	cd cmd/faults && go test -count 1 -parallel 16 $(TESTFLAGS) ./...
+
+test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
+	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 8 -timeout 30m -v -run '^TestFaults$$' .
 
 lint: ## run every check that reads the code
 	go vet ./...
 	go vet -tags load,pictures ./cmd/ringback
-	@fixes=$$(go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
+	cd cmd/faults && go vet ./...
+	@fixes=$$(go fix -diff ./... || true; cd cmd/faults && go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
+	cd cmd/faults && go run $(GOLANGCI_LINT) run
 
 fmt: ## format the code and bring it up to date
 	go fix ./...
 	go run $(GOLANGCI_LINT) fmt
+	cd cmd/faults && go fix ./... && go run $(GOLANGCI_LINT) fmt
 
 fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 	@for pkg in $$(go list ./...); do \
@@ -74,4 +81,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test lint fmt fuzz load pictures vuln clean prepare
+.PHONY: help run build test test-faults lint fmt fuzz load pictures vuln clean prepare

@@ -211,6 +211,9 @@ func TestPruneGoesOnWhereItWas(t *testing.T) {
 			t.Errorf("page %d: %v, want %v", i, got, want)
 		}
 	}
+	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-0")).Val(); ttl <= 0 {
+		t.Errorf("an event whose dead was pruned does not age: %s", ttl)
+	}
 	if got := page(); !slices.Equal(got, []string{"end", "0", "0", ""}) || h.rdb.Exists(t.Context(), keyOf(acme, "prune")).Val() != 0 {
 		t.Errorf("nothing is left to do: %v", got)
 	}

@@ -1,0 +1,45 @@
+package faults
+
+import (
+	"slices"
+	"testing"
+)
+
+// A fault is something that breaks, and what has to hold all the same.
+type fault struct {
+	name string // its number in the list of faults and a word: TestFaults/F1-kill-worker
+	what string // a sentence for the table: what breaks
+	// quick ones run in `make test`, too: some seconds of waiting and little work.
+	quick bool
+	// heavy ones need the machine for themselves until they have settled.
+	heavy bool
+	run   func(*scene)
+}
+
+// faults are all there are, in the order of the table.
+func faults() []fault {
+	return slices.Concat(crashFaults, redisFaults, networkFaults, stormFaults)
+}
+
+func TestFaults(t *testing.T) {
+	for _, f := range faults() {
+		if !suite.full && !f.quick {
+			continue
+		}
+		t.Run(f.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t, f)
+			if f.heavy {
+				suite.heavy.Lock()
+				release := suite.heavy.Unlock
+				s.release = func() { release(); s.release = nil }
+				t.Cleanup(func() {
+					if s.release != nil {
+						s.release()
+					}
+				})
+			}
+			f.run(s)
+		})
+	}
+}

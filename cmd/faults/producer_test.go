@@ -1,0 +1,228 @@
+package faults
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A ledger is the producers' book: what was sent, and what was acknowledged.
+type ledger struct {
+	mu      sync.Mutex
+	events  map[string]*sent
+	refused map[int]int   // answers that were no acknowledgement, by status; 0: no answer
+	slowest time.Duration // that a refusal took
+	batches int
+}
+
+// A sent is an event as its producer knows it.
+type sent struct {
+	id         string
+	payload    json.RawMessage
+	hash       [sha256.Size]byte
+	acked      time.Time // zero: not yet
+	deliveries []receipt
+}
+
+type receipt struct {
+	ID       string `json:"delivery_id"`
+	Callback int64  `json:"callback_id"`
+}
+
+// A load is what producers send.
+type load struct {
+	events  int
+	clients int           // at the same time; default 8
+	rate    float64       // events a second in all; 0: as fast as they are taken
+	giveUp  time.Duration // how long a producer repeats an event that is not taken; default 3 min
+	pause   time.Duration // between repeats; default 50 ms
+	payload int           // bytes of padding; default 200
+}
+
+// A sending is producers at work.
+type sending struct {
+	s        *scene
+	wg       sync.WaitGroup
+	stopped  atomic.Bool
+	unsent   atomic.Int64 // given up on
+	finished chan struct{}
+}
+
+// wait returns when all is acknowledged. What was given up on is an error.
+func (g *sending) wait() {
+	g.s.t.Helper()
+	<-g.finished
+	if n := g.unsent.Load(); n > 0 && !g.stopped.Load() {
+		g.s.t.Errorf("%d events were not taken until their producers gave up", n)
+	}
+}
+
+// stop ends the sending: each producer gives up on what it has in hand.
+func (g *sending) stop() {
+	g.stopped.Store(true)
+	<-g.finished
+}
+
+// send starts producers. Each takes the next event and sends it, to the API processes in turn, again and again with the same bytes and
+// the same id until it is acknowledged.
+func (s *scene) send(l load) *sending {
+	s.t.Helper()
+	if l.clients == 0 {
+		l.clients = 8
+	}
+	if l.giveUp == 0 {
+		l.giveUp = 3 * time.Minute
+	}
+	if l.pause == 0 {
+		l.pause = 50 * time.Millisecond
+	}
+	if l.payload == 0 {
+		l.payload = 200
+	}
+	s.ledger.mu.Lock()
+	s.ledger.batches++
+	prefix := fmt.Sprintf("e%d-", s.ledger.batches)
+	s.ledger.mu.Unlock()
+	servers := make([]string, len(s.apis))
+	for i, p := range s.apis {
+		servers[i] = p.url()
+	}
+	g := &sending{s: s, finished: make(chan struct{})}
+	var next atomic.Int64
+	begun := time.Now()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
+	for range l.clients {
+		g.wg.Go(func() {
+			for k := next.Add(1); k <= int64(l.events) && !g.stopped.Load(); k = next.Add(1) {
+				if l.rate > 0 {
+					select {
+					case <-time.After(time.Until(begun.Add(time.Duration(float64(k) / l.rate * float64(time.Second))))):
+					case <-ctx.Done():
+					}
+				}
+				e := s.ledger.write(fmt.Sprintf("%s%d", prefix, k), l.payload)
+				if !g.sendOne(ctx, e, servers, int(k), l) {
+					g.unsent.Add(1)
+				}
+			}
+		})
+	}
+	go func() {
+		g.wg.Wait()
+		cancel()
+		close(g.finished)
+	}()
+	s.t.Cleanup(g.stop)
+	return g
+}
+
+func (l *ledger) write(id string, padding int) *sent {
+	payload, _ := json.Marshal(map[string]string{ // strings always encode
+		"requestId": id, "status": "OK", "issuerName": strings.Repeat("x", padding), "voucherEffect": "Nómina",
+	})
+	e := &sent{id: id, payload: payload, hash: sha256.Sum256(payload)}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.events == nil {
+		l.events, l.refused = make(map[string]*sent), make(map[int]int)
+	}
+	l.events[id] = e
+	return e
+}
+
+func (g *sending) sendOne(ctx context.Context, e *sent, servers []string, turn int, l load) bool {
+	for deadline := time.Now().Add(l.giveUp); ; turn++ {
+		begun := time.Now()
+		status, answer, err := g.s.post(ctx, servers[turn%len(servers)], e)
+		g.s.ledger.note(e, status, answer, err, time.Since(begun))
+		if err == nil && status/100 == 2 {
+			return true
+		}
+		if g.stopped.Load() || time.Now().After(deadline) {
+			return false
+		}
+		<-time.After(l.pause)
+	}
+}
+
+type acknowledgement struct {
+	Deliveries []receipt `json:"deliveries"`
+	Duplicate  bool      `json:"duplicate"`
+}
+
+// post sends an event once.
+func (s *scene) post(ctx context.Context, server string, e *sent) (int, acknowledgement, error) {
+	var answer acknowledgement
+	body := map[string]any{"event_type": eventType, "event_id": e.id, "payload": e.payload}
+	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events", body, &answer)
+	return status, answer, err
+}
+
+func (l *ledger) note(e *sent, status int, answer acknowledgement, err error, took time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil && status/100 == 2 {
+		e.acked, e.deliveries = time.Now(), answer.Deliveries
+		return
+	}
+	l.refused[status]++
+	l.slowest = max(l.slowest, took)
+}
+
+// acked are the events that were acknowledged.
+func (l *ledger) acked() []*sent {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []*sent
+	for _, e := range l.events {
+		if !e.acked.IsZero() {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// refusals says what was answered where it was no acknowledgement, and forgets it.
+func (l *ledger) refusals() (byStatus map[int]int, slowest time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	byStatus, slowest = l.refused, l.slowest
+	l.refused, l.slowest = make(map[int]int), 0
+	return byStatus, slowest
+}
+
+// sendAgain sends some of the acknowledged events once more: each must be known as a duplicate and belong to the same deliveries.
+func (s *scene) sendAgain(n int) {
+	s.t.Helper()
+	for i, e := range s.ledger.acked() {
+		if i == n {
+			break
+		}
+		status, answer, err := s.post(s.t.Context(), s.apis[0].url(), e)
+		if err != nil || status != http.StatusOK || !answer.Duplicate || !sameReceipts(answer.Deliveries, e.deliveries) {
+			s.t.Errorf("%s sent again: %d, %+v, %v; at first %+v", e.id, status, answer, err, e.deliveries)
+		}
+	}
+}
+
+func sameReceipts(a, b []receipt) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	known := make(map[receipt]bool)
+	for _, r := range a {
+		known[r] = true
+	}
+	for _, r := range b {
+		if !known[r] {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,76 @@
+package faults
+
+import (
+	"strings"
+	"time"
+)
+
+// Everything at once.
+
+var stormFaults = []fault{
+	{"storm-small", "a small storm: whatever there is is killed every second or so, AOF everysec", true, true, func(s *scene) { storm(s, "everysec") }},
+	{"storm-1", "a storm: workers, API and Redis are killed every few seconds, AOF everysec", false, true, func(s *scene) { storm(s, "everysec") }},
+	{"storm-2", "the same with other numbers", false, true, func(s *scene) { storm(s, "everysec") }},
+	{"storm-3", "the same with other numbers and AOF always", false, true, func(s *scene) { storm(s, "always") }},
+}
+
+func storm(s *scene, fsync string) {
+	small := strings.HasSuffix(s.row.name, "small")
+	events, clients, every := suite.events, 64, 3*time.Second
+	if small {
+		events, clients, every = 600, 16, time.Second
+	}
+	s.open(setup{redisArgs: []string{"--appendfsync", fsync}, apis: 2, workers: 2, callbacks: 1})
+	s.partner.handle(slow(5 * time.Millisecond))
+	l := load{events: events, clients: clients, giveUp: 10 * time.Minute}
+	if small {
+		l.rate = 120
+	}
+	sending := s.send(l)
+	kills := make(map[string]int)
+	for step, blown := 0, false; !blown; step++ {
+		select {
+		case <-sending.finished:
+			blown = true
+			continue
+		case <-time.After(s.between(every/2, every*3/2)):
+		}
+		worker, api, redis := s.rand.IntN(2) == 0, s.rand.IntN(3) == 0, s.rand.IntN(3) == 0
+		switch step { // each at least once
+		case 0:
+			redis = true
+		case 1:
+			worker = true
+		case 2:
+			api = true
+		}
+		var victims []*process
+		if worker {
+			victims = append(victims, s.workers[s.rand.IntN(len(s.workers))])
+			kills["worker"]++
+		}
+		if api {
+			victims = append(victims, s.apis[s.rand.IntN(len(s.apis))])
+			kills["API"]++
+		}
+		if redis {
+			kills["Redis"]++
+			if fsync == "always" {
+				s.killRedis()
+			} else {
+				s.killWrittenRedis()
+			}
+		}
+		s.kill(victims...)
+		<-time.After(s.between(0, every/3))
+		if redis {
+			s.redis.Restart()
+		}
+		s.again(victims...)
+	}
+	sending.wait()
+	s.injected("kill -9 of workers (%d), APIs (%d) and Redis (%d) in %d events from %d producers; appendfsync %s", kills["worker"], kills["API"], kills["Redis"],
+		events, clients, fsync)
+	s.settle(180 * time.Second)
+	s.verify()
+}
