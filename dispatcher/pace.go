@@ -43,8 +43,8 @@ func newPacer(pump func(context.Context, string, int64) (time.Duration, error)) 
 	return &pacer{pump: pump, timers: make(map[turnKey]*pumpTimer)}
 }
 
-// after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way.
-func (p *pacer) after(key turnKey, wait time.Duration) {
+// after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way. It outlives ctx.
+func (p *pacer) after(ctx context.Context, key turnKey, wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
@@ -61,18 +61,19 @@ func (p *pacer) after(key turnKey, wait time.Duration) {
 		p.running.Done()
 	}
 	p.running.Add(1)
-	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { p.run(key) }), at}
+	ctx = context.WithoutCancel(ctx)
+	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { p.run(ctx, key) }), at}
 }
 
-func (p *pacer) run(key turnKey) {
+func (p *pacer) run(ctx context.Context, key turnKey) {
 	defer p.running.Done()
 	p.mu.Lock()
 	delete(p.timers, key)
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), finishWithin)
+	ctx, cancel := context.WithTimeout(ctx, finishWithin)
 	defer cancel()
 	if wait, err := p.pump(ctx, key.company, key.callback); err == nil { // else the reconciler's next round says so
-		p.after(key, wait)
+		p.after(ctx, key, wait)
 	}
 }
 

@@ -96,7 +96,7 @@ func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error
 		if err != nil {
 			return err
 		}
-		w.pacer.after(turnKey{company, id}, wait)
+		w.pacer.after(ctx, turnKey{company, id}, wait)
 	}
 	return nil
 }

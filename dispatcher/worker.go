@@ -265,7 +265,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	case "early":
 		return nil, &laterError{wait: readMS(answer[1]), why: "not due yet"}
 	case "held":
-		w.pacer.after(r.key(), readMS(answer[1]))
+		w.pacer.after(ctx, r.key(), readMS(answer[1]))
 		return nil, nil // documented: nothing to do
 	default: // gone, stale, busy, done, cancelled: this task has served
 		return nil, nil // documented: nothing to do
@@ -302,7 +302,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	switch answer[0] {
 	case "ok":
 		a.nextIn(answer[2])
-		w.pacer.after(a.ref.key(), readMS(answer[3]))
+		w.pacer.after(ctx, a.ref.key(), readMS(answer[3]))
 		if answer[4] != "" {
 			c.at("noted")
 			c.tellNotices(ctx, a.ref.company)
