@@ -24,8 +24,8 @@ test: prepare ## run every test, under the race detector
 	go test -race -shuffle=on $(TESTFLAGS) ./...
 	cd cmd/faults && go test -count 1 -parallel 16 $(TESTFLAGS) ./...
 
-test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
-	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 8 -timeout 30m -v -run '^TestFaults$$' .
+test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; half an hour)
+	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 8 -timeout 50m -v -run '^TestFaults$$' .
 
 lint: ## run every check that reads the code
 	go vet ./...
@@ -49,7 +49,7 @@ fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 	done
 
 load: prepare ## measure latency and throughput, and what kills under load lose and double (some minutes)
-	go test -tags load -count 1 -timeout 30m -v -run '^TestLoad' ./cmd/ringback
+	go test -tags load -count 1 -timeout 50m -v -run '^TestLoad' ./cmd/ringback
 
 pictures: prepare ## take the pictures of asynq's UI in deploy/pictures anew (needs chromium and fonts-dejavu-core)
 	go test -tags pictures -count 1 -run '^TestPictures$$' ./cmd/ringback

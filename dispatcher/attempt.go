@@ -276,7 +276,7 @@ func (a *attempt) secrets() blotter {
 	return hidden
 }
 
-// finishArgs are finish.lua's arguments: the verdict, and what the schedule makes of it.
+// finishArgs are finish.lua's arguments but for the last: the verdict, and what the schedule makes of it.
 func (a *attempt) finishArgs() []any {
 	outcome, spent, least := "D", a.spent+1, time.Duration(0)
 	switch {

@@ -24,7 +24,8 @@
 //	{c}:room:<cb>   zset         those that wait: callback paused, disabled, failing or slow, no token of its rate limit left, or the window is
 //	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
-//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: the pump leaves its room alone
+//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes; while it is at least
+//	                             half as many, the pump leaves the room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,

@@ -249,6 +249,61 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 	}, func(c *Config) { c.HoldMaxCount, c.HoldMaxAge = 5, 10*time.Minute })
 }
 
+// TestNothingOvertakesInTheLane: what one process has no turn for stays in the room, so that a backlog goes out in its order.
+func TestNothingOvertakesInTheLane(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.partner.answers(func(*http.Request, int) reply {
+			return reply{status: 204, after: func(context.Context) { time.Sleep(5 * time.Millisecond) }}
+		})
+		cb := h.register("payment_proof", "")
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		ids := h.sendMany("p-", 400)
+		defer h.work()()
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		h.drained(cb.ID, time.Minute)
+		furthest, bounced := 0, 0
+		for i, r := range h.partner.requests() {
+			furthest = max(furthest, i-slices.Index(ids, r.id), slices.Index(ids, r.id)-i)
+		}
+		for _, id := range ids {
+			r, ok := parseDeliveryID(acme, id)
+			if !ok {
+				t.Fatalf("%q is no delivery", id)
+			}
+			text, err := h.rdb.HGet(h.t.Context(), eventKey(acme, r.event), recordField(r.callback)).Result()
+			h.must(err)
+			rec, err := parseRecord(text)
+			h.must(err)
+			if rec.generation > 1 {
+				bounced++
+			}
+		}
+		t.Logf("the order is off by %d at most; %d came back from the lane", furthest, bounced)
+		if furthest > 40 || bounced > 40 {
+			t.Errorf("the order is off by %d, and %d of %d came back from the lane", furthest, bounced, len(ids))
+		}
+		h.check()
+	})
+}
+
+// TestEmptyLanesAreFilled: that a worker had no turn left a moment ago keeps the pump from nothing once the lanes are empty.
+func TestEmptyLanesAreFilled(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		h.sendMany("p-", 20)
+		h.must(h.rdb.Set(h.t.Context(), keyOf(acme, fmt.Sprintf("busy:%d", cb.ID)), 50, time.Minute).Err())
+		defer h.work()()
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		h.drained(cb.ID, 10*time.Second)
+		h.check()
+	})
+}
+
 // TestAResumeIsEased: what was held goes out oldest first, a few at a time to begin with.
 func TestAResumeIsEased(t *testing.T) {
 	inBubble(t, func(h *house) {

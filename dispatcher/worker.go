@@ -290,7 +290,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
 	defer cancel()
-	args := a.finishArgs()
+	args := append(a.finishArgs(), w.turns.limit)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
 		v, err := c.run(ctx, finishScript, a.ref.company, args...).Slice()

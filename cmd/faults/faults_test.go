@@ -18,7 +18,7 @@ type fault struct {
 
 // faults are all there are, in the order of the table.
 func faults() []fault {
-	return slices.Concat(crashFaults, redisFaults, networkFaults, stormFaults)
+	return slices.Concat(crashFaults, redisFaults, networkFaults, receiverFaults, pressureFaults, isolationFaults, stormFaults)
 }
 
 func TestFaults(t *testing.T) {
@@ -27,7 +27,9 @@ func TestFaults(t *testing.T) {
 			continue
 		}
 		t.Run(f.name, func(t *testing.T) {
-			t.Parallel()
+			if !slices.ContainsFunc(isolationFaults, func(alone fault) bool { return alone.name == f.name }) {
+				t.Parallel()
+			} // else nothing else runs: those that are parallel wait for it
 			s := newScene(t, f)
 			if f.heavy {
 				suite.heavy.Lock()

@@ -117,6 +117,7 @@ type delivery struct {
 
 type attempt struct {
 	Number  int    `json:"number"`
+	TookMS  int64  `json:"duration_ms"`
 	Status  int    `json:"status_code"`
 	Verdict string `json:"verdict"`
 	Reason  string `json:"reason"`

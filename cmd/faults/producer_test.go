@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,10 @@ type ledger struct {
 // A sent is an event as its producer knows it.
 type sent struct {
 	id         string
+	batch      string    // the prefix of its sending's ids
+	kind       string    // event type
+	to         []string  // audiences, see [scene.audience]
+	begun      time.Time // when it was sent first
 	payload    json.RawMessage
 	hash       [sha256.Size]byte
 	acked      time.Time // zero: not yet
@@ -43,11 +48,13 @@ type load struct {
 	giveUp  time.Duration // how long a producer repeats an event that is not taken; default 3 min
 	pause   time.Duration // between repeats; default 50 ms
 	payload int           // bytes of padding; default 200
+	to      []string      // audiences, see [scene.audience]; default: every callback, of which none may have an audience
 }
 
 // A sending is producers at work.
 type sending struct {
 	s        *scene
+	prefix   string // of its events' ids
 	wg       sync.WaitGroup
 	stopped  atomic.Bool
 	unsent   atomic.Int64 // given up on
@@ -93,7 +100,7 @@ func (s *scene) send(l load) *sending {
 	for i, p := range s.apis {
 		servers[i] = p.url()
 	}
-	g := &sending{s: s, finished: make(chan struct{})}
+	g := &sending{s: s, prefix: prefix, finished: make(chan struct{})}
 	var next atomic.Int64
 	begun := time.Now()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
@@ -106,7 +113,7 @@ func (s *scene) send(l load) *sending {
 					case <-ctx.Done():
 					}
 				}
-				e := s.ledger.write(fmt.Sprintf("%s%d", prefix, k), l.payload)
+				e := s.ledger.write(prefix, int(k), l.payload, l.to)
 				if !g.sendOne(ctx, e, servers, int(k), l) {
 					g.unsent.Add(1)
 				}
@@ -122,11 +129,15 @@ func (s *scene) send(l load) *sending {
 	return g
 }
 
-func (l *ledger) write(id string, padding int) *sent {
-	payload, _ := json.Marshal(map[string]string{ // strings always encode
-		"requestId": id, "status": "OK", "issuerName": strings.Repeat("x", padding), "voucherEffect": "Nómina",
-	})
-	e := &sent{id: id, payload: payload, hash: sha256.Sum256(payload)}
+func (l *ledger) write(batch string, k, padding int, to []string) *sent {
+	id := batch + strconv.Itoa(k)
+	content := map[string]string{"requestId": id, "status": "OK", "issuerName": strings.Repeat("x", padding), "voucherEffect": "Nómina"}
+	e := &sent{id: id, batch: batch, kind: eventType, to: to, begun: time.Now()}
+	for _, audience := range to {
+		e.kind, content[audience] = audienceType, "yes"
+	}
+	e.payload, _ = json.Marshal(content) // strings always encode
+	e.hash = sha256.Sum256(e.payload)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.events == nil {
@@ -159,7 +170,7 @@ type acknowledgement struct {
 // post sends an event once.
 func (s *scene) post(ctx context.Context, server string, e *sent) (int, acknowledgement, error) {
 	var answer acknowledgement
-	body := map[string]any{"event_type": eventType, "event_id": e.id, "payload": e.payload}
+	body := map[string]any{"event_type": e.kind, "event_id": e.id, "payload": e.payload}
 	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events", body, &answer)
 	return status, answer, err
 }

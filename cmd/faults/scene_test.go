@@ -36,6 +36,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -96,9 +97,10 @@ type scene struct {
 	release func()   // lets the next heavy fault begin
 
 	// What the fault permits beside the usual.
-	mayCancel     bool // deliveries may end cancelled
-	callbacksVary bool // registrations change while events are sent
-	ages          bool // what is finished is soon forgotten (--retention), and cannot be listed any more
+	mayCancel     bool           // deliveries may end cancelled
+	callbacksVary bool           // registrations change while events are sent
+	members       map[string]int // callbacks of each audience
+	ages          bool           // what is finished is soon forgotten (--retention), and cannot be listed any more
 }
 
 // A setup says what a scene is made of.
@@ -108,7 +110,7 @@ type setup struct {
 	apis      int                             // processes with the role api; default 1
 	workers   int                             // processes with the role worker; default 1
 	args      []string                        // added to `ringback serve`
-	callbacks int                             // registrations, all of which match every event; default 1
+	callbacks int                             // registrations, all of which match every event; default 1, -1 for none
 	options   map[string]any                  // members of each registration; default: a timeout of 2 s
 }
 
@@ -179,7 +181,7 @@ func (s *scene) must(err error) {
 // open starts everything, and returns when each process answers and the callbacks are registered.
 func (s *scene) open(in setup) {
 	s.t.Helper()
-	in.apis, in.workers, in.callbacks = max(in.apis, 1), max(in.workers, 1), max(in.callbacks, 1)
+	in.apis, in.workers, in.callbacks = max(in.apis, 1), max(in.workers, 1), cmp.Or(in.callbacks, 1)
 	s.setup = in
 	s.redis = redistest.Start(s.t, in.redisArgs...)
 	s.direct = s.redis.Client()

@@ -35,7 +35,7 @@ if closed or busy or late then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
   r.gen = r.gen + 1
   hold(r, ev, field, member, cb, closed)
-  if busy then redis.call('SET', prefix .. 'busy:' .. cb, '1', 'PX', BUSY) end
+  if busy then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
   return {'held', wait}
 end
 if r.s == 'R' then spend(cb, p, 1) end

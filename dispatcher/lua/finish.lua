@@ -3,7 +3,7 @@
 --       delay ms (R), the time for a gate, least delay ms (R), which failure of the callback's health it is (bad, token),
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
---       log id of the event
+--       log id of the event, how many attempts to the callback its process has turns for
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, generation, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
@@ -113,6 +113,10 @@ else
   end
 end
 local out, wait = {}, 0
-if not closed then out, wait = release(cb, 2) end -- two: a breaker that is closing again has one place more with each that delivers
+if not closed then
+  -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
+  -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
+  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[16]) and 2 or 1)
+end
 for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
 return out

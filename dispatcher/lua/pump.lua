@@ -1,5 +1,6 @@
 -- Lets deliveries out of a callback's room, and buries what has waited too long in it. ARGV: callback id, max
 -- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, generation, ...}
+local SOME = 32 -- how many may go into empty lanes
 local cb = ARGV[1]
 local closed = gate(cb)
 if deleted(closed) then return {'deleted'} end
@@ -23,11 +24,15 @@ if closed then
   again(AIRING)
   return {'closed'}
 end
-if redis.call('EXISTS', prefix .. 'busy:' .. cb) == 1 then
+-- Where a worker had no turn left, what ends lets others out: as long as there is enough that will.
+local lanes = redis.call('SCARD', prefix .. 'ready:' .. cb)
+local before = tonumber(redis.call('GET', prefix .. 'busy:' .. cb))
+if before and lanes > 0 and 2 * lanes >= before then
   again(1000)
   return {'busy'}
 end
-local out, wait = release(cb, tonumber(ARGV[2]))
+-- At most twice as many as there are in the lanes: nobody knows how many processes there are to attempt them.
+local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, lanes)))
 again(math.max(1000, wait))
 table.insert(out, 1, int(wait))
 table.insert(out, 1, redis.call('ZCARD', room))
