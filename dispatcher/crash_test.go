@@ -590,3 +590,28 @@ func TestRedisLosesItsTail(t *testing.T) {
 	}
 	h.checkRedis()
 }
+
+// TestAnOldGenerationsTaskEnds: a task that asynq brings back after its delivery was given another generation makes no attempt.
+func TestAnOldGenerationsTaskEnds(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(500, 204))
+	cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+	w := h.worker()
+	stop := h.work()
+	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
+	h.await(id, Dead, 5*time.Second)
+	stop()
+	_, err := h.client.Replay(t.Context(), acme, id)
+	h.must(err)
+	h.must(w.process(t.Context(), taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
+	if n := len(h.partner.requests()); n != 1 {
+		t.Errorf("%d requests: the task of the first generation attempted the second", n)
+	}
+	if d := h.delivery(id); d.State != Pending {
+		t.Errorf("the replayed delivery is %s", d.State)
+	}
+	h.work()
+	h.await(id, Delivered, 5*time.Second)
+	h.check()
+}

@@ -377,6 +377,8 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: it goes out by itself, a held one once its callback is resumed")
 	case "deleted":
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event under a new event_id")
+	case "full":
+		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s, and as many are held for its callback as may be: replay it once some are delivered")
 	case "ready":
 		c.enqueueReleased(ctx, company, []string{r.member(), answer[1]})
 		c.forget(ctx, r, answer[2])

@@ -342,3 +342,92 @@ func TestAResumeIsEased(t *testing.T) {
 		h.check()
 	})
 }
+
+// TestTokensDoNotPileUp: what was let out to lanes that nobody took from has lost its token when somebody does.
+func TestTokensDoNotPileUp(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		h.limit(cb, 10, 5)
+		h.sendMany("p-", 60)
+		for range 10 {
+			_, err := h.client.pump(h.t.Context(), acme, cb.ID)
+			h.must(err)
+			time.Sleep(time.Second)
+		}
+		if n := attemptsUnderWay(h, cb.ID); n < 20 {
+			t.Fatalf("%d are in the lanes", n)
+		}
+		began := time.Now()
+		defer h.work()()
+		h.drained(cb.ID, time.Minute)
+		if took := time.Since(began); took < 4*time.Second {
+			t.Errorf("60 at 10/s took %s", took)
+		}
+		h.keepsRate(10, 5)
+		h.check()
+	})
+}
+
+// TestARateLimitThatChanges: another one counts within seconds, however long the old one would have kept its deliveries.
+func TestARateLimitThatChanges(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		h.limit(cb, 0.01, 1)
+		defer h.work()()
+		h.sendMany("p-", 10)
+		time.Sleep(5 * time.Second)
+		_, err := h.registry.Patch(h.t.Context(), acme, cb.ID, []byte(`{"rate_limit": null}`))
+		h.must(err)
+		h.drained(cb.ID, 10*time.Second)
+		h.check()
+	})
+}
+
+// TestAClockThatStepsBack freezes neither bucket nor breaker: it was ahead when both were noted.
+func TestAClockThatStepsBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		h.limit(cb, 10, 1)
+		ahead := time.Now().Add(time.Hour).UnixMilli()
+		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "tk", 0, "ta", ahead, "l", 1, "o", ahead).Err())
+		defer h.work()()
+		h.sendMany("p-", 5)
+		h.drained(cb.ID, 45*time.Second)
+		h.check()
+	})
+}
+
+// TestAReplayDoesNotFillARoomBeyondItsBounds: it waits for places, and one by hand is refused.
+func TestAReplayDoesNotFillARoomBeyondItsBounds(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.partner.answers(answering(500, 204))
+		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+		stop := h.work()
+		ids := h.sendMany("p-", 8)
+		h.drained(cb.ID, time.Minute)
+		stop()
+		h.limit(cb, 1, 1)
+		_, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{})
+		h.must(err)
+		defer h.work()()
+		time.Sleep(3 * time.Second)
+		if health := h.health(cb.ID); health.Held > 3 || health.Dead == 0 {
+			t.Errorf("%+v", health)
+		}
+		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == 0 }, func() string { return "not all were replayed" })
+		h.drained(cb.ID, time.Minute)
+		if d := h.delivery(ids[0]); d.State != Delivered {
+			t.Errorf("%s: %s", d.State, d.Summary)
+		}
+		_, err = h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		h.sendMany("q-", 3)
+		if _, err := h.client.Replay(h.t.Context(), acme, ids[7]); err == nil || h.delivery(ids[7]).State != Delivered {
+			t.Errorf("one more than may be held was taken: %v", err)
+		}
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		h.drained(cb.ID, time.Minute)
+		h.check()
+	}, func(c *Config) { c.HoldMaxCount = 3 })
+}

@@ -19,7 +19,7 @@ local version = redis.call('GET', prefix .. 'ver') or '0'
 if version ~= ARGV[2] then return {'version', version} end
 
 local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-redis.call('HSET', ev, 'm', ARGV[3], 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
+redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
 local held = {}
 for i = 5, #ARGV do
   local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
@@ -27,5 +27,6 @@ for i = 5, #ARGV do
 end
 held = table.concat(held, ',')
 if held ~= '' then redis.call('HSET', ev, 'h', held) end
+redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
 if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
 return {'accepted', log, held}

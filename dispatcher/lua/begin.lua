@@ -18,6 +18,7 @@ if deleted(closed) then
   return {'cancelled'}
 end
 if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
+local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
 local busy = ARGV[5] == '1'
 local p, wait, late = pace(cb), 0, false
 if not closed and not busy then
@@ -25,9 +26,10 @@ if not closed and not busy then
     local places
     places, wait = allowance(cb, p, WINDOW)
     late = places == 0
-  else -- let out before the breaker narrowed
-    late = p.limit and r.at < p.since
-    wait = late and math.max(0, p.before - now) or 0
+  elseif p.limit and r.at < p.since then -- let out before the breaker narrowed
+    late, wait = true, math.max(0, p.before - now)
+  elseif p.tokens and r.at < now - ENTITLED then -- its token was for then: it may have stood in a lane that nobody took from
+    late, wait = p.tokens < 1, p.tokens < 1 and tokenIn(p) or 0
   end
 end
 retriesNoMore(r, member, cb)
@@ -38,7 +40,7 @@ if closed or busy or late then
   if busy then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
   return {'held', wait}
 end
-if r.s == 'R' then spend(cb, p, 1) end
+if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end
 
 r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
 redis.call('HSET', ev, field, format(r))

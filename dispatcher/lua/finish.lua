@@ -92,12 +92,9 @@ if was == 'C' then -- cancelled while under way: the attempt is kept, and counts
   r.tok = '-'
   if outcome == 'D' then r.s, r.at = 'D', now end
   redis.call('HSET', ev, field, format(r))
-  return {'ok', r.s, '0', '0', noticed}
-end
-
-r.tok = '-'
-if outcome == 'R' then
+elseif outcome == 'R' then
   -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
+  r.tok = '-'
   r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
   if r.at < now + tonumber(ARGV[9]) then r.at = r.at + 1000 end
   redis.call('HSET', ev, field, format(r))
@@ -105,7 +102,7 @@ if outcome == 'R' then
   redis.call('ZADD', due, int(r.at + PATIENCE), member)
   retries(ev, member, cb)
 else
-  r.s, r.at = (outcome == 'G') and 'X' or outcome, now
+  r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, r.s)
   if outcome == 'G' and not (closed and (deleted(closed) or string.find(closed, '"status":"disabled"', 1, true))) then

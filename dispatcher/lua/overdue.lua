@@ -16,7 +16,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
       r.s, r.at = 'C', now
       redis.call('HSET', ev, field, format(r))
       close(ev, member, cb, 'C')
-    elseif closed then
+    elseif closed or pace(cb).limit or pace(cb).tokens then -- many at once may have lost their owner
       hold(r, ev, field, member, cb, closed)
     else
       r.s, r.at = 'P', now

@@ -8,7 +8,8 @@ local room = prefix .. 'room:' .. cb
 
 -- What was accepted after this cannot have waited too long.
 local latest = int((now - HOLD_AGE * 1000) * 4096)
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, 5 * ARGV[2])) do
+local page = redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, 5 * ARGV[2])
+for _, member in ipairs(page) do
   local r, ev, field = load(member)
   if not r or r.s ~= 'H' then
     redis.call('ZREM', room, member)
@@ -17,11 +18,18 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT
   end
 end
 
+-- More than the room may hold is there only if that was less than it was before.
+local excess = math.min(redis.call('ZCARD', room) - HOLD_MAX, 5 * ARGV[2])
+for _, member in ipairs(excess > 0 and redis.call('ZRANGE', room, 0, excess - 1) or {}) do
+  local r, ev, field = load(member)
+  if r and r.s == 'H' then bury(r, ev, field, member, cb, 'hold_full') else redis.call('ZREM', room, member) end
+end
+
 local function again(ms)
   if redis.call('ZCARD', room) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
 end
 if closed then
-  again(AIRING)
+  again((#page == 5 * ARGV[2] or excess == 5 * ARGV[2]) and 0 or AIRING)
   return {'closed'}
 end
 -- Where a worker had no turn left, what ends lets others out: as long as there is enough that will.
@@ -33,7 +41,7 @@ if before and lanes > 0 and 2 * lanes >= before then
 end
 -- At most twice as many as there are in the lanes: nobody knows how many processes there are to attempt them.
 local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, lanes)))
-again(math.max(1000, wait))
+again(math.min(5000, math.max(1000, wait))) -- whoever was told to wait may be gone, or the rate limit another
 table.insert(out, 1, int(wait))
 table.insert(out, 1, redis.call('ZCARD', room))
 table.insert(out, 1, 'open')

@@ -119,10 +119,17 @@ end
 local function pace(cb)
   local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta')
   local p = {limit = tonumber(h[1]), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
+  -- Redis's clock may step back, when another takes its place: no pause is longer than half a minute, and no bucket waits for its old time.
+  if p.before > now + 30000 then
+    redis.call('HSET', prefix .. 'health:' .. cb, 'o', int(now))
+    p.before = now
+  end
   local per_second, burst = string.match(redis.call('GET', prefix .. 'rate:' .. cb) or '', '^(%S+) (%S+)$')
   if per_second then
-    p.per_second, burst = tonumber(per_second), tonumber(burst)
-    p.tokens = math.min(burst, tonumber(h[4] or burst) + math.max(0, now - tonumber(h[5] or now)) * p.per_second / 1000)
+    p.per_second, p.burst = tonumber(per_second), tonumber(burst)
+    local at = tonumber(h[5] or now)
+    if at > now then redis.call('HSET', prefix .. 'health:' .. cb, 'ta', int(now)) end
+    p.tokens = math.min(p.burst, tonumber(h[4] or burst) + math.max(0, now - at) * p.per_second / 1000)
   end
   return p
 end
@@ -131,6 +138,13 @@ end
 local function breaker(limit, failures)
   if not limit then return 'closed' end
   return tonumber(failures or 0) > 0 and 'open' or 'half_open'
+end
+
+-- How long (ms) a rate limit keeps a delivery waiting that finds no token. It is let wait for several tokens, if there is room for them in the
+-- bucket: looking for each would cost more than sending it.
+local function tokenIn(p)
+  local enough = math.min(p.burst, math.max(1, p.per_second / 20))
+  return math.max(1, math.ceil((enough - p.tokens) * 1000 / p.per_second))
 end
 
 -- What comes out of a room tops the lanes up to so many, no more than five processes attempt at a time: the rest would only wait there, and
@@ -146,7 +160,7 @@ local function allowance(cb, p, most)
     places = math.min(places, p.limit - out)
   end
   if places > 0 and p.tokens then
-    if p.tokens < 1 then return 0, math.ceil((1 - p.tokens) * 1000 / p.per_second) end
+    if p.tokens < 1 then return 0, tokenIn(p) end
     places = math.min(places, math.floor(p.tokens))
   end
   return math.max(0, places), 0

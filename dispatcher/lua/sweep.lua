@@ -4,7 +4,7 @@
 --       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
 -- -> {next log id, or '' at the end; how many matched; member, generation, ...} | {'wait'}: the room is full enough
 local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local from, job = ARGV[8], nil
+local from, job, limit = ARGV[8], nil, tonumber(ARGV[7])
 if mode == 'replay' then
   job = prefix .. 'replay:' .. ARGV[8]
   local h = redis.call('HMGET', job, 'state', 'from')
@@ -20,7 +20,9 @@ if mode == 'replay' then
     return {'', 0}
   end
   -- Paced: what is accepted meanwhile must not wait behind all of it.
-  if redis.call('ZCARD', prefix .. 'room:' .. cb) >= WINDOW then return {'wait'} end
+  local waiting = redis.call('ZCARD', prefix .. 'room:' .. cb)
+  if waiting >= math.min(WINDOW, HOLD_MAX) then return {'wait'} end
+  limit = math.min(limit, HOLD_MAX - waiting) -- or the room would bury what was just replayed
 end
 
 -- What buried a delivery is in its token's place; the reason of the last attempt is in the record's last line.
@@ -36,7 +38,7 @@ local function wanted(r, ev)
   return reason == '' or because(r) == reason
 end
 
-local entries = redis.call('XRANGE', prefix .. 'log', from, ARGV[6], 'COUNT', ARGV[7])
+local entries = redis.call('XRANGE', prefix .. 'log', from, ARGV[6], 'COUNT', limit)
 local out, matched = {}, 0
 for _, entry in ipairs(entries) do
   local member = entry[2][2] .. '/' .. cb
@@ -50,7 +52,7 @@ for _, entry in ipairs(entries) do
   end
 end
 local next = ''
-if #entries == tonumber(ARGV[7]) then next = '(' .. entries[#entries][1] end
+if #entries == limit then next = '(' .. entries[#entries][1] end
 if job then
   redis.call('HINCRBY', job, 'replayed', matched)
   if next == '' then
