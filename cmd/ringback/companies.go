@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
 
 	"github.com/ringback/ringback/dispatcher/client"
 )
@@ -78,15 +80,16 @@ func add(sum, e *client.ErasedCompany) {
 	sum.Decisions, sum.Replays, sum.APIKeys = sum.Decisions+e.Decisions, sum.Replays+e.Replays, sum.APIKeys+e.APIKeys
 }
 
-// confirm wants the company's name from whoever sits there.
+// confirm wants the company's name from whoever sits there, or from what is piped in.
 func confirm(c *cli.Context, company string) error {
 	if c.Bool("yes") {
 		return nil
 	}
-	_, _ = fmt.Fprintf(c.App.ErrWriter, "All of company %s will be erased, for ever. Type its name to go on: ", printable(company))
-	line, err := bufio.NewReader(c.App.Reader).ReadString('\n')
-	if err != nil || strings.TrimSpace(line) != company {
-		_, _ = fmt.Fprintln(c.App.ErrWriter)
+	if in, ok := c.App.Reader.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "All of company %s will be erased, for ever. Type its name to go on: ", printable(company))
+	}
+	line, _ := bufio.NewReader(c.App.Reader).ReadString('\n') // the end without a line is no name either
+	if strings.TrimSpace(line) != company {
 		return usagef("nothing is erased: type the company's name when asked, or give --yes")
 	}
 	return nil

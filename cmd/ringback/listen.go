@@ -179,6 +179,7 @@ type received struct {
 	EventType  string          `json:"event_type,omitempty"`
 	EventID    string          `json:"event_id,omitempty"`
 	Attempt    string          `json:"attempt,omitempty"`
+	Replay     bool            `json:"replay,omitempty"` // it was replayed before
 	DeliveryID string          `json:"delivery_id,omitempty"`
 	Signature  string          `json:"signature"`         // "verified", "not_verified" or "no_secret"
 	Problem    string          `json:"problem,omitempty"` // why it is not verified
@@ -211,7 +212,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	got := received{
 		Time: start, Method: req.Method, Path: req.URL.RequestURI(),
 		EventType: req.Header.Get("Ringback-Event-Type"), EventID: req.Header.Get("Ringback-Event-Id"),
-		Attempt: req.Header.Get("Ringback-Attempt"), DeliveryID: req.Header.Get(payloads.HeaderID),
+		Attempt: req.Header.Get("Ringback-Attempt"), Replay: req.Header.Get("Ringback-Replay") != "", DeliveryID: req.Header.Get(payloads.HeaderID),
 		Signature: signature, Problem: problem, Bytes: len(body), Status: said.status, Form: readForm(req.Header, body), body: body,
 	}
 	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
@@ -323,6 +324,9 @@ func (got received) line(colour bool) string {
 	}
 	if got.Attempt != "" {
 		parts = append(parts, "attempt "+got.Attempt)
+		if got.Replay {
+			parts = append(parts, "replay")
+		}
 	}
 	if got.DeliveryID != "" {
 		parts = append(parts, got.DeliveryID)
