@@ -224,17 +224,24 @@ func TestEraseCompany(t *testing.T) {
 		states[state]++
 	}
 
+	// It has seen that the callbacks are gone, and still goes on.
+	meanwhile := sync.OnceFunc(func() { h.must(second(elsewhere.Send(t.Context(), telltale("tale-5")))) })
+	h.client.failpoint = func(name string) {
+		if name == "step" {
+			meanwhile()
+		}
+	}
 	got, err := h.client.EraseCompany(t.Context(), keys, acme, "rbk_me")
 	h.must(err)
 	want := &ErasedCompany{
-		Company: acme, Done: true, Callbacks: 6, Events: 4, Deliveries: 20, Unfinished: states[Retrying] + states[Active] + states[Held], Dead: states[Dead],
+		Company: acme, Done: true, Callbacks: 6, Events: 5, Deliveries: 20, Unfinished: states[Retrying] + states[Active] + states[Held], Dead: states[Dead],
 		InFlight: states[Active], Decisions: 1, Replays: 1, APIKeys: 2, Kept: kept,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	close(slow)
-	h.wantNothingOf("tale-1", "tale-2", "tale-3", "tale-4", h.partner.host+"/dead")
+	h.wantNothingOf("tale-1", "tale-2", "tale-3", "tale-4", "tale-5", h.partner.host+"/dead")
 	for line := range strings.Lines(h.dump()) {
 		name, _, _ := strings.Cut(line, " ")
 		if mine := strings.TrimPrefix(name, "{"+acme+"}:"); mine != name && !slices.Contains([]string{"ver", "cbver", "cbseq"}, mine) ||
@@ -259,8 +266,9 @@ func TestEraseCompany(t *testing.T) {
 	if !h.worker().round(t.Context(), true) {
 		t.Error("the round failed")
 	}
+	h.must(elsewhere.registry.Remember(t.Context()))
 	if known, err := h.registry.Known(t.Context(), acme); err != nil || known {
-		t.Errorf("the reconciler named it again: %v", err)
+		t.Errorf("a reconciler named it again: %v", err)
 	}
 	again, err := elsewhere.Send(t.Context(), proof("tale-1"))
 	h.must(err)
