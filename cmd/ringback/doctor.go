@@ -460,6 +460,7 @@ func durabilityOf(info map[string]string, fsync string, replicas int) *durabilit
 		d.RedisCrash = "may be lost, if it came after the last snapshot (appendonly no)"
 		d.PowerCut = d.RedisCrash
 	case fsync == "everysec":
+		d.RedisCrash = "is kept, if the disk keeps up: Redis puts writes off by up to 2 s on one that does not (appendfsync everysec; always closes that)"
 		d.PowerCut = "may be lost, if it came in the last second (appendfsync everysec; always closes that)"
 	case fsync != "always":
 		d.PowerCut = "may be lost, if it came in the last half minute (appendfsync " + cmp.Or(fsync, "is not known") + ")"

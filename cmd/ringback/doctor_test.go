@@ -297,7 +297,7 @@ func TestDoctorSaysWhichPromisesHold(t *testing.T) {
 		settings, args         []string
 		crash, power, failover string
 	}{
-		{"everysec", nil, nil, `^is kept$`, `last second`, `may be lost`},
+		{"everysec", nil, nil, `^is kept, if the disk keeps up`, `last second`, `may be lost`},
 		{"always", []string{"--appendfsync", "always"}, nil, `^is kept$`, `^is kept`, `may be lost`},
 		{"no", []string{"--appendfsync", "no"}, nil, `^is kept$`, `half minute`, `may be lost`},
 		{"no file", []string{"--appendonly", "no"}, nil, `^may be lost`, `^may be lost`, `may be lost`},

@@ -268,7 +268,7 @@ func TestOperatorsPageMemory(t *testing.T) {
 		if company == "held" {
 			ringback(t, env, "callbacks", "pause", "1")
 		}
-		const warm, n = 200, 1000
+		const warm, n = 400, 5000
 		sendMany(t, server, key, company, warm)
 		before := usedMemory(t, redis.Client(), company, warm)
 		sendMany(t, server, key, company, n)
@@ -290,15 +290,16 @@ func sendMany(t *testing.T, server, key, company string, n int) {
 	payload := `{"requestId":"x","totalCfdi":"$1","status":"OK","voucherEffect":""}`
 	payload = strings.Replace(payload, `:""`, `:"`+strings.Repeat("n", 500-len(payload))+`"`, 1)
 	body := `{"event_type":"payment_proof","payload":` + payload + `}`
-	for range n {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server+"/companies/"+company+"/events", strings.NewReader(body))
+	for ; n > 0; n -= 200 {
+		lines := strings.Repeat(body+"\n", min(n, 200))
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server+"/companies/"+company+"/events/batch", strings.NewReader(lines))
 		if err != nil {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+key)
-		req.Header.Set("Content-Type", "application/json")
-		if status, _, answer := send(t, req); status != http.StatusAccepted {
-			t.Fatalf("%d %s", status, answer)
+		req.Header.Set("Content-Type", "application/x-ndjson")
+		if status, _, answer := send(t, req); status != http.StatusOK || strings.Count(string(answer), `"status":202`) != min(n, 200) {
+			t.Fatalf("%d %.300s", status, answer)
 		}
 	}
 }

@@ -44,7 +44,7 @@ func serveCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "egress-deny", Usage: "never deliver to this public `CIDR` (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_DENY"}},
 			keysetFlag(),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
-			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries of a callback that is paused, disabled or failing for `DURATION` at most", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
+			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries that may not go yet for `DURATION` at most; after that they go to the dead-letter book", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
 			&cli.IntFlag{Name: "hold-max-count", Usage: "hold `N` deliveries of one callback at most; the oldest beyond that go to the dead-letter book", Value: dispatcher.DefaultHoldMaxCount, EnvVars: []string{"RINGBACK_HOLD_MAX_COUNT"}},
 			&cli.DurationFlag{Name: "dead-retention", Usage: "keep dead deliveries for `DURATION`; what will go within the next tenth of it is announced", Value: dispatcher.DefaultDeadRetention, EnvVars: []string{"RINGBACK_DEAD_RETENTION"}},
 			&cli.DurationFlag{Name: "disable-after", Usage: "disable callbacks that did nothing but fail for `DURATION`, in 20 attempts at least; 0 is never", Value: dispatcher.DefaultDisableAfter, EnvVars: []string{"RINGBACK_DISABLE_AFTER"}},
