@@ -41,8 +41,9 @@
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
-//	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced
-//	{c}:buried      hash         how many held ones were given up, by reason
+//	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,
+//	                             and when anybody last went through it
+//	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all four: nothing goes out of the installation
@@ -96,7 +97,7 @@
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
 //	two pages of the pruning            the hash knows how far it is        reconciler, within a minute
-//	erasing an event / its tasks        tasks without record                end in begin; one that waits under the id of an event sent
+//	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
@@ -113,7 +114,7 @@
 // An attempt whose outcome is unknown does not eat the callback's budget.
 //
 // A company is erased in the order in which things lead to each other: callbacks first (so that nothing new matches), then the log with all
-// its events, what names are kept of the rest, asynq's tasks, and the name last, in the one script that sees whether anything came meanwhile. It
+// its events and their tasks, what names are kept of the rest, and the name last, in the one script that sees whether anything came meanwhile. It
 // raises the registry's version too: a process that still knows the company has to read it, and name it, again before it accepts an event.
 // A callback is disabled in the step that records its last failure: after days of nothing but failure (Config.DisableAfter), in 20 attempts at
 // least. Before that it is warned of at 50, 70 and 90 percent of the way, once each. Each of these is also an event of an operational type, into

@@ -2,13 +2,11 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strconv"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
@@ -45,6 +43,7 @@ var kept = []string{
 	"ver: the time of the last change, so that processes notice it",
 	"cbseq: the last callback_id, so that none is given twice",
 	"cbver: the ids of its callbacks and when they were deleted, so that processes forget them",
+	"now and then a task in asynq's queues: the ids of a delivery that is gone, without content; it ends by itself at its time",
 }
 
 const (
@@ -52,8 +51,6 @@ const (
 	eraseFor = 20 * time.Second
 	// erasePage bounds the events that one script run erases, eraseDeliveries their deliveries: some ten milliseconds of Redis's time.
 	erasePage, eraseDeliveries = 200, 500
-	// taskPage is how many tasks asynq lists at a time.
-	taskPage = 1000
 	// oldTasks is how many generations of a delivery are looked for in asynq: a task of an older one ends by itself.
 	oldTasks = 8
 )
@@ -68,12 +65,12 @@ func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
 	answer := strs(v)
-	n := numbers(answer[:5])
+	n := numbers(answer[:6])
 	if n[0] == 0 {
 		return nil, ErrNotFound
 	}
 	c.at("erased")
-	c.forgetTasks(context.WithoutCancel(ctx), company, answer[5:])
+	c.forgetTasks(context.WithoutCancel(ctx), company, answer[6:])
 	e := &ErasedEvent{EventID: eventID, Deliveries: n[1], Unfinished: n[2], Dead: n[3], InFlight: n[4]}
 	c.log.InfoContext(ctx, "event erased", "company", company, "event", eventID, "by", by,
 		"deliveries", e.Deliveries, "unfinished", e.Unfinished, "dead", e.Dead, "in_flight", e.InFlight)
@@ -108,6 +105,10 @@ func (c *Client) forgetTasks(ctx context.Context, company string, erased []strin
 // EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
 // small steps, for some 20 s at most: if the answer is not done, or there is none, call again, and it goes on. What is accepted
 // meanwhile goes nowhere, for there is no callback any more, and is erased as well. What stays is in the answer. by names who asked, for the log.
+//
+// Asynq's tasks go by the ids that follow from each delivery and its last few generations, right after the delivery: it is never searched, so
+// what others have waiting there costs nothing. What is missed that way (an older generation, an attempt under way, a kill between the two) names
+// ids, holds no content, and ends by itself when its time comes, for its delivery is gone.
 //
 // Errors: [ErrNotFound] if there is nothing of the company, [ErrUnavailable].
 func (c *Client) EraseCompany(ctx context.Context, keys *registry.Keys, company, by string) (*ErasedCompany, error) {
@@ -161,7 +162,7 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for !done {
-		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.traces, e.tasks} {
+		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.traces, e.burials} {
 			if err := step(ctx); err != nil {
 				return false, err
 			}
@@ -211,7 +212,6 @@ func (e *erasure) events(ctx context.Context) error {
 		if _, err = e.page(ctx, "page"); err != nil {
 			break
 		}
-		e.at("erased")
 		var oldest []redis.XMessage
 		oldest, err = e.rdb.XRangeN(ctx, log, "-", "+", 1).Result()
 		if len(oldest) == 0 || logIDLess(newest[0].ID, oldest[0].ID) {
@@ -221,16 +221,19 @@ func (e *erasure) events(ctx context.Context) error {
 	return err
 }
 
-// page erases a page of events and returns the script's numbers.
-func (e *erasure) page(ctx context.Context, mode string) ([]int64, error) {
+// page erases a page of events, with their tasks, and reports whether, with mode rest, it was all there was.
+func (e *erasure) page(ctx context.Context, mode string) (all bool, err error) {
 	v, err := e.run(ctx, eraseScript, e.said.Company, mode, erasePage, eraseDeliveries).Result()
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	n := numbers(strs(v))
+	answer := strs(v)
+	n := numbers(answer[:6])
 	e.said.Events, e.said.Deliveries = e.said.Events+n[0], e.said.Deliveries+n[1]
 	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n[2], e.said.Dead+n[3], e.said.InFlight+n[4]
-	return n, nil
+	e.at("erased")
+	e.forgetTasks(context.WithoutCancel(ctx), e.said.Company, answer[6:])
+	return n[5] == 1, nil
 }
 
 func (e *erasure) decisions(ctx context.Context) (err error) {
@@ -310,30 +313,23 @@ func (e *erasure) traces(ctx context.Context) error {
 	return nil
 }
 
-// tasks removes the company's from asynq, which knows them by nothing but their content. Those under way end by themselves.
-func (e *erasure) tasks(ctx context.Context) error {
-	lists := []func(string, ...asynq.ListOption) ([]*asynq.TaskInfo, error){
-		e.inspector.ListPendingTasks, e.inspector.ListScheduledTasks, e.inspector.ListRetryTasks, e.inspector.ListArchivedTasks,
+// burials moves the counts of those given up to where those of all erased companies are: a counter that falls is taken for one that began anew.
+// A kill in between loses the counts, and no more.
+func (e *erasure) burials(ctx context.Context) error {
+	var counts *redis.MapStringStringCmd
+	if _, err := e.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
+		counts = p.HGetAll(ctx, keyOf(e.said.Company, "buried"))
+		return p.Del(ctx, keyOf(e.said.Company, "buried")).Err()
+	}); err != nil {
+		return err
 	}
-	for _, lane := range queues {
-		for _, list := range lists {
-			var found []pendingTask
-			for page := 1; !e.late(); page++ {
-				tasks, err := list(lane, asynq.PageSize(taskPage), asynq.Page(page))
-				if err != nil && !errors.Is(err, asynq.ErrQueueNotFound) {
-					return err
-				}
-				for _, t := range tasks {
-					var h hint
-					if json.Unmarshal(t.Payload, &h) == nil && h.Company == e.said.Company {
-						found = append(found, pendingTask{h.ref(), h.Generation})
-					}
-				}
-				if len(tasks) < taskPage {
-					break
-				}
-			}
-			inParallel(found, func(t pendingTask) { e.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
+	for reason, count := range counts.Val() {
+		n, err := strconv.ParseInt(count, 10, 64)
+		if err != nil {
+			continue // not ours
+		}
+		if err := e.rdb.HIncrBy(ctx, buriedKey, reason, n).Err(); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -348,8 +344,8 @@ func (e *erasure) rest(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	e.at("forgotten")
-	n, err := e.page(ctx, "rest")
-	if err == nil && n[5] == 1 {
+	all, err := e.page(ctx, "rest")
+	if err == nil && all {
 		return true, nil
 	}
 	return false, errors.Join(err, e.registry.Touch(ctx, e.said.Company)) // it is to be found by its name

@@ -9,12 +9,15 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/hibiken/asynq"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -189,7 +192,17 @@ func TestAnErasedEventComesAnew(t *testing.T) {
 // TestEraseCompany: nothing that tells of it stays in Redis, asynq's part of it included, and no number comes twice.
 func TestEraseCompany(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	reader := sdkmetric.NewManualReader()
+	h := newHouse(t, func(c *Config) { c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
+	buried := func() map[string]int64 {
+		counts := make(map[string]int64)
+		for name, n := range gaugesOf(t, reader) {
+			if strings.HasPrefix(name, "ringback.deliveries.buried") {
+				counts[name] = n
+			}
+		}
+		return counts
+	}
 	var log lockedBuffer
 	h.client.log = slog.New(slog.NewTextHandler(&log, nil))
 	keys := registry.NewKeys(h.rdb)
@@ -206,7 +219,8 @@ func TestEraseCompany(t *testing.T) {
 	h.must(second(h.client.Ask(t.Context(), question())))
 	h.must(second(h.client.ReplayCallback(t.Context(), acme, 1, ReplayQuery{DryRun: true})))
 	h.must(h.client.prune(t.Context(), acme))
-	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "buried"), "hold_full", 1).Err())
+	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "buried"), "hold_full", 3, "hold_expired", 2).Err())
+	h.must(h.rdb.HSet(t.Context(), keyOf("other", "buried"), "hold_full", 1).Err())
 	other := telltale("theirs")
 	other.Company, other.Payload = "other", proof("theirs").Payload
 	h.must(second(h.registry.Create(t.Context(), "other", fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}}`, h.partner.url("other")))))
@@ -224,6 +238,7 @@ func TestEraseCompany(t *testing.T) {
 		states[state]++
 	}
 
+	buriedBefore := buried()
 	// It has seen that the callbacks are gone, and still goes on.
 	meanwhile := sync.OnceFunc(func() { h.must(second(elsewhere.Send(t.Context(), telltale("tale-5")))) })
 	h.client.failpoint = func(name string) {
@@ -233,6 +248,9 @@ func TestEraseCompany(t *testing.T) {
 	}
 	got, err := h.client.EraseCompany(t.Context(), keys, acme, "rbk_me")
 	h.must(err)
+	if diff := cmp.Diff(buriedBefore, buried()); diff != "" {
+		t.Errorf("the buried are a counter, and it changed with the erasure: %s", diff)
+	}
 	want := &ErasedCompany{
 		Company: acme, Done: true, Callbacks: 6, Events: 5, Deliveries: 20, Unfinished: states[Retrying] + states[Active] + states[Held], Dead: states[Dead],
 		InFlight: states[Active], Decisions: 1, Replays: 1, APIKeys: 2, Kept: kept,
@@ -383,4 +401,85 @@ func TestEraseCompanyWhileEventsCome(t *testing.T) {
 	}
 	h.must(second(h.client.EraseCompany(t.Context(), registry.NewKeys(h.rdb), acme, "")))
 	h.wantNothingOf("tale-1-", "last")
+}
+
+// TestEraseCompanyAmongOthers: what others have waiting in asynq is not read, and of the company's own nothing stays there, replayed or not.
+func TestEraseCompanyAmongOthers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	const others = 500
+	for n := range others {
+		_, err := h.client.enqueue(t.Context(), ref{"other", fmt.Sprint("theirs-", n), int64(n)}, 1, asynq.ProcessIn(time.Hour))
+		h.must(err)
+	}
+	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+	h.partner.answers(answering(503))
+	stop := h.work()
+	for _, id := range []string{"tale-1", "tale-2"} {
+		h.send(proof(id))
+		h.await(ref{acme, id, 1}.deliveryID(), Retrying, 5*time.Second)
+	}
+	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "tale-2", 1}.deliveryID())))
+	h.eventually(5*time.Second, func() bool { return len(h.delivery(ref{acme, "tale-2", 1}.deliveryID()).Attempts) == 2 }, func() string { return "not replayed" })
+	h.await(ref{acme, "tale-2", 1}.deliveryID(), Retrying, 5*time.Second)
+	stop()
+	read := func() int64 {
+		info, err := h.rdb.InfoMap(t.Context(), "stats").Result()
+		h.must(err)
+		n, err := strconv.ParseInt(info["Stats"]["total_net_output_bytes"], 10, 64)
+		h.must(err)
+		return n
+	}
+	before := read()
+	e, err := h.client.EraseCompany(t.Context(), registry.NewKeys(h.rdb), acme, "")
+	h.must(err)
+	if n := read() - before; !e.Done || n > others*50 { // a task has more bytes than that
+		t.Errorf("%+v, for which %d bytes were read", e, n)
+	}
+	h.wantNothingOf("tale-")
+	if !strings.Contains(h.dump(), "theirs-0") {
+		t.Error("what others have waiting is gone")
+	}
+}
+
+// TestAnErasedCompanyIsNamedBeforeItsNextEvent: also by a process that named it a moment before the erasure, sends by the page, or reads it for
+// the first time.
+func TestAnErasedCompanyIsNamedBeforeItsNextEvent(t *testing.T) {
+	t.Parallel()
+	page := []payloads.Event{proof("new-1"), proof("new-2"), proof("new-3")}
+	send := func(c *Client) []Sent {
+		receipt, err := c.Send(t.Context(), page[0])
+		return []Sent{{receipt, err}}
+	}
+	sendAll := func(c *Client) []Sent { return c.SendAll(t.Context(), page) }
+	for name, way := range map[string]struct {
+		first bool // the process has not read the company yet
+		send  func(*Client) []Sent
+	}{"one": {false, send}, "page": {false, sendAll}, "one, first read": {true, send}, "page, first read": {true, sendAll}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			h.register("payment_proof", "")
+			h.must(second(h.registry.Pause(t.Context(), acme, 1)))
+			elsewhere := furnishAgain(h)
+			h.must(elsewhere.registry.Touch(t.Context(), acme))
+			if !way.first {
+				h.must(second(elsewhere.Send(t.Context(), proof("old"))))
+			}
+			e, err := h.client.EraseCompany(t.Context(), registry.NewKeys(h.rdb), acme, "")
+			h.must(err)
+			if !e.Done {
+				t.Fatalf("%+v", e)
+			}
+			for _, s := range way.send(elsewhere) {
+				h.must(s.Err)
+				if len(s.Receipt.Deliveries) != 0 {
+					t.Errorf("it goes to a callback that is gone: %+v", s.Receipt)
+				}
+			}
+			if known, err := h.registry.Known(t.Context(), acme); err != nil || !known {
+				t.Errorf("used again, but not named: %v", err)
+			}
+		})
+	}
 }

@@ -279,10 +279,7 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 		if d.oldest > 0 {
 			heldFor = max(heldFor, now.Sub(time.UnixMilli(d.oldest)))
 		}
-		for reason, n := range d.buried {
-			count, _ := strconv.ParseInt(n, 10, 64)
-			buried[Reason(reason)] += count
-		}
+		addBuried(buried, d.buried)
 		if d.due > 0 {
 			age = max(age, now.Sub(time.UnixMilli(d.due)))
 		}
@@ -290,6 +287,11 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 			return err
 		}
 	}
+	erased, err := c.rdb.HGetAll(ctx, buriedKey).Result()
+	if err != nil {
+		return err
+	}
+	addBuried(buried, erased)
 	if m, err := c.readMemory(ctx); err == nil && m.used > 0 {
 		o.ObserveInt64(g.used, m.used)
 		o.ObserveInt64(g.limit, m.limit)
@@ -309,6 +311,16 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	}
 	o.ObserveFloat64(g.oldest, age.Seconds())
 	return nil
+}
+
+// buriedKey is the hash of how many held deliveries were given up, by reason, in companies that were erased since.
+const buriedKey = "ringback:buried"
+
+func addBuried(sum map[Reason]int64, counts map[string]string) {
+	for reason, count := range counts {
+		n, _ := strconv.ParseInt(count, 10, 64)
+		sum[Reason(reason)] += n
+	}
 }
 
 func oneIf(is bool) int64 {

@@ -120,11 +120,16 @@ func TestPrune(t *testing.T) {
 	earlier("said", 24*time.Hour)
 	want(9, 3, 0, 2) // once a day
 	earlier("since", notice)
-	want(7, 1, 2, 2)
+	earlier("said", 24*time.Hour)
+	earlier("at", 11*time.Minute) // no worker ran, who would have told
+	want(9, 3, 0, 3)
+	earlier("since", notice)
+	earlier("at", 9*time.Minute)
+	want(7, 1, 2, 3)
 	h.client.deadFor = keep / 2 // what is kept for less time than was announced is announced anew
-	want(7, 1, 2, 2)
+	want(7, 1, 2, 3)
 	h.client.deadFor = keep
-	want(7, 1, 2, 2)
+	want(7, 1, 2, 3)
 
 	gone := h.delivery(ref{acme, "long-ago", dead.ID}.deliveryID())
 	if gone.State != Dead || !strings.Contains(gone.Summary, "no longer kept") || gone.Reason != "status_500" {

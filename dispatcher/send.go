@@ -120,17 +120,18 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 		c.metrics.shed.Add(ctx, 1)
 		return ErrOverloaded
 	}
-	if err := c.registry.Touch(ctx, s.event.Company); err != nil {
-		return unavailable(ctx, c, "naming the company", err)
-	}
 	return nil
 }
 
-// match finds the callbacks that the event goes to.
+// match finds the callbacks that the event goes to, and then names their company: was that erased after it was read, the accepting script says so,
+// and if before, the reading made Touch forget that it was named.
 func (c *Client) match(ctx context.Context, s *sending) (err error) {
 	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now())
 	if err != nil {
 		return unavailable(ctx, c, "matching the callbacks", err)
+	}
+	if err := c.registry.Touch(ctx, s.event.Company); err != nil {
+		return unavailable(ctx, c, "naming the company", err)
 	}
 	return nil
 }

@@ -273,10 +273,10 @@ func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot
 	number := c.begun.Add(1)
 	snap, err := r.load(ctx, name, old)
 	if err == nil {
-		c.snap.Store(snap)
-		if old != nil && snap.version != old.version {
+		if old == nil && snap.version != 0 || old != nil && snap.version != old.version {
 			c.touched.Store(nil) // the company may have been erased, its name with it
 		}
+		c.snap.Store(snap)
 	}
 	if ctx.Err() == nil { // a caller that gave up is no news to the others
 		c.err = err

@@ -211,7 +211,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
 	cb.Status = Enabled
 
-	if err := r.Touch(ctx, company); err != nil {
+	if err := r.note(ctx, company); err != nil { // it may have been erased since this process did last
 		return nil, err
 	}
 	for range tries {
@@ -534,7 +534,8 @@ func (r *Registry) gates(ctx context.Context, company string, keys []string) ([]
 }
 
 // Touch makes the company known to [Registry.Companies]; call it before the first
-// write under a company's name. It remembers for a minute that it did.
+// write under a company's name. It remembers for a minute that it did, unless
+// the company is then read at another version: it may have been erased meanwhile.
 func (r *Registry) Touch(ctx context.Context, company string) error {
 	if err := checkCompany(company); err != nil {
 		return err
@@ -544,10 +545,17 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 		return nil
 	}
 	start := time.Now()
+	if err := r.note(ctx, company); err != nil {
+		return err
+	}
+	c.touched.Store(&start)
+	return nil
+}
+
+func (r *Registry) note(ctx context.Context, company string) error {
 	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
 		return fmt.Errorf("registry: note company %s: %w", company, err)
 	}
-	c.touched.Store(&start)
 	return nil
 }
 

@@ -898,6 +898,37 @@ func TestTouchIsRememberedForAMinute(t *testing.T) {
 	}
 }
 
+// TestAnErasedCompanyIsNamedAgain: what a process remembers of a company does not keep its name away once it is used again.
+func TestAnErasedCompanyIsNamedAgain(t *testing.T) {
+	for name, use := range map[string]func(*house) error{
+		"callback created": func(h *house) error { return second(h.Create(t.Context(), "acme", []byte(plain))) },
+		"read for the first time, then touched": func(h *house) error {
+			_, _, err := h.Match(t.Context(), "acme", "payment_proof", nil, time.Now())
+			return errors.Join(err, h.Touch(t.Context(), "acme"))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			if err := h.Touch(t.Context(), "acme"); err != nil {
+				t.Fatal(err)
+			}
+			other := h.neighbour() // erases it: see the dispatcher's EraseCompany
+			cb := other.create("acme", plain)
+			if err := errors.Join(other.Delete(t.Context(), "acme", cb.ID), other.Forget(t.Context(), "acme")); err != nil {
+				t.Fatal(err)
+			}
+			if err := use(h); err != nil {
+				t.Fatal(err)
+			}
+			if known, err := h.Known(t.Context(), "acme"); err != nil || !known {
+				t.Errorf("used again, but not named: %v", err)
+			}
+		})
+	}
+}
+
+func second[T any](_ T, err error) error { return err }
+
 func TestNewRefusesNonsense(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer func() { _ = client.Close() }()

@@ -1,9 +1,9 @@
 -- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
 -- ARGV: 'event' and its id | 'page' or 'rest', events at most, deliveries after which the page ends
--- -> {events, deliveries, unfinished, dead, in flight} and, of one event: member, generation, ...; of the rest: 1 done, 0 there is more
+-- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the rest, member, generation, ...}
 -- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
 -- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
-local mode, n = ARGV[1], {0, 0, 0, 0, 0}
+local mode, n = ARGV[1], {0, 0, 0, 0, 0, 0}
 local function erase(id)
   local ev = prefix .. 'ev:' .. id
   for _, name in ipairs(redis.call('HKEYS', ev)) do
@@ -24,10 +24,8 @@ local function erase(id)
         local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
         if noted and string.sub(noted, 1, #member + 1) == member .. '\n' then redis.call('HDEL', prefix .. 'health:' .. cb, field) end
       end
-      if mode == 'event' then
-        n[#n + 1] = member
-        n[#n + 1] = int(r.gen)
-      end
+      n[#n + 1] = member
+      n[#n + 1] = int(r.gen)
     end
   end
   local log = redis.call('HGET', ev, 'a')
