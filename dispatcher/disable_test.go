@@ -14,10 +14,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
@@ -373,7 +376,7 @@ func TestGoneIsToldOnce(t *testing.T) {
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[Reason]string{
-		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: runCounts, "timeout": runCounts, "dns": runCounts,
+		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: "", "timeout": runCounts, "dns": runCounts,
 		ReasonGone: runCounts, "tls": runCounts, ReasonUnknown: "", ReasonOAuthToken: "", ReasonEncodeFailed: "",
 	} {
 		a := attempt{callback: &registry.Callback{}, judgement: judgement{verdict: VerdictRetry, reason: reason}}
@@ -386,7 +389,7 @@ func TestWhatCounts(t *testing.T) {
 	h.must(err)
 	h.work()
 	h.fail("a-", 2)
-	if run := h.run(cb.ID); run["fn"] != 2 || run["fs"] == 0 {
+	if run := h.run(cb.ID); len(run) > 0 {
 		t.Errorf("a blocked address: %v", run)
 	}
 }
@@ -461,6 +464,52 @@ func TestNoticesOutlastAFullRedis(t *testing.T) {
 	h.client.memory.asking.Store(false)
 	h.wantTold("disabled gone")
 	h.check()
+}
+
+// TestNoticesKeepNothingBack: a round is well with one that cannot be sent yet, and one that cannot be read is dropped.
+func TestNoticesKeepNothingBack(t *testing.T) {
+	t.Parallel()
+	var log safeBuffer
+	h := newHouse(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	h.failing()
+	h.answersBadly(reply{status: 410})
+	h.send(proof("p-1"))
+	h.client.memory.last.Store(&memory{used: 99, limit: 100, at: time.Now().Add(time.Second)}) // for as long as it takes
+	h.client.memory.asking.Store(true)
+	stop := h.work()
+	h.awaitAll(10 * time.Second)
+	stop()
+	h.must(h.rdb.HSet(t.Context(), noticesKey(acme), "callback.disabled:1", "{", "strange:1", `{"e":"{}"}`).Err())
+	h.client.memory.last.Store(&memory{used: 99, limit: 100, at: time.Now().Add(time.Second)})
+	for range 2 {
+		if !h.worker().round(t.Context(), true) {
+			t.Error("the round is not well: the next will trim and prune again")
+		}
+	}
+	if n := h.notices(); n != 1 {
+		t.Errorf("%d notices wait, want the one that can be sent", n)
+	}
+	if n := strings.Count(log.String(), "level=ERROR msg=\"what is to be told"); n != 2 {
+		t.Errorf("%d lines about two that cannot be read", n)
+	}
+	h.client.memory.asking.Store(false)
+	h.client.memory.last.Store(nil)
+	if !h.worker().round(t.Context(), false) {
+		t.Error("the round is not well")
+	}
+	h.wantTold("disabled gone")
+}
+
+// TestAnErasedNoticeIsNotSent by who has read it before.
+func TestAnErasedNoticeIsNotSent(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("callback.*", "")
+	id := typeFailing + ":1:50:1"
+	h.must(h.client.sendNotice(t.Context(), acme, id, `{"cb":1,"ct":"payment_proof","fs":1,"fn":10,"p":50,"d":2,"at":1,"e":"{\"n\":1}"}`))
+	if _, err := h.client.Event(t.Context(), acme, id); !errors.Is(err, ErrNotFound) {
+		t.Errorf("it came back: %v", err)
+	}
 }
 
 func TestNobodyElseSendsOperationalTypes(t *testing.T) {
@@ -562,6 +611,15 @@ func TestOutage(t *testing.T) {
 			a.reason, a.unconnected = reason, unconnected(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
 			return o.note(t.Context(), a)
 		}
+		for _, host := range strings.Split("stuvwxyz", "") { // never reached
+			if attempted(host, "dns") || len(o.seen) > 0 {
+				t.Errorf("%s was never there, and has a vote", host)
+			}
+		}
+		for _, host := range strings.Split("abcdefghij", "") {
+			attempted(host, "")
+		}
+		time.Sleep(2 * outageSight)
 		for i, step := range []struct {
 			host   string
 			reason Reason
@@ -599,7 +657,25 @@ func TestOutage(t *testing.T) {
 		if o.under(t.Context()) || len(o.seen) != 0 || o.failing != 0 {
 			t.Errorf("after two minutes: %v, %d", o.seen, o.failing)
 		}
-		if begun, ended := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "level=INFO"); begun != 3 || ended != 3 {
+		for range 90 { // an outage may last, but what was dead for an hour before has no vote in one
+			for _, host := range []string{"a", "b", "c", "d"} {
+				attempted(host, "dns")
+			}
+			time.Sleep(outageSight - time.Second)
+		}
+		if !attempted("a", "dns") {
+			t.Error("an outage is over after an hour")
+		}
+		time.Sleep(2 * outageSight)
+		if o.under(t.Context()) {
+			t.Error("nobody tries any more")
+		}
+		for _, host := range []string{"a", "b", "c", "d"} {
+			if attempted(host, "dns") {
+				t.Error("the dead have a vote")
+			}
+		}
+		if begun, ended := strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "level=INFO"); begun != 4 || ended != 4 {
 			t.Errorf("%d begun, %d ended: %s", begun, ended, log.String())
 		}
 	})
@@ -648,7 +724,7 @@ func TestPausedEgress(t *testing.T) {
 	h.must(h.client.Ready(t.Context()))
 	w := h.worker() // its reconciler lets nothing out either
 	for range 3 {
-		h.client.stopped.at = time.Time{}
+		h.client.stopped.last.Store(nil)
 		w.round(t.Context(), false)
 	}
 	// Chains would go on for two seconds: that nothing comes takes a while to see.
@@ -674,23 +750,153 @@ func TestPausedEgress(t *testing.T) {
 	h.check()
 }
 
-// TestEgressIsPausedLaneByLane in asynq's UI, too: the pause is over where any lane runs.
-func TestEgressIsPausedLaneByLane(t *testing.T) {
+// TestATaskFromBeforeThePauseWaits: it was out of its lane already, with no attempt begun.
+func TestATaskFromBeforeThePauseWaits(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	h.must(h.client.inspector.PauseQueue(queues[0]))
-	if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressRunning {
-		t.Errorf("%+v, %v", e, err)
+	cb := h.register("payment_proof", "")
+	d := h.send(proof("p-1")).Deliveries[0]
+	w := h.worker()
+	began := time.Now()
+	_, err := h.client.PauseEgress(t.Context())
+	h.must(err)
+	if took := time.Since(began); took < 2*haltLook {
+		t.Errorf("paused after %s, when others may not have looked", took)
 	}
-	if e, err := h.client.PauseEgress(t.Context()); err != nil || e.Status != EgressPaused {
+	payload, err := json.Marshal(hint{acme, "p-1", cb.ID, 1})
+	h.must(err)
+	err = w.process(t.Context(), asynq.NewTask(taskType, payload))
+	if later, ok := errors.AsType[*laterError](err); !ok || isFailure(err) || later.wait > 2*time.Second {
+		t.Errorf("it ended with %v", err)
+	}
+	if n := len(h.partner.requests()); n > 0 {
+		t.Errorf("%d requests in a pause", n)
+	}
+	_, err = h.client.ResumeEgress(t.Context())
+	h.must(err)
+	h.work()
+	h.await(d.DeliveryID, Delivered, 10*time.Second)
+	h.check()
+}
+
+// TestEgressIsPausedLaneByLane in asynq's UI, too, or by a command that was killed: it is paused where any lane is, and resuming mends it.
+func TestEgressIsPausedLaneByLane(t *testing.T) {
+	t.Parallel()
+	reader := sdkmetric.NewManualReader()
+	h := newHouse(t, func(c *Config) { c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
+	h.work()
+	question := Question{Company: acme, Type: h.register("entry_code.verify", "").Type, Payload: json.RawMessage(`{"entryCode": "1"}`)}
+	h.must(h.client.registerQueues(t.Context()))
+	for _, lane := range queues {
+		h.must(h.client.inspector.PauseQueue(lane))
+		if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressPaused || time.Since(e.Since) > 10*time.Second {
+			t.Errorf("%s: %+v, %v", lane, e, err)
+		}
+		if counted(t, reader)["ringback.egress.paused"] != 1 {
+			t.Errorf("%s: the gauge tells nothing", lane)
+		}
+		h.eventually(5*time.Second, func() bool { return h.client.egressHalted(t.Context()) }, func() string { return "nobody sees it" })
+		if _, err := h.client.Ask(t.Context(), question); !errors.Is(err, ErrEgressPaused) {
+			t.Errorf("%s: asked: %v", lane, err)
+		}
+		if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning {
+			t.Errorf("%s: %+v, %v", lane, e, err)
+		}
+	}
+	h.must(h.rdb.Set(t.Context(), "asynq:{"+queues[2]+"}:paused", 1_000, 0).Err())
+	if e, err := h.client.PauseEgress(t.Context()); err != nil || e.Status != EgressPaused || e.Since.Unix() != 1_000 {
 		t.Errorf("%+v, %v", e, err)
 	}
 	h.must(h.client.inspector.UnpauseQueue(queues[1]))
 	if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning {
 		t.Errorf("%+v, %v", e, err)
 	}
-	h.must(h.rdb.FlushAll(t.Context()).Err())
-	if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressRunning {
-		t.Errorf("%+v, %v", e, err)
+}
+
+// onLook is a go-redis hook: it has a say whenever somebody looks which lanes are paused.
+type onLook func(ctx context.Context) error
+
+func (f onLook) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (f onLook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (f onLook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if len(cmds) == lanes && strings.HasSuffix(fmt.Sprint(cmds[0].Args()...), ":paused") {
+			if err := f(ctx); err != nil {
+				return err
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+func (h *house) looks(f onLook) { h.rdb.AddHook(f) }
+
+// TestAResumeThatFailedIsTold, and one that changed nothing is none.
+func TestAResumeThatFailedIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	if _, err := h.client.PauseEgress(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	h.breaks(func(cmd redis.Cmder) bool {
+		return cmd.Name() == "del" && cmd.Args()[1] == "asynq:{"+queues[2]+"}:paused"
+	}, false, 1)
+	var looks atomic.Int64
+	h.looks(func(context.Context) error {
+		if looks.Add(1) == 1 {
+			return errFault
+		}
+		return nil
+	})
+	if _, err := h.client.ResumeEgress(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("a lane stays paused: %v", err)
+	}
+	for range 2 {
+		if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning {
+			t.Errorf("again: %+v, %v", e, err)
+		}
+	}
+}
+
+// TestNobodyWaitsForAnothersLook at a Redis that hangs; and one that failed is not repeated at once.
+func TestNobodyWaitsForAnothersLook(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	hangs, over := make(chan struct{}, 9), make(chan struct{})
+	var looks atomic.Int64
+	h.looks(func(context.Context) error {
+		if looks.Add(1) == 2 {
+			hangs <- struct{}{}
+			<-over
+			return errFault
+		}
+		return nil
+	})
+	h.client.stoppedLanes(t.Context())
+	h.must(h.client.inspector.PauseQueue(queues[1]))
+	h.eventually(5*time.Second, func() bool { return !h.client.stopped.last.Load().holds() }, func() string { return "a look holds for ever" })
+	var first, others sync.WaitGroup
+	first.Go(func() { h.client.stoppedLanes(t.Context()) })
+	<-hangs
+	for range 5 {
+		others.Go(func() { h.client.stoppedLanes(t.Context()) })
+	}
+	done := make(chan struct{})
+	go func() { others.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(20 * time.Second):
+		t.Error("they wait for one another")
+	}
+	close(over)
+	first.Wait()
+	<-done
+	if h.client.egressHalted(t.Context()); looks.Load() != 2 {
+		t.Errorf("%d looks: a failed one counts", looks.Load())
+	}
+	h.eventually(5*time.Second, func() bool { return h.client.egressHalted(t.Context()) }, func() string { return "the pause is never seen" })
+	if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning || h.client.egressHalted(t.Context()) {
+		t.Errorf("a resume is not seen at once: %+v, %v", e, err)
 	}
 }

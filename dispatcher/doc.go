@@ -118,8 +118,8 @@
 // raises the registry's version too: a process that still knows the company has to read it, and name it, again before it accepts an event.
 // A callback is disabled in the step that records its last failure: after days of nothing but failure (Config.DisableAfter), in 20 attempts at
 // least. Before that it is warned of at 50, 70 and 90 percent of the way, once each. Each of these is also an event of an operational type, into
-// the same company. A day is the most that counts between two attempts, and an outage of our own, when most destinations cannot be reached at
-// once, does not count at all.
+// the same company. A day is the most that counts between two attempts, and an outage of our own, when most destinations cannot be reached that
+// were reached within the hour before, does not count at all.
 //
 // A decision has no queue and no repair: its caller waits. It is written down before the partner is asked, so that a kill leaves a record
 // without an outcome, which is shown as unknown once its time is up.

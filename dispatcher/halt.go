@@ -4,13 +4,14 @@ import (
 	"context"
 	"errors"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
-// haltLook is for how long a process goes on once it has seen that no lane is paused: what does not come out of a lane asks.
+// haltLook is for how long a process goes on once it has seen that no lane is paused. Before each attempt it asks itself, for asynq may have
+// given it the task just before the pause, and what goes on in a chain, or is asked or tested, comes out of no lane.
 const haltLook = 250 * time.Millisecond
 
 // ErrEgressPaused says that nothing goes out at the moment.
@@ -24,8 +25,8 @@ const (
 
 // Egress is whether anything goes out.
 type Egress struct {
-	Status string    `json:"status"` // EgressRunning or EgressPaused
-	Since  time.Time `json:"since,omitzero"`
+	Status string    `json:"status"`         // EgressRunning or EgressPaused
+	Since  time.Time `json:"since,omitzero"` // when the first of the lanes that are paused was
 }
 
 // PauseEgress stops all that goes out of the installation, deliveries, decisions and tests alike, by pausing asynq's queues; events are
@@ -33,12 +34,12 @@ type Egress struct {
 // [Client.ResumeEgress], or until Redis loses its data. Error: [ErrUnavailable].
 func (c *Client) PauseEgress(ctx context.Context) (Egress, error) {
 	for _, lane := range queues {
-		if err := c.inspector.PauseQueue(lane); err != nil && !c.pausedNow(ctx, lane) {
+		if err := c.inspector.PauseQueue(lane); err != nil && !c.laneIs(ctx, lane, EgressPaused) {
 			return Egress{}, unavailable(ctx, c, "pausing the lanes", err)
 		}
 	}
 	c.log.WarnContext(ctx, "egress paused: nothing goes out until it is resumed")
-	timer := time.NewTimer(haltLook) // until every process has looked
+	timer := time.NewTimer(2 * haltLook) // until every process has looked, and what it let go before has begun
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -50,7 +51,7 @@ func (c *Client) PauseEgress(ctx context.Context) (Egress, error) {
 // ResumeEgress lets everything out that PauseEgress, or asynq's UI, stopped. Error: [ErrUnavailable].
 func (c *Client) ResumeEgress(ctx context.Context) (Egress, error) {
 	for _, lane := range queues {
-		if err := c.inspector.UnpauseQueue(lane); err != nil && c.pausedNow(ctx, lane) {
+		if err := c.inspector.UnpauseQueue(lane); err != nil && !c.laneIs(ctx, lane, EgressRunning) {
 			return Egress{}, unavailable(ctx, c, "resuming the lanes", err)
 		}
 	}
@@ -58,7 +59,8 @@ func (c *Client) ResumeEgress(ctx context.Context) (Egress, error) {
 	return c.Egress(ctx)
 }
 
-// Egress tells whether anything goes out: paused if all lanes are. Error: [ErrUnavailable].
+// Egress tells whether everything goes out: paused if any lane is, be it in asynq's UI, or because PauseEgress was cut off. Resuming mends it.
+// Error: [ErrUnavailable].
 func (c *Client) Egress(ctx context.Context) (Egress, error) {
 	since, err := c.pausedSince(ctx)
 	if err != nil {
@@ -68,25 +70,22 @@ func (c *Client) Egress(ctx context.Context) (Egress, error) {
 }
 
 func egressOf(since map[string]time.Time) Egress {
-	e := Egress{Status: EgressPaused}
-	for _, lane := range queues {
-		at := since[lane]
-		if at.IsZero() {
-			return Egress{Status: EgressRunning}
-		}
-		if at.After(e.Since) {
-			e.Since = at
+	e := Egress{Status: EgressRunning}
+	for _, at := range since {
+		if e.Since.IsZero() || at.Before(e.Since) {
+			e = Egress{EgressPaused, at}
 		}
 	}
 	return e
 }
 
-func (c *Client) pausedNow(ctx context.Context, lane string) bool {
+// laneIs reports whether a lane is known to be in that state.
+func (c *Client) laneIs(ctx context.Context, lane, status string) bool {
 	since, err := c.pausedSince(ctx)
-	return err == nil && !since[lane].IsZero()
+	return err == nil && since[lane].IsZero() == (status == EgressRunning)
 }
 
-// pausedSince says which lanes are paused. asynq keeps that in a key of each queue, whose value is the time in seconds.
+// pausedSince are the lanes that are paused. asynq keeps that in a key of each queue, whose value is the time in seconds.
 func (c *Client) pausedSince(ctx context.Context) (map[string]time.Time, error) {
 	reads := make([]*redis.StringCmd, len(queues))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -111,34 +110,61 @@ func (c *Client) pausedSince(ctx context.Context) (map[string]time.Time, error) 
 	return since, nil
 }
 
-// stopped is what a process knows of the lanes that are paused.
+// stopped is what a process knows of the lanes that are paused. One caller looks, the others go on with what was seen last.
 type stopped struct {
-	mu    sync.Mutex
-	at    time.Time
-	since map[string]time.Time // by lane
+	last   atomic.Pointer[look]
+	asking atomic.Bool
+}
+
+// A look is what somebody saw.
+type look struct {
+	at     time.Time            // before which it was so; of one that failed, when it did
+	since  map[string]time.Time // by lane; of one that failed, as the look before
+	failed bool
+}
+
+// holds reports whether nobody has to look anew: that a lane is paused is asked each time, so that a resume is seen at once.
+func (l *look) holds() bool {
+	return l != nil && time.Since(l.at) < haltLook && (l.failed || len(l.since) == 0)
 }
 
 // stoppedLanes are the paused lanes. That there is none may be known for a quarter of a second; while Redis does not answer, they are as they
 // were before.
 func (c *Client) stoppedLanes(ctx context.Context) map[string]time.Time {
 	s := &c.stopped
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if now := time.Now(); now.Sub(s.at) >= haltLook || len(s.since) > 0 {
-		if since, err := c.pausedSince(ctx); err == nil {
-			s.at, s.since = now, since
+	last := s.last.Load()
+	if last.holds() {
+		return last.since
+	}
+	if last != nil { // of those who know nothing yet, each looks
+		if !s.asking.CompareAndSwap(false, true) {
+			return last.since
+		}
+		defer s.asking.Store(false)
+	}
+	next := &look{at: time.Now()}
+	var err error
+	if next.since, err = c.pausedSince(context.WithoutCancel(ctx)); err != nil {
+		*next = look{at: time.Now(), failed: true}
+		if last != nil {
+			next.since = last.since
 		}
 	}
-	return s.since
+	s.last.Store(next)
+	return next.since
 }
 
 // halted reports whether the lane of a delivery, given by its member, is paused.
 func (c *Client) halted(ctx context.Context, company, member string) bool {
 	r, ok := parseMember(company, member)
-	return ok && !c.stoppedLanes(ctx)[r.queue()].IsZero()
+	return ok && c.laneHalted(ctx, r)
 }
 
-// egressHalted reports whether everything is.
+func (c *Client) laneHalted(ctx context.Context, r ref) bool {
+	return !c.stoppedLanes(ctx)[r.queue()].IsZero()
+}
+
+// egressHalted reports whether any lane is.
 func (c *Client) egressHalted(ctx context.Context) bool {
 	return egressOf(c.stoppedLanes(ctx)).Status == EgressPaused
 }

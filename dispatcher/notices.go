@@ -31,7 +31,8 @@ const (
 // nothing about the callback.
 func (a *attempt) run() string {
 	switch {
-	case a.callback == nil, a.verdict == VerdictDelivered, a.reason == ReasonUnknown, a.reason == ReasonOAuthToken, a.reason == ReasonEncodeFailed:
+	case a.callback == nil, a.verdict == VerdictDelivered, a.reason == ReasonUnknown, a.reason == ReasonOAuthToken, a.reason == ReasonEncodeFailed,
+		a.reason == ReasonBlockedAddress: // a forgotten --egress-allow must not disable all that is private
 		return ""
 	case a.ownOutage:
 		return runSkips
@@ -123,9 +124,9 @@ func (c *Client) tellNotices(ctx context.Context, company string) {
 	}
 }
 
-// tellAllNotices sends what is in the companies' outboxes, which are empty but for what a crash or a full Redis left there.
-func (c *Client) tellAllNotices(ctx context.Context, companies []string) error {
-	var failed []error
+// tellAllNotices sends what is in the companies' outboxes, which are empty but for what a crash or a full Redis left there. What fails is
+// logged, and stays there.
+func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
 	for page := range slices.Chunk(companies, reconcilePage) {
 		lengths := make([]*redis.IntCmd, len(page))
 		if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -134,15 +135,17 @@ func (c *Client) tellAllNotices(ctx context.Context, companies []string) error {
 			}
 			return nil
 		}); err != nil {
-			return err
+			if ctx.Err() == nil {
+				c.log.WarnContext(ctx, "looking for what to tell of callbacks failed; the next round repeats it", "error", err)
+			}
+			return
 		}
 		for i, company := range page {
-			if lengths[i].Val() > 0 {
-				failed = append(failed, c.sendNotices(ctx, company))
+			if lengths[i].Val() > 0 && ctx.Err() == nil {
+				c.tellNotices(ctx, company)
 			}
 		}
 	}
-	return errors.Join(failed...)
 }
 
 func (c *Client) sendNotices(ctx context.Context, company string) error {
@@ -159,14 +162,22 @@ func (c *Client) sendNotices(ctx context.Context, company string) error {
 	return errors.Join(failed...)
 }
 
-// sendNotice sends one, and takes it out of the outbox. Of several who do so at a time, the one that took it out tells log and metrics.
+// sendNotice sends one, and takes it out of the outbox. Of several who do so at a time, the one that took it out tells log and metrics. One
+// that cannot be read is dropped: it will not be readable the next time either.
 func (c *Client) sendNotice(ctx context.Context, company, id, text string) error {
 	var n notice
-	if json.Unmarshal([]byte(text), &n) != nil {
-		return errBadRecord
+	err := json.Unmarshal([]byte(text), &n)
+	var e payloads.Event
+	var gate registry.Gate
+	if err == nil {
+		e, gate, err = n.event(company, id)
 	}
-	e, gate, err := n.event(company, id)
 	if err != nil {
+		c.log.ErrorContext(ctx, "what is to be told of a callback cannot be read; dropped", "company", company, "event", clip(id, 200), "error", err)
+		return c.rdb.HDel(ctx, noticesKey(company), id).Err()
+	}
+	there, err := c.rdb.HExists(ctx, noticesKey(company), id).Result()
+	if err != nil || !there { // told by another, or erased with its company: it must not come back
 		return err
 	}
 	if _, err := c.send(ctx, e, true); err != nil && !errors.Is(err, ErrEventConflict) { // of its id there is no other

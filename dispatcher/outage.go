@@ -5,6 +5,7 @@ import (
 	"container/list"
 	"context"
 	"log/slog"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
@@ -15,13 +16,16 @@ import (
 const (
 	// outageSight is for how long what became of a destination's last attempt tells how our own way out is.
 	outageSight = time.Minute
+	// outageMemory is how lately a destination must have been reached for it to tell anything by not being reached.
+	outageMemory = time.Hour
 	// outageLeast is how many destinations it takes to tell.
 	outageLeast = 4
 )
 
 // An outage is one of our own way out: rarely are most partners down at once. While at least four destinations (host and port) were tried in
 // the last minute, and more than half of them could not be reached the last time, that a destination cannot be reached says nothing about
-// its partner. Each process judges by its own attempts.
+// its partner. What was not reached in the hour before, or in the hour before the outage began, has no vote: it may be dead for good, or
+// never have been there. Each process judges by its own attempts.
 type outage struct {
 	log *slog.Logger
 
@@ -29,6 +33,8 @@ type outage struct {
 	seen    map[string]*list.Element // by destination
 	byTime  list.List                // of *sight, oldest first
 	failing int                      // how many of them
+	reached map[string]time.Time     // by destination, the last time
+	swept   time.Time                // when reached lost what has no vote any more
 	since   time.Time                // zero: there is none
 }
 
@@ -59,6 +65,9 @@ func (o *outage) note(ctx context.Context, a *attempt) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
+	if !a.unconnected {
+		o.reach(destination, now)
+	}
 	o.see(sight{destination, now, a.unconnected})
 	return o.look(ctx, now) && a.unconnected
 }
@@ -77,10 +86,33 @@ func (o *outage) see(s sight) {
 	if e := o.seen[s.destination]; e != nil {
 		o.drop(e)
 	}
+	if !o.votes(s.destination, s.at) {
+		return
+	}
 	o.seen[s.destination] = o.byTime.PushBack(s)
 	if s.unreached {
 		o.failing++
 	}
+}
+
+func (o *outage) reach(destination string, now time.Time) {
+	if now.Sub(o.swept) > outageMemory {
+		maps.DeleteFunc(o.reached, func(d string, _ time.Time) bool { return !o.votes(d, now) })
+		o.swept = now
+	}
+	if o.reached == nil {
+		o.reached = make(map[string]time.Time)
+	}
+	o.reached[destination] = now
+}
+
+// votes reports whether a destination was reached lately, or, in an outage, before that.
+func (o *outage) votes(destination string, now time.Time) bool {
+	if !o.since.IsZero() {
+		now = o.since
+	}
+	at, ok := o.reached[destination]
+	return ok && now.Sub(at) <= outageMemory
 }
 
 func (o *outage) drop(e *list.Element) {

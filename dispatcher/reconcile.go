@@ -51,7 +51,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 }
 
 // round serves every company once: pumps rooms, sends notices, repairs what is overdue, prunes the dead letters, trims the log. It reports
-// whether all went well.
+// whether all went well, but for the notices: those that cannot be sent wait, and nothing waits for them.
 func (w *Worker) round(ctx context.Context, trim bool) bool {
 	c, ok := w.client, true
 	note := func(doing, company string, err error) {
@@ -69,7 +69,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	for _, company := range companies {
 		note("pumping", company, w.pumpRooms(ctx, company, now.UnixMilli()))
 	}
-	note("telling how callbacks do", "", c.tellAllNotices(ctx, companies))
+	c.tellAllNotices(ctx, companies)
 	for _, company := range companies {
 		note("repairing", company, c.repair(ctx, company))
 		if trim {

@@ -54,6 +54,8 @@ const (
 	chainFor = 2 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
 	troubleDelay = 5 * time.Second
+	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
+	haltedDelay = time.Second
 )
 
 // A Worker attempts deliveries: asynq servers for each lane, and the reconciler.
@@ -172,6 +174,9 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	done, mine := w.turns.take(ctx, h.ref())
 	if mine {
 		defer done()
+	}
+	if w.client.laneHalted(ctx, h.ref()) { // it was dequeued just before the pause
+		return &laterError{wait: haltedDelay, why: "egress is paused"}
 	}
 	a, err := w.begin(ctx, h, mine)
 	if err != nil || a == nil {
