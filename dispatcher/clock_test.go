@@ -10,8 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-func TestAClockThatIsOffIsToldOnce(t *testing.T) {
-	t.Parallel()
+func TestAClockThatIsOffIsToldOnce(t *testing.T) { // not beside others: a look that takes seconds proves nothing
 	m := miniredis.RunT(t)
 	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), Protocol: 2})
 	defer func() { _ = rdb.Close() }()

@@ -338,10 +338,7 @@ func TestASuccessForgivesFailures(t *testing.T) {
 	h.wantTold("failing 50") // of the first run
 	h.age(cb.ID, 119*time.Hour)
 	h.fail("d-", 1)
-	told := h.told()
-	if told["failing 50"] != 2 {
-		t.Errorf("the second run: %v", told)
-	}
+	h.eventually(10*time.Second, func() bool { return h.told()["failing 50"] == 2 }, func() string { return fmt.Sprintf("the second run: %v", h.told()) })
 	h.check()
 }
 
@@ -718,7 +715,8 @@ func TestPausedEgress(t *testing.T) {
 	if _, err := h.client.Test(t.Context(), acme, cb.ID, ""); err == nil || !strings.Contains(err.Error(), "paused") {
 		t.Errorf("tested: %v", err)
 	}
-	if d := h.delivery(last); !strings.Contains(d.Summary, "paused since "+e.Since.Format(time.RFC3339)) {
+	// Its lane may have been paused a second later.
+	if d := h.delivery(last); !strings.Contains(d.Summary, "is paused since "+e.Since.Format("2006-01-02T15:")) {
 		t.Errorf("summary: %s", d.Summary)
 	}
 	h.must(h.client.Ready(t.Context()))

@@ -20,10 +20,9 @@ import (
 
 // What is about time runs whole in a bubble, on fake time: asynq, go-redis, miniredis and net/http over pipes.
 
-// inBubble opens a house in which time is free. It runs beside other tests: their load takes none of its time.
+// inBubble opens a house in which time is free. No other test runs meanwhile: a bubble takes all of a core, which those on a real clock need.
 func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 	t.Helper()
-	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := miniredis.NewMiniRedis()
 		m.ClockTTL(true)

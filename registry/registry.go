@@ -544,18 +544,15 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 	if done := c.touched.Load(); done != nil && time.Since(*done) < touchFor {
 		return nil
 	}
-	start := time.Now()
-	if err := r.note(ctx, company); err != nil {
-		return err
-	}
-	c.touched.Store(&start)
-	return nil
+	return r.note(ctx, company)
 }
 
 func (r *Registry) note(ctx context.Context, company string) error {
+	start := time.Now()
 	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
 		return fmt.Errorf("registry: note company %s: %w", company, err)
 	}
+	r.company(company).touched.Store(&start)
 	return nil
 }
 
@@ -565,7 +562,7 @@ func (r *Registry) note(ctx context.Context, company string) error {
 func (r *Registry) Remember(ctx context.Context) error {
 	var names []any
 	r.companies.Range(func(name, c any) bool {
-		if c.(*company).touched.Load() != nil {
+		if known := c.(*company); known.touched.Load() != nil || known.snap.Load() != nil {
 			names = append(names, name)
 		}
 		return true

@@ -26,6 +26,7 @@ var arrows = map[string][]string{
 	"dispatcher/client":  {}, // so that programs that use it pull in nothing of the server
 	"dispatcher":         {"payloads", "registry", "dispatcher/egress"},
 	"dispatcher/httpapi": {"payloads", "registry", "dispatcher/egress", "dispatcher"},
+	"cmd/faults":         {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":       {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi", "dispatcher/client"},
 }
 
