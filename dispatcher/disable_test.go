@@ -608,12 +608,12 @@ func TestOutage(t *testing.T) {
 			a.reason, a.unconnected = reason, unconnected(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
 			return o.note(t.Context(), a)
 		}
-		for _, host := range strings.Split("stuvwxyz", "") { // never reached
+		for host := range strings.SplitSeq("stuvwxyz", "") { // never reached
 			if attempted(host, "dns") || len(o.seen) > 0 {
 				t.Errorf("%s was never there, and has a vote", host)
 			}
 		}
-		for _, host := range strings.Split("abcdefghij", "") {
+		for host := range strings.SplitSeq("abcdefghij", "") {
 			attempted(host, "")
 		}
 		time.Sleep(2 * outageSight)
