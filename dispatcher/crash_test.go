@@ -316,7 +316,7 @@ func TestKillBetweenFinishAndDone(t *testing.T) {
 	h.await(r.Deliveries[0].DeliveryID, Delivered, time.Second)
 	// What asynq does when it brings the task back, a minute later:
 	w := h.worker()
-	h.must(w.process(t.Context(), taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
+	h.must(w.process(t.Context(), queues[0], taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
 	h.check()
 }
 
@@ -604,7 +604,7 @@ func TestAnOldGenerationsTaskEnds(t *testing.T) {
 	stop()
 	_, err := h.client.Replay(t.Context(), acme, id)
 	h.must(err)
-	h.must(w.process(t.Context(), taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
+	h.must(w.process(t.Context(), queues[0], taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
 	if n := len(h.partner.requests()); n != 1 {
 		t.Errorf("%d requests: the task of the first generation attempted the second", n)
 	}

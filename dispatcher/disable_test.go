@@ -763,7 +763,7 @@ func TestATaskFromBeforeThePauseWaits(t *testing.T) {
 	}
 	payload, err := json.Marshal(hint{acme, "p-1", cb.ID, 1})
 	h.must(err)
-	err = w.process(t.Context(), asynq.NewTask(taskType, payload))
+	err = w.process(t.Context(), queues[0], asynq.NewTask(taskType, payload))
 	if later, ok := errors.AsType[*laterError](err); !ok || isFailure(err) || later.wait > 2*time.Second {
 		t.Errorf("it ended with %v", err)
 	}
@@ -819,7 +819,7 @@ func (f onLook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return n
 
 func (f onLook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if len(cmds) == lanes && strings.HasSuffix(fmt.Sprint(cmds[0].Args()...), ":paused") {
+		if len(cmds) == len(queues) && strings.HasSuffix(fmt.Sprint(cmds[0].Args()...), ":paused") {
 			if err := f(ctx); err != nil {
 				return err
 			}

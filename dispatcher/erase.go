@@ -96,7 +96,7 @@ func (c *Client) forgetTasks(ctx context.Context, company string, erased []strin
 			continue
 		}
 		for g := t.generation; g > max(0, t.generation-oldTasks); g-- {
-			tasks = append(tasks, pendingTask{t.ref, g})
+			tasks = append(tasks, pendingTask{ref: t.ref, generation: g})
 		}
 	}
 	inParallel(tasks, func(t pendingTask) { c.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })

@@ -409,7 +409,7 @@ func TestEraseCompanyAmongOthers(t *testing.T) {
 	h := newHouse(t)
 	const others = 500
 	for n := range others {
-		_, err := h.client.enqueue(t.Context(), ref{"other", fmt.Sprint("theirs-", n), int64(n)}, 1, asynq.ProcessIn(time.Hour))
+		_, err := h.client.enqueue(t.Context(), pendingTask{ref: ref{"other", fmt.Sprint("theirs-", n), int64(n)}, generation: 1}, asynq.ProcessIn(time.Hour))
 		h.must(err)
 	}
 	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)

@@ -154,14 +154,9 @@ func (c *Client) stoppedLanes(ctx context.Context) map[string]time.Time {
 	return next.since
 }
 
-// halted reports whether the lane of a delivery, given by its member, is paused.
-func (c *Client) halted(ctx context.Context, company, member string) bool {
-	r, ok := parseMember(company, member)
-	return ok && c.laneHalted(ctx, r)
-}
-
-func (c *Client) laneHalted(ctx context.Context, r ref) bool {
-	return !c.stoppedLanes(ctx)[r.queue()].IsZero()
+// laneHalted reports whether a lane is paused.
+func (c *Client) laneHalted(ctx context.Context, lane string) bool {
+	return !c.stoppedLanes(ctx)[lane].IsZero()
 }
 
 // egressHalted reports whether any lane is.

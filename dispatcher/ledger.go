@@ -394,9 +394,11 @@ func (c *Client) forget(ctx context.Context, r ref, generation string) {
 	if err != nil {
 		return
 	}
-	err = c.inspector.DeleteTask(r.queue(), taskID(r, g))
-	if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
-		c.log.DebugContext(ctx, "old task stays", "delivery", r.deliveryID(), "error", err)
+	for _, lane := range []string{r.queue(), slowLane} {
+		err := c.inspector.DeleteTask(lane, taskID(r, g))
+		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
+			c.log.DebugContext(ctx, "old task stays", "delivery", r.deliveryID(), "error", err)
+		}
 	}
 }
 

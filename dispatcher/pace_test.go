@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hibiken/asynq"
 
 	"github.com/ringback/ringback/registry"
 )
@@ -430,4 +433,152 @@ func TestAReplayDoesNotFillARoomBeyondItsBounds(t *testing.T) {
 		h.drained(cb.ID, time.Minute)
 		h.check()
 	}, func(c *Config) { c.HoldMaxCount = 3 })
+}
+
+// TestTheFailingHaveALaneOfTheirOwn: what is let out under an open breaker goes to the slow lane and stays there, retries and all, and once
+// the partner is back, all goes through the ordinary lane again.
+func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
+	inBubble(t, func(h *house) {
+		var back atomic.Bool
+		h.partner.answers(func(*http.Request, int) reply {
+			if back.Load() {
+				return reply{status: 204}
+			}
+			return reply{status: 500}
+		})
+		cb := h.register("payment_proof", `"retry": {"initial_interval": "10s", "multiplier": 1, "max_attempts": 100}`)
+		defer h.work()()
+		h.sendMany("p-", 40)
+		lanes := func() map[string]int {
+			all := make(map[string]int)
+			for _, task := range h.retries() {
+				all[task.Queue]++
+			}
+			return all
+		}
+		h.eventually(time.Minute, func() bool { return lanes()[slowLane] >= 20 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
+		ordinary := len(h.retries()) - lanes()[slowLane] // tried before the breaker opened
+		h.eventually(time.Minute, func() bool { return len(h.retries()) == 40 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
+		h.sendMany("q-", 1) // passes by an empty room
+		h.eventually(time.Minute, func() bool { return len(h.retries()) == 41 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
+		if n := lanes()[slowLane]; n < 41-ordinary {
+			t.Errorf("%d of 41 are in the slow lane, with %d tried before the breaker opened", n, ordinary)
+		}
+		all := h.retries()
+		retrying := all[len(all)-1] // the slow lane is listed last
+		var named hint
+		h.must(json.Unmarshal(retrying.Payload, &named))
+		_, err := h.client.Replay(h.t.Context(), acme, named.ref().deliveryID())
+		h.must(err)
+		if slices.ContainsFunc(h.retries(), func(task *asynq.TaskInfo) bool { return task.ID == retrying.ID }) {
+			t.Errorf("%s is replayed, and its old task still there", retrying.ID)
+		}
+		back.Store(true)
+		h.drained(cb.ID, time.Minute)
+		before, err := h.client.inspector.GetQueueInfo(slowLane)
+		h.must(err)
+		for round := range 300 { // until the breaker is closed
+			h.sendMany(fmt.Sprintf("r%d-", round), 1)
+			h.drained(cb.ID, time.Minute)
+		}
+		after, err := h.client.inspector.GetQueueInfo(slowLane)
+		h.must(err)
+		if n := after.ProcessedTotal - before.ProcessedTotal; n > 0 || h.health(cb.ID).Breaker != BreakerClosed {
+			t.Errorf("%d of 300 went through the slow lane after recovery; breaker %s", n, h.health(cb.ID).Breaker)
+		}
+		h.check()
+	})
+}
+
+// TestTheReconcilerLooksIntoTheSlowLane: what waits there for long is not brought to another lane as well.
+func TestTheReconcilerLooksIntoTheSlowLane(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", 10, "l", 1).Err())
+		h.must(h.client.inspector.PauseQueue(slowLane))
+		defer h.work()()
+		ids := h.sendMany("p-", 3)
+		time.Sleep(2 * time.Minute)
+		if n := len(h.partner.requests()); n > 0 {
+			t.Errorf("%d attempts, though their lane is paused", n)
+		}
+		for _, line := range h.tasks() {
+			if !strings.HasPrefix(line, slowLane+": pending 1,") {
+				t.Errorf("%s", line)
+			}
+		}
+		h.must(h.client.inspector.UnpauseQueue(slowLane))
+		for _, id := range ids {
+			h.await(id, Delivered, time.Minute)
+		}
+		h.check()
+	})
+}
+
+// TestLostAttemptsComeBackAtTheirPace: many that lose their owner at once are held to the rate limit like any others.
+func TestLostAttemptsComeBackAtTheirPace(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", `"timeout": "1s"`)
+		ids := h.sendMany("p-", 30)
+		w := h.worker() // never started: it begins, and ends nothing
+		for _, id := range ids {
+			r, _ := parseDeliveryID(acme, id)
+			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true)
+			h.must(err)
+			if a == nil {
+				t.Fatalf("%s did not begin", id)
+			}
+		}
+		h.limit(cb, 2, 1)
+		time.Sleep(time.Minute)
+		defer h.work()()
+		h.drained(cb.ID, 2*time.Minute)
+		h.keepsRate(2, 1)
+		h.check()
+	})
+}
+
+// TestACrowdThatWaitedTooLongGoesAtOnce: a closed room is looked at now and then, but one that has more to give up than fits a page is not left
+// until the next look.
+func TestACrowdThatWaitedTooLongGoesAtOnce(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		const n = 5*pumpPage + 100
+		h.sendMany("p-", n)
+		time.Sleep(2 * time.Minute)
+		began := time.Now()
+		defer h.work()()
+		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == n }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
+		if took := time.Since(began); took > 20*time.Second {
+			t.Errorf("it took %s", took)
+		}
+		h.check()
+	}, func(c *Config) { c.HoldMaxAge = time.Minute })
+}
+
+// TestLowerBoundsCountForWhatIsHeld: what is held beyond a bound that was lowered since goes to the dead-letter book, oldest first.
+func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		ids := h.sendMany("p-", 10)
+		lowered := strings.Fields(h.client.settings)
+		lowered[2] = "4"
+		h.client.settings = strings.Join(lowered, " ")
+		defer h.work()()
+		h.eventually(2*time.Minute, func() bool { return h.health(cb.ID).Held == 4 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
+		for i, id := range ids {
+			d := h.delivery(id)
+			if i < 6 && (d.State != Dead || d.Reason != ReasonHoldFull) || i >= 6 && d.State != Held {
+				t.Errorf("%d is %s (%s)", i, d.State, d.Reason)
+			}
+		}
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		h.drained(cb.ID, time.Minute)
+		h.check()
+	})
 }

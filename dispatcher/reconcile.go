@@ -114,7 +114,7 @@ func (c *Client) repair(ctx context.Context, company string) error {
 			tasks = append(tasks, t)
 		}
 		inParallel(tasks, func(t pendingTask) {
-			if err := c.bring(ctx, t.ref, t.generation); err != nil {
+			if err := c.bring(ctx, t); err != nil {
 				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
 			}
 		})
@@ -132,14 +132,19 @@ func (c *Client) lost(ctx context.Context, r ref) {
 	c.metrics.attempted(ctx, VerdictRetry, ReasonUnknown, 0)
 }
 
-// bring enqueues an overdue delivery under its own task id. A conflict proves that asynq has the task; if it has it where it will not
-// run by itself any more (handed to a worker that never began, archived, a name without content), a new generation takes its place.
-func (c *Client) bring(ctx context.Context, r ref, generation int64) error {
-	known, err := c.enqueue(ctx, r, generation)
-	if err != nil || !known {
-		return err
+// bring enqueues an overdue delivery under its own task id, unless it is in the slow lane. A conflict proves that asynq has the task; if it
+// has it where it will not run by itself any more (handed to a worker that never began, archived, a name without content), a new generation
+// takes its place.
+func (c *Client) bring(ctx context.Context, t pendingTask) error {
+	r, generation := t.ref, t.generation
+	info, err := c.inspector.GetTaskInfo(slowLane, taskID(r, generation))
+	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
+		known, err := c.enqueue(ctx, t)
+		if err != nil || !known {
+			return err
+		}
+		info, err = c.inspector.GetTaskInfo(t.queue(), taskID(r, generation))
 	}
-	info, err := c.inspector.GetTaskInfo(r.queue(), taskID(r, generation))
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
 	case err != nil:
@@ -166,7 +171,7 @@ func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.enqueue(ctx, t.ref, t.generation)
+	_, err = c.enqueue(ctx, t)
 	return err
 }
 

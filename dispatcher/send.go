@@ -169,7 +169,7 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 	case "exists":
 		s.Receipt, s.pending, s.Err = c.duplicate(s.event, answer[1:])
 	default:
-		s.Receipt, s.pending = c.accepted(s.event, answer[1], answer[2], s.matched)
+		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.matched)
 	}
 	return true
 }
@@ -321,15 +321,17 @@ func contentHash(e payloads.Event) string {
 	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-func (c *Client) accepted(e payloads.Event, logID, held string, matched []*registry.Callback) (Receipt, []pendingTask) {
-	receipt, states := newReceipt(e, logID, false), firstStates(held)
+// accepted reads the script's answer: log id, and the callbacks, separated by commas, whose deliveries are held, and whose go to the slow lane.
+func (c *Client) accepted(e payloads.Event, answer []string, matched []*registry.Callback) (Receipt, []pendingTask) {
+	receipt, states := newReceipt(e, answer[0], false), firstStates(answer[1])
+	slow := strings.Split(answer[2], ",")
 	var pending []pendingTask
 	for _, cb := range matched {
 		r := ref{e.Company, e.ID, cb.ID}
 		state := states(cb.ID)
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
 		if state == Pending {
-			pending = append(pending, pendingTask{r, 1})
+			pending = append(pending, pendingTask{r, 1, slices.Contains(slow, strconv.FormatInt(cb.ID, 10))})
 		}
 	}
 	return receipt, pending
@@ -358,7 +360,7 @@ func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendin
 		r := ref{e.Company, e.ID, id}
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, states(id)})
 		if rec.state == 'P' {
-			pending = append(pending, pendingTask{r, rec.generation})
+			pending = append(pending, pendingTask{ref: r, generation: rec.generation})
 		}
 	}
 	slices.SortFunc(receipt.Deliveries, func(a, b Accepted) int { return int(a.CallbackID - b.CallbackID) })

@@ -19,20 +19,26 @@ import (
 // taskType is the asynq type of the one kind of task there is.
 const taskType = "ringback:deliver"
 
-// lanes is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
-const lanes = 4
+const (
+	// lanes is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
+	lanes = 4
+	// slowLane is one more, for deliveries that were let out under a callback's open breaker: they fail for the most part, and their
+	// retries come in crowds, once a second. Nobody who does well waits behind them.
+	slowLane = "ringback-slow"
+)
 
-// Queues names the lanes, as asynq and its UI know them.
+// Queues names the lanes, as asynq and its UI know them; the slow one is last.
 func Queues() []string {
-	names := make([]string, lanes)
+	names := make([]string, lanes, lanes+1)
 	for i := range names {
 		names[i] = "ringback-" + strconv.Itoa(i)
 	}
-	return names
+	return append(names, slowLane)
 }
 
 var queues = Queues()
 
+// queue is the lane of a callback that does well.
 func (r ref) queue() string {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(r.company))
@@ -65,12 +71,12 @@ const (
 
 // enqueue puts a task for this generation into its lane. That asynq has it already is success: the id is derived, so it is the same task
 // (asynq.ErrTaskIDConflict is also what a lost reply and a repeated command look like).
-func (c *Client) enqueue(ctx context.Context, r ref, generation int64, options ...asynq.Option) (known bool, err error) {
-	payload, err := json.Marshal(hint{r.company, r.event, r.callback, generation})
+func (c *Client) enqueue(ctx context.Context, t pendingTask, options ...asynq.Option) (known bool, err error) {
+	payload, err := json.Marshal(hint{t.ref.company, t.ref.event, t.ref.callback, t.generation})
 	if err != nil {
 		return false, err
 	}
-	options = append(options, asynq.TaskID(taskID(r, generation)), asynq.Queue(r.queue()), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
+	options = append(options, asynq.TaskID(taskID(t.ref, t.generation)), asynq.Queue(t.queue()), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
 	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(taskType, payload), options...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return true, nil
@@ -82,16 +88,25 @@ func (c *Client) enqueue(ctx context.Context, r ref, generation int64, options .
 type pendingTask struct {
 	ref        ref
 	generation int64
+	slow       bool // it goes to the slow lane
 }
 
-// readTask reads a delivery's name and generation as scripts give them.
-func readTask(company, member, generation string) (pendingTask, error) {
+func (t pendingTask) queue() string {
+	if t.slow {
+		return slowLane
+	}
+	return t.ref.queue()
+}
+
+// readTask reads a delivery's name and ticket as scripts give them: its generation, and s if it goes to the slow lane.
+func readTask(company, member, ticket string) (pendingTask, error) {
 	r, ok := parseMember(company, member)
+	generation, slow := strings.CutSuffix(ticket, "s")
 	g, err := strconv.ParseInt(generation, 10, 64)
 	if !ok || err != nil {
 		return pendingTask{}, fmt.Errorf("delivery %q of %s: %w", member, company, errBadRecord)
 	}
-	return pendingTask{r, g}, nil
+	return pendingTask{r, g, slow}, nil
 }
 
 // enqueueAll enqueues deliveries that are pending in Redis. It does not fail: the reconciler repeats what is missing. Nor does it stop
@@ -99,14 +114,14 @@ func readTask(company, member, generation string) (pendingTask, error) {
 func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
 	ctx = context.WithoutCancel(ctx)
 	inParallel(tasks, func(t pendingTask) {
-		if _, err := c.enqueue(ctx, t.ref, t.generation); err != nil {
+		if _, err := c.enqueue(ctx, t); err != nil {
 			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
 				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
 		}
 	})
 }
 
-// enqueueReleased enqueues what a script let out of a room: member, generation, member, generation, …
+// enqueueReleased enqueues what a script let out of a room: member, ticket, member, ticket, …
 func (c *Client) enqueueReleased(ctx context.Context, company string, released []string) {
 	tasks := make([]pendingTask, 0, len(released)/2)
 	for i := 0; i+1 < len(released); i += 2 {

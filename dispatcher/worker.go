@@ -27,8 +27,8 @@ type WorkerConfig struct {
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
-	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do. Default 10 ms, which a Redis does not
-	// notice; an embedded one does.
+	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, a fifth
+	// as often. Default 10 ms, which a Redis does not notice; an embedded one does.
 	Poll time.Duration
 }
 
@@ -39,11 +39,13 @@ const (
 )
 
 const (
-	// serversPerLane is how many asynq servers take from each lane: each dequeues in one goroutine, and one alone bounds what a single
-	// busy callback gets at one round trip to Redis a delivery.
+	// serversPerLane is how many asynq servers take from each lane but the slow one, which has one: each dequeues in one goroutine, and
+	// one alone bounds what a single busy callback gets at one round trip to Redis a delivery.
 	serversPerLane = 2
 	// taskCheckInterval is how often each server looks at an idle lane: eight servers make some 900 idle calls a second.
 	taskCheckInterval = 10 * time.Millisecond
+	// slowPoll is how many times as long the slow lane's server waits between two looks.
+	slowPoll = 5
 	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds.
 	delayedCheckInterval = 500 * time.Millisecond
 	// ownerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost.
@@ -66,9 +68,15 @@ type Worker struct {
 	turns    *turns
 	pacer    *pacer
 	stopping atomic.Bool
-	servers  []*asynq.Server
+	servers  []laneServer
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
+}
+
+// A laneServer takes from one lane.
+type laneServer struct {
+	*asynq.Server
+	lane string
 }
 
 // NewWorker makes a Worker that shares c's Redis. Start it once.
@@ -82,20 +90,25 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w := &Worker{client: c, instance: rand.Text()[:10]}
 	w.pacer = newPacer(c.pump)
 	logger := newAsynqLog(c)
-	each := max(1, defaulted(cfg.Concurrency, DefaultConcurrency)/(lanes*serversPerLane))
-	w.turns = newTurns(each * serversPerLane / shareOfLane)
-	for _, lane := range slices.Repeat(queues, serversPerLane) {
-		w.servers = append(w.servers, asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
-			Concurrency:              each,
+	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, taskCheckInterval)
+	w.turns = newTurns(concurrency / (lanes * shareOfLane))
+	served := append(slices.Repeat(queues[:lanes], serversPerLane), slowLane)
+	for _, lane := range served {
+		poll := poll
+		if lane == slowLane {
+			poll *= slowPoll
+		}
+		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
+			Concurrency:              max(1, concurrency/len(served)),
 			Queues:                   map[string]int{lane: 1},
-			TaskCheckInterval:        defaulted(cfg.Poll, taskCheckInterval),
+			TaskCheckInterval:        poll,
 			DelayedTaskCheckInterval: delayedCheckInterval,
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
 			RetryDelayFunc:           retryDelay,
 			IsFailure:                isFailure,
 			Logger:                   logger,
 			LogLevel:                 asynq.WarnLevel,
-		}))
+		}), lane})
 	}
 	return w, nil
 }
@@ -108,7 +121,8 @@ func (w *Worker) Start() error {
 		return err
 	}
 	for i, server := range w.servers {
-		if err := server.Start(asynq.HandlerFunc(w.process)); err != nil {
+		handler := func(ctx context.Context, task *asynq.Task) error { return w.process(ctx, server.lane, task) }
+		if err := server.Start(asynq.HandlerFunc(handler)); err != nil {
 			stop()
 			for _, started := range w.servers[:i] {
 				started.Shutdown()
@@ -163,8 +177,8 @@ func isFailure(err error) bool {
 	return !ok || later.failure
 }
 
-// process is asynq's handler. It returns nil when the task has served: the record knows the rest.
-func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
+// process is asynq's handler, for a task from a lane. It returns nil when the task has served: the record knows the rest.
+func (w *Worker) process(ctx context.Context, lane string, task *asynq.Task) error {
 	var h hint
 	if err := json.Unmarshal(task.Payload(), &h); err != nil || task.Type() != taskType {
 		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", clip(task.Type(), 100))
@@ -175,7 +189,7 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 	if mine {
 		defer done()
 	}
-	if w.client.laneHalted(ctx, h.ref()) { // it was dequeued just before the pause
+	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
 		return &laterError{wait: haltedDelay, why: "egress is paused"}
 	}
 	a, err := w.begin(ctx, h, mine)
@@ -183,17 +197,17 @@ func (w *Worker) process(ctx context.Context, task *asynq.Task) error {
 		return err
 	}
 	released, err := w.attempt(ctx, a)
-	w.chain(ctx, h.Company, released)
+	w.chain(ctx, lane, h.Company, released)
 	return err
 }
 
 // chain goes on with the delivery that a finished one let out of the room, in its place and without a detour over asynq: half the round trips
 // to Redis while a callback has a backlog. It ends with the first that does not deliver, or soon, so that asynq's tasks stay short.
-func (w *Worker) chain(ctx context.Context, company string, released []string) {
+func (w *Worker) chain(ctx context.Context, lane, company string, released []string) {
 	c := w.client
 	until := time.Now().Add(chainFor)
 	for len(released) > 0 {
-		if w.stopping.Load() || time.Now().After(until) || c.halted(ctx, company, released[0]) {
+		if w.stopping.Load() || time.Now().After(until) || c.laneHalted(ctx, lane) {
 			c.enqueueReleased(ctx, company, released)
 			return
 		}
@@ -212,7 +226,7 @@ func (w *Worker) chain(ctx context.Context, company string, released []string) {
 		}
 		released, err = w.attempt(ctx, a)
 		if later, ok := errors.AsType[*laterError](err); ok {
-			if _, err := c.enqueue(context.WithoutCancel(ctx), t.ref, t.generation, asynq.ProcessIn(later.wait)); err != nil {
+			if _, err := c.enqueue(context.WithoutCancel(ctx), t, asynq.ProcessIn(later.wait)); err != nil {
 				c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it", "delivery", t.ref.deliveryID(), "error", err)
 			}
 		} else if err != nil {

@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -44,6 +45,7 @@ type receipt struct {
 type load struct {
 	events  int
 	clients int           // at the same time; default 8
+	batch   int           // events a request; default 1
 	rate    float64       // events a second in all; 0: as fast as they are taken
 	giveUp  time.Duration // how long a producer repeats an event that is not taken; default 3 min
 	pause   time.Duration // between repeats; default 50 ms
@@ -83,6 +85,9 @@ func (s *scene) send(l load) *sending {
 	if l.clients == 0 {
 		l.clients = 8
 	}
+	if l.batch == 0 {
+		l.batch = 1
+	}
 	if l.giveUp == 0 {
 		l.giveUp = 3 * time.Minute
 	}
@@ -106,17 +111,23 @@ func (s *scene) send(l load) *sending {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	for range l.clients {
 		g.wg.Go(func() {
-			for k := next.Add(1); k <= int64(l.events) && !g.stopped.Load(); k = next.Add(1) {
+			for !g.stopped.Load() {
+				last := int(next.Add(int64(l.batch)))
+				first := last - l.batch + 1
+				if first > l.events {
+					return
+				}
 				if l.rate > 0 {
 					select {
-					case <-time.After(time.Until(begun.Add(time.Duration(float64(k) / l.rate * float64(time.Second))))):
+					case <-time.After(time.Until(begun.Add(time.Duration(float64(first) / l.rate * float64(time.Second))))):
 					case <-ctx.Done():
 					}
 				}
-				e := s.ledger.write(prefix, int(k), l.payload, l.to)
-				if !g.sendOne(ctx, e, servers, int(k), l) {
-					g.unsent.Add(1)
+				var page []*sent
+				for k := first; k <= min(last, l.events); k++ {
+					page = append(page, s.ledger.write(prefix, k, l.payload, l.to))
 				}
+				g.unsent.Add(int64(g.sendAll(ctx, page, servers, first, l)))
 			}
 		})
 	}
@@ -147,19 +158,57 @@ func (l *ledger) write(batch string, k, padding int, to []string) *sent {
 	return e
 }
 
-func (g *sending) sendOne(ctx context.Context, e *sent, servers []string, turn int, l load) bool {
+// sendAll sends events in one request, and again those that were not taken. It returns how many it gave up on.
+func (g *sending) sendAll(ctx context.Context, page []*sent, servers []string, turn int, l load) int {
 	for deadline := time.Now().Add(l.giveUp); ; turn++ {
 		begun := time.Now()
-		status, answer, err := g.s.post(ctx, servers[turn%len(servers)], e)
-		g.s.ledger.note(e, status, answer, err, time.Since(begun))
-		if err == nil && status/100 == 2 {
-			return true
-		}
-		if g.stopped.Load() || time.Now().After(deadline) {
-			return false
+		page = g.s.postAll(ctx, servers[turn%len(servers)], page, func(e *sent, status int, answer acknowledgement, err error) {
+			g.s.ledger.note(e, status, answer, err, time.Since(begun))
+		})
+		if len(page) == 0 || g.stopped.Load() || time.Now().After(deadline) {
+			return len(page)
 		}
 		<-time.After(l.pause)
 	}
+}
+
+// postAll sends events once, in one request, notes what was answered to each, and returns those that were not taken.
+func (s *scene) postAll(ctx context.Context, server string, page []*sent, note func(*sent, int, acknowledgement, error)) (left []*sent) {
+	if len(page) == 1 {
+		status, answer, err := s.post(ctx, server, page[0])
+		note(page[0], status, answer, err)
+		if err != nil || status/100 != 2 {
+			left = page
+		}
+		return left
+	}
+	var lines ndjson
+	for _, e := range page {
+		line, _ := json.Marshal(e.body()) // it was made of such
+		lines = append(append(lines, line...), '\n')
+	}
+	var answer []byte
+	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events/batch", lines, &answer)
+	results := json.NewDecoder(bytes.NewReader(answer))
+	for _, e := range page {
+		result := struct {
+			Status int `json:"status"`
+			acknowledgement
+		}{Status: status}
+		lineErr := err
+		if err == nil && status == http.StatusOK {
+			lineErr = results.Decode(&result)
+		}
+		note(e, result.Status, result.acknowledgement, lineErr)
+		if lineErr != nil || result.Status/100 != 2 {
+			left = append(left, e)
+		}
+	}
+	return left
+}
+
+func (e *sent) body() map[string]any {
+	return map[string]any{"event_type": e.kind, "event_id": e.id, "payload": e.payload}
 }
 
 type acknowledgement struct {
@@ -170,8 +219,7 @@ type acknowledgement struct {
 // post sends an event once.
 func (s *scene) post(ctx context.Context, server string, e *sent) (int, acknowledgement, error) {
 	var answer acknowledgement
-	body := map[string]any{"event_type": e.kind, "event_id": e.id, "payload": e.payload}
-	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events", body, &answer)
+	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events", e.body(), &answer)
 	return status, answer, err
 }
 

@@ -248,12 +248,15 @@ func (s *scene) call(method, path string, body, into any) (status int, err error
 	return s.callAt(s.t.Context(), s.apis[0].url(), method, path, body, into)
 }
 
+// ndjson is a body of JSON lines.
+type ndjson []byte
+
 func (s *scene) callAt(ctx context.Context, server, method, path string, body, into any) (status int, err error) {
-	var text []byte
+	text, mediaType := []byte(nil), "application/json"
 	switch b := body.(type) {
 	case nil:
-	case []byte:
-		text = b
+	case ndjson:
+		text, mediaType = b, "application/x-ndjson"
 	default:
 		if text, err = json.Marshal(body); err != nil {
 			return 0, err
@@ -265,7 +268,7 @@ func (s *scene) callAt(ctx context.Context, server, method, path string, body, i
 	}
 	req.Header.Set("Authorization", "Bearer "+s.key)
 	if text != nil {
-		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Content-Type", mediaType)
 	}
 	resp, err := s.client.Do(req)
 	if err != nil {

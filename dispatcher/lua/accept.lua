@@ -1,6 +1,6 @@
 -- Accepts an event and a delivery for each matched callback, or nothing.
 -- ARGV: event id, registry version matched at, meta, body, callback id...
--- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'accepted', log id, held csv}
+-- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'accepted', log id, held csv, csv of what goes to the slow lane}
 local id = ARGV[1]
 local ev = prefix .. 'ev:' .. id
 local first = redis.call('HMGET', ev, 'm', 'a', 'h')
@@ -20,13 +20,17 @@ if version ~= ARGV[2] then return {'version', version} end
 
 local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
 redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
-local held = {}
+local held, slow = {}, {}
 for i = 5, #ARGV do
   local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-  if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then held[#held + 1] = cb end
+  if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then
+    held[#held + 1] = cb
+  elseif r.slow then
+    slow[#slow + 1] = cb
+  end
 end
 held = table.concat(held, ',')
 if held ~= '' then redis.call('HSET', ev, 'h', held) end
 redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
 if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
-return {'accepted', log, held}
+return {'accepted', log, held, table.concat(slow, ',')}

@@ -4,7 +4,7 @@
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, how many attempts to the callback its process has turns for
--- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, generation, ...}
+-- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
 local r, ev, field, cb = load(member)

@@ -1,5 +1,5 @@
 -- Lets deliveries out of a callback's room, and buries what has waited too long in it. ARGV: callback id, max
--- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, generation, ...}
+-- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, ticket, ...}
 local SOME = 32 -- how many may go into empty lanes
 local cb = ARGV[1]
 local closed = gate(cb)

@@ -188,8 +188,15 @@ local function hold(r, ev, field, member, cb, closed)
   end
 end
 
+-- A partner who does not answer at all is tried one at a time, one who answers, only not as the contract wants, a few at a time.
+local FEW = 8
+
+-- What is enqueued: the generation, and s if it goes to the slow lane, where nobody waits behind it who does well.
+local function ticket(r) return int(r.gen) .. (r.slow and 's' or '') end
+
 -- Out of the room, or past it: into the window. Writes the record.
-local function ready(r, ev, field, member, cb)
+local function ready(r, ev, field, member, cb, p)
+  r.slow = p.limit and p.limit <= FEW
   r.s, r.at, r.tok = 'P', now, '-'
   redis.call('HSET', ev, field, format(r))
   redis.call('SADD', prefix .. 'ready:' .. cb, member)
@@ -204,7 +211,7 @@ local function admit(r, ev, field, member, cb)
     local p = pace(cb)
     if allowance(cb, p, WINDOW) > 0 then
       spend(cb, p, 1)
-      ready(r, ev, field, member, cb)
+      ready(r, ev, field, member, cb, p)
       return true
     end
   end
@@ -213,7 +220,7 @@ local function admit(r, ev, field, member, cb)
 end
 
 -- Moves up to max deliveries, oldest first, from an open room into the window.
--- Returns {member, generation, ...} and, if time stands in the way of more, how long that lasts (ms).
+-- Returns {member, ticket, ...} and, if time stands in the way of more, how long that lasts (ms).
 local function release(cb, max)
   local out, room = {}, prefix .. 'room:' .. cb
   if redis.call('ZCARD', room) == 0 then return out, 0 end
@@ -224,9 +231,9 @@ local function release(cb, max)
     redis.call('ZREM', room, member)
     local r, ev, field = load(member)
     if r and r.s == 'H' then
-      ready(r, ev, field, member, cb)
+      ready(r, ev, field, member, cb, p)
       out[#out + 1] = member
-      out[#out + 1] = int(r.gen)
+      out[#out + 1] = ticket(r)
     end
   end
   spend(cb, p, #out / 2)
@@ -239,9 +246,8 @@ end
 
 -- The breaker. So many failures in a row open it; while it is not closed, so many are enough to narrow it again.
 local STUMBLES, RELAPSES = 10, 3
--- A partner who does not answer at all is tried one at a time, after a pause that doubles up to the longest (ms); one who answers, only
--- not as the contract wants, a few at a time.
-local FEW, PAUSE, LONGEST = 8, 1000, 10000
+-- A partner who does not answer at all is spared for a pause (ms) that doubles up to the longest.
+local PAUSE, LONGEST = 1000, 10000
 
 -- An attempt failed. down: nobody answered. pause: what the partner asked for (ms).
 local function stumble(cb, down, pause)

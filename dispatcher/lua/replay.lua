@@ -1,5 +1,5 @@
 -- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member
--- -> {'ready', generation, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'}
+-- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
@@ -8,5 +8,5 @@ if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 if redis.call('ZCARD', prefix .. 'room:' .. cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local old = r.gen
-if again(r, ev, field, member, cb) then return {'ready', int(r.gen), int(old)} end
+if again(r, ev, field, member, cb) then return {'ready', ticket(r), int(old)} end
 return {'held', int(r.gen), int(old)}

@@ -2,7 +2,7 @@
 -- ARGV: mode ('count' | 'replay'), callback id, states (letters), event type or '', reason or '', to (ms), entries, then
 --       for count: log id to begin at ('-', or '(' and the last one)
 --       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
--- -> {next log id, or '' at the end; how many matched; member, generation, ...} | {'wait'}: the room is full enough
+-- -> {next log id, or '' at the end; how many matched; member, ticket, ...} | {'wait'}: the room is full enough
 local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local from, job, limit = ARGV[8], nil, tonumber(ARGV[7])
 if mode == 'replay' then
@@ -47,7 +47,7 @@ for _, entry in ipairs(entries) do
     matched = matched + 1
     if job and again(r, ev, field, member, cb) then
       out[#out + 1] = member
-      out[#out + 1] = int(r.gen)
+      out[#out + 1] = ticket(r)
     end
   end
 end
