@@ -139,9 +139,9 @@ func (c *Client) bring(ctx context.Context, t pendingTask) error {
 	r, generation := t.ref, t.generation
 	info, err := c.inspector.GetTaskInfo(slowLane, taskID(r, generation))
 	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-		known, err := c.enqueue(ctx, t)
-		if err != nil || !known {
-			return err
+		known, failed := c.enqueue(ctx, t)
+		if failed != nil || !known {
+			return failed
 		}
 		info, err = c.inspector.GetTaskInfo(t.queue(), taskID(r, generation))
 	}
