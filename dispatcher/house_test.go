@@ -452,6 +452,16 @@ func (h *house) keys() []string {
 	return keys
 }
 
+// overdue makes the reconciler look at all of acme's deliveries at once, as if its patience were over.
+func (h *house) overdue() {
+	h.t.Helper()
+	members, err := h.rdb.ZRange(h.t.Context(), keyOf(acme, "due"), 0, -1).Result()
+	h.must(err)
+	for _, member := range members {
+		h.must(h.rdb.ZAddXX(h.t.Context(), keyOf(acme, "due"), redis.Z{Score: 1, Member: member}).Err())
+	}
+}
+
 // awaitIdle waits until asynq holds no task in any lane.
 func (h *house) awaitIdle(within time.Duration) {
 	h.t.Helper()

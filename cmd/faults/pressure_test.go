@@ -32,8 +32,11 @@ var pressureFaults = []fault{
 // limit gives a callback a rate limit.
 func (s *scene) limit(cb callback, perSecond float64, burst int) {
 	s.t.Helper()
-	key := fmt.Sprintf("{%s}:rate:%d", company, cb.ID)
-	s.must(s.direct.Set(s.t.Context(), key, fmt.Sprintf("%g %d", perSecond, burst), 0).Err())
+	body := map[string]any{"rate_limit": map[string]any{"per_second": perSecond, "burst": burst}}
+	status, err := s.call(http.MethodPatch, fmt.Sprintf("/companies/%s/config/callbacks/%d", company, cb.ID), body, nil)
+	if err != nil || status != http.StatusOK {
+		s.t.Fatalf("limiting: %d, %v", status, err)
+	}
 }
 
 // arrivalsAt are the times of requests at a path, in order.
@@ -236,7 +239,8 @@ func oneHangs(s *scene) {
 			}
 		}
 	})
-	sending := s.send(load{events: s.pick(400, 1000), rate: 50})
+	const events = 400
+	sending := s.send(load{events: events, rate: float64(s.pick(50, 20))}) // in a full run others need the machine, too
 	sending.wait()
 	var paths []string
 	for i := 2; i <= 10; i++ {
@@ -245,9 +249,9 @@ func oneHangs(s *scene) {
 	var d []time.Duration
 	s.eventually(30*time.Second, func() bool {
 		d = s.latencies(sending, paths...)
-		return len(d) == 9*s.pick(400, 1000)
-	}, func() string { return fmt.Sprintf("the others got %d of %d", len(d), 9*s.pick(400, 1000)) })
-	s.injected("one of ten callbacks hangs (timeout 5 s), 50 events/s")
+		return len(d) == 9*events
+	}, func() string { return fmt.Sprintf("the others got %d of %d", len(d), 9*events) })
+	s.injected("one of ten callbacks hangs (timeout 5 s), %d events/s", s.pick(50, 20))
 	s.found("the others' p50 %s, p99 %s", round(quantile(d, 0.5)), round(quantile(d, 0.99)))
 	if p99 := quantile(d, 0.99); p99 > 4*time.Second { // less than the timeout of the one that hangs
 		s.t.Errorf("the others waited %s (p99)", p99)
@@ -505,7 +509,7 @@ func pauseResume(s *scene, perSecond float64, burst int) {
 	if most := s.atOnce("/1"); most > capPerWorker {
 		s.t.Errorf("%d requests at once, the cap is %d", most, capPerWorker)
 	}
-	if furthest > 256 {
+	if furthest > max(256, events/20) { // what stands in the lanes is overtaken by what attempts that end let out
 		s.t.Errorf("out of order by %d", furthest)
 	}
 	firstAnswer := slices.MinFunc(books, func(a, b arrival) int { return a.end.Compare(b.end) }).end
