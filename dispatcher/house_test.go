@@ -486,7 +486,7 @@ func (h *house) retries() []*asynq.TaskInfo {
 	h.t.Helper()
 	var all []*asynq.TaskInfo
 	for _, q := range Queues() {
-		infos, err := h.client.inspector.ListRetryTasks(q)
+		infos, err := h.client.inspector.ListRetryTasks(q, asynq.PageSize(1000))
 		if err == nil {
 			all = append(all, infos...)
 		}

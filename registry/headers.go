@@ -41,11 +41,7 @@ var ownPrefixes = []string{"Proxy-", "Webhook-", "Ringback-"}
 // headers reads the callback's own headers. Values are secret: no error has one.
 func (d *decoder) headers(o object, cb *Callback) {
 	const location = "body.headers"
-	raw, ok := o.take("headers")
-	if !ok {
-		return
-	}
-	given, ok := d.object(raw, location)
+	given, ok := d.member(o, "headers")
 	if !ok {
 		return
 	}

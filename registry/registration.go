@@ -248,11 +248,7 @@ func (d *decoder) success(o object, cb *Callback) {
 
 func (d *decoder) auth(o object, cb *Callback) {
 	const location = "body.auth"
-	raw, ok := o.take("auth")
-	if !ok {
-		return
-	}
-	a, ok := d.object(raw, location)
+	a, ok := d.member(o, "auth")
 	if !ok {
 		return
 	}
@@ -376,11 +372,7 @@ func sameServer(a, b string) bool {
 func (d *decoder) retry(o object, cb *Callback) {
 	const location = "body.retry"
 	cb.Retry = Retry{DefaultInitialInterval, DefaultMultiplier, DefaultMaxInterval, DefaultMaxAttempts}
-	raw, ok := o.take("retry")
-	if !ok {
-		return
-	}
-	m, ok := d.object(raw, location)
+	m, ok := d.member(o, "retry")
 	if !ok {
 		return
 	}
@@ -411,11 +403,7 @@ func (d *decoder) retry(o object, cb *Callback) {
 
 func (d *decoder) rateLimit(o object, cb *Callback) {
 	const location = "body.rate_limit"
-	raw, ok := o.take("rate_limit")
-	if !ok {
-		return
-	}
-	m, ok := d.object(raw, location)
+	m, ok := d.member(o, "rate_limit")
 	if !ok {
 		return
 	}
@@ -469,6 +457,15 @@ func (o object) take(name string) (json.RawMessage, bool) {
 	raw, ok := o[name]
 	delete(o, name)
 	return raw, ok && string(raw) != "null"
+}
+
+// member reads an optional object of the registration.
+func (d *decoder) member(o object, name string) (object, bool) {
+	raw, ok := o.take(name)
+	if !ok {
+		return nil, false
+	}
+	return d.object(raw, at("body", name))
 }
 
 func (d *decoder) object(raw json.RawMessage, location string) (object, bool) {

@@ -66,7 +66,7 @@ func (s *scene) underWay() string {
 	for _, cb := range s.callbacks {
 		suffix := fmt.Sprintf("%d", cb.ID)
 		counts["ready:"+suffix] = pipe.SCard(ctx, "{"+company+"}:ready:"+suffix)
-		counts["room:"+suffix] = pipe.LLen(ctx, "{"+company+"}:room:"+suffix)
+		counts["room:"+suffix] = pipe.ZCard(ctx, "{"+company+"}:room:"+suffix)
 		counts["retry:"+suffix] = pipe.ZCard(ctx, "{"+company+"}:retry:"+suffix)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
