@@ -47,6 +47,7 @@
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
+//	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
 //	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 to 3 by
 //	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
 //	                             retries would hold up neighbours in a lane. No record says in which lane a task is; whoever has to

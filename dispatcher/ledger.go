@@ -206,7 +206,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		d.Reason = rec.reason(d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate)
-	if at := v.stopped()[r.queue()]; !at.IsZero() && !d.State.Final() && d.State != Active {
+	if at := egressOf(v.stopped()).Since; !at.IsZero() && !d.State.Final() && d.State != Active {
 		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
 	}
 	return d, nil

@@ -450,23 +450,34 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 		cb := h.register("payment_proof", `"retry": {"initial_interval": "10s", "multiplier": 1, "max_attempts": 100}`)
 		defer h.work()()
 		h.sendMany("p-", 40)
-		lanes := func() map[string]int {
+		byLane := func() map[string]int {
 			all := make(map[string]int)
 			for _, task := range h.retries() {
 				all[task.Queue]++
 			}
 			return all
 		}
-		h.eventually(time.Minute, func() bool { return lanes()[slowLane] >= 20 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
-		ordinary := len(h.retries()) - lanes()[slowLane] // tried before the breaker opened
-		h.eventually(time.Minute, func() bool { return len(h.retries()) == 40 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
+		h.eventually(time.Minute, func() bool { return byLane()[slowLane] >= 20 }, func() string { return fmt.Sprintf("retries by lane: %v", byLane()) })
+		ordinary := len(h.retries()) - byLane()[slowLane] // tried before the breaker opened
+		h.eventually(time.Minute, func() bool { return len(h.retries()) == 40 }, func() string { return fmt.Sprintf("retries by lane: %v", byLane()) })
 		h.sendMany("q-", 1) // passes by an empty room
-		h.eventually(time.Minute, func() bool { return len(h.retries()) == 41 }, func() string { return fmt.Sprintf("retries by lane: %v", lanes()) })
-		if n := lanes()[slowLane]; n < 41-ordinary {
+		h.eventually(time.Minute, func() bool { return len(h.retries()) == 41 }, func() string { return fmt.Sprintf("retries by lane: %v", byLane()) })
+		if n := byLane()[slowLane]; n < 41-ordinary {
 			t.Errorf("%d of 41 are in the slow lane, with %d tried before the breaker opened", n, ordinary)
 		}
 		all := h.retries()
 		retrying := all[len(all)-1] // the slow lane is listed last
+		again := h.send(proof("again")).Deliveries[0]
+		if r, err := h.client.Send(h.t.Context(), proof("again")); err != nil || !r.Duplicate || r.Deliveries[0] != again {
+			t.Errorf("sent again: %+v, %v", r, err)
+		}
+		for _, lane := range queues[:lanes] {
+			if tasks, err := h.client.inspector.ListPendingTasks(lane); err == nil && slices.ContainsFunc(tasks, func(task *asynq.TaskInfo) bool {
+				return strings.HasPrefix(task.ID, again.DeliveryID)
+			}) {
+				t.Errorf("%s has a second task of %s", lane, again.DeliveryID)
+			}
+		}
 		var named hint
 		h.must(json.Unmarshal(retrying.Payload, &named))
 		_, err := h.client.Replay(h.t.Context(), acme, named.ref().deliveryID())
@@ -590,6 +601,28 @@ func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
 		}
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
+		h.drained(cb.ID, time.Minute)
+		h.check()
+	})
+}
+
+// TestWhatComesBackIsLetOutAgain: what was let out before the breaker narrowed goes back to its room, and where nothing else is under way that
+// would let it out, the pump does.
+func TestWhatComesBackIsLetOutAgain(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		r, _ := parseDeliveryID(acme, h.sendMany("p-", 1)[0])
+		time.Sleep(time.Second)
+		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", 10, "l", 1, "b", time.Now().UnixMilli()).Err())
+		w := h.worker() // never started: no reconciler
+		a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true)
+		h.must(err)
+		if health := h.health(cb.ID); a != nil || health.Held != 1 {
+			t.Fatalf("it is not held: %+v", health)
+		}
+		h.eventually(time.Second, func() bool { return attemptsUnderWay(h, cb.ID) == 1 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
+		w.pacer.close()
+		defer h.work()()
 		h.drained(cb.ID, time.Minute)
 		h.check()
 	})

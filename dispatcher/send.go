@@ -167,7 +167,7 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 		s.Err = c.matchAgain(ctx, s, answer[1])
 		return false
 	case "exists":
-		s.Receipt, s.pending, s.Err = c.duplicate(s.event, answer[1:])
+		s.Receipt, s.pending, s.Err = c.duplicate(ctx, s.event, answer[1:])
 	default:
 		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.matched)
 	}
@@ -338,7 +338,7 @@ func (c *Client) accepted(e payloads.Event, answer []string, matched []*registry
 }
 
 // duplicate gives the first answer again. Whatever of it is still pending is enqueued again, in case the first caller died before that.
-func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendingTask, error) {
+func (c *Client) duplicate(ctx context.Context, e payloads.Event, answer []string) (Receipt, []pendingTask, error) {
 	var m meta
 	if err := json.Unmarshal([]byte(answer[0]), &m); err != nil {
 		return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)
@@ -360,7 +360,9 @@ func (c *Client) duplicate(e payloads.Event, answer []string) (Receipt, []pendin
 		r := ref{e.Company, e.ID, id}
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, states(id)})
 		if rec.state == 'P' {
-			pending = append(pending, pendingTask{ref: r, generation: rec.generation})
+			if t := (pendingTask{ref: r, generation: rec.generation}); !c.inSlowLane(ctx, t) {
+				pending = append(pending, t)
+			}
 		}
 	}
 	slices.SortFunc(receipt.Deliveries, func(a, b Accepted) int { return int(a.CallbackID - b.CallbackID) })

@@ -22,8 +22,8 @@ const taskType = "ringback:deliver"
 const (
 	// lanes is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
 	lanes = 4
-	// slowLane is one more, for deliveries that were let out under a callback's open breaker: they fail for the most part, and their
-	// retries come in crowds, once a second. Nobody who does well waits behind them.
+	// slowLane is one more, for deliveries that are let out while their callback's breaker is open: they fail for the most part, and their
+	// retries come in crowds, once a second. Nobody who does well waits behind them. A task stays in its lane until it has served.
 	slowLane = "ringback-slow"
 )
 
@@ -82,6 +82,12 @@ func (c *Client) enqueue(ctx context.Context, t pendingTask, options ...asynq.Op
 		return true, nil
 	}
 	return false, err
+}
+
+// inSlowLane reports whether asynq is known to have the task there. Task ids are a queue's own: in another lane it would be a second task.
+func (c *Client) inSlowLane(ctx context.Context, t pendingTask) bool {
+	n, err := c.rdb.Exists(ctx, "asynq:{"+slowLane+"}:t:"+taskID(t.ref, t.generation)).Result()
+	return err == nil && n > 0
 }
 
 // A pendingTask is a delivery that may go and whose task is to be enqueued.

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: about a quarter, so that one that
-	// hangs leaves the rest to its neighbours.
+	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: a quarter if all lanes had the same, so
+	// that one that hangs leaves the rest to its neighbours.
 	shareOfLane = 4
 	// turnover is how lately a callback must have answered for its next delivery to wait for a turn, and how long that waits. A
 	// delivery that waits holds one of the lane's places, so the time is short: it suits receivers that answer in milliseconds.

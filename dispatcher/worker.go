@@ -27,7 +27,7 @@ type WorkerConfig struct {
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
-	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, a fifth
+	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, half
 	// as often. Default 10 ms, which a Redis does not notice; an embedded one does.
 	Poll time.Duration
 }
@@ -44,8 +44,11 @@ const (
 	serversPerLane = 2
 	// taskCheckInterval is how often each server looks at an idle lane: eight servers make some 900 idle calls a second.
 	taskCheckInterval = 10 * time.Millisecond
+	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
+	// that their timeout gives them, and who comes back waits behind them.
+	shareOfSlow = 4
 	// slowPoll is how many times as long the slow lane's server waits between two looks.
-	slowPoll = 5
+	slowPoll = 2
 	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds.
 	delayedCheckInterval = 500 * time.Millisecond
 	// ownerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost.
@@ -94,12 +97,12 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w.turns = newTurns(concurrency / (lanes * shareOfLane))
 	served := append(slices.Repeat(queues[:lanes], serversPerLane), slowLane)
 	for _, lane := range served {
-		poll := poll
+		poll, places := poll, (concurrency-concurrency/shareOfSlow)/(lanes*serversPerLane)
 		if lane == slowLane {
-			poll *= slowPoll
+			poll, places = poll*slowPoll, concurrency/shareOfSlow
 		}
 		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
-			Concurrency:              max(1, concurrency/len(served)),
+			Concurrency:              max(1, places),
 			Queues:                   map[string]int{lane: 1},
 			TaskCheckInterval:        poll,
 			DelayedTaskCheckInterval: delayedCheckInterval,
@@ -215,6 +218,10 @@ func (w *Worker) chain(ctx context.Context, lane, company string, released []str
 		t, err := readTask(company, released[0], released[1])
 		if err != nil {
 			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
+			return
+		}
+		if t.queue() != lane { // the partner came back, or fell ill
+			c.enqueueAll(ctx, []pendingTask{t})
 			return
 		}
 		a, err := w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true)

@@ -111,7 +111,7 @@ const bound = 1.5
 // Ringback. So many such phases are needed of each kind.
 const (
 	quiet  = 0.3
-	enough = 2
+	enough = 3
 )
 
 // A phase is one stretch of the measurement.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -13,7 +14,9 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -321,13 +324,22 @@ func port(t *testing.T, addr string) string {
 	return port
 }
 
-// freePort asks the kernel for a port that is free now.
+// lastPort is the last that freePort gave out.
+var lastPort atomic.Int32
+
+// freePort is a port that is free now, and likely to stay so until it is used: it is below those that the kernel chooses from by itself,
+// for listeners and connections alike.
 func freePort(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last = 20_000, 32_000
+	lastPort.CompareAndSwap(0, first+rand.Int32N((last-first)/2)) // other processes' tests begin elsewhere
+	for n := lastPort.Add(1); n < last; n = lastPort.Add(1) {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", n))
+		if err == nil {
+			_ = ln.Close()
+			return strconv.Itoa(int(n))
+		}
 	}
-	defer func() { _ = ln.Close() }()
-	return port(t, ln.Addr().String())
+	t.Fatal("no port is free")
+	return ""
 }

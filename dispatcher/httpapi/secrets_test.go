@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // Canaries are put wherever a secret can be, everything is asked for, and nobody may have heard one sing.
@@ -90,9 +92,9 @@ func TestSecretsNeverComeBack(t *testing.T) {
 	} {
 		ask("operator", "GET", path, "").want(200)
 	}
-	for lane := range 4 {
+	for _, lane := range dispatcher.Queues() {
 		for _, state := range []string{"active", "pending", "scheduled", "retry", "archived", "completed"} {
-			ask("operator", "GET", fmt.Sprintf("/monitoring/api/queues/ringback-%d/%s_tasks", lane, state), "").want(200)
+			ask("operator", "GET", fmt.Sprintf("/monitoring/api/queues/%s/%s_tasks", lane, state), "").want(200)
 		}
 	}
 	ask("partner", "POST", callbacks+"/1/pause", "").want(200)
@@ -119,8 +121,8 @@ func TestMonitoringShowsNoPayloads(t *testing.T) {
 	h.register("acme")
 	h.send("acme", "e1") // no worker: its task stays
 	var all strings.Builder
-	for lane := range 4 {
-		all.Write(h.call("viewer", "GET", fmt.Sprintf("/monitoring/api/queues/ringback-%d/pending_tasks", lane), "").body)
+	for _, lane := range dispatcher.Queues() {
+		all.Write(h.call("viewer", "GET", fmt.Sprintf("/monitoring/api/queues/%s/pending_tasks", lane), "").body)
 	}
 	if got := all.String(); !strings.Contains(got, "dlv_") || strings.Contains(got, "wallet_campaign") || strings.Contains(got, token) {
 		t.Errorf("the UI shows: %s", got)

@@ -27,7 +27,7 @@ if not closed and not busy then
     places, wait = allowance(cb, p, WINDOW)
     late = places == 0
   elseif p.limit and r.at < p.since then -- let out before the breaker narrowed
-    late, wait = true, math.max(0, p.before - now)
+    late, wait = true, math.max(1, p.before - now) -- the pump lets it out again, if nothing else does
   elseif p.tokens and r.at < now - ENTITLED then -- its token was for then: it may have stood in a lane that nobody took from
     late, wait = p.tokens < 1, p.tokens < 1 and tokenIn(p) or 0
   end

@@ -117,8 +117,8 @@ end
 -- What stops a callback's deliveries for a while, from its health: the breaker (l: how many may be out at once, absent while it is closed;
 -- o: nothing goes out before (ms); b: since when (ms) what is in the lanes was let out under it), and the rate limit's bucket.
 local function pace(cb)
-  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta')
-  local p = {limit = tonumber(h[1]), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta', 'f')
+  local p = {limit = tonumber(h[1]), failures = tonumber(h[6] or 0), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
   -- Redis's clock may step back, when another takes its place: no pause is longer than half a minute, and no bucket waits for its old time.
   if p.before > now + 30000 then
     redis.call('HSET', prefix .. 'health:' .. cb, 'o', int(now))
@@ -191,12 +191,15 @@ end
 -- A partner who does not answer at all is tried one at a time, one who answers, only not as the contract wants, a few at a time.
 local FEW = 8
 
+-- Whether what goes out now most likely fails: the breaker is open, and not just widening again.
+local function fails(p) return p.limit and p.limit <= FEW and p.failures > 0 end
+
 -- What is enqueued: the generation, and s if it goes to the slow lane, where nobody waits behind it who does well.
 local function ticket(r) return int(r.gen) .. (r.slow and 's' or '') end
 
 -- Out of the room, or past it: into the window. Writes the record.
 local function ready(r, ev, field, member, cb, p)
-  r.slow = p.limit and p.limit <= FEW
+  r.slow = fails(p)
   r.s, r.at, r.tok = 'P', now, '-'
   redis.call('HSET', ev, field, format(r))
   redis.call('SADD', prefix .. 'ready:' .. cb, member)
