@@ -24,7 +24,7 @@ test: prepare ## run every test, under the race detector
 	go test -race -shuffle=on $(TESTFLAGS) ./...
 	cd cmd/faults && go test -count 1 -parallel 16 $(TESTFLAGS) ./...
 
-test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; a quarter of an hour)
+test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
 	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 5 -timeout 30m -v -run '^TestFaults$$' .
 
 lint: ## run every check that reads the code

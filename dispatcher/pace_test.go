@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -591,6 +592,7 @@ func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
 		lowered := strings.Fields(h.client.settings)
 		lowered[2] = "4"
 		h.client.settings = strings.Join(lowered, " ")
+		h.must(h.rdb.ZAdd(h.t.Context(), registry.RoomsKey(acme), redis.Z{Member: cb.ID}).Err()) // or it would be looked at within a minute
 		defer h.work()()
 		h.eventually(2*time.Minute, func() bool { return h.health(cb.ID).Held == 4 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
 		for i, id := range ids {
