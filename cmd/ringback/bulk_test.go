@@ -281,7 +281,9 @@ func TestAnInterruptedSendGoesOn(t *testing.T) {
 	if sender.cmd.ProcessState.ExitCode() != exitFailure || reached == nil {
 		t.Fatalf("exit %d:\n%s", sender.cmd.ProcessState.ExitCode(), said)
 	}
+	in.mu.Lock()
 	before := len(in.lines)
+	in.mu.Unlock()
 	if fmt.Sprint(before) != reached[1] || before == 0 || before == 20_000 || !strings.Contains(said, reached[1]+" accepted, 0 known") {
 		t.Errorf("the server has %d events, and it says:\n%s", before, said)
 	}
