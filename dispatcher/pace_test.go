@@ -504,6 +504,57 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 	})
 }
 
+// TestEverythingOfAFailingCallbackGoesToTheSlowLane: what is accepted, replayed one by one or in bulk, or given a new task while its callback's
+// breaker is open and failing, and what a chain has in its hand as that changes.
+func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		ids := h.sendMany("p-", 4)
+		fails := func(failures int) {
+			h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", failures, "l", 8).Err())
+		}
+		wantLane := func(how, lane, id string, generation int64) {
+			h.t.Helper()
+			r, _ := parseDeliveryID(acme, id)
+			if _, err := h.client.inspector.GetTaskInfo(lane, taskID(r, generation)); err != nil {
+				t.Errorf("%s: %s has no task %s: %v", how, lane, taskID(r, generation), err)
+			}
+		}
+		ordinary := ref{acme, "p-0", cb.ID}.queue()
+		wantLane("accepted", ordinary, ids[0], 1)
+		for _, id := range ids[:2] {
+			_, err := h.client.Cancel(h.t.Context(), acme, id)
+			h.must(err)
+		}
+		fails(10)
+		wantLane("accepted, failing", slowLane, h.sendMany("q-", 1)[0], 1)
+		_, err := h.client.Replay(h.t.Context(), acme, ids[0])
+		h.must(err)
+		wantLane("replayed", slowLane, ids[0], 2)
+		r, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{States: []State{Cancelled}})
+		h.must(err)
+		h.must(h.client.sweepOne(h.t.Context(), acme, r, time.Now().Add(time.Second)))
+		wantLane("replayed in bulk", slowLane, ids[1], 2)
+		third, _ := parseDeliveryID(acme, ids[2])
+		h.must(h.client.revive(h.t.Context(), third, 1))
+		wantLane("revived", slowLane, ids[2], 2)
+		w := h.worker() // never started
+		fourth, _ := parseDeliveryID(acme, ids[3])
+		w.chain(h.t.Context(), ordinary, acme, []string{fourth.member(), "1s"})
+		wantLane("let out, failing", slowLane, ids[3], 1)
+		fails(0)
+		h.must(h.client.revive(h.t.Context(), third, 2))
+		wantLane("revived, well", ordinary, ids[2], 3)
+		w.chain(h.t.Context(), slowLane, acme, []string{third.member(), "3"})
+		if n := len(h.partner.requests()); n > 0 {
+			t.Errorf("%d were sent from a lane that is not theirs", n)
+		}
+		defer h.work()()
+		h.drained(cb.ID, time.Minute)
+		h.check()
+	})
+}
+
 // TestWhatWaitsInALaneIsLeftAlone: the reconciler finds what waits for long, be it in the slow lane or another, and does nothing.
 func TestWhatWaitsInALaneIsLeftAlone(t *testing.T) {
 	inBubble(t, func(h *house) {

@@ -19,7 +19,7 @@ var crashFaults = []fault{
 }
 
 func calm(s *scene) {
-	s.open(setup{callbacks: 2})
+	s.open(setup{callbacks: 2, options: patientOptions})
 	s.send(load{events: s.pick(200, 5000)}).wait()
 	s.injected("nothing")
 	s.settle(60 * time.Second)

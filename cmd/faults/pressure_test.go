@@ -33,7 +33,7 @@ var pressureFaults = []fault{
 func (s *scene) limit(cb callback, perSecond float64, burst int) {
 	s.t.Helper()
 	body := map[string]any{"rate_limit": map[string]any{"per_second": perSecond, "burst": burst}}
-	status, err := s.call(http.MethodPatch, fmt.Sprintf("/companies/%s/config/callbacks/%d", company, cb.ID), body, nil)
+	status, err := s.patiently(http.MethodPatch, fmt.Sprintf("/companies/%s/config/callbacks/%d", company, cb.ID), body, nil)
 	if err != nil || status != http.StatusOK {
 		s.t.Fatalf("limiting: %d, %v", status, err)
 	}
@@ -509,7 +509,7 @@ func pauseResume(s *scene, perSecond float64, burst int) {
 	if most := s.atOnce("/1"); most > capPerWorker {
 		s.t.Errorf("%d requests at once, the cap is %d", most, capPerWorker)
 	}
-	if furthest > max(256, events/20) { // what stands in the lanes is overtaken by what attempts that end let out
+	if furthest > 600 { // at random it would be about all of them; what stands in the lanes is overtaken by what attempts that end let out
 		s.t.Errorf("out of order by %d", furthest)
 	}
 	firstAnswer := slices.MinFunc(books, func(a, b arrival) int { return a.end.Compare(b.end) }).end
@@ -534,7 +534,7 @@ func pauseResume(s *scene, perSecond float64, burst int) {
 // door pauses or resumes a callback.
 func (s *scene) door(cb callback, what string) {
 	s.t.Helper()
-	status, err := s.call(http.MethodPost, fmt.Sprintf("/companies/%s/config/callbacks/%d/%s", company, cb.ID, what), nil, nil)
+	status, err := s.patiently(http.MethodPost, fmt.Sprintf("/companies/%s/config/callbacks/%d/%s", company, cb.ID, what), nil, nil)
 	if err != nil || status != http.StatusOK {
 		s.t.Fatalf("%s: %d, %v", what, status, err)
 	}
@@ -549,7 +549,7 @@ func (s *scene) order() map[string]int {
 			Deliveries []*delivery `json:"deliveries"`
 			Next       string      `json:"next_cursor"`
 		}
-		status, err := s.call(http.MethodGet, "/companies/"+company+"/deliveries?limit=500&cursor="+cursor, nil, &page)
+		status, err := s.patiently(http.MethodGet, "/companies/"+company+"/deliveries?limit=500&cursor="+cursor, nil, &page)
 		if err != nil || status != http.StatusOK {
 			s.t.Fatalf("listing deliveries: %d, %v", status, err)
 		}

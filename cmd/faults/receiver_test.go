@@ -238,7 +238,7 @@ func slowAnswers(s *scene) {
 		drip(c)
 	})
 	slowHeaders := s.register(s.at(headers, map[string]any{"timeout": "1s"}))
-	slowBody := s.register(s.at(body, map[string]any{"timeout": "1s"}))
+	slowBody := s.register(s.at(body, map[string]any{"timeout": "3s"}))
 	s.send(load{events: s.pick(60, 400)}).wait()
 	s.injected("a byte every 100 ms, for ever: in the middle of a header, and of the body of a 200")
 	<-time.After(4 * time.Second)
@@ -250,7 +250,7 @@ func slowAnswers(s *scene) {
 	s.verify()
 	s.endsAt(time.Second, "timeout", slowHeaders.ID)
 	for _, a := range s.attemptsOf(slowBody.ID) {
-		if a.Verdict != "delivered" || a.Status != http.StatusOK || a.TookMS > 3000 {
+		if a.Verdict != "delivered" || a.Status != http.StatusOK || a.TookMS > 5000 {
 			s.t.Errorf("a dripping body: %+v, want it delivered by its status and headers", a)
 		}
 	}
@@ -427,7 +427,7 @@ func switching(s *scene) {
 func redirects(s *scene) {
 	var touched atomic.Int64
 	canary := s.canary(&touched)
-	s.open(setup{options: map[string]any{"retry": map[string]any{"initial_interval": "1s", "max_attempts": 2}}})
+	s.open(setup{options: map[string]any{"timeout": "15s", "retry": map[string]any{"initial_interval": "1s", "max_attempts": 2}}})
 	places := []string{
 		s.partner.url + "/1", s.partner.url + "/elsewhere", canary + "/canary", "//" + strings.TrimPrefix(canary, "http://") + "/canary",
 		"file:///etc/hostname", "gopher://127.0.0.1:1/x", "", "/1?again", "http://169.254.169.254/latest/meta-data/",
@@ -496,7 +496,7 @@ func resets(s *scene) {
 		reset(c)
 	})
 	s.register(s.at(early, nil))
-	cut := s.register(s.at(late, nil))
+	cut := s.register(s.at(late, patientOptions))
 	events := s.pick(60, 600)
 	s.send(load{events: events}).wait()
 	s.injected("RST instead of an answer, every second time; RST in the middle of the body of a 200")

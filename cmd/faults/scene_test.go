@@ -233,7 +233,7 @@ func (s *scene) register(options map[string]any) callback {
 	}
 	maps.Copy(body, options)
 	var cb callback
-	status, err := s.call(http.MethodPost, "/companies/"+company+"/config/callbacks", body, &cb)
+	status, err := s.patiently(http.MethodPost, "/companies/"+company+"/config/callbacks", body, &cb)
 	if err != nil || status != http.StatusCreated {
 		s.t.Fatalf("registering: %d, %v", status, err)
 	}
@@ -242,6 +242,9 @@ func (s *scene) register(options map[string]any) callback {
 	s.secrets = append(s.secrets, cb.Secret, s.bearer())
 	return cb
 }
+
+// patientOptions are of a callback whose attempts end by themselves on a machine that does much else.
+var patientOptions = map[string]any{"timeout": "15s"}
 
 // call asks the first API process and decodes a good answer into into, unless that is nil.
 func (s *scene) call(method, path string, body, into any) (status int, err error) {
