@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -261,13 +262,24 @@ func TestKillBetweenEnqueueAndAnswer(t *testing.T) {
 
 func TestKillBetweenDequeueAndBegin(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.register("payment_proof", "")
-	h.send(proof("p-1"))
-	h.start(childJob{Work: true, KillAt: "dequeued"}).dies()
-	h.work()
-	h.awaitAll(patience + reconcileEvery + slack)
-	h.check()
+	for lane, failures := range map[string]int{"an ordinary lane": 0, "the slow lane": 10} {
+		t.Run(lane, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t)
+			cb := h.register("payment_proof", "")
+			if failures > 0 {
+				h.must(h.rdb.HSet(t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", failures, "l", 1).Err())
+			}
+			h.send(proof("p-1"))
+			h.start(childJob{Work: true, KillAt: "dequeued"}).dies()
+			if held := h.tasks(); len(held) != 1 || strings.HasPrefix(held[0], slowLane) != (failures > 0) {
+				t.Errorf("asynq holds %q", held)
+			}
+			h.work()
+			h.awaitAll(patience + reconcileEvery + slack)
+			h.check()
+		})
+	}
 }
 
 func TestKillBetweenBeginAndPost(t *testing.T) {

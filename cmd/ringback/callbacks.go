@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
@@ -270,12 +271,13 @@ func registrationFrom(c *cli.Context) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	perSecond, err := rateLimit(c)
+	if err != nil {
+		return nil, err
+	}
 	var limit *client.RateLimit
-	switch {
-	case c.Float64("rate-limit") != 0:
-		limit = &client.RateLimit{PerSecond: c.Float64("rate-limit"), Burst: c.Int("rate-burst")}
-	case c.IsSet("rate-burst"):
-		return nil, usagef("--rate-burst goes with --rate-limit, which says how many attempts a second there may be")
+	if perSecond != 0 {
+		limit = &client.RateLimit{PerSecond: perSecond, Burst: c.Int("rate-burst")}
 	}
 	return json.Marshal(client.Registration{
 		CallbackType: c.String("type"), Match: block, Description: c.String("description"),
@@ -352,7 +354,9 @@ func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (an
 			patch[member] = orNull(c.String(flag))
 		}
 	}
-	if limit, given := rateLimitPatch(c); given {
+	if limit, given, err := rateLimitPatch(c); err != nil {
+		return nil, err
+	} else if given {
 		patch["rate_limit"] = limit
 	}
 	if block != nil {
@@ -376,18 +380,31 @@ func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (an
 
 // rateLimitPatch is what --rate-limit and --rate-burst make of the member. A new rate without a burst has the default one: what was at
 // once before means little at another rate.
-func rateLimitPatch(c *cli.Context) (member any, given bool) {
+func rateLimitPatch(c *cli.Context) (member any, given bool, err error) {
 	limit := map[string]any{}
 	if c.IsSet("rate-limit") {
-		if c.Float64("rate-limit") == 0 {
-			return nil, true
+		perSecond, err := rateLimit(c)
+		if err != nil || perSecond == 0 {
+			return nil, true, err
 		}
-		limit["per_second"], limit["burst"] = c.Float64("rate-limit"), nil
+		limit["per_second"], limit["burst"] = perSecond, nil
 	}
 	if c.IsSet("rate-burst") {
 		limit["burst"] = c.Int("rate-burst")
 	}
-	return limit, len(limit) > 0
+	return limit, len(limit) > 0, nil
+}
+
+// rateLimit is --rate-limit, 0 for none. A burst alone means nothing.
+func rateLimit(c *cli.Context) (perSecond float64, err error) {
+	perSecond = c.Float64("rate-limit")
+	switch {
+	case math.IsNaN(perSecond) || math.IsInf(perSecond, 0):
+		return 0, usagef("--rate-limit must be a number from 0.01 to 10000, or 0")
+	case perSecond == 0 && c.IsSet("rate-burst"):
+		return 0, usagef("--rate-burst goes with --rate-limit, which says how many attempts a second there may be")
+	}
+	return perSecond, nil
 }
 
 // orNull is how a merge patch removes what a flag empties.
