@@ -365,7 +365,7 @@ func TestEraseCompanyWhileEventsCome(t *testing.T) {
 	var wg sync.WaitGroup
 	for sender := range 4 {
 		wg.Go(func() {
-			tick := time.NewTicker(5 * time.Millisecond)
+			tick := time.NewTicker(20 * time.Millisecond)
 			defer tick.Stop()
 			for n := 0; ; n++ {
 				select {
