@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -268,7 +267,7 @@ func TestKillBetweenDequeueAndBegin(t *testing.T) {
 			h := newHouse(t)
 			cb := h.register("payment_proof", "")
 			if failures > 0 {
-				h.must(h.rdb.HSet(t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", failures, "l", 1).Err())
+				h.ails(cb, "f", failures, "l", 1)
 			}
 			h.send(proof("p-1"))
 			h.start(childJob{Work: true, KillAt: "dequeued"}).dies()

@@ -27,6 +27,12 @@ func (h *house) health(id int64) Health {
 	return list[0]
 }
 
+// ails sets fields of a callback's health, as if it had come that far: f failures in a row, l how many may be out, b since when.
+func (h *house) ails(cb *registry.Callback, fields ...any) {
+	h.t.Helper()
+	h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), fields...).Err())
+}
+
 // limit gives a callback a rate limit.
 func (h *house) limit(cb *registry.Callback, perSecond float64, burst int) {
 	h.t.Helper()
@@ -394,7 +400,7 @@ func TestAClockThatStepsBack(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		h.limit(cb, 10, 1)
 		ahead := time.Now().Add(time.Hour).UnixMilli()
-		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "tk", 0, "ta", ahead, "l", 1, "o", ahead).Err())
+		h.ails(cb, "tk", 0, "ta", ahead, "l", 1, "o", ahead)
 		defer h.work()()
 		h.sendMany("p-", 5)
 		h.drained(cb.ID, 45*time.Second)
@@ -490,8 +496,8 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 		h.drained(cb.ID, time.Minute)
 		before, err := h.client.inspector.GetQueueInfo(slowLane)
 		h.must(err)
-		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "l", 252).Err()) // as after as many
-		for round := range 10 {                                                                                // until the breaker is closed, and some more
+		h.ails(cb, "l", 252)    // as after as many
+		for round := range 10 { // until the breaker is closed, and some more
 			h.sendMany(fmt.Sprintf("r%d-", round), 1)
 			h.drained(cb.ID, time.Minute)
 		}
@@ -510,9 +516,6 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
 		ids := h.sendMany("p-", 4)
-		fails := func(failures int) {
-			h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", failures, "l", 8).Err())
-		}
 		wantLane := func(how, lane, id string, generation int64) {
 			h.t.Helper()
 			r, _ := parseDeliveryID(acme, id)
@@ -526,7 +529,7 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 			_, err := h.client.Cancel(h.t.Context(), acme, id)
 			h.must(err)
 		}
-		fails(10)
+		h.ails(cb, "f", 10, "l", 8)
 		wantLane("accepted, failing", slowLane, h.sendMany("q-", 1)[0], 1)
 		_, err := h.client.Replay(h.t.Context(), acme, ids[0])
 		h.must(err)
@@ -542,7 +545,7 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		fourth, _ := parseDeliveryID(acme, ids[3])
 		w.chain(h.t.Context(), ordinary, acme, []string{fourth.member(), "1s"})
 		wantLane("let out, failing", slowLane, ids[3], 1)
-		fails(0)
+		h.ails(cb, "f", 0)
 		h.must(h.client.revive(h.t.Context(), third, 2))
 		wantLane("revived, well", ordinary, ids[2], 3)
 		w.chain(h.t.Context(), slowLane, acme, []string{third.member(), "3"})
@@ -559,7 +562,7 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 func TestWhatWaitsInALaneIsLeftAlone(t *testing.T) {
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
-		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", 10, "l", 1).Err())
+		h.ails(cb, "f", 10, "l", 1)
 		well := h.register("wallet_item_install", "")
 		install, _ := payloads.Builtin().Lookup(well.Type)
 		for _, lane := range queues {
@@ -666,7 +669,7 @@ func TestWhatComesBackIsLetOutAgain(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		r, _ := parseDeliveryID(acme, h.sendMany("p-", 1)[0])
 		time.Sleep(time.Second)
-		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), "f", 10, "l", 1, "b", time.Now().UnixMilli()).Err())
+		h.ails(cb, "f", 10, "l", 1, "b", time.Now().UnixMilli())
 		w := h.worker() // never started: no reconciler
 		a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true)
 		h.must(err)

@@ -16,7 +16,7 @@ import (
 // answered (partner), and what our API says. After each fault:
 //
 //	I1  each acknowledged event is listed, and each of its deliveries was answered well or is in the dead-letter book: lost 0
-//	I2  what came again after an attempt whose outcome we should have known was under way at a hit; no more than were
+//	I2  what came again after an attempt whose outcome we should have known was under way at a hit, and at each hit no more than can have been
 //	I3  under the same webhook-id, with the same bytes, which are the producer's, under a signature that verifies
 //	I4  nothing comes after a final state
 //	I5  our list of attempts and the partner's books agree, attempts of unknown outcome aside
@@ -314,6 +314,7 @@ func (s *scene) verifyDelivery(d *delivery, got []arrival) (unknown int) {
 func (s *scene) verifyDuplicates(listed map[string]*delivery, byDelivery map[string][]arrival) {
 	s.t.Helper()
 	var unexplained []string
+	byHit := make([]int, len(s.hits))
 	for id, got := range byDelivery {
 		for i, a := range got[1:] {
 			before := got[i]
@@ -321,23 +322,25 @@ func (s *scene) verifyDuplicates(listed map[string]*delivery, byDelivery map[str
 				continue
 			}
 			s.row.duplicates++
-			switch {
-			case slices.ContainsFunc(s.hits, before.underWayAt):
-			case s.explained(listed[id], before):
-				s.row.inFlight++ // by our own books
-			default:
+			if k := s.hitAt(listed[id], before); k >= 0 {
+				byHit[k]++
+			} else {
 				unexplained = append(unexplained, fmt.Sprintf("%s: attempt %d at %s, after attempt %d at %s to %s, answered %d", id,
 					a.attempt, clock(a.start), before.attempt, clock(before.start), clock(before.end), before.status))
 			}
 		}
 	}
-	for _, h := range s.hits {
-		for _, got := range byDelivery {
+	most := capPerWorker * len(s.workers) * len(s.callbacks)
+	for k, h := range s.hits {
+		for id, got := range byDelivery {
 			for _, a := range got {
-				if a.underWayAt(h) {
+				if a.underWayAt(h) || s.hitAt(listed[id], a) == k {
 					s.row.inFlight++
 				}
 			}
+		}
+		if byHit[k] > most && h.forgets == 0 {
+			s.t.Errorf("%d duplicates after the hit at %s, and no more than %d attempts can have been under way", byHit[k], clock(h.from), most)
 		}
 	}
 	s.complain(unexplained, "requests came again for no reason")
@@ -345,9 +348,6 @@ func (s *scene) verifyDuplicates(listed map[string]*delivery, byDelivery map[str
 		for _, h := range s.hits {
 			s.t.Logf("hit at %s to %s", clock(h.from), clock(h.to))
 		}
-	}
-	if s.row.duplicates > s.row.inFlight {
-		s.t.Errorf("%d duplicates, %d in flight", s.row.duplicates, s.row.inFlight)
 	}
 	if s.row.duplicates > s.row.unknown && !s.forgetful() {
 		s.t.Errorf("%d duplicates, and %d attempts whose outcome is unknown", s.row.duplicates, s.row.unknown)
@@ -366,12 +366,25 @@ func (a arrival) underWayAt(h hit) bool {
 	return !a.start.After(h.to) && (a.end.IsZero() || !a.end.Before(h.from.Add(-max(justBefore, h.forgets))))
 }
 
-// explained says whether our books know that they never heard of the attempt's outcome, and a hit was near enough to be why.
-func (s *scene) explained(d *delivery, a arrival) bool {
-	unknown := d != nil && slices.ContainsFunc(d.Attempts, func(b attempt) bool { return b.Number == a.attempt && b.Reason == "unknown" })
-	return unknown && slices.ContainsFunc(s.hits, func(h hit) bool {
-		return !a.start.After(h.to.Add(readWithin)) && (a.end.IsZero() || a.end.After(h.from.Add(-outcomeWithin)))
-	})
+// explains says whether our books know that they never heard of the attempt's outcome, and the hit was near enough to be why.
+func (s *scene) explains(h hit, d *delivery, a arrival) bool {
+	return !a.start.After(h.to.Add(readWithin)) && (a.end.IsZero() || a.end.After(h.from.Add(-outcomeWithin))) &&
+		d != nil && slices.ContainsFunc(d.Attempts, func(b attempt) bool { return b.Number == a.attempt && b.Reason == "unknown" })
+}
+
+// hitAt is which hit cut the request off from its outcome: the last that it was under way at, else the last that explains it; -1 if none did.
+func (s *scene) hitAt(d *delivery, a arrival) int {
+	for k, h := range slices.Backward(s.hits) {
+		if a.underWayAt(h) {
+			return k
+		}
+	}
+	for k, h := range slices.Backward(s.hits) {
+		if s.explains(h, d, a) {
+			return k
+		}
+	}
+	return -1
 }
 
 func clock(t time.Time) string {
