@@ -195,7 +195,7 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 			return nil, unavailable(ctx, c, "matching the callbacks", err)
 		}
 		matched = nearest(matched, q.Type)
-		args := []any{version, id, q.Type, (maxAskTimeout + ownerGrace).Milliseconds(), parent["traceparent"]}
+		args := []any{version, id, q.Type, (maxAskTimeout + c.ownerGrace).Milliseconds(), parent["traceparent"]}
 		for _, cb := range matched {
 			args = append(args, cb.ID)
 		}

@@ -71,6 +71,13 @@ type Config struct {
 	// DisableAfter is how long a callback may do nothing but fail, in 20 attempts at least, before it is disabled. Whole seconds, at least
 	// one; default 120 h. Negative: for ever.
 	DisableAfter time.Duration
+	// Patience is how long a pending delivery may wait for its attempt, and a retry beyond its time, before the reconciler asks asynq for its
+	// task. At least a millisecond; default [DefaultPatience]. Tests make it short.
+	Patience time.Duration
+	// OwnerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost and is made
+	// again. Two thirds of it are for recording the outcome while Redis fails. At least a millisecond; default [DefaultOwnerGrace]. Tests make
+	// it short.
+	OwnerGrace time.Duration
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most). Default 0.
 	WaitReplicas int
 	// ShedAt is the percentage of Redis's maxmemory from which on events are refused with [ErrOverloaded]. Default [DefaultShedAt].
@@ -96,6 +103,13 @@ const (
 // DefaultDisableAfter is how long callbacks may do nothing but fail: five days.
 const DefaultDisableAfter = 120 * time.Hour
 
+// DefaultPatience is how long the reconciler leaves a delivery to asynq: longer than a busy lane or asynq's repair of a lost worker takes
+// as a rule, since each look costs Redis a few commands.
+const DefaultPatience = 25 * time.Second
+
+// DefaultOwnerGrace is how long an attempt may take beyond its timeout: Redis may stall or be replaced meanwhile, and the machine be busy.
+const DefaultOwnerGrace = 15 * time.Second
+
 // A Client accepts events and answers for what became of them. It is safe for concurrent use.
 type Client struct {
 	rdb       redis.UniversalClient
@@ -109,9 +123,10 @@ type Client struct {
 	asynq     *asynq.Client
 	inspector *asynq.Inspector
 
-	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), and for how long it may fail
-	// (s, 0: for ever).
+	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), for how long it may fail
+	// (s, 0: for ever), and patience (ms).
 	settings     string
+	ownerGrace   time.Duration
 	deadFor      time.Duration
 	waitReplicas int
 	shedAt       int64 // percent
@@ -141,6 +156,8 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("dispatcher: Config.HoldMaxAge must be at least one second, and Config.HoldMaxCount not negative")
 	case cfg.DisableAfter > 0 && cfg.DisableAfter < time.Second:
 		return nil, errors.New("dispatcher: Config.DisableAfter must be at least one second, or negative for never")
+	case cfg.Patience != 0 && cfg.Patience < time.Millisecond, cfg.OwnerGrace != 0 && cfg.OwnerGrace < time.Millisecond:
+		return nil, errors.New("dispatcher: Config.Patience and Config.OwnerGrace must be at least one millisecond")
 	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
 		return nil, errors.New("dispatcher: Config.Window, Config.WaitReplicas and Config.ShedAt must not be negative")
 	}
@@ -149,9 +166,10 @@ func New(cfg Config) (*Client, error) {
 		userAgent: defaulted(cfg.UserAgent, "Ringback"),
 		asynq:     asynq.NewClientFromRedisClient(cfg.Redis),
 		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
-		settings: fmt.Sprintf("%d %d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
+		settings: fmt.Sprintf("%d %d %d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
 			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second,
-			max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter))/time.Second),
+			max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter))/time.Second, defaulted(cfg.Patience, DefaultPatience).Milliseconds()),
+		ownerGrace:   defaulted(cfg.OwnerGrace, DefaultOwnerGrace),
 		deadFor:      defaulted(cfg.DeadRetention, DefaultDeadRetention),
 		waitReplicas: cfg.WaitReplicas,
 		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),

@@ -33,6 +33,9 @@ type childJob struct {
 	Redis  string
 	Keyset []byte
 	Window int
+
+	Patience, OwnerGrace time.Duration
+
 	KillAt string // failpoint
 	After  int    // how often it is passed before
 	Stall  bool   // SIGSTOP instead of SIGKILL
@@ -70,13 +73,13 @@ func child() int {
 		return complainf("egress: %v", err)
 	}
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	c, err := New(Config{Redis: rdb, Registry: reg, Egress: out, Window: job.Window, Logger: logger})
+	c, err := New(Config{Redis: rdb, Registry: reg, Egress: out, Window: job.Window, Patience: job.Patience, OwnerGrace: job.OwnerGrace, Logger: logger})
 	if err != nil {
 		return complainf("client: %v", err)
 	}
 	c.failpoint = job.failpoint()
 	if job.Work {
-		w, err := NewWorker(c, WorkerConfig{Concurrency: 64, Poll: pollOfMany})
+		w, err := NewWorker(c, workerConfig(job.Patience, pollOfMany))
 		if err != nil {
 			return complainf("worker: %v", err)
 		}
@@ -158,8 +161,7 @@ func (h *house) start(job childJob) *process {
 	var err error
 	job.Keyset, err = h.keyset.Marshal()
 	h.must(err)
-	_, err = fmt.Sscan(h.client.settings, &job.Window)
-	h.must(err)
+	job.Window, job.Patience, job.OwnerGrace = h.cfg.Window, h.cfg.Patience, h.cfg.OwnerGrace
 	text, err := json.Marshal(job)
 	h.must(err)
 	self, err := os.Executable()
@@ -220,7 +222,7 @@ func TestKillAfterRegistration(t *testing.T) {
 
 func TestKillBetweenAcceptAndEnqueue(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.register("payment_proof", "")
 	h.start(childJob{Send: []string{"p-1", "p-2"}, KillAt: "accepted"}).dies()
 	h.ack(proof("p-1")) // never answered, but there
@@ -264,7 +266,7 @@ func TestKillBetweenDequeueAndBegin(t *testing.T) {
 	for lane, failures := range map[string]int{"an ordinary lane": 0, "the slow lane": 10} {
 		t.Run(lane, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newHouse(t, impatient)
 			cb := h.register("payment_proof", "")
 			if failures > 0 {
 				h.ails(cb, "f", failures, "l", 1)
@@ -283,16 +285,16 @@ func TestKillBetweenDequeueAndBegin(t *testing.T) {
 
 func TestKillBetweenBeginAndPost(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.partner.answers(answering(503, 204))
-	h.register("payment_proof", `"timeout": "2s", "retry": {"max_attempts": 2, "initial_interval": "1s"}`)
+	h.register("payment_proof", `"timeout": "1s", "retry": {"max_attempts": 2, "initial_interval": "1s"}`)
 	r := h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "begun"}).dies()
 	if n := len(h.partner.requests()); n != 0 {
 		t.Fatalf("%d requests were sent", n)
 	}
 	h.work()
-	h.awaitAll(2*time.Second + ownerGrace + reconcileEvery + slack)
+	h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
 	d := h.delivery(r.Deliveries[0].DeliveryID)
 	if d.State != Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != ReasonUnknown {
 		t.Errorf("the lost attempt must be kept as unknown and not eat the budget of two: %+v", d)
@@ -302,13 +304,13 @@ func TestKillBetweenBeginAndPost(t *testing.T) {
 
 func TestKillBetweenPostAndFinish(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.duplicates = 1
-	h.register("payment_proof", `"timeout": "2s"`)
+	h.register("payment_proof", `"timeout": "1s"`)
 	r := h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "posted"}).dies()
 	h.work()
-	h.awaitAll(2*time.Second + ownerGrace + reconcileEvery + slack)
+	h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
 	if n := len(h.partner.requests()); n != 2 {
 		t.Errorf("%d requests, want the one duplicate", n)
 	}
@@ -333,7 +335,7 @@ func TestKillBetweenFinishAndDone(t *testing.T) {
 
 func TestKillBetweenFinishAndRetry(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.partner.answers(answering(503, 204))
 	h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
 	r := h.send(proof("p-1"))
@@ -346,7 +348,7 @@ func TestKillBetweenFinishAndRetry(t *testing.T) {
 
 func TestKillBetweenPopAndEnqueue(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, withWindow(1))
+	h := newHouse(t, impatient, withWindow(1))
 	h.register("payment_proof", "")
 	for _, id := range eventIDs("p-", 3) {
 		h.send(proof(id))
@@ -359,7 +361,7 @@ func TestKillBetweenPopAndEnqueue(t *testing.T) {
 
 func TestKillBetweenThePoppedOnesFailureAndItsRetry(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, withWindow(1))
+	h := newHouse(t, impatient, withWindow(1))
 	h.partner.answers(func(r *http.Request, n int) reply {
 		if r.Header.Get("Ringback-Event-Id") == "p-1" && n == 0 {
 			return reply{status: 503}
@@ -384,7 +386,7 @@ func TestKillBetweenResumeAndPump(t *testing.T) {
 	for _, point := range []string{"opened", "released"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newHouse(t, impatient)
 			cb := h.register("payment_proof", "")
 			_, err := h.registry.Pause(t.Context(), acme, cb.ID)
 			h.must(err)
@@ -403,7 +405,7 @@ func TestKillBetweenResumeAndPump(t *testing.T) {
 
 func TestKillBetweenRepairAndEnqueue(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.register("payment_proof", `"timeout": "1s"`)
 	h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "begun"}).dies()
@@ -416,7 +418,7 @@ func TestKillBetweenRepairAndEnqueue(t *testing.T) {
 
 func TestKillBetweenReviveAndEnqueue(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.register("payment_proof", "")
 	h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "dequeued"}).dies()
@@ -429,7 +431,7 @@ func TestKillBetweenReviveAndEnqueue(t *testing.T) {
 
 func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.partner.answers(answering(400, 204))
 	h.register("payment_proof", `"retry": {"max_attempts": 1}`)
 	r := h.send(proof("p-1"))
@@ -448,7 +450,7 @@ func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 // TestKillBetweenPagesOfAReplay: others go on where it stood, and each delivery is sent again once.
 func TestKillBetweenPagesOfAReplay(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	const n = sweepPage + 50
 	h.partner.answers(answering(400, 204))
 	h.register("payment_proof", `"retry": {"max_attempts": 1}`)
@@ -480,7 +482,7 @@ func TestKillBetweenPagesOfAReplay(t *testing.T) {
 
 func TestDeletedCallbacksDeliveriesAreCancelled(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, withWindow(2))
+	h := newHouse(t, impatient, withWindow(2))
 	h.partner.answers(answering(503))
 	cb := h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
 	stop := h.work()
@@ -509,7 +511,7 @@ func TestDeletedCallbacksDeliveriesAreCancelled(t *testing.T) {
 
 func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.duplicates = 1
 	h.partner.answers(answering(500, 204)) // the stalled owner will have a failure to report
 	h.register("payment_proof", `"timeout": "1s"`)
@@ -537,7 +539,7 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 
 func TestALateDeliveryCounts(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.duplicates = 1
 	h.partner.answers(answering(204, 503, 204))
 	h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "1h"}`)
@@ -556,8 +558,8 @@ func TestALateDeliveryCounts(t *testing.T) {
 // TestRedisLosesItsTail cuts the append-only file as a power cut would: what is left is delivered, whatever tasks and records disagree.
 func TestRedisLosesItsTail(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	h.register("payment_proof", `"timeout": "2s"`)
+	h := newHouse(t, impatient)
+	h.register("payment_proof", `"timeout": "1s"`)
 	gate := make(chan struct{})
 	var n atomic.Int64
 	h.partner.answers(func(*http.Request, int) reply {

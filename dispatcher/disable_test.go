@@ -415,7 +415,7 @@ func TestKillBeforeTheNoticeIsSent(t *testing.T) {
 	for _, at := range []string{"noted", "told"} {
 		t.Run(at, func(t *testing.T) {
 			t.Parallel()
-			h := newHouse(t)
+			h := newHouse(t, impatient)
 			cb := h.failing()
 			stop := h.work()
 			h.fail("a-", 19)

@@ -78,12 +78,12 @@ func (h *house) breaks(matches func(redis.Cmder) bool, stored bool, n int64) {
 	h.rdb.AddHook(f)
 }
 
-func bothWays(t *testing.T, f func(t *testing.T, h *house, stored bool)) {
+func bothWays(t *testing.T, f func(t *testing.T, h *house, stored bool), options ...houseOption) {
 	t.Parallel()
 	for name, stored := range map[string]bool{"not stored": false, "stored": true} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f(t, newHouse(t), stored)
+			f(t, newHouse(t, options...), stored)
 		})
 	}
 }
@@ -110,19 +110,24 @@ func TestAcceptFails(t *testing.T) {
 }
 
 func TestEnqueueFails(t *testing.T) {
-	bothWays(t, func(_ *testing.T, h *house, stored bool) {
-		h.register("payment_proof", "")
-		h.work()
-		h.breaks(isEnqueue, stored, 1)
-		began := time.Now()
-		h.send(proof("p-1")) // accepted all the same
-		h.awaitAll(patience + reconcileEvery + slack)
-		if stored {
-			h.wantSooner(began)
-		}
-		h.check()
-		h.awaitIdle(5 * time.Second)
-	})
+	t.Parallel()
+	for name, options := range map[string][]houseOption{"stored": nil, "not stored": {impatient}} { // only one waits for the reconciler
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h, stored := newHouse(t, options...), name == "stored"
+			h.register("payment_proof", "")
+			h.work()
+			h.breaks(isEnqueue, stored, 1)
+			began := time.Now()
+			h.send(proof("p-1")) // accepted all the same
+			h.awaitAll(patience + reconcileEvery + slack)
+			if stored {
+				h.wantSooner(began)
+			}
+			h.check()
+			h.awaitIdle(5 * time.Second)
+		})
+	}
 }
 
 func TestBeginFails(t *testing.T) {
@@ -141,7 +146,7 @@ func TestBeginFails(t *testing.T) {
 		}
 		h.check()
 		h.awaitIdle(5 * time.Second)
-	})
+	}, impatient)
 }
 
 func TestFinishFails(t *testing.T) {
@@ -175,7 +180,7 @@ func TestFinishOfAFailureFails(t *testing.T) {
 
 func TestFinishNeverSucceeds(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.duplicates = 1
 	h.register("payment_proof", `"timeout": "1s"`)
 	h.breaks(isScript(finishScript), false, 12) // more than finishWithin allows for

@@ -58,6 +58,7 @@ type house struct {
 	redis    *redistest.Server // nil inside a bubble
 	keyset   *registry.Keyset
 	registry *registry.Registry
+	cfg      Config // the client's
 	client   *Client
 	egress   *egress.Client
 	partner  *partner
@@ -75,6 +76,10 @@ const pollOfMany = 150 * time.Millisecond
 type houseOption func(*Config)
 
 func withWindow(n int) houseOption { return func(c *Config) { c.Window = n } }
+
+// impatient is for tests that wait for the reconciler's repairs: it takes a delivery for forgotten, and an attempt for lost, much sooner.
+// TestPatience has the real values.
+func impatient(c *Config) { c.Patience, c.OwnerGrace = 2*time.Second, 5*time.Second }
 
 // newHouse opens a house on a real Redis.
 func newHouse(t *testing.T, options ...houseOption) *house {
@@ -99,11 +104,11 @@ func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, opt
 	h.egress, err = egress.New(out)
 	h.must(err)
 	t.Cleanup(h.egress.Close)
-	cfg := Config{Redis: rdb, Registry: h.registry, Egress: h.egress, UserAgent: "Ringback/test", Logger: testLog(t)}
+	h.cfg = Config{Redis: rdb, Registry: h.registry, Egress: h.egress, UserAgent: "Ringback/test", Logger: testLog(t)}
 	for _, o := range options {
-		o(&cfg)
+		o(&h.cfg)
 	}
-	h.client, err = New(cfg)
+	h.client, err = New(h.cfg)
 	h.must(err)
 	t.Cleanup(func() { h.must(h.client.Close()) })
 	return h
@@ -130,9 +135,14 @@ func (h *house) work() (stop func()) {
 	return stop
 }
 
+// workerConfig is of a worker that shares its machine with many, and goes its rounds more often where patience is short.
+func workerConfig(patience, poll time.Duration) WorkerConfig {
+	return WorkerConfig{Concurrency: 64, Poll: poll, ReconcileEvery: min(defaulted(patience, DefaultPatience)/4, DefaultReconcileEvery)}
+}
+
 func (h *house) worker() *Worker {
 	h.t.Helper()
-	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, Poll: h.poll})
+	w, err := NewWorker(h.client, workerConfig(h.cfg.Patience, h.poll))
 	h.must(err)
 	return w
 }
@@ -628,8 +638,13 @@ func taskOf(t *testing.T, r ref, generation int64) *asynq.Task {
 	return asynq.NewTask(taskType, payload)
 }
 
-// patience is lua/record.lua's: how long a pending delivery waits for its task before the reconciler looks.
-const patience = 25 * time.Second
+// The real values of what impatient shortens.
+const (
+	patience       = DefaultPatience
+	ownerGrace     = DefaultOwnerGrace
+	finishWithin   = ownerGrace * 2 / 3
+	reconcileEvery = DefaultReconcileEvery
+)
 
 // cutTail takes a third off Redis's append-only file.
 func cutTail(t *testing.T, dir string) {

@@ -156,7 +156,7 @@ func TestEveryOutcome(t *testing.T) {
 // TestReplicasMustHoldAnEvent: with WaitReplicas, what no replica has is not accepted; and the repeat is, once one has.
 func TestReplicasMustHoldAnEvent(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.WaitReplicas = 1 })
+	h := newHouse(t, impatient, func(c *Config) { c.WaitReplicas = 1 })
 	h.register("payment_proof", "")
 	if _, err := h.client.Send(t.Context(), proof("p-1")); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("no replica, but: %v", err)

@@ -70,7 +70,7 @@ func (p *pacer) run(ctx context.Context, key turnKey) {
 	p.mu.Lock()
 	delete(p.timers, key)
 	p.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, finishWithin)
+	ctx, cancel := context.WithTimeout(ctx, pumpWithin)
 	defer cancel()
 	if wait, err := p.pump(ctx, key.company, key.callback); err == nil { // else the reconciler's next round says so
 		p.after(ctx, key, wait)

@@ -10,9 +10,6 @@ import (
 )
 
 const (
-	// reconcileEvery is how often rooms are pumped and overdue deliveries looked for: with the 15 s that an attempt's owner has beyond its
-	// timeout, an attempt that a crash cut off at a 15 s timeout begins anew within 32 s of its beginning.
-	reconcileEvery = 2 * time.Second
 	// reconcilePage bounds how many deliveries one script run looks at.
 	reconcilePage = 500
 	// reconcilePages bounds one company's share of a round.
@@ -26,13 +23,13 @@ const reconcilerKey = "ringback:reconciler"
 
 // reconcile runs rounds until ctx ends.
 func (w *Worker) reconcile(ctx context.Context) {
-	ticker := time.NewTicker(reconcileEvery)
+	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
 	var trimmed time.Time
 	var clock clockWatch
 	for {
 		clock.look(ctx, w.client.rdb, w.client.log)
-		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, reconcileEvery-100*time.Millisecond).Result()
+		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, w.every*19/20).Result()
 		switch {
 		case err != nil && ctx.Err() == nil:
 			w.client.log.WarnContext(ctx, "reconciler cannot take its turn: redis refuses or is away", "error", err)

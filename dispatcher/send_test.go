@@ -69,7 +69,7 @@ func TestSendAll(t *testing.T) {
 // TestSendAllFails: a page whose answers were lost is repeated by its caller, and accepted once.
 func TestSendAllFails(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
+	h := newHouse(t, impatient)
 	h.register("payment_proof", "")
 	events := []payloads.Event{proof("p-1"), proof("p-2"), proof("p-3")}
 	h.must(h.rdb.ConfigSet(t.Context(), "appendfsync", "always").Err()) // everysec puts writes off while the disk is busy

@@ -117,6 +117,51 @@ func TestRetriesFollowTheSchedule(t *testing.T) {
 	})
 }
 
+// TestPatience has the reconciler's real times: for a delivery that has no task, a retry that has none, and an attempt that lost its owner.
+func TestPatience(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.partner.answers(answering(503, 204))
+		cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "10s"}`)
+		h.breaks(isEnqueue, false, 1)
+		began := time.Now()
+		h.send(proof("p-1"))
+		stop := h.work()
+		h.eventually(time.Minute, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "the reconciler does not bring it" })
+		h.wantTook(began, patience)
+		id := ref{acme, "p-1", cb.ID}.deliveryID()
+		due := h.await(id, Retrying, time.Second).NextAttemptAt
+		stop()
+		h.must(h.client.inspector.DeleteTask(ref{acme, "p-1", cb.ID}.queue(), taskID(ref{acme, "p-1", cb.ID}, 1)))
+		stop = h.work()
+		h.await(id, Delivered, time.Minute)
+		h.wantTook(due, patience)
+
+		stop()
+		h.partner.answers(answering(204))
+		h.send(proof("p-2"))
+		began = time.Now()
+		if a, err := h.worker().begin(h.t.Context(), hint{acme, "p-2", cb.ID, 1}, true); err != nil || a == nil {
+			t.Fatalf("%+v, %v", a, err)
+		}
+		stop = h.work()
+		d := h.await(ref{acme, "p-2", cb.ID}.deliveryID(), Delivered, time.Minute)
+		h.wantTook(began, cb.Timeout+ownerGrace)
+		if len(d.Attempts) != 2 || d.Attempts[0].Reason != ReasonUnknown {
+			t.Errorf("attempts: %+v", d.Attempts)
+		}
+		h.check()
+		stop()
+	})
+}
+
+// wantTook fails the test unless it took until then, and a round of the reconciler and a look at the lane more at most.
+func (h *house) wantTook(since time.Time, least time.Duration) {
+	h.t.Helper()
+	if took := time.Since(since); took < least || took > least+reconcileEvery+2*h.poll {
+		h.t.Errorf("it took %s, want %s", took, least)
+	}
+}
+
 func TestRetryAfterIsHonoured(t *testing.T) {
 	for name, tc := range map[string]struct {
 		status int

@@ -30,12 +30,17 @@ type WorkerConfig struct {
 	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, half
 	// as often. Default 10 ms, which a Redis does not notice; an embedded one does.
 	Poll time.Duration
+
+	// ReconcileEvery is how often rooms are pumped and overdue deliveries looked for. Default [DefaultReconcileEvery]. Tests make it short.
+	ReconcileEvery time.Duration
 }
 
 // Defaults of a Worker.
 const (
 	DefaultConcurrency   = 800
 	DefaultShutdownGrace = 65 * time.Second
+	// DefaultReconcileEvery: with [DefaultOwnerGrace], an attempt that a crash cut off at a 15 s timeout begins anew within 32 s of its beginning.
+	DefaultReconcileEvery = 2 * time.Second
 )
 
 const (
@@ -51,10 +56,8 @@ const (
 	slowPoll = 2
 	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds.
 	delayedCheckInterval = 500 * time.Millisecond
-	// ownerGrace is how long beyond its timeout an attempt's owner has for everything else, until the attempt counts as lost.
-	ownerGrace = 15 * time.Second
-	// finishWithin is how long the recording of an outcome is repeated while Redis fails: within ownerGrace.
-	finishWithin = 10 * time.Second
+	// pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
+	pumpWithin = 10 * time.Second
 	// chainFor is how long a task may go on with others' deliveries.
 	chainFor = 2 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
@@ -66,7 +69,8 @@ const (
 // A Worker attempts deliveries: asynq servers for each lane, and the reconciler.
 type Worker struct {
 	client   *Client
-	instance string // names this worker in the tokens of its attempts
+	instance string        // names this worker in the tokens of its attempts
+	every    time.Duration // between two rounds of the reconciler
 
 	turns    *turns
 	pacer    *pacer
@@ -89,8 +93,10 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: a Worker needs a Client")
 	case cfg.Concurrency < 0:
 		return nil, errors.New("dispatcher: WorkerConfig.Concurrency must not be negative")
+	case cfg.ReconcileEvery < 0:
+		return nil, errors.New("dispatcher: WorkerConfig.ReconcileEvery must not be negative")
 	}
-	w := &Worker{client: c, instance: rand.Text()[:10]}
+	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
 	w.pacer = newPacer(c.pump)
 	logger := newAsynqLog(c)
 	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, taskCheckInterval)
@@ -280,7 +286,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	if cb != nil {
 		a.timeout = cb.Timeout
 	}
-	lease := a.timeout + ownerGrace
+	lease := a.timeout + c.ownerGrace
 	v, err := c.run(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
@@ -311,10 +317,13 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	return a, nil
 }
 
+// finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
+func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }
+
 // finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more.
 func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released []string, err error) {
 	c := w.client
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishWithin)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
 	args := append(a.finishArgs(), w.turns.limit)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))

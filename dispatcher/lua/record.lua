@@ -6,17 +6,16 @@
 -- at (ms): P waiting since, A begun, R next attempt due, H held since, D X C finished.
 --
 -- ARGV[1] of every script are the installation's settings, by position; the script's own arguments are counted from 1 after it.
-local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+) (%d+)')
+local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER, PATIENCE = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
 WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = tonumber(WINDOW), tonumber(RETENTION), tonumber(HOLD_MAX), tonumber(HOLD_AGE) -- s but for the counts
 DISABLE_AFTER = tonumber(DISABLE_AFTER) -- s, 0: never
+PATIENCE = tonumber(PATIENCE) -- ms: a pending delivery that nobody began after this long is worth a look; so is a retry this long after its time
 local prefix = string.sub(KEYS[1], 1, -4)
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
--- A pending delivery that nobody began after this long is worth a look; so is a retry this long after its time.
-local PATIENCE = 25000
 -- How long after a worker had no turn for a callback the pump leaves its room alone: each attempt that ends lets one out meanwhile.
 local BUSY = 5000
 -- How often (ms) a closed room is looked at for what has waited too long. Resuming moves it to the front.
