@@ -10,7 +10,8 @@
 //   - One call of [Client.Do] is at most one request that anybody answered or could have answered. What is provably unread by the other side
 //     (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream refused by the server) is sent
 //     again on another connection; anything else is reported and left to the caller's schedule.
-//   - The status and the headers are the answer. Once they arrived, nothing that happens to the body turns the answer into an error.
+//   - The status and the headers are the answer. Once they arrived, nothing that happens to the body turns the answer into an error. An answer
+//     counts, too, if the receiver gives it before it has read the request, and then closes.
 //   - An error says why in a closed vocabulary ([Reason]) and in a short sentence that holds no URL, no address and no secret.
 //
 // [Tokens] keeps the access tokens (OAuth2 client credentials) that some strangers want to see, and asks for them through the same door: a token

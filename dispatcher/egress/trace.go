@@ -65,16 +65,17 @@ func (t *trace) attach(ctx context.Context) context.Context {
 	})
 }
 
-// tracked wraps dial so that it reports to the trace of the request it works for.
+// tracked wraps dial so that it reports to the trace of the request it works for, and returns a *conn.
 func tracked(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		t := traceFrom(ctx)
 		t.dialBegan(addr)
-		conn, err := dial(ctx, network, addr)
-		if err == nil {
-			t.dialEnded()
+		c, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
 		}
-		return conn, err
+		t.dialEnded()
+		return newConn(c), nil
 	}
 }
 
