@@ -61,9 +61,16 @@ type Type struct {
 
 	// Schema is the JSON Schema (2020-12) a payload must fit. Formats such as
 	// date-time are notes, not checks. References to other documents are
-	// refused, and so are $dynamicRef, more than 10,000 objects, and chains of
-	// references without an end in sight. Where the schema refers back to itself,
-	// a payload nests 128 levels deep at most. Empty: any JSON will do.
+	// refused, and so are $dynamicRef and chains of references without an end in
+	// sight. Empty: any JSON will do.
+	//
+	// A schema has 256 KiB, 64 levels, 2,000 objects (true and false count as such)
+	// and 20,000 values at most. The JSON Pointer to each object has 4,096 bytes, and
+	// the regular expressions together have 200,000 instructions, at most.
+	//
+	// If the schema refers back to itself, a payload nests 128 levels deep at most.
+	// Checking a payload takes 1,000,000 steps at most: a step is one schema that is
+	// applied to one value. What would take more is refused.
 	Schema json.RawMessage `json:"schema,omitempty"`
 
 	// Example is a payload that fits Schema: what documentation shows and a
@@ -134,7 +141,7 @@ func (c *Catalogue) add(t Type) error {
 	if _, twice := c.byName[t.Name]; twice {
 		return invalid("path.name", fmt.Sprintf("names two types (%q): rename one", t.Name))
 	}
-	compiled, err := compile(t)
+	compiled, err := compile(t, newSchemas)
 	if err != nil {
 		return err
 	}
@@ -159,16 +166,28 @@ func (c *Catalogue) Types() []*Type { return slices.Clone(c.types) }
 // With returns a catalogue of c's types and t, which takes the place of the one
 // that has its name. c stays as it is. Errors are those of [NewCatalogue].
 func (c *Catalogue) With(t Type) (*Catalogue, error) {
-	compiled, err := compile(t)
+	compiled, err := compile(t, newSchemas)
 	if err != nil {
 		return nil, err
 	}
+	return c.And(compiled), nil
+}
+
+// Keep compiles a type that was taken before. Its schema may be larger than those of
+// new types: it has 256 levels at most.
+func Keep(t Type) (*Type, error) { return compile(t, keptSchemas) }
+
+// And returns a catalogue of c's types and others, which come out of another
+// Catalogue or out of [Keep]. They take the place of those that have their names. c
+// stays as it is.
+func (c *Catalogue) And(others ...*Type) *Catalogue {
 	next := &Catalogue{byName: maps.Clone(c.byName)}
-	next.byName[t.Name] = compiled
-	for _, name := range slices.Sorted(maps.Keys(next.byName)) {
-		next.types = append(next.types, next.byName[name])
+	for _, t := range others {
+		next.byName[t.Name] = t
 	}
-	return next, nil
+	next.types = slices.Collect(maps.Values(next.byName))
+	next.sort()
+	return next
 }
 
 // Names lists the names of all types in a sentence for people: "a, b, c", and how
@@ -186,7 +205,7 @@ func (c *Catalogue) Names() string {
 }
 
 // compile makes a complete Type of one that was filled in.
-func compile(t Type) (*Type, error) {
+func compile(t Type, bounds schemaBounds) (*Type, error) {
 	if !ValidTypeName(t.Name) {
 		return nil, &InvalidError{Fields: []FieldError{{Location: "path.name", Message: namesRule, Value: short(t.Name)}}}
 	}
@@ -214,7 +233,7 @@ func compile(t Type) (*Type, error) {
 	if t.stamp, err = compileStamp(t.Stamp); err != nil {
 		return nil, err
 	}
-	if t.schema, err = compileSchema(t.Name, t.Schema); err != nil {
+	if t.schema, err = compileSchema(t.Name, t.Schema, bounds); err != nil {
 		return nil, err
 	}
 	return &t, checkExample(&t)

@@ -222,13 +222,17 @@ func (x *explainer) collect(e *jsonschema.ValidationError) {
 		}
 	case *kind.DependentRequired:
 		for _, name := range k.Missing {
-			x.add(at, step(name), "is missing: it must come with "+strconv.Quote(k.Prop))
+			x.add(at, step(name), "is missing: it must come with "+strconv.Quote(brief(k.Prop)))
 		}
 	case *kind.AdditionalProperties:
 		for _, name := range k.Properties {
 			x.add(at, step(name), "is not a field of "+x.typ+": leave it out")
 		}
 	default:
+		if len(x.fields) == maxCollected {
+			x.more++
+			return
+		}
 		x.add(at, "", x.describe(e.ErrorKind))
 	}
 }
@@ -251,7 +255,7 @@ func (x *explainer) describe(k jsonschema.ErrorKind) string {
 	case *kind.Const:
 		return "must be " + jsonList([]any{k.Want})
 	case *kind.Pattern:
-		return "must match the pattern " + k.Want
+		return "must match the pattern " + brief(k.Want)
 	case *kind.Format:
 		return "must be a valid " + k.Want
 	case *kind.AnyOf:
@@ -275,7 +279,7 @@ func (x *explainer) describe(k jsonschema.ErrorKind) string {
 	case *kind.MaxItems:
 		return fmt.Sprintf("must have at most %d items, but has %d", k.Want, k.Got)
 	default:
-		return fmt.Sprintf("does not fit what the schema of %s says under %q", x.typ, strings.Join(k.KeywordPath(), "/"))
+		return fmt.Sprintf("does not fit what the schema of %s says under %q", x.typ, brief(strings.Join(k.KeywordPath(), "/")))
 	}
 }
 
@@ -329,14 +333,41 @@ func withArticle(jsonType string) string {
 	}
 }
 
+// maxListed and maxBrief bound what an error repeats of a schema: one that lists
+// 10,000 values would fill a megabyte for each value at fault.
+const (
+	maxListed = 20
+	maxBrief  = 200 // bytes of one value
+)
+
 func jsonList(values []any) string {
-	words := make([]string, len(values))
-	for i, v := range values {
-		text, err := json.Marshal(v)
-		if err != nil {
-			text = []byte("(a value that cannot be shown)")
-		}
-		words[i] = string(text)
+	words := make([]string, 0, maxListed+1)
+	for _, v := range values[:min(len(values), maxListed)] {
+		words = append(words, shown(v))
+	}
+	if more := len(values) - maxListed; more > 0 {
+		words = append(words, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(words, ", ")
+}
+
+// shown is a value of a schema as an error shows it.
+func shown(v any) string {
+	const large = 2 * maxListed * unitsPerNumber
+	if countUnits(v) > large {
+		return "(a large value)"
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return "(a value that cannot be shown)"
+	}
+	return brief(string(text))
+}
+
+// brief is the beginning of a long text.
+func brief(text string) string {
+	if len(text) <= maxBrief {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxBrief], "") + "…"
 }

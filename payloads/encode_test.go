@@ -7,7 +7,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ringback/ringback/payloads"
 )
@@ -97,12 +96,10 @@ func TestFormIsBounded(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
 			runtime.ReadMemStats(&before)
-			start := time.Now()
 			body, err := payloads.Encode(payloads.ContentTypeForm, json.RawMessage(tt.payload))
-			took := time.Since(start)
 			runtime.ReadMemStats(&after)
-			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 256<<20 || took > 10*time.Second {
-				t.Errorf("a payload of %d bytes took %s and %d MiB", len(tt.payload), took, allocated>>20)
+			if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 256<<20 {
+				t.Errorf("a payload of %d bytes took %d MiB", len(tt.payload), allocated>>20)
 			}
 			if !tt.fits {
 				wantField(t, err, "body.payload", "more than 4 MiB as a form")

@@ -3,22 +3,19 @@ package payloads
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 // A schema that refers to itself can make a small payload recurse so deep that
 // the process ends: a stack that overflows cannot be caught. These bounds are far
-// from what contracts need. (They do not bound the time that a schema takes which
-// checks one thing in many ways, each leading back to itself.)
+// from what contracts need. What they let through is bounded again, payload by
+// payload, by maxSteps.
 const (
-	// maxSchemaNesting and maxSchemaObjects bound a schema's own JSON: how deep it
-	// goes, and how many objects it has. Compiling takes the square of the latter.
-	maxSchemaNesting = 256
-	maxSchemaObjects = 10_000
-
 	// maxSchemaWeight is how many schemas may be applied to one value, by way of
 	// $ref, allOf and the like, each as often as it is; maxSchemaPath is how many
 	// may lie between the outermost value and the innermost.
@@ -30,15 +27,90 @@ const (
 	maxRecursion = 128
 )
 
+// schemaBounds bound a schema's own text. The compiler takes the square of the
+// number of schemas, and keeps the way to each.
+type schemaBounds struct {
+	bytes    int // of the text
+	nesting  int // levels of objects and arrays
+	objects  int // objects, and booleans, which are schemas too
+	values   int // values of any kind
+	pointer  int // bytes of the longest JSON Pointer to an object
+	patterns int // instructions of all regular expressions
+}
+
+var (
+	// newSchemas is what a schema must keep to when it is put: the largest is
+	// compiled in a tenth of a second.
+	newSchemas = schemaBounds{bytes: 256 << 10, nesting: 64, objects: 2000, values: 20_000, pointer: 4096, patterns: 200_000}
+
+	// keptSchemas is what bound a schema when there were no others. What was taken
+	// then stays.
+	keptSchemas = schemaBounds{bytes: math.MaxInt, nesting: 256, objects: math.MaxInt, values: math.MaxInt, pointer: math.MaxInt, patterns: math.MaxInt}
+)
+
+// check returns nil if the schema doc, read from text, keeps to the bounds.
+func (b schemaBounds) check(text []byte, doc any) error {
+	if len(text) > b.bytes {
+		return invalid("body.schema", fmt.Sprintf("is too large: it may have %d bytes, and has %d", b.bytes, len(text)))
+	}
+	if isDeeper(doc, b.nesting) {
+		return invalid("body.schema", fmt.Sprintf("is too deep: objects and arrays may nest %d levels", b.nesting))
+	}
+	var size schemaSize
+	size.add(doc, 0)
+	switch {
+	case size.objects > b.objects:
+		return invalid("body.schema", fmt.Sprintf("is too large: it may have %d objects, and has %d (true and false count, since they are schemas, too)", b.objects, size.objects))
+	case size.values > b.values:
+		return invalid("body.schema", fmt.Sprintf("is too large: it may have %d values, and has %d", b.values, size.values))
+	case size.pointer > b.pointer:
+		return invalid("body.schema", fmt.Sprintf("has names that are too long: the JSON Pointer to a schema may have %d bytes, and one has %d", b.pointer, size.pointer))
+	case size.patterns > b.patterns:
+		return invalid("body.schema", fmt.Sprintf("has regular expressions that are too large: together they may have %d instructions, and have about %d: repeat less in them", b.patterns, size.patterns))
+	}
+	return nil
+}
+
+// schemaSize is what of schemaBounds can be seen without compiling.
+type schemaSize struct{ objects, values, pointer, patterns int }
+
+// add adds v, to which a JSON Pointer of that many bytes leads.
+func (size *schemaSize) add(v any, pointer int) {
+	size.values++
+	switch v := v.(type) {
+	case map[string]any:
+		size.objects++
+		size.pointer = max(size.pointer, pointer)
+		for name, member := range v {
+			size.add(member, pointer+len("/")+len(name))
+		}
+		if text, ok := v["pattern"].(string); ok {
+			size.patterns += patternSize(text)
+		}
+		named, _ := v["patternProperties"].(map[string]any)
+		for text := range named {
+			size.patterns += patternSize(text)
+		}
+	case []any:
+		for _, item := range v {
+			size.add(item, pointer+len("/0"))
+		}
+	case bool:
+		size.objects++
+	}
+}
+
 // schema is a compiled JSON Schema that is safe to use on any payload.
 type schema struct {
 	name      string
 	compiled  *jsonschema.Schema
+	misfit    *jsonschema.Schema // fits what compiled does not; says nothing, keeps nothing, and ends with the first fault
+	plan      *plan
 	recursive bool // it refers back to itself
 }
 
 // compileSchema compiles a type's schema. No schema gives nil, which takes everything.
-func compileSchema(name string, text json.RawMessage) (*schema, error) {
+func compileSchema(name string, text json.RawMessage, bounds schemaBounds) (*schema, error) {
 	if len(text) == 0 {
 		return nil, nil
 	}
@@ -46,13 +118,14 @@ func compileSchema(name string, text json.RawMessage) (*schema, error) {
 	if fault != nil {
 		return nil, fault
 	}
-	if isDeeper(doc, maxSchemaNesting) || countObjects(doc) > maxSchemaObjects {
-		return nil, invalid("body.schema", fmt.Sprintf("is too large: it may nest %d levels deep and have %d objects", maxSchemaNesting, maxSchemaObjects))
+	if err := bounds.check(text, doc); err != nil {
+		return nil, err
 	}
 	url := "callback-type:///" + name
 	c := jsonschema.NewCompiler()
 	c.DefaultDraft(jsonschema.Draft2020)
 	c.UseLoader(noLoader{})
+	c.UseRegexpEngine(compilePattern)
 	if err := c.AddResource(url, doc); err != nil {
 		return nil, invalid("body.schema", "is no JSON Schema: "+oneLine(err))
 	}
@@ -64,15 +137,41 @@ func compileSchema(name string, text json.RawMessage) (*schema, error) {
 	if _, err := w.walk(compiled); err != nil {
 		return nil, err
 	}
-	return &schema{name, compiled, w.recursive}, nil
+	plans := planner{}
+	s := &schema{
+		name: name, compiled: compiled, plan: plans.plan(compiled), recursive: w.recursive,
+		misfit: &jsonschema.Schema{DraftVersion: compiled.DraftVersion, Not: compiled},
+	}
+	for inner := range plans {
+		compareItemsOnce(inner)
+	}
+	return s, nil
 }
 
+// explaining is whose turn it is to say where a large payload does not fit.
+var explaining sync.Mutex
+
 // validate returns nil if v fits, a *jsonschema.ValidationError that says what does
-// not, or an *InvalidError if v goes too deep.
+// not, or an *InvalidError if v goes too deep or the answer would cost too much.
 func (s *schema) validate(v any, location string) error {
 	if s.recursive && isDeeper(v, maxRecursion) {
 		return invalid(location, fmt.Sprintf("nests more than %d levels deep: %s goes no deeper", maxRecursion, s.name))
 	}
+	steps := s.plan.steps(v, maxSteps)
+	if steps > maxSteps {
+		return invalid(location, fmt.Sprintf("takes more than %d steps to check against the schema of %s: send less at once, or simplify the schema", maxSteps, s.name))
+	}
+	if steps <= maxSharedSteps {
+		return s.compiled.Validate(v)
+	}
+	if s.misfit.Validate(v) != nil {
+		return nil
+	}
+	if steps > maxExplainedSteps {
+		return invalid(location, fmt.Sprintf("does not fit the schema of %s; to say where takes more than %d steps: send less at once to learn it", s.name, maxExplainedSteps))
+	}
+	explaining.Lock()
+	defer explaining.Unlock()
 	return s.compiled.Validate(v)
 }
 
@@ -204,20 +303,4 @@ func isDeeper(v any, limit int) bool {
 		}
 	}
 	return false
-}
-
-func countObjects(v any) int {
-	n := 0
-	switch v := v.(type) {
-	case map[string]any:
-		n++
-		for _, member := range v {
-			n += countObjects(member)
-		}
-	case []any:
-		for _, item := range v {
-			n += countObjects(item)
-		}
-	}
-	return n
 }

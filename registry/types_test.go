@@ -170,3 +170,64 @@ func TestBuiltinTypesWinOverStoredOnes(t *testing.T) {
 		t.Error("the stored type beside it is lost")
 	}
 }
+
+// TestTypesAreCompiledOnce: a change of one type costs the compilation of that one, in the process that made it and in others.
+func TestTypesAreCompiledOnce(t *testing.T) {
+	h := newHouse(t)
+	other := h.another(t)
+	found := func(r *registry.Registry, name string) *payloads.Type {
+		t.Helper()
+		c, err := r.Types().Fresh(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		typ, _ := c.Lookup(name)
+		return typ
+	}
+	put := func(typ payloads.Type) {
+		t.Helper()
+		if _, err := h.Types().Put(t.Context(), typ); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(orderPlaced())
+	before := []*payloads.Type{found(h.Registry, "order.placed"), found(other, "order.placed")}
+	paid := orderPlaced()
+	paid.Name = "order.paid"
+	put(paid)
+	if h.Types().Current() == nil || found(other, "order.paid") == nil {
+		t.Fatal("the second type is not known")
+	}
+	if after := []*payloads.Type{found(h.Registry, "order.placed"), found(other, "order.placed")}; !slices.Equal(before, after) {
+		t.Error("a type that did not change was compiled again")
+	}
+	changed := orderPlaced()
+	changed.Description = "changed"
+	put(changed)
+	if typ := found(other, "order.placed"); typ == before[1] || typ.Description != "changed" {
+		t.Errorf("%+v is not the change", typ)
+	}
+}
+
+// TestTypesThatWereLarger: a type that was stored when schemas might be larger is used, and cannot be put again.
+func TestTypesThatWereLarger(t *testing.T) {
+	h := newHouse(t)
+	large := payloads.Type{Name: "large", Schema: json.RawMessage(`{"enum": ["x"` + strings.Repeat(`,"y"`, 20_000) + `]}`)}
+	text, err := json.Marshal(large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.redis.HSet(t.Context(), "ringback:types", "large", text, ":version", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	typ, ok, err := h.Types().Lookup(t.Context(), "large")
+	if err != nil || !ok {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	if _, err := typ.Check(json.RawMessage(`"z"`)); err == nil {
+		t.Error("its schema is not used")
+	}
+	if _, err := h.Types().Put(t.Context(), large); err == nil || !strings.Contains(err.Error(), "body.schema is too large: it may have 20000 values") {
+		t.Errorf("put again: %v", err)
+	}
+}

@@ -254,7 +254,7 @@ type AttemptDoc struct {
 type typeDoc struct {
 	_           struct{}          `additionalProperties:"false"`
 	Description string            `json:"description,omitempty" doc:"For people: when does such an event happen?"`
-	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads. Without one any JSON will do."`
+	Schema      json.RawMessage   `json:"schema,omitempty" doc:"The JSON Schema (2020-12) of its payloads: at most 256 KiB, 64 levels, 2,000 objects and 20,000 values. Checking a payload takes at most 1,000,000 steps, or the payload is refused. Without a schema any JSON will do."`
 	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema. What tests of a callback send."`
 	Match       map[string]string `json:"match,omitempty" doc:"What registrations may narrow the match by: name to JSON Pointer (RFC 6901) into the payload."`
 	Success     string            `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" default:"json_200_or_204" doc:"Which answers count as delivered, for callbacks that do not say."`
