@@ -131,6 +131,7 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 	}
 	a.response, err = c.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
+		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
 	o := outcome{err: err}
 	if err == nil {
@@ -165,7 +166,7 @@ func basic(user, password string) string {
 func (a *attempt) entry() entry {
 	e := entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(),
-		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note, AskedSeconds: int64(a.retryAfter / time.Second),
+		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.retryAfter / time.Second),
 	}
 	if a.response == nil {
 		return e

@@ -408,6 +408,9 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 	}
 	unknown, posted := 0, 0
 	for _, a := range d.Attempts {
+		if strings.Contains(a.Detail, "went out twice") {
+			unknown++ // the first time it may not have got there
+		}
 		if a.Reason == ReasonUnknown {
 			unknown++
 		} else if a.StatusCode != 0 || a.Reason == Reason(egress.Timeout) {

@@ -46,6 +46,7 @@ type entry struct {
 	Reason      Reason  `json:"r,omitempty"`
 	ContentType string  `json:"ct,omitempty"` // where the reason turns on it
 	Note        string  `json:"e,omitempty"`  // what the network said, without names
+	Repeated    bool    `json:"rp,omitempty"` // the request went out twice: see egress.Request.Repeatable
 	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
 	AskedSeconds int64             `json:"w,omitempty"`
 	Headers      map[string]string `json:"h,omitempty"`

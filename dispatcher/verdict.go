@@ -136,10 +136,15 @@ func retryAfter(o outcome, now time.Time) time.Duration {
 
 // detail is the sentence for an attempt: what the partner answered and what to do about it. It is the one source for API, CLI, logs and spans.
 func detail(e entry) string {
+	sentence := ""
 	if e.Verdict == VerdictDelivered {
-		return fmt.Sprintf("answered %s: delivered", statusName(e.Status))
+		sentence = fmt.Sprintf("answered %s: delivered", statusName(e.Status))
+	} else {
+		sentence = reasonSentence(e)
 	}
-	sentence := reasonSentence(e)
+	if e.Repeated {
+		sentence += "; the request went out twice, because a kept connection ended before an answer"
+	}
 	if e.Verdict == VerdictDead && e.Reason != ReasonBlockedAddress && e.Reason != ReasonEncodeFailed {
 		sentence += "; that was the last attempt of the schedule"
 	}

@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -39,6 +40,10 @@ type Request struct {
 
 	// KeepBody is how many bytes of the answer's body are kept. Zero: 1 KiB; at most 64 KiB, which is all that is ever read.
 	KeepBody int
+
+	// Repeatable allows the request to go out twice: once more, at once and on a new connection, if a kept one ended before anything of an
+	// answer came. It is for receivers that know the request again when they see it twice.
+	Repeatable bool
 }
 
 // Response is an answer: status and headers arrived.
@@ -57,32 +62,60 @@ type Response struct {
 	Timing Timing
 }
 
-// Do sends req once and returns the answer, or an error that is always an [*Error]. An answer is an answer from its status and headers on:
-// if the body then drips, breaks off or never ends, the response is returned with what arrived within the timeout and the limits.
+// Do sends req once ([Request.Repeatable] apart) and returns the answer, or an error that is always an [*Error]. An answer is an answer from
+// its status and headers on: if the body then drips, breaks off or never ends, the response is returned with what arrived within the
+// timeout and the limits.
 //
 // Do applies the policy of [Client.CheckURL] again, since an operator may have narrowed it since the registration.
 func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	start := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, c.timeout(req.Timeout))
 	defer cancel()
-	tr := &trace{phase: PhaseConnect, since: start, body: req.Body}
-	out, err := c.build(tr.attach(ctx), req, tr)
+	resp, stale, err := c.try(ctx, req, start)
+	if stale && req.Repeatable && ctx.Err() == nil {
+		if resp, _, err = c.try(ctx, req, start); err == nil {
+			resp.Timing.Repeated = true
+		} else {
+			err.Timing.Repeated = true
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
+	return resp, nil
+}
+
+// try sends req once. The failure is stale if a kept connection turned out to be of no use; the next try gets another one.
+func (c *Client) try(ctx context.Context, req Request, start time.Time) (resp *Response, stale bool, failure *Error) {
+	tr := &trace{phase: PhaseConnect, since: start, body: req.Body}
+	out, failure := c.build(tr.attach(ctx), req, tr)
+	if failure != nil {
+		return nil, false, failure
+	}
 	answer, cause := c.transport.RoundTrip(out)
 	if cause != nil {
-		return nil, explain(ctx, cause, tr, start)
+		failure = explain(ctx, cause, tr, start)
+		stale = tr.stale(failure)
+		switch {
+		case stale:
+			c.hosts.leave(tr.pool, time.Second)
+		case tr.suspects(failure):
+			c.hosts.leave(tr.pool, math.MaxInt64)
+		}
+		return nil, stale, failure
 	}
 	defer func() { _ = answer.Body.Close() }()
-	resp := &Response{Status: answer.StatusCode, Phrase: phrase(answer), Header: answer.Header, Proto: answer.Proto}
+	resp = &Response{Status: answer.StatusCode, Phrase: phrase(answer), Header: answer.Header, Proto: answer.Proto}
 	readBody(resp, answer, keep(req.KeepBody))
 	phase, _, timing := tr.state(start)
 	if resp.Status < 100 {
-		return nil, &Error{Reason: BadResponse, Phase: phase, Detail: "the answer's status is not one of HTTP (100 to 599)", Timing: timing}
+		return nil, false, &Error{Reason: BadResponse, Phase: phase, Detail: "the answer's status is not one of HTTP (100 to 599)", Timing: timing}
+	}
+	if answer.ProtoMajor == 1 && !answer.Close {
+		tr.park(c.hosts, answer.Header)
 	}
 	resp.Timing = timing
-	return resp, nil
+	return resp, false, nil
 }
 
 // phrase returns what a status line says beyond its code.
@@ -113,7 +146,7 @@ func keep(wanted int) int {
 // GetBody is what lets net/http resend a request on another connection after it failed on a kept one. Without it that is refused even if
 // nothing was written; with it, and a method that is not idempotent by itself, it is done only if nothing was written (HTTP/1) or the server
 // said it did not take the request (HTTP/2).
-func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Request, error) {
+func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Request, *Error) {
 	switch req.Method {
 	case "":
 		req.Method = http.MethodPost
@@ -132,8 +165,11 @@ func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Reque
 	if detail != "" {
 		return nil, &Error{Reason: BadRequest, Detail: detail}
 	}
+	tr.pool = c.hosts.current(t.host(), t.port)
+	u := t.url()
+	u.Host = tr.pool.pool
 	out := &http.Request{
-		Method: req.Method, URL: t.url(), Host: t.authority, Header: header,
+		Method: req.Method, URL: u, Host: t.authority, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Body: http.NoBody, ContentLength: int64(len(req.Body)),
 	}

@@ -7,9 +7,15 @@
 //     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; no proxy is ever used.
 //   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header,
 //     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
-//   - One call of [Client.Do] is at most one request that anybody answered or could have answered. What is provably unread by the other side
-//     (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream refused by the server) is sent
-//     again on another connection; anything else is reported and left to the caller's schedule.
+//   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable]. What is
+//     provably unread by the other side (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream
+//     refused by the server) is sent again on another connection. A repeatable request goes out once more, at once and on a new
+//     connection, if a kept one ended before anything of an answer came; the timing says so. Anything else is reported and left to the
+//     caller's schedule.
+//   - No connection is believed in for long. One that is about to be closed by the other side, as that said or was seen to do, is not used.
+//     New requests leave a connection after two to four minutes, so a host that moved is found at its new address. An HTTP/2
+//     connection that has been silent for 10 s is given up, and after a timeout on a connection that is shared or had served before,
+//     the next request gets a new one.
 //   - The status and the headers are the answer. Once they arrived, nothing that happens to the body turns the answer into an error. An answer
 //     counts, too, if the receiver gives it before it has read the request, and then closes.
 //   - An error says why in a closed vocabulary ([Reason]) and in a short sentence that holds no URL, no address and no secret.
@@ -52,9 +58,14 @@ const (
 	// idleTotal bounds the kept connections to all hosts together: each costs two goroutines and two 4 KiB buffers, about 100 MiB in all.
 	idleTotal = 4096
 
-	// idleTimeout is how long a connection is kept without use. Shorter than the idle timeout of the usual load balancers is impossible
-	// (they range from 5 s to 10 min); a connection closed by the other side leaves the pool by itself.
+	// idleTimeout is how long a connection is kept without use, unless the host is known to give it up sooner. Shorter than the idle timeout of
+	// the usual load balancers is impossible (they range from 5 s to 10 min); a connection closed by the other side leaves the pool by itself.
 	idleTimeout = 90 * time.Second
+
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked for a sign of life, and pingTimeout how long that may take.
+	// Together they bound how long requests go into a connection that something on the way has forgotten: less than the default timeout.
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
 )
 
 // Config is what [New] needs. The zero value is the strict production setting: public addresses only.
@@ -86,6 +97,7 @@ type Config struct {
 // its connections. Make one with [New] and share it: every call to the outside goes through it.
 type Client struct {
 	guard      *guard
+	hosts      *hosts
 	transport  *http.Transport
 	maxTimeout time.Duration
 }
@@ -110,7 +122,9 @@ func New(cfg Config) (*Client, error) {
 	if dial == nil {
 		dial = g.dialer(cfg.Resolver)
 	}
-	return &Client{guard: g, transport: newTransport(tracked(dial), tlsConfig), maxTimeout: cfg.MaxTimeout}, nil
+	c := &Client{guard: g, hosts: newHosts(), maxTimeout: cfg.MaxTimeout}
+	c.transport = newTransport(c.hosts.dialer(tracked(dial)), tlsConfig)
+	return c, nil
 }
 
 // Close closes the connections that are waiting for reuse. Requests under way finish, and the Client stays usable.
@@ -130,6 +144,7 @@ func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 		MaxIdleConns:           idleTotal,
 		MaxIdleConnsPerHost:    idlePerHost,
 		IdleConnTimeout:        idleTimeout,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 	}
 }
 

@@ -248,7 +248,7 @@ func TestNothingInsideIsReached(t *testing.T) {
 		t.Fatal(err)
 	}
 	open := newClient(t, Config{Resolver: names.resolver()})
-	open.guard, open.transport = g, newTransport(tracked(g.dialer(names.resolver())), nil)
+	open.guard, open.transport = g, newTransport(newHosts().dialer(tracked(g.dialer(names.resolver()))), nil)
 
 	t.Run("policy and guard", func(t *testing.T) {
 		for _, u := range urls {
@@ -285,7 +285,7 @@ func TestNothingInsideIsReached(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := newClient(t, Config{})
-		c.guard, c.transport = g, newTransport(tracked(g.dialer(names.resolver())), nil)
+		c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.dialer(names.resolver()))), nil)
 		reached, blocked := 0, 0
 		for range 100 {
 			_, err := c.Do(t.Context(), Request{URL: fmt.Sprintf("http://rebind.example:%d/", port)})
@@ -350,7 +350,7 @@ func TestBlockedOnlyIfEveryAddressIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := newClient(t, Config{})
-	c.guard, c.transport = g, newTransport(tracked(g.dialer(names.resolver())), nil)
+	c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.dialer(names.resolver()))), nil)
 	if _, err := c.Do(t.Context(), Request{URL: fmt.Sprintf("http://half.example:%d/", server.port())}); err != nil {
 		t.Errorf("a host with one allowed address: %v", err)
 	}

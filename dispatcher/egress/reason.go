@@ -68,6 +68,9 @@ func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error 
 	phase, answered, timing := tr.state(start)
 	e := &Error{Phase: phase, Timing: timing, err: err}
 	e.Reason, e.Detail = classify(ctx, err, phase, answered)
+	if e.Reason == ConnectionClosed && tr.mute() {
+		e.Reason, e.Detail = Timeout, "the connection fell silent"
+	}
 	return e
 }
 

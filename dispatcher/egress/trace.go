@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptrace"
 	"net/netip"
 	"sync"
@@ -21,6 +22,7 @@ type Timing struct {
 	FirstByte time.Duration // from the request written to the first byte of the answer
 	Total     time.Duration // all of Do, waiting for a connection and reading the body included
 	Reused    bool          // the connection had served before
+	Repeated  bool          // the request went out twice, see [Request.Repeatable]: the rest is about the second time, but for Total
 }
 
 // maxResends is how often net/http may send a request again that was provably not taken: twice covers two stale connections in a row,
@@ -34,12 +36,16 @@ var errNoResend = errors.New("egress: the connection was given up before the req
 // was begun for this request may go on after Do returned, for a later request's benefit; what it reports once the request has
 // its connection is not about this request.
 type trace struct {
-	body []byte // for resends
+	body []byte     // for resends
+	pool generation // of connections, that the request goes to
 
 	mu        sync.Mutex
+	conn      *conn // that the request has, nil before
+	use       int   // its number on conn
 	phase     string
 	since     time.Time // when the phase began
 	connected bool      // the request has a connection
+	shared    bool      // by requests at the same time: it speaks HTTP/2
 	answered  bool      // the first byte of an answer arrived
 	resends   int
 	timing    Timing
@@ -65,17 +71,16 @@ func (t *trace) attach(ctx context.Context) context.Context {
 	})
 }
 
-// tracked wraps dial so that it reports to the trace of the request it works for, and returns a *conn.
+// tracked wraps dial so that it reports to the trace of the request it works for.
 func tracked(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		t := traceFrom(ctx)
 		t.dialBegan(addr)
-		c, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
+		conn, err := dial(ctx, network, addr)
+		if err == nil {
+			t.dialEnded()
 		}
-		t.dialEnded()
-		return newConn(c), nil
+		return conn, err
 	}
 }
 
@@ -140,6 +145,12 @@ func (t *trace) gotConn(info httptrace.GotConnInfo) {
 	defer t.mu.Unlock()
 	t.connected, t.phase, t.since = true, PhaseWrite, time.Now()
 	t.timing.Reused = info.Reused
+	if secure, ok := info.Conn.(*tls.Conn); ok {
+		t.shared = secure.ConnectionState().NegotiatedProtocol == "h2"
+	}
+	if t.conn = connOf(info.Conn); t.conn != nil {
+		t.use = t.conn.take()
+	}
 }
 
 func (t *trace) wroteRequest(info httptrace.WroteRequestInfo) {
@@ -170,6 +181,7 @@ func (t *trace) getBody() (io.ReadCloser, error) {
 		return nil, errNoResend
 	}
 	t.resends++
+	t.connected, t.timing.Reused = false, false
 	return newBody(t.body), nil
 }
 
@@ -180,6 +192,49 @@ func (t *trace) state(start time.Time) (phase string, answered bool, timing Timi
 	timing = t.timing
 	timing.Total = time.Since(start)
 	return t.phase, t.answered, timing
+}
+
+// park gives back the connection of a request that was answered over HTTP/1, to be kept as long as the host is known to keep it.
+func (t *trace) park(h *hosts, header http.Header) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conn != nil {
+		limit, limited := h.keep(t.pool.name, header)
+		t.conn.park(t.use, limit, limited)
+	}
+}
+
+// mute reports whether the connection has been silent for so long that the pings on it went unanswered.
+func (t *trace) mute() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.shared && t.conn != nil && t.conn.silent(pingAfter+pingTimeout)
+}
+
+// suspects reports whether e says something about the connections that are kept for the host, rather than about the request.
+func (t *trace) suspects(e *Error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.answered || e.Phase != PhaseWrite && e.Phase != PhaseWait {
+		return false
+	}
+	return e.Reason == Timeout && (t.shared || e.Timing.Reused) || t.staleLocked(e)
+}
+
+// stale reports whether the request failed because the connection, which had served before, ended before anything of an answer came: that
+// happens when the other side gives up connections that seem idle to it. A refusal of the request itself is an answer.
+func (t *trace) stale(e *Error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.staleLocked(e)
+}
+
+func (t *trace) staleLocked(e *Error) bool {
+	if t.answered || !e.Timing.Reused || e.Phase != PhaseWrite && e.Phase != PhaseWait || e.Reason != Reset && e.Reason != ConnectionClosed {
+		return false
+	}
+	_, refused := errors.AsType[streamError](e.err)
+	return !refused && !errors.Is(e.err, errNoResend)
 }
 
 // passed remembers the last address that control let through during one dial. Happy eyeballs calls control from two goroutines.

@@ -188,6 +188,15 @@ func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
 }
 
+// host returns the authority without a port.
+func (t *target) host() string {
+	colon := strings.LastIndexByte(t.authority, ':')
+	if colon < 0 || strings.HasSuffix(t.authority, "]") {
+		return t.authority
+	}
+	return t.authority[:colon]
+}
+
 // url returns t as net/http sends it unchanged. Opaque goes out as it is, except that one beginning with // would be taken for an
 // absolute URL; such a path goes through Path and RawPath, which checkPath made sure come out the same. An empty path is sent as /, as HTTP demands.
 func (t *target) url() *url.URL {

@@ -380,9 +380,9 @@ func FuzzCheckURL(f *testing.F) {
 			if want := "POST " + path + " HTTP/1.1\r\nHost: " + host + "\r\n"; !strings.HasPrefix(wire.String(), want) {
 				t.Fatalf("%q is written as\n%q, want\n%q", raw, wire.String(), want)
 			}
-			u, err := url.Parse(raw)
-			if err != nil || u.Host != host || u.Hostname() != req.URL.Hostname() || u.User != nil {
-				t.Fatalf("net/url reads %q as %#v (%v)", raw, u, err)
+			u, wrong := url.Parse(raw)
+			if wrong != nil || u.Host != host || u.Hostname() != req.URL.Hostname() || u.User != nil {
+				t.Fatalf("net/url reads %q as %#v (%v)", raw, u, wrong)
 			}
 		}
 	})
