@@ -27,9 +27,12 @@ test: prepare ## run every test, under the race detector
 test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
 	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 5 -timeout 30m -v -run '^TestFaults$$' .
 
+test-old: prepare ## run beside a program of an earlier version (OLD_RINGBACK=path of its binary)
+	go test -tags old -count 1 -v -run '^TestOld' ./cmd/ringback
+
 lint: ## run every check that reads the code
 	go vet ./...
-	go vet -tags load,pictures ./cmd/ringback
+	go vet -tags load,pictures,old ./cmd/ringback
 	cd cmd/faults && go vet ./...
 	@fixes=$$(go fix -diff ./... || true; cd cmd/faults && go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
@@ -81,4 +84,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults lint fmt fuzz load pictures vuln clean prepare
+.PHONY: help run build test test-faults test-old lint fmt fuzz load pictures vuln clean prepare

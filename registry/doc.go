@@ -22,6 +22,23 @@
 // [Keyset]; the company and the id are part of the seal, so that a row copied to
 // another place does not open. API keys are stored as SHA-256 digests.
 //
+// # Versions side by side
+//
+// Two versions of the program run on one Redis while it is upgraded, and the
+// older one would ignore, or misread, what it does not know. So processes
+// announce themselves and the [Level] they know ([Announce]); those of 6da24ca,
+// level 1, are seen by the name of their connections and in asynq's list of
+// workers. Whoever adds something that an older process must not ignore, such as a
+// field that holds deliveries back, does two things:
+//
+//   - A request that uses it calls [Registry.KnownEverywhere] with the level that
+//     brought it, before anything is written: while an older process is alive the
+//     request is refused, which the API answers with 409. A request that does not
+//     use it never asks.
+//   - What is stored says that it is new, where its readers can tell: a sealed
+//     callback that uses the field gets a higher model (storedModel), which older
+//     processes refuse to read. That holds also when one is started later.
+//
 // # Keys in Redis
 //
 // {c} is the company's name in braces, which keeps a company in one slot.
@@ -36,6 +53,7 @@
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
+//	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives, in Unix milliseconds
 //
 // Versions are Redis's clock in milliseconds, or the last version plus one where
 // the clock has not moved on. A counter would repeat itself after a Redis that

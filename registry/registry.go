@@ -73,6 +73,7 @@ type Registry struct {
 	log      *slog.Logger
 
 	companies sync.Map // company's name -> *company
+	presence  presence
 }
 
 // New returns a registry on the given Redis. It does not talk to it yet: call

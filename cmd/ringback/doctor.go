@@ -21,6 +21,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -195,10 +196,36 @@ func (d *diagnosis) examineRedis(ctx context.Context, rdb redis.UniversalClient,
 		model.Level, model.Found, model.Cure = levelFault, oneLine(err.Error()), "see that Redis answers GET "+modelKey+" to the user of --redis"
 	}
 	d.add(model)
+	d.examineProcesses(ctx, rdb)
 	if letters, err := dispatcher.ExpiringLetters(ctx, rdb); err == nil && letters > 0 { // what cannot be read, other checks have said
 		d.add(finding{
 			Check: "dead letters", Level: levelWarn, Found: fmt.Sprintf("%d dead deliveries will soon have been kept for as long as serve --dead-retention says", letters),
 			Cure: "replay what is still wanted (the workers' logs name the companies), or give --dead-retention more time",
+		})
+	}
+}
+
+// examineProcesses lists who works on this Redis. A process that does not know what another can be asked for holds that back.
+func (d *diagnosis) examineProcesses(ctx context.Context, rdb redis.UniversalClient) {
+	present, err := registry.Look(ctx, rdb)
+	if err != nil {
+		d.add(finding{Check: "processes", Level: levelFault, Found: oneLine(err.Error()), Cure: "see that the user of --redis may do what OPERATORS.md lists"})
+		return
+	}
+	if len(present.Processes) == 0 {
+		d.add(finding{Check: "processes", Level: levelOK, Found: "none is running"})
+	}
+	for _, p := range present.Processes {
+		f := finding{Check: "process", Level: levelOK, Found: p.String()}
+		if p.Level < registry.Level {
+			f.Level, f.Cure = levelWarn, "upgrade or stop it: while it runs, requests for what it does not know are answered 409"
+		}
+		d.add(f)
+	}
+	if present.Unseen != nil {
+		d.add(finding{
+			Check: "connections", Level: levelWarn, Found: "a process of an older version that only serves the API would not be seen: Redis does not list its connections (" + oneLine(present.Unseen.Error()) + ")",
+			Cure: "let the user of --redis run CLIENT LIST: ACL SETUSER NAME +client|list",
 		})
 	}
 }

@@ -143,6 +143,11 @@ func (h *house) front(api http.Handler) http.Handler {
 // run serves and works until ctx ends, then leaves in order: /readyz says no, requests and attempts under way finish within the
 // grace, and what they used is closed after them. An end that was asked for is no error.
 func (h *house) run(ctx context.Context) error {
+	forget, err := registry.Announce(ctx, h.cfg.Redis, registry.Self(programVersion(), h.roles()), h.log)
+	if err != nil {
+		return errors.Join(err, h.cfg.Listener.Close())
+	}
+	defer func() { h.forget(ctx, forget) }()
 	if h.worker != nil {
 		if err := h.worker.Start(); err != nil { //nolint:contextcheck // the work goes on until Shutdown, not until ctx ends
 			return fmt.Errorf("starting the worker: %w", err)
@@ -152,7 +157,6 @@ func (h *house) run(ctx context.Context) error {
 	go func() { served <- h.server.Serve(h.cfg.Listener) }()
 	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
 
-	var err error
 	select {
 	case <-ctx.Done():
 		h.log.InfoContext(ctx, "shutting down; a second signal ends the process at once", "grace", h.cfg.ShutdownGrace)
@@ -166,6 +170,26 @@ func (h *house) run(ctx context.Context) error {
 	}
 	h.log.InfoContext(ctx, "stopped")
 	return err
+}
+
+// roles are what this process does, as --roles takes them.
+func (h *house) roles() string {
+	switch {
+	case !h.cfg.Worker:
+		return "api"
+	case !h.cfg.API:
+		return "worker"
+	}
+	return "api,worker"
+}
+
+// forget takes back the announcement of this process. If Redis does not answer, it is forgotten within seconds all the same.
+func (h *house) forget(ctx context.Context, stop func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
+	defer cancel()
+	if err := stop(ctx); err != nil {
+		h.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
+	}
 }
 
 func (h *house) shutdown(ctx context.Context) {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -88,7 +90,7 @@ func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
 	}
 	opts.DB = one.DB
 	opts.Username, opts.Password, opts.TLSConfig = one.Username, one.Password, one.TLSConfig
-	opts.ClientName = "ringback"
+	opts.ClientName = registry.ClientName()
 	opts.Protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
 	opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = redisRetries, redisDials, true
 	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = redisTimeout, redisTimeout, redisTimeout

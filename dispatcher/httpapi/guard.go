@@ -70,6 +70,12 @@ func caller(ctx context.Context) string {
 	return key.ID
 }
 
+// isOperator reports whether an operator of all companies called.
+func isOperator(ctx context.Context) bool {
+	key, _ := ctx.Value(callerKey{}).(registry.Key)
+	return key.Role == registry.Operator && key.Company == registry.AllCompanies
+}
+
 // authenticate finds out whose key it is.
 func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
 	key, err := s.Keys.Authenticate(r.Context(), presented)

@@ -95,6 +95,9 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
 		return explainDecision(e), nil
 	}
+	if e, ok := errors.AsType[*registry.OldProcessError](err); ok {
+		return problem(http.StatusConflict, e.Public()), nil
+	}
 	switch {
 	case errors.Is(err, registry.ErrBadJSON):
 		return problem(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "registry: ")), nil
@@ -184,6 +187,9 @@ func isRedisTrouble(err error) bool {
 // dispatcher's to log, as it logs all decisions.
 func (s *server) answer(ctx context.Context, doing string, err error) (*huma.ErrorModel, http.Header) {
 	p, header := explain(err)
+	if old, ok := errors.AsType[*registry.OldProcessError](err); ok && isOperator(ctx) {
+		p.Detail = old.Error()
+	}
 	_, undecided := errors.AsType[*dispatcher.NoDecisionError](err)
 	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil && !undecided {
 		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)

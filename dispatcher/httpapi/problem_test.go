@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,6 +34,7 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{dispatcher.ErrEventConflict, 409},
 		{registry.ErrBusy, 409},
 		{&dispatcher.StateError{Message: "it is delivered"}, 409},
+		{&registry.OldProcessError{What: "a quota", Needs: 2, Old: []registry.Process{{Host: "inside", Level: 1}}}, 409},
 		{dispatcher.ErrUnavailable, 503},
 		{redis.ErrClosed, 503},
 		{redis.ErrPoolTimeout, 503},
@@ -56,6 +58,24 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		}
 		if c.status >= 500 && strings.Contains(p.Detail, c.err.Error()) {
 			t.Errorf("%v: the caller is told what went wrong inside: %s", c.err, p.Detail)
+		}
+	}
+}
+
+// TestOnlyOperatorsLearnOfProcesses: which machine holds a new feature back is nothing for a partner to know.
+func TestOnlyOperatorsLearnOfProcesses(t *testing.T) {
+	s := &server{Config: Config{Logger: slog.New(slog.DiscardHandler)}}
+	err := fmt.Errorf("create: %w", &registry.OldProcessError{What: "a quota", Needs: 2, Old: []registry.Process{{Host: "inside", PID: 7, Level: 1}}})
+	for key, sees := range map[registry.Key]bool{
+		{Role: registry.Operator, Company: "*"}:    true,
+		{Role: registry.Operator, Company: "acme"}: false,
+		{Role: registry.Partner, Company: "acme"}:  false,
+		{Role: registry.Producer, Company: "*"}:    false,
+		{}:                                         false,
+	} {
+		p, _ := s.answer(context.WithValue(t.Context(), callerKey{}, key), "test", err)
+		if p.Status != http.StatusConflict || !strings.HasPrefix(p.Detail, "a quota has to wait") || strings.Contains(p.Detail, "host inside, pid 7") != sees {
+			t.Errorf("%+v: %d %q, want 409, and the process named: %t", key, p.Status, p.Detail, sees)
 		}
 	}
 }
