@@ -25,7 +25,8 @@ import (
 // when there are none.
 //
 // Beyond the schema, a payload must be JSON that all receivers can read: UTF-8,
-// and no number beyond a double's range.
+// and no number beyond a double's range. An attribute must not hold half of a
+// surrogate pair: readers differ about what that is.
 func (t *Type) Check(payload json.RawMessage) (attrs map[string]string, err error) {
 	return t.check(payload, "body.payload")
 }
@@ -68,7 +69,13 @@ func (t *Type) check(payload json.RawMessage, location string) (map[string]strin
 	if err := t.checkStamp(v, location); err != nil {
 		return nil, err
 	}
-	return t.extract(v), nil
+	attrs := t.extract(v)
+	for _, a := range t.attributes {
+		if strings.Contains(attrs[a.name], halfPair) {
+			return nil, invalid(location+locate(v, a.pointer), SaysHalfPair)
+		}
+	}
+	return attrs, nil
 }
 
 // attribute is one entry of Type.Match, ready to be looked up.

@@ -186,7 +186,7 @@ func TestCheckReadsJSONStrictly(t *testing.T) {
 		{"a comment", `{"a": 1} //deprecated`, "body.payload", "is not valid JSON"},
 		{"two values", `{} {}`, "body.payload", "is not valid JSON"},
 		{"a NUL byte after", "{}\x00", "body.payload", "is not valid JSON"},
-		{"a byte order mark", "\ufeff{}", "body.payload", "is not valid JSON"},
+		{"a byte order mark", "\ufeff{}", "body.payload", "begins with a byte order mark (U+FEFF): send it without"},
 		{"an open string", `{"a": "x`, "body.payload", "is not valid JSON"},
 		{"an open string after an escape", `"x\"`, "body.payload", "is not valid JSON"},
 		{"an open escape", `"\`, "body.payload", "is not valid JSON"},

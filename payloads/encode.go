@@ -45,8 +45,8 @@ const (
 // strings "", "[]" and "{}". All else comes back with [DecodeForm]. Of a name
 // that stands twice in an object the last value counts, in the place of the first.
 //
-// A payload that is no object, that [Type.Check] would not read as JSON, or whose
-// form would exceed 4 MiB, gives an *InvalidError.
+// A payload that is no object, that [Type.Check] would not read as JSON, that holds
+// half of a surrogate pair, or whose form would exceed 4 MiB, gives an *InvalidError.
 func Encode(contentType string, payload json.RawMessage) ([]byte, error) {
 	switch contentType {
 	case ContentTypeJSON:

@@ -181,6 +181,12 @@ func TestEncodeFormRefuses(t *testing.T) {
 		{`null`, "body.payload", "must be an object"},
 		{``, "body.payload", "not valid JSON"},
 		{`{"a":}`, "body.payload", "not valid JSON"},
+		{"\ufeff{}", "body.payload", "begins with a byte order mark (U+FEFF)"},
+		{`{"a":"\ud800"}`, "body.payload.a", "half of a surrogate pair"},
+		{`{"a":[1,{"b":"x\udc00\ud83d\ude00"}]}`, "body.payload.a[1].b", "half of a surrogate pair"},
+		{`{"a":1,"\ud83d\ud83d\ude00":2}`, `body.payload["\ufdd0😀"]`, "half of a surrogate pair"},
+		{`{"a":"\uD83Dx"}`, "body.payload.a", "half of a surrogate pair"},
+		{`{"a":"\ud83d\\ude00"}`, "body.payload.a", "half of a surrogate pair"},
 	}
 	for _, tt := range tests {
 		_, err := payloads.Encode(payloads.ContentTypeForm, json.RawMessage(tt.payload))

@@ -70,11 +70,28 @@ func (t *tree) add(name string, value tree) {
 	t.members = append(t.members, member{name, value})
 }
 
+// halfPair finds a name or a text that no form can hold, and the path to it.
+func (t *tree) halfPair() (path string, found bool) {
+	for i, m := range t.members {
+		at := step(m.name)
+		if t.kind == array {
+			at = fmt.Sprintf("[%d]", i)
+		}
+		if strings.Contains(m.name, halfPair) || strings.Contains(m.value.text, halfPair) {
+			return at, true
+		}
+		if inner, found := m.value.halfPair(); found {
+			return at + inner, true
+		}
+	}
+	return "", false
+}
+
 func encodeForm(payload json.RawMessage) ([]byte, error) {
 	if _, fault := readJSON(payload, "body.payload"); fault != nil {
 		return nil, fault
 	}
-	dec := json.NewDecoder(bytes.NewReader(payload)) // once more: a map forgets the order
+	dec := json.NewDecoder(bytes.NewReader(marked(payload))) // once more: a map forgets the order
 	dec.UseNumber()
 	root, err := readTree(dec)
 	if err != nil {
@@ -82,6 +99,9 @@ func encodeForm(payload json.RawMessage) ([]byte, error) {
 	}
 	if root.kind != object {
 		return nil, invalid("body.payload", "must be an object to be sent as a form: its members become the fields")
+	}
+	if place, found := root.halfPair(); found {
+		return nil, invalid("body.payload"+place, SaysHalfPair)
 	}
 	w := formWriter{}
 	if !w.fields(&root) {

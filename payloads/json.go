@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -22,12 +24,16 @@ const (
 // readJSON reads a text that stands at location into the shapes jsonschema
 // validates; its error is ready to be returned. Beyond encoding/json it demands
 // UTF-8 (RFC 8259) and numbers that a receiver can read. Of a name that stands
-// twice in an object the last one counts, as with encoding/json.
+// twice in an object the last one counts, as with encoding/json. Half a surrogate
+// pair is read as halfPair.
 func readJSON(text []byte, location string) (any, *InvalidError) {
 	if !utf8.Valid(text) {
 		return nil, invalid(location, "is not UTF-8 text: JSON is exchanged as UTF-8 (RFC 8259), so convert it")
 	}
-	dec := json.NewDecoder(bytes.NewReader(text))
+	if bytes.HasPrefix(text, []byte("\ufeff")) {
+		return nil, invalid(location, "begins with a byte order mark (U+FEFF): send it without")
+	}
+	dec := json.NewDecoder(bytes.NewReader(marked(text)))
 	dec.UseNumber()
 	var v any
 	if err := dec.Decode(&v); err != nil {
@@ -40,6 +46,68 @@ func readJSON(text []byte, location string) (any, *InvalidError) {
 		return nil, invalid(location+path, "is a number that no receiver can read exactly, too large or too small: send it as a string")
 	}
 	return v, nil
+}
+
+// halfPair stands for a \ud800 to \udfff that is not one of a pair: an escape of no
+// character. encoding/json reads it as U+FFFD, so that different texts become the
+// same one. U+FDD0 is no character either, and no text holds it (Unicode, 23.7).
+const halfPair = "\ufdd0"
+
+// SaysHalfPair is what is wrong with a text for which [WholePairs] is false.
+const SaysHalfPair = "holds half of a surrogate pair (\\ud800 to \\udfff), which is no character: send both halves, or neither"
+
+// WholePairs reports whether each escape of a surrogate in a JSON text is one of a
+// pair. encoding/json replaces the others by U+FFFD, without a word.
+func WholePairs(text []byte) bool { return nextHalfPair(text, 0) < 0 }
+
+// marked is a JSON text in which halfPair takes the place of each half of a
+// surrogate pair. All else keeps its place. It is text itself if there are none.
+func marked(text []byte) []byte {
+	at := nextHalfPair(text, 0)
+	if at < 0 {
+		return text
+	}
+	text = bytes.Clone(text)
+	for ; at >= 0; at = nextHalfPair(text, at+escapeLen) {
+		copy(text[at:], `\ufdd0`)
+	}
+	return text
+}
+
+const escapeLen = len(`\ud800`)
+
+// nextHalfPair is where the first half of a pair stands in text, from there on; -1:
+// nowhere.
+func nextHalfPair(text []byte, from int) int {
+	for {
+		at := bytes.IndexByte(text[from:], '\\')
+		if at < 0 {
+			return -1
+		}
+		from += at
+		first := escaped(text[from:])
+		switch {
+		case !utf16.IsSurrogate(first):
+			from += len(`\n`) // of \u0041, what follows holds no backslash
+		case utf16.DecodeRune(first, escaped(text[from+escapeLen:])) != utf8.RuneError:
+			from += 2 * escapeLen
+		default:
+			return from
+		}
+		from = min(from, len(text))
+	}
+}
+
+// escaped is what the \u with which text begins stands for; -1: it begins with none.
+func escaped(text []byte) rune {
+	if len(text) < escapeLen || text[0] != '\\' || text[1] != 'u' {
+		return -1
+	}
+	code, err := strconv.ParseUint(string(text[2:escapeLen]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(code)
 }
 
 func syntaxMessage(err error) string {

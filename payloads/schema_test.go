@@ -152,7 +152,7 @@ func TestUniqueItems(t *testing.T) {
 		`[1,2,3]`: true, `[1,2,1.0]`: false, `[10,1e1]`: false, `[0,-0.0]`: false, `[1,"1",true,null,[1],{"a":1}]`: true, `[null,null]`: false,
 		`[{"a":1,"b":[2]},{"b":[2],"a":1}]`: false, `[{"a":1,"b":2},{"a":2,"b":1}]`: true, `[[1,2],[2,1]]`: true, `[[[1],2],[[1,2]]]`: true,
 		`["a,b",["a","b"]]`: true, `[["a\",\"b"],["a","b"]]`: true, `[{"a\":1,\"b":2},{"a":1,"b":2}]`: true, `[{"a:1/1,b":2},{"a":1,"b":2}]`: true, `[false,"false"]`: true, `{"a":1}`: true, `[]`: true,
-		`[[],{},"",0]`: true, `[{"a":{}},{"a":[]}]`: true, `["\ud800","\ud801"]`: false, // both are read as U+FFFD
+		`[[],{},"",0]`: true, `[{"a":{}},{"a":[]}]`: true, `["\ud800","\ud801"]`: false, // neither is a character
 	} {
 		if _, err := typ.Check(json.RawMessage(payload)); (err == nil) != unique {
 			t.Errorf("%s: %v", payload, err)
@@ -177,13 +177,13 @@ func TestLongWordsOfSchemas(t *testing.T) {
 // TestManyFaults: a payload that does not fit anywhere is told so quickly.
 func TestManyFaults(t *testing.T) {
 	typ := custom(t, `{"items":{"type":"string"}}`, nil)
-	payload := json.RawMessage("[" + strings.Repeat("1,", 100_000) + "1]")
+	payload := json.RawMessage("[" + strings.Repeat("1,", 20_000) + "1]")
 	_, err := typ.Check(payload)
 	list := fields(t, err)
-	if len(list) != 17 || list[16].Location != "body.payload" || list[16].Message != "has 99985 more faults" {
+	if len(list) != 17 || list[16].Location != "body.payload" || list[16].Message != "has 19985 more faults" {
 		t.Errorf("%d fields, the last one %+v", len(list), list[len(list)-1])
 	}
-	if allocs := testing.AllocsPerRun(1, func() { _, _ = typ.Check(payload) }); allocs > 3_000_000 {
+	if allocs := testing.AllocsPerRun(1, func() { _, _ = typ.Check(payload) }); allocs > 600_000 {
 		t.Errorf("%.0f allocations", allocs)
 	}
 }

@@ -55,7 +55,7 @@ func (t *Type) Stamped(payload json.RawMessage, at time.Time) json.RawMessage {
 // stamped writes value where path leads within an object, every time its name
 // stands there: who reads the first of two and who reads the last see the same.
 func stamped(object []byte, path []string, value []byte) []byte {
-	dec := json.NewDecoder(bytes.NewReader(object))
+	dec := json.NewDecoder(bytes.NewReader(marked(object))) // it holds all but halves of pairs where object does
 	if first, err := dec.Token(); err != nil || first != json.Delim('{') {
 		return object
 	}
@@ -71,12 +71,13 @@ func stamped(object []byte, path []string, value []byte) []byte {
 			continue
 		}
 		found = true
+		end := int(dec.InputOffset())
+		begin := end - len(member)
 		next := value
 		if len(path) > 1 {
-			next = stamped(member, path[1:], value)
+			next = stamped(object[begin:end], path[1:], value)
 		}
-		end := int(dec.InputOffset())
-		out = append(append(out, object[copied:end-len(member)]...), next...)
+		out = append(append(out, object[copied:begin]...), next...)
 		copied = end
 	}
 	if found || len(path) > 1 {

@@ -30,6 +30,8 @@ func TestStamped(t *testing.T) {
 		{"further in", "/a/t", `{"t":1,"a":{"t":2,"a":3}}`, `{"t":1,"a":{"t":` + now + `,"a":3}}`},
 		{"added further in", "/a/t", `{"a":{},"t":1}`, `{"a":{"t":` + now + `},"t":1}`},
 		{"a name with escapes", "/a~1b~0\"", `{"a/b~\"":1}`, `{"a/b~\"":` + now + `}`},
+		{"halves of pairs stay", "/a/t", `{"\ud800":"\udfff","a":{"x":"\ud83d","t":1}}`, `{"\ud800":"\udfff","a":{"x":"\ud83d","t":` + now + `}}`},
+		{"and are no other name", "/\ufffd", `{"\ud800":1}`, `{"\ud800":1,"` + "\ufffd" + `":` + now + `}`},
 		{"no stamp", "", `{"t":1}`, `{"t":1}`},
 		{"no object", "/t", `[1]`, `[1]`},
 		{"no object on the way", "/a/t", `{"a":1,"b":2}`, `{"a":1,"b":2}`},

@@ -53,9 +53,10 @@ func Members(body []byte, visit func(name string, value json.RawMessage) (wrong 
 	return nil
 }
 
-// checkJSON makes sure that body is one JSON text in UTF-8 and that no name
-// stands twice in it, where a registration has names. What else is wrong with
-// such a body cannot be said: it depends on which of the two is meant.
+// checkJSON makes sure that body is one JSON text in UTF-8, that no name stands
+// twice in it, where a registration has names, and that all of it is characters.
+// What else is wrong with such a body cannot be said: it depends on which of the two
+// is meant.
 func checkJSON(body []byte) error {
 	if !utf8.Valid(body) {
 		return errNotUTF8
@@ -65,6 +66,9 @@ func checkJSON(body []byte) error {
 	}
 	if fields := twice(body, "body", 2); len(fields) > 0 {
 		return &payloads.InvalidError{Fields: fields}
+	}
+	if !payloads.WholePairs(body) { // it would be kept as U+FFFD
+		return invalid("body", payloads.SaysHalfPair, nil)
 	}
 	return nil
 }

@@ -540,3 +540,20 @@ func hidesSecret(body string) bool {
 	said := fmt.Sprint(doc.Destination.URL, doc.Auth.Token, doc.Auth.Password, slices.Collect(maps.Values(doc.Headers)))
 	return strings.Contains(said, "SECRET")
 }
+
+// TestHalvesOfPairsAreRefused: a value that would be kept as U+FFFD would match, or be sent, as another text.
+func TestHalvesOfPairsAreRefused(t *testing.T) {
+	for _, body := range []string{
+		`{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"\ud800"},"destination":{"url":"https://x.example/"}}`,
+		`{"callback_type":"*","description":"\udc00","destination":{"url":"https://x.example/"}}`,
+	} {
+		r := refusing("")
+		_, decodeErr := r.decode(payloads.Builtin(), []byte(body), nil)
+		_, patchErr := r.applyPatch(payloads.Builtin(), &Callback{Type: "*"}, []byte(body))
+		for _, err := range []error{decodeErr, patchErr} {
+			if fault, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(fault.Error(), "body holds half of a surrogate pair") {
+				t.Errorf("%s: %v", body, err)
+			}
+		}
+	}
+}

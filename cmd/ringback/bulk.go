@@ -181,7 +181,7 @@ func (s *source) next(at *position) (entry, error) {
 		}
 		at.line++
 		if at.line == 1 {
-			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf")) // a byte order mark, which some programs write
+			line = bytes.TrimPrefix(line, byteOrderMark)
 		}
 		if line = bytes.TrimSpace(line); long || len(line) > maxLine {
 			return entry{at.line, nil}, nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
@@ -415,6 +416,9 @@ func orNull(s string) any {
 	return s
 }
 
+// byteOrderMark is what some programs write at the beginning of a text file. It says nothing about UTF-8, and is no part of the text.
+var byteOrderMark = []byte("\ufeff")
+
 // readJSON reads a JSON document from a file, or from stdin if it is named "-".
 func readJSON(c *cli.Context, file string) (json.RawMessage, error) {
 	var doc []byte
@@ -427,6 +431,7 @@ func readJSON(c *cli.Context, file string) (json.RawMessage, error) {
 	if err != nil {
 		return nil, err
 	}
+	doc = bytes.TrimPrefix(doc, byteOrderMark)
 	if !json.Valid(doc) {
 		return nil, fmt.Errorf("%s does not hold valid JSON", fileName(file))
 	}

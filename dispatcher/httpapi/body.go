@@ -16,6 +16,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -114,6 +115,9 @@ func wrongMediaType(mediaTypes []string) error {
 func text(value json.RawMessage, into *string) (wrong string) {
 	if value[0] != '"' || json.Unmarshal(value, into) != nil {
 		return "must be a string"
+	}
+	if !payloads.WholePairs(value) {
+		return payloads.SaysHalfPair
 	}
 	return ""
 }

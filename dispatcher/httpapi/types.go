@@ -145,6 +145,9 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 			if json.Unmarshal(value, &t.Match) != nil {
 				return "must be an object of names, each with a JSON Pointer into the payload: {\"campaign_token\": \"/wallet_campaign/token\"}"
 			}
+			if !payloads.WholePairs(value) {
+				return payloads.SaysHalfPair
+			}
 			return ""
 		case "success":
 			return text(value, (*string)(&t.Success))
