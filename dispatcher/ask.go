@@ -152,10 +152,10 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	a.written = a.entry()
 	c.at("asked")
 	c.recordAnswer(ctx, a)
-	c.metrics.asked(ctx, a.verdict, a.reason, a.took)
+	c.metrics.asked(ctx, a.verdict, a.written.unmasked().Reason, a.took)
 	c.tell(ctx, attempt, a, "decision")
 	if a.verdict != VerdictDelivered {
-		return nil, a.noDecision()
+		return nil, a.noDecision(ctx)
 	}
 	return &PartnerAnswer{
 		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.response.Status, Body: body, DurationMS: a.took.Milliseconds(),
@@ -310,10 +310,11 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 	return r.Body
 }
 
-func (a *attempt) noDecision() error {
+func (a *attempt) noDecision(ctx context.Context) error {
+	written := a.written.forReader(ctx)
 	e := &NoDecisionError{
-		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.written.Status, Reason: a.reason, Detail: decisionDetail(a.written),
-		Body: a.written.Body, Late: a.reason == Reason(egress.Timeout) || a.reason == ReasonOAuthToken && a.took >= a.timeout,
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: decisionDetail(written),
+		Body: written.Body, Late: a.reason == Reason(egress.Timeout) || a.reason == ReasonOAuthToken && a.took >= a.timeout,
 	}
 	if e.Late {
 		e.StatusCode = 0
@@ -414,13 +415,13 @@ func (v *view) readDecisions(ctx context.Context, entries []redis.Z) ([]*Deliver
 	found := make([]*Delivery, len(entries))
 	for i, z := range entries {
 		if fields := reads[i].Val(); len(fields) > 0 {
-			found[i] = v.readDecision(z.Member.(string), fields)
+			found[i] = v.readDecision(ctx, z.Member.(string), fields)
 		}
 	}
 	return found, nil
 }
 
-func (v *view) readDecision(id string, fields map[string]string) *Delivery {
+func (v *view) readDecision(ctx context.Context, id string, fields map[string]string) *Delivery {
 	ms := func(name string) int64 {
 		n, _ := strconv.ParseInt(fields[name], 10, 64)
 		return n
@@ -438,6 +439,7 @@ func (v *view) readDecision(id string, fields map[string]string) *Delivery {
 	default: // whoever asked is gone
 		e = entry{Number: 1, Started: ms("a"), Verdict: VerdictDead, Reason: ReasonUnknown}
 	}
+	e = e.forReader(ctx)
 	attempt := e.attempt()
 	attempt.Detail = decisionDetail(e)
 	d.Attempts = append(d.Attempts, attempt)

@@ -82,9 +82,9 @@ func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decision
 // sentence says what came of it, for logs and traces.
 func (a *attempt) sentence() string {
 	if a.isDecision() {
-		return decisionDetail(a.written.withoutWords())
+		return decisionDetail(a.written.withoutWords().unmasked())
 	}
-	return detail(a.written)
+	return detail(a.written.unmasked())
 }
 
 // callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
@@ -167,6 +167,7 @@ func (a *attempt) entry() entry {
 	e := entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(),
 		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.retryAfter / time.Second),
+		Inside: a.inside,
 	}
 	if a.response == nil {
 		return e
@@ -288,7 +289,7 @@ func (a *attempt) finishArgs() []any {
 		outcome = "X"
 	case a.verdict == VerdictGone:
 		outcome = "G"
-	case a.verdict == VerdictRetry && a.reason == ReasonUnknown: // cut off by our own shutdown: not the partner's fault
+	case a.verdict == VerdictRetry && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed): // cut off by our own shutdown, or held at once: not the partner's fault
 		outcome, spent = "R", a.spent
 	case a.verdict == VerdictRetry:
 		outcome = "R"
@@ -331,6 +332,7 @@ func (a *attempt) after(state string) error {
 	if state != "R" {
 		return nil
 	}
+	e := a.written.unmasked() // asynq's UI is for operators
 	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
-		a.reason, a.number, a.ref.callback, a.ref.company, detail(a.written)), failure: true}
+		e.Reason, a.number, a.ref.callback, a.ref.company, detail(e)), failure: true}
 }

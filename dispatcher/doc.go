@@ -21,7 +21,7 @@
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift
-//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, failing or slow, no token of its rate limit left, or the window is
+//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
 //	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes; while it is at least
@@ -58,6 +58,9 @@
 //	accept ── gate open, room empty, pace allows ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
 //	   └───── else ──> held ── pump or a finish ──> pending        retrying ── its time, begin ──> active
 //	                    └───── too long, or too many ──> dead       └───── pace forbids ──> held
+//
+// A callback whose host name egress's policy does not let through has its deliveries in the room, too: begin puts them there, and the pump
+// leaves them, for as long as the process that runs it is set up so.
 //
 // What a callback's pace is: the window bounds how many are in the lanes; an open breaker bounds them to one, with pauses, or to a few; the
 // rate limit takes a token for each that leaves the room or passes by it, and for each retry. Whatever may not go waits in the one room,

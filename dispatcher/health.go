@@ -66,31 +66,32 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 			return nil, unavailable(ctx, c, "reading how callbacks do", err)
 		}
 		for _, row := range rows {
-			all = append(all, readHealth(company, strs(row)))
+			all = append(all, readHealth(ctx, company, strs(row)))
 		}
 	}
 	return all, nil
 }
 
 // readHealth reads a row of health.lua's answer.
-func readHealth(company string, row []string) Health {
+func readHealth(ctx context.Context, company string, row []string) Health {
 	number := func(i int) int64 {
 		n, _ := strconv.ParseInt(row[i], 10, 64)
 		return n
 	}
 	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
-	h.LastFailure, h.LastTokenFailure = readFailure(company, row[5]), readFailure(company, row[6])
+	h.LastFailure, h.LastTokenFailure = readFailure(ctx, company, row[5]), readFailure(ctx, company, row[6])
 	h.ConsecutiveFailures, h.Breaker, h.PausedUntil = number(7), Breaker(row[8]), fromMS(number(9))
 	return h
 }
 
 // readFailure reads an attempt as finish.lua notes it, of a delivery, or answer.lua, of a decision: nil if there is none.
-func readFailure(company, noted string) *Failure {
+func readFailure(ctx context.Context, company, noted string) *Failure {
 	name, line, ok := strings.Cut(noted, "\n")
 	var e entry
 	if !ok || json.Unmarshal([]byte(line), &e) != nil {
 		return nil
 	}
+	e = e.forReader(ctx)
 	f := &Failure{At: fromMS(e.Started), DeliveryID: name, StatusCode: e.Status, Reason: e.Reason}
 	if r, isDelivery := parseMember(company, name); isDelivery {
 		f.DeliveryID, f.Detail = r.deliveryID(), detail(e)

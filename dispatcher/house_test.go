@@ -61,6 +61,7 @@ type house struct {
 	cfg      Config // the client's
 	client   *Client
 	egress   *egress.Client
+	out      egress.Config // of egress
 	partner  *partner
 	acked    map[string]payloads.Event // accepted events by id
 	ackedMu  sync.Mutex
@@ -101,6 +102,7 @@ func furnish(t *testing.T, rdb *redis.Client, out egress.Config, p *partner, opt
 	h.must(err)
 	h.registry, err = registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: testLog(t)})
 	h.must(err)
+	h.out = out
 	h.egress, err = egress.New(out)
 	h.must(err)
 	t.Cleanup(h.egress.Close)

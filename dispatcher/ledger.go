@@ -70,6 +70,7 @@ type view struct {
 	now     time.Time
 	gates   map[int64]*registry.Gate
 	paces   map[int64]pace
+	bars    map[int64]bool
 	stopped func() map[string]time.Time // the lanes that are paused
 }
 
@@ -101,13 +102,26 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 	return p, nil
 }
 
+// barred reports whether the callback's host name is not allowed, looking each callback up once.
+func (v *view) barred(ctx context.Context, callback int64) (bool, error) {
+	if is, ok := v.bars[callback]; ok {
+		return is, nil
+	}
+	cb, err := v.c.registry.Get(ctx, v.company, callback)
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		return false, unavailable(ctx, v.c, "reading the callback", err)
+	}
+	v.bars[callback] = err == nil && v.c.namesRefused(cb)
+	return v.bars[callback], nil
+}
+
 func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 	now, err := c.rdb.Time(ctx).Result()
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the clock", err)
 	}
 	return &view{
-		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]pace),
+		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]pace), bars: make(map[int64]bool),
 		stopped: sync.OnceValue(func() map[string]time.Time { return c.stoppedLanes(ctx) }),
 	}, nil
 }
@@ -185,7 +199,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID,
 	}
 	for _, entry := range parseEntries(rec.attempts) {
-		d.Attempts = append(d.Attempts, entry.attempt())
+		d.Attempts = append(d.Attempts, entry.forReader(ctx).attempt())
 	}
 	gate, err := v.gate(ctx, r.callback)
 	if err != nil {
@@ -201,7 +215,11 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		if err != nil {
 			return nil, err
 		}
-		d.HeldReason, d.held = v.held(gate, p)
+		barred, err := v.barred(ctx, r.callback)
+		if err != nil {
+			return nil, err
+		}
+		d.HeldReason, d.held = v.held(gate, p, barred)
 	case d.State == Dead:
 		d.Reason = rec.reason(d.Attempts)
 	}
@@ -271,13 +289,15 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 	}
 }
 
-// held says in one word and in one sentence why a delivery waits in its room.
-func (v *view) held(gate *registry.Gate, p pace) (reason, sentence string) {
+// held says in one word and in one sentence why a delivery waits in its room. barred: the callback's host name is not allowed.
+func (v *view) held(gate *registry.Gate, p pace, barred bool) (reason, sentence string) {
 	switch {
 	case gate != nil && gate.Status == registry.Paused:
 		return "paused", "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
 	case gate != nil:
 		return string(gate.Status), fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
+	case barred:
+		return string(ReasonNameNotAllowed), "It is held: the callback's URL, or its token_url, has the host name of an internal network. It goes out once an operator allows that name, or the URL has another."
 	case p.narrowed && p.failures > 0:
 		sentence = fmt.Sprintf("It is held: the last %d attempts to this callback failed, so it is tried carefully until one is delivered", p.failures)
 		if wait := p.before.Sub(v.now); wait > 0 {

@@ -31,8 +31,7 @@ const (
 // nothing about the callback.
 func (a *attempt) run() string {
 	switch {
-	case a.callback == nil, a.verdict == VerdictDelivered, a.reason == ReasonUnknown, a.reason == ReasonOAuthToken, a.reason == ReasonEncodeFailed,
-		a.reason == ReasonBlockedAddress: // a forgotten --egress-allow must not disable all that is private
+	case a.callback == nil, a.verdict == VerdictDelivered, saysNothing(a.reason):
 		return ""
 	case a.ownOutage:
 		return runSkips

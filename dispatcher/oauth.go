@@ -68,7 +68,11 @@ func (a *attempt) wantsToken() bool {
 func (c *Client) tokenFetched(ctx context.Context, f egress.Fetched) {
 	args := []any{"company", f.Owner.Company, "callback", f.Owner.Callback, "took", f.Took.Round(time.Microsecond).String()}
 	if f.Err != nil {
-		c.log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", f.Err.Detail)...)
+		detail := f.Err.Detail
+		if f.Err.Inside {
+			_, detail = egress.Unmask(f.Err.Reason, detail)
+		}
+		c.log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", detail)...)
 		return
 	}
 	c.log.InfoContext(ctx, "oauth2 token fetched", args...)

@@ -58,7 +58,7 @@ func unconnected(e *egress.Error) bool {
 
 // note takes an attempt's outcome, and reports whether it is our own fault that nobody was reached.
 func (o *outage) note(ctx context.Context, a *attempt) bool {
-	if a.callback == nil || a.sentAt.IsZero() || a.reason == ReasonUnknown || a.reason == ReasonEncodeFailed || a.reason == ReasonBlockedAddress {
+	if a.callback == nil || a.sentAt.IsZero() || saysNothing(a.reason) && a.reason != ReasonOAuthToken {
 		return false
 	}
 	destination := destinationOf(a.callback.Destination.URL)

@@ -16,7 +16,7 @@ const maxPause = 30 * time.Second
 // "" if it says nothing about the partner; and for how long the partner asked to be spared.
 func (a *attempt) trouble() (kind string, pause time.Duration) {
 	switch {
-	case a.verdict == VerdictDelivered, a.reason == ReasonUnknown, a.reason == ReasonOAuthToken, a.reason == ReasonEncodeFailed, a.reason == ReasonBlockedAddress:
+	case a.verdict == VerdictDelivered, saysNothing(a.reason):
 		return "", 0
 	case a.response != nil, a.reason == Reason(egress.BadResponse):
 		return "bad", min(a.retryAfter, maxPause)

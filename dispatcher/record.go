@@ -1,11 +1,14 @@
 package dispatcher
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/egress"
 )
 
 // A record is a delivery as Redis holds it: a header that the scripts read and write, and a line for each attempt that only
@@ -48,9 +51,11 @@ type entry struct {
 	Note        string  `json:"e,omitempty"`  // what the network said, without names
 	Repeated    bool    `json:"rp,omitempty"` // the request went out twice: see egress.Request.Repeatable
 	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
-	AskedSeconds int64             `json:"w,omitempty"`
-	Headers      map[string]string `json:"h,omitempty"`
-	Body         string            `json:"b,omitempty"`
+	AskedSeconds int64 `json:"w,omitempty"`
+	// Inside says that reason and note are what partners may read; see unmasked.
+	Inside  bool              `json:"i,omitempty"`
+	Headers map[string]string `json:"h,omitempty"`
+	Body    string            `json:"b,omitempty"`
 }
 
 // unknownEntry is the line that lua/overdue.lua writes for an attempt whose owner is gone.
@@ -109,6 +114,30 @@ func (e entry) attempt() Attempt {
 		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: detail(e),
 		ResponseHeaders: e.Headers, ResponseBody: e.Body,
 	}
+}
+
+// unmasked is e as operators may read it: where a host name leads inside, e says that it does not exist.
+func (e entry) unmasked() entry {
+	if e.Inside {
+		reason, note := egress.Unmask(egress.Reason(e.Reason), e.Note)
+		e.Reason, e.Note = Reason(reason), note
+	}
+	return e
+}
+
+type unmaskedKey struct{}
+
+// Unmasked returns ctx for a reader who may know which host names lead inside: to all others they do not exist.
+func Unmasked(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unmaskedKey{}, true)
+}
+
+// forReader is e as the reader behind ctx may see it.
+func (e entry) forReader(ctx context.Context) entry {
+	if ctx.Value(unmaskedKey{}) != nil {
+		return e.unmasked()
+	}
+	return e
 }
 
 func fromMS(ms int64) time.Time {

@@ -34,7 +34,7 @@ func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state 
 	if state == "" || a.callback == nil {
 		return
 	}
-	c.metrics.attempted(ctx, a.verdict, a.reason, a.took)
+	c.metrics.attempted(ctx, a.verdict, a.written.unmasked().Reason, a.took)
 	if a.verdict == VerdictDelivered {
 		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	}
@@ -47,8 +47,9 @@ func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state 
 
 // tell writes what came of a request into its span and, as one line, into the log.
 func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
+	reason := string(a.written.unmasked().Reason)
 	if a.verdict != VerdictDelivered {
-		span.SetStatus(codes.Error, string(a.reason))
+		span.SetStatus(codes.Error, reason)
 	}
 	status := 0
 	if a.response != nil {
@@ -57,11 +58,11 @@ func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line str
 	}
 	a.phases(span)
 	sentence := a.sentence()
-	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", string(a.reason)),
+	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", reason),
 		attribute.String("ringback.detail", sentence))
 	args := []any{
 		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.id(),
-		"attempt", a.number, "verdict", string(a.verdict), "reason", string(a.reason), "status", status,
+		"attempt", a.number, "verdict", string(a.verdict), "reason", reason, "status", status,
 		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
 	}
 	args = append(args, more...)

@@ -2,12 +2,14 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -44,8 +46,17 @@ func (c *Client) Resume(ctx context.Context, company string, callbackID int64, s
 // pump lets out of a callback's room, in pages, what window, breaker and rate limit allow; of a deleted callback it cancels what waits. wait is
 // how long time keeps the rest in there, 0 if it does not: then attempts that end go on from here.
 func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wait time.Duration, err error) {
+	r := ref{company: company, callback: callbackID}
+	cb, err := c.callback(ctx, r, 0)
+	if err != nil {
+		return 0, err
+	}
+	barred, err := c.barred(ctx, r.key(), cb)
+	if err != nil {
+		return 0, err
+	}
 	for {
-		v, err := c.run(ctx, pumpScript, company, callbackID, pumpPage).Result()
+		v, err := c.run(ctx, pumpScript, company, callbackID, pumpPage, barred).Result()
 		if err != nil {
 			return 0, err
 		}
@@ -63,6 +74,24 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 			return readMS(answer[2]), nil
 		}
 	}
+}
+
+// barred reports whether policy keeps this process from calling a callback's host names (egress.Config.AllowNames). Then its deliveries are held:
+// an operator may allow the name. cb is the callback as this process knows it, perhaps not the latest, or nil.
+func (c *Client) barred(ctx context.Context, key turnKey, cb *registry.Callback) (bool, error) {
+	if cb == nil || !c.namesRefused(cb) {
+		return false, nil
+	}
+	cb, err := c.registry.Get(ctx, key.company, key.callback)
+	if errors.Is(err, registry.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil && c.namesRefused(cb), err
+}
+
+func (c *Client) namesRefused(cb *registry.Callback) bool {
+	refused := func(url string) bool { return errors.Is(c.egress.CheckURL(url), egress.ErrNameNotAllowed) }
+	return refused(cb.Destination.URL) || cb.Auth != nil && cb.Auth.TokenURL != "" && refused(cb.Auth.TokenURL)
 }
 
 func (c *Client) purge(ctx context.Context, company string, callbackID int64) error {

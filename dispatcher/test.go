@@ -72,7 +72,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	a.send(ctx, c)
 	a.written = a.entry()
 	c.tell(ctx, span, a, "test")
-	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: a.written.attempt()}
+	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: a.written.forReader(ctx).attempt()}
 	if a.verdict == VerdictGone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}

@@ -39,8 +39,18 @@ const (
 	ReasonHoldFull         Reason = "hold_full"          // no attempt: it was the oldest of too many that were held
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
-	ReasonOAuthToken       Reason = Reason(egress.OAuth) // no access token came
+	ReasonNameNotAllowed   Reason = Reason(egress.NameNotAllowed) // no attempt: it is held until an operator allows the name
+	ReasonOAuthToken       Reason = Reason(egress.OAuth)          // no access token came
 )
+
+// saysNothing reports whether a failure for this reason says nothing about the partner: it was not asked, or nobody knows what it said.
+func saysNothing(r Reason) bool {
+	switch r {
+	case ReasonUnknown, ReasonOAuthToken, ReasonEncodeFailed, ReasonBlockedAddress, ReasonNameNotAllowed:
+		return true
+	}
+	return false
+}
 
 func statusReason(status int) Reason { return Reason("status_" + strconv.Itoa(status)) }
 
@@ -60,6 +70,7 @@ type judgement struct {
 	reason      Reason
 	contentType string        // of an answer judged by it
 	note        string        // what the network said
+	inside      bool          // reason and note are not the truth, but what partners may read; see egress.Error.Inside
 	retryAfter  time.Duration // what the partner asked for, bounded; 0: nothing
 }
 
@@ -106,7 +117,7 @@ func judgeError(err error) judgement {
 	if !ok {
 		return judgement{verdict: VerdictRetry, reason: Reason(egress.Network)}
 	}
-	j := judgement{verdict: VerdictRetry, reason: Reason(e.Reason), note: clip(e.Detail, 200)}
+	j := judgement{verdict: VerdictRetry, reason: Reason(e.Reason), note: clip(e.Detail, 200), inside: e.Inside}
 	switch e.Reason {
 	case egress.BlockedAddress:
 		j.verdict = VerdictDead
@@ -145,7 +156,7 @@ func detail(e entry) string {
 	if e.Repeated {
 		sentence += "; the request went out twice, because a kept connection ended before an answer"
 	}
-	if e.Verdict == VerdictDead && e.Reason != ReasonBlockedAddress && e.Reason != ReasonEncodeFailed {
+	if e.Verdict == VerdictDead && (e.Reason != ReasonBlockedAddress || e.Inside) && e.Reason != ReasonEncodeFailed {
 		sentence += "; that was the last attempt of the schedule"
 	}
 	return sentence
@@ -266,6 +277,7 @@ var networkAdvice = map[egress.Reason]string{
 	egress.Unreachable:      "check the network between here and the callback's host",
 	egress.TLS:              "check that this port speaks TLS, and the certificate, its chain and its host name",
 	egress.BlockedAddress:   "register a URL with a public address",
+	egress.NameNotAllowed:   "register a URL whose host name is reachable from outside",
 	egress.BadResponse:      "check that the URL leads to an HTTP endpoint",
 	egress.ConnectionClosed: "check that the endpoint does not crash on this request",
 	egress.Network:          "check the network between here and the callback's host",

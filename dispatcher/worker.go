@@ -286,8 +286,12 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	if cb != nil {
 		a.timeout = cb.Timeout
 	}
+	barred, err := c.barred(ctx, r.key(), cb)
+	if err != nil {
+		return nil, err
+	}
 	lease := a.timeout + c.ownerGrace
-	v, err := c.run(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn).Slice()
+	v, err := c.run(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}

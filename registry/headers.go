@@ -33,10 +33,31 @@ var ownHeaders = map[string]string{
 	// breaks, and the partner would hear of it twice.
 	"Idempotency-Key":   "webhook-id is the same on every attempt and serves the purpose",
 	"X-Idempotency-Key": "webhook-id is the same on every attempt and serves the purpose",
+	// What follows would make a request seem to be another than it is, to a proxy
+	// before the partner, or, where a URL ever leads inside, to what is there.
+	"Forwarded":                 forProxies,
+	"X-Forwarded":               forProxies,
+	"X-Real-Ip":                 forProxies,
+	"X-Client-Ip":               forProxies,
+	"True-Client-Ip":            forProxies,
+	"X-Http-Method":             otherRequest,
+	"X-Http-Method-Override":    otherRequest,
+	"X-Method-Override":         otherRequest,
+	"X-Original-Url":            otherRequest,
+	"X-Rewrite-Url":             otherRequest,
+	"Metadata":                  forMetadata,
+	"Metadata-Flavor":           forMetadata,
+	"X-Google-Metadata-Request": forMetadata,
 }
 
+const (
+	forProxies   = "proxies say there who called"
+	otherRequest = "it changes the request; use destination.url and destination.method"
+	forMetadata  = "it opens the metadata services of clouds"
+)
+
 // ownPrefixes are the beginnings of names a callback may not set.
-var ownPrefixes = []string{"Proxy-", "Webhook-", "Ringback-"}
+var ownPrefixes = []string{"Proxy-", "Webhook-", "Ringback-", "X-Forwarded-", "X-Aws-Ec2-Metadata-Token"}
 
 // headers reads the callback's own headers. Values are secret: no error has one.
 func (d *decoder) headers(o object, cb *Callback) {
@@ -54,7 +75,8 @@ func (d *decoder) headers(o object, cb *Callback) {
 			continue
 		}
 		where := at(location, name)
-		if why := refuseHeader(name, cb.Auth != nil); why != "" {
+		prev, hasPrev := d.prevHeader(name)
+		if why := refuseHeader(name, cb.Auth != nil); why != "" && (!hasPrev || takenHeader(name) == "") { // what was registered once stays
 			d.fail(where, why, nil)
 			continue
 		}
@@ -63,7 +85,6 @@ func (d *decoder) headers(o object, cb *Callback) {
 		} else {
 			seen[canonical] = true
 		}
-		prev, hasPrev := d.prevHeader(name)
 		value = d.unmask(value, where, prev, hasPrev)
 		if !validHeaderValue(value) {
 			d.fail(where, "must hold visible ASCII characters, with spaces or tabs only between them", nil)
@@ -87,7 +108,16 @@ func refuseHeader(name string, hasAuth bool) string {
 	if !isHeaderName(name) {
 		return "must be a header name: letters, digits and !#$%&'*+-.^_`|~"
 	}
-	canonical := textproto.CanonicalMIMEHeaderKey(name)
+	if textproto.CanonicalMIMEHeaderKey(name) == "Authorization" && hasAuth {
+		return "is set by auth already: drop one of the two"
+	}
+	return takenHeader(name)
+}
+
+// takenHeader says who else sets the header, or what it does that a callback may
+// not, or nothing. Many a receiver takes _ for - in names, as CGI does.
+func takenHeader(name string) string {
+	canonical := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	if why, ok := ownHeaders[canonical]; ok {
 		return "may not be set: " + why
 	}
@@ -96,10 +126,20 @@ func refuseHeader(name string, hasAuth bool) string {
 			return "may not be set: names that begin with " + strings.ToLower(prefix) + " are taken"
 		}
 	}
-	if canonical == "Authorization" && hasAuth {
-		return "is set by auth already: drop one of the two"
-	}
 	return ""
+}
+
+// TakenHeaders are the names among the callback's own headers that could be
+// registered once and no longer can, sorted. They are sent as ever.
+func (cb *Callback) TakenHeaders() []string {
+	var names []string
+	for name := range cb.Headers {
+		if takenHeader(name) != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // isHeaderName reports whether name is a token (RFC 9110, 5.6.2).

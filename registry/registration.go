@@ -199,7 +199,11 @@ func (d *decoder) destination(o object, cb *Callback) {
 	}
 	if target, ok := d.str(dest, location, "url"); ok {
 		cb.Destination.URL = target
-		d.url(target, location+".url")
+		before := ""
+		if d.prev != nil {
+			before = d.prev.Destination.URL
+		}
+		d.url(target, before, location+".url")
 	} else if !d.failedAt(location + ".url") {
 		d.fail(location+".url", "is missing: give the https URL that requests go to", nil)
 	}
@@ -208,9 +212,11 @@ func (d *decoder) destination(o object, cb *Callback) {
 	d.unknown(dest, location, "url", "method", "content_type")
 }
 
-// url checks what holds for every URL; which addresses are allowed is for
-// Config.CheckURL to say. No error repeats it: URLs carry secrets.
-func (d *decoder) url(target, location string) {
+// url checks what holds for every URL; which hosts are allowed is for
+// Config.CheckURL to say, unless it is the URL from before: what was allowed once
+// does not stand in the way of other changes. No error repeats it: URLs carry
+// secrets.
+func (d *decoder) url(target, before, location string) {
 	if len(target) > maxURLLen {
 		d.fail(location, fmt.Sprintf("must have at most %d bytes", maxURLLen), nil)
 		return
@@ -228,7 +234,7 @@ func (d *decoder) url(target, location string) {
 		d.fail(location, "must not hold user info: use auth for that", nil)
 	case strings.Contains(target, "#"):
 		d.fail(location, "must not hold a fragment (#…): it would never be sent", nil)
-	case d.checkURL != nil:
+	case d.checkURL != nil && target != before:
 		if err := d.checkURL(target); err != nil {
 			d.fail(location, err.Error(), nil)
 		}
@@ -312,7 +318,7 @@ func (d *decoder) oauth2(a object, location string, auth *Auth, prev Auth, hasPr
 		return s
 	}
 	if auth.TokenURL = required("token_url", "give the https URL that access tokens are asked for at"); auth.TokenURL != "" {
-		d.url(auth.TokenURL, location+".token_url")
+		d.url(auth.TokenURL, prev.TokenURL, location+".token_url")
 	}
 	auth.ClientID = required("client_id", "give the name that the token endpoint knows this client by")
 	auth.ClientSecret = required("client_secret", "give the secret that goes with client_id")

@@ -278,17 +278,55 @@ func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
 	}
 }
 
+// TestWhatWasRegisteredOnceStays: a callback from before a host or a header name was refused can be changed in all else, and goes on as it is.
+func TestWhatWasRegisteredOnceStays(t *testing.T) {
+	r := refusing("receiver")
+	const then = `{"callback_type": "*", "destination": {"url": "http://receiver/hook"}, "auth": {"type": "oauth2", "token_url": "http://receiver/token", "client_id": "me", "client_secret": "s"}}`
+	old, err := (&Registry{}).decode(payloads.Builtin(), []byte(then), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old.Headers = map[string]string{"X-Forwarded-For": "10.1.2.3", "X_Real_IP": "10.1.2.3", "X-Own": "1"}
+	if got := old.TakenHeaders(); !slices.Equal(got, []string{"X-Forwarded-For", "X_Real_IP"}) {
+		t.Errorf("the headers that could not be registered now are %q", got)
+	}
+	for patch, refused := range map[string]string{
+		`{"description": "new"}`:                                 "",
+		`{"headers": {"X-Own": "2"}}`:                            "",
+		`{"headers": {"x-forwarded-for": "10.3.2.1"}}`:           "",
+		`{"headers": {"X_Real_IP": null}}`:                       "",
+		`{"destination": {"url": "http://receiver/hook"}}`:       "",
+		`{"destination": {"url": "http://receiver/other"}}`:      "body.destination.url",
+		`{"auth": {"token_url": "http://receiver/other"}}`:       "body.auth.token_url",
+		`{"headers": {"X-Forwarded-Host": "a"}}`:                 "body.headers.X-Forwarded-Host",
+		`{"headers": {"X-Real-IP": "10.1.2.3"}}`:                 "body.headers.X-Real-IP",
+		`{"headers": {"Authorization": "Bearer x"}}`:             "body.headers.Authorization",
+		`{"headers": {"X-Forwarded-For": null, "Metadata": ""}}`: "body.headers.Metadata",
+	} {
+		next, err := r.applyPatch(payloads.Builtin(), old, []byte(patch))
+		if refused == "" && (err != nil || next.Headers["X-Forwarded-For"] == "") {
+			t.Errorf("%s: %v", patch, err)
+		}
+		if refused != "" && (err == nil || !strings.Contains(err.Error(), refused)) {
+			t.Errorf("%s: %v, want a complaint about %s", patch, err, refused)
+		}
+	}
+}
+
 func TestHeaderNames(t *testing.T) {
 	refused := []string{
 		"", " ", "a b", "a:b", "a\r\nb", "é", "a/b", "(x)", "Host", "hOsT", "Content-Length", "transfer-encoding", "Connection", "TE", "Trailer", "Upgrade", "Expect", "Keep-Alive",
 		"Proxy-Authorization", "proxy-connection", "Webhook-Id", "webhook-signature", "WEBHOOK-anything", "Ringback-Attempt", "Idempotency-Key", "x-idempotency-key", "Cookie", "Content-Type", "User-Agent",
+		"X-Forwarded-For", "x-forwarded-host", "X-Forwarded", "Forwarded", "X-Real-IP", "X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X-Original-URL", "X-Rewrite-URL",
+		"Metadata-Flavor", "Metadata", "X-aws-ec2-metadata-token", "X-aws-ec2-metadata-token-ttl-seconds", "X-Google-Metadata-Request",
+		"X_Forwarded_For", "x_real-ip", "content_length", "Transfer_Encoding", "Webhook_Id", "metadata_flavor", "X_aws_ec2_metadata_token", "Proxy_Authorization",
 	}
 	for _, name := range refused {
 		if why := refuseHeader(name, false); why == "" {
 			t.Errorf("%q was taken", name)
 		}
 	}
-	for _, name := range []string{"X-Api-Key", "authorization", "x", "A_b.c~1", "Accept", "Webhooks"} {
+	for _, name := range []string{"X-Api-Key", "authorization", "x", "A_b.c~1", "Accept", "Webhooks", "X-Forward", "X-Metadata", "Metadata-Version"} {
 		if why := refuseHeader(name, false); why != "" {
 			t.Errorf("%q %s", name, why)
 		}

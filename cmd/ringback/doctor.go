@@ -46,14 +46,13 @@ func doctorCommand() *cli.Command {
 				"ringback doctor --redis redis://127.0.0.1:6379 --egress-check https://partner.example/",
 				"ringback doctor --redis redis://127.0.0.1:6379 --wait-replicas 1 -o json",
 			),
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			redisFlag("`URL` of the Redis to check, as serve takes it"),
 			&cli.IntFlag{Name: "wait-replicas", Usage: "check that `N` replicas of Redis can confirm each event, as serve --wait-replicas asks", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "`PERCENT` of Redis's maxmemory from which on serve refuses events, as serve --shed-at says", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.StringSliceFlag{Name: "egress-check", Usage: "connect to `URL`, as a delivery would, without sending anything (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_CHECK"}},
-			&cli.StringSliceFlag{Name: "egress-allow", Usage: "this private `CIDR` may be connected to, as serve --egress-allow says (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_ALLOW"}},
-			&cli.StringSliceFlag{Name: "egress-deny", Usage: "this public `CIDR` may not, as serve --egress-deny says (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_DENY"}},
-		},
+			keysetFlag(),
+		}, egressFlags()),
 		Action: doctor,
 	}
 }
@@ -94,7 +93,11 @@ func doctor(c *cli.Context) error {
 	case promised.shedAt < 1 || promised.shedAt > 100:
 		return usagef("--shed-at is a percentage from 1 to 100")
 	}
-	door, err := openDoor(c)
+	cfg, err := egressConfig(c)
+	if err != nil {
+		return err
+	}
+	door, err := egress.New(cfg)
 	if err != nil {
 		return err
 	}
@@ -107,6 +110,7 @@ func doctor(c *cli.Context) error {
 
 	d := &diagnosis{Findings: []finding{}}
 	d.examineRedis(c.Context, rdb, promised)
+	d.examineCallbacks(c.Context, rdb, c.String("keyset-file"), door)
 	d.examineEgress(c.Context, door, commaSeparated(c.StringSlice("egress-check")))
 	if err := d.print(newPrinter(c)); err != nil {
 		return err
@@ -115,19 +119,6 @@ func doctor(c *cli.Context) error {
 		return fmt.Errorf("%d of %d checks found a fault: cure what is marked so, and run doctor again", d.Faults, len(d.Findings))
 	}
 	return nil
-}
-
-// openDoor is the door to strangers that serve would open with these flags.
-func openDoor(c *cli.Context) (*egress.Client, error) {
-	var cfg egress.Config
-	var err error
-	if cfg.Allow, err = prefixes("egress-allow", c.StringSlice("egress-allow")); err != nil {
-		return nil, err
-	}
-	if cfg.Deny, err = prefixes("egress-deny", c.StringSlice("egress-deny")); err != nil {
-		return nil, err
-	}
-	return egress.New(cfg)
 }
 
 func (d *diagnosis) add(f finding) {
@@ -533,6 +524,9 @@ func checkEgress(ctx context.Context, door *egress.Client, raw string) finding {
 	}
 	if err := door.CheckURL(raw); err != nil {
 		f.Found, f.Cure = fmt.Sprintf("%s: the URL %v", u.Host, err), allowance(ctx, u.Hostname())
+		if errors.Is(err, egress.ErrNameNotAllowed) {
+			f.Cure = "ringback serve --egress-allow-name " + u.Hostname() + " # if that host is one of yours"
+		}
 		return f
 	}
 	took, err := connect(ctx, door, raw)
@@ -544,6 +538,11 @@ func checkEgress(ctx context.Context, door *egress.Client, raw string) finding {
 	trouble, ok := errors.AsType[*egress.Error](err)
 	if !ok {
 		return f
+	}
+	if trouble.Inside { // whoever runs doctor may know
+		known := *trouble
+		known.Reason, known.Detail = egress.Unmask(trouble.Reason, trouble.Detail)
+		trouble, f.Found = &known, fmt.Sprintf("%s: %v", u.Host, &known)
 	}
 	host, port := hostPort(u)
 	switch trouble.Reason {

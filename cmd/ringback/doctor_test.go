@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,6 +21,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -32,6 +36,33 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 	t.Parallel()
 	reached := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("doctor sent a request") }))
 	t.Cleanup(reached.Close)
+	secret, err := registry.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyset, err := secret.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	registerInside := func(t *testing.T, rdb *redis.Client) { // as a version did that let those names through
+		t.Helper()
+		r, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: secret, Logger: slog.New(slog.DiscardHandler)})
+		if err == nil {
+			err = r.CheckKeyset(t.Context())
+		}
+		for _, body := range []string{
+			`{"callback_type": "*", "destination": {"url": "https://partner.example/?token=canary"}}`,
+			`{"callback_type": "*", "destination": {"url": "http://receiver/?token=canary"},
+			  "auth": {"type": "oauth2", "token_url": "https://id.internal/", "client_id": "me", "client_secret": "canary"}}`,
+		} {
+			if err == nil {
+				_, err = r.Create(t.Context(), "acme", []byte(body))
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	for _, tt := range []struct {
 		name    string
 		redis   []string                        // settings of Redis beside the healthy ones
@@ -143,6 +174,21 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			check: "egress", level: levelFault, found: `address as its host`, cure: `--egress-allow 127.0.0.1/32 `,
 		},
 		{
+			name: "egress to an inner name", args: []string{"--egress-check", "http://vault.service.consul/"},
+			check: "egress", level: levelFault, found: `internal network`, cure: `--egress-allow-name vault.service.consul `,
+		},
+		{
+			name: "callbacks that could no longer be registered", plant: registerInside, env: []string{"RINGBACK_KEYSET=" + string(keyset)},
+			check: "callback names", level: levelWarn, found: `is held: acme/2 \(receiver, id\.internal\)$`, cure: `--egress-allow-name receiver,id\.internal `,
+		},
+		{
+			name: "callbacks whose names are allowed", plant: registerInside, env: []string{"RINGBACK_KEYSET=" + string(keyset)}, args: []string{"--egress-allow-name", "receiver,.internal"},
+		},
+		{
+			name: "callbacks without their keyset", plant: registerInside, args: []string{"--keyset-file", "nowhere.json"},
+			check: "callbacks", level: levelWarn, found: `was not checked: there is no keyset`, cure: `--keyset-file`,
+		},
+		{
 			name: "egress without TLS", args: []string{"--egress-check", strings.Replace(reached.URL, "http:", "https:", 1), "--egress-allow", "127.0.0.0/8"},
 			check: "egress", level: levelFault, found: `tls`, cure: `openssl s_client -connect 127.0.0.1:\d+ `,
 		},
@@ -179,6 +225,39 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			}
 			wantFinding(t, examine(t, tt.env, args...), "", "", "", "")
 		})
+	}
+}
+
+// TestDoctorListsWhatCouldNoLongerBeRegistered: hosts and headers, by callback, up to so many.
+func TestDoctorListsWhatCouldNoLongerBeRegistered(t *testing.T) {
+	t.Parallel()
+	door, err := egress.New(egress.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []*registry.Callback{
+		{Company: "acme", ID: 1, Destination: registry.Destination{URL: "https://partner.example/"}, Headers: map[string]string{"X-Own": "canary"}},
+		{Company: "acme", ID: 2, Destination: registry.Destination{URL: "https://partner.example/"}, Headers: map[string]string{"X-Forwarded-For": "canary", "x_real_ip": "canary"}},
+		{Company: "acme", ID: 3, Destination: registry.Destination{URL: "http://10.0.0.1/"}}, // another matter
+	}
+	for id := range int64(23) {
+		all = append(all, &registry.Callback{Company: "other", ID: id, Destination: registry.Destination{URL: "https://hook.prod.svc/canary"}})
+	}
+	found := judgeCallbacks(all, door)
+	if len(found) != 2 || found[0].Check != "callback names" || found[1].Check != "callback headers" {
+		t.Fatalf("%+v", found)
+	}
+	if f := found[0].Found; !strings.Contains(f, "other/0 (hook.prod.svc), ") || !strings.HasSuffix(f, "other/19 (hook.prod.svc) and 3 more") || strings.Contains(f, "acme") {
+		t.Error(f)
+	}
+	if f := found[1].Found; !strings.HasSuffix(f, "registered: acme/2 (X-Forwarded-For, x_real_ip)") {
+		t.Error(f)
+	}
+	if text := fmt.Sprint(found); strings.Contains(text, "canary") {
+		t.Errorf("a secret is in %s", text)
+	}
+	if found = judgeCallbacks(all[:1], door); len(found) != 1 || found[0].Level != levelOK {
+		t.Errorf("%+v", found)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,12 +37,10 @@ func serveCommand() *cli.Command {
 				"ringback serve --redis redis://127.0.0.1:6379 --listen 127.0.0.1:8080",
 				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal:6379 --roles worker --egress-allow 10.20.0.0/16",
 			),
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			redisFlag("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"),
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
-			&cli.StringSliceFlag{Name: "egress-allow", Usage: "deliver to this private `CIDR` too, on any port (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_ALLOW"}},
-			&cli.StringSliceFlag{Name: "egress-deny", Usage: "never deliver to this public `CIDR` (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_DENY"}},
 			keysetFlag(),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
 			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries that may not go yet for `DURATION` at most; after that they go to the dead-letter book", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
@@ -53,7 +52,7 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: 1 << 20, EnvVars: []string{"RINGBACK_MAX_BODY"}},
-		},
+		}, egressFlags()),
 		Action: serve,
 	}
 }
@@ -145,11 +144,37 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		}
 	}
 	var err error
-	if cfg.Egress.Allow, err = prefixes("egress-allow", c.StringSlice("egress-allow")); err != nil {
+	cfg.Egress, err = egressConfig(c)
+	return cfg, err
+}
+
+// egressFlags say where serve may deliver, and doctor connect.
+func egressFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringSliceFlag{Name: "egress-allow", Usage: "deliver to this private `CIDR` too, on any port (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_ALLOW"}},
+		&cli.StringSliceFlag{Name: "egress-deny", Usage: "never deliver to this public `CIDR` (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_DENY"}},
+		&cli.StringSliceFlag{
+			Name: "egress-allow-name", Usage: "let callbacks have the internal host `NAME`, or each below .SUFFIX (repeatable); . is every name. Its address needs --egress-allow as well",
+			EnvVars: []string{"RINGBACK_EGRESS_ALLOW_NAME"},
+		},
+	}
+}
+
+// egressConfig is what those flags say.
+func egressConfig(c *cli.Context) (cfg egress.Config, err error) {
+	if cfg.Allow, err = prefixes("egress-allow", c.StringSlice("egress-allow")); err != nil {
 		return cfg, err
 	}
-	cfg.Egress.Deny, err = prefixes("egress-deny", c.StringSlice("egress-deny"))
-	return cfg, err
+	if cfg.Deny, err = prefixes("egress-deny", c.StringSlice("egress-deny")); err != nil {
+		return cfg, err
+	}
+	cfg.AllowNames = commaSeparated(c.StringSlice("egress-allow-name"))
+	for _, name := range cfg.AllowNames {
+		if err := egress.CheckAllowName(name); err != nil {
+			return cfg, usagef("--egress-allow-name: %q %v", name, err)
+		}
+	}
+	return cfg, nil
 }
 
 // prefixes parses CIDRs; a single address is the CIDR of itself.
@@ -181,12 +206,9 @@ func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log
 		}
 		return keyset, nil
 	}
-	if file == "" {
-		dir, err := os.UserConfigDir()
-		if err != nil {
-			return nil, errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET")
-		}
-		file = filepath.Join(dir, "ringback", "keyset.json")
+	file, err := keysetFile(file)
+	if err != nil {
+		return nil, err
 	}
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		sealed, err := registry.Sealed(ctx, rdb)
@@ -210,9 +232,24 @@ func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log
 	return keyset, nil
 }
 
-// privateDestinations are what dev allows, and serve only on request: loopback, RFC 1918 and RFC 4193.
-var privateDestinations = egress.Config{Allow: []netip.Prefix{
-	netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
-	netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
-	netip.MustParsePrefix("fc00::/7"),
-}}
+// keysetFile is where the keyset is kept, if not in the file that was named.
+func keysetFile(named string) (string, error) {
+	if named != "" {
+		return named, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET")
+	}
+	return filepath.Join(dir, "ringback", "keyset.json"), nil
+}
+
+// privateDestinations are what dev allows, and serve only on request: loopback, RFC 1918 and RFC 4193, under any name.
+var privateDestinations = egress.Config{
+	Allow: []netip.Prefix{
+		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
+		netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12"), netip.MustParsePrefix("192.168.0.0/16"),
+		netip.MustParsePrefix("fc00::/7"),
+	},
+	AllowNames: []string{"."},
+}

@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"net/http"
@@ -159,7 +160,11 @@ func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Reque
 		return nil, &Error{Reason: BadRequest, Detail: "the URL " + err.Error()}
 	}
 	if err := c.guard.checkTarget(t); err != nil {
-		return nil, &Error{Reason: BlockedAddress, Detail: "the URL " + err.Error()}
+		reason := BlockedAddress
+		if errors.Is(err, ErrNameNotAllowed) {
+			reason = NameNotAllowed
+		}
+		return nil, &Error{Reason: reason, Detail: "the URL " + err.Error()}
 	}
 	header, detail := outgoing(req.Header)
 	if detail != "" {

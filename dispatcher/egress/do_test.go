@@ -121,7 +121,7 @@ func TestDoRefuses(t *testing.T) {
 		"userinfo in the URL":  {Request{URL: "https://u:s3cr3t@partner.example/"}, BadRequest},
 		"fragment in the URL":  {Request{URL: "https://partner.example/#s3cr3t"}, BadRequest},
 		"metadata service":     {Request{URL: "http://169.254.169.254/s3cr3t"}, BlockedAddress},
-		"metadata by its name": {Request{URL: "http://metadata.google.internal/s3cr3t"}, BlockedAddress},
+		"metadata by its name": {Request{URL: "http://metadata.google.internal/s3cr3t"}, NameNotAllowed},
 	} {
 		_, err := c.Do(t.Context(), tt.req)
 		e, ok := errors.AsType[*Error](err)

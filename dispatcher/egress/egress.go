@@ -78,7 +78,14 @@ type Config struct {
 	// It wins over Allow. Nil: none beyond the IANA special-purpose registries and the Azure host address 168.63.129.16.
 	Deny []netip.Prefix
 
+	// AllowNames lists names of internal networks that may be called all the same: "receiver" is that name, ".corp.internal" every name below it,
+	// "." every name. Where such a name leads is still judged by Allow. Names of cloud metadata services are refused whatever stands here. Nil: none.
+	AllowNames []string
+
 	// Resolver looks names up. Nil: Go's own resolver, which can be cancelled and occupies no thread while a name server is silent.
+	// Names are looked up rooted (with a dot at their end), so that no search list applies; but localhost and names of internal networks, which
+	// AllowNames lets through, are looked up as this machine looks up all others. A resolver with PreferGo false does not find rooted names in
+	// /etc/hosts.
 	Resolver *net.Resolver
 
 	// MaxTimeout is the longest a request may take, body included; longer request timeouts are cut to it. Zero: [DefaultMaxTimeout].
@@ -110,7 +117,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MaxTimeout == 0 {
 		cfg.MaxTimeout = DefaultMaxTimeout
 	}
-	g, err := newGuard(cfg.Allow, cfg.Deny, publicPorts)
+	g, err := newGuard(cfg, publicPorts)
 	if err != nil {
 		return nil, err
 	}

@@ -349,7 +349,7 @@ func (d *tokenDoor) explain(err error) *Error {
 	case d.broken != nil && d.broken.Reason == Timeout:
 		return &Error{Reason: OAuth, Detail: lateEndpoint, err: d.broken}
 	case d.broken != nil:
-		return &Error{Reason: OAuth, Detail: "the token endpoint: " + d.broken.Detail, err: d.broken}
+		return &Error{Reason: OAuth, Detail: "the token endpoint: " + d.broken.Detail, Inside: d.broken.Inside, err: d.broken}
 	case d.answer == nil:
 		return &Error{Reason: OAuth, Detail: "the token endpoint's URL cannot be called"}
 	}

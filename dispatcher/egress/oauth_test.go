@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 )
 
 // An issuer is a token endpoint that counts. It takes the credentials in one place only, as real ones do.
@@ -550,10 +552,10 @@ func TestTokenEndpointsThatFail(t *testing.T) {
 func TestTheTokenEndpointIsAStranger(t *testing.T) {
 	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the guard let a request through") }))
 	t.Cleanup(inside.Close)
-	dns := newNameServer(t, func(string, int) []string { return []string{"127.0.0.1"} })
+	dns := egresstest.NewNameServer(t, func(string, int) []string { return []string{"127.0.0.1"} })
 	for name, tt := range map[string]struct{ url, says string }{
 		"address":      {inside.URL, "the token endpoint: the URL may not have an address as its host"},
-		"name":         {"http://id.example/token", "the token endpoint: the host's address is not one that may be called"},
+		"name":         {"http://id.example/token", "the token endpoint: the host name does not exist or has no address"},
 		"port":         {"http://id.example:9999/token", "the token endpoint: the URL has a port that is not allowed"},
 		"user info":    {"http://a:canary@id.example/token", "the token endpoint: the URL may not hold a user name"},
 		"no HTTP":      {"file:///canary", "the token endpoint: the URL must be absolute"},
@@ -562,7 +564,7 @@ func TestTheTokenEndpointIsAStranger(t *testing.T) {
 		"not resolved": {"https://metadata.internal/token", "the token endpoint: the URL has the host name of an internal network"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tokens := NewTokens(newClient(t, Config{Resolver: dns.resolver()}), "", func(context.Context, Fetched) {})
+			tokens := NewTokens(newClient(t, Config{Resolver: dns.Resolver()}), "", func(context.Context, Fetched) {})
 			t.Cleanup(tokens.Close)
 			_, _, err := tokens.Get(t.Context(), someone, ClientCredentials{TokenURL: tt.url, ClientID: "me", ClientSecret: "canary"})
 			wantError(t, err, OAuth)

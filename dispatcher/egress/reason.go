@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -22,7 +23,8 @@ const (
 	Reset            Reason = "reset"             // the connection was broken by the other side
 	Unreachable      Reason = "unreachable"       // there is no route to the address
 	TLS              Reason = "tls"               // no trusted, encrypted connection came about
-	BlockedAddress   Reason = "blocked_address"   // the address or port is one Ringback does not talk to
+	BlockedAddress   Reason = "blocked_address"   // the address or port in the URL is one Ringback does not talk to
+	NameNotAllowed   Reason = "name_not_allowed"  // the host name is one of an internal network; nothing was sent (see ErrNameNotAllowed)
 	BadResponse      Reason = "bad_response"      // what came back is not HTTP, or more than the limits allow
 	ConnectionClosed Reason = "connection_closed" // the connection ended in order but before an answer
 	Canceled         Reason = "canceled"          // the caller gave up
@@ -48,7 +50,25 @@ type Error struct {
 	Detail string // a short, safe sentence, the same for every address
 	Timing Timing // what was measured until then
 
+	// Inside is true where the host name, or that of the token endpoint, does exist, and leads only to addresses that Ringback does not talk to.
+	// All else says then that it does not exist, in the words and in the phase of that: a partner must not learn the names of an internal
+	// network by trying. [Unmask] gives the truth.
+	Inside bool
+
 	err error
+}
+
+const (
+	noAddress = "the host name does not exist or has no address"
+	blocked   = "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (an operator can allow them)"
+)
+
+// Unmask turns reason and text of an [Error] that leads [Error.Inside] into what operators may read.
+func Unmask(reason Reason, text string) (Reason, string) {
+	if reason == DNS {
+		reason = BlockedAddress
+	}
+	return reason, strings.Replace(text, noAddress, blocked, 1)
 }
 
 // Error returns reason, phase and detail.
@@ -71,6 +91,9 @@ func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error 
 	if e.Reason == ConnectionClosed && tr.mute() {
 		e.Reason, e.Detail = Timeout, "the connection fell silent"
 	}
+	if errors.Is(err, errInside) && e.Reason == DNS {
+		e.Inside, e.Phase, e.Timing = true, PhaseDNS, Timing{Total: timing.Total}
+	}
 	return e
 }
 
@@ -82,8 +105,11 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 		}
 		return Timeout, lateness[phase]
 	}
+	if errors.Is(err, errInside) {
+		return DNS, noAddress
+	}
 	if errors.Is(err, errBlocked) {
-		return BlockedAddress, "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (an operator can allow them)"
+		return BlockedAddress, blocked
 	}
 	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
 		return DNS, lookupTrouble(lookup)
@@ -130,7 +156,7 @@ func isEnd(err error) bool {
 func lookupTrouble(err *net.DNSError) string {
 	switch {
 	case err.IsNotFound:
-		return "the host name does not exist or has no address"
+		return noAddress
 	case err.IsTimeout:
 		return "no name server answered in time"
 	}

@@ -22,9 +22,10 @@ const maxURLLen = 2048
 // It looks no name up: where a name leads is judged on every connection. It wants
 //
 //   - an absolute http or https URL of at most 2048 bytes, without user info, fragment or whitespace, and in printable ASCII but for the host;
-//   - a host name that is not one of an internal network, and no literal address, unless [Config.Allow] covers it. localhost counts as
-//     127.0.0.1; other internal names (.internal, .local, a name without a dot) are accepted once Allow holds anything but loopback, save
-//     those of cloud metadata services. An international name is judged, and looked up, as the xn-- form that IDNA (UTS 46) maps it to;
+//   - no literal address as its host, unless [Config.Allow] covers it. localhost counts as 127.0.0.1;
+//   - no host name of an internal network (.internal, .local, .svc and the like, a name without a dot), unless [Config.AllowNames] lets it
+//     through; the error is then [ErrNameNotAllowed]. An international name is judged, and looked up, as the xn-- form that IDNA (UTS 46)
+//     maps it to;
 //   - port 80, 443 or 8443, unless the host is such an allowed one;
 //   - a path that [Client.Do] can put on the wire byte for byte.
 func (c *Client) CheckURL(raw string) error {
@@ -211,11 +212,16 @@ func (t *target) url() *url.URL {
 	return u
 }
 
-// internalSuffixes are the endings of names that only an internal network answers for: RFC 6761, 6762, 8375, ICANN's .internal,
-// and those in common use without anybody's leave.
-var internalSuffixes = []string{".local", ".localdomain", ".internal", ".intranet", ".lan", ".corp", ".home", ".private", ".home.arpa"}
+// ErrNameNotAllowed says that a URL is sound, but that its host name is one of an internal network that the operator did not allow.
+var ErrNameNotAllowed = errors.New("has the host name of an internal network: use one that is reachable from outside (an operator can allow the name)")
 
-// metadataNames lead to a cloud's credentials; no Allow opens them.
+// internalSuffixes are the endings of names that only an internal network answers for: RFC 6761, 6762, 7686, 9476, ICANN's .internal, all of
+// .arpa (addresses turned round, and RFC 8375's home.arpa), those of Kubernetes and Consul, and those in common use without anybody's leave.
+var internalSuffixes = []string{
+	".local", ".localdomain", ".internal", ".intranet", ".lan", ".corp", ".home", ".private", ".arpa", ".svc", ".consul", ".onion", ".alt",
+}
+
+// metadataNames lead to a cloud's credentials; nothing opens them.
 var metadataNames = []string{"metadata", "metadata.google.internal", "metadata.goog", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
 
 // checkTarget is the policy for a well-formed URL: may this host be registered, and with this port?
@@ -232,10 +238,10 @@ func (g *guard) checkTarget(t target) error {
 		}
 		return errors.New("may not lead to localhost: use a host name that is reachable from outside (an operator can allow local addresses)")
 	case isInternal(t.name):
-		if g.allowsInside() && !slices.Contains(metadataNames, t.name) {
+		if g.allowsName(t.name) {
 			return nil
 		}
-		return errors.New("has the host name of an internal network: use one that is reachable from outside (an operator can allow internal addresses)")
+		return ErrNameNotAllowed
 	case !slices.Contains(g.ports, t.port):
 		return errors.New("has a port that is not allowed: use 443, 8443 or 80")
 	}

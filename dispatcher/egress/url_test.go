@@ -20,7 +20,9 @@ import (
 func TestCheckURL(t *testing.T) {
 	strict := newClient(t, Config{})
 	local := newClient(t, Config{Allow: loopback})
-	inside := newClient(t, Config{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:192.168.0.0/120")}})
+	private := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::ffff:192.168.0.0/120")}
+	inside := newClient(t, Config{Allow: private, AllowNames: []string{"Receiver.", ".Corp.internal", ".büro.corp"}})
+	named := newClient(t, Config{Allow: private, AllowNames: []string{"."}})
 	long := "https://partner.example/" + strings.Repeat("a", maxURLLen-len("https://partner.example/"))
 
 	for _, tt := range []struct {
@@ -147,6 +149,13 @@ func TestCheckURL(t *testing.T) {
 		{strict, "http://redis/", "internal network"},
 		{strict, "http://redis.default.svc.cluster.local/", "internal network"},
 		{strict, "http://nas.home.arpa/", "internal network"},
+		{strict, "http://redis.prod.svc/", "internal network"},
+		{strict, "http://vault.service.consul/", "internal network"},
+		{strict, "http://duckduckgogg42xjoc72x3sjasowoarfbgcmvfimaftt6twagswzczad.onion/", "internal network"},
+		{strict, "http://1.0.0.127.in-addr.arpa/", "internal network"},
+		{strict, "http://1.0.ip6.arpa./", "internal network"},
+		{strict, "http://svc/", "internal network"},
+		{strict, "https://svc.example/", ""},
 
 		{strict, "http://１２７.0.0.1/", "address as its host"},
 		{strict, "http://127。0。0。1/", "address as its host"},
@@ -185,7 +194,8 @@ func TestCheckURL(t *testing.T) {
 		{local, "http://１２７.0.0.1:9000/", ""},
 		{local, "http://ⓛocalhost:9000/", ""},
 		{inside, "http://bücher.corp.internal:9000/", ""},
-		{inside, "http://ｍetadata/", "internal network"},
+		{inside, "http://bücher.büro.corp/", ""},
+		{named, "http://ｍetadata/", "internal network"},
 		{local, "http://127.0.0.1:9000/", ""},
 		{local, "http://127.9.9.9:1/", ""},
 		{local, "http://[::1]:9000/", ""},
@@ -202,8 +212,18 @@ func TestCheckURL(t *testing.T) {
 		{inside, "http://192.168.0.7/", ""},
 		{inside, "http://billing.corp.internal:9000/", ""},
 		{inside, "http://receiver:9000/", ""},
+		{inside, "http://RECEIVER./", ""},
+		{inside, "http://receivers/", "internal network"},
+		{inside, "http://a.receiver:9000/", "port that is not allowed"},
+		{inside, "http://corp.internal/", "internal network"},
+		{inside, "http://xcorp.internal/", "internal network"},
 		{inside, "http://metadata.google.internal/", "internal network"},
 		{inside, "http://localhost/", "localhost"},
+		{named, "http://receiver:9000/", ""},
+		{named, "http://redis.prod.svc/", ""},
+		{named, "http://metadata.google.internal/", "internal network"},
+		{named, "http://metadata.goog./", "internal network"},
+		{named, "http://localhost/", "localhost"},
 	} {
 		err := tt.c.CheckURL(tt.url)
 		switch {

@@ -13,6 +13,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -157,7 +158,11 @@ func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 			s.refuse(w, r, err)
 			return
 		}
-		next(huma.WithValue(ctx, callerKey{}, key))
+		known := context.WithValue(ctx.Context(), callerKey{}, key)
+		if key.Role != registry.Partner { // partners choose names, and must not learn by trying which of them are known inside
+			known = dispatcher.Unmasked(known)
+		}
+		next(huma.WithContext(ctx, known))
 	}
 }
 

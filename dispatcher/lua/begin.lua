@@ -1,5 +1,6 @@
 -- Begins an attempt, if it is still due and still this task's.
--- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback)
+-- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback),
+--       barred ('1': the worker may not call the callback's host name)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}
 --  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 local member = ARGV[1]
@@ -19,9 +20,9 @@ if deleted(closed) then
 end
 if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
 local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
-local busy = ARGV[5] == '1'
+local busy, barred = ARGV[5] == '1', ARGV[6] == '1'
 local p, wait, late = pace(cb), 0, false
-if not closed and not busy then
+if not closed and not busy and not barred then
   if r.s == 'R' then -- it stands outside the window, and has no token yet
     local places
     places, wait = allowance(cb, p, WINDOW)
@@ -33,11 +34,11 @@ if not closed and not busy then
   end
 end
 retriesNoMore(r, member, cb)
-if closed or busy or late then
+if closed or busy or barred or late then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
   r.gen = r.gen + 1
-  hold(r, ev, field, member, cb, closed)
-  if busy then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
+  hold(r, ev, field, member, cb, closed or barred)
+  if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
   return {'held', wait}
 end
 if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end

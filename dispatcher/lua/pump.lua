@@ -1,4 +1,5 @@
--- Lets deliveries out of a callback's room, and buries what has waited too long in it. ARGV: callback id, max
+-- Lets deliveries out of a callback's room, and buries what has waited too long in it.
+-- ARGV: callback id, max, barred ('1': the worker may not call the callback's host name, so nothing goes out)
 -- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, ticket, ...}
 local SOME = 32 -- how many may go into empty lanes
 local cb = ARGV[1]
@@ -28,7 +29,7 @@ end
 local function again(ms)
   if redis.call('ZCARD', room) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
 end
-if closed then
+if closed or ARGV[3] == '1' then
   again((#page == 5 * ARGV[2] or excess == 5 * ARGV[2]) and 0 or AIRING)
   return {'closed'}
 end

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// namedCallbacks is how many callbacks a finding names; it counts the rest.
+const namedCallbacks = 20
+
+// examineCallbacks looks for callbacks that could be registered once and no longer can: what is for a host name that is not allowed is held,
+// and a header that is no longer taken is still sent. It takes the keyset, which it does not make.
+func (d *diagnosis) examineCallbacks(ctx context.Context, rdb redis.UniversalClient, file string, door *egress.Client) {
+	if sealed, err := registry.Sealed(ctx, rdb); err != nil || !sealed { // what cannot be read, other checks have said
+		return
+	}
+	all, err := readCallbacks(ctx, rdb, file)
+	if err != nil {
+		d.add(finding{
+			Check: "callbacks", Level: levelWarn, Found: "whether the callbacks' host names and headers are still allowed was not checked: " + oneLine(err.Error()),
+			Cure: "ringback doctor --keyset-file FILE # as ringback serve has it",
+		})
+		return
+	}
+	for _, f := range judgeCallbacks(all, door) {
+		d.add(f)
+	}
+}
+
+// judgeCallbacks finds those that could not be registered now as they are.
+func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
+	var names, headers suspicion
+	for _, cb := range all {
+		names.add(cb, refusedNames(cb, door))
+		headers.add(cb, cb.TakenHeaders())
+	}
+	found := []finding{{Check: "callback names", Level: levelOK, Found: "all callbacks' host names are allowed"}}
+	if len(names.callbacks) > 0 {
+		found[0] = finding{
+			Check: "callback names", Level: levelWarn, Found: "what is for callbacks with internal host names is held: " + names.String(),
+			Cure: "ringback serve --egress-allow-name " + strings.Join(names.words, ",") + " # those that are yours; for the others, tell the partner to register another URL",
+		}
+	}
+	if len(headers.callbacks) > 0 {
+		found = append(found, finding{
+			Check: "callback headers", Level: levelWarn, Found: "headers are sent that can no longer be registered: " + headers.String(),
+			Cure: `echo '{"headers": {"` + headers.words[0] + `": null}}' | ringback callbacks update ID --company COMPANY --file - # takes it away, if nobody needs it`,
+		})
+	}
+	return found
+}
+
+// suspicion collects callbacks, and what is the matter with each.
+type suspicion struct {
+	callbacks []string // "acme/3 (receiver)"
+	words     []string // each once
+}
+
+func (s *suspicion) add(cb *registry.Callback, words []string) {
+	if len(words) == 0 {
+		return
+	}
+	s.callbacks = append(s.callbacks, fmt.Sprintf("%s/%d (%s)", cb.Company, cb.ID, strings.Join(words, ", ")))
+	for _, word := range words {
+		if !slices.Contains(s.words, word) {
+			s.words = append(s.words, word)
+		}
+	}
+}
+
+func (s *suspicion) String() string {
+	if more := len(s.callbacks) - namedCallbacks; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(s.callbacks[:namedCallbacks], ", "), more)
+	}
+	return strings.Join(s.callbacks, ", ")
+}
+
+// readCallbacks are those of all companies.
+func readCallbacks(ctx context.Context, rdb redis.UniversalClient, file string) ([]*registry.Callback, error) {
+	keyset, err := readKeyset(file)
+	if err != nil {
+		return nil, err
+	}
+	r, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, err
+	}
+	companies, err := rdb.SMembers(ctx, "ringback:companies").Result()
+	if err != nil {
+		return nil, fmt.Errorf("listing the companies: %w", err)
+	}
+	slices.Sort(companies)
+	var all []*registry.Callback
+	for _, company := range companies {
+		for cursor, more := "", true; more; more = cursor != "" {
+			page, next, err := r.List(ctx, company, registry.Filter{Limit: 500, Cursor: cursor})
+			if err != nil {
+				return nil, fmt.Errorf("listing the callbacks of %s: %w", company, err)
+			}
+			all, cursor = append(all, page...), next
+		}
+	}
+	return all, nil
+}
+
+// refusedNames are the host names of a callback that policy does not let through.
+func refusedNames(cb *registry.Callback, door *egress.Client) []string {
+	urls := []string{cb.Destination.URL}
+	if cb.Auth != nil && cb.Auth.TokenURL != "" {
+		urls = append(urls, cb.Auth.TokenURL)
+	}
+	var refused []string
+	for _, raw := range urls {
+		if !errors.Is(door.CheckURL(raw), egress.ErrNameNotAllowed) {
+			continue
+		}
+		if u, err := url.Parse(raw); err == nil && !slices.Contains(refused, u.Hostname()) {
+			refused = append(refused, u.Hostname())
+		}
+	}
+	return refused
+}
+
+// readKeyset is findKeyset for those who only look.
+func readKeyset(file string) (*registry.Keyset, error) {
+	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
+		return registry.ParseKeyset([]byte(text))
+	}
+	file, err := keysetFile(file)
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("there is no keyset: %w", err)
+	}
+	return registry.ParseKeyset(text)
+}
