@@ -10,8 +10,7 @@ import (
 	"time"
 )
 
-// answerGrace is how long a failed write waits for an answer. A receiver that answers early and closes makes the rest of the body fail to be
-// written, and net/http takes that for the end even if the answer is on its way. One that comes at all comes with the reset or before it.
+// answerGrace is how long the end of a connection may take to be read after a write has failed. The end comes with the failure, or before it.
 const answerGrace = 200 * time.Millisecond
 
 // A conn is a connection as net/http sees it. It lets answers be heard that come before their request was taken, and it knows how long it
@@ -22,16 +21,19 @@ type conn struct {
 
 	wrote     chan struct{} // closed by the first write
 	wroteOnce sync.Once
-	over      chan struct{} // closed once nothing more will be read: the other side ended the connection, or this one closed it
-	overOnce  sync.Once
-	heard     atomic.Int64 // when something was read last, in Unix nanoseconds
+	over      chan struct{} // closed with the connection
+	heard     atomic.Int64  // when something was read last, in Unix nanoseconds
 
-	mu      sync.Mutex
-	closed  bool // by this side
-	uses    int
-	parked  time.Time   // without use since then; zero: in use, or HTTP/2
-	stirred time.Time   // when the other side did something meanwhile, zero: never
-	retire  *time.Timer // nil: none was needed yet
+	mu        sync.Mutex
+	closed    bool // by this side
+	uses      int
+	unwritten bool        // nothing has been written of a request on a connection that had served before
+	failed    error       // why writing ended, nil if it goes on
+	failedAt  time.Time   //
+	patience  *time.Timer // for the end to be read, once writing has ended
+	parked    time.Time   // without use since then; zero: in use, or HTTP/2
+	stirred   time.Time   // when the other side did something meanwhile, zero: never
+	retire    *time.Timer // nil: none was needed yet
 }
 
 func newConn(c net.Conn, closedIdle func(time.Duration)) *conn {
@@ -47,16 +49,49 @@ func connOf(c net.Conn) *conn {
 	return own
 }
 
-// Write holds an error back until the reader saw what the other side said before, if anything. Who closes the connection, as net/http
-// does when the request's time is up, ends the hold. An answer that has begun by then gets another second.
+// Write takes for written what cannot be written any more. Who answers early and closes makes the rest of the request fail to be written, and
+// net/http would report that rather than the answer. So it is left to the reader, who comes upon the answer first and then upon the end.
+//
+// An error is returned, though, if nothing was written of a request on a kept connection: net/http sends it on another one then.
 func (c *conn) Write(p []byte) (int, error) {
 	c.wroteOnce.Do(func() { close(c.wrote) })
-	began := time.Now().UnixNano()
-	n, err := c.Conn.Write(p)
-	if err != nil && !c.await(c.over, answerGrace) && c.heard.Load() > began {
-		c.await(c.over, time.Second)
+	c.mu.Lock()
+	failed, unwritten := c.failed, c.unwritten
+	c.mu.Unlock()
+	switch {
+	case failed != nil && unwritten:
+		return 0, failed
+	case failed != nil:
+		return len(p), nil
 	}
-	return n, err
+	n, err := c.Conn.Write(p)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > 0 {
+		c.unwritten = false
+	}
+	if err == nil || c.unwritten || c.closed || errors.Is(err, os.ErrDeadlineExceeded) {
+		return n, err
+	}
+	if c.failed == nil {
+		c.failed, c.failedAt = err, time.Now()
+		c.patience = time.AfterFunc(answerGrace, c.lose)
+	}
+	return len(p), nil
+}
+
+// lose ends a connection whose writing has failed, while its end was not read. An answer that has begun gets another second.
+func (c *conn) lose() {
+	c.mu.Lock()
+	began := time.Unix(0, c.heard.Load()).After(c.failedAt)
+	c.failedAt = time.Now()
+	if began {
+		c.patience.Reset(time.Second)
+	}
+	c.mu.Unlock()
+	if !began {
+		_ = c.Close()
+	}
 }
 
 // Read waits, at the beginning, until the request is being written: net/http throws away what comes before, and it may be the answer of a
@@ -65,61 +100,61 @@ func (c *conn) Read(p []byte) (int, error) {
 	select {
 	case <-c.wrote:
 	default:
-		c.await(c.wrote, answerGrace)
+		c.awaitWrite()
 	}
 	n, err := c.Conn.Read(p)
 	now := time.Now()
 	if n > 0 {
 		c.heard.Store(now.UnixNano())
 	}
-	if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-		c.end()
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.parked.IsZero() && !c.closed {
 		c.stirred = now
 	}
+	if err != nil && c.closed && c.failed != nil {
+		err = c.failed // closed for that
+	}
 	return n, err
+}
+
+func (c *conn) awaitWrite() {
+	timer := time.NewTimer(answerGrace)
+	defer timer.Stop()
+	select {
+	case <-c.wrote:
+	case <-c.over:
+	case <-timer.C:
+	}
 }
 
 // Close ends the connection, and every wait on it.
 func (c *conn) Close() error {
-	c.end()
 	c.mu.Lock()
-	after := c.stirred.Sub(c.parked)
-	idle := !c.closed && !c.parked.IsZero() && !c.stirred.IsZero() && time.Since(c.stirred) < time.Second // a session ticket is no end
+	first, after := !c.closed, c.stirred.Sub(c.parked)
+	idle := first && c.failed == nil && !c.parked.IsZero() && !c.stirred.IsZero() && time.Since(c.stirred) < time.Second // else it was a session ticket
 	c.closed = true
-	if c.retire != nil {
-		c.retire.Stop()
+	for _, timer := range []*time.Timer{c.retire, c.patience} {
+		if timer != nil {
+			timer.Stop()
+		}
 	}
 	c.mu.Unlock()
+	if first {
+		close(c.over)
+	}
 	if idle {
 		c.closedIdle(after)
 	}
 	return c.Conn.Close()
 }
 
-func (c *conn) end() { c.overOnce.Do(func() { close(c.over) }) }
-
-// await waits for what, but no longer than limit and than the connection lasts, and reports whether either came.
-func (c *conn) await(what <-chan struct{}, limit time.Duration) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-what:
-	case <-c.over:
-	case <-timer.C:
-		return false
-	}
-	return true
-}
-
 // take begins a use of the connection and returns its number.
-func (c *conn) take() int {
+func (c *conn) take(shared bool) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.uses++
+	c.unwritten = c.uses > 1 && !shared
 	c.parked, c.stirred = time.Time{}, time.Time{}
 	if c.retire != nil {
 		c.retire.Stop()

@@ -100,12 +100,11 @@ func TestWriteErrorWaitsForTheAnswer(t *testing.T) {
 		reason  Reason
 		within  time.Duration
 	}{
-		// net/http waits 50 ms for the write's end before it hands over an answer without a body.
-		"the answer comes":            {answer: strings.NewReader(text), pause: 100 * time.Millisecond, took: 100, status: 410, within: 150 * time.Millisecond},
-		"it comes late":               {answer: strings.NewReader(text), pause: 190 * time.Millisecond, took: 100, status: 410, within: 240 * time.Millisecond},
-		"nothing of the request went": {answer: strings.NewReader(text), pause: 100 * time.Millisecond, status: 410, within: 150 * time.Millisecond},
+		"the answer comes":            {answer: strings.NewReader(text), pause: 100 * time.Millisecond, took: 100, status: 410, within: 100 * time.Millisecond},
+		"it comes late":               {answer: strings.NewReader(text), pause: 190 * time.Millisecond, took: 100, status: 410, within: 190 * time.Millisecond},
+		"nothing of the request went": {answer: strings.NewReader(text), pause: 100 * time.Millisecond, status: 410, within: 100 * time.Millisecond},
 		"no answer":                   {reason: Reset, took: 100, within: answerGrace},
-		"the end instead":             {answer: strings.NewReader(""), pause: 50 * time.Millisecond, took: 100, reason: Reset, within: 50 * time.Millisecond},
+		"the end instead":             {answer: strings.NewReader(""), pause: 50 * time.Millisecond, took: 100, reason: ConnectionClosed, within: 50 * time.Millisecond},
 		"the request's time is up":    {reason: Timeout, took: 100, timeout: 30 * time.Millisecond, within: 30 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {

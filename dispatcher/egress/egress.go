@@ -137,7 +137,8 @@ func New(cfg Config) (*Client, error) {
 // Close closes the connections that are waiting for reuse. Requests under way finish, and the Client stays usable.
 func (c *Client) Close() { c.transport.CloseIdleConnections() }
 
-// newTransport returns the transport every request goes through. There is no DialTLSContext and no Proxy on purpose:
+// newTransport returns the transport every request goes through. What an HTTP/2 receiver may send before it is read is bounded, for net/http
+// keeps it: by its own will 4 MiB of each answer. There is no DialTLSContext and no Proxy on purpose:
 // each would open connections that dial, and so the guard, never sees.
 func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 	return &http.Transport{
@@ -151,7 +152,10 @@ func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 		MaxIdleConns:           idleTotal,
 		MaxIdleConnsPerHost:    idlePerHost,
 		IdleConnTimeout:        idleTimeout,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
+			MaxReceiveBufferPerStream: 2 * maxReadBody, MaxReceiveBufferPerConnection: 64 * maxReadBody,
+		},
 	}
 }
 

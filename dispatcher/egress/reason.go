@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"strings"
 	"syscall"
 	"time"
@@ -129,6 +130,9 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 		}
 		return Reset, "the HTTP/2 stream was reset before an answer"
 	}
+	if isErrorCode(err) && !answered {
+		return BadResponse, "the HTTP/2 answer broke the protocol"
+	}
 	switch {
 	case phase == PhaseDNS || phase == PhaseConnect:
 		return Network, "the connection could not be opened"
@@ -219,6 +223,10 @@ type streamError struct {
 	Code     uint32
 	Cause    error
 }
+
+// isErrorCode reports whether err is net/http's verdict that the other side broke HTTP/2 for the whole connection (RFC 9113, 5.4.1). Its type is
+// hidden; it is the only error that is a number of 32 bits.
+func isErrorCode(err error) bool { return reflect.ValueOf(err).Kind() == reflect.Uint32 }
 
 // Error implements error, as errors.As demands of its target.
 func (e streamError) Error() string { return "HTTP/2 stream error" }

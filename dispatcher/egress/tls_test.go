@@ -1,8 +1,6 @@
 package egress
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,17 +8,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"errors"
 	"io"
 	"math/big"
 	"net"
-	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
 )
 
 // authority signs certificates for one test.
@@ -221,130 +213,5 @@ func TestNewRefusesWeakTLS(t *testing.T) {
 	c := newClient(t, Config{TLS: given})
 	if given.MinVersion != 0 || c.transport.TLSClientConfig.MinVersion != tls.VersionTLS12 {
 		t.Error("the configuration is not a copy with TLS 1.2")
-	}
-}
-
-// h2Server speaks HTTP/2 frame by frame: answer is called for every complete request, n counting them over all connections. After answer
-// reported that it said GOAWAY, that connection takes no more requests, as it promised.
-func h2Server(t *testing.T, a *authority, answer func(fr *http2.Framer, conn net.Conn, stream uint32, n int64) (away bool)) (*rawServer, *atomic.Int64) {
-	var requests atomic.Int64
-	cfg := &tls.Config{Certificates: []tls.Certificate{a.leaf(t, nil)}, NextProtos: []string{"h2"}}
-	server := newRawServer(t, overTLS(cfg, func(conn net.Conn) {
-		r := bufio.NewReader(conn)
-		if _, err := io.ReadFull(r, make([]byte, len(http2.ClientPreface))); err != nil {
-			return
-		}
-		fr := http2.NewFramer(conn, r)
-		if err := fr.WriteSettings(); err != nil {
-			return
-		}
-		for away := false; ; {
-			f, err := fr.ReadFrame()
-			if err != nil {
-				return
-			}
-			switch f := f.(type) {
-			case *http2.SettingsFrame:
-				if !f.IsAck() {
-					_ = fr.WriteSettingsAck()
-				}
-			case *http2.DataFrame:
-				if f.StreamEnded() && !away {
-					away = answer(fr, conn, f.StreamID, requests.Add(1))
-				}
-			}
-		}
-	}))
-	return server, &requests
-}
-
-func h2Status(fr *http2.Framer, stream uint32, status string, extra ...hpack.HeaderField) {
-	var block bytes.Buffer
-	enc := hpack.NewEncoder(&block)
-	_ = enc.WriteField(hpack.HeaderField{Name: ":status", Value: status})
-	for _, f := range extra {
-		_ = enc.WriteField(f)
-	}
-	_ = fr.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
-}
-
-func TestHTTP2Faults(t *testing.T) {
-	a := newAuthority(t)
-	for name, tt := range map[string]struct {
-		answer   func(fr *http2.Framer, conn net.Conn, stream uint32, n int64) (away bool)
-		sends    int
-		requests int64 // taken by the server
-		reason   Reason
-	}{
-		"plain": {
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				h2Status(fr, stream, "204")
-				return false
-			}, 3, 3, "",
-		},
-		"GOAWAY after each": {
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				h2Status(fr, stream, "204")
-				return fr.WriteGoAway(stream, http2.ErrCodeNo, nil) == nil
-			}, 3, 3, "",
-		},
-		"GOAWAY that took nothing": { // provably not processed: sent again
-			func(fr *http2.Framer, _ net.Conn, stream uint32, n int64) bool {
-				if n == 1 {
-					return fr.WriteGoAway(0, http2.ErrCodeNo, nil) == nil
-				}
-				h2Status(fr, stream, "204")
-				return false
-			}, 1, 2, "",
-		},
-		"refuses every stream": { // provably not processed, but only so often
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				return fr.WriteRSTStream(stream, http2.ErrCodeRefusedStream) != nil
-			}, 1, 1 + maxResends, ConnectionClosed,
-		},
-		"resets the stream": {
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				return fr.WriteRSTStream(stream, http2.ErrCodeInternal) != nil
-			}, 1, 1, Reset,
-		},
-		"closes the connection": {
-			func(_ *http2.Framer, conn net.Conn, _ uint32, _ int64) bool { return conn.Close() == nil }, 1, 1, ConnectionClosed,
-		},
-		"malformed header": {
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				h2Status(fr, stream, "204", hpack.HeaderField{Name: "x", Value: "\x00"})
-				return false
-			}, 1, 1, BadResponse,
-		},
-		"too many headers": {
-			func(fr *http2.Framer, _ net.Conn, stream uint32, _ int64) bool {
-				many := make([]hpack.HeaderField, 28)
-				for i := range many {
-					many[i] = hpack.HeaderField{Name: "x", Value: strings.Repeat("x", 1<<10)}
-				}
-				h2Status(fr, stream, "204", many...)
-				return false
-			}, 1, 1, BadResponse,
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server, requests := h2Server(t, a, tt.answer)
-			c := newClient(t, Config{Allow: loopback, TLS: &tls.Config{RootCAs: a.roots}})
-			defer c.Close()
-			for range tt.sends {
-				resp, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/", Body: []byte("{}"), Timeout: 10 * time.Second})
-				switch {
-				case tt.reason != "":
-					wantError(t, err, tt.reason, PhaseWait)
-				case err != nil:
-					t.Fatalf("%v (%v)", err, errors.Unwrap(err))
-				case resp.Status != 204 || resp.Proto != "HTTP/2.0":
-					t.Errorf("got %v", resp)
-				}
-			}
-			if n := requests.Load(); n != tt.requests {
-				t.Errorf("the server saw %d requests, want %d", n, tt.requests)
-			}
-		})
 	}
 }

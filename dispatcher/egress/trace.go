@@ -149,7 +149,7 @@ func (t *trace) gotConn(info httptrace.GotConnInfo) {
 		t.shared = secure.ConnectionState().NegotiatedProtocol == "h2"
 	}
 	if t.conn = connOf(info.Conn); t.conn != nil {
-		t.use = t.conn.take()
+		t.use = t.conn.take(t.shared)
 	}
 }
 
