@@ -47,7 +47,7 @@ func (e Event) Validate() error {
 			fields = append(fields, FieldError{Location: location, Message: message, Value: value})
 		}
 	}
-	add(ValidEventID(e.ID) || e.ID == "", "body.event_id", "must be 1 to 128 of A-Z a-z 0-9 _ . : - (or leave it out: one is made up)", short(e.ID))
+	add(ValidEventID(e.ID) || e.ID == "", "body.event_id", "must be 1 to 128 of A-Z a-z 0-9 _ . : - and not . or .. (or leave it out: one is made up)", short(e.ID))
 	add(ValidTypeName(e.Type), "body.event_type", namesRule, short(e.Type))
 	switch {
 	case len(e.Payload) == 0:
@@ -64,7 +64,7 @@ func (e Event) Validate() error {
 	return nil
 }
 
-const namesRule = "must be 1 to 64 of A-Z a-z 0-9 _ . -"
+const namesRule = "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or .."
 
 // short is a name as an error repeats it: nil when absent or unreasonably long.
 func short(name string) any {
@@ -74,7 +74,7 @@ func short(name string) any {
 	return name
 }
 
-// ValidCompany reports whether s can name a company: 1 to 64 of A-Z a-z 0-9 _ . -
+// ValidCompany reports whether s can name a company: 1 to 64 of A-Z a-z 0-9 _ . - other than "." and "..", which a URL's path cannot hold.
 func ValidCompany(s string) bool { return isName(s, maxNameLen, "") }
 
 // ValidTypeName reports whether s can name a callback type: 1 to 64 of
@@ -82,7 +82,7 @@ func ValidCompany(s string) bool { return isName(s, maxNameLen, "") }
 func ValidTypeName(s string) bool { return isName(s, maxNameLen, "") }
 
 // ValidEventID reports whether s can be an event's id: 1 to 128 of
-// A-Z a-z 0-9 _ . : -
+// A-Z a-z 0-9 _ . : - other than "." and "..".
 func ValidEventID(s string) bool { return isName(s, maxEventIDLen, ":") }
 
 func isName(s string, maxLen int, extra string) bool {

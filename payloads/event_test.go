@@ -149,7 +149,7 @@ func base32hexBits(t *testing.T, s string) string {
 func TestInvalidErrorJSON(t *testing.T) {
 	err := payloads.Event{Company: "acme", ID: "a b", Type: "x", Payload: json.RawMessage(`1`)}.Validate()
 	got, _ := json.Marshal(fields(t, err))
-	const want = `[{"location":"body.event_id","message":"must be 1 to 128 of A-Z a-z 0-9 _ . : - (or leave it out: one is made up)","value":"a b"}]`
+	const want = `[{"location":"body.event_id","message":"must be 1 to 128 of A-Z a-z 0-9 _ . : - and not . or .. (or leave it out: one is made up)","value":"a b"}]`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -172,6 +172,6 @@ func ExampleEvent_Validate() {
 	e := payloads.Event{Company: "ba9bcNKc", Type: "payment proof", Payload: json.RawMessage(`{"status": "OK",}`)}
 	fmt.Println(strings.ReplaceAll(e.Validate().Error(), "; ", "\n"))
 	// Output:
-	// body.event_type must be 1 to 64 of A-Z a-z 0-9 _ . -
+	// body.event_type must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..
 	// body.payload is not valid JSON at byte 17: invalid character '}' looking for beginning of object key string
 }

@@ -123,6 +123,9 @@ func walk(text []byte, visit func(name string, value json.RawMessage)) error {
 // syntaxError says where body stops being JSON, counting its bytes from 1, and
 // why; nil if it does not. Of body it repeats one character at most.
 func syntaxError(body []byte) error {
+	if bytes.HasPrefix(body, []byte("\ufeff")) { // RFC 8259, section 8.1
+		return fmt.Errorf("%w: it begins with a byte order mark (U+FEFF): send it without", ErrBadJSON)
+	}
 	var whole json.RawMessage
 	err := json.Unmarshal(body, &whole)
 	if err == nil {

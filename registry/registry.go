@@ -758,7 +758,7 @@ func checkCompany(company string) error {
 	if payloads.ValidCompany(company) {
 		return nil
 	}
-	return invalid("path.company", "must be 1 to 64 of A-Z a-z 0-9 _ . -", short(company))
+	return invalid("path.company", "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", short(company))
 }
 
 func now() time.Time { return time.Now().UTC().Truncate(timeGrain) }

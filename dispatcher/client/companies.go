@@ -26,5 +26,5 @@ type ErasedCompany struct {
 // operator's key. A call works for some twenty seconds: repeat it until Done, and after a lost answer; each counts what it erased itself.
 // An [*APIError] of 404 says that there is nothing of the company, or nothing any more.
 func (c *Client) EraseCompany(ctx context.Context, company string) (*ErasedCompany, error) {
-	return ask[ErasedCompany](ctx, c, request{method: http.MethodDelete, path: []string{"companies", company}})
+	return ask[ErasedCompany](ctx, c, request{method: http.MethodDelete, path: []string{"companies", company}, query: query("confirm", company)})
 }

@@ -58,10 +58,10 @@ type (
 
 func (s *server) batches() {
 	register(s, operation{
-		need: sendEvents,
+		need: sendEvents, paged: true,
 		body: &body{
 			schema: reflect.TypeFor[batchDoc](), mediaTypes: []string{mediaNDJSON},
-			limit: batchBodies * s.MaxBody, timeout: batchBodies * bodyTimeout,
+			limit: batchBodies * s.MaxBody,
 		},
 		Operation: huma.Operation{
 			OperationID: "send-events", Method: http.MethodPost, Path: batchRoute, Tags: []string{"Events"},
@@ -158,15 +158,32 @@ func (s *server) sendAll(ctx context.Context, company string, lines []line, tell
 			return
 		}
 		results := make([]batchResult, len(page))
-		if away == nil {
-			away = s.sendPage(ctx, company, page, results)
-		} else {
+		refusal := away
+		if refusal == nil {
+			refusal, away = s.sendPlaced(ctx, company, page, results)
+		}
+		if refusal != nil {
 			for i, l := range page {
-				results[i] = failed(l.number, away)
+				results[i] = failed(l.number, refusal)
 			}
 		}
 		tell(results)
 	}
+}
+
+// sendPlaced is sendPage once there is a place for the page; refusal says why there is none.
+func (s *server) sendPlaced(ctx context.Context, company string, page []line, results []batchResult) (refusal, away error) {
+	size := 0
+	for _, l := range page {
+		size += len(l.text)
+	}
+	release, err := visitOf(ctx).place(ctx, int64(size))
+	if err != nil {
+		s.shed(ctx, err.Error())
+		return err, nil
+	}
+	defer release()
+	return nil, s.sendPage(ctx, company, page, results)
 }
 
 // sendPage hands over a page's events and fills in what became of each. It returns why the store is away, if not one got in for

@@ -43,7 +43,7 @@ func BenchmarkFace(b *testing.B) {
 		return &receiptOut{Status: http.StatusAccepted, Location: "/x", Body: dispatcher.Receipt{EventID: e.ID, EventType: e.Type, Deliveries: []dispatcher.Accepted{{DeliveryID: "dlv_1", CallbackID: 1, State: dispatcher.Pending}}}}, nil
 	})
 	h.api.mux.HandleFunc("POST /bare/{company}", func(w http.ResponseWriter, r *http.Request) {
-		body, err := (body{mediaTypes: []string{mediaJSON}, limit: DefaultMaxBody, timeout: bodyTimeout}).read(w, r)
+		body, err := (body{mediaTypes: []string{mediaJSON}, limit: DefaultMaxBody}).read(w, r, nil)
 		if err != nil {
 			b.Error(err)
 		}

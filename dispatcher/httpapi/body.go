@@ -20,16 +20,22 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// bodyTimeout is how long a caller may take to send its body: 1 MiB over a slow line, and no more. A batch has as much longer
-// as it may be longer.
-const bodyTimeout = 15 * time.Second
+const (
+	// bodyTimeout is how long a caller may take to send a MiB of its body, or what is left: a slow line, and no more. So a body that
+	// stops coming is given up this soon, however long it may be.
+	bodyTimeout = 15 * time.Second
+	// bodyStep is what has bodyTimeout, in bytes.
+	bodyStep = 1 << 20
+	// firstBytes is what is reserved for a body before any of it is there. Most events fit.
+	firstBytes = 2 << 10
+)
 
 // wholeBody reads an operation's body before the operation begins, so that what can go wrong in reading has an answer of
-// its own: 415, 413, 408 or 400. The operation finds the bytes in its RawBody.
+// its own: 415, 413, 408, 429, 503 or 400. The operation finds the bytes in its RawBody.
 func (s *server) wholeBody(b body) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		body, err := b.read(w, r)
+		body, err := b.read(w, r, visitOf(ctx.Context()))
 		if err != nil {
 			s.refuse(w, r, err)
 			return
@@ -40,39 +46,61 @@ func (s *server) wholeBody(b body) func(huma.Context, func(huma.Context)) {
 }
 
 // read reads a request's body whole, if it is one such as b.
-func (b body) read(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+func (b body) read(w http.ResponseWriter, r *http.Request, v *visit) ([]byte, error) {
 	if err := acceptable(r, b.mediaTypes); err != nil {
 		return nil, err
 	}
 	if r.ContentLength > b.limit {
 		return nil, tooLong("body", b.limit)
 	}
-	// A deadline that outlived the reading would look to net/http as if the caller had hung up.
 	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(b.timeout)) // not every writer can, and then the server's own timeout holds
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
-
-	var buf bytes.Buffer
-	buf.Grow(int(max(r.ContentLength, 0)) + bytes.MinRead)
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, b.limit))
-	if err == nil {
-		return buf.Bytes(), nil
+	body, err := b.gather(r, rc, v)
+	if err != nil {
+		return nil, err // and the deadline stays, or net/http would wait for the rest of a body that never comes
 	}
-	_ = rc.SetWriteDeadline(time.Now().Add(answerTimeout)) // the server's own may have been over before so long a body
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLong("body", b.limit)
-	}
-	if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
-		return nil, tooSlow(b.timeout)
-	}
-	return nil, badRequest("the body broke off before its end, or was sent in a way HTTP does not know")
+	_ = rc.SetReadDeadline(time.Time{}) // one that outlived the reading would look to net/http as if the caller had hung up
+	return body, nil
 }
 
-// answerTimeout is how long a caller whose body is refused may take to read why.
-const answerTimeout = time.Minute
+// gather reads a body as it comes. It takes memory for what is there, not for what was promised.
+func (b body) gather(r *http.Request, rc *http.ResponseController, v *visit) ([]byte, error) {
+	atMost := b.limit + 1 // one byte more than will do shows that it is too long
+	if r.ContentLength >= 0 {
+		atMost = r.ContentLength + 1 // and one more than there is, that it is at its end
+	}
+	buf := make([]byte, 0, min(firstBytes, atMost))
+	for next := 0; ; {
+		if len(buf) >= next {
+			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can, and then the server's own timeout holds
+			next += bodyStep
+		}
+		if len(buf) == cap(buf) {
+			size := int(min(2*int64(cap(buf)), atMost))
+			if err := v.hold(size); err != nil {
+				return nil, err
+			}
+			buf = append(make([]byte, 0, size), buf...)
+		}
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if int64(len(buf)) > b.limit {
+			return nil, tooLong("body", b.limit)
+		}
+		if err == io.EOF { //nolint:errorlint // readers return it as it is
+			return buf, nil
+		}
+		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {
+			return nil, errTooSlow
+		}
+		if err != nil {
+			return nil, badRequest("the body broke off before its end, or was sent in a way HTTP does not know")
+		}
+	}
+}
 
-func tooSlow(timeout time.Duration) error {
-	return &refusal{status: http.StatusRequestTimeout, detail: fmt.Sprintf("the body did not arrive within %s", timeout)}
+var errTooSlow = &refusal{
+	status: http.StatusRequestTimeout,
+	detail: fmt.Sprintf("the body did not arrive in time: %s for each MiB are all there is", bodyTimeout),
 }
 
 func tooLong(what string, limit int64) error {

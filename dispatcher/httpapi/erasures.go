@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
 )
 
 const companyRoute = "/companies/{company}"
@@ -19,6 +20,7 @@ type (
 	}
 	eraseCompanyIn struct {
 		Company string `path:"company"`
+		Confirm string `query:"confirm" doc:"The company's name once more. Without it nothing is erased."`
 	}
 	erasedEventOut   struct{ Body *dispatcher.ErasedEvent }
 	erasedCompanyOut struct{ Body *dispatcher.ErasedCompany }
@@ -32,7 +34,7 @@ func (s *server) erasures() {
 	}}, s.eraseEvent)
 	register(s, operation{need: eraseCompanies, Operation: huma.Operation{
 		OperationID: "erase-company", Method: http.MethodDelete, Path: companyRoute, Tags: []string{"Operations"}, Summary: "Erase a company",
-		Description: "All of it: callbacks, events and deliveries, decisions, replays, and the API keys that are bound to it. It works for some " +
+		Description: "Wants the company's name again, as `confirm`. All of it goes: callbacks, events and deliveries, decisions, replays, and the API keys that are bound to it. It works for some " +
 			"twenty seconds at most. While `done` is false, or if there was no answer, call again: it goes on, and the numbers are those of each " +
 			"call. `kept` is what stays. Stop whatever sends for the company before: its next event makes the company anew.",
 	}}, s.eraseCompany)
@@ -44,6 +46,11 @@ func (s *server) eraseEvent(ctx context.Context, in *eraseEventIn) (*erasedEvent
 }
 
 func (s *server) eraseCompany(ctx context.Context, in *eraseCompanyIn) (*erasedCompanyOut, error) {
+	if in.Confirm != in.Company {
+		return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
+			Location: "query.confirm", Message: "must be the company's name once more, as in ?confirm=" + in.Company + ": all of it will be erased, for ever",
+		}}}
+	}
 	e, err := s.Client.EraseCompany(ctx, s.Keys, in.Company, caller(ctx))
 	if errors.Is(err, dispatcher.ErrNotFound) {
 		err = errNoCompany

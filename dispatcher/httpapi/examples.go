@@ -279,10 +279,10 @@ var problemDescriptions = map[int]string{
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
 	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
 	http.StatusInternalServerError:   "Something went wrong in Ringback: its log says what",
-	http.StatusTooManyRequests:       "The partner is slower to decide than it is asked: try again when it has caught up",
+	http.StatusTooManyRequests:       "There is more than this key, or a partner that decides, may have under way: try again in a moment",
 	http.StatusBadGateway:            "The partner did not decide: `partner_status` and `partner_body` say what it answered, `reason` why it does not count",
 	http.StatusGatewayTimeout:        "The partner did not answer in time",
-	http.StatusServiceUnavailable:    "The store does not answer: try again",
+	http.StatusServiceUnavailable:    "The store does not answer, or there is too much to do: try again",
 }
 
 // notFound is what is said where there is nothing by the name of a path's last parameter.
@@ -323,13 +323,15 @@ func (s *server) exampleError(status int, described *huma.Operation, op operatio
 			shown.fault = payloads.FieldError{Location: "query.verbose", Message: "is not known here: this path takes no parameters"}
 		}
 		return &payloads.InvalidError{Fields: []payloads.FieldError{shown.fault}}
+	case http.StatusTooManyRequests:
+		return errKeyRequests
 	case http.StatusServiceUnavailable:
 		return dispatcher.ErrUnavailable
 	}
 	if op.body != nil {
 		switch status {
 		case http.StatusRequestTimeout:
-			return tooSlow(op.body.timeout)
+			return errTooSlow
 		case http.StatusRequestEntityTooLarge:
 			return tooLong("body", op.body.limit)
 		case http.StatusUnsupportedMediaType:

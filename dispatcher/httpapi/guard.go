@@ -125,7 +125,7 @@ func (n need) wrongRole(role registry.Role) error {
 func validPath(r *http.Request) error {
 	if company := r.PathValue("company"); company != "" && !payloads.ValidCompany(company) {
 		return &payloads.InvalidError{Fields: []payloads.FieldError{{
-			Location: "path.company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . -", Value: company,
+			Location: "path.company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", Value: company,
 		}}}
 	}
 	if id := r.PathValue("callback_id"); id != "" && !isCallbackID(id) {
@@ -149,7 +149,7 @@ func isCallbackID(s string) bool {
 	return err == nil && id > 0 && strconv.FormatInt(id, 10) == s
 }
 
-// guard admits requests to an operation of the API.
+// guard admits requests to an operation of the API, and no more of a key at a time than it may have.
 func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
@@ -158,7 +158,13 @@ func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 			s.refuse(w, r, err)
 			return
 		}
-		known := context.WithValue(ctx.Context(), callerKey{}, key)
+		v, err := s.door.enter(key.ID)
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		defer v.leave()
+		known := context.WithValue(context.WithValue(ctx.Context(), callerKey{}, key), visiting{}, v)
 		if key.Role != registry.Partner { // partners choose names, and must not learn by trying which of them are known inside
 			known = dispatcher.Unmasked(known)
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -74,7 +75,7 @@ func (h *house) objects(r route, n int) string {
 	}
 	path = strings.ReplaceAll(path, "{fresh type}", "fresh."+id)
 	if path == "{company}" {
-		path = h.used("acme")
+		path = h.used("acme") + "?confirm=acme"
 	}
 	if strings.Contains(path, "{event}") || strings.Contains(path, "{delivery}") {
 		if n == 0 || !strings.Contains(path, "{event}") {
@@ -203,7 +204,7 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 		if !strings.HasPrefix(r.path, "/companies/") && !strings.HasPrefix(r.path, "{") {
 			continue
 		}
-		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery, "{replay}", replay, "{company}", "/companies/acme").Replace(r.path)
+		path := strings.NewReplacer("{callback}", callback, "{event}", "/companies/acme/events/theirs", "{delivery}", delivery, "{replay}", replay, "{company}", "/companies/acme?confirm=acme").Replace(r.path)
 		for _, role := range []string{"operator", "producer", "partner", "viewer"} {
 			h.call("other "+role, r.method, path, r.body).wantProblem(http.StatusNotFound)
 		}
@@ -250,10 +251,77 @@ func TestNamesInPaths(t *testing.T) {
 	} {
 		h.call("operator", "GET", path, "").wantProblem(http.StatusNotFound)
 	}
-	for _, company := range []string{"a%20b", "a%2Fb", "%7Bacme%7D", "a*", strings.Repeat("x", 65), "%C3%A9"} {
+	for _, company := range []string{"a%20b", "%7Bacme%7D", "a*", strings.Repeat("x", 65), "%C3%A9"} {
 		h.call("operator", "GET", "/companies/"+company+"/deliveries", "").wantFault("path.company")
 		h.call("operator", "POST", "/companies/"+company+"/events", event("x")).wantFault("path.company")
 		h.call("partner", "GET", "/companies/"+company+"/deliveries", "").wantProblem(http.StatusNotFound)
 	}
 	h.call("operator", "GET", "/companies/"+strings.Repeat("x", 64)+"/deliveries", "").want(http.StatusOK)
+}
+
+// What a path says is what is meant: one with segments that name nothing is never cleaned, for it would be about something else then.
+func TestUncleanPathsAreNowhere(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme")
+	h.send("acme", "ev.1:a")
+	before := h.snapshot("acme")
+	for _, path := range []string{
+		"/companies/acme/events/..", "/companies/acme/events/.", "/companies/acme/events/%2e%2e", "/companies/acme/events/%2E.", "/companies/acme/events/x/..",
+		"/companies/acme/./events", "/companies/./acme", "/companies//acme", "//companies/acme", "/companies/acme//", "/companies/acme%2F", "/companies/acme%2fevents",
+		"/companies/acme/events/x%2F..", "/companies/x/%2e%2e/acme", "/companies/../companies/acme", "/companies/acme/.", "/companies/acme/..",
+		"//monitoring/", "/monitoring//", "/monitoring/../docs", "/monitoring/%2e%2e/docs", "/monitoring/./", "/monitoring/a%2Fb", "//docs", "/docs/..", "/docs/../healthz", "/./healthz", "//",
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"} {
+			a := h.call("operator", method, path+"?confirm=acme", "")
+			if a.status != http.StatusNotFound || a.header.Get("Location") != "" {
+				t.Errorf("%s %s: %d, Location %q", method, path, a.status, a.header.Get("Location"))
+			}
+		}
+	}
+	h.wantUnchanged("acme", before)
+	for path, status := range map[string]int{
+		"/companies/acme/events/ev.1%3Aa": 200, "/companies/acme/events/ev.1:a": 200, "/companies/ac%6de/events/ev%2e1:a": 200, "/monitoring/": 200, "/docs": 200,
+		"/companies/acme/.well-known/jwks.json": 404, // nothing is there yet, but it is no unclean path
+	} {
+		h.call("operator", "GET", path, "").want(status)
+	}
+	for path, clean := range map[string]bool{
+		"/": true, "/a": true, "/a/": true, "/.well-known/jwks.json": true, "/a/...": true, "/a/.b": true, "/a/b.": true, "/a%20b": true, "/%25": true, "/a:b": true,
+		"": false, "*": false, "//": false, "/a//": false, "//a": false, "/a//b": false, "/.": false, "/..": false, "/a/./": false, "/a/../": false,
+		"/%2e": false, "/%2E%2e/a": false, "/a%2f": false, "/a%2Fb": false, "/%2F": false,
+	} {
+		u := &url.URL{}
+		u.RawPath = path
+		u.Path, _ = url.PathUnescape(path)
+		if got := isClean(u); got != clean {
+			t.Errorf("isClean(%q) = %v", path, got)
+		}
+	}
+}
+
+// Names that a path cannot hold are refused wherever they come in.
+func TestDotsAreNoNames(t *testing.T) {
+	h := newHouse(t)
+	for _, id := range []string{".", ".."} {
+		h.call("operator", "POST", "/companies/acme/events", event(id)).wantFault("body.event_id")
+		a := h.call("operator", "POST", "/companies/acme/events/batch", event(id)).want(http.StatusOK)
+		if !strings.Contains(string(a.body), `"status":422`) {
+			t.Errorf("a batch with %q: %s", id, a.body)
+		}
+		if _, _, err := h.api.Keys.Create(t.Context(), "producer", id); err == nil {
+			t.Errorf("a key for company %q", id)
+		}
+	}
+}
+
+func TestErasingACompanyWantsItsNameAgain(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme")
+	before := h.snapshot("acme")
+	for _, query := range []string{"", "?confirm=", "?confirm=other", "?confirm=ACME"} {
+		h.call("operator", "DELETE", "/companies/acme"+query, "").wantFault("query.confirm")
+	}
+	h.call("operator", "DELETE", "/companies/acme?confirm=acme&confirm=acme", "").wantFault("query.confirm")
+	h.wantUnchanged("acme", before)
+	h.call("operator", "DELETE", "/companies/acme?confirm=acme", "").want(http.StatusOK)
 }

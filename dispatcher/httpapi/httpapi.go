@@ -19,6 +19,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
@@ -59,9 +61,14 @@ type Config struct {
 	// MaxBody is how long a request's body may be, in bytes; longer ones are answered 413. A batch may be 16 times as long, with no
 	// line longer than this. Default: [DefaultMaxBody].
 	MaxBody int64
+
+	// MaxInflight is how many bytes the bodies of all requests together may hold, and one key's half as many; a request for which there is no
+	// room is answered 503, or 429. The first 8 KiB of a body do not count. Default: [DefaultMaxInflight], or twice the longest batch where
+	// that is more; less than that is an error.
+	MaxInflight int64
 }
 
-// New makes the API's handler. It holds no goroutines and needs no closing.
+// New makes the API's handler. It holds no goroutines and needs no closing. Serve it behind [Linger].
 func New(cfg Config) (http.Handler, error) {
 	s, err := build(cfg)
 	if err != nil {
@@ -80,8 +87,10 @@ func (s *server) observed() http.Handler {
 // server is the handler New returns.
 type server struct {
 	Config
-	mux *recordingMux
-	api huma.API
+	mux   *recordingMux
+	api   huma.API
+	door  *doorway
+	sheds shedLog
 }
 
 // build is New, for tests that want to look inside.
@@ -89,7 +98,7 @@ func build(cfg Config) (*server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}
-	s := &server{Config: cfg, mux: &recordingMux{ServeMux: http.NewServeMux()}}
+	s := &server{Config: cfg, mux: &recordingMux{ServeMux: http.NewServeMux()}, door: newDoorway(cfg.MaxInflight)}
 	s.api = newAPI(s.mux, cfg.Version)
 
 	s.callbacks()
@@ -133,6 +142,12 @@ func (cfg *Config) complete() error {
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = DefaultMaxBody
 	}
+	if cfg.MaxInflight == 0 {
+		cfg.MaxInflight = max(DefaultMaxInflight, LeastInflight(cfg.MaxBody))
+	}
+	if least := LeastInflight(cfg.MaxBody); cfg.MaxInflight < least {
+		return fmt.Errorf("Config.MaxInflight must be at least %d, or no batch of the greatest length could ever arrive", least)
+	}
 	return nil
 }
 
@@ -174,8 +189,12 @@ func secure(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// routed returns the mux's own 404 or 405 as an error, and nil if it has a handler for the request.
+// routed returns the mux's own 404 or 405 as an error, and nil if it has a handler for the request. The mux would answer an unclean path
+// with a redirect to a clean one, which is about something else than its caller meant: /companies/acme/events/.. is the company.
 func (s *server) routed(r *http.Request) error {
+	if !isClean(r.URL) {
+		return errNoSuchPath
+	}
 	h, pattern := s.mux.Handler(r)
 	if pattern != "" {
 		return nil
@@ -186,6 +205,24 @@ func (s *server) routed(r *http.Request) error {
 		return methodNotAllowed(r.Method, answer.header.Get("Allow"))
 	}
 	return errNoSuchPath
+}
+
+// isClean reports whether each segment of a path names something by itself: none is empty but the last, ".", ".." or has a slash in it,
+// however they are written.
+func isClean(u *url.URL) bool {
+	rest, ok := strings.CutPrefix(u.EscapedPath(), "/")
+	if !ok {
+		return false
+	}
+	for rest != "" {
+		var segment string
+		segment, rest, _ = strings.Cut(rest, "/")
+		name, err := url.PathUnescape(segment)
+		if err != nil || name == "" || name == "." || name == ".." || strings.Contains(name, "/") {
+			return false
+		}
+	}
+	return true
 }
 
 // discard keeps of an answer its headers and status.

@@ -104,6 +104,8 @@ type operation struct {
 	need need
 	// patience is how long the answer may take, where that is longer than the server allows others; 0: it is not.
 	patience time.Duration
+	// paged says that the operation works page by page, and takes a place for each.
+	paged bool
 	// also documents another status of success: a second one, for the same answer.
 	also map[int]string
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.
@@ -114,8 +116,7 @@ type body struct {
 	schema     reflect.Type
 	mediaTypes []string // empty: application/json
 	optional   bool
-	limit      int64         // in bytes; 0: Config.MaxBody
-	timeout    time.Duration // for its arrival; 0: bodyTimeout
+	limit      int64 // in bytes; 0: Config.MaxBody
 }
 
 // register makes an operation part of the API.
@@ -132,7 +133,7 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 		if len(op.body.mediaTypes) == 0 {
 			op.body.mediaTypes = []string{mediaJSON}
 		}
-		op.body.limit, op.body.timeout = cmp.Or(op.body.limit, s.MaxBody), cmp.Or(op.body.timeout, bodyTimeout)
+		op.body.limit = cmp.Or(op.body.limit, s.MaxBody)
 		op.Middlewares = append(op.Middlewares, s.wholeBody(*op.body))
 		op.SkipValidateBody = true // the packages behind validate, and say more
 		schema := s.api.OpenAPI().Components.Schemas.Schema(op.body.schema, true, "")
@@ -141,6 +142,9 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 			content[mediaType] = &huma.MediaType{Schema: schema}
 		}
 		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{}}
+	}
+	if op.patience == 0 && !op.paged { // what waits for a partner needs no place meanwhile
+		op.Middlewares = append(op.Middlewares, s.placed)
 	}
 	huma.Register(s.api, op.Operation, func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
@@ -183,6 +187,7 @@ var parameters = map[string]struct {
 	"limit":         {"How many entries at most.", 50},
 	"cursor":        {"The next_cursor of the page before.", "MTE4ODc"},
 	"status":        {"Only callbacks with this status.", "paused"},
+	"confirm":       {"", "acme"},
 	"callback_type": {"", "wallet_item_install"},
 	"event_type":    {"", "wallet_item_install"},
 	"kind":          {"", "delivery"},
@@ -202,7 +207,7 @@ func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
 func errorsOf(op operation) []int {
 	statuses := []int{
 		http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity, // what the query may be, if not the body
-		http.StatusInternalServerError, http.StatusServiceUnavailable,
+		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
 	}
 	if op.need.everywhere || len(op.need.roles) < len(readFates.roles) {
 		statuses = append(statuses, http.StatusForbidden)

@@ -27,6 +27,7 @@ type refusal struct {
 	status int
 	detail string
 	header http.Header // may be nil
+	shed   bool        // the caller did nothing wrong: there is too much to do
 }
 
 func (e *refusal) Error() string { return e.detail }
@@ -68,6 +69,7 @@ func methodNotAllowed(method, allow string) error {
 }
 
 const (
+	busyNow       = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
 	busyDetail    = "the callback is being changed by others at the moment: try again"
 	builtinDetail = "this callback type comes with Ringback and cannot be changed: choose another name"
 )
@@ -125,6 +127,8 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusServiceUnavailable, dispatcher.ErrEgressPaused.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
 	case errors.Is(err, dispatcher.ErrOverloaded):
 		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted): // our own queue, which Redis knows nothing of
+		return problem(http.StatusServiceUnavailable, busyNow), http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
 	case isRedisTrouble(err):
 		return problem(http.StatusServiceUnavailable, "the store behind Ringback does not answer: try again in a moment (an event with the same event_id)"),
 			http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
@@ -173,7 +177,7 @@ func isRedisTrouble(err error) bool {
 		return true
 	}
 	for _, trouble := range []error{
-		dispatcher.ErrUnavailable, redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
+		dispatcher.ErrUnavailable, redis.ErrClosed,
 		io.EOF, io.ErrUnexpectedEOF, context.DeadlineExceeded, context.Canceled,
 	} {
 		if errors.Is(err, trouble) {
@@ -191,10 +195,21 @@ func (s *server) answer(ctx context.Context, doing string, err error) (*huma.Err
 		p.Detail = old.Error()
 	}
 	_, undecided := errors.AsType[*dispatcher.NoDecisionError](err)
+	if e, ok := errors.AsType[*refusal](err); ok && e.shed {
+		s.shed(ctx, e.detail)
+		return p, header
+	}
 	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil && !undecided {
 		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)
 	}
 	return p, header
+}
+
+// Problem answers with an error as the API does. It is for what stands before the API.
+func Problem(w http.ResponseWriter, status int, detail string) {
+	secure(w.Header())
+	p := problem(status, detail)
+	writeJSON(w, p.Status, p.ContentType("application/json"), p)
 }
 
 // refuse answers a request with an error.

@@ -1,0 +1,200 @@
+package httpapi
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/sync/semaphore"
+)
+
+// DefaultMaxInflight is how many bytes of bodies all requests together may hold: 64 MiB.
+const DefaultMaxInflight = 64 << 20
+
+// Places is how many requests are worked on at a time. It is far more than keeps Redis and the processors busy, and few enough that none
+// of them waits for long behind the others.
+const Places = 128
+
+const (
+	// keyPlaces is how many of the places one key may have: the rest is for other keys, however much this one sends.
+	keyPlaces = Places * 3 / 4
+	// placeBytes is how much of a body takes one more place: to check a long payload takes memory and time.
+	placeBytes = 64 << 10
+	// placeTimeout is how long a request may wait for a place. A caller that is turned away has lost a moment, and one that is not still
+	// has its answer within two seconds.
+	placeTimeout = time.Second
+	// keyRequests is how many requests one key may have under way, waiting ones included.
+	keyRequests = 500
+	// freeBytes of each body are not counted, so that long bodies leave small events their way in.
+	freeBytes = 8 << 10
+	// logShedEvery is how often a line is logged about requests that were turned away.
+	logShedEvery = 10 * time.Second
+)
+
+// errNoPlace is a request that was turned away before anything was done for it.
+var errNoPlace = &refusal{
+	status: http.StatusServiceUnavailable, shed: true,
+	detail: busyNow,
+	header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+}
+
+var errKeyRequests = &refusal{
+	status: http.StatusTooManyRequests,
+	detail: fmt.Sprintf("this key has %d requests under way, as many as one key may have: send fewer at a time", keyRequests),
+	header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+}
+
+// LeastInflight is the least that [Config].MaxInflight may be for a MaxBody: the half of it that one key may have holds a batch of the
+// greatest length.
+func LeastInflight(maxBody int64) int64 { return 2 * (batchBodies*maxBody + 1) }
+
+// A doorway bounds what requests hold of the process at a time: bytes of bodies, and places to be worked on. A key has a share of each, so
+// that it cannot take all.
+type doorway struct {
+	maxBytes int64
+	places   *semaphore.Weighted
+
+	mu    sync.Mutex
+	bytes int64
+	keys  map[string]*share // by the key's id, while it has requests under way
+}
+
+// share is what one key's requests hold.
+type share struct {
+	requests int
+	bytes    int64
+	places   *semaphore.Weighted
+}
+
+func newDoorway(maxBytes int64) *doorway {
+	return &doorway{maxBytes: maxBytes, places: semaphore.NewWeighted(Places), keys: map[string]*share{}}
+}
+
+// A visit is what one request holds. Its methods but leave do nothing on a nil one.
+type visit struct {
+	door  *doorway
+	key   string
+	share *share
+	bytes int64
+}
+
+// visiting is where a request's context holds its [visit].
+type visiting struct{}
+
+func visitOf(ctx context.Context) *visit {
+	v, _ := ctx.Value(visiting{}).(*visit)
+	return v
+}
+
+// enter begins a request of a key. The caller calls leave at its end.
+func (d *doorway) enter(key string) (*visit, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.keys[key]
+	if s == nil {
+		s = &share{places: semaphore.NewWeighted(keyPlaces)}
+		d.keys[key] = s
+	}
+	if s.requests == keyRequests {
+		return nil, errKeyRequests
+	}
+	s.requests++
+	return &visit{door: d, key: key, share: s}, nil
+}
+
+func (v *visit) leave() {
+	d := v.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.bytes -= v.bytes
+	v.share.bytes -= v.bytes
+	if v.share.requests--; v.share.requests == 0 {
+		delete(d.keys, v.key)
+	}
+}
+
+// hold makes room for a body that has grown to n bytes.
+func (v *visit) hold(n int) error {
+	if v == nil {
+		return nil
+	}
+	d := v.door
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	more := max(int64(n)-freeBytes, 0) - v.bytes
+	switch {
+	case v.share.bytes+more > d.maxBytes/2:
+		return tooMuch(http.StatusTooManyRequests, "the bodies of this key's requests under way hold %d bytes, as much as those of one key may: send fewer at a time", d.maxBytes/2)
+	case d.bytes+more > d.maxBytes:
+		return tooMuch(http.StatusServiceUnavailable, "the bodies of all requests under way hold %d bytes, as much as they may: try again in a moment", d.maxBytes)
+	}
+	v.bytes, v.share.bytes, d.bytes = v.bytes+more, v.share.bytes+more, d.bytes+more
+	return nil
+}
+
+func tooMuch(status int, detail string, limit int64) error {
+	return &refusal{
+		status: status, shed: true, detail: fmt.Sprintf(detail, limit),
+		header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+	}
+}
+
+// place waits until a request, or a part of one with a body of so many bytes, may be worked on.
+func (v *visit) place(ctx context.Context, bytes int64) (release func(), err error) {
+	if v == nil {
+		return func() {}, nil
+	}
+	weight := min(1+bytes/placeBytes, keyPlaces)
+	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
+	// A key's requests wait for each other first, and only one that may go waits for other keys'.
+	if v.share.places.Acquire(ctx, weight) != nil {
+		return nil, errNoPlace
+	}
+	if v.door.places.Acquire(ctx, weight) != nil {
+		v.share.places.Release(weight)
+		return nil, errNoPlace
+	}
+	return func() {
+		v.door.places.Release(weight)
+		v.share.places.Release(weight)
+	}, nil
+}
+
+// placed lets an operation begin once it has a place.
+func (s *server) placed(ctx huma.Context, next func(huma.Context)) {
+	v := visitOf(ctx.Context())
+	release, err := v.place(ctx.Context(), v.bytes)
+	if err != nil {
+		r, w := humago.Unwrap(ctx)
+		s.refuse(w, r, err)
+		return
+	}
+	defer release()
+	next(ctx)
+}
+
+// shedLog is what is known of requests that were turned away since the last line about them.
+type shedLog struct {
+	mu    sync.Mutex
+	next  time.Time // no line before
+	count int
+}
+
+// shed notes that a request was turned away, and logs it now and then: under load there are thousands.
+func (s *server) shed(ctx context.Context, detail string) {
+	l := &s.sheds
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count++
+	if time.Now().Before(l.next) {
+		return
+	}
+	s.Logger.WarnContext(ctx, "requests are turned away", "reason", detail, "count", l.count)
+	l.next, l.count = time.Now().Add(logShedEvery), 0
+}
