@@ -23,6 +23,9 @@ func globalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "server", Usage: "`URL` of the Ringback server", Value: defaultServer, EnvVars: []string{"RINGBACK_SERVER"}},
 		&cli.StringFlag{Name: "key", Usage: "API `KEY` (ringback dev's is \"dev\")", EnvVars: []string{"RINGBACK_KEY"}},
+		&cli.StringFlag{Name: "server-ca", Usage: "trust an https server whose certificate the authority in this PEM `FILE` signed", EnvVars: []string{"RINGBACK_SERVER_CA"}},
+		&cli.StringFlag{Name: "client-cert", Usage: "show the server the certificate in this PEM `FILE`, where it wants one", EnvVars: []string{"RINGBACK_CLIENT_CERT"}},
+		&cli.StringFlag{Name: "client-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_CLIENT_KEY"}},
 		&cli.StringFlag{
 			Name: "output", Aliases: []string{"o"}, Usage: "`table` for people or json for programs", Value: "table",
 			EnvVars: []string{"RINGBACK_OUTPUT"},
@@ -84,6 +87,9 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 		return nil, usagef("no API key: give one with --key or RINGBACK_KEY (ringback dev prints its own; `ringback keys create` makes one for a server)")
 	}
 	cfg := client.Config{Server: c.String("server"), Key: c.String("key"), UserAgent: "ringback-cli/" + programVersion(), MaxElapsed: withoutRepeats}
+	if cfg.TLS, err = serverTLS(c.String("server-ca"), c.String("client-cert"), c.String("client-key")); err != nil {
+		return nil, err
+	}
 	for _, f := range change {
 		f(&cfg)
 	}

@@ -27,6 +27,9 @@ type houseConfig struct {
 	Listener net.Listener
 	Logger   *slog.Logger
 
+	TLS  *certificates // nil: callers come in clear text
+	Desk string        // the address that dev was told to listen on, whose name callers have to use; empty: any name will do
+
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries
 
@@ -43,6 +46,7 @@ type houseConfig struct {
 	Drain         time.Duration // how long /readyz says no before the listener closes
 	ShutdownGrace time.Duration // how long attempts and requests under way may take at the end
 	MaxBody       int64         // bytes of a request to the API; 0 is its default
+	MaxInflight   int64         // bytes of all requests' bodies together; 0 is the API's default
 }
 
 // house is a process of Ringback: the API, a worker, or both, over one Redis.
@@ -97,26 +101,27 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	api, err := httpapi.New(httpapi.Config{
 		Client: h.client, Registry: callbacks, Keys: h.keys, Redis: cfg.Redis,
-		Metrics: h.telemetry.metrics, MeterProvider: h.telemetry.meters, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody,
+		Metrics: h.telemetry.metrics, MeterProvider: h.telemetry.meters, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {
 		return nil, err
 	}
-	h.server = newServer(h.front(withPatience(api)), h.log)
+	h.server = newServer(h.guarded(h.front(withPatience(api))), h.log)
+	if cfg.TLS != nil {
+		h.server.TLSConfig = cfg.TLS.config()
+	}
 	return h, nil
 }
 
-// newServer bounds what a stranger's connection may cost.
-func newServer(handler http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+// guarded turns away who has no business with this process, whatever they ask.
+func (h *house) guarded(next http.Handler) http.Handler {
+	if h.cfg.TLS != nil && h.cfg.TLS.clientCA != "" {
+		next = certified(next)
 	}
+	if h.cfg.Desk != "" {
+		next = deskOnly(h.cfg.Desk, next)
+	}
+	return next
 }
 
 // front stands before the API: it answers /readyz with 503 once the end has begun, and a process that is only a worker shows no
@@ -126,13 +131,13 @@ func (h *house) front(api http.Handler) http.Handler {
 		switch r.URL.Path {
 		case "/readyz":
 			if h.leaving.Load() {
-				http.Error(w, "this process is shutting down", http.StatusServiceUnavailable)
+				httpapi.Problem(w, http.StatusServiceUnavailable, "this process is shutting down")
 				return
 			}
 		case "/healthz", "/metrics":
 		default:
 			if !h.cfg.API {
-				http.Error(w, "this process is a worker: it does not serve the API", http.StatusNotFound)
+				httpapi.Problem(w, http.StatusNotFound, "this process is a worker: it does not serve the API")
 				return
 			}
 		}
@@ -154,8 +159,15 @@ func (h *house) run(ctx context.Context) error {
 		}
 	}
 	served := make(chan error, 1)
-	go func() { served <- h.server.Serve(h.cfg.Listener) }()
-	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
+	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, h.log)
+	go func() {
+		if h.cfg.TLS != nil {
+			served <- h.server.ServeTLS(ln, "", "")
+			return
+		}
+		served <- h.server.Serve(ln)
+	}()
+	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "tls", h.cfg.TLS != nil, "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
 
 	select {
 	case <-ctx.Done():

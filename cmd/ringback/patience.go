@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"sync/atomic"
@@ -11,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// callerPatience is how long a caller of the API waits for a Redis that does not answer. With what else there is to do, the 503 comes
-// within two seconds.
+// callerPatience is how long a caller of the API waits for a Redis that does not answer: Redis's own time, and none of ours. With what
+// else there is to do, the 503 comes within two seconds.
 const callerPatience = 1800 * time.Millisecond
 
 // A requestPatience is one request's: lost once Redis has let it wait for callerPatience.
@@ -27,23 +26,42 @@ func withPatience(h http.Handler) http.Handler {
 	})
 }
 
+// queuePatience is how long a command of a request may wait for a connection while this process's other commands use all of them. It is no
+// part of callerPatience: Redis has nothing to do with it.
+const queuePatience = time.Second
+
+// poolPatience is the same for commands of no request. It is go-redis's own default for redisTimeout.
+const poolPatience = redisTimeout + time.Second
+
 // errNoPatience counts as a timeout.
 var errNoPatience = fmt.Errorf("redis did not answer within %s: %w", callerPatience, context.DeadlineExceeded)
+
+// errQueued is told apart from a Redis that does not answer by [redis.ErrPoolTimeout].
+var errQueued = fmt.Errorf("other commands of this process used all connections to Redis: %w", redis.ErrPoolTimeout)
 
 // patienceHook bounds each command of a request, with its connection, handshake and repetition, to callerPatience. Once a command took longer,
 // the request's others fail at once: a Redis that hangs is waited for once, however many commands there would be, and one that answers may be
 // asked for as long as it takes. Commands of no request, such as a worker's, have go-redis's own timeouts: nobody waits for them, and they
 // rather outlast a short stall.
-type patienceHook struct{}
+//
+// The clock starts when there is a connection for the command. So commands wait here for one, and never in go-redis's pool.
+type patienceHook struct {
+	connections chan struct{} // holds one for each command under way
+}
+
+// newPatienceHook is the hook for a pool of so many connections.
+func newPatienceHook(poolSize int) patienceHook {
+	return patienceHook{make(chan struct{}, poolSize)}
+}
 
 // DialHook changes nothing.
 func (patienceHook) DialHook(next redis.DialHook) redis.DialHook { return next }
 
 // ProcessHook bounds a command.
-func (patienceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h patienceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := wait(ctx, func(ctx context.Context) error { return next(ctx, cmd) })
-		if errors.Is(err, errNoPatience) {
+		err := h.wait(ctx, func(ctx context.Context) error { return next(ctx, cmd) })
+		if err != nil && cmd.Err() == nil { // not even sent
 			cmd.SetErr(err)
 		}
 		return err
@@ -51,28 +69,45 @@ func (patienceHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 // ProcessPipelineHook bounds a pipeline as if it were one command.
-func (patienceHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h patienceHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := wait(ctx, func(ctx context.Context) error { return next(ctx, cmds) })
-		if errors.Is(err, errNoPatience) {
+		sent := false
+		err := h.wait(ctx, func(ctx context.Context) error {
+			sent = true
+			return next(ctx, cmds)
+		})
+		if err != nil && !sent {
 			for _, cmd := range cmds {
-				if cmd.Err() == nil { // not even sent
-					cmd.SetErr(err)
-				}
+				cmd.SetErr(err)
 			}
 		}
 		return err
 	}
 }
 
-// wait asks Redis within the patience that ctx has, if it has one.
-func wait(ctx context.Context, ask func(context.Context) error) error {
-	p, _ := ctx.Value(patienceKey{}).(*requestPatience)
-	if p == nil {
+// connectedKey is in the context of a command that has a connection. The handshake of a new one comes through the hook, too.
+type connectedKey struct{}
+
+// wait asks Redis once there is a connection for it, and within the patience that ctx has, if it has one.
+func (h patienceHook) wait(ctx context.Context, ask func(context.Context) error) error {
+	if ctx.Value(connectedKey{}) != nil {
 		return ask(ctx)
 	}
-	if p.lost.Load() {
-		return errNoPatience
+	p, _ := ctx.Value(patienceKey{}).(*requestPatience)
+	queue := poolPatience
+	if p != nil {
+		queue = queuePatience
+		if p.lost.Load() {
+			return errNoPatience
+		}
+	}
+	if err := h.queue(ctx, queue); err != nil {
+		return err
+	}
+	defer func() { <-h.connections }()
+	ctx = context.WithValue(ctx, connectedKey{}, true)
+	if p == nil {
+		return ask(ctx)
 	}
 	bounded, cancel := context.WithTimeout(ctx, callerPatience)
 	defer cancel()
@@ -81,4 +116,23 @@ func wait(ctx context.Context, ask func(context.Context) error) error {
 		p.lost.Store(true)
 	}
 	return err
+}
+
+// queue waits for a connection that no other command uses.
+func (h patienceHook) queue(ctx context.Context, patience time.Duration) error {
+	select {
+	case h.connections <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case h.connections <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errQueued
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }

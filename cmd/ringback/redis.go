@@ -99,11 +99,11 @@ func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
 		socket := opts.Simple()
 		socket.Network = "unix"
 		rdb := redis.NewClient(socket)
-		rdb.AddHook(patienceHook{})
+		rdb.AddHook(newPatienceHook(poolSize))
 		return rdb, nil
 	}
 	rdb := redis.NewUniversalClient(opts)
-	rdb.AddHook(patienceHook{})
+	rdb.AddHook(newPatienceHook(poolSize))
 	return rdb, nil
 }
 

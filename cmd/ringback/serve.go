@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,18 +20,19 @@ import (
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/registry"
 )
 
 // poolSize is how many connections to Redis a process may hold. An attempt talks to Redis only before and after its request, so
-// there are fewer than attempts; the rest is for the API, the pumps and the reconciler.
-func poolSize(concurrency int) int { return concurrency/2 + 64 }
+// there are fewer than attempts; the rest is for the API, which works on so many requests at a time, the pumps and the reconciler.
+func poolSize(concurrency int) int { return concurrency/2 + httpapi.Places }
 
 func serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "serve",
 		Usage: "run Ringback for production, on a Redis that persists",
-		Description: "Behind a proxy that speaks TLS. Several processes share one Redis, and need the same keyset, which seals what is secret there.\n" +
+		Description: "Behind a proxy that speaks TLS, or with --tls-cert and --tls-key. Several processes share one Redis, and need the same keyset, which seals what is secret there.\n" +
 			"RINGBACK_KEYSET holds the keyset itself and comes before --keyset-file.\n" +
 			"OTEL_EXPORTER_OTLP_ENDPOINT sends traces and metrics there; Prometheus scrapes /metrics.\n\n" +
 			examples(
@@ -40,6 +42,9 @@ func serveCommand() *cli.Command {
 		Flags: slices.Concat([]cli.Flag{
 			redisFlag("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"),
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
+			&cli.StringFlag{Name: "tls-cert", Usage: "speak TLS, with the certificate in this PEM `FILE`; it is read again when it changes", EnvVars: []string{"RINGBACK_TLS_CERT"}},
+			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_TLS_KEY"}},
+			&cli.StringFlag{Name: "tls-client-ca", Usage: "want a certificate of every caller but for /healthz and /readyz, signed by an authority in this PEM `FILE`", EnvVars: []string{"RINGBACK_TLS_CLIENT_CA"}},
 			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
 			keysetFlag(),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
@@ -51,7 +56,8 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "shed-at", Usage: "refuse events with 503 from `PERCENT` of Redis's maxmemory on: full, it would stop the workers, too", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
-			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: 1 << 20, EnvVars: []string{"RINGBACK_MAX_BODY"}},
+			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
+			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "hold `BYTES` of requests at a time at most, half of it of one key, and refuse others with 503 or 429", DefaultText: "67108864, or twice the longest batch", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
 		}, egressFlags()),
 		Action: serve,
 	}
@@ -73,6 +79,9 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	cfg.Logger = slog.New(slog.NewJSONHandler(c.App.ErrWriter, nil))
+	if cfg.TLS, err = tlsFrom(c.String("tls-cert"), c.String("tls-key"), c.String("tls-client-ca"), cfg.Logger); err != nil {
+		return err
+	}
 	if c.String("redis") == "" {
 		return usagef("which Redis? say so with --redis or RINGBACK_REDIS (`ringback dev` brings its own)")
 	}
@@ -89,11 +98,19 @@ func serve(c *cli.Context) error {
 	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {
 		return err
 	}
+	if cfg.TLS == nil && !isLoopback(cfg.Listener.Addr()) {
+		cfg.Logger.WarnContext(c.Context, "whoever is on the way reads the API keys: give --tls-cert and --tls-key, or listen on loopback behind a proxy that speaks TLS", "address", cfg.Listener.Addr().String())
+	}
 	h, err := openHouse(c.Context, cfg)
 	if err != nil {
 		return errors.Join(err, cfg.Listener.Close())
 	}
 	return h.run(c.Context)
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
 }
 
 // drainFor is how long /readyz says no before the listener closes: a load balancer has to hear of it first.
@@ -107,7 +124,7 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
 		Retention: c.Duration("retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
 		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
-		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), ShedAt: c.Int("shed-at"), Drain: drainFor,
+		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), MaxInflight: c.Int64("max-inflight-bytes"), ShedAt: c.Int("shed-at"), Drain: drainFor,
 	}
 	switch {
 	case cfg.Retention < time.Second:
@@ -132,6 +149,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--shutdown-grace must be at least 1s")
 	case cfg.MaxBody < 1:
 		return cfg, usagef("--max-body must be at least 1 byte")
+	case c.IsSet("max-inflight-bytes") && cfg.MaxInflight < httpapi.LeastInflight(cfg.MaxBody):
+		return cfg, usagef("--max-inflight-bytes must be at least %d with this --max-body, for two batches of the greatest length", httpapi.LeastInflight(cfg.MaxBody))
 	}
 	for role := range strings.SplitSeq(c.String("roles"), ",") {
 		switch strings.TrimSpace(role) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -48,6 +49,10 @@ type Config struct {
 	// connections open. Whatever its settings are, redirects are not followed; its Timeout should be zero, for each request has one.
 	HTTPClient *http.Client
 
+	// TLS, if set, is how connections to an https server are made: which authorities are trusted, and which certificate is shown to a server
+	// that wants one. Default: the system's authorities, and none. Not together with HTTPClient, which has its own.
+	TLS *tls.Config
+
 	// UserAgent says who calls. Default: "ringback-go".
 	UserAgent string
 
@@ -84,8 +89,11 @@ func New(cfg Config) (*Client, error) {
 	if strings.ContainsFunc(cfg.Key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return nil, errors.New("client: Config.Key has a space, a line's end or another character that no API key has")
 	}
+	if cfg.TLS != nil && cfg.HTTPClient != nil {
+		return nil, errors.New("client: Config.TLS and Config.HTTPClient are both set: put the one into the other's transport")
+	}
 	c := &Client{
-		server: server, key: cfg.Key, http: &http.Client{Transport: transport()}, userAgent: cmp.Or(cfg.UserAgent, defaultUserAgent),
+		server: server, key: cfg.Key, http: &http.Client{Transport: transport(cfg.TLS)}, userAgent: cmp.Or(cfg.UserAgent, defaultUserAgent),
 		maxElapsed: cmp.Or(cfg.MaxElapsed, DefaultMaxElapsed), onRepeat: cfg.OnRepeat,
 	}
 	if cfg.HTTPClient != nil {
@@ -100,13 +108,16 @@ func New(cfg Config) (*Client, error) {
 }
 
 // transport is Go's own with more connections to the one server there is.
-func transport() http.RoundTripper {
+func transport(config *tls.Config) http.RoundTripper {
 	own, ok := http.DefaultTransport.(*http.Transport)
 	if !ok { // the program has put something of its own there: it will know why
 		return http.DefaultTransport
 	}
 	own = own.Clone()
 	own.MaxIdleConnsPerHost = idleConns
+	if config != nil {
+		own.TLSClientConfig = config.Clone()
+	}
 	return own
 }
 
