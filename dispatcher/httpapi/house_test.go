@@ -59,6 +59,12 @@ var actors = map[string]registry.Key{
 
 func newHouse(t testing.TB, change ...func(*Config)) *house {
 	t.Helper()
+	return openHouse(t, egress.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, (*egress.Client).CheckURL, change...)
+}
+
+// openHouse is newHouse with another way out, and with what of it stands before registrations: nil for nothing.
+func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, string) error, change ...func(*Config)) *house {
+	t.Helper()
 	h := &house{t: t, redis: redistest.Start(t), log: &logBook{}, keys: map[string]string{}}
 	// One try: a Redis that is gone is to be found out at once.
 	h.rdb = redis.NewClient(&redis.Options{Network: "unix", Addr: h.redis.Socket(), MaxRetries: -1, DialerRetries: 1})
@@ -66,12 +72,16 @@ func newHouse(t testing.TB, change ...func(*Config)) *house {
 	logger := slog.New(slog.NewTextHandler(h.log, nil))
 
 	var err error
-	h.egress, err = egress.New(egress.Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	h.egress, err = egress.New(out)
 	h.must(err)
 	t.Cleanup(h.egress.Close)
+	checkURL := func(url string) error { return check(h.egress, url) }
+	if check == nil {
+		checkURL = nil
+	}
 	keyset, err := registry.NewKeyset()
 	h.must(err)
-	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: h.egress.CheckURL, Logger: logger})
+	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: checkURL, Logger: logger})
 	h.must(err)
 	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: reg, Egress: h.egress, Logger: logger})
 	h.must(err)
