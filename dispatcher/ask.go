@@ -199,11 +199,13 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 		for _, cb := range matched {
 			args = append(args, cb.ID)
 		}
-		v, err := c.run(ctx, askScript, q.Company, args...).Result()
+		answer, err := c.answer(ctx, 1, askScript, q.Company, args...)
+		if err == nil && (answer[0] == "version" || answer[0] == "go") {
+			answer, err = atLeast(map[string]int{"version": 2, "go": 3}[answer[0]], answer)
+		}
 		if err != nil {
 			return nil, unavailable(ctx, c, "choosing the callback", err)
 		}
-		answer := strs(v)
 		switch answer[0] {
 		case "version":
 			if err := c.refresh(ctx, q.Company, answer[1]); err != nil {
@@ -252,7 +254,7 @@ func electionError(typ string, answer []string) error {
 	if answer[0] == "closed" {
 		step = 2
 	}
-	for i := 1; i < len(answer); i += step {
+	for i := 1; i+step <= len(answer); i += step {
 		if len(e.Callbacks) == maxNamed {
 			names += ", …"
 			break
@@ -409,7 +411,10 @@ func (v *view) readDecisions(ctx context.Context, entries []redis.Z) ([]*Deliver
 	for i, z := range entries {
 		reads[i] = pipe.HGetAll(ctx, keyOf(v.company, "ask:"+z.Member.(string)))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && len(entries) > 0 {
+	if len(entries) == 0 {
+		return nil, nil
+	}
+	if err := execute(ctx, pipe); err != nil {
 		return nil, unavailable(ctx, v.c, "reading decisions", err)
 	}
 	found := make([]*Delivery, len(entries))

@@ -52,10 +52,16 @@ type attempt struct {
 	judgement
 	wait    time.Duration // until the next attempt, where there is one
 	written entry         // what finish records of it
+
+	recorded []any // finish.lua's arguments
+	broken   bool  // it panicked
 }
 
 // read takes begin.lua's answer.
 func (a *attempt) read(answer []string) error {
+	if _, err := atLeast(9, answer); err != nil {
+		return err
+	}
 	var errs [4]error
 	a.number, errs[0] = strconv.Atoi(answer[0])
 	a.spent, errs[1] = strconv.Atoi(answer[1])
@@ -289,7 +295,7 @@ func (a *attempt) finishArgs() []any {
 		outcome = "X"
 	case a.verdict == VerdictGone:
 		outcome = "G"
-	case a.verdict == VerdictRetry && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed): // cut off by our own shutdown, or held at once: not the partner's fault
+	case a.verdict == VerdictRetry && !a.broken && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed): // cut off by our own shutdown, or held at once: not the partner's fault
 		outcome, spent = "R", a.spent
 	case a.verdict == VerdictRetry:
 		outcome = "R"
@@ -304,8 +310,11 @@ func (a *attempt) finishArgs() []any {
 		log = appendEntry(a.log, a.written)
 	}
 	health := "bad"
-	if a.reason == ReasonOAuthToken { // not the partner's failure
+	switch a.reason { // not the partner's failure
+	case ReasonOAuthToken:
 		health = "token"
+	case ReasonUnknown:
+		health = ""
 	}
 	kind, pause := a.trouble()
 	callbackType := ""
@@ -316,6 +325,25 @@ func (a *attempt) finishArgs() []any {
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
 		health, kind, pause.Milliseconds(), a.run(), callbackType, a.logID,
 	}
+}
+
+// broke makes of an attempt that panicked one whose outcome is unknown. It follows the callback's schedule and eats its budget: what makes
+// every attempt panic ends in the dead-letter book, where a program that was mended can send it from, and not in a loop.
+func (a *attempt) broke() {
+	a.broken, a.response, a.unconnected = true, nil, false
+	a.judgement = judgement{verdict: VerdictRetry, reason: ReasonUnknown}
+	a.recorded = a.finishArgs()
+}
+
+// answeredMS is a duration in milliseconds in an answer.
+func answeredMS(answer []string, i int) (time.Duration, error) {
+	if _, err := atLeast(i+1, answer); err != nil {
+		return 0, err
+	}
+	if _, err := strconv.ParseInt(answer[i], 10, 64); err != nil {
+		return 0, errBadRecord
+	}
+	return readMS(answer[i]), nil
 }
 
 // nextIn takes from the record when the next attempt is due.

@@ -185,7 +185,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.outage.log = c.log
 	c.tracer = cfg.TracerProvider.Tracer(scope)
-	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched)
+	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched, func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
 	var err error
 	c.metrics, err = newMetrics(cfg.MeterProvider, c)
 	return c, err

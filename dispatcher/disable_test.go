@@ -765,7 +765,7 @@ func TestATaskFromBeforeThePauseWaits(t *testing.T) {
 	payload, err := json.Marshal(hint{acme, "p-1", cb.ID, 1})
 	h.must(err)
 	err = w.process(t.Context(), queues[0], asynq.NewTask(taskType, payload))
-	if later, ok := errors.AsType[*laterError](err); !ok || isFailure(err) || later.wait > 2*time.Second {
+	if later, ok := errors.AsType[*laterError](err); !ok || w.isFailure(err) || later.wait > 2*time.Second {
 		t.Errorf("it ended with %v", err)
 	}
 	if n := len(h.partner.requests()); n > 0 {

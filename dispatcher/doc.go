@@ -113,12 +113,20 @@
 //	a lane's pause / the next lane's    some lanes paused                   whoever pauses or resumes repeats it
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
+//	a panic while encoding, sending      an attempt of unknown outcome       at once: it follows the callback's schedule and eats its budget,
+//	or judging                                                               so what panics each time ends in the book and not in a loop
+//	a panic elsewhere in a task          as a kill just there                asynq brings the task back after 5 s; what had begun counts as
+//	                                                                         lost at timeout + 15 s
+//	a panic in a round, a timer or an    as a kill just there                the next round; of other companies, the same one
+//	enqueue
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
 //
 // A worker that delivered goes on with the delivery that its finish let out of the room, without a detour over asynq: half the round trips
 // while a callback has a backlog. Whatever does not deliver goes back to asynq, for its UI to show.
 //
-// An attempt whose outcome is unknown does not eat the callback's budget.
+// An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
+//
+// A round of the reconciler whose questions to Redis fail leaves out what needs the answers, says so, and goes on with the rest.
 //
 // A company is erased in the order in which things lead to each other: callbacks first (so that nothing new matches), then the log with all
 // its events and their tasks, what names are kept of the rest, and the name last, in the one script that sees whether anything came meanwhile. It

@@ -60,11 +60,10 @@ const (
 //
 // Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*ErasedEvent, error) {
-	v, err := c.run(ctx, eraseScript, company, "event", eventID).Result()
+	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID)
 	if err != nil {
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
-	answer := strs(v)
 	n := numbers(answer[:6])
 	if n[0] == 0 {
 		return nil, ErrNotFound
@@ -99,7 +98,7 @@ func (c *Client) forgetTasks(ctx context.Context, company string, erased []strin
 			tasks = append(tasks, pendingTask{ref: t.ref, generation: g})
 		}
 	}
-	inParallel(tasks, func(t pendingTask) { c.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
+	c.inParallel(ctx, tasks, func(t pendingTask) { c.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
 }
 
 // EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
@@ -223,11 +222,10 @@ func (e *erasure) events(ctx context.Context) error {
 
 // page erases a page of events, with their tasks, and reports whether, with mode rest, it was all there was.
 func (e *erasure) page(ctx context.Context, mode string) (all bool, err error) {
-	v, err := e.run(ctx, eraseScript, e.said.Company, mode, erasePage, eraseDeliveries).Result()
+	answer, err := e.answer(ctx, 6, eraseScript, e.said.Company, mode, erasePage, eraseDeliveries)
 	if err != nil {
 		return false, err
 	}
-	answer := strs(v)
 	n := numbers(answer[:6])
 	e.said.Events, e.said.Deliveries = e.said.Events+n[0], e.said.Deliveries+n[1]
 	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n[2], e.said.Dead+n[3], e.said.InFlight+n[4]

@@ -21,6 +21,7 @@ import (
 type fault struct {
 	matches func(redis.Cmder) bool
 	stored  bool // the command is carried out, its reply lost
+	panics  bool // instead
 	left    atomic.Int64
 }
 
@@ -38,6 +39,9 @@ func (f *fault) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if !f.matches(cmd) || f.left.Add(-1) < 0 {
 			return next(ctx, cmd)
+		}
+		if f.panics {
+			panic("injected")
 		}
 		if f.stored {
 			if err := next(ctx, cmd); err != nil {

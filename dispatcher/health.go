@@ -62,12 +62,20 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 			args[i] = id
 		}
 		rows, err := c.run(ctx, healthScript, company, args...).Slice()
+		if err == nil && len(rows) != len(args) {
+			err = errBadRecord
+		}
 		if err != nil {
 			return nil, unavailable(ctx, c, "reading how callbacks do", err)
 		}
-		for _, row := range rows {
-			all = append(all, readHealth(ctx, company, strs(row)))
+		for _, v := range rows {
+			row, err := atLeast(10, strs(v))
+			if err != nil {
+				return nil, unavailable(ctx, c, "reading how callbacks do", err)
+			}
+			all = append(all, readHealth(ctx, company, row))
 		}
+
 	}
 	return all, nil
 }

@@ -53,7 +53,7 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 				h.must(err)
 				defer allowed.Close()
 				h.client.tokens.Close()
-				h.client.egress, h.client.tokens = allowed, egress.NewTokens(allowed, "", h.client.tokenFetched)
+				h.client.egress, h.client.tokens = allowed, egress.NewTokens(allowed, "", h.client.tokenFetched, nil)
 				stop = h.work()
 				if name == "token_url" { // there is no token endpoint at the other end, but it is asked now
 					h.await(sent[0], Retrying, 3*time.Minute)

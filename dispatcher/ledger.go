@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,8 +54,10 @@ func (c *Client) eventFields(ctx context.Context, company, eventID string) (map[
 	}
 	fields := make(map[string]string, len(names))
 	for i, name := range names {
-		if value, ok := values[i].(string); ok {
-			fields[name] = value
+		if i < len(values) {
+			if value, ok := values[i].(string); ok {
+				fields[name] = value
+			}
 		}
 	}
 	if fields["m"] == "" {
@@ -90,10 +93,11 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 	pipe := v.c.rdb.Pipeline()
 	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o")
 	rate := pipe.Exists(ctx, registry.RateKey(v.company, callback))
-	if _, err := pipe.Exec(ctx); err != nil {
+	err := execute(ctx, pipe)
+	h, short := atLeast(3, strs(health.Val()))
+	if err = cmp.Or(err, short); err != nil {
 		return pace{}, unavailable(ctx, v.c, "reading the callback's pace", err)
 	}
-	h := strs(health.Val())
 	p := pace{narrowed: h[1] != "", limited: rate.Val() > 0}
 	p.failures, _ = strconv.Atoi(h[0])
 	before, _ := strconv.ParseInt(h[2], 10, 64)
@@ -357,7 +361,10 @@ func (v *view) deliveries(ctx context.Context, refs []ref) ([]*Delivery, error) 
 	for i, r := range refs {
 		reads[i] = pipe.HMGet(ctx, eventKey(r.company, r.event), "m", "a", recordField(r.callback))
 	}
-	if _, err := pipe.Exec(ctx); err != nil && len(refs) > 0 {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	if err := execute(ctx, pipe); err != nil {
 		return nil, unavailable(ctx, v.c, "reading deliveries", err)
 	}
 	var found []*Delivery
@@ -385,12 +392,15 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	if !ok {
 		return nil, ErrNotFound
 	}
-	v, err := c.run(ctx, replayScript, company, r.member()).Slice()
+	answer, err := c.answer(ctx, 1, replayScript, company, r.member())
+	if err == nil && (answer[0] == "ready" || answer[0] == "held") {
+		answer, err = atLeast(3, answer)
+	}
 	if err != nil {
 		return nil, unavailable(ctx, c, "replaying", err)
 	}
 	c.at("replayed")
-	switch answer := strs(v); answer[0] {
+	switch answer[0] {
 	case "none":
 		return nil, ErrNotFound
 	case "waiting":
@@ -402,7 +412,7 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	case "ready":
 		c.enqueueReleased(ctx, company, []string{r.member(), answer[1]})
 		c.forget(ctx, r, answer[2])
-	default: // held: the room lets it out
+	case "held": // the room lets it out
 		c.forget(ctx, r, answer[2])
 	}
 	return c.Delivery(ctx, company, deliveryID)
@@ -436,11 +446,11 @@ func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Deliv
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.run(ctx, cancelScript, company, r.member()).Slice()
+	answer, err := c.answer(ctx, 1, cancelScript, company, r.member())
 	if err != nil {
 		return nil, unavailable(ctx, c, "cancelling", err)
 	}
-	switch strs(v)[0] {
+	switch answer[0] {
 	case "none":
 		return nil, ErrNotFound
 	case "final":

@@ -113,6 +113,9 @@ func (v *view) page(ctx context.Context, newest, oldest string, callback int64) 
 	if err != nil {
 		return nil, false, unavailable(ctx, v.c, "reading the log", err)
 	}
+	if len(answer) == 0 {
+		return nil, false, fmt.Errorf("the log: %w", errBadRecord)
+	}
 	for _, item := range answer[1:] {
 		row := strs(item)
 		if len(row) < 3 {

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -29,6 +28,7 @@ type metrics struct {
 	decision metric.Float64Histogram
 	warnings metric.Int64Counter
 	disabled metric.Int64Counter
+	panics   metric.Int64Counter
 	observed metric.Registration
 }
 
@@ -83,6 +83,11 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 		func() (err error) {
 			m.disabled, err = meter.Int64Counter("ringback.callbacks.disabled", metric.WithUnit("{callback}"),
 				metric.WithDescription("Callbacks that were disabled, by reason."))
+			return err
+		},
+		func() (err error) {
+			m.panics, err = meter.Int64Counter("ringback.panics", metric.WithUnit("{panic}"),
+				metric.WithDescription("Panics that were caught, by place: faults in Ringback itself."))
 			return err
 		},
 		func() (err error) {
@@ -163,7 +168,7 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 		func() (err error) {
 			g := gauges{laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
-				return c.observe(ctx, o, g)
+				return c.contain(ctx, placeMetrics, func() error { return c.observe(ctx, o, g) })
 			}, laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge)
 			return err
 		},
@@ -185,6 +190,9 @@ func (m *metrics) startAtZero(ctx context.Context) {
 	}
 	for _, reason := range []string{"failing", "gone"} {
 		m.disabled.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", reason)))
+	}
+	for _, place := range places {
+		m.panics.Add(ctx, 0, metric.WithAttributes(attribute.String("place", place)))
 	}
 	for _, duplicate := range []bool{false, true} {
 		m.accepted.Add(ctx, 0, metric.WithAttributes(attribute.Bool("duplicate", duplicate)))
@@ -350,7 +358,7 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 	due := pipe.ZRangeWithScores(ctx, keyOf(company, "due"), 0, 0)
 	expiring := pipe.HGet(ctx, keyOf(company, "prune"), "expiring")
 	buried := pipe.HGetAll(ctx, keyOf(company, "buried"))
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if err := execute(ctx, pipe); err != nil {
 		return d, err
 	}
 	d.dead, d.buried = dead.Val(), buried.Val()
@@ -372,7 +380,7 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 		key := keyOf(company, "room:"+cb)
 		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, keyOf(company, "health:"+cb), "l", "f")})
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := execute(ctx, pipe); err != nil {
 		return d, err
 	}
 	for _, r := range all {
@@ -382,7 +390,7 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 				d.oldest = at
 			}
 		}
-		if pace := strs(r.pace.Val()); pace[0] != "" {
+		if pace := strs(r.pace.Val()); len(pace) == 2 && pace[0] != "" {
 			if n, _ := strconv.Atoi(pace[1]); n > 0 {
 				d.open++
 			} else {

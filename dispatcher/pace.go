@@ -27,7 +27,8 @@ func (a *attempt) trouble() (kind string, pause time.Duration) {
 // A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it
 // forgets, with its process, the reconciler's next rounds do.
 type pacer struct {
-	pump func(ctx context.Context, company string, callback int64) (wait time.Duration, err error)
+	pump    func(ctx context.Context, company string, callback int64) (wait time.Duration, err error)
+	contain func(ctx context.Context, place string, do func() error) error
 
 	mu      sync.Mutex
 	timers  map[turnKey]*pumpTimer // nil once closed
@@ -39,8 +40,8 @@ type pumpTimer struct {
 	at time.Time
 }
 
-func newPacer(pump func(context.Context, string, int64) (time.Duration, error)) *pacer {
-	return &pacer{pump: pump, timers: make(map[turnKey]*pumpTimer)}
+func newPacer(c *Client) *pacer {
+	return &pacer{pump: c.pump, contain: c.contain, timers: make(map[turnKey]*pumpTimer)}
 }
 
 // after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way. It outlives ctx.
@@ -62,7 +63,7 @@ func (p *pacer) after(ctx context.Context, key turnKey, wait time.Duration) {
 	}
 	p.running.Add(1)
 	ctx = context.WithoutCancel(ctx)
-	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { p.run(ctx, key) }), at}
+	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { _ = p.contain(ctx, placePacer, func() error { p.run(ctx, key); return nil }) }), at}
 }
 
 func (p *pacer) run(ctx context.Context, key turnKey) {

@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -16,11 +15,10 @@ import (
 // will follow. A later call goes on, in whichever process.
 func (c *Client) prune(ctx context.Context, company string) error {
 	for range reconcilePages {
-		v, err := c.run(ctx, pruneScript, company, c.deadFor.Milliseconds(), reconcilePage).Result()
+		answer, err := c.answer(ctx, 4, pruneScript, company, c.deadFor.Milliseconds(), reconcilePage)
 		if err != nil {
 			return err
 		}
-		answer := strs(v)
 		if pruned, _ := strconv.ParseInt(answer[1], 10, 64); pruned > 0 {
 			c.metrics.pruned.Add(ctx, pruned)
 			c.log.InfoContext(ctx, "dead letters pruned", "company", company, "deliveries", pruned, "kept_for", c.deadFor)
@@ -50,7 +48,7 @@ func ExpiringLetters(ctx context.Context, rdb redis.UniversalClient) (int64, err
 		for i, company := range page {
 			counts[i] = pipe.HGet(ctx, keyOf(company, "prune"), "expiring")
 		}
-		if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		if err := execute(ctx, pipe); err != nil {
 			return 0, err
 		}
 		for _, count := range counts {

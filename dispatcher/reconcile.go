@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -21,24 +23,13 @@ const (
 // reconcilerKey is held by the process whose turn the round is. It only saves work: two at once do no harm.
 const reconcilerKey = "ringback:reconciler"
 
-// reconcile runs rounds until ctx ends.
+// reconcile runs rounds until ctx ends. One that panics is over, and the next begins as ever.
 func (w *Worker) reconcile(ctx context.Context) {
 	ticker := time.NewTicker(w.every)
 	defer ticker.Stop()
-	var trimmed time.Time
-	var clock clockWatch
+	var rounds rounds
 	for {
-		clock.look(ctx, w.client.rdb, w.client.log)
-		mine, err := w.client.rdb.SetNX(ctx, reconcilerKey, w.instance, w.every*19/20).Result()
-		switch {
-		case err != nil && ctx.Err() == nil:
-			w.client.log.WarnContext(ctx, "reconciler cannot take its turn: redis refuses or is away", "error", err)
-		case mine:
-			trim := time.Since(trimmed) >= trimEvery
-			if w.round(ctx, trim) && trim {
-				trimmed = time.Now()
-			}
-		}
+		_ = w.client.contain(ctx, placeReconciler, func() error { w.turn(ctx, &rounds); return nil })
 		select {
 		case <-ctx.Done():
 			return
@@ -47,43 +38,77 @@ func (w *Worker) reconcile(ctx context.Context) {
 	}
 }
 
+// rounds is what the reconciler remembers from one round to the next.
+type rounds struct {
+	clock   clockWatch
+	trimmed time.Time // when the last one that trimmed went well
+}
+
+// turn runs a round, unless it is another process's turn.
+func (w *Worker) turn(ctx context.Context, r *rounds) {
+	c := w.client
+	r.clock.look(ctx, c.rdb, c.log)
+	mine, err := c.rdb.SetNX(ctx, reconcilerKey, w.instance, w.every*19/20).Result()
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "reconciler cannot take its turn: redis refuses or is away", "error", err)
+		}
+		return
+	}
+	if !mine {
+		return
+	}
+	trim := time.Since(r.trimmed) >= trimEvery
+	if w.round(ctx, trim) && trim {
+		r.trimmed = time.Now()
+	}
+}
+
 // round serves every company once: pumps rooms, sends notices, repairs what is overdue, prunes the dead letters, trims the log. It reports
-// whether all went well, but for the notices: those that cannot be sent wait, and nothing waits for them.
+// whether all went well, but for the notices: those that cannot be sent wait, and nothing waits for them. What cannot be read is not made up:
+// without Redis's time no room is known to be due, and without their names no company is served.
 func (w *Worker) round(ctx context.Context, trim bool) bool {
 	c, ok := w.client, true
-	note := func(doing, company string, err error) {
-		if err != nil && ctx.Err() == nil {
+	note := func(doing, company string, do func() error) {
+		if err := c.contain(ctx, placeReconciler, do); err != nil && ctx.Err() == nil {
 			ok = false
 			c.log.WarnContext(ctx, "reconciler failed; the next round repeats it", "doing", doing, "company", company, "error", err)
 		}
 	}
-	note("registering the queues", "", c.registerQueues(ctx))
-	now, err := c.rdb.Time(ctx).Result()
-	note("reading the clock", "", err)
-	note("naming the companies", "", c.registry.Remember(ctx))
-	companies, err := c.registry.Companies(ctx)
-	note("listing the companies", "", err)
-	for _, company := range companies {
-		note("pumping", company, w.pumpRooms(ctx, company, now.UnixMilli()))
+	note("registering the queues", "", func() error { return c.registerQueues(ctx) })
+	note("naming the companies", "", func() error { return c.registry.Remember(ctx) })
+	var companies []string
+	note("listing the companies", "", func() (err error) { companies, err = c.registry.Companies(ctx); return err })
+	if len(companies) == 0 {
+		return ok
 	}
-	c.tellAllNotices(ctx, companies)
+	first := rand.IntN(len(companies)) // each has its turn
+	companies = slices.Concat(companies[first:], companies[:first])
+	var now time.Time
+	note("reading the clock", "", func() (err error) { now, err = c.rdb.Time(ctx).Result(); return err })
 	for _, company := range companies {
-		note("repairing", company, c.repair(ctx, company))
+		if now.IsZero() {
+			break
+		}
+		note("pumping", company, func() error { return w.pumpRooms(ctx, company, now.UnixMilli()) })
+	}
+	note("telling how callbacks do", "", func() error { c.tellAllNotices(ctx, companies); return nil })
+	for _, company := range companies {
+		note("repairing", company, func() error { return c.repair(ctx, company) })
 		if trim {
-			note("pruning the dead letters", company, c.prune(ctx, company))
-			note("trimming", company, c.trimLog(ctx, company))
+			note("pruning the dead letters", company, func() error { return c.prune(ctx, company) })
+			note("trimming", company, func() error { return c.trimLog(ctx, company) })
 		}
 		if ctx.Err() != nil {
 			return false
 		}
 	}
 	until := time.Now().Add(sweepFor)
-	for i := range companies {
+	for _, company := range companies {
 		if !time.Now().Before(until) {
 			break
 		}
-		company := companies[(int(now.Unix())+i)%len(companies)] // each has its turn to be first
-		note("replaying", company, c.sweep(ctx, company, until))
+		note("replaying", company, func() error { return c.sweep(ctx, company, until) })
 	}
 	return ok
 }
@@ -91,11 +116,10 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 // repair looks at a company's overdue deliveries: those that lost their task get it again, and those whose attempt lost its owner begin anew.
 func (c *Client) repair(ctx context.Context, company string) error {
 	for range reconcilePages {
-		v, err := c.run(ctx, overdueScript, company, reconcilePage, unknownEntry).Result()
+		found, err := c.answer(ctx, 0, overdueScript, company, reconcilePage, unknownEntry)
 		if err != nil {
 			return err
 		}
-		found := strs(v)
 		if len(found) > 0 {
 			c.at("overdue")
 		}
@@ -110,7 +134,7 @@ func (c *Client) repair(ctx context.Context, company string) error {
 			}
 			tasks = append(tasks, t)
 		}
-		inParallel(tasks, func(t pendingTask) {
+		c.inParallel(ctx, tasks, func(t pendingTask) {
 			if err := c.bring(ctx, t); err != nil {
 				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
 			}
@@ -154,11 +178,10 @@ func (c *Client) bring(ctx context.Context, t pendingTask) error {
 
 // revive gives a delivery a new generation and enqueues that. The old task, should it ever run, ends without an attempt.
 func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
-	v, err := c.run(ctx, reviveScript, r.company, r.member(), generation).Result()
+	answer, err := c.answer(ctx, 0, reviveScript, r.company, r.member(), generation)
 	if err != nil {
 		return err
 	}
-	answer := strs(v)
 	if len(answer) == 0 {
 		return nil // it went on meanwhile
 	}

@@ -157,12 +157,11 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 		if time.Now().After(end) {
 			return 0, misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
 		}
-		v, err := c.run(ctx, sweepScript, company,
-			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, from).Result()
+		answer, err := c.answer(ctx, 2, sweepScript, company,
+			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, from)
 		if err != nil {
 			return 0, unavailable(ctx, c, "counting what matches", err)
 		}
-		answer := strs(v)
 		n, err := strconv.ParseInt(answer[1], 10, 64)
 		if err != nil {
 			return 0, unavailable(ctx, c, "counting what matches", err)
@@ -274,15 +273,17 @@ func (c *Client) sweep(ctx context.Context, company string, until time.Time) err
 func (c *Client) sweepOne(ctx context.Context, company string, r *Replay, until time.Time) error {
 	_, to := r.window()
 	for time.Now().Before(until) && ctx.Err() == nil {
-		v, err := c.run(ctx, sweepScript, company,
-			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, r.ReplayID, replayKept.Milliseconds()).Result()
+		answer, err := c.answer(ctx, 1, sweepScript, company,
+			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, r.ReplayID, replayKept.Milliseconds())
 		if err != nil {
 			return err
 		}
 		c.at("swept")
-		answer := strs(v)
 		if answer[0] == "wait" {
 			return nil
+		}
+		if answer, err = atLeast(2, answer); err != nil {
+			return err
 		}
 		c.enqueueReleased(ctx, company, answer[2:])
 		if answer[0] == "" {

@@ -56,16 +56,18 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 		return 0, err
 	}
 	for {
-		v, err := c.run(ctx, pumpScript, company, callbackID, pumpPage, barred).Result()
+		answer, err := c.answer(ctx, 1, pumpScript, company, callbackID, pumpPage, barred)
 		if err != nil {
 			return 0, err
 		}
-		answer := strs(v)
 		switch answer[0] {
 		case "deleted":
 			return 0, c.purge(ctx, company, callbackID)
 		case "closed", "busy":
 			return 0, nil
+		}
+		if answer, err = atLeast(3, answer); err != nil {
+			return 0, err
 		}
 		c.at("released")
 		released := answer[3:]
@@ -97,11 +99,11 @@ func (c *Client) namesRefused(cb *registry.Callback) bool {
 func (c *Client) purge(ctx context.Context, company string, callbackID int64) error {
 	cursor := "0"
 	for {
-		v, err := c.run(ctx, purgeScript, company, callbackID, cursor, 5*pumpPage).Result()
+		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, 5*pumpPage)
 		if err != nil {
 			return err
 		}
-		if cursor = strs(v)[0]; cursor == "0" {
+		if cursor = answer[0]; cursor == "0" {
 			return nil
 		}
 	}

@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"context"
 	"embed"
+	"errors"
+	"fmt"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
@@ -43,6 +45,37 @@ func script(name string) *redis.Script {
 // run runs a script on a company's keys. Each takes the installation's settings before its own arguments.
 func (c *Client) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
 	return script.Run(ctx, c.rdb, []string{keyOf(company, "due")}, append([]any{c.settings}, args...)...)
+}
+
+// answer runs a script whose answer is a flat list of so many strings at least. One that is shorter is an error: no script of ours gave it.
+func (c *Client) answer(ctx context.Context, least int, script *redis.Script, company string, args ...any) ([]string, error) {
+	v, err := c.run(ctx, script, company, args...).Result()
+	if err != nil {
+		return nil, err
+	}
+	return atLeast(least, strs(v))
+}
+
+// atLeast is an answer that is long enough to be read.
+func atLeast(least int, answer []string) ([]string, error) {
+	if len(answer) < least {
+		return nil, fmt.Errorf("a script answered %d strings of %d: %w", len(answer), least, errBadRecord)
+	}
+	return answer, nil
+}
+
+// execute sends a pipeline. Its error is the first command's that has one; that something is not there is none.
+func execute(ctx context.Context, p redis.Pipeliner) error {
+	cmds, err := p.Exec(ctx)
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
 }
 
 func source(name string) string {

@@ -154,7 +154,7 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
 	answers := c.runAccepts(ctx, ready)
 	for i, s := range ready {
-		if s.Err == nil && (answers[i] == nil || !c.understand(ctx, s, answers[i])) {
+		if s.Err == nil && (len(answers[i]) == 0 || !c.understand(ctx, s, answers[i])) {
 			c.accept(ctx, s)
 		}
 	}
@@ -162,6 +162,10 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 
 // understand takes the script's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.
 func (c *Client) understand(ctx context.Context, s *sending, answer []string) (done bool) {
+	if answer, s.Err = readable(answer); s.Err != nil {
+		s.Err = unavailable(ctx, c, "accepting the event", s.Err)
+		return true
+	}
 	switch answer[0] {
 	case "version":
 		s.Err = c.matchAgain(ctx, s, answer[1])
@@ -172,6 +176,14 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.matched)
 	}
 	return true
+}
+
+// readable is accept.lua's answer, if there is enough of it.
+func readable(answer []string) ([]string, error) {
+	if _, err := atLeast(1, answer); err != nil {
+		return nil, err
+	}
+	return atLeast(map[string]int{"version": 2, "exists": 4, "accepted": 4}[answer[0]], answer)
 }
 
 func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {

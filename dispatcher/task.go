@@ -119,7 +119,7 @@ func readTask(company, member, ticket string) (pendingTask, error) {
 // with its caller, who may have gone.
 func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
 	ctx = context.WithoutCancel(ctx)
-	inParallel(tasks, func(t pendingTask) {
+	c.inParallel(ctx, tasks, func(t pendingTask) {
 		if _, err := c.enqueue(ctx, t); err != nil {
 			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
 				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
@@ -144,9 +144,11 @@ func (c *Client) enqueueReleased(ctx context.Context, company string, released [
 // fanOut bounds how many tasks are handled at a time.
 const fanOut = 16
 
-func inParallel(tasks []pendingTask, do func(pendingTask)) {
+// inParallel does it for each task. One that panics stays as it is, as if this process had been killed just then: the reconciler finds it.
+func (c *Client) inParallel(ctx context.Context, tasks []pendingTask, do func(pendingTask)) {
+	each := func(t pendingTask) { _ = c.contain(ctx, placeEnqueue, func() error { do(t); return nil }) }
 	if len(tasks) == 1 {
-		do(tasks[0])
+		each(tasks[0])
 		return
 	}
 	var wg sync.WaitGroup
@@ -155,7 +157,7 @@ func inParallel(tasks []pendingTask, do func(pendingTask)) {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			do(t)
+			each(t)
 		})
 	}
 	wg.Wait()
@@ -188,7 +190,7 @@ func (c *Client) FormatTask(kind string, payload []byte) string {
 	ctx, cancel := context.WithTimeout(context.Background(), formatWithin)
 	defer cancel()
 	values, err := c.rdb.HMGet(ctx, eventKey(h.Company, h.Event), "m", recordField(h.Callback)).Result()
-	if err == nil { // else the names have to do
+	if err == nil && len(values) == 2 { // else the names have to do
 		var m meta
 		_ = json.Unmarshal([]byte(str(values[0])), &m)
 		shown.EventType = m.Type

@@ -97,7 +97,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: WorkerConfig.ReconcileEvery must not be negative")
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
-	w.pacer = newPacer(c.pump)
+	w.pacer = newPacer(c)
 	logger := newAsynqLog(c)
 	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, taskCheckInterval)
 	w.turns = newTurns(concurrency / (lanes * shareOfLane))
@@ -113,8 +113,8 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 			TaskCheckInterval:        poll,
 			DelayedTaskCheckInterval: delayedCheckInterval,
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
-			RetryDelayFunc:           retryDelay,
-			IsFailure:                isFailure,
+			RetryDelayFunc:           w.retryDelay,
+			IsFailure:                w.isFailure,
 			Logger:                   logger,
 			LogLevel:                 asynq.WarnLevel,
 		}), lane})
@@ -174,20 +174,37 @@ type laterError struct {
 
 func (e *laterError) Error() string { return e.why }
 
-func retryDelay(_ int, err error, _ *asynq.Task) time.Duration {
-	if later, ok := errors.AsType[*laterError](err); ok {
-		return later.wait
-	}
-	return troubleDelay
+// retryDelay is asynq's to call, in a goroutine that nobody else guards.
+func (w *Worker) retryDelay(_ int, failed error, _ *asynq.Task) time.Duration {
+	delay := troubleDelay
+	_ = w.client.contain(context.Background(), placeTask, func() error {
+		if later, ok := errors.AsType[*laterError](failed); ok {
+			delay = later.wait
+		}
+		return nil
+	})
+	return delay
 }
 
-func isFailure(err error) bool {
-	later, ok := errors.AsType[*laterError](err)
-	return !ok || later.failure
+// isFailure is asynq's to call, as retryDelay is.
+func (w *Worker) isFailure(failed error) bool {
+	failure := true
+	_ = w.client.contain(context.Background(), placeTask, func() error {
+		if later, ok := errors.AsType[*laterError](failed); ok {
+			failure = later.failure
+		}
+		return nil
+	})
+	return failure
 }
 
-// process is asynq's handler, for a task from a lane. It returns nil when the task has served: the record knows the rest.
+// process is asynq's handler, for a task from a lane. It returns nil when the task has served: the record knows the rest. If it panics, asynq
+// brings the task back as after any trouble, and what had begun counts as lost once its owner's time is over.
 func (w *Worker) process(ctx context.Context, lane string, task *asynq.Task) error {
+	return w.client.contain(ctx, placeTask, func() error { return w.serve(ctx, lane, task) })
+}
+
+func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error {
 	var h hint
 	if err := json.Unmarshal(task.Payload(), &h); err != nil || task.Type() != taskType {
 		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", clip(task.Type(), 100))
@@ -215,7 +232,7 @@ func (w *Worker) process(ctx context.Context, lane string, task *asynq.Task) err
 func (w *Worker) chain(ctx context.Context, lane, company string, released []string) {
 	c := w.client
 	until := time.Now().Add(chainFor)
-	for len(released) > 0 {
+	for len(released) > 1 {
 		if w.stopping.Load() || time.Now().After(until) || c.laneHalted(ctx, lane) {
 			c.enqueueReleased(ctx, company, released)
 			return
@@ -254,9 +271,16 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 	w.client.at("begun")
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
-	a.send(ctx, w.client)
-	w.client.at("posted")
-	a.ownOutage = w.client.outage.note(ctx, a)
+	err = w.client.contain(ctx, placeAttempt, func() error {
+		a.send(ctx, w.client)
+		w.client.at("posted")
+		a.ownOutage = w.client.outage.note(ctx, a)
+		a.recorded = a.finishArgs()
+		return nil
+	})
+	if err != nil {
+		a.broke()
+	}
 	state, released, err := w.finish(ctx, a)
 	if err != nil {
 		return nil, err
@@ -291,17 +315,21 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		return nil, err
 	}
 	lease := a.timeout + c.ownerGrace
-	v, err := c.run(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred).Slice()
+	answer, err := c.answer(ctx, 1, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred)
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
-	answer := strs(v)
-	switch answer[0] {
+	switch word := answer[0]; word {
 	case "go":
-	case "early":
-		return nil, &laterError{wait: readMS(answer[1]), why: "not due yet"}
-	case "held":
-		w.pacer.after(ctx, r.key(), readMS(answer[1]))
+	case "early", "held":
+		wait, err := answeredMS(answer, 1)
+		if err != nil {
+			return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
+		}
+		if word == "early" {
+			return nil, &laterError{wait: wait, why: "not due yet"}
+		}
+		w.pacer.after(ctx, r.key(), wait)
 		return nil, nil // documented: nothing to do
 	default: // gone, stale, busy, done, cancelled: this task has served
 		return nil, nil // documented: nothing to do
@@ -329,17 +357,19 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
-	args := append(a.finishArgs(), w.turns.limit)
+	args := append(a.recorded, w.turns.limit)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		v, err := c.run(ctx, finishScript, a.ref.company, args...).Slice()
-		return strs(v), err
+		return c.answer(ctx, 1, finishScript, a.ref.company, args...)
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
 		return "", nil, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
 	}
 	switch answer[0] {
 	case "ok":
+		if answer, err = atLeast(5, answer); err != nil {
+			return "", nil, err
+		}
 		a.nextIn(answer[2])
 		w.pacer.after(ctx, a.ref.key(), readMS(answer[3]))
 		if answer[4] != "" {
@@ -353,6 +383,9 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	case "late":
 		return "D", nil, nil
 	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner
+		if answer, err = atLeast(4, answer); err != nil {
+			return "", nil, err
+		}
 		if answer[1] == "R" && answer[2] == strconv.FormatInt(a.generation, 10) {
 			a.nextIn(answer[3])
 			return "R", nil, nil

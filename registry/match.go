@@ -382,11 +382,17 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 	if err != nil {
 		return nil, fmt.Errorf("registry: read the callbacks of company %s: %w", name, err)
 	}
+	if len(reply) < 4 {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 4", name, len(reply))
+	}
 	version, _ := reply[0].(string)
 	before, _ := reply[1].(string)
 	pairs, _ := reply[2].([]any)
 	sealed, _ := reply[3].([]any)
 
+	if len(pairs) < 2*len(sealed) {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: %d changes have %d versions", name, len(sealed), len(pairs)/2)
+	}
 	answer := &deltaAnswer{changes: make([]change, len(sealed))}
 	if answer.version, err = parseVersion(version); err != nil {
 		return nil, err

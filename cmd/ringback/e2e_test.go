@@ -227,7 +227,7 @@ func TestServeNeedsTheSameKeyset(t *testing.T) {
 		t.Errorf("keyset file: %v, %v, want mode 0600", info.Mode(), err)
 	}
 	_, stderr, code := try(t, env, "serve", "--keyset-file", filepath.Join(t.TempDir(), "other.json"))
-	if code != exitFailure || !strings.Contains(stderr, "keyset") {
+	if code != exitConfig || !strings.Contains(stderr, "keyset") {
 		t.Errorf("another keyset: exit %d: %s", code, stderr)
 	}
 	text, err := os.ReadFile(file)
@@ -243,7 +243,7 @@ func TestServeRefusesWhatWouldLoseEvents(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, "--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")
 	_, stderr, code := try(t, nil, "serve", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0")
-	if code != exitFailure || !strings.Contains(stderr, "noeviction") {
+	if code != exitConfig || !strings.Contains(stderr, "noeviction") {
 		t.Errorf("exit %d: %s", code, stderr)
 	}
 }
@@ -254,7 +254,7 @@ func TestServeMakesNoSecondKeyset(t *testing.T) {
 	url, folder := redistest.Start(t).URL(), t.TempDir()
 	serve := start(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + filepath.Join(folder, "right.json")}, "serve")
 	address(serve)
-	if code := serve.end(syscall.SIGTERM); code != exitOK {
+	if code := serve.end(syscall.SIGHUP); code != exitOK {
 		t.Fatalf("exit %d:\n%s", code, serve.said)
 	}
 	wrong := filepath.Join(folder, "wrong.json")
@@ -310,8 +310,9 @@ func TestTheEndIsOrderly(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name    string
+		first   syscall.Signal
 		signals int
-	}{{"one signal", 1}, {"two signals", 2}} {
+	}{{"one signal", syscall.SIGTERM, 1}, {"a hangup", syscall.SIGHUP, 1}, {"two signals", syscall.SIGHUP, 2}} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			called, release := make(chan struct{}), make(chan struct{})
@@ -330,7 +331,7 @@ func TestTheEndIsOrderly(t *testing.T) {
 			ringback(t, env, "callbacks", "create", "--type", "payment_proof", "--url", partner.URL)
 			ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"))
 			<-called
-			if err := dev.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			if err := dev.cmd.Process.Signal(tt.first); err != nil {
 				t.Fatal(err)
 			}
 			dev.await(`msg="shutting down`)

@@ -71,7 +71,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		return nil, err
 	}
 	if h.egress, err = egress.New(cfg.Egress); err != nil {
-		return nil, err
+		return nil, misconfigured(err)
 	}
 	callbacks, err := registry.New(registry.Config{
 		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
@@ -79,7 +79,9 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := callbacks.CheckKeyset(ctx); err != nil {
+	if err := callbacks.CheckKeyset(ctx); errors.Is(err, registry.ErrSealed) {
+		return nil, misconfigured(err)
+	} else if err != nil {
 		return nil, err
 	}
 	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing

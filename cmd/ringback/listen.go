@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -96,7 +97,13 @@ func bind(ctx context.Context, addr string) (net.Listener, error) {
 		if opErr, ok := errors.AsType[*net.OpError](err); ok {
 			err = opErr.Err
 		}
-		return nil, fmt.Errorf("cannot listen on %s: %w; --listen takes another address, and port 0 any free one", addr, err)
+		_, malformed := errors.AsType[*net.AddrError](err)
+		unknown, _ := errors.AsType[*net.DNSError](err)
+		err = fmt.Errorf("cannot listen on %s: %w; --listen takes another address, and port 0 any free one", addr, err)
+		if malformed || unknown != nil && unknown.IsNotFound || errors.Is(err, syscall.EACCES) {
+			return nil, misconfigured(err)
+		}
+		return nil, err // in use: the process before this one may be about to leave
 	}
 	return ln, nil
 }

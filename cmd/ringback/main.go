@@ -4,7 +4,7 @@
 // dev and serve become a config and are wired by hand in house.go; callbacks, events, deliveries and egress talk to the
 // HTTP API of a running server, through the client package; keys and doctor talk to Redis; listen and verify talk to nobody.
 //
-// Exit codes: 0 done, 1 failed, 2 called wrongly. Errors are one line on stderr that says what to do.
+// Exit codes: 0 done, 1 failed, 2 called wrongly; of dev and serve, 64 called or configured wrongly. Errors are one line on stderr that says what to do.
 package main
 
 import (
@@ -23,19 +23,21 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// The exit codes of every command.
+// The exit codes of every command. Of dev and serve a supervisor has to know whether starting again can help, and a Go program that panics
+// exits with 2: they say 64 (EX_USAGE in sysexits.h) where the call, a setting or a file is wrong.
 const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitConfig  = 64
 )
 
 func main() {
 	os.Exit(run(context.Background(), os.Args, os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the whole program: args[0] is its name, the answer its exit code. The first SIGINT or SIGTERM asks for an orderly
-// end; from then on signals do what they always do, so that a second one ends the process at once.
+// run is the whole program: args[0] is its name, the answer its exit code. The first SIGINT, SIGTERM or SIGHUP asks for an
+// orderly end; from then on signals do what they always do, so that a second one ends the process at once.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
@@ -53,10 +55,26 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitFailure
 	}
 	_, _ = fmt.Fprintln(stderr, "ringback: "+oneLine(remedy(err).Error()))
-	if _, ok := errors.AsType[*usageError](err); ok {
+	return exitCode(err, serves(app, args))
+}
+
+// exitCode is what an error ends a command with.
+func exitCode(err error, serves bool) int {
+	_, usage := errors.AsType[*usageError](err)
+	_, config := errors.AsType[*configError](err)
+	switch {
+	case serves && (usage || config):
+		return exitConfig
+	case usage:
 		return exitUsage
 	}
 	return exitFailure
+}
+
+// serves reports whether a supervisor may have started this command, and starts it again when it ends.
+func serves(app *cli.App, args []string) bool {
+	path := place(app, args).path
+	return len(path) > 0 && (path[0] == "serve" || path[0] == "dev")
 }
 
 // untilSignal is ctx until the first signal. Before it ends the signals are let go, so that whoever sees it end can count on the
@@ -65,6 +83,9 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // as nohup has it
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		select {
 		case <-signals:
@@ -111,7 +132,20 @@ func tame(commands []*cli.Command) {
 	}
 }
 
-// usageError is a command called wrongly: exit code 2.
+// A configError is a setting, a file or what stands in Redis that is wrong: starting again will not put it right.
+type configError struct{ error }
+
+func (e *configError) Unwrap() error { return e.error }
+
+// misconfigured makes a configError of err.
+func misconfigured(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &configError{err}
+}
+
+// usageError is a command called wrongly.
 type usageError struct{ message string }
 
 func (e *usageError) Error() string { return e.message }
@@ -168,32 +202,43 @@ func arrange(app *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return []string{app.Name}
 	}
+	p := place(app, args)
+	if len(p.positional) > 0 && strings.HasPrefix(p.positional[0], "-") {
+		p.positional = append([]string{"--"}, p.positional...)
+	}
+	return slices.Concat(args[:1], p.global, p.path, p.local, p.positional)
+}
+
+// placed are the words of a command line by what they are.
+type placed struct{ global, path, local, positional []string }
+
+func place(app *cli.App, args []string) placed {
 	var (
-		global, path, local, positional []string
-		flags                           []cli.Flag
-		commands                        = app.Commands
+		p        placed
+		flags    []cli.Flag
+		commands = app.Commands
 	)
-	for rest := args[1:]; len(rest) > 0; {
+	for rest := args[min(1, len(args)):]; len(rest) > 0; {
 		arg := rest[0]
 		rest = rest[1:]
 		if arg == "--" {
-			positional = append(positional, rest...)
+			p.positional = append(p.positional, rest...)
 			break
 		}
 		if arg == "-" || !strings.HasPrefix(arg, "-") {
-			if next := findCommand(commands, arg); next != nil && len(positional) == 0 {
-				path, commands, flags = append(path, arg), next.Subcommands, next.Flags
+			if next := findCommand(commands, arg); next != nil && len(p.positional) == 0 {
+				p.path, commands, flags = append(p.path, arg), next.Subcommands, next.Flags
 			} else {
-				positional = append(positional, arg)
+				p.positional = append(p.positional, arg)
 			}
 			continue
 		}
 		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
 		taken := []string{arg}
-		target, found := &local, findFlag(flags, name)
+		target, found := &p.local, findFlag(flags, name)
 		if found == nil {
-			if found = findFlag(app.Flags, name); found != nil || len(path) == 0 {
-				target = &global
+			if found = findFlag(app.Flags, name); found != nil || len(p.path) == 0 {
+				target = &p.global
 			}
 		}
 		if takesValue(found) && !hasValue && len(rest) > 0 {
@@ -201,13 +246,7 @@ func arrange(app *cli.App, args []string) []string {
 		}
 		*target = append(*target, taken...)
 	}
-	if len(positional) > 0 && strings.HasPrefix(positional[0], "-") {
-		positional = append([]string{"--"}, positional...)
-	}
-	out := append([]string{args[0]}, global...)
-	out = append(out, path...)
-	out = append(out, local...)
-	return append(out, positional...)
+	return p
 }
 
 func findCommand(commands []*cli.Command, name string) *cli.Command {

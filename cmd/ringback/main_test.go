@@ -205,9 +205,10 @@ func ringback(t *testing.T, env []string, args ...string) string {
 
 func try(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
+	program := plainRingback(t) // building it has its own time
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, plainRingback(t), args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(os.Environ(), env...)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

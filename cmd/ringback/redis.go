@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,7 +152,7 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 	info := parseInfo(text)
 	for _, f := range []finding{judgeVersion(info), judgeEviction(info)} {
 		if f.Level == levelFault {
-			return errors.New(f.Found + ": " + f.Cure)
+			return misconfigured(errors.New(f.Found + ": " + f.Cure))
 		}
 	}
 	clock, err := measureDrift(ctx, rdb)
@@ -169,10 +170,16 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 
 // pingRedis answers an error that a person can act on if nothing answers there.
 func pingRedis(ctx context.Context, rdb redis.UniversalClient) error {
-	if err := rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("cannot talk to Redis: is it running where --redis says, and are its user and password right? (%w)", err)
+	err := rdb.Ping(ctx).Err()
+	if err == nil {
+		return nil
 	}
-	return nil
+	refused := slices.ContainsFunc([]string{"WRONGPASS", "NOAUTH", "NOPERM"}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
+	err = fmt.Errorf("cannot talk to Redis: is it running where --redis says, and are its user and password right? (%w)", err)
+	if refused {
+		return misconfigured(err)
+	}
+	return err
 }
 
 func parseInfo(text string) map[string]string {
@@ -256,7 +263,7 @@ func checkModel(ctx context.Context, rdb redis.UniversalClient) error {
 	}
 	f, err := judgeModel(ctx, rdb)
 	if err == nil && f.Level == levelFault {
-		err = errors.New(f.Found + ": " + f.Cure)
+		err = misconfigured(errors.New(f.Found + ": " + f.Cure))
 	}
 	return err
 }

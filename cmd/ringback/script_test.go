@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"usage":    wants(exitUsage),
+			"config":   wants(exitConfig),
 			"failure":  wants(exitFailure),
 			"delivery": idFrom(`dlv_[A-Za-z0-9_.-]+`),
 			"replay":   idFrom(`rpl_[A-Za-z0-9_.-]+`),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -78,7 +79,7 @@ func serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.Logger = slog.New(slog.NewJSONHandler(c.App.ErrWriter, nil))
+	cfg.Logger = newLog(c.App.ErrWriter)
 	if cfg.TLS, err = tlsFrom(c.String("tls-cert"), c.String("tls-key"), c.String("tls-client-ca"), cfg.Logger); err != nil {
 		return err
 	}
@@ -216,12 +217,22 @@ func prefixes(flag string, values []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// newLog writes JSON, a line each. Durations are words such as 1m5s, as they are given in settings: slog has nanoseconds.
+func newLog(w io.Writer) *slog.Logger {
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Value.Kind() == slog.KindDuration {
+			a.Value = slog.StringValue(a.Value.Duration().String())
+		}
+		return a
+	}}))
+}
+
 // findKeyset is the keyset in RINGBACK_KEYSET, or else that of the file. If there is none yet it is made, unless Redis was written with one.
 func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log *slog.Logger) (*registry.Keyset, error) {
 	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
 		keyset, err := registry.ParseKeyset([]byte(text))
 		if err != nil {
-			return nil, fmt.Errorf("RINGBACK_KEYSET is no keyset; copy the whole content of a keyset file: %w", err)
+			return nil, misconfigured(fmt.Errorf("RINGBACK_KEYSET is no keyset; copy the whole content of a keyset file: %w", err))
 		}
 		return keyset, nil
 	}
@@ -235,15 +246,15 @@ func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log
 			return nil, err
 		}
 		if sealed {
-			return nil, fmt.Errorf("there is no keyset at %s, and this Redis holds registrations sealed with one: give that with --keyset-file or RINGBACK_KEYSET", file)
+			return nil, misconfigured(fmt.Errorf("there is no keyset at %s, and this Redis holds registrations sealed with one: give that with --keyset-file or RINGBACK_KEYSET", file))
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return nil, fmt.Errorf("making the keyset's folder: %w", err)
+		return nil, misconfigured(fmt.Errorf("making the keyset's folder: %w", err))
 	}
 	keyset, created, err := registry.LoadOrCreateKeyset(file)
 	if err != nil {
-		return nil, fmt.Errorf("the keyset: %w", err)
+		return nil, misconfigured(fmt.Errorf("the keyset: %w", err))
 	}
 	if created {
 		log.WarnContext(ctx, "made a new keyset: back it up, for what is sealed in Redis cannot be read without it, and give every process of this installation the same", "file", file)
@@ -258,7 +269,7 @@ func keysetFile(named string) (string, error) {
 	}
 	dir, err := os.UserConfigDir()
 	if err != nil {
-		return "", errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET")
+		return "", misconfigured(errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET"))
 	}
 	return filepath.Join(dir, "ringback", "keyset.json"), nil
 }

@@ -423,7 +423,7 @@ func TestTelemetryRefusesWhatItCannotDo(t *testing.T) {
 		})
 	}
 	_, stderr, code := try(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:1", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"}, "dev", "--listen", "127.0.0.1:0")
-	if code != exitUsage || !strings.Contains(stderr, "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf") || strings.Count(stderr, "\n") != 1 {
+	if code != exitConfig || !strings.Contains(stderr, "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("dev: exit %d: %s", code, stderr)
 	}
 }

@@ -117,6 +117,7 @@ type Tokens struct {
 	client    *Client
 	userAgent string
 	report    func(context.Context, Fetched)
+	panicked  func(ctx context.Context, cause any)
 	limits    func() (context.Context, context.CancelFunc) // of a fetch, which outlives those who wait for it
 	cancel    context.CancelFunc                           // ends them all
 	wg        sync.WaitGroup                               // the fetches
@@ -135,9 +136,9 @@ type Fetched struct {
 }
 
 // NewTokens returns an empty Tokens that asks through c under the name userAgent, and tells report of each fetch once it has ended,
-// successful or not.
-func NewTokens(c *Client, userAgent string, report func(context.Context, Fetched)) *Tokens {
-	t := &Tokens{client: c, userAgent: userAgent, report: report, sources: make(map[sourceKey]*list.Element), recent: list.New()}
+// successful or not. A fetch that panics, which is a fault of ours, has failed, and panicked is told of it while the stack is still there.
+func NewTokens(c *Client, userAgent string, report func(context.Context, Fetched), panicked func(ctx context.Context, cause any)) *Tokens {
+	t := &Tokens{client: c, userAgent: userAgent, report: report, panicked: panicked, sources: make(map[sourceKey]*list.Element), recent: list.New()}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.cancel = cancel
 	t.limits = func() (context.Context, context.CancelFunc) { return context.WithTimeout(ctx, tokenTimeout) }
@@ -245,13 +246,14 @@ func (t *Tokens) use(owner Owner, creds ClientCredentials, now time.Time) *sourc
 
 // begin starts a fetch that ends by itself, or with t.
 func (t *Tokens) begin(s *source) {
-	f := &fetch{done: make(chan struct{})}
+	f := &fetch{done: make(chan struct{}), err: &Error{Reason: OAuth, Detail: "a fault in Ringback itself kept it from asking for a token"}}
 	s.fetching = f
 	t.wg.Go(func() {
+		defer close(f.done)
 		ctx, cancel := t.limits()
 		defer cancel()
 		began := time.Now()
-		f.token, f.err = t.ask(ctx, s)
+		t.contain(ctx, func() { f.token, f.err = t.ask(ctx, s) })
 		t.mu.Lock()
 		s.fetching, s.failed, s.failedAt = nil, f.err, time.Time{}
 		if f.err == nil {
@@ -262,10 +264,19 @@ func (t *Tokens) begin(s *source) {
 		}
 		t.mu.Unlock()
 		if f.err == nil || f.err.Reason != Canceled {
-			t.report(ctx, Fetched{Owner: s.key.owner, Took: time.Since(began), Err: f.err})
+			t.contain(ctx, func() { t.report(ctx, Fetched{Owner: s.key.owner, Took: time.Since(began), Err: f.err}) })
 		}
-		close(f.done)
 	})
+}
+
+// contain survives what do panics with.
+func (t *Tokens) contain(ctx context.Context, do func()) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			t.panicked(ctx, cause)
+		}
+	}()
+	do()
 }
 
 // ask makes the one request, or two while it is not known how the endpoint wants the credentials.

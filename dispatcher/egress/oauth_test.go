@@ -3,6 +3,7 @@ package egress
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -98,7 +99,7 @@ func newTokens(t *testing.T, endpoint http.Handler) (*Tokens, ClientCredentials,
 	server := httptest.NewServer(endpoint)
 	t.Cleanup(server.Close)
 	log := &fetchLog{}
-	tokens := NewTokens(newClient(t, Config{Allow: loopback}), "Ringback/test", log.add)
+	tokens := NewTokens(newClient(t, Config{Allow: loopback}), "Ringback/test", log.add, neverPanics(t))
 	t.Cleanup(tokens.Close)
 	return tokens, ClientCredentials{TokenURL: server.URL + "/a%2Fb?x=<y>", ClientID: "me", ClientSecret: tokenSecret}, log
 }
@@ -124,7 +125,7 @@ func inTokenBubble(t *testing.T, endpoint http.Handler, f func(t *testing.T, tok
 		if err != nil {
 			t.Fatal(err)
 		}
-		tokens := NewTokens(c, "Ringback/test", func(context.Context, Fetched) {})
+		tokens := NewTokens(c, "Ringback/test", func(context.Context, Fetched) {}, neverPanics(t))
 		f(t, tokens, ClientCredentials{TokenURL: "http://id.example/token", ClientID: "me", ClientSecret: tokenSecret})
 		tokens.Close()
 		c.Close()
@@ -470,7 +471,7 @@ func TestCloseWaitsForFetches(t *testing.T) {
 		tokens := NewTokens(newClient(t, Config{}), "", func(context.Context, Fetched) {
 			time.Sleep(time.Second)
 			reported = true
-		})
+		}, neverPanics(t))
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
 		_, _, err := tokens.Get(ctx, someone, ClientCredentials{TokenURL: "no URL"})
@@ -564,7 +565,7 @@ func TestTheTokenEndpointIsAStranger(t *testing.T) {
 		"not resolved": {"https://metadata.internal/token", "the token endpoint: the URL has the host name of an internal network"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			tokens := NewTokens(newClient(t, Config{Resolver: dns.Resolver()}), "", func(context.Context, Fetched) {})
+			tokens := NewTokens(newClient(t, Config{Resolver: dns.Resolver()}), "", func(context.Context, Fetched) {}, neverPanics(t))
 			t.Cleanup(tokens.Close)
 			_, _, err := tokens.Get(t.Context(), someone, ClientCredentials{TokenURL: tt.url, ClientID: "me", ClientSecret: "canary"})
 			wantError(t, err, OAuth)
@@ -577,7 +578,7 @@ func TestTheTokenEndpointIsAStranger(t *testing.T) {
 
 // TestTokensAreBounded: the one that was not used for longest goes first.
 func TestTokensAreBounded(t *testing.T) {
-	tokens := NewTokens(newClient(t, Config{}), "", func(context.Context, Fetched) {})
+	tokens := NewTokens(newClient(t, Config{}), "", func(context.Context, Fetched) {}, neverPanics(t))
 	t.Cleanup(tokens.Close)
 	first := tokens.use(someone, ClientCredentials{}, time.Now())
 	for n := range maxSources {
@@ -606,5 +607,25 @@ func TestOnlyAReplacementHasToProveItself(t *testing.T) {
 		if refused := token.Refused(); refused != (want == 0) {
 			t.Errorf("token %d: refused at once %t", want, refused)
 		}
+	}
+}
+
+// neverPanics is for Tokens that must not.
+func neverPanics(t *testing.T) func(context.Context, any) {
+	return func(_ context.Context, cause any) { t.Errorf("panicked: %v", cause) }
+}
+
+// TestAFetchThatPanicsHasFailed: whoever waits for its token hears so, and the process lives.
+func TestAFetchThatPanicsHasFailed(t *testing.T) {
+	var caught []any
+	panicked := func(_ context.Context, cause any) { caught = append(caught, cause) }
+	tokens := NewTokens(nil, "", func(context.Context, Fetched) { panic("while it reported") }, panicked)
+	token, _, err := tokens.Get(t.Context(), Owner{}, ClientCredentials{TokenURL: "https://partner.example/token"})
+	if e, ok := errors.AsType[*Error](err); token != nil || !ok || e.Reason != OAuth {
+		t.Errorf("%v, %v", token, err)
+	}
+	tokens.Close()
+	if len(caught) != 2 {
+		t.Errorf("caught %v, want the request's and the report's", caught)
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -247,7 +246,8 @@ func (s *server) survive(w *trackingWriter, r *http.Request) {
 
 // panicked logs a panic that was caught.
 func (s *server) panicked(ctx context.Context, doing string, cause any) {
-	s.Logger.ErrorContext(ctx, "request panicked", "request", doing, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	s.Logger.ErrorContext(ctx, "request panicked", "request", doing)
+	s.Client.Panicked(ctx, dispatcher.PlaceHTTP, cause)
 }
 
 func encode(v any) ([]byte, error) {

@@ -1,6 +1,6 @@
 -- Records an attempt's outcome; only the attempt's owner may, except that 'delivered' always counts.
 -- ARGV: member, token, outcome (D delivered, R retry, X dead, G gone, C cancelled), attempt line, attempts whole, spent,
---       delay ms (R), the time for a gate, least delay ms (R), which failure of the callback's health it is (bad, token),
+--       delay ms (R), the time for a gate, least delay ms (R), which failure of the callback's health it is (bad, token, or none),
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, how many attempts to the callback its process has turns for
@@ -83,7 +83,7 @@ if outcome == 'R' and deleted(closed) then outcome = 'C' end
 if outcome == 'D' then
   recover(cb)
 elseif outcome ~= 'C' then
-  health(cb, ARGV[10], member .. '\n' .. ARGV[4])
+  if ARGV[10] ~= '' then health(cb, ARGV[10], member .. '\n' .. ARGV[4]) end
   if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[11] == 'down', tonumber(ARGV[12])) end
   if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
 end
