@@ -35,6 +35,7 @@ func devCommand() *cli.Command {
 			&cli.StringFlag{ // not serve's RINGBACK_REDIS: nobody should join production by accident
 				Name: "redis", Usage: "use the Redis at `URL` instead, which then keeps what happens; never production's", EnvVars: []string{"RINGBACK_DEV_REDIS"},
 			},
+			redisPasswordFlag("RINGBACK_DEV_REDIS_PASSWORD_FILE"),
 			keysetFlag(),
 		},
 		Action: dev,
@@ -144,7 +145,7 @@ func devRedis(c *cli.Context, cfg *houseConfig) (closeRedis func(), err error) {
 	if rawURL == "" {
 		return embeddedRedis(cfg)
 	}
-	if cfg.Redis, err = openRedis(rawURL, poolSize(cfg.Concurrency)); err != nil {
+	if cfg.Redis, err = openRedis(rawURL, c.String("redis-password-file"), poolSize(cfg.Concurrency)); err != nil {
 		return nil, err
 	}
 	closeRedis = func() { _ = cfg.Redis.Close() }
@@ -169,7 +170,7 @@ func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
 	cfg.Poll = embeddedPoll
 	password := rand.Text() // the port is open to everyone on this machine
 	embedded.RequireAuth(password)
-	rdb, err := openRedis("redis://:"+password+"@"+embedded.Addr(), poolSize(cfg.Concurrency))
+	rdb, err := openRedis("redis://:"+password+"@"+embedded.Addr(), "", poolSize(cfg.Concurrency))
 	if err != nil {
 		stopClock()
 		embedded.Close()

@@ -46,8 +46,7 @@ func doctorCommand() *cli.Command {
 				"ringback doctor --redis redis://127.0.0.1:6379 --egress-check https://partner.example/",
 				"ringback doctor --redis redis://127.0.0.1:6379 --wait-replicas 1 -o json",
 			),
-		Flags: slices.Concat([]cli.Flag{
-			redisFlag("`URL` of the Redis to check, as serve takes it"),
+		Flags: slices.Concat(redisFlags("`URL` of the Redis to check, as serve takes it"), []cli.Flag{
 			&cli.IntFlag{Name: "wait-replicas", Usage: "check that `N` replicas of Redis can confirm each event, as serve --wait-replicas asks", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "`PERCENT` of Redis's maxmemory from which on serve refuses events, as serve --shed-at says", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
 			&cli.StringSliceFlag{Name: "egress-check", Usage: "connect to `URL`, as a delivery would, without sending anything (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_CHECK"}},
@@ -102,7 +101,7 @@ func doctor(c *cli.Context) error {
 		return err
 	}
 	defer door.Close()
-	rdb, err := openRedis(rawURL, 4)
+	rdb, err := openRedis(rawURL, c.String("redis-password-file"), 4)
 	if err != nil {
 		return err
 	}
@@ -296,7 +295,7 @@ func redisCLI(ctx context.Context, node *redis.Client) string {
 	if o.Username != "" {
 		words = append(words, "--user", o.Username)
 	}
-	if o.Password != "" {
+	if o.Password != "" || o.CredentialsProviderContext != nil {
 		words = append(words, "--askpass")
 	}
 	return strings.Join(words, " ")

@@ -144,7 +144,7 @@ func TestNetHTTPSpeaksThroughSlog(t *testing.T) {
 func TestWaitingForAConnectionIsNoFaultOfRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	rdb, err := openRedis(server.URL(), 1)
+	rdb, err := openRedis(server.URL(), "", 1)
 	if err != nil {
 		t.Fatal(err)
 	}

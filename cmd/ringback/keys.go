@@ -25,25 +25,24 @@ func keysCommand() *cli.Command {
 					"ringback keys create --role operator",
 					"ringback keys create --role partner --company acme",
 				),
-				Flags: []cli.Flag{
-					redisFlag(where),
+				Flags: append(redisFlags(where),
 					&cli.StringFlag{
 						Name: "role", EnvVars: []string{"RINGBACK_ROLE"},
 						Usage: "what the key may do, its `ROLE`: operator (all), producer (send events), partner (manage callbacks), viewer (read)",
 					},
 					&cli.StringFlag{Name: "company", Usage: "the only `COMPANY` it is good for; '*' is all, and the default of operator and viewer", EnvVars: []string{"RINGBACK_KEY_COMPANY"}},
-				},
+				),
 				Action: createKey,
 			},
 			{
 				Name: "list", Usage: "list the API keys, by id; the keys themselves are not stored",
 				Description: examples("ringback keys list --redis redis://127.0.0.1:6379"),
-				Flags:       []cli.Flag{redisFlag(where)}, Action: listKeys,
+				Flags:       redisFlags(where), Action: listKeys,
 			},
 			{
 				Name: "revoke", Usage: "make a key worthless within seconds", ArgsUsage: "KEY_ID",
 				Description: examples("ringback keys revoke rbk_x"),
-				Flags:       []cli.Flag{redisFlag(where)}, Action: revokeKey,
+				Flags:       redisFlags(where), Action: revokeKey,
 			},
 		},
 	}

@@ -125,7 +125,7 @@ func TestAHungRedisIsWaitedForOnce(t *testing.T) {
 func TestOnlyRequestsLosePatience(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	rdb, err := openRedis(server.URL(), 10)
+	rdb, err := openRedis(server.URL(), "", 10)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,8 +15,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
-
-	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -27,117 +24,9 @@ const (
 	// modelKey holds the model version that a Redis was last written with.
 	modelKey = "ringback:model"
 
-	// redisTimeout bounds one command. A lease in asynq lasts 30 s and is prolonged by commands that wait for each other, so a
-	// Redis that hangs has to be noticed well before that.
-	redisTimeout = 2 * time.Second
-	// redisRetries is how often go-redis itself repeats a command whose answer was lost; each repetition may do it twice.
-	redisRetries = 1
-	// redisDials is how often it tries to connect for one command. Whoever called tries again in its own time, and must not wait.
-	redisDials = 1
 	// redisLogEvery is how often it may write to the log: while Redis is down it says the same several times within milliseconds.
 	redisLogEvery = 10 * time.Second
 )
-
-func redisFlag(usage string) cli.Flag {
-	return &cli.StringFlag{Name: "redis", Usage: usage, EnvVars: []string{"RINGBACK_REDIS"}}
-}
-
-var errRedisURL = usagef("--redis takes redis://HOST:PORT/DB, rediss://… (TLS), redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or " +
-	"redis+cluster://HOST:PORT,HOST:PORT (experimental), each with USER:PASSWORD@ before the host if there is one")
-
-// openRedis returns a client for the Redis at rawURL with poolSize connections, which the API's requests wait for as patienceHook has it; it
-// does not connect yet. The URL may hold a
-// password, so errors never show it.
-func openRedis(rawURL string, poolSize int) (redis.UniversalClient, error) {
-	scheme, rest, ok := strings.Cut(rawURL, "://")
-	if !ok {
-		return nil, errRedisURL
-	}
-	hosts, single := splitHosts(rest)
-	opts := &redis.UniversalOptions{}
-	switch scheme {
-	case "redis", "rediss", "unix":
-		single, hosts = rawURL, nil
-	case "redis+sentinel":
-		u, err := url.Parse("redis://" + single)
-		if err != nil {
-			return nil, errRedisURL
-		}
-		master, db, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
-		if master == "" {
-			return nil, usagef("--redis: a redis+sentinel:// URL names the master after the hosts: redis+sentinel://HOST:26379/MASTER")
-		}
-		query := u.Query()
-		opts.MasterName, opts.SentinelUsername, opts.SentinelPassword = master, query.Get("sentinel_username"), query.Get("sentinel_password")
-		query.Del("sentinel_username")
-		query.Del("sentinel_password")
-		u.Path, u.RawQuery = "/"+db, query.Encode()
-		single = u.String()
-	case "redis+cluster":
-		opts.IsClusterMode = true
-		single = "redis://" + single
-	default:
-		return nil, errRedisURL
-	}
-	one, err := redis.ParseURL(single)
-	if err != nil {
-		return nil, errRedisURL
-	}
-	for _, host := range hosts {
-		opts.Addrs = append(opts.Addrs, withPort(host, one.Addr))
-	}
-	if len(opts.Addrs) == 0 {
-		opts.Addrs = []string{one.Addr}
-	}
-	opts.DB = one.DB
-	opts.Username, opts.Password, opts.TLSConfig = one.Username, one.Password, one.TLSConfig
-	opts.ClientName = registry.ClientName()
-	opts.Protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
-	opts.MaxRetries, opts.DialerRetries, opts.ContextTimeoutEnabled = redisRetries, redisDials, true
-	opts.DialTimeout, opts.ReadTimeout, opts.WriteTimeout = redisTimeout, redisTimeout, redisTimeout
-	opts.PoolSize = poolSize
-	if scheme == "unix" {
-		socket := opts.Simple()
-		socket.Network = "unix"
-		rdb := redis.NewClient(socket)
-		rdb.AddHook(newPatienceHook(poolSize))
-		return rdb, nil
-	}
-	rdb := redis.NewUniversalClient(opts)
-	rdb.AddHook(newPatienceHook(poolSize))
-	return rdb, nil
-}
-
-// splitHosts takes "user:pass@h1:1,h2:2/path" apart: the hosts, and the same with the first of them only, which is a URL's form.
-func splitHosts(rest string) (hosts []string, single string) {
-	authority, tail := rest, ""
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		authority, tail = rest[:i], rest[i:]
-	}
-	user, list := "", authority
-	if i := strings.LastIndex(authority, "@"); i >= 0 {
-		user, list = authority[:i+1], authority[i+1:]
-	}
-	for host := range strings.SplitSeq(list, ",") {
-		if host != "" {
-			hosts = append(hosts, host)
-		}
-	}
-	if len(hosts) == 0 {
-		return nil, rest
-	}
-	return hosts, user + hosts[0] + tail
-}
-
-// withPort is host with the port of like where it has none itself.
-func withPort(host, like string) string {
-	if u, err := url.Parse("redis://" + host); err == nil && u.Port() == "" {
-		if i := strings.LastIndex(like, ":"); i >= 0 {
-			return host + like[i:]
-		}
-	}
-	return host
-}
 
 // checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. Of a clock that is
 // a little off a worker warns by itself, as long as it runs. `ringback doctor` looks further.
@@ -292,7 +181,7 @@ func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
 	if rawURL == "" {
 		return nil, usagef("which Redis? say so with --redis or RINGBACK_REDIS, as ringback serve does")
 	}
-	rdb, err := openRedis(rawURL, 4)
+	rdb, err := openRedis(rawURL, c.String("redis-password-file"), 4)
 	if err != nil {
 		return nil, err
 	}

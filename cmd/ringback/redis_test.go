@@ -31,7 +31,7 @@ func TestOpenRedisReadsURLs(t *testing.T) {
 		{"unix:///run/redis.sock?db=2", options{Addr: "/run/redis.sock", DB: 2}},
 		{"redis+sentinel://me:s3cret@a:1,b/mymaster/2", options{"FailoverClient", "me", "s3cret", 2, false}},
 	} {
-		rdb, err := openRedis(tt.url, 10)
+		rdb, err := openRedis(tt.url, "", 10)
 		if err != nil {
 			t.Errorf("%s: %v", tt.url, err)
 			continue
@@ -46,7 +46,7 @@ func TestOpenRedisReadsURLs(t *testing.T) {
 		_ = rdb.Close()
 	}
 
-	rdb, err := openRedis("redis+cluster://:s3cret@a:1,b:2,c", 10)
+	rdb, err := openRedis("redis+cluster://:s3cret@a:1,b:2,c", "", 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestOpenRedisNeverShowsThePassword(t *testing.T) {
 	for _, url := range []string{
 		"", "localhost:6379", "http://:s3cret@h", "redis://:s3cret@h:port", "redis://:s3cret@h/db", "redis+sentinel://:s3cret@h:1", "redis+sentinel://:s3cret@h:x/m",
 	} {
-		_, err := openRedis(url, 10)
+		_, err := openRedis(url, "", 10)
 		if err == nil {
 			t.Errorf("%q was accepted", url)
 		} else if strings.Contains(err.Error(), "s3cret") {

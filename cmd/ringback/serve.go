@@ -40,8 +40,7 @@ func serveCommand() *cli.Command {
 				"ringback serve --redis redis://127.0.0.1:6379 --listen 127.0.0.1:8080",
 				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal:6379 --roles worker --egress-allow 10.20.0.0/16",
 			),
-		Flags: slices.Concat([]cli.Flag{
-			redisFlag("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"),
+		Flags: slices.Concat(redisFlags("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"), []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			&cli.StringFlag{Name: "tls-cert", Usage: "speak TLS, with the certificate in this PEM `FILE`; it is read again when it changes", EnvVars: []string{"RINGBACK_TLS_CERT"}},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_TLS_KEY"}},
@@ -86,7 +85,7 @@ func serve(c *cli.Context) error {
 	if c.String("redis") == "" {
 		return usagef("which Redis? say so with --redis or RINGBACK_REDIS (`ringback dev` brings its own)")
 	}
-	if cfg.Redis, err = openRedis(c.String("redis"), poolSize(cfg.Concurrency)); err != nil {
+	if cfg.Redis, err = openRedis(c.String("redis"), c.String("redis-password-file"), poolSize(cfg.Concurrency)); err != nil {
 		return err
 	}
 	defer func() { _ = cfg.Redis.Close() }()
