@@ -30,6 +30,9 @@ test-faults: prepare ## break an installation in every way we know, and write de
 test-old: prepare ## run beside a program of an earlier version (OLD_RINGBACK=path of its binary)
 	go test -tags old -count 1 -v -run '^TestOld' ./cmd/ringback
 
+test-sweep: ## break every command that a step of the engine sends to Redis, in every way (make test: each in one)
+	RINGBACK_SWEEP=full go test -race -count 1 -v -run '^TestEveryCommandFailsOnce$$' ./dispatcher
+
 lint: ## run every check that reads the code
 	go vet ./...
 	go vet -tags load,pictures,old ./cmd/ringback
@@ -84,4 +87,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-old lint fmt fuzz load pictures vuln clean prepare
+.PHONY: help run build test test-faults test-sweep test-old lint fmt fuzz load pictures vuln clean prepare
