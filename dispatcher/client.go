@@ -134,6 +134,7 @@ type Client struct {
 	asked        underWay          // decisions, by company and type
 	testing      sync.Map          // ref of the callbacks that are being tested
 	trimmed      sync.Map          // company -> where in its log to go on trimming
+	counted      sync.Map          // company -> *countWalk, where to go on counting what waits
 	stopped      stopped           // lanes that are paused
 	outage       outage            // of our own way out
 	failpoint    func(name string) // tests stop here; nil otherwise

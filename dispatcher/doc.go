@@ -41,6 +41,13 @@
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
+//	{c}:quota       hash         what the company may use, where an operator set it (package registry's)
+//	{c}:waiting     hash         only with a quota on it: each event that waits -> bytes of its payload, and their sum under "/"; an event stands
+//	                             in it once or not at all, and the sum changes in the same script: it cannot drift from what stands there.
+//	                             What stands there can, by a process of a version before, or where the quota is new: the reconciler walks
+//	                             it, {c}:due and the rooms, and puts it right
+//	{c}:audit       stream       who changed what (package registry's); written by the scripts that change it
+//	{c}:erased      hash         while the company is being erased: what the calls before erased
 //	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,
 //	                             and when anybody last went through it
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
@@ -72,7 +79,8 @@
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
 // it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
-// replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, prune (the dead whose time is over
+// replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
+// count (compares what is counted as waiting with what waits), prune (the dead whose time is over
 // leave the book), erase (an event, a page of the log, or what is left of a company after that), health, ask (which callback decides; opens
 // the record) and answer (what came of it).
 //
@@ -107,6 +115,10 @@
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
+//	its line of the audit trail / its   the line, and keys of the company   the caller calls again, which leaves a second line
+//	last page
+//	old process's accept or finish / -  bytes that wait miscounted          reconciler, a minute for each 10,000 events that wait
+//	quota on bytes set / their count    too few counted                     the same
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
 //	its notice's event
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once

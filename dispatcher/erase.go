@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -43,6 +44,7 @@ var kept = []string{
 	"ver: the time of the last change, so that processes notice it",
 	"cbseq: the last callback_id, so that none is given twice",
 	"cbver: the ids of its callbacks and when they were deleted, so that processes forget them",
+	"a line of the audit trail, for 90 days: who erased it, when, and how much there was",
 	"now and then a task in asynq's queues: the ids of a delivery that is gone, without content; it ends by itself at its time",
 }
 
@@ -60,7 +62,7 @@ const (
 //
 // Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*ErasedEvent, error) {
-	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID)
+	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID, registry.AuditLine(ctx, company, "event.erase", "events/"+eventID))
 	if err != nil {
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
@@ -120,7 +122,9 @@ func (c *Client) EraseCompany(ctx context.Context, keys *registry.Keys, company,
 		return nil, ErrNotFound
 	}
 	c.log.InfoContext(ctx, "company is being erased", "company", company, "by", by)
-	e.said.Done, err = e.all(ctx)
+	if e.said.Done, err = e.all(ctx); !e.said.Done {
+		err = errors.Join(err, e.carry(context.WithoutCancel(ctx)))
+	}
 	c.log.InfoContext(ctx, "company erased", "company", company, "by", by, "done", e.said.Done, "callbacks", e.said.Callbacks, "events", e.said.Events,
 		"deliveries", e.said.Deliveries, "unfinished", e.said.Unfinished, "dead", e.said.Dead, "in_flight", e.said.InFlight, "decisions", e.said.Decisions,
 		"replays", e.said.Replays, "api_keys", e.said.APIKeys)
@@ -136,6 +140,48 @@ type erasure struct {
 	keys  *registry.Keys
 	until time.Time
 	said  ErasedCompany
+	line  string // place of the audit trail's line, once it is written
+}
+
+// counts are what this call erased, by the names that the audit trail has for it.
+func (e *erasure) counts() map[string]int64 {
+	return map[string]int64{
+		"callbacks": e.said.Callbacks, "events": e.said.Events, "deliveries": e.said.Deliveries, "unfinished": e.said.Unfinished, "dead": e.said.Dead,
+		"decisions": e.said.Decisions, "replays": e.said.Replays, "api_keys": e.said.APIKeys,
+	}
+}
+
+// carry notes what this call erased for the one that will go on. A call that is killed does not come to that.
+func (e *erasure) carry(ctx context.Context) error {
+	_, err := e.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for name, n := range e.counts() {
+			p.HIncrBy(ctx, keyOf(e.said.Company, "erased"), name, n)
+		}
+		return nil
+	})
+	return err
+}
+
+// leave takes the company's name away, and writes the one line that it leaves in the audit trail.
+func (e *erasure) leave(ctx context.Context) error {
+	carried, err := e.rdb.HGetAll(ctx, keyOf(e.said.Company, "erased")).Result()
+	if err != nil {
+		return err
+	}
+	keys, err := e.keys.OfCompany(ctx, e.said.Company) // they go last
+	if err != nil {
+		return err
+	}
+	counts := e.counts()
+	counts["api_keys"] += keys
+	var changes []registry.AuditChange
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		before, _ := strconv.ParseInt(carried[name], 10, 64) // none: this is the first call
+		changes = append(changes, registry.AuditChange{Field: name, Old: counts[name] + before})
+	}
+	line := registry.AuditLine(ctx, e.said.Company, registry.ActionEraseCompany, "companies/"+e.said.Company, changes...)
+	e.line, err = e.registry.Forget(ctx, e.said.Company, line, e.line)
+	return err
 }
 
 func (e *erasure) late() bool { return time.Now().After(e.until) }
@@ -146,7 +192,7 @@ func (e *erasure) something(ctx context.Context) (bool, error) {
 	if err != nil || known {
 		return known, err
 	}
-	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks")).Result()
+	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks"), keyOf(e.said.Company, "audit")).Result()
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
@@ -338,7 +384,7 @@ func (e *erasure) rest(ctx context.Context) (done bool, err error) {
 	if err := e.events(ctx); err != nil {
 		return false, err
 	}
-	if err := e.registry.Forget(ctx, e.said.Company); err != nil {
+	if err := e.leave(ctx); err != nil {
 		return false, err
 	}
 	e.at("forgotten")

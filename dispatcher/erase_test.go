@@ -139,6 +139,10 @@ func TestEraseEvent(t *testing.T) {
 	slow <- struct{}{}
 	slow <- struct{}{} // the one and the other
 	h.await(ref{acme, "e-stays", 3}.deliveryID(), Delivered, 5*time.Second)
+	if lines := h.trail(acme); lines[len(lines)-1].Action != "event.erase" || lines[len(lines)-1].Object != "events/e-goes" {
+		t.Errorf("the audit trail ends with %+v", lines[len(lines)-1])
+	}
+	h.must(h.rdb.Del(t.Context(), registry.AuditKey(acme)).Err()) // it names the event, and nothing else may
 	h.eventually(10*time.Second, func() bool { return !strings.Contains(h.dump(), "e-goes") }, func() string { return "traces of the erased event: " + h.dump() })
 	for _, cb := range []int64{1, 2, 5} { // what stays is whole: it can be sent again, and let out
 		if cb == 5 {
@@ -246,7 +250,7 @@ func TestEraseCompany(t *testing.T) {
 			meanwhile()
 		}
 	}
-	got, err := h.client.EraseCompany(t.Context(), keys, acme, "rbk_me")
+	got, err := h.client.EraseCompany(registry.WithActor(t.Context(), "rbk_me"), keys, acme, "rbk_me")
 	h.must(err)
 	if diff := cmp.Diff(buriedBefore, buried()); diff != "" {
 		t.Errorf("the buried are a counter, and it changed with the erasure: %s", diff)
@@ -272,6 +276,19 @@ func TestEraseCompany(t *testing.T) {
 	}
 	if said := log.String(); strings.Count(said, "company erased") != 1 || !strings.Contains(said, "by=rbk_me") {
 		t.Errorf("the log: %s", said)
+	}
+	trail := h.trail(acme)
+	if len(trail) != 1 || trail[0].Action != registry.ActionEraseCompany || trail[0].Actor != "rbk_me" {
+		t.Fatalf("the audit trail has %+v", trail)
+	}
+	told := map[string]any{}
+	for _, c := range trail[0].Changes {
+		told[c.Field] = c.Old
+	}
+	for field, n := range map[string]int64{"callbacks": got.Callbacks, "events": got.Events, "deliveries": got.Deliveries, "dead": got.Dead, "api_keys": got.APIKeys} {
+		if told[field] != float64(n) {
+			t.Errorf("the audit trail tells of %v %s, not %d", told[field], field, n)
+		}
 	}
 	if left, err := keys.List(t.Context()); err != nil || len(left) != 2 {
 		t.Errorf("keys: %+v, %v", left, err)

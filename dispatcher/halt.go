@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // haltLook is for how long a process goes on once it has seen that no lane is paused. Before each attempt it asks itself, for asynq may have
@@ -33,10 +35,8 @@ type Egress struct {
 // accepted as ever. Once it returns, no process begins an attempt; those under way finish. Pausing twice changes nothing. It lasts until
 // [Client.ResumeEgress], or until Redis loses its data. Error: [ErrUnavailable].
 func (c *Client) PauseEgress(ctx context.Context) (Egress, error) {
-	for _, lane := range queues {
-		if err := c.inspector.PauseQueue(lane); err != nil && !c.laneIs(ctx, lane, EgressPaused) {
-			return Egress{}, unavailable(ctx, c, "pausing the lanes", err)
-		}
+	if err := c.halt(ctx, "pause", "egress.pause"); err != nil {
+		return Egress{}, unavailable(ctx, c, "pausing the lanes", err)
 	}
 	c.log.WarnContext(ctx, "egress paused: nothing goes out until it is resumed")
 	timer := time.NewTimer(2 * haltLook) // until every process has looked, and what it let go before has begun
@@ -50,10 +50,8 @@ func (c *Client) PauseEgress(ctx context.Context) (Egress, error) {
 
 // ResumeEgress lets everything out that PauseEgress, or asynq's UI, stopped. Error: [ErrUnavailable].
 func (c *Client) ResumeEgress(ctx context.Context) (Egress, error) {
-	for _, lane := range queues {
-		if err := c.inspector.UnpauseQueue(lane); err != nil && !c.laneIs(ctx, lane, EgressRunning) {
-			return Egress{}, unavailable(ctx, c, "resuming the lanes", err)
-		}
+	if err := c.halt(ctx, "resume", "egress.resume"); err != nil {
+		return Egress{}, unavailable(ctx, c, "resuming the lanes", err)
 	}
 	c.log.InfoContext(ctx, "egress resumed")
 	return c.Egress(ctx)
@@ -79,18 +77,55 @@ func egressOf(since map[string]time.Time) Egress {
 	return e
 }
 
-// laneIs reports whether a lane is known to be in that state.
-func (c *Client) laneIs(ctx context.Context, lane, status string) bool {
-	since, err := c.pausedSince(ctx)
-	return err == nil && since[lane].IsZero() == (status == EgressRunning)
+// halt pauses or resumes all lanes and, if that changes any, writes a line of the audit trail, in one script. The keys are asynq's own. A
+// Redis Cluster has them in several slots: there the lanes follow one by one, and the line comes first.
+func (c *Client) halt(ctx context.Context, what, action string) error {
+	keys := make([]string, len(queues))
+	for i, lane := range queues {
+		keys[i] = pausedKey(lane)
+	}
+	now, err := c.rdb.Time(ctx).Result()
+	if err != nil {
+		return err
+	}
+	line := registry.AuditLine(ctx, "", action, "egress")
+	if _, ok := c.rdb.(*redis.ClusterClient); ok {
+		return c.haltCluster(ctx, what, keys, now.Unix(), line)
+	}
+	return haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), what, now.Unix(), line).Err()
 }
+
+func (c *Client) haltCluster(ctx context.Context, what string, keys []string, now int64, line string) error {
+	since, err := c.pausedSince(ctx)
+	if err != nil {
+		return err
+	}
+	if what == "resume" && len(since) > 0 || what == "pause" && len(since) < len(keys) {
+		if err := registry.WriteAudit(ctx, c.rdb, registry.AuditKeyOfAll, line); err != nil {
+			return err
+		}
+	}
+	for _, key := range keys {
+		if what == "resume" {
+			err = c.rdb.Del(ctx, key).Err()
+		} else {
+			err = c.rdb.SetNX(ctx, key, now, 0).Err()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func pausedKey(lane string) string { return "asynq:{" + lane + "}:paused" }
 
 // pausedSince are the lanes that are paused. asynq keeps that in a key of each queue, whose value is the time in seconds.
 func (c *Client) pausedSince(ctx context.Context) (map[string]time.Time, error) {
 	reads := make([]*redis.StringCmd, len(queues))
 	_, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, lane := range queues {
-			reads[i] = p.Get(ctx, "asynq:{"+lane+"}:paused")
+			reads[i] = p.Get(ctx, pausedKey(lane))
 		}
 		return nil
 	})

@@ -392,7 +392,7 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	if !ok {
 		return nil, ErrNotFound
 	}
-	answer, err := c.answer(ctx, 1, replayScript, company, r.member())
+	answer, err := c.answer(ctx, 1, replayScript, company, r.member(), registry.AuditLine(ctx, company, "delivery.replay", "deliveries/"+deliveryID))
 	if err == nil && (answer[0] == "ready" || answer[0] == "held") {
 		answer, err = atLeast(3, answer)
 	}
@@ -446,7 +446,7 @@ func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Deliv
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.answer(ctx, 1, cancelScript, company, r.member())
+	answer, err := c.answer(ctx, 1, cancelScript, company, r.member(), registry.AuditLine(ctx, company, "delivery.cancel", "deliveries/"+deliveryID))
 	if err != nil {
 		return nil, unavailable(ctx, c, "cancelling", err)
 	}

@@ -86,6 +86,9 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	companies = slices.Concat(companies[first:], companies[:first])
 	var now time.Time
 	note("reading the clock", "", func() (err error) { now, err = c.rdb.Time(ctx).Result(); return err })
+	if trim && !now.IsZero() {
+		note("trimming the audit trail", "", func() error { return c.registry.TrimAudit(ctx, companies, now) })
+	}
 	for _, company := range companies {
 		if now.IsZero() {
 			break
@@ -98,6 +101,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 		if trim {
 			note("pruning the dead letters", company, func() error { return c.prune(ctx, company) })
 			note("trimming", company, func() error { return c.trimLog(ctx, company) })
+			note("counting what waits", company, func() error { return c.recount(ctx, company) })
 		}
 		if ctx.Err() != nil {
 			return false

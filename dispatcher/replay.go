@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 // A ReplayQuery selects deliveries of one callback that are to be sent again.
@@ -63,8 +64,8 @@ const (
 	sweepFor = time.Second
 	// countFor bounds how long one may be waited for that is asked for.
 	countFor = 20 * time.Second
-	// mostReplays is how many of a company may run at a time.
-	mostReplays = 10
+	// sweptReplays is how many replays of a company one round goes on with.
+	sweptReplays = 10
 )
 
 // replayable are the states that a replay may start from, as records have them.
@@ -74,7 +75,8 @@ func replayKey(company, id string) string { return keyOf(company, "replay:"+id) 
 
 // ReplayCallback counts the deliveries of a callback that q selects and, unless it is a dry run, has the workers send them again.
 //
-// Errors: registry.ErrNotFound, *payloads.InvalidError for a state that cannot be replayed, [ErrUnavailable].
+// Errors: registry.ErrNotFound, *payloads.InvalidError for a state that cannot be replayed, a *registry.QuotaError if as many replays of the
+// company are under way as may be, [ErrUnavailable].
 func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID int64, q ReplayQuery) (*Replay, error) {
 	if len(q.States) == 0 {
 		q.States = []State{Dead}
@@ -84,11 +86,6 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	}
 	if _, err := c.registry.Get(ctx, company, callbackID); err != nil {
 		return nil, err
-	}
-	if running, err := c.rdb.SCard(ctx, keyOf(company, "replaying")).Result(); err != nil {
-		return nil, unavailable(ctx, c, "counting the replays", err)
-	} else if running >= mostReplays && !q.DryRun {
-		return nil, &StateError{Message: fmt.Sprintf("%d replays of this company are running: wait for one to end, or cancel one", running)}
 	}
 	now, err := c.rdb.Time(ctx).Result()
 	if err != nil {
@@ -176,14 +173,25 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 // storeReplay writes a new replay down, and if it is to run puts it up for the workers.
 func (c *Client) storeReplay(ctx context.Context, company string, r *Replay) error {
 	from, _ := r.window()
-	err := c.run(ctx, startReplayScript, company, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(),
+	answer, err := c.answer(ctx, 1, startReplayScript, company, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(), registry.DefaultReplays,
+		registry.AuditLine(ctx, company, "replay.start", "replays/"+r.ReplayID, r.changes()...),
 		"cb", r.CallbackID, "state", string(r.State), "matched", r.Matched, "replayed", 0, "states", r.letters(),
 		"since", toMS(r.Since), "until", toMS(r.Until), "type", r.EventType, "reason", string(r.Reason),
-		"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from).Err()
+		"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from)
 	if err != nil {
 		return unavailable(ctx, c, "storing the replay", err)
 	}
+	if answer[0] == "quota" {
+		return registry.ReadQuota(registry.QuotaReplays, company, answer)
+	}
 	return nil
+}
+
+// changes are what the audit trail says of a new replay.
+func (r *Replay) changes() []registry.AuditChange {
+	return []registry.AuditChange{
+		{Field: "callback_id", New: r.CallbackID}, {Field: "states", New: r.States}, {Field: "matched", New: r.Matched},
+	}
 }
 
 // ReplayProgress reads a replay. Errors: [ErrNotFound], [ErrUnavailable].
@@ -239,7 +247,8 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 
 // CancelReplay stops a replay; what it let out already stays on its way. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) CancelReplay(ctx context.Context, company, replayID string) error {
-	answer, err := c.run(ctx, stopReplayScript, company, replayID, replayKept.Milliseconds()).Int()
+	line := registry.AuditLine(ctx, company, "replay.cancel", "replays/"+replayID)
+	answer, err := c.run(ctx, stopReplayScript, company, replayID, replayKept.Milliseconds(), line).Int()
 	if err != nil {
 		return unavailable(ctx, c, "cancelling the replay", err)
 	}
@@ -251,7 +260,7 @@ func (c *Client) CancelReplay(ctx context.Context, company, replayID string) err
 
 // sweep goes on with a company's replays until then, in no certain order, so that each has its turn.
 func (c *Client) sweep(ctx context.Context, company string, until time.Time) error {
-	ids, err := c.rdb.SRandMemberN(ctx, keyOf(company, "replaying"), mostReplays).Result()
+	ids, err := c.rdb.SRandMemberN(ctx, keyOf(company, "replaying"), sweptReplays).Result()
 	if err != nil {
 		return err
 	}

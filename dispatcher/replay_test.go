@@ -107,13 +107,13 @@ func TestReplayCallbackRefuses(t *testing.T) {
 			t.Errorf("%s: %v", location, err)
 		}
 	}
-	for range mostReplays {
+	for range registry.DefaultReplays {
 		_, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{})
 		h.must(err)
 	}
 	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{}); err == nil {
 		t.Error("one replay too many is taken")
-	} else if _, ok := errors.AsType[*StateError](err); !ok {
+	} else if e, ok := errors.AsType[*registry.QuotaError](err); !ok || e.Quota != registry.QuotaReplays || e.Limit != registry.DefaultReplays {
 		t.Errorf("one replay too many: %v", err)
 	}
 	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{DryRun: true}); err != nil {

@@ -25,7 +25,8 @@ func (c *Client) Resume(ctx context.Context, company string, callbackID int64, s
 		return nil, err
 	}
 	if skipHeld {
-		if err := c.purge(ctx, company, callbackID); err != nil {
+		line := registry.UniqueAuditLine(ctx, company, "callback.skip_held", registry.CallbackObject(callbackID))
+		if err := c.purge(ctx, company, callbackID, line); err != nil {
 			return nil, err
 		}
 	}
@@ -62,7 +63,7 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 		}
 		switch answer[0] {
 		case "deleted":
-			return 0, c.purge(ctx, company, callbackID)
+			return 0, c.purge(ctx, company, callbackID, "")
 		case "closed", "busy":
 			return 0, nil
 		}
@@ -96,10 +97,11 @@ func (c *Client) namesRefused(cb *registry.Callback) bool {
 	return refused(cb.Destination.URL) || cb.Auth != nil && cb.Auth.TokenURL != "" && refused(cb.Auth.TokenURL)
 }
 
-func (c *Client) purge(ctx context.Context, company string, callbackID int64) error {
+// purge cancels what waits for a callback. Its line of the audit trail is empty where that follows from another change.
+func (c *Client) purge(ctx context.Context, company string, callbackID int64, line string) error {
 	cursor := "0"
 	for {
-		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, 5*pumpPage)
+		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, 5*pumpPage, line)
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
 )
 
 //go:embed lua
@@ -17,29 +19,37 @@ var luaFiles embed.FS
 var (
 	acceptScript  = script("accept")
 	beginScript   = script("begin")
-	finishScript  = script("finish")
+	finishScript  = audited("finish")
 	overdueScript = script("overdue")
 	reviveScript  = script("revive")
 	pumpScript    = script("pump")
-	purgeScript   = script("purge")
+	purgeScript   = audited("purge")
 	easeScript    = script("ease")
-	cancelScript  = script("cancel")
-	replayScript  = script("replay")
+	cancelScript  = audited("cancel")
+	replayScript  = audited("replay")
 	pageScript    = script("page")
 	trimScript    = script("trim")
 	healthScript  = script("health")
 	sweepScript   = script("sweep")
 	pruneScript   = script("prune")
-	eraseScript   = script("erase")
+	eraseScript   = audited("erase")
+	countScript   = script("count")
 
 	askScript         = script("ask")
 	answerScript      = script("answer")
-	startReplayScript = script("replay_start")
-	stopReplayScript  = script("replay_stop")
+	startReplayScript = audited("replay_start")
+	stopReplayScript  = audited("replay_stop")
+
+	haltScript = redis.NewScript(registry.AuditLua + source("halt"))
 )
 
 func script(name string) *redis.Script {
 	return redis.NewScript(source("record") + source(name))
+}
+
+// audited is a script that writes lines of the company's audit trail.
+func audited(name string) *redis.Script {
+	return redis.NewScript(source("record") + registry.AuditLua + "local trail = prefix .. 'audit'\n" + source(name))
 }
 
 // run runs a script on a company's keys. Each takes the installation's settings before its own arguments.

@@ -44,7 +44,8 @@ type sending struct {
 // nothing but the partner's answer or the schedule's end will finish them. Without an event id it makes one up.
 //
 // Errors: *payloads.InvalidError if the event or its payload does not fit its type, [ErrEventConflict], [ErrOverloaded] if Redis is nearly full
-// (a repeat of an event that was accepted is refused then as well), and [ErrUnavailable] if Redis did not answer, whereupon the event may or
+// (a repeat of an event that was accepted is refused then as well), a *registry.QuotaError if more of the company's payload waits than its quota
+// allows, and [ErrUnavailable] if Redis did not answer, whereupon the event may or
 // may not be accepted: repeat it with the same id, and it is accepted once.
 func (c *Client) Send(ctx context.Context, e payloads.Event) (Receipt, error) {
 	return c.send(ctx, e, false)
@@ -170,6 +171,8 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 	case "version":
 		s.Err = c.matchAgain(ctx, s, answer[1])
 		return false
+	case "quota":
+		s.Err = registry.ReadQuota(registry.QuotaWaitingBytes, s.event.Company, answer)
 	case "exists":
 		s.Receipt, s.pending, s.Err = c.duplicate(ctx, s.event, answer[1:])
 	default:

@@ -50,10 +50,20 @@
 //	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open
 //	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
+//	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
+//	{c}:audit           stream: a line for each change, kept for 90 days
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives, in Unix milliseconds
+//	{ringback:types}:quota  hash: quota of the installation -> what an operator set
+//	ringback:audit, {ringback:keys}:audit, {ringback:types}:audit, {ringback:companies}:audit
+//	                    streams as {c}:audit, of what no company has; each in the slot of what it tells of
+//
+// A line of the audit trail is written by the script that makes the change, and
+// only if it changes something: so there is neither without the other, whenever a
+// process is killed and however often a command is repeated. Processes of a
+// version before write none.
 //
 // Versions are Redis's clock in milliseconds, or the last version plus one where
 // the clock has not moved on. A counter would repeat itself after a Redis that

@@ -164,6 +164,8 @@ func (h *house) dump() string {
 			value = h.redis.SMembers(ctx, key).Val()
 		case "zset":
 			value = h.redis.ZRangeWithScores(ctx, key, 0, -1).Val()
+		case "stream":
+			value = h.redis.XRange(ctx, key, "-", "+").Val()
 		default:
 			h.t.Fatalf("%s is of a kind this test does not know", key)
 		}

@@ -21,8 +21,8 @@ import (
 // ErrNotFound says that there is no such callback, or no such API key.
 var ErrNotFound = errors.New("registry: not found")
 
-// ErrBusy says that a callback kept changing under a change: try again.
-var ErrBusy = errors.New("registry: the callback is being changed by others at the moment")
+// ErrBusy says that a callback, or a callback type, kept changing under a change: try again.
+var ErrBusy = errors.New("registry: this is being changed by others at the moment")
 
 const (
 	// DefaultLimit is the size of a page of a list that asks for none.
@@ -137,13 +137,18 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 
 // save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
 // there means that an earlier run's answer was lost. ARGV[3] is the version it
-// must still have, or empty for a new one; ARGV[4] its rate limit, or empty.
-var save = redis.NewScript(`
+// must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
+// ARGV[5] how many callbacks a company may have that has no quota of its own;
+// ARGV[6] the line of the audit trail.
+var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if now == ARGV[2] then return {'saved', at} end
 if ARGV[3] == '' then
 	if at then return {'taken'} end
+	local most = tonumber(redis.call('HGET', KEYS[5], 'callbacks') or ARGV[5])
+	local there = redis.call('HLEN', KEYS[3])
+	if there >= most then return {'quota', string.format('%.0f', most), tostring(there)} end
 else
 	if not now then return {'gone'} end
 	if tonumber(at) ~= tonumber(ARGV[3]) then return {'raced'} end
@@ -151,11 +156,13 @@ end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
 ` + nextVersion + `
+audit(KEYS[6], ARGV[6])
 return {'saved', v}`)
 
 // remove deletes callback ARGV[1] and closes its gate as ARGV[2], which tells its
-// own earlier run from another's. It returns 0 where there is nothing to delete.
-var remove = redis.NewScript(`
+// own earlier run from another's, with line ARGV[3] of the audit trail. It returns
+// 0 where there is nothing to delete.
+var remove = redis.NewScript(AuditLua + `
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
 end
@@ -163,23 +170,31 @@ redis.call('SET', KEYS[4], ARGV[2])
 redis.call('DEL', KEYS[6])
 ` + nextVersion + `
 redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
+audit(KEYS[7], ARGV[3])
 return 1`)
 
 // read returns callback ARGV[1]: sealed, version, gate.
 var read = redis.NewScript(`
 return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
 
-// pause closes an open gate as ARGV[2] and returns what read returns.
-var pause = redis.NewScript(`
+// pause closes an open gate as ARGV[2], with line ARGV[3] of the audit trail, and returns what read returns.
+var pause = redis.NewScript(AuditLua + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
-if sealed then redis.call('SET', KEYS[3], ARGV[2], 'NX') end
+if sealed and redis.call('SET', KEYS[3], ARGV[2], 'NX') then audit(KEYS[5], ARGV[3]) end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
 
-// resume opens the gate, has the room looked after, and returns what read returns.
-var resume = redis.NewScript(`
+// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns.
+var resume = redis.NewScript(AuditLua + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed then
-	redis.call('DEL', KEYS[3])
+	local closed = redis.call('GET', KEYS[3])
+	if closed then
+		redis.call('DEL', KEYS[3])
+		local was = cjson.decode(closed)
+		local changes = {{field = 'status', old = was.status, new = 'enabled'}}
+		if was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
+		audit(KEYS[5], ARGV[2], changes)
+	end
 	local t = redis.call('TIME')
 	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
 end
@@ -190,7 +205,8 @@ return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3
 // every event accepted from then on, by any process, is matched against it.
 //
 // A body that is no JSON gives ErrBadJSON; one that does not fit gives an
-// *payloads.InvalidError that lists every fault.
+// *payloads.InvalidError that lists every fault. A company that has as many as its
+// quota allows gives a *QuotaError.
 func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err
@@ -219,7 +235,11 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if cb.ID, err = r.redis.Incr(ctx, sequenceKey(company)).Result(); err != nil {
 			return nil, fmt.Errorf("registry: number a callback of company %s: %w", company, err)
 		}
-		answer, err := r.save(ctx, cb, "")
+		line, err := r.callbackLine(ctx, "callback.create", nil, cb)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := r.save(ctx, cb, "", line)
 		if err != nil {
 			return nil, err
 		}
@@ -232,21 +252,25 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
 }
 
-// save seals and stores cb; when the answer is "saved" cb.Version is set.
-func (r *Registry) save(ctx context.Context, cb *Callback, expected string) (answer string, err error) {
+// save seals and stores cb, with a line of the audit trail; when the answer is
+// "saved" cb.Version is set.
+func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string) (answer string, err error) {
 	sealed, err := r.seal(cb)
 	if err != nil {
 		return "", err
 	}
-	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID)}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String()).StringSlice()
+	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company)}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
-	if reply[0] == "saved" {
+	switch reply[0] {
+	case "saved":
 		if cb.Version, err = parseVersion(reply[1]); err != nil {
 			return "", err
 		}
+	case "quota":
+		return "", ReadQuota(QuotaCallbacks, cb.Company, reply)
 	}
 	return reply[0], nil
 }
@@ -260,14 +284,15 @@ func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback
 // events still match. Pausing a paused one changes nothing; a disabled one stays
 // disabled, as the result's Status says. ErrNotFound if there is none.
 func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
-	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String())
+	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id), AuditChange{"status", Enabled, Paused})
+	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String(), line)
 }
 
 // Resume opens the gate of a callback, paused or disabled, and has the deliveries
 // that wait let out. Resuming an enabled one changes nothing. ErrNotFound if
 // there is none.
 func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
-	return r.runOnOne(ctx, resume, company, id, "resume")
+	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)))
 }
 
 // runOnOne runs a script that returns one callback as sealed, version and gate.
@@ -275,7 +300,7 @@ func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company s
 	if err := checkCompany(company); err != nil {
 		return nil, err
 	}
-	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company)}
+	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company), AuditKey(company)}
 	row, err := script.Run(ctx, r.redis, keys, append([]any{id}, args...)...).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("registry: %s callback %d of company %s: %w", verb, id, company, err)
@@ -322,8 +347,13 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 	if err != nil {
 		return nil, err
 	}
-	return r.update(ctx, company, id, func(cb *Callback) (*Callback, error) {
-		return r.applyPatch(types, cb, mergePatch)
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+		next, err := r.applyPatch(types, cb, mergePatch)
+		if err != nil {
+			return nil, "", err
+		}
+		line, err := r.callbackLine(ctx, "callback.update", cb, next)
+		return next, line, err
 	})
 }
 
@@ -334,7 +364,8 @@ func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, o
 	if overlap < 0 || overlap > MaxOverlap {
 		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
 	}
-	return r.update(ctx, company, id, func(cb *Callback) (*Callback, error) {
+	line := AuditLine(ctx, company, "callback.rotate_secret", CallbackObject(id), AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
 		next := *cb
 		at := now()
 		next.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
@@ -347,20 +378,21 @@ func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, o
 			}
 		}
 		if len(next.Secrets) > maxSecrets {
-			return nil, invalid("body.overlap", fmt.Sprintf("must be shorter: %d signing secrets would be live at once; with \"0s\" the earlier ones end now", len(next.Secrets)), nil)
+			return nil, "", invalid("body.overlap", fmt.Sprintf("must be shorter: %d signing secrets would be live at once; with \"0s\" the earlier ones end now", len(next.Secrets)), nil)
 		}
-		return &next, nil
+		return &next, line, nil
 	})
 }
 
-// update applies change to a callback until nobody else has changed it meanwhile.
-func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, error)) (*Callback, error) {
+// update applies change, which also tells the audit trail's line, to a callback
+// until nobody else has changed it meanwhile.
+func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, string, error)) (*Callback, error) {
 	for range tries {
 		cb, err := r.Get(ctx, company, id)
 		if err != nil {
 			return nil, err
 		}
-		next, err := change(cb)
+		next, line, err := change(cb)
 		if err != nil {
 			return nil, err
 		}
@@ -370,7 +402,7 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 			return cb, nil
 		}
 		next.UpdatedAt = now()
-		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10))
+		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line)
 		switch {
 		case err != nil:
 			return nil, err
@@ -390,9 +422,9 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
-	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id)}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
-	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String()).Int()
+	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
 	if err != nil {
 		return fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
 	}
@@ -602,13 +634,29 @@ func (r *Registry) nameAgain(ctx context.Context, name string) error {
 	return nil
 }
 
-// Forget takes the company's name out of [Registry.Companies], after all of it was erased. Whoever uses it again names it again.
-func (r *Registry) Forget(ctx context.Context, name string) error {
-	r.company(name).touched.Store(nil)
-	if err := r.redis.SRem(ctx, companiesKey, name).Err(); err != nil {
-		return fmt.Errorf("registry: forget company %s: %w", name, err)
+// forget takes company ARGV[1] out of the set, with line ARGV[2] of the audit trail if it was in it. Line ARGV[3], the one before for the
+// same erasure, goes.
+var forget = redis.NewScript(AuditLua + `
+if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return '' end
+if ARGV[3] ~= '' then redis.call('XDEL', KEYS[2], ARGV[3]) end
+return audit(KEYS[2], ARGV[2])`)
+
+// Forget takes the company's name out of [Registry.Companies], after all of it was erased; whoever uses it again names it again. All that it
+// leaves of the company's audit trail is this line. It returns the line's place: an erasure that calls again, because there was more, gives it
+// as before, and leaves one line.
+func (r *Registry) Forget(ctx context.Context, name, line, before string) (place string, err error) {
+	if err := r.eraseTrail(ctx, name); err != nil {
+		return "", err
 	}
-	return nil
+	if err := r.note(ctx, name); err != nil { // so that the script can tell its own earlier run
+		return "", err
+	}
+	r.company(name).touched.Store(nil)
+	place, err = forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line, before).Text()
+	if err != nil {
+		return "", fmt.Errorf("registry: forget company %s: %w", name, err)
+	}
+	return place, nil
 }
 
 // Known reports whether the company is one of [Registry.Companies].

@@ -739,6 +739,7 @@ func TestManyCallbacksLoadInPages(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
 	const n = 1203 // more than two pages
+	h.quota("acme", registry.QuotaCallbacks, n)
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
@@ -914,7 +915,7 @@ func TestAnErasedCompanyIsNamedAgain(t *testing.T) {
 			}
 			other := h.neighbour() // erases it: see the dispatcher's EraseCompany
 			cb := other.create("acme", plain)
-			if err := errors.Join(other.Delete(t.Context(), "acme", cb.ID), other.Forget(t.Context(), "acme")); err != nil {
+			if err := errors.Join(other.Delete(t.Context(), "acme", cb.ID), second(other.Forget(t.Context(), "acme", "{}", ""))); err != nil {
 				t.Fatal(err)
 			}
 			if err := use(h); err != nil {
@@ -952,6 +953,9 @@ func BenchmarkMatch(b *testing.B) {
 	}
 	r, err := registry.New(registry.Config{Redis: server.Client(), Catalogue: payloads.Builtin(), Keyset: keyset})
 	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := r.SetQuotas(b.Context(), "acme", map[string]*int64{registry.QuotaCallbacks: new(int64(2000))}); err != nil {
 		b.Fatal(err)
 	}
 	for i := range 2000 {

@@ -30,10 +30,21 @@ const (
 	typesFor = time.Second
 )
 
-// putType stores type ARGV[1] as ARGV[2] and counts the change; 1 if it is new.
-var putType = redis.NewScript(`
+// putType stores type ARGV[1] as ARGV[2], if it still is ARGV[5] (empty: none), and counts the change under ARGV[3]. ARGV[4] is how many there
+// may be where no quota is set, ARGV[6] the line of the audit trail.
+var putType = redis.NewScript(AuditLua + `
+local old = redis.call('HGET', KEYS[1], ARGV[1])
+if old == ARGV[2] then return {ARGV[5] == '' and 'created' or 'changed'} end
+if (old or '') ~= ARGV[5] then return {'raced'} end
+if not old then
+	local most = tonumber(redis.call('HGET', KEYS[2], 'callback_types') or ARGV[4])
+	local there = redis.call('HLEN', KEYS[1]) - redis.call('HEXISTS', KEYS[1], ARGV[3])
+	if there >= most then return {'quota', string.format('%.0f', most), tostring(there)} end
+end
 redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
-return redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])`)
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+audit(KEYS[3], ARGV[6])
+return {old and 'changed' or 'created'}`)
 
 // Types are the callback types that all processes share: those Ringback comes
 // with, and those operators added. Safe for concurrent use.
@@ -80,7 +91,7 @@ func (t *Types) Builtin(name string) bool {
 // which. Events that were accepted stay as they are.
 //
 // A type that is not sound gives an *payloads.InvalidError, one that Ringback
-// comes with [ErrBuiltin].
+// comes with [ErrBuiltin], a new one past the installation's quota a *QuotaError.
 func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err error) {
 	if t.Builtin(typ.Name) {
 		return false, ErrBuiltin
@@ -97,15 +108,64 @@ func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err e
 	if err != nil {
 		return false, fmt.Errorf("registry: write down callback type %s: %w", typ.Name, err)
 	}
-	added, err := putType.Run(ctx, t.redis, []string{typesKey}, typ.Name, text, versionField).Int()
-	if err != nil {
-		return false, fmt.Errorf("registry: store callback type %s: %w", typ.Name, err)
+	if created, err = t.store(ctx, typ.Name, string(text)); err != nil {
+		return false, err
 	}
 	t.reading.Lock()
 	t.compiled[typ.Name] = compiledType{string(text), compiled}
 	t.reading.Unlock()
-	t.log.InfoContext(ctx, "callback type stored", "type", typ.Name, "created", added == 1, "validation", string(compiled.Validation))
-	return added == 1, nil
+	t.log.InfoContext(ctx, "callback type stored", "type", typ.Name, "created", created, "validation", string(compiled.Validation))
+	return created, nil
+}
+
+// store writes a type down, with a line of the audit trail that tells it from the one before.
+func (t *Types) store(ctx context.Context, name, text string) (created bool, err error) {
+	for range tries {
+		old, err := t.redis.HGet(ctx, typesKey, name).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return false, fmt.Errorf("registry: read callback type %s: %w", name, err)
+		}
+		action := "type.update"
+		if old == "" {
+			action = "type.create"
+		}
+		line := AuditLine(ctx, "", action, "callback-types/"+name, diff(typeFields(old), typeFields(text))...)
+		answer, err := putType.Run(ctx, t.redis, []string{typesKey, installationQuotaKey, auditTypesKey}, name, text, versionField, DefaultTypes, old, line).StringSlice()
+		switch {
+		case err != nil:
+			return false, fmt.Errorf("registry: store callback type %s: %w", name, err)
+		case answer[0] == "quota":
+			return false, ReadQuota(QuotaTypes, "", answer)
+		case answer[0] != "raced":
+			return answer[0] == "created", nil
+		}
+	}
+	return false, fmt.Errorf("%w: callback type %s", ErrBusy, name)
+}
+
+// typeFields are the members of a stored type. A schema and an example are shown by their beginning.
+func typeFields(text string) map[string]auditField {
+	fields := map[string]auditField{}
+	var members map[string]json.RawMessage
+	_ = json.Unmarshal([]byte(text), &members) // none: there was no such type
+	for name, value := range members {
+		if text, ok := parseAny(value).(string); ok {
+			flatten(fields, name, text)
+		} else {
+			flatten(fields, name, string(value))
+		}
+	}
+	return fields
+}
+
+// Added counts the types that operators added.
+func (t *Types) Added(ctx context.Context) (int64, error) {
+	names, err := t.redis.HKeys(ctx, typesKey).Result()
+	if err != nil {
+		return 0, fmt.Errorf("registry: count the callback types: %w", err)
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == versionField })
+	return int64(len(names)), nil
 }
 
 // Lookup finds a type by its name. It asks Redis only if what it knows is a second

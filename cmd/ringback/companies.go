@@ -17,8 +17,8 @@ import (
 func companiesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "companies",
-		Usage: "erase all that there is of a company",
-		Subcommands: []*cli.Command{{
+		Usage: "bound what a company may use, or erase all that there is of it",
+		Subcommands: []*cli.Command{quotasCommand(), {
 			Name: "erase", Usage: "remove a company's callbacks, events, deliveries, decisions, replays and API keys", ArgsUsage: "COMPANY",
 			Description: examples("ringback companies erase acme", "ringback companies erase acme --yes") +
 				"\n\nIt takes an operator's key, and cannot be undone. Stop what sends for the company first: its next event makes the company anew.\n" +

@@ -107,7 +107,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), egressCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,

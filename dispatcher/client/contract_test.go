@@ -200,6 +200,31 @@ func methods(then time.Time) []method {
 			}
 			return e, err
 		}},
+		{operation: "PATCH " + company + "/quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
+			q, err := c.SetQuotas(ctx, "acme", map[string]*int64{"callbacks": new(int64(50)), "waiting_bytes": new(int64(1 << 20)), "replays": nil})
+			if err == nil && (q.Callbacks != 50 || q.WaitingBytes == nil || *q.WaitingBytes != 1<<20 || q.Used.Callbacks == 0 || q.Defaults.Callbacks != 1000 || q.Replays != q.Defaults.Replays) {
+				err = fmt.Errorf("%s", q.Raw)
+			}
+			return q, err
+		}},
+		{operation: "GET " + company + "/quotas", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Quotas(ctx, "acme") }},
+		{operation: "PATCH /quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.SetInstallationQuotas(ctx, map[string]*int64{"callback_types": new(int64(20))})
+		}},
+		{operation: "GET /quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
+			q, err := c.InstallationQuotas(ctx)
+			if err == nil && (q.CallbackTypes != 20 || q.Defaults.CallbackTypes != 1000) {
+				err = fmt.Errorf("%s", q.Raw)
+			}
+			return q, err
+		}},
+		{operation: "GET /audit", call: func(ctx context.Context, c *client.Client) (any, error) {
+			page, err := c.Audit(ctx, client.AuditQuery{Company: "acme", Since: then, Until: then.Add(2 * time.Hour), Limit: 5})
+			if err == nil && (len(page.Entries) != 5 || page.NextCursor == "" || page.Entries[0].Action != "quotas.update" || page.Entries[0].Actor == "") {
+				err = fmt.Errorf("%s", page.Raw)
+			}
+			return page, err
+		}},
 		{operation: "DELETE " + company, call: func(ctx context.Context, c *client.Client) (any, error) {
 			e, err := c.EraseCompany(ctx, "acme")
 			if err == nil && (!e.Done || e.Events == 0 || e.Callbacks == 0 || len(e.Kept) == 0) {
@@ -285,7 +310,7 @@ func (d *description) operations() map[string]bool {
 	all := map[string]bool{}
 	for path, verbs := range d.doc["paths"].(map[string]any) {
 		for verb := range verbs.(map[string]any) {
-			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") {
+			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") || path == "/quotas" || path == "/audit" {
 				all[strings.ToUpper(verb)+" "+path] = true
 			}
 		}

@@ -106,6 +106,8 @@ type BatchResult struct {
 	Title   string     `json:"title,omitempty"`
 	Detail  string     `json:"detail,omitempty"`
 	Errors  []FieldErr `json:"errors,omitempty"`
+	// RetryAfter is how many seconds the server asked to wait, 0 if it did not.
+	RetryAfter int `json:"retry_after,omitempty"`
 }
 
 // Err is nil for an event that was accepted, now or before, and an [*APIError] for one that was refused.
@@ -113,14 +115,16 @@ func (r *BatchResult) Err() error {
 	if r.Status/100 == 2 {
 		return nil
 	}
-	return &APIError{Status: r.Status, Title: r.Title, Detail: r.Detail, Errors: r.Errors}
+	return &APIError{
+		Status: r.Status, Title: r.Title, Detail: r.Detail, Errors: r.Errors, RetryAfter: time.Duration(r.RetryAfter) * time.Second,
+	}
 }
 
 // SendBatch hands over many events in one request: each line a JSON object as [Event].Line makes it, without a line's end, at most
 // [MaxBatchLines] and [MaxBatchBytes] together. It returns a result for each line, in order.
 //
 // A line is sent as it is, byte for byte; only where it has no event_id, one is put in first, so that repeating is safe. A request that
-// fails is repeated as the package's documentation says, and so are single lines that the server was not able to take (503), with what is known
+// fails is repeated as the package's documentation says, and so are single lines that the server was not able to take (429, 503), with what is known
 // already left out. When that does not help there is an error, and the results that are not known have Status 0: send those
 // lines again, with the ids that their results name.
 func (c *Client) SendBatch(ctx context.Context, company string, lines [][]byte) ([]BatchResult, error) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -53,6 +54,8 @@ type (
 		Title  string              `json:"title"`
 		Detail string              `json:"detail"`
 		Errors []*huma.ErrorDetail `json:"errors,omitempty"`
+		// RetryAfter is what Retry-After says of a single event, in seconds.
+		RetryAfter int `json:"retry_after,omitempty"`
 	}
 )
 
@@ -204,8 +207,8 @@ func (s *server) sendPage(ctx context.Context, company string, page []line, resu
 		number := page[places[n]].number
 		result := &results[places[n]]
 		if sent.Err != nil {
-			p, _ := s.answer(ctx, http.MethodPost+" "+batchRoute, sent.Err)
-			*result, away = refused(number, p), sent.Err
+			p, header := s.answer(ctx, http.MethodPost+" "+batchRoute, sent.Err)
+			*result, away = refused(number, p, header), sent.Err
 			if result.Status == http.StatusServiceUnavailable {
 				unavailable++
 			}
@@ -263,10 +266,11 @@ func (s *server) contain(ctx context.Context, err *error) {
 }
 
 func failed(number int, err error) batchResult {
-	p, _ := explain(err)
-	return refused(number, p)
+	p, header := explain(err)
+	return refused(number, p, header)
 }
 
-func refused(number int, p *huma.ErrorModel) batchResult {
-	return batchResult{Line: number, Status: p.Status, lineFault: &lineFault{p.Title, p.Detail, p.Errors}}
+func refused(number int, p *huma.ErrorModel, header http.Header) batchResult {
+	seconds, _ := strconv.Atoi(header.Get("Retry-After")) // none: 0
+	return batchResult{Line: number, Status: p.Status, lineFault: &lineFault{p.Title, p.Detail, p.Errors, seconds}}
 }

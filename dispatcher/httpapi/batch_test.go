@@ -30,6 +30,7 @@ type resultLine struct {
 	Deliveries    []any
 	Duplicate     bool
 	Title, Detail string
+	RetryAfter    int `json:"retry_after"`
 	Warnings      []string
 	Errors        []struct {
 		Location, Message string

@@ -47,8 +47,8 @@ func (s *server) events() {
 		Summary: "Hand over an event",
 		Description: "202 says that the event is durable: it will be delivered to every callback that matches, even if all of Ringback " +
 			"stops this instant. The payload goes out byte for byte as it came in. The same event_id with the same type and payload again " +
-			"is answered 200 and `duplicate`; with others, 409. After a 503 or a lost answer repeat it with the same event_id.",
-		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
+			"is answered 200 and `duplicate`; with others, 409. After a 429, a 503 or a lost answer repeat it with the same event_id.",
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}
 	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}
 	register(s, operation{need: sendEvents, also: again, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)

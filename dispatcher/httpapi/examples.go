@@ -65,6 +65,10 @@ const (
 	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
 
+	exampleQuotas = `{"company":"acme","callbacks":50,"replays":10,"waiting_bytes":268435456,"used":{"callbacks":12,"replays":0,"waiting_bytes":1834201},` +
+		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null}}`
+	exampleAllQuotas = `{"callback_types":2000,"used":{"callback_types":14},"defaults":{"callback_types":1000}}`
+
 	exampleEgressPaused = `{"status":"paused","since":"2026-02-01T09:30:00Z"}`
 
 	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
@@ -118,6 +122,9 @@ var examples = map[string]example{
 		request: `{"since":"2026-02-01T00:00:00Z","until":"2026-02-01T09:30:00Z","states":["dead"],"reason":"status_500","dry_run":true}`,
 		answers: map[int]string{202: `{` + exampleReplay + `"replayed":0,"state":"running"}`},
 		fault:   payloads.FieldError{Location: "body.states[0]", Message: "must be dead, delivered or cancelled: others go out by themselves", Value: "held"},
+		refusals: map[int]error{
+			http.StatusConflict: &registry.QuotaError{Quota: registry.QuotaReplays, Company: "acme", Limit: registry.DefaultReplays, Used: registry.DefaultReplays},
+		},
 	},
 	"list-replays":  {answers: map[int]string{200: `{"replays":[{` + exampleReplay + `"replayed":80,"state":"running"}]}`}},
 	"get-replay":    {answers: map[int]string{200: `{` + exampleReplay + `"replayed":120,"state":"done","finished_at":"2026-02-01T09:31:12Z"}`}},
@@ -128,6 +135,7 @@ var examples = map[string]example{
 		answers:  map[int]string{202: `{` + exampleReceipt + `}`, 200: `{` + exampleReceipt + `,"duplicate":true}`},
 		fault:    payloads.FieldError{Location: "body.payload.wallet_campaign.token", Message: "must be a string, but is a number"},
 		conflict: "this event_id was accepted before with other content: send new content under a new event_id",
+		refusals: map[int]error{http.StatusTooManyRequests: &registry.QuotaError{Quota: registry.QuotaWaitingBytes, Company: "acme", Limit: 268435456, Used: 268434012}},
 	},
 	"send-events": {
 		request: exampleEvent + "\n" + `{"event_type":"wallet_item_install","payload":{}}` + "\n",
@@ -191,6 +199,23 @@ var examples = map[string]example{
 	"resume-egress": {answers: map[int]string{200: `{"status":"running"}`}},
 	"get-egress":    {answers: map[int]string{200: exampleEgressPaused}},
 
+	"list-audit": {
+		answers: map[int]string{200: `{"entries":[{"id":"MTc3MDAwMDAwMDAwMC0wIHthY21lfTphdWRpdA","at":"2026-02-01T09:30:00Z","company":"acme","actor":"rbk_1f6k2m9q",` +
+			`"action":"callback.update","object":"callbacks/11887","changes":[{"field":"destination.url","old":"https://partner.example/hook",` +
+			`"new":"https://partner.example/v2/hook"},{"field":"auth.token","old":"***","new":"***"}]}],"next_cursor":"bGluZToxNzcw"}`},
+		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
+	},
+	"get-company-quotas": {answers: map[int]string{200: exampleQuotas}},
+	"set-company-quotas": {
+		request: `{"callbacks":50,"waiting_bytes":268435456}`, answers: map[int]string{200: exampleQuotas},
+		fault: payloads.FieldError{Location: "body.callbacks", Message: "must be from 0 to 1000000, or null for the default", Value: -1},
+	},
+	"get-quotas": {answers: map[int]string{200: exampleAllQuotas}},
+	"set-quotas": {
+		request: `{"callback_types":2000}`, answers: map[int]string{200: exampleAllQuotas},
+		fault: payloads.FieldError{Location: "body.callback_types", Message: "must be from 0 to 100000, or null for the default", Value: -1},
+	},
+
 	"list-callback-types": {answers: map[int]string{200: `{"callback_types":[` + exampleShownType + `]}`}},
 	"get-callback-type":   {answers: map[int]string{200: exampleShownType}},
 	"put-callback-type": {
@@ -242,7 +267,7 @@ func (s *server) exemplify(described *huma.Operation, op operation) {
 		switch status {
 		case http.StatusUnauthorized:
 			response.Headers = stringHeaders("WWW-Authenticate")
-		case http.StatusServiceUnavailable:
+		case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 			response.Headers = stringHeaders("Retry-After")
 		}
 	}
@@ -279,7 +304,7 @@ var problemDescriptions = map[int]string{
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
 	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
 	http.StatusInternalServerError:   "Something went wrong in Ringback: its log says what",
-	http.StatusTooManyRequests:       "There is more than this key, or a partner that decides, may have under way: try again in a moment",
+	http.StatusTooManyRequests:       "More than may be at a time: wait as long as Retry-After says, and try again",
 	http.StatusBadGateway:            "The partner did not decide: `partner_status` and `partner_body` say what it answered, `reason` why it does not count",
 	http.StatusGatewayTimeout:        "The partner did not answer in time",
 	http.StatusServiceUnavailable:    "The store does not answer, or there is too much to do: try again",

@@ -37,13 +37,18 @@ var (
 	steerDeliveries = need{roles: []registry.Role{registry.Operator, registry.Partner}}
 	readTypes       = readFates
 	// Whoever sends events may take them back; to erase a company is the operator's.
-	eraseEvents    = sendEvents
+	eraseEvents = sendEvents
+	// Who changed what is for those who may change something.
+	readAudit      = manageCallbacks
 	eraseCompanies = need{roles: []registry.Role{registry.Operator}}
 	// Types are the same for all companies.
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
 	// So is everything that goes out.
 	manageEgress = manageTypes
-	watch        = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// Quotas bound companies; who keeps them within bounds is not one of them.
+	manageQuotas    = eraseCompanies
+	manageAllQuotas = manageTypes
+	watch           = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // admit decides whether a request may pass: whose key it is, or the reason why not. It reads the headers and the path, no more.
@@ -164,7 +169,7 @@ func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 			return
 		}
 		defer v.leave()
-		known := context.WithValue(context.WithValue(ctx.Context(), callerKey{}, key), visiting{}, v)
+		known := context.WithValue(context.WithValue(registry.WithActor(ctx.Context(), key.ID), callerKey{}, key), visiting{}, v)
 		if key.Role != registry.Partner { // partners choose names, and must not learn by trying which of them are known inside
 			known = dispatcher.Unmasked(known)
 		}

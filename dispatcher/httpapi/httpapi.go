@@ -110,6 +110,8 @@ func build(cfg Config) (*server, error) {
 	s.erasures()
 	s.callbackTypes()
 	s.egress()
+	s.quotas()
+	s.audit()
 	s.ops()
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)

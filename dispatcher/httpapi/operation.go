@@ -39,6 +39,7 @@ func newAPI(mux humago.Mux, version string) huma.API {
 		reflect.TypeFor[dispatcher.ReplayState](): reflect.TypeFor[replayStateDoc](),
 		reflect.TypeFor[callbackType]():           reflect.TypeFor[callbackTypeDoc](),
 		reflect.TypeFor[dispatcher.Egress]():      reflect.TypeFor[egressDoc](),
+		reflect.TypeFor[registry.AuditEntry]():    reflect.TypeFor[auditEntryDoc](),
 	} {
 		schemas.RegisterTypeAlias(goType, doc)
 	}

@@ -69,7 +69,7 @@ func methodNotAllowed(method, allow string) error {
 
 const (
 	busyNow       = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
-	busyDetail    = "the callback is being changed by others at the moment: try again"
+	busyDetail    = "this is being changed by others at the moment: try again"
 	builtinDetail = "this callback type comes with Ringback and cannot be changed: choose another name"
 )
 
@@ -89,6 +89,9 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	}
 	if e, ok := errors.AsType[*dispatcher.StateError](err); ok {
 		return problem(http.StatusConflict, e.Message), nil
+	}
+	if e, ok := errors.AsType[*registry.QuotaError](err); ok {
+		return explainQuota(e)
 	}
 	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
 		return problem(http.StatusConflict, e.Message), nil
@@ -133,6 +136,19 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 			http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
 	}
 	return problem(http.StatusInternalServerError, "something went wrong in Ringback: the operator finds the cause in its log"), nil
+}
+
+// explainQuota answers what a quota refused. Bytes that wait become fewer by themselves: whoever sends tries again.
+func explainQuota(e *registry.QuotaError) (*huma.ErrorModel, http.Header) {
+	switch e.Quota {
+	case registry.QuotaReplays:
+		return problem(http.StatusConflict, e.Error()), nil
+	case registry.QuotaWaitingBytes:
+		return problem(http.StatusTooManyRequests, e.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+	}
+	p := problem(http.StatusUnprocessableEntity, e.Error())
+	p.Errors = []*huma.ErrorDetail{{Location: "quotas." + e.Quota, Message: "is used up", Value: e.Limit}}
+	return p, nil
 }
 
 func problem(status int, detail string) *huma.ErrorModel {

@@ -215,11 +215,13 @@ func linesOf(name string) *huma.Schema {
 // batchResultDoc is a line of the answer to a batch.
 type batchResultDoc struct {
 	Line   int `json:"line" minimum:"1" doc:"Which line of the request it is about. Blank lines count."`
-	Status int `json:"status" doc:"As a single event would have been answered: 202 or 200 (accepted before), else 400, 409, 413, 422, 500 or 503."`
+	Status int `json:"status" doc:"As a single event would have been answered: 202 or 200 (accepted before), else 400, 409, 413, 422, 429, 500 or 503."`
 	ReceiptDoc
 	Title  string              `json:"title,omitempty" doc:"Where it was refused: the status in words."`
 	Detail string              `json:"detail,omitempty" doc:"Where it was refused: why, and what would mend it."`
 	Errors []*huma.ErrorDetail `json:"errors,omitempty" doc:"With a status of 422: the fields at fault."`
+
+	RetryAfter int `json:"retry_after,omitempty" doc:"With a status of 429 or 503: how many seconds to wait before the line is sent again." example:"10"`
 }
 
 // ReceiptDoc are the members of a receipt, for a line that was accepted.

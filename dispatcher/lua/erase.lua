@@ -1,5 +1,5 @@
 -- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
--- ARGV: 'event' and its id | 'page' or 'rest', events at most, deliveries after which the page ends
+-- ARGV: 'event', its id, line of the audit trail | 'page' or 'rest', events at most, deliveries after which the page ends
 -- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the rest, member, generation, ...}
 -- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
 -- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
@@ -33,11 +33,13 @@ local function erase(id)
     n[1] = n[1] + 1
     redis.call('XDEL', prefix .. 'log', log)
   end
+  waitsNoMore(ev)
   redis.call('DEL', ev)
 end
 
 if mode == 'event' then
   erase(ARGV[2])
+  if n[1] > 0 then audit(trail, ARGV[3], {{field = 'deliveries', old = n[2]}, {field = 'unfinished', old = n[3]}}) end
   return n
 end
 local log = prefix .. 'log'
@@ -49,7 +51,8 @@ end
 if mode == 'rest' then
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays') == 0) and 1 or 0
   if n[6] == 1 then
-    redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'notices')
+    redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'notices', prefix .. 'quota', waiting,
+      trail, prefix .. 'erased')
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end
 end

@@ -39,8 +39,11 @@ local function notice(id, n)
 end
 
 local function disable(why, since, failures)
+  local was = closed and cjson.decode(closed).status or 'enabled'
   closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
   redis.call('SET', prefix .. 'gate:' .. cb, closed)
+  audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
+    {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
   notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
 end
 

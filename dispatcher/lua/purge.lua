@@ -1,6 +1,16 @@
 -- Cancels what waits for a callback: everything that is not under way if it was deleted, else what is in its room.
--- ARGV: callback id, cursor into due ('0' to begin), limit -> {next cursor, cancelled}; done at cursor '0'
+-- ARGV: callback id, cursor into due ('0' to begin), limit, line of the audit trail if somebody asked for it, else '' -> {next cursor, cancelled};
+-- done at cursor '0'. The line is written with the first page, and no other line is like it: so a command that is repeated is recognised.
 local cb, cursor, limit = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local function told()
+  for _, entry in ipairs(redis.call('XREVRANGE', trail, '+', '-', 'COUNT', 16)) do
+    if entry[2][2] == ARGV[4] then return true end
+  end
+end
+if ARGV[4] ~= '' and cursor == '0' then
+  local held = redis.call('ZCARD', prefix .. 'room:' .. cb)
+  if held > 0 and not told() then audit(trail, ARGV[4], {{field = 'held', old = held, new = 0}}) end
+end
 local cancelled = 0
 local function cancel(member)
   local r, ev, field = load(member)

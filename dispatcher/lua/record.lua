@@ -90,12 +90,29 @@ local function settle(ev)
   if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then redis.call('EXPIRE', ev, RETENTION) end
 end
 
+-- Bytes of payload that wait, for a company with a quota on them and for no other: a hash of event -> bytes, and their sum under '/', which is
+-- in no event's id. An event stands in it at most once, and the sum changes with it in one step: so it is the sum of what stands there,
+-- whatever is repeated or lost. What stands there and what should are compared by the reconciler (count.lua).
+local waiting = prefix .. 'waiting'
+local function eventOf(ev) return string.sub(ev, #prefix + 4) end
+local function waits(ev)
+  if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then return end
+  local bytes = redis.call('HSTRLEN', ev, 'b')
+  if redis.call('HSETNX', waiting, eventOf(ev), bytes) == 1 then redis.call('HINCRBY', waiting, '/', bytes) end
+end
+local function waitsNoMore(ev)
+  local bytes = redis.call('HGET', waiting, eventOf(ev))
+  if not bytes then return end
+  redis.call('HDEL', waiting, eventOf(ev))
+  redis.call('HINCRBY', waiting, '/', -bytes)
+end
+
 -- An unfinished delivery becomes final. The caller writes the record.
 local function close(ev, member, cb, state)
   redis.call('ZREM', due, member)
   redis.call('SREM', prefix .. 'ready:' .. cb, member)
   redis.call('ZREM', prefix .. 'room:' .. cb, member)
-  redis.call('HINCRBY', ev, 'n', -1)
+  if redis.call('HINCRBY', ev, 'n', -1) <= 0 then waitsNoMore(ev) end
   if state == 'X' then
     redis.call('HINCRBY', ev, 'x', 1)
     redis.call('ZADD', dead, accepted(ev), member)
@@ -290,6 +307,7 @@ end
 local function again(r, ev, field, member, cb)
   if final(r.s) then
     redis.call('HINCRBY', ev, 'n', 1)
+    waits(ev)
     redis.call('PERSIST', ev)
     if r.s == 'X' then unbook(ev, member, cb) end
   end

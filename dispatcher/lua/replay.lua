@@ -1,4 +1,4 @@
--- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member
+-- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member, line of the audit trail
 -- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'}
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
@@ -8,5 +8,9 @@ if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 if redis.call('ZCARD', prefix .. 'room:' .. cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local old = r.gen
-if again(r, ev, field, member, cb) then return {'ready', ticket(r), int(old)} end
+local STATES = {R = 'retrying', D = 'delivered', X = 'dead', C = 'cancelled'}
+local was = STATES[r.s]
+local goes = again(r, ev, field, member, cb)
+audit(trail, ARGV[2], {{field = 'state', old = was, new = goes and 'pending' or 'held'}})
+if goes then return {'ready', ticket(r), int(old)} end
 return {'held', int(r.gen), int(old)}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+func auditCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "audit",
+		Usage: "show who changed what, the newest first; it is kept for 90 days",
+		Description: examples("ringback audit", "ringback audit --company acme --since 2026-11-21T09:30:00Z") +
+			"\n\nIt takes an operator's key, or a partner's, who sees what concerns its company.",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{Name: "company", Usage: "only changes to `COMPANY`, its API keys included; '*' is all, and the default", EnvVars: []string{"RINGBACK_COMPANY"}},
+			timeFlag("since", "only changes at `TIME` (RFC 3339) or later", "RINGBACK_SINCE"),
+			timeFlag("until", "only changes before `TIME`", "RINGBACK_UNTIL"),
+		}, pageFlags()...),
+		Action: listAudit,
+	}
+}
+
+func listAudit(c *cli.Context) error {
+	if _, err := arguments(c); err != nil {
+		return err
+	}
+	api, err := newAPI(c)
+	if err != nil {
+		return err
+	}
+	company := c.String("company")
+	if company == wholeInstallation {
+		company = ""
+	}
+	page, err := api.Audit(c.Context, client.AuditQuery{
+		Company: company, Since: timeOf(c, "since"), Until: timeOf(c, "until"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
+	})
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(page.Raw)
+	}
+	var rows [][]string
+	for _, e := range page.Entries {
+		rows = append(rows, []string{clock(e.At), e.Actor, e.Company, e.Action, e.Object, changeWords(e.Changes)})
+	}
+	if err := out.table([]string{"TIME", "ACTOR", "COMPANY", "ACTION", "OBJECT", "CHANGES"}, rows); err != nil {
+		return err
+	}
+	more(c, page.NextCursor)
+	return nil
+}
+
+// changeWords are changes as field: old -> new.
+func changeWords(changes []client.AuditChange) string {
+	var words []string
+	for _, change := range changes {
+		word := change.Field + ":"
+		if change.Old != nil {
+			word += " " + valueWords(change.Old)
+		}
+		if change.New != nil {
+			word += " -> " + valueWords(change.New)
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, ", ")
+}
+
+func valueWords(v any) string {
+	if text, ok := v.(string); ok {
+		return text
+	}
+	text, _ := json.Marshal(v) // it came as JSON
+	return string(text)
+}

@@ -1,0 +1,166 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// audited says which line each operation that may change something leaves in the audit trail; "": none, for what it does is no change by hand
+// of what the trail is about.
+var audited = map[string]string{
+	"create-callback": "callback.create", "update-callback": "callback.update", "delete-callback": "callback.delete",
+	"pause-callback": "callback.pause", "resume-callback": "callback.resume", "rotate-secret": "callback.rotate_secret", "test-callback": "",
+	"send-event": "", "send-events": "", "ask-decision": "", "erase-event": "event.erase", "erase-company": registry.ActionEraseCompany,
+	"replay-delivery": "delivery.replay", "cancel-delivery": "delivery.cancel", "replay-callback": "replay.start", "cancel-replay": "replay.cancel",
+	"put-callback-type": "type.create", "pause-egress": "egress.pause", "resume-egress": "egress.resume",
+	"set-company-quotas": "quotas.update", "set-quotas": "quotas.update", "monitoring-login": "",
+}
+
+type auditDoc struct {
+	Entries []registry.AuditEntry `json:"entries"`
+	Next    string                `json:"next_cursor"`
+}
+
+// trail is what an actor sees of the audit trail, newest first.
+func (h *house) trail(actor, query string) []registry.AuditEntry {
+	h.t.Helper()
+	var all []registry.AuditEntry
+	for cursor := ""; ; {
+		var page auditDoc
+		h.must(json.Unmarshal(h.call(actor, "GET", "/audit?limit=500&cursor="+cursor+query, "").want(http.StatusOK).body, &page))
+		all, cursor = append(all, page.Entries...), page.Next
+		if cursor == "" {
+			return all
+		}
+	}
+}
+
+// during are the lines that the trail got by what is done.
+func (h *house) during(do func()) []registry.AuditEntry {
+	h.t.Helper()
+	known := map[string]bool{}
+	for _, e := range h.trail("operator", "") {
+		known[e.ID] = true
+	}
+	do()
+	return slices.DeleteFunc(h.trail("operator", ""), func(e registry.AuditEntry) bool { return known[e.ID] })
+}
+
+// operationOf is the id of a route's operation.
+func (h *house) operationOf(method, path string) string {
+	h.t.Helper()
+	r, err := http.NewRequestWithContext(h.t.Context(), method, path, nil)
+	h.must(err)
+	_, pattern := h.api.mux.Handler(r)
+	for _, op := range h.operations() {
+		if op.String() == pattern {
+			return op.OperationID
+		}
+	}
+	return ""
+}
+
+// Every operation of the API's description that may change something leaves one line where it succeeds, by the key that asked, and none where it
+// is refused. A new operation has to say here which.
+func TestEachChangeLeavesOneLine(t *testing.T) {
+	h := newHouse(t)
+	missing := map[string]bool{}
+	for _, op := range h.operations() {
+		if op.method == "get" || op.method == "head" {
+			continue
+		}
+		if _, said := audited[op.OperationID]; !said {
+			t.Errorf("%s (%s): which line does it leave in the audit trail? say so in audited", op, op.OperationID)
+		}
+		missing[op.OperationID] = audited[op.OperationID] != ""
+	}
+	for i, r := range routes {
+		if r.method == "GET" {
+			continue
+		}
+		path := h.objects(r, 1000+i)
+		id := h.operationOf(r.method, path)
+		missing[id] = false
+		t.Run(id, func(t *testing.T) {
+			h := h.in(t)
+			body, ok := r.body, r.ok
+			switch id {
+			case "resume-callback":
+				h.call("operator", "POST", strings.Replace(path, "/resume", "/pause", 1), "").want(http.StatusOK)
+			case "replay-callback":
+				body = `{}`
+			case "cancel-replay":
+				path = h.call("operator", "POST", h.register("acme")+"/replay", "").want(http.StatusAccepted).header.Get("Location")
+			}
+			for _, actor := range []string{"other partner", "acme viewer", "nobody", ""} {
+				if got := h.during(func() { h.call(actor, r.method, path, body) }); len(got) != 0 {
+					t.Errorf("refused to %q, and yet the trail says %+v", actor, got)
+				}
+			}
+			if body != "" {
+				if got := h.during(func() { h.call("operator", r.method, path, `{"nonsense":[1]}`) }); len(got) != 0 {
+					t.Errorf("refused for its body, and yet the trail says %+v", got)
+				}
+			}
+			got := h.during(func() { h.call("operator", r.method, path, body).want(ok) })
+			switch want := audited[id]; {
+			case want == "" && len(got) == 0:
+			case len(got) != 1 || got[0].Action != want || got[0].Actor != h.keys["operator"][:12] || got[0].Object == "":
+				t.Errorf("%s left %+v, want one line %q", r, got, want)
+			}
+		})
+	}
+	for id, unseen := range missing {
+		if unseen {
+			t.Errorf("%s was not tried", id)
+		}
+	}
+}
+
+// A partner sees what concerns its company, whoever did it, and nothing of others.
+func TestTheAuditTrailOfOneCompany(t *testing.T) {
+	h := newHouse(t)
+	mine, theirs := h.register("acme"), h.register("other")
+	h.call("partner", "PATCH", mine, `{"destination":{"url":"http://127.0.0.1:9/new?token=canary"},"auth":{"type":"bearer","token":"canary"}}`).want(http.StatusOK)
+	h.call("operator", "PATCH", "/companies/acme/quotas", `{"callbacks":50}`).want(http.StatusOK)
+	h.call("operator", "POST", theirs+"/pause", "").want(http.StatusOK)
+	h.call("operator", "PUT", "/callback-types/mine", `{}`).want(http.StatusCreated)
+	for _, actor := range []string{"partner", "acme operator"} {
+		lines := h.trail(actor, "")
+		seen := map[string]bool{}
+		for _, e := range lines {
+			seen[e.Action] = true
+			if e.Company != "acme" {
+				t.Errorf("%s sees %+v", actor, e)
+			}
+		}
+		for _, action := range []string{"callback.create", "callback.update", "quotas.update"} {
+			if !seen[action] {
+				t.Errorf("%s does not see %s", actor, action)
+			}
+		}
+		h.call(actor, "GET", "/audit?company=other", "").wantProblem(http.StatusNotFound)
+	}
+	if a := h.call("operator", "GET", "/audit?company=acme", "").want(200); strings.Contains(string(a.body), "canary") || strings.Contains(string(a.body), "whsec_") {
+		t.Errorf("a secret is in the trail: %s", a.body)
+	}
+	companies := map[string]bool{}
+	for _, e := range h.trail("operator", "") {
+		companies[e.Company] = true
+	}
+	if !companies["acme"] || !companies["other"] || !companies[""] {
+		t.Errorf("an operator of all sees %v", companies)
+	}
+	h.call("operator", "GET", "/audit?cursor=nonsense", "").wantFault("query.cursor")
+	h.call("operator", "GET", "/audit?since=yesterday", "").wantProblem(http.StatusUnprocessableEntity)
+
+	h.call("operator", "DELETE", "/companies/acme?confirm=acme", "").want(http.StatusOK)
+	if left := h.trail("operator", "&company=acme"); len(left) != 1 || left[0].Action != registry.ActionEraseCompany || left[0].Actor != h.keys["operator"][:12] {
+		t.Errorf("erased, the company leaves %+v", left)
+	}
+}

@@ -1,0 +1,22 @@
+-- Compares a page of what is counted as waiting with what does wait, for a company with a quota on it. ARGV: what to walk ('counted': what is
+-- counted; 'due', or a room's callback id: what waits), cursor ('0' to begin), limit -> next cursor, '0' at the end, '' where nothing is counted
+local what, cursor = ARGV[1], ARGV[2]
+if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then
+  redis.call('DEL', waiting)
+  return ''
+end
+local function unfinished(ev) return tonumber(redis.call('HGET', ev, 'n') or 0) > 0 end
+if what == 'counted' then
+  local page = redis.call('HSCAN', waiting, cursor, 'COUNT', ARGV[3])
+  for i = 1, #page[2], 2 do
+    local ev = prefix .. 'ev:' .. page[2][i]
+    if page[2][i] ~= '/' and not unfinished(ev) then waitsNoMore(ev) end
+  end
+  return page[1]
+end
+local page = redis.call('ZSCAN', what == 'due' and due or prefix .. 'room:' .. what, cursor, 'COUNT', ARGV[3])
+for i = 1, #page[2], 2 do
+  local ev = place(page[2][i])
+  if unfinished(ev) then waits(ev) end
+end
+return page[1]

@@ -1,0 +1,322 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// trail is the whole audit trail about a company ("": all), oldest first.
+func (h *house) trail(company string) []registry.AuditEntry {
+	h.t.Helper()
+	var all []registry.AuditEntry
+	for cursor := "-"; cursor != ""; {
+		page, next, err := h.Audit(h.t.Context(), registry.AuditQuery{Company: company, Limit: 7, Cursor: strings.TrimPrefix(cursor, "-")})
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		all, cursor = append(all, page...), next
+	}
+	slices.Reverse(all)
+	return all
+}
+
+func actions(lines []registry.AuditEntry) []string {
+	out := []string{}
+	for _, e := range lines {
+		out = append(out, e.Action)
+	}
+	return out
+}
+
+// secretive holds in each place where there is a secret, or a part of a URL that may hold one, a word that must be seen nowhere else.
+const secretive = `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},"description":"mine","headers":{"X-Key":"canary-header"},` +
+	`"auth":{"type":"oauth2","token_url":"https://id.example/token?k=canary-query","client_id":"ringback","client_secret":"canary-client"},` +
+	`"destination":{"url":"https://partner.example/hook?key=canary-query"}}`
+
+// Each change leaves one line that says who did what; what changes nothing, or is refused, leaves none. No secret is in it.
+func TestAuditTrailTellsEachChange(t *testing.T) {
+	h := newHouse(t)
+	ctx := registry.WithActor(t.Context(), "rbk_me")
+	cb, err := h.Create(ctx, "acme", []byte(secretive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	patch := func(text string) {
+		t.Helper()
+		if _, err := h.Patch(ctx, "acme", cb.ID, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch(`{"description":"yours","destination":{"url":"https://partner.example/v2?key=canary-other"},"headers":{"X-Key":"canary-newer"}}`)
+	patch(`{"description":"yours"}`) // as it is
+	for range 2 {
+		if _, err := h.Pause(ctx, "acme", cb.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if _, err := h.Resume(ctx, "acme", cb.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := h.RotateSecret(ctx, "acme", cb.ID, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	h.quota("acme", registry.QuotaCallbacks, 1)
+	h.quota("acme", registry.QuotaCallbacks, 1)
+	if _, err := h.Create(ctx, "acme", []byte(plain)); err == nil {
+		t.Error("the quota is not kept")
+	}
+	if _, err := h.Create(ctx, "acme", []byte(`{}`)); err == nil {
+		t.Error("nonsense is registered")
+	}
+	if err := h.Delete(ctx, "acme", cb.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Delete(ctx, "acme", cb.ID); !errors.Is(err, registry.ErrNotFound) {
+		t.Error(err)
+	}
+	for _, description := range []string{"one", "one", "two"} {
+		if _, err := h.Types().Put(ctx, payloads.Type{Name: "order.placed", Description: description}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	lines := h.trail("acme")
+	want := []string{"callback.create", "callback.update", "callback.pause", "callback.resume", "callback.rotate_secret", "quotas.update", "callback.delete"}
+	if !slices.Equal(actions(lines), want) {
+		t.Fatalf("the trail has %v, want %v", actions(lines), want)
+	}
+	all := slices.Sorted(slices.Values(actions(h.trail("")))) // of one millisecond, those of a stream stand together
+	if want := slices.Sorted(slices.Values(append(want, "type.create", "type.update"))); !slices.Equal(all, want) {
+		t.Errorf("all of the trail is %v", all)
+	}
+	for i, e := range lines {
+		if actor := map[bool]string{true: registry.ActorEngine, false: "rbk_me"}[e.Action == "quotas.update"]; e.Actor != actor {
+			t.Errorf("%s by %s, want %s", e.Action, e.Actor, actor)
+		}
+		if e.Company != "acme" || e.Object != "callbacks/1" && e.Action != "quotas.update" || e.At.IsZero() || e.ID == "" || i > 0 && e.ID == lines[i-1].ID {
+			t.Errorf("%+v", e)
+		}
+	}
+	update := map[string]registry.AuditChange{}
+	for _, c := range lines[1].Changes {
+		update[c.Field] = c
+	}
+	for _, c := range []registry.AuditChange{
+		{"description", "mine", "yours"}, {"destination.url", "https://partner.example/hook", "https://partner.example/v2"}, {"headers.X-Key", "***", "***"},
+	} {
+		if update[c.Field] != c {
+			t.Errorf("%s: %+v, want %+v", c.Field, update[c.Field], c)
+		}
+	}
+	if len(update) != 3 {
+		t.Errorf("more changed than three fields: %+v", update)
+	}
+	if text := fmt.Sprint(h.trail("")); strings.Contains(text, "canary") || strings.Contains(text, "whsec_") {
+		t.Errorf("a secret is in the trail: %s", text)
+	}
+	if dump := h.dump(); strings.Contains(dump, "canary") || strings.Contains(dump, "whsec_") {
+		t.Error("a secret is in Redis")
+	}
+}
+
+// Pages go on where the one before ended, over all streams, and windows cut what they should.
+func TestAuditPagesAndWindows(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	for i := range 40 { // more than are read at first
+		h.create(fmt.Sprintf("c-%d", i%3), plain)
+	}
+	for i := range 5 {
+		if _, err := h.Types().Put(ctx, payloads.Type{Name: fmt.Sprintf("t.%d", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := h.trail("")
+	seen := map[string]bool{}
+	for i, e := range all {
+		if seen[e.ID] || i > 0 && e.At.Before(all[i-1].At) {
+			t.Errorf("line %d comes twice, or too late: %+v", i, e)
+		}
+		seen[e.ID] = true
+	}
+	if len(all) != 45 || len(h.trail("c-1")) != 13 {
+		t.Errorf("%d lines in all, %d of one company", len(all), len(h.trail("c-1")))
+	}
+	middle := all[20].At
+	newer, _, err := h.Audit(ctx, registry.AuditQuery{Since: middle, Limit: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	older, _, err := h.Audit(ctx, registry.AuditQuery{Until: middle, Limit: 500})
+	if err != nil || len(newer)+len(older) != 45 || newer[len(newer)-1].At.Before(middle) || len(older) > 0 && !older[0].At.Before(middle) {
+		t.Errorf("%d lines since, %d before: %v", len(newer), len(older), err)
+	}
+	for _, q := range []registry.AuditQuery{{Cursor: "nonsense"}, {Company: "a b"}} {
+		if _, _, err := h.Audit(ctx, q); err == nil {
+			t.Errorf("%+v is answered", q)
+		}
+	}
+}
+
+// What is older than 90 days goes, with the next line or with the reconciler's round.
+func TestAuditTrailIsTrimmed(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	old := time.Now().Add(-registry.AuditKept - time.Hour).UnixMilli()
+	for i := range 3 {
+		for _, stream := range []string{registry.AuditKey("acme"), registry.AuditKeyOfAll} {
+			if err := h.redis.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: fmt.Sprintf("%d-%d", old, i), Values: []string{"l", "{}", "x", ""}}).Err(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h.create("acme", plain)
+	if err := h.TrimAudit(ctx, []string{"acme"}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n := h.redis.XLen(ctx, registry.AuditKey("acme")).Val(); n != 1 {
+		t.Errorf("%d lines of the company are left", n)
+	}
+	if n := h.redis.XLen(ctx, registry.AuditKeyOfAll).Val(); n != 0 {
+		t.Errorf("%d lines of the installation are left", n)
+	}
+}
+
+// lossy is a connection that loses an answer: Redis has done what it was asked, and the caller sees the connection end.
+type lossy struct {
+	net.Conn
+	left *atomic.Int64 // answers until one is lost
+}
+
+func (l lossy) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if err == nil && l.left.Add(-1) == 0 {
+		_ = l.Conn.Close()
+		return 0, io.EOF
+	}
+	return n, err
+}
+
+// Whichever answer is lost, go-redis asks again, and the change and its line are there once. They are one script: no kill comes between them.
+func TestLostAnswersLeaveOneLine(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	left := &atomic.Int64{}
+	rdb := redis.NewClient(&redis.Options{
+		Network: "unix", Addr: h.server.Socket(), PoolSize: 1, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", h.server.Socket())
+			return lossy{conn, left}, err
+		},
+	})
+	t.Cleanup(func() { _ = rdb.Close() })
+	broken, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := int64(7)
+	ops := map[string]struct {
+		action string
+		do     func(company string) error
+	}{
+		"create": {"callback.create", func(company string) error { _, err := broken.Create(ctx, company, []byte(plain)); return err }},
+		"patch": {"callback.update", func(company string) error {
+			_, err := broken.Patch(ctx, company, 1, []byte(`{"description":"d"}`))
+			return err
+		}},
+		"rotate": {"callback.rotate_secret", func(company string) error { _, err := broken.RotateSecret(ctx, company, 1, time.Hour); return err }},
+		"pause":  {"callback.pause", func(company string) error { _, err := broken.Pause(ctx, company, 1); return err }},
+		"resume": {"callback.resume", func(company string) error { _, err := broken.Resume(ctx, company, 2); return err }},
+		"delete": {"callback.delete", func(company string) error { return broken.Delete(ctx, company, 1) }},
+		"quotas": {"quotas.update", func(company string) error {
+			_, err := broken.SetQuotas(ctx, company, map[string]*int64{registry.QuotaReplays: &number})
+			return err
+		}},
+		"type": {"type.create", func(company string) error {
+			_, err := broken.Types().Put(ctx, payloads.Type{Name: company})
+			return err
+		}},
+		"erase": {registry.ActionEraseCompany, func(company string) error {
+			_, err := broken.Forget(ctx, company, registry.AuditLine(ctx, company, registry.ActionEraseCompany, "companies/"+company), "")
+			return err
+		}},
+	}
+	// lines are those that tell of an operation, and how many there are in all.
+	lines := func(name, company string) (found, all int) {
+		if name == "type" {
+			n := int(h.redis.XLen(ctx, "{ringback:types}:audit").Val())
+			return n, n
+		}
+		page, _, err := h.Audit(ctx, registry.AuditQuery{Company: company})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			if e.Action == ops[name].action {
+				found++
+			}
+		}
+		return found, len(page)
+	}
+	for name, op := range ops {
+		lost := 0
+		for step := int64(1); ; step++ {
+			company := fmt.Sprintf("%s-%d", name, step)
+			h.create(company, plain)
+			h.create(company, plain)
+			if _, err := h.Pause(ctx, company, 2); err != nil {
+				t.Fatal(err)
+			}
+			found, all := lines(name, company)
+			_ = rdb.Ping(ctx) // a connection that has said hello
+			left.Store(step)
+			if err := op.do(company); err != nil {
+				t.Errorf("%s, answer %d lost: %v", name, step, err)
+			}
+			if left.Swap(0) > 0 {
+				break // it has no more answers
+			}
+			lost++
+			if foundNow, allNow := lines(name, company); foundNow != found+1 || allNow != all+1 {
+				t.Errorf("%s, answer %d lost: %d lines more, %d of them its own; want one", name, step, allNow-all, foundNow-found)
+			}
+		}
+		if lost == 0 {
+			t.Errorf("%s: no answer was lost", name)
+		}
+	}
+}
+
+// What a callback holds is sealed in the trail as it is elsewhere: Redis alone tells nothing of it, and another keyset says so.
+func TestAuditTrailIsSealed(t *testing.T) {
+	h := newHouse(t)
+	h.create("acme", secretive)
+	for _, word := range []string{"partner.example", "id.example", "X-Key", "r3zhm8", "mine"} {
+		if strings.Contains(h.dump(), word) {
+			t.Errorf("Redis holds %q in clear", word)
+		}
+	}
+	stranger := openHouse(t, h.server, newKeyset(t))
+	if lines := stranger.trail("acme"); len(lines) != 1 || !lines[0].Sealed || len(lines[0].Changes) != 0 || lines[0].Action != "callback.create" {
+		t.Errorf("with another keyset: %+v", lines)
+	}
+	if lines := h.trail("acme"); lines[0].Sealed || len(lines[0].Changes) < 5 {
+		t.Errorf("with its own: %+v", lines)
+	}
+}
