@@ -222,6 +222,6 @@ func (l asynqLog) Fatal(args ...any) { l.say(slog.LevelError, args) }
 
 func (l asynqLog) say(level slog.Level, args []any) {
 	l.often.Do(func() {
-		l.c.log.Log(context.Background(), level, "asynq: "+clip(strings.TrimSpace(fmt.Sprint(args...)), 500))
+		l.c.log.Log(context.Background(), level, "asynq: "+clip(printable(strings.TrimSpace(fmt.Sprint(args...))), 500))
 	})
 }

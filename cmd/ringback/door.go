@@ -20,8 +20,6 @@ const (
 	maxConnections = 10_000
 	// doorLogEvery is how often net/http, and a full door, may write to the log: strangers can make either say something as often as they want.
 	doorLogEvery = 10 * time.Second
-	// maxLogLine bounds what net/http may say at a time, in bytes.
-	maxLogLine = 4 << 10
 )
 
 // newServer bounds what a stranger's connection may cost.
@@ -33,7 +31,7 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          log.New(&httpLog{sparseLog{log: logger}}, "", 0),
+		ErrorLog:          log.New(&libraryLog{name: "http server", sparseLog: sparseLog{log: logger}}, "", 0),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: 100, // no fewer, advises RFC 9113, section 6.5.2
 			// How much of bodies may arrive before anybody reads it.
@@ -61,14 +59,6 @@ func (l *sparseLog) warn(line string, args ...any) {
 	}
 	l.log.WarnContext(context.Background(), line, append(args, "left_out", l.leftOut)...)
 	l.next, l.leftOut = time.Now().Add(doorLogEvery), 0
-}
-
-// httpLog gives what net/http has to say to slog, with nothing in it that a terminal would act on: strangers choose parts of it.
-type httpLog struct{ sparseLog }
-
-func (l *httpLog) Write(line []byte) (int, error) {
-	l.warn("http server: " + printable(oneLine(string(line[:min(len(line), maxLogLine)]))))
-	return len(line), nil
 }
 
 // A crowd is a listener that bounds how many connections are open. When there is no room for another, the one that has been idle longest

@@ -142,7 +142,7 @@ func askDecision(c *cli.Context) error {
 	if out.json {
 		return out.raw(answer.Raw)
 	}
-	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d answered %d in %s (%s)\n", answer.CallbackID, answer.StatusCode, took(answer.DurationMS), answer.DecisionID)
+	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d answered %d in %s (%s)\n", answer.CallbackID, answer.StatusCode, took(answer.DurationMS), printable(answer.DecisionID))
 	return out.raw(answer.Body)
 }
 

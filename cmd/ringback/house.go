@@ -65,7 +65,7 @@ type house struct {
 // openHouse wires everything and starts nothing yet.
 func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	h := &house{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
-	redis.SetLogger(&redisLog{log: h.log})
+	routeLogs(h.log)
 	var err error
 	if h.telemetry, err = openTelemetry(ctx, h.log); err != nil {
 		return nil, err

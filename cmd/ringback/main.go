@@ -19,7 +19,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 )
 
@@ -41,7 +40,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
-	redis.SetLogger(&redisLog{log: slog.New(slog.DiscardHandler)}) // until a server has a log: errors say what matters
+	routeLogs(slog.New(slog.DiscardHandler)) // until a server has a log: errors say what matters
 	app := newApp(stdin, stdout, stderr)
 	if len(args) > 1 && args[1] == completeWords {
 		complete(app, args[2:])
@@ -54,7 +53,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	case errors.Is(err, errSaid):
 		return exitFailure
 	}
-	_, _ = fmt.Fprintln(stderr, "ringback: "+oneLine(remedy(err).Error()))
+	_, _ = fmt.Fprintln(stderr, "ringback: "+printable(oneLine(remedy(err).Error())))
 	return exitCode(err, serves(app, args))
 }
 

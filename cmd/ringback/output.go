@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v2"
@@ -41,15 +43,33 @@ func terminalWidth(w io.Writer) int {
 	return width
 }
 
-// raw prints a JSON document of the API as it came, indented.
+// raw prints a JSON document of the API as it came, indented. Partners' texts are in it, so what a terminal would obey is escaped.
 func (p printer) raw(doc json.RawMessage) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, bytes.TrimSpace(doc), "", "  "); err != nil {
 		return fmt.Errorf("the server answered something that is not JSON; does --server point at Ringback? (%w)", err)
 	}
 	b.WriteByte('\n')
-	_, err := p.w.Write(b.Bytes())
+	_, err := io.WriteString(p.w, escaped(b.String()))
 	return err
+}
+
+// escaped is a JSON document with \u escapes for the characters that are not printed (C1 controls, text direction and the like), and for
+// bytes that are none. Such can only be in strings.
+func escaped(doc string) string {
+	var b strings.Builder
+	for _, c := range doc {
+		switch {
+		case c == '\n' || unicode.IsPrint(c) && c != utf8.RuneError:
+			b.WriteRune(c)
+		case c > 0xffff:
+			high, low := utf16.EncodeRune(c)
+			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
+		default:
+			fmt.Fprintf(&b, `\u%04x`, c)
+		}
+	}
+	return b.String()
 }
 
 // value prints v as indented JSON.

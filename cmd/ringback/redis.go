@@ -208,6 +208,6 @@ func (l *redisLog) Printf(ctx context.Context, format string, v ...any) {
 		l.leftOut++
 		return
 	}
-	l.log.WarnContext(ctx, "redis client: "+oneLine(fmt.Sprintf(format, v...)), "left_out", l.leftOut)
+	l.log.WarnContext(ctx, "redis client: "+telling(fmt.Sprintf(format, v...)), "left_out", l.leftOut)
 	l.next, l.leftOut = time.Now().Add(redisLogEvery), 0
 }

@@ -40,7 +40,7 @@ type telemetry struct {
 // continues the producer's. A variable that asks for what this program cannot do is a usage error.
 func openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.WarnContext(ctx, "telemetry", "error", oneLine(err.Error()))
+		log.WarnContext(ctx, "telemetry", "error", telling(err.Error()))
 	}))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	// The later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES over our own name. The service's instance id, a new one for each
