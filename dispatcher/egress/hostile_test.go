@@ -696,3 +696,62 @@ func (p *h2Peer) away(last uint32) {
 	p.gone.Store(true)
 	_ = p.write(func() error { return p.fr.WriteGoAway(last, http2.ErrCodeNo, nil) })
 }
+
+// TestRepeatOverHTTP2: the end of a connection that had served before is repeated, the refusal of a request is not.
+func TestRepeatOverHTTP2(t *testing.T) {
+	for name, tt := range map[string]struct {
+		second     func(p *h2Peer) // what becomes of the second request on the connection
+		repeatable bool
+		seen       int64
+		reason     Reason // of the second request, empty: 204
+	}{
+		"closed":            {second: func(p *h2Peer) { _ = p.conn.Close() }, repeatable: true, seen: 3},
+		"reset":             {second: func(p *h2Peer) { breakOff(p.conn) }, repeatable: true, seen: 3},
+		"closed, but once":  {second: func(p *h2Peer) { _ = p.conn.Close() }, seen: 2, reason: ConnectionClosed},
+		"refused":           {second: func(p *h2Peer) { p.reset(http2.ErrCodeInternal) }, repeatable: true, seen: 2, reason: Reset},
+		"protocol broken":   {second: func(p *h2Peer) { p.data("hi", true) }, repeatable: true, seen: 2, reason: BadResponse},
+		"silent":            {second: func(p *h2Peer) { p.mute.Store(true) }, repeatable: true, seen: 2, reason: Timeout},
+		"closed every time": {second: func(p *h2Peer) { _ = p.conn.Close() }, repeatable: true, seen: 3, reason: ConnectionClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newAuthority(t)
+				cert := a.leaf(t, func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"partner.example"} })
+				var seen atomic.Int64
+				row := hostile{h2: func(p *h2Peer) {
+					if p.n == 2 || p.n == 3 && name == "closed every time" {
+						tt.second(p)
+						return
+					}
+					p.status("204")
+				}}
+				c := newClient(t, Config{TLS: &tls.Config{RootCAs: a.roots}, Dial: func(context.Context, string, string) (net.Conn, error) {
+					ours, theirs := newWire()
+					go func() {
+						secure := tls.Server(theirs, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2"}})
+						if secure.Handshake() == nil {
+							h2Serve(secure, &row, &seen)
+						}
+						_ = theirs.Close()
+					}()
+					return ours, nil
+				}})
+				req := Request{URL: "https://partner.example/hook", Body: []byte("{}"), Repeatable: tt.repeatable}
+				if _, err := c.Do(t.Context(), req); err != nil {
+					t.Fatal(err)
+				}
+				resp, err := c.Do(t.Context(), req)
+				if tt.reason != "" {
+					wantError(t, err, tt.reason)
+				} else if err != nil || resp.Status != 204 || !resp.Timing.Repeated || resp.Timing.Reused {
+					t.Errorf("got %+v, %v", resp, err)
+				}
+				if n := seen.Load(); n != tt.seen {
+					t.Errorf("it saw %d requests, want %d", n, tt.seen)
+				}
+				c.Close()
+				time.Sleep(10 * time.Minute)
+			})
+		})
+	}
+}
