@@ -297,6 +297,9 @@ func (a *attempt) finishArgs() []any {
 		outcome = "G"
 	case a.verdict == VerdictRetry && !a.broken && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed): // cut off by our own shutdown, or held at once: not the partner's fault
 		outcome, spent = "R", a.spent
+	case a.verdict == VerdictRetry && a.reason == ReasonEgressProxy: // our own fault: as often as it takes, and ever more slowly
+		outcome, spent = "R", a.spent
+		a.wait = delay(a.callback.Retry, min(a.number, 100))
 	case a.verdict == VerdictRetry:
 		outcome = "R"
 		var exhausted bool

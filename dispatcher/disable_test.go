@@ -373,7 +373,7 @@ func TestGoneIsToldOnce(t *testing.T) {
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[Reason]string{
-		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: "", ReasonNameNotAllowed: "", "timeout": runCounts, "dns": runCounts,
+		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: "", ReasonNameNotAllowed: "", ReasonEgressProxy: "", "timeout": runCounts, "dns": runCounts,
 		ReasonGone: runCounts, "tls": runCounts, ReasonUnknown: "", ReasonOAuthToken: "", ReasonEncodeFailed: "",
 	} {
 		a := attempt{callback: &registry.Callback{}, judgement: judgement{verdict: VerdictRetry, reason: reason}}

@@ -132,3 +132,34 @@ func TestInsideNamesDoNotExist(t *testing.T) {
 		}
 	}
 }
+
+// TestTheProxyIsNotThePartner: what our own proxy refuses costs the delivery no attempt of its schedule and the callback nothing, is tried again
+// ever more slowly, and counts as an outage of ours.
+func TestTheProxyIsNotThePartner(t *testing.T) {
+	retry := registry.Retry{InitialInterval: 5 * time.Second, Multiplier: 2.5, MaxInterval: 12 * time.Hour, MaxAttempts: 1}
+	err := &egress.Error{Reason: egress.EgressProxy, Phase: egress.PhaseConnect, Detail: "the egress proxy refused the connection (it answered 407)"}
+	for number, least := range map[int]time.Duration{1: 4 * time.Second, 2: 10 * time.Second, 5: 2 * time.Minute, 15: 9 * time.Hour, 1000: 9 * time.Hour} {
+		a := attempt{
+			ref: ref{acme, "e", 1}, callback: &registry.Callback{Retry: retry}, number: number, begun: time.Now(),
+			judgement: judge(payloads.AnyResponse, outcome{err: err}, time.Now()), unconnected: unconnected(err),
+		}
+		args := a.finishArgs()
+		kind, _ := a.trouble()
+		if args[2] != "R" || args[5] != 0 || a.wait < least || a.wait > 15*time.Hour || kind != "" || a.run() != "" {
+			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, args[2], args[5], a.wait, kind, a.run())
+		}
+		if !strings.Contains(detail(a.written), "407); this is for the operator to mend") {
+			t.Error(detail(a.written))
+		}
+	}
+	o := &outage{log: testLog(t)}
+	for _, reason := range []Reason{"", ReasonEgressProxy} {
+		for _, host := range []string{"a", "b", "c", "d"} {
+			cb := &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/"}}
+			o.note(t.Context(), &attempt{callback: cb, sentAt: time.Now(), judgement: judgement{reason: reason}, unconnected: reason != ""})
+		}
+	}
+	if !o.under(t.Context()) {
+		t.Error("a proxy that lets nothing through is no outage of ours")
+	}
+}

@@ -48,7 +48,7 @@ type sight struct {
 // unconnected reports whether a request did not get as far as a connection: then its partner has not heard of it.
 func unconnected(e *egress.Error) bool {
 	switch e.Reason {
-	case egress.DNS, egress.Refused, egress.Unreachable, egress.Network:
+	case egress.DNS, egress.Refused, egress.Unreachable, egress.Network, egress.EgressProxy:
 		return true
 	case egress.Timeout:
 		return e.Phase == egress.PhaseDNS || e.Phase == egress.PhaseConnect
@@ -58,7 +58,7 @@ func unconnected(e *egress.Error) bool {
 
 // note takes an attempt's outcome, and reports whether it is our own fault that nobody was reached.
 func (o *outage) note(ctx context.Context, a *attempt) bool {
-	if a.callback == nil || a.sentAt.IsZero() || saysNothing(a.reason) && a.reason != ReasonOAuthToken {
+	if a.callback == nil || a.sentAt.IsZero() || saysNothing(a.reason) && a.reason != ReasonOAuthToken && a.reason != ReasonEgressProxy {
 		return false
 	}
 	destination := destinationOf(a.callback.Destination.URL)

@@ -40,13 +40,14 @@ const (
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
 	ReasonNameNotAllowed   Reason = Reason(egress.NameNotAllowed) // no attempt: it is held until an operator allows the name
+	ReasonEgressProxy      Reason = Reason(egress.EgressProxy)    // our own way out refused
 	ReasonOAuthToken       Reason = Reason(egress.OAuth)          // no access token came
 )
 
 // saysNothing reports whether a failure for this reason says nothing about the partner: it was not asked, or nobody knows what it said.
 func saysNothing(r Reason) bool {
 	switch r {
-	case ReasonUnknown, ReasonOAuthToken, ReasonEncodeFailed, ReasonBlockedAddress, ReasonNameNotAllowed:
+	case ReasonUnknown, ReasonOAuthToken, ReasonEncodeFailed, ReasonBlockedAddress, ReasonNameNotAllowed, ReasonEgressProxy:
 		return true
 	}
 	return false
@@ -277,6 +278,7 @@ var networkAdvice = map[egress.Reason]string{
 	egress.Unreachable:      "check the network between here and the callback's host",
 	egress.TLS:              "check that this port speaks TLS, and the certificate, its chain and its host name",
 	egress.BlockedAddress:   "register a URL with a public address",
+	egress.EgressProxy:      "this is for the operator to mend; it is tried again and does not count",
 	egress.NameNotAllowed:   "register a URL whose host name is reachable from outside",
 	egress.BadResponse:      "check that the URL leads to an HTTP endpoint",
 	egress.ConnectionClosed: "check that the endpoint does not crash on this request",

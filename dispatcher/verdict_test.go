@@ -52,7 +52,7 @@ func TestJudgeEveryStatus(t *testing.T) {
 func TestJudgeErrors(t *testing.T) {
 	for _, reason := range []egress.Reason{
 		egress.Timeout, egress.DNS, egress.Refused, egress.Reset, egress.Unreachable, egress.TLS, egress.BadResponse,
-		egress.ConnectionClosed, egress.Network, egress.BadRequest, egress.BlockedAddress, egress.NameNotAllowed, egress.Canceled, egress.OAuth,
+		egress.ConnectionClosed, egress.Network, egress.BadRequest, egress.BlockedAddress, egress.NameNotAllowed, egress.EgressProxy, egress.Canceled, egress.OAuth,
 	} {
 		want := judgement{verdict: VerdictRetry, reason: Reason(reason), note: "said"}
 		switch reason {

@@ -110,7 +110,10 @@ func doctor(c *cli.Context) error {
 	d := &diagnosis{Findings: []finding{}}
 	d.examineRedis(c.Context, rdb, promised)
 	d.examineCallbacks(c.Context, rdb, c.String("keyset-file"), door)
-	d.examineEgress(c.Context, door, commaSeparated(c.StringSlice("egress-check")))
+	if cfg.Proxy != nil {
+		d.add(checkProxy(c.Context, cfg))
+	}
+	d.examineEgress(c.Context, door, cfg.Proxy != nil, commaSeparated(c.StringSlice("egress-check")))
 	if err := d.print(newPrinter(c)); err != nil {
 		return err
 	}
@@ -488,11 +491,36 @@ func durabilityOf(info map[string]string, fsync string, replicas int) *durabilit
 	return d
 }
 
-// proxySettings are what other programs take for the way out. Ringback's guard could not see where a proxy leads, so it uses none.
+// metadataService is where clouds give credentials to whoever asks from one of their machines.
+var metadataService = netip.MustParseAddrPort("169.254.169.254:80")
+
+// checkProxy asks the proxy for what Ringback's own guard would never let through: a second wall that has this hole is none.
+func checkProxy(ctx context.Context, cfg egress.Config) finding {
+	ctx, cancel := context.WithTimeout(ctx, egressTimeout)
+	defer cancel()
+	f := finding{Check: "egress proxy", Level: levelOK}
+	switch refused, err := egress.TryProxy(ctx, cfg, metadataService); {
+	case err == nil:
+		f.Level, f.Found = levelWarn, "the proxy lets connections to 169.254.169.254 through, where clouds keep credentials: only Ringback itself refuses them"
+		f.Cure = "let the proxy deny link-local, private and loopback addresses (smokescreen does by itself)"
+	case refused:
+		f.Found = fmt.Sprintf("a connection to 169.254.169.254 is not let through (%s)", strings.TrimPrefix(err.Error(), "egress: "))
+	case errors.Is(err, context.DeadlineExceeded):
+		f.Level, f.Found = levelWarn, fmt.Sprintf("the proxy did not say within %s whether it lets connections to 169.254.169.254 through", egressTimeout)
+		f.Cure = "let the proxy deny link-local, private and loopback addresses (smokescreen does by itself)"
+	default:
+		host, port := hostPort(cfg.Proxy)
+		f.Level, f.Found = levelFault, fmt.Sprintf("%s: %s", net.JoinHostPort(host, port), strings.TrimPrefix(oneLine(err.Error()), "egress: "))
+		f.Cure = "nc -vz " + host + " " + port + " # then see that the proxy runs, and speaks HTTP and CONNECT"
+	}
+	return f
+}
+
+// proxySettings are what other programs take for the way out. Ringback reads none of them: whoever sets them seldom means a dispatcher of webhooks.
 var proxySettings = []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"}
 
 // examineEgress connects to each URL as a delivery would.
-func (d *diagnosis) examineEgress(ctx context.Context, door *egress.Client, urls []string) {
+func (d *diagnosis) examineEgress(ctx context.Context, door *egress.Client, proxied bool, urls []string) {
 	if len(urls) == 0 {
 		d.add(finding{
 			Check: "egress", Level: levelWarn, Found: "whether deliveries get out was not checked",
@@ -503,10 +531,10 @@ func (d *diagnosis) examineEgress(ctx context.Context, door *egress.Client, urls
 		d.add(checkEgress(ctx, door, raw))
 	}
 	for _, name := range proxySettings {
-		if os.Getenv(name) != "" {
+		if os.Getenv(name) != "" && !proxied {
 			d.add(finding{
 				Check: "proxy", Level: levelWarn, Found: name + " is set, and Ringback does not use it: deliveries go out directly",
-				Cure: "open the firewall for this machine, ports 443, 8443 and 80",
+				Cure: "ringback serve --egress-proxy URL # or open the firewall for this machine, ports 443, 8443 and 80",
 			})
 			break
 		}
@@ -549,6 +577,8 @@ func checkEgress(ctx context.Context, door *egress.Client, raw string) finding {
 		f.Cure = "getent hosts " + host + " # then look at /etc/resolv.conf: no name server knew the name, or none answered"
 	case egress.BlockedAddress:
 		f.Cure = allowance(ctx, host)
+	case egress.EgressProxy:
+		f.Cure = "let the proxy connect to that host; its log says why it did not"
 	case egress.TLS:
 		f.Cure = "openssl s_client -connect " + net.JoinHostPort(host, port) + " -servername " + host + " </dev/null # if others fail too: update-ca-certificates"
 	default:

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -63,6 +64,30 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	proxying := func(metadata int) *httptest.Server {
+		proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Host == "169.254.169.254:80" {
+				w.WriteHeader(metadata)
+				return
+			}
+			hijacked, _, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer func() { _ = hijacked.Close() }()
+			to, err := net.Dial("tcp", r.Host)
+			if err != nil {
+				return
+			}
+			defer func() { _ = to.Close() }()
+			_, _ = io.WriteString(hijacked, "HTTP/1.1 200 OK\r\n\r\n")
+			go func() { _, _ = io.Copy(to, hijacked) }()
+			_, _ = io.Copy(hijacked, to)
+		}))
+		t.Cleanup(proxy.Close)
+		return proxy
+	}
+	openProxy, closedProxy := proxying(http.StatusOK), proxying(http.StatusProxyAuthRequired)
 	for _, tt := range []struct {
 		name    string
 		redis   []string                        // settings of Redis beside the healthy ones
@@ -178,6 +203,11 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			check: "egress", level: levelFault, found: `internal network`, cure: `--egress-allow-name vault.service.consul `,
 		},
 		{
+			name: "a proxy that lets everything through", args: []string{"--egress-proxy", openProxy.URL},
+			check: "egress proxy", level: levelWarn, found: `lets connections to 169.254.169.254 through`, cure: `let the proxy deny`,
+		},
+		{name: "a proxy that does not", args: []string{"--egress-proxy", strings.Replace(closedProxy.URL, "//", "//me:canary@", 1)}, env: []string{"HTTPS_PROXY=http://127.0.0.1:1"}},
+		{
 			name: "callbacks that could no longer be registered", plant: registerInside, env: []string{"RINGBACK_KEYSET=" + string(keyset)},
 			check: "callback names", level: levelWarn, found: `is held: acme/2 \(receiver, id\.internal\)$`, cure: `--egress-allow-name receiver,id\.internal `,
 		},
@@ -225,6 +255,15 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			}
 			wantFinding(t, examine(t, tt.env, args...), "", "", "", "")
 		})
+	}
+}
+
+// TestDoctorMissesTheProxy: nobody listens where --egress-proxy says.
+func TestDoctorMissesTheProxy(t *testing.T) {
+	t.Parallel()
+	f := checkProxy(t.Context(), egress.Config{Proxy: &url.URL{Scheme: "http", Host: "127.0.0.1:1", User: url.UserPassword("me", "canary")}})
+	if f.Level != levelFault || f.Found != "127.0.0.1:1: the egress proxy cannot be reached" || !strings.HasPrefix(f.Cure, "nc -vz 127.0.0.1 1 ") {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -3,6 +3,9 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +13,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,6 +180,8 @@ func egressFlags() []cli.Flag {
 			Name: "egress-allow-name", Usage: "let callbacks have the internal host `NAME`, or each below .SUFFIX (repeatable); . is every name. Its address needs --egress-allow as well",
 			EnvVars: []string{"RINGBACK_EGRESS_ALLOW_NAME"},
 		},
+		&cli.StringFlag{Name: "egress-proxy", Usage: "connect through the HTTP proxy at `URL`, with CONNECT; HTTP_PROXY is never read", EnvVars: []string{"RINGBACK_EGRESS_PROXY"}},
+		&cli.StringFlag{Name: "egress-ca", Usage: "trust the authorities in this PEM `FILE`, too, beside the system's", EnvVars: []string{"RINGBACK_EGRESS_CA"}},
 	}
 }
 
@@ -193,7 +199,53 @@ func egressConfig(c *cli.Context) (cfg egress.Config, err error) {
 			return cfg, usagef("--egress-allow-name: %q %v", name, err)
 		}
 	}
+	if raw := c.String("egress-proxy"); raw != "" {
+		if cfg.Proxy, err = url.Parse(raw); err != nil {
+			return cfg, usagef("--egress-proxy is no URL: write it like http://proxy.internal:4750") // the error would quote a password
+		}
+		if _, err := egress.New(egress.Config{Proxy: cfg.Proxy}); err != nil {
+			return cfg, usagef("--egress-proxy %s", strings.TrimPrefix(err.Error(), "egress: Proxy "))
+		}
+	}
+	if file := c.String("egress-ca"); file != "" {
+		roots, err := authorities(file)
+		if err != nil {
+			return cfg, usagef("--egress-ca %s: %v", file, err)
+		}
+		cfg.TLS = &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	}
 	return cfg, nil
+}
+
+// authorities are the system's and those in a file of certificates in PEM.
+func authorities(file string) (*x509.CertPool, error) {
+	text, err := os.ReadFile(file) //nolint:gosec // the operator's own choice of a file
+	if err != nil {
+		return nil, errors.Unwrap(err) // without its name, which the caller has
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return nil, fmt.Errorf("the system's own authorities cannot be read: %w", err)
+	}
+	found := 0
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("holds a %s: only certificates belong there", block.Type)
+		}
+		found++
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d cannot be read: %w", found, err)
+		}
+		if !certificate.IsCA {
+			return nil, fmt.Errorf("certificate %d is not one of an authority (CA:TRUE)", found)
+		}
+		roots.AddCert(certificate)
+	}
+	if found == 0 {
+		return nil, errors.New("holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
+	}
+	return roots, nil
 }
 
 // prefixes parses CIDRs; a single address is the CIDR of itself.

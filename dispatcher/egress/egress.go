@@ -4,7 +4,7 @@
 // bounded time and a bounded amount of memory, whatever the other side does. It promises:
 //
 //   - Nothing inside is reachable. Every connection is judged by its address after the name was resolved and before the first packet leaves,
-//     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; no proxy is ever used.
+//     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; a proxy is used only if [Config.Proxy] says so.
 //   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header,
 //     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
 //   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable]. What is
@@ -34,6 +34,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"time"
 )
 
@@ -88,6 +89,11 @@ type Config struct {
 	// /etc/hosts.
 	Resolver *net.Resolver
 
+	// Proxy is an HTTP proxy that takes CONNECT, through which every connection goes: http or https, a host, perhaps a port, user and password.
+	// Names are looked up and addresses judged before the proxy hears of them. What the proxy refuses fails with [EgressProxy]. Nil: none;
+	// HTTP_PROXY and its kin are never read.
+	Proxy *url.URL
+
 	// MaxTimeout is the longest a request may take, body included; longer request timeouts are cut to it. Zero: [DefaultMaxTimeout].
 	MaxTimeout time.Duration
 
@@ -126,7 +132,15 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	dial := cfg.Dial
-	if dial == nil {
+	switch {
+	case dial != nil:
+	case cfg.Proxy != nil:
+		p, err := newProxy(cfg.Proxy, tlsConfig)
+		if err != nil {
+			return nil, fmt.Errorf("egress: Proxy %w", err)
+		}
+		dial = g.proxied(cfg.Resolver, p)
+	default:
 		dial = g.dialer(cfg.Resolver)
 	}
 	c := &Client{guard: g, hosts: newHosts(), maxTimeout: cfg.MaxTimeout}

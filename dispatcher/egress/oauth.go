@@ -179,7 +179,7 @@ type fetch struct {
 }
 
 // Get returns a token to send. Where there is none that may be used, it waits for one as long as ctx lets it, and waited says how long that was; the
-// fetch goes on for others if ctx ends. The error is an [*Error]: OAuth, or Canceled if ctx or t was ended from this side.
+// fetch goes on for others if ctx ends. The error is an [*Error]: OAuth, EgressProxy, or Canceled if ctx or t was ended from this side.
 func (t *Tokens) Get(ctx context.Context, owner Owner, creds ClientCredentials) (token *Token, waited time.Duration, err error) {
 	t.mu.Lock()
 	now := time.Now()
@@ -357,6 +357,8 @@ func (d *tokenDoor) explain(err error) *Error {
 	switch {
 	case d.broken != nil && d.broken.Reason == Canceled:
 		return d.broken
+	case d.broken != nil && d.broken.Reason == EgressProxy: // neither the endpoint's nor the partner's doing
+		return &Error{Reason: EgressProxy, Detail: "the token endpoint: " + d.broken.Detail, err: d.broken}
 	case d.broken != nil && d.broken.Reason == Timeout:
 		return &Error{Reason: OAuth, Detail: lateEndpoint, err: d.broken}
 	case d.broken != nil:

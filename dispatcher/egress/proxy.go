@@ -1,0 +1,177 @@
+package egress
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// proxyError is what kept a proxy from connecting. Its text names no address.
+type proxyError struct {
+	detail string
+	err    error // the cause; nil for a refusal
+}
+
+func (e *proxyError) Error() string { return "egress: " + e.detail }
+func (e *proxyError) Unwrap() error { return e.err }
+
+// A proxy is where connections go through: an HTTP proxy that takes CONNECT (RFC 9110, 9.3.6), for http and https alike.
+type proxy struct {
+	addr   string      // host:port
+	tls    *tls.Config // nil: it is spoken to in the clear
+	header http.Header // with its credentials, if there are any
+}
+
+// newProxy reads a proxy's URL. The error does not repeat it: it may hold a password.
+func newProxy(u *url.URL, tlsConfig *tls.Config) (*proxy, error) {
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("must be the URL of a proxy, like http://proxy.internal:4750: http or https, a host and a port, no path")
+	}
+	p := &proxy{header: make(http.Header)}
+	port := u.Port()
+	if u.Scheme == "https" {
+		p.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: tlsConfig.RootCAs, ServerName: u.Hostname()}
+	}
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	p.addr = net.JoinHostPort(u.Hostname(), port)
+	if u.User != nil {
+		password, _ := u.User.Password()
+		p.header.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)))
+	}
+	return p, nil
+}
+
+// proxied returns the guarded dialer whose connections go through p. Names are looked up and their addresses judged here, as by the other
+// dialer, and the proxy is told an address: it cannot take a name for another one. Of several addresses the next is tried if one fails.
+func (g *guard) proxied(resolver *net.Resolver, p *proxy) dialFunc {
+	if resolver == nil {
+		resolver = &net.Resolver{PreferGo: true}
+	}
+	return func(ctx context.Context, _, addr string) (net.Conn, error) {
+		ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		targets, err := g.resolve(ctx, resolver, addr)
+		if err != nil {
+			return nil, err
+		}
+		traceFrom(ctx).lookedUp()
+		var first error
+		for _, target := range targets {
+			conn, err := p.connect(ctx, target)
+			if err == nil {
+				return conn, nil
+			}
+			if first == nil {
+				first = err
+			}
+		}
+		return nil, first
+	}
+}
+
+// resolve returns the addresses of a host:port that may be connected to, at least one.
+func (g *guard) resolve(ctx context.Context, resolver *net.Resolver, addr string) ([]netip.AddrPort, error) {
+	host, service, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, err
+	}
+	port, err := strconv.ParseUint(service, 10, 16)
+	if err != nil {
+		return nil, err
+	}
+	if literal, err := netip.ParseAddr(host); err == nil {
+		to := netip.AddrPortFrom(literal, uint16(port))
+		return []netip.AddrPort{to}, g.check(to)
+	}
+	found, err := resolver.LookupNetIP(ctx, "ip", lookupName(host))
+	if err != nil {
+		return nil, err
+	}
+	var allowed []netip.AddrPort
+	for _, ip := range found {
+		if to := netip.AddrPortFrom(ip.Unmap(), uint16(port)); g.check(to) == nil {
+			allowed = append(allowed, to)
+		}
+	}
+	if allowed == nil {
+		return nil, errInside
+	}
+	return allowed, nil
+}
+
+// connect has the proxy connect to an address. That the proxy takes its time is the other side's doing; all else is a [*proxyError].
+func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, &proxyError{detail: "the egress proxy cannot be reached", err: err}
+	}
+	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	err = p.ask(conn, to)
+	if !unblock() {
+		err = ctx.Err() // which cut short what there was
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+// dial opens a connection to the proxy itself, which the guard does not judge: an operator chose it.
+func (p *proxy) dial(ctx context.Context) (net.Conn, error) {
+	d := &net.Dialer{Resolver: &net.Resolver{PreferGo: true}}
+	if p.tls == nil {
+		return d.DialContext(ctx, "tcp", p.addr)
+	}
+	return (&tls.Dialer{NetDialer: d, Config: p.tls}).DialContext(ctx, "tcp", p.addr)
+}
+
+// ask sends CONNECT and reads the answer's head, no byte beyond it.
+func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
+	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: to.String()}, Host: to.String(), Header: p.header}
+	if err := req.Write(conn); err != nil {
+		return &proxyError{detail: "the egress proxy broke the connection off", err: err}
+	}
+	r := bufio.NewReader(io.LimitReader(conn, maxHeaderBytes))
+	answer, err := http.ReadResponse(r, req)
+	if err != nil {
+		return &proxyError{detail: "the egress proxy gave no valid answer", err: err}
+	}
+	if answer.StatusCode != http.StatusOK {
+		return &proxyError{detail: "the egress proxy refused the connection (it answered " + strconv.Itoa(answer.StatusCode) + ")"}
+	}
+	if r.Buffered() > 0 { // the other side speaks second, over HTTP as over TLS
+		return &proxyError{detail: "the egress proxy went on speaking after its answer"}
+	}
+	return nil
+}
+
+// TryProxy asks the proxy of [Config.Proxy], with Config.TLS, to connect to an address, whatever the guard would say of it, and breaks the
+// connection off. Nil: the proxy let it through. Otherwise refused tells whether the proxy said no, or could not be asked.
+func TryProxy(ctx context.Context, cfg Config, to netip.AddrPort) (refused bool, err error) {
+	tlsConfig, err := clientTLS(cfg.TLS)
+	if err != nil {
+		return false, err
+	}
+	p, err := newProxy(cfg.Proxy, tlsConfig)
+	if err != nil {
+		return false, err
+	}
+	conn, err := p.connect(ctx, to)
+	if err == nil {
+		return false, conn.Close()
+	}
+	no, ok := errors.AsType[*proxyError](err)
+	return ok && no.err == nil, err
+}
