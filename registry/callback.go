@@ -216,6 +216,18 @@ func (r Revealed) MarshalJSON() ([]byte, error) {
 	return r.render(r.Secrets[0].Secret.Reveal())
 }
 
+// WithoutQueries returns a copy whose URLs end before their query.
+func (cb *Callback) WithoutQueries() *Callback {
+	bare := *cb
+	bare.Destination.URL, _, _ = strings.Cut(cb.Destination.URL, "?")
+	if cb.Auth != nil {
+		auth := *cb.Auth
+		auth.TokenURL, _, _ = strings.Cut(auth.TokenURL, "?")
+		bare.Auth = &auth
+	}
+	return &bare
+}
+
 // path is the callback's place in the API.
 func (cb *Callback) path() string {
 	return fmt.Sprintf("/companies/%s/config/callbacks/%d", cb.Company, cb.ID)

@@ -53,7 +53,9 @@
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
 //	{c}:audit           stream: a line for each change, kept for 90 days
 //	ringback:companies  set of companies, written before a company's first key
-//	ringback:keys       hash: SHA-256 of an API key -> [Key]
+//	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key
+//	ringback:keyrate:<id>   when all changes that an API key made are paid for, in Unix milliseconds; absent = now
+//	ringback:keytests:<id>  sorted set: the tests that an API key has under way, by their end at the latest
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives, in Unix milliseconds
 //	{ringback:types}:quota  hash: quota of the installation -> what an operator set

@@ -1,8 +1,8 @@
 package registry
 
-// Cached is how many answers are remembered.
-func (ks *Keys) Cached() (known, refused int) {
+// Cached is how many keys are remembered.
+func (ks *Keys) Cached() int {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	return len(ks.known), len(ks.refused)
+	return len(ks.known)
 }

@@ -378,7 +378,12 @@ func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) 
 		}
 		r.presence.seen, r.presence.at = seen, at
 	}
-	if old := r.presence.seen.Older(needs); len(old) > 0 {
+	return r.presence.seen.know(what, needs)
+}
+
+// know returns an *OldProcessError if one of the processes is below a level.
+func (p *Presence) know(what string, needs int) error {
+	if old := p.Older(needs); len(old) > 0 {
 		return &OldProcessError{What: what, Needs: needs, Old: old}
 	}
 	return nil

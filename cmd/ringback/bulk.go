@@ -66,7 +66,9 @@ func sendFile(c *cli.Context, name string) error {
 	b := &bulk{
 		source: source, progress: progress, rejects: rejects,
 		send: func(ctx context.Context, lines [][]byte) ([]client.BatchResult, error) {
-			return api.SendBatch(ctx, company, lines)
+			return sendPatiently(ctx, lines, progress.hiccup, func(lines [][]byte) ([]client.BatchResult, error) {
+				return api.SendBatch(ctx, company, lines)
+			})
 		},
 	}
 	err = b.run(c.Context)
@@ -78,6 +80,37 @@ func sendFile(c *cli.Context, name string) error {
 		return said
 	}
 	return err
+}
+
+// sendPatiently sends lines, however often the server says that they come too soon (429): a rate limit is no failure, and a file may take as
+// long as it takes.
+func sendPatiently(ctx context.Context, lines [][]byte, told func(error), send func([][]byte) ([]client.BatchResult, error)) ([]client.BatchResult, error) {
+	results, err := send(lines)
+	for {
+		limit, ok := errors.AsType[*client.APIError](err)
+		if !ok || limit.Status != http.StatusTooManyRequests || limit.RetryAfter <= 0 || len(results) != len(lines) {
+			return results, err
+		}
+		told(err)
+		select {
+		case <-time.After(limit.RetryAfter):
+		case <-ctx.Done():
+			return results, err
+		}
+		var todo []int
+		var rest [][]byte
+		for i, result := range results {
+			if result.Status == 0 || result.Status == http.StatusTooManyRequests || result.Status >= http.StatusInternalServerError {
+				todo, rest = append(todo, i), append(rest, lines[i])
+			}
+		}
+		var more []client.BatchResult
+		more, err = send(rest)
+		for n, result := range more {
+			result.Line = todo[n] + 1
+			results[todo[n]] = result
+		}
+	}
 }
 
 // source is where events come from.

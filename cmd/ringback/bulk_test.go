@@ -17,6 +17,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/client"
@@ -210,6 +211,38 @@ func TestSendingIsBatchedAndPatient(t *testing.T) {
 }
 
 // TestStdinCannotBeResumed, and it says so where that matters.
+// A key's rate limit makes a file slow and no more: what is not handed over yet is sent when the server asks for it, for hours if need be.
+func TestSendingOutlastsARateLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lines := [][]byte{[]byte("a"), []byte("b"), []byte("c")}
+		began, tries := time.Now(), 0
+		results, err := sendPatiently(t.Context(), lines, func(error) {}, func(lines [][]byte) ([]client.BatchResult, error) {
+			tries++
+			results := make([]client.BatchResult, len(lines))
+			limited := &client.APIError{Status: 429, RetryAfter: 3 * time.Minute}
+			switch {
+			case tries == 3: // it got a part of them before
+				results[1] = client.BatchResult{Line: 2, Status: 202, Title: string(lines[1])}
+				return results, limited
+			case tries < 10:
+				return results, limited
+			}
+			for i, line := range lines {
+				results[i] = client.BatchResult{Line: i + 1, Status: 202, Title: string(line)}
+			}
+			return results, nil
+		})
+		if err != nil || time.Since(began) != 27*time.Minute {
+			t.Fatalf("%v, after %s", err, time.Since(began))
+		}
+		for i, result := range results {
+			if result.Status != 202 || result.Title != string(lines[i]) || result.Line != i+1 {
+				t.Errorf("%+v for line %d", result, i+1)
+			}
+		}
+	})
+}
+
 func TestStdinCannotBeResumed(t *testing.T) {
 	t.Parallel()
 	in := (&intake{}).start(t)

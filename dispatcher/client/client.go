@@ -122,7 +122,7 @@ func transport(config *tls.Config) http.RoundTripper {
 }
 
 // Do asks for what no other method does: body (none if nil) goes to path, such as "/companies/acme/config/callbacks", as JSON, or as a
-// merge patch with PATCH. The answer comes back as it is. GET is repeated as reading is, everything else asked once.
+// merge patch with PATCH. The answer comes back as it is. GET is repeated as reading is, everything else only after a 429.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, body []byte) (json.RawMessage, error) {
 	var answer json.RawMessage
 	return answer, c.send(ctx, request{method: method, rawPath: path, query: query, body: body, repeat: method == http.MethodGet, read: func(r io.Reader) error {
@@ -172,7 +172,8 @@ type request struct {
 	query     url.Values
 	body      []byte        // nil: none
 	mediaType string        // of the body; default by method
-	repeat    bool          // whether another try is safe
+	repeat    bool          // whether another try is safe after any failure
+	once      bool          // whether another is not wanted even where the server did nothing (429)
 	timeout   time.Duration // of one try; default attemptTimeout
 	// read takes an answer of 2xx; what it returns of the reader's errors makes the try a failed one. Nil: the answer is not looked at.
 	read func(io.Reader) error
@@ -205,7 +206,7 @@ func (c *Client) send(ctx context.Context, r request) error {
 	pauses := c.pauses()
 	for {
 		err := c.try(ctx, target, r)
-		if err == nil || !r.repeat {
+		if err == nil || !r.repeat && (r.once || !tooSoon(err)) {
 			return err
 		}
 		wait, ok := pauses.next(err)

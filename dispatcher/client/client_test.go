@@ -103,6 +103,10 @@ func TestWhatIsRepeated(t *testing.T) {
 		_, err := c.PauseCallback(ctx, "acme", 1)
 		return err
 	}
+	decide := func(ctx context.Context, c *client.Client) error {
+		_, err := c.Ask(ctx, "acme", client.Question{Type: "t", Payload: json.RawMessage("{}")})
+		return err
+	}
 	gone := errors.New("connection refused")
 	for _, tt := range []struct {
 		name    string
@@ -129,6 +133,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		{name: "a page", call: read, answers: []reply{status(200, "<html>")}, tries: 1, wantErr: "is it a Ringback server"},
 		{name: "a redirect", call: read, answers: []reply{status(301, "", "Location", "http://elsewhere.test/")}, tries: 1, wantErr: "301"},
 		{name: "write", call: write, answers: []reply{status(503, "")}, tries: 1, wantErr: "503"},
+		{name: "write, too often", call: write, answers: []reply{status(429, "", "Retry-After", "2"), status(200, `{}`)}, tries: 2, after: 2 * time.Second, within: 2 * time.Second},
+		{name: "write, too many", call: write, answers: []reply{status(429, "")}, tries: 1, wantErr: "429"},
+		{name: "ask, too often", call: decide, answers: []reply{status(429, "", "Retry-After", "2")}, tries: 1, wantErr: "429"},
 		{name: "write, gone", call: write, answers: []reply{broken(gone)}, tries: 1, wantErr: "cannot reach"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -151,7 +158,7 @@ func TestWhatIsRepeated(t *testing.T) {
 					t.Errorf("told of %d of %d", told, len(network.at)-1)
 				}
 				for _, body := range network.bodies {
-					if body != network.bodies[0] || !strings.Contains(body, `"event_id":"evt_`) {
+					if body != network.bodies[0] || tt.name != "ask, too often" && !strings.Contains(body, `"event_id":"evt_`) {
 						t.Errorf("not the same event again: %s", body)
 					}
 				}

@@ -46,7 +46,7 @@ func (c *Client) Ask(ctx context.Context, company string, q Question) (*PartnerA
 		return nil, err
 	}
 	return ask[PartnerAnswer](ctx, c, request{
-		method: http.MethodPost, path: []string{"companies", company, "decisions"}, body: text, timeout: time.Minute + askGrace,
+		method: http.MethodPost, path: []string{"companies", company, "decisions"}, body: text, timeout: time.Minute + askGrace, once: true,
 	})
 }
 

@@ -109,6 +109,12 @@ func temporary(err error) (wait time.Duration, ok bool) {
 	return 0, ok
 }
 
+// tooSoon reports whether the server did nothing, and asked to come later: a rate limit.
+func tooSoon(err error) bool {
+	e, is := errors.AsType[*APIError](err)
+	return is && e.Status == http.StatusTooManyRequests && e.RetryAfter > 0
+}
+
 func temporaryStatus(status int) bool {
 	switch status {
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:

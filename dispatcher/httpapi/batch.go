@@ -94,6 +94,9 @@ func (s *server) sendBatch(ctx context.Context, in *batchIn) (*batchOut, error) 
 			detail: fmt.Sprintf("the batch has %d events: send at most %d at a time", len(lines), maxBatch),
 		}
 	}
+	if err := s.Keys.Charge(ctx, keyOf(ctx), len(lines)-1); err != nil { // the request itself counted as one
+		return nil, err
+	}
 	return &batchOut{func(hc huma.Context) {
 		_, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", mediaNDJSON)

@@ -167,6 +167,9 @@ func (s *server) withHealth(ctx context.Context, company string, list ...*regist
 	}
 	page := make([]callbackHealth, len(list))
 	for i, cb := range list {
+		if keyOf(ctx).Role == registry.Viewer { // who looks on needs no tokens, which some URLs hold
+			cb = cb.WithoutQueries()
+		}
 		page[i] = callbackHealth{cb, health[i]}
 	}
 	return page, nil
@@ -225,6 +228,14 @@ func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error
 	if err != nil {
 		return nil, err
 	}
+	end, ok, err := s.Keys.BeginTest(ctx, keyOf(ctx), testPatience)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		return nil, tooOften(time.Second, fmt.Sprintf("this API key has %d tests under way, which are all that it may have", registry.MaxTests))
+	}
+	defer end()
 	result, err := s.Client.Test(ctx, in.Company, in.CallbackID, eventType)
 	return &testOut{result}, err
 }

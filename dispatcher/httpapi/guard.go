@@ -64,28 +64,61 @@ func (s *server) admit(r *http.Request, n need) (registry.Key, error) {
 	if err := n.permits(key, r.PathValue("company")); err != nil {
 		return registry.Key{}, err
 	}
-	return key, validPath(r)
+	if err := validPath(r); err != nil {
+		return registry.Key{}, err
+	}
+	return key, s.paced(r, key)
+}
+
+// paced holds a key to its rate limit, which counts whatever may change something.
+func (s *server) paced(r *http.Request, key registry.Key) error {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return nil
+	}
+	wait, err := s.Keys.Take(r.Context(), key)
+	if err != nil || wait == 0 {
+		return err
+	}
+	return tooOften(wait, fmt.Sprintf("this API key may make %g changes a second, and %d at once", key.Limit(), registry.Burst(key.Limit())))
 }
 
 // callerKey is where an operation's context holds the [registry.Key] that it was called with.
 type callerKey struct{}
 
-// caller names who called, for the log.
-func caller(ctx context.Context) string {
+// keyOf is the key that an operation was called with.
+func keyOf(ctx context.Context) registry.Key {
 	key, _ := ctx.Value(callerKey{}).(registry.Key)
-	return key.ID
+	return key
 }
+
+// caller names who called, for the log.
+func caller(ctx context.Context) string { return keyOf(ctx).ID }
 
 // isOperator reports whether an operator of all companies called.
 func isOperator(ctx context.Context) bool {
-	key, _ := ctx.Value(callerKey{}).(registry.Key)
+	key := keyOf(ctx)
 	return key.Role == registry.Operator && key.Company == registry.AllCompanies
 }
 
-// authenticate finds out whose key it is.
+// authenticate finds out whose key it is. An address that has presented many unknown ones has to wait with the next, but a key that there is
+// passes at once.
 func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
+	from := sourceOf(r)
+	if wait := s.guesses.wait(from); wait > 0 {
+		stored, err := s.Keys.Stored(r.Context(), presented)
+		if err != nil {
+			return registry.Key{}, err
+		}
+		if !stored {
+			return registry.Key{}, tooOften(wait, "too many wrong API keys come from this address")
+		}
+	}
 	key, err := s.Keys.Authenticate(r.Context(), presented)
-	if errors.Is(err, registry.ErrUnauthorized) {
+	switch {
+	case errors.Is(err, registry.ErrExpired):
+		return registry.Key{}, errOldKey
+	case errors.Is(err, registry.ErrUnauthorized):
+		s.guesses.note(from)
 		return registry.Key{}, errBadKey
 	}
 	return key, err

@@ -101,9 +101,7 @@ func (h *house) used(company string) string {
 	h.register(company)
 	for name, key := range actors {
 		if key.Company == company {
-			var err error
-			h.keys[name], _, err = h.api.Keys.Create(h.t.Context(), key.Role, key.Company)
-			h.must(err)
+			h.newKey(name)
 		}
 	}
 	return "/companies/" + company

@@ -87,10 +87,11 @@ func (s *server) observed() http.Handler {
 // server is the handler New returns.
 type server struct {
 	Config
-	mux   *recordingMux
-	api   huma.API
-	door  *doorway
-	sheds shedLog
+	mux     *recordingMux
+	api     huma.API
+	door    *doorway
+	sheds   shedLog
+	guesses guesses
 }
 
 // build is New, for tests that want to look inside.

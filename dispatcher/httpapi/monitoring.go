@@ -76,7 +76,7 @@ func (s *server) monitoring() error {
 		Description: "Takes the login form and sets a cookie. With a key that will not do the answer is the form again, with the status that is due.",
 		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/x-www-form-urlencoded": {Schema: form}}},
 		Responses:   map[string]*huma.Response{"303": {Description: "Logged in: on to the UI", Headers: stringHeaders("Location", "Set-Cookie")}},
-		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable},
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}})
 
 	sameOrigin := http.NewCrossOriginProtection()

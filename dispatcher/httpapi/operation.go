@@ -238,7 +238,7 @@ func (s *server) document(p page) {
 	if p.need != nil {
 		op.need = *p.need
 		op.Security = []map[string][]string{{"key": {}}}
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable)
+		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
 	}
 	if op.Responses == nil {
 		op.Responses = map[string]*huma.Response{}

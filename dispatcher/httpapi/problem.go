@@ -41,6 +41,11 @@ var (
 		status: http.StatusUnauthorized, detail: "the API key is unknown or was revoked: check it, or ask the operator for a new one",
 		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
 	}
+	// errOldKey tells who holds the key's secret what anybody else must not learn.
+	errOldKey = &refusal{
+		status: http.StatusUnauthorized, detail: "this API key has expired, or was replaced by a new one: use that, or ask the operator for one",
+		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
+	}
 	errBadQuery = &refusal{
 		status: http.StatusBadRequest, detail: "the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B",
 	}

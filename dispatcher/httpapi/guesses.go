@@ -1,0 +1,80 @@
+package httpapi
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// An address may present wrongKeys unknown keys at once, more than anybody tries by hand, and one more each second.
+	wrongKeys     = 100
+	wrongKeyEvery = time.Second
+	// maxGuessers bounds the memory: addresses that have been quiet are forgotten first, then all of them.
+	maxGuessers = 4096
+)
+
+// guesses remembers which addresses presented unknown keys.
+type guesses struct {
+	mu  sync.Mutex
+	met map[netip.Prefix]*rate.Limiter
+}
+
+// note remembers an unknown key from an address.
+func (g *guesses) note(from netip.Prefix) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.met[from] == nil {
+		if len(g.met) >= maxGuessers {
+			maps.DeleteFunc(g.met, func(_ netip.Prefix, l *rate.Limiter) bool { return l.Tokens() >= wrongKeys })
+		}
+		if len(g.met) >= maxGuessers || g.met == nil {
+			g.met = map[netip.Prefix]*rate.Limiter{}
+		}
+		g.met[from] = rate.NewLimiter(rate.Every(wrongKeyEvery), wrongKeys)
+	}
+	g.met[from].Allow()
+}
+
+// wait is how long an address has to wait before it may present another unknown key.
+func (g *guesses) wait(from netip.Prefix) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.met[from]
+	if l == nil {
+		return 0
+	}
+	missing := 1 - l.Tokens()
+	return max(0, time.Duration(missing*float64(wrongKeyEvery)))
+}
+
+// sourceOf is the address that a request comes from: of IPv6 the 64 bits that a subscriber gets. Forwarding headers are not looked at, for
+// whoever sends them chooses what they say.
+func sourceOf(r *http.Request) netip.Prefix {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Prefix{} // a Unix socket, say: they are all one
+	}
+	addr, bits := at.Addr().Unmap().WithZone(""), 32
+	if addr.Is6() {
+		bits = 64
+	}
+	from, _ := addr.Prefix(bits) // which are never too many
+	return from
+}
+
+// tooOften refuses what came too soon.
+func tooOften(wait time.Duration, why string) error {
+	seconds := max(1, int(math.Ceil(wait.Seconds())))
+	return &refusal{
+		status: http.StatusTooManyRequests, detail: fmt.Sprintf("%s: try again in %s", why, time.Duration(seconds)*time.Second),
+		header: http.Header{"Retry-After": {strconv.Itoa(seconds)}},
+	}
+}

@@ -1,0 +1,90 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// MaxTests is how many tests of callbacks a key may have under way.
+const MaxTests = 2
+
+func keyRateKey(id string) string  { return "ringback:keyrate:" + id }
+func keyTestsKey(id string) string { return "ringback:keytests:" + id }
+
+// take counts ARGV[3] changes of a key with room for ARGV[2] at once and one more
+// every ARGV[1] ms. It returns how many ms there are to wait, without counting
+// anything, if there is no room; ARGV[4] '1' counts in any case. What is stored is
+// when all that was counted is paid for, in ms (the generic cell rate algorithm).
+var take = redis.NewScript(`
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + tonumber(t[2]) / 1000
+local every, room = tonumber(ARGV[1]), tonumber(ARGV[2])
+local paid = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local wait = paid - now - (room - 1) * every
+if wait > 0 and ARGV[4] ~= '1' then return math.ceil(wait) end
+paid = paid + tonumber(ARGV[3]) * every
+redis.call('SET', KEYS[1], string.format('%.3f', paid), 'PX', math.ceil(paid - now))
+return 0`)
+
+// Take counts a change that is made with the key. If the key's limit does not allow
+// it now, in any process, nothing is counted, and wait is when to try again. A key
+// without a limit costs nothing.
+func (ks *Keys) Take(ctx context.Context, k Key) (wait time.Duration, err error) {
+	return ks.take(ctx, k, 1, false)
+}
+
+// Charge counts n more changes of a request that was let in already, such as the
+// lines of a batch: the key's next change waits until they are paid for.
+func (ks *Keys) Charge(ctx context.Context, k Key, n int) error {
+	_, err := ks.take(ctx, k, n, true)
+	return err
+}
+
+func (ks *Keys) take(ctx context.Context, k Key, n int, anyway bool) (time.Duration, error) {
+	limit := k.Limit()
+	if limit == 0 || n <= 0 {
+		return 0, nil
+	}
+	every := strconv.FormatFloat(1000/limit, 'f', -1, 64)
+	ms, err := take.Run(ctx, ks.redis, []string{keyRateKey(k.ID)}, every, Burst(limit), n, anyway).Int64()
+	if err != nil {
+		return 0, fmt.Errorf("registry: count a change of API key %s: %w", k.ID, err)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
+
+// Burst is how many changes may come at once with a limit a second: those of a second.
+func Burst(limit float64) int { return max(1, int(math.Ceil(limit))) }
+
+// beginTest takes one of ARGV[2] places for ARGV[3], until ARGV[1] ms have passed.
+var beginTest = redis.NewScript(`
+local t = redis.call('TIME')
+local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
+redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+return 1`)
+
+// BeginTest reports whether the key may make one more test of a callback, in all
+// processes together; then end has to be called after it. A process that dies
+// before that holds its place for as long as a test may take.
+func (ks *Keys) BeginTest(ctx context.Context, k Key, longest time.Duration) (end func(), ok bool, err error) {
+	place := rand.Text()
+	taken, err := beginTest.Run(ctx, ks.redis, []string{keyTestsKey(k.ID)}, longest.Milliseconds(), MaxTests, place).Int()
+	if err != nil {
+		return nil, false, fmt.Errorf("registry: count a test of API key %s: %w", k.ID, err)
+	}
+	if taken == 0 {
+		return nil, false, nil
+	}
+	return func() {
+		_ = ks.redis.ZRem(context.WithoutCancel(ctx), keyTestsKey(k.ID), place).Err() // else it ends by itself
+	}, true, nil
+}
