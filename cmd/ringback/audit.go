@@ -17,8 +17,8 @@ func auditCommand() *cli.Command {
 			"\n\nIt takes an operator's key, or a partner's, who sees what concerns its company.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "company", Usage: "only changes to `COMPANY`, its API keys included; '*' is all, and the default", EnvVars: []string{"RINGBACK_COMPANY"}},
-			timeFlag("since", "only changes at `TIME` (RFC 3339) or later", "RINGBACK_SINCE"),
-			timeFlag("until", "only changes before `TIME`", "RINGBACK_UNTIL"),
+			timeFlag("since", "only changes at `TIME` (RFC 3339) or later"),
+			timeFlag("until", "only changes before `TIME`"),
 		}, pageFlags()...),
 		Action: listAudit,
 	}

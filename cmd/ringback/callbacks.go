@@ -46,8 +46,8 @@ func callbacksCommand() *cli.Command {
 				Description: examples("ringback callbacks list", "ringback callbacks list --status disabled"),
 				Flags: append([]cli.Flag{
 					companyFlag(),
-					&cli.StringFlag{Name: "type", Usage: "only those registered for this `TYPE`", EnvVars: []string{"RINGBACK_TYPE"}},
-					&cli.StringFlag{Name: "status", Usage: "only those that are enabled, paused or disabled", EnvVars: []string{"RINGBACK_STATUS"}},
+					&cli.StringFlag{Name: "type", Usage: "only those registered for this `TYPE`"},
+					&cli.StringFlag{Name: "status", Usage: "only those that are enabled, paused or disabled"},
 				}, pageFlags()...),
 				Action: listCallbacks,
 			},
@@ -67,8 +67,8 @@ func callbacksCommand() *cli.Command {
 			},
 			{
 				Name: "delete", Usage: "delete it, and cancel what waits for it", ArgsUsage: callbackArg,
-				Description: examples("ringback callbacks delete 12"),
-				Flags:       []cli.Flag{companyFlag()}, Action: deleteCallback,
+				Description: examples("ringback callbacks delete 12", "ringback callbacks delete 12 --yes"),
+				Flags:       []cli.Flag{companyFlag(), yesFlag()}, Action: deleteCallback,
 			},
 			{
 				Name: "pause", Usage: "hold what is for it until resume", ArgsUsage: callbackArg,
@@ -80,7 +80,7 @@ func callbacksCommand() *cli.Command {
 				Description: examples("ringback callbacks resume 12", "ringback callbacks resume 12 --skip-held"),
 				Flags: []cli.Flag{
 					companyFlag(),
-					&cli.BoolFlag{Name: "skip-held", Usage: "cancel what was held instead of delivering it", EnvVars: []string{"RINGBACK_SKIP_HELD"}},
+					&cli.BoolFlag{Name: "skip-held", Usage: "cancel what was held instead of delivering it"},
 				},
 				Action: resumeCallback,
 			},
@@ -90,7 +90,7 @@ func callbacksCommand() *cli.Command {
 					"\n\nNothing of it is kept, and it works while the callback is paused or disabled. The exit code is 0 if it was delivered, else 1.",
 				Flags: []cli.Flag{
 					companyFlag(),
-					&cli.StringFlag{Name: "type", Usage: "which `TYPE`'s example; needed for a callback with a glob", EnvVars: []string{"RINGBACK_TYPE"}},
+					&cli.StringFlag{Name: "type", Usage: "which `TYPE`'s example; needed for a callback with a glob"},
 				},
 				Action: testCallback,
 			},
@@ -103,7 +103,7 @@ func callbacksCommand() *cli.Command {
 					companyFlag(),
 					&cli.DurationFlag{
 						Name: "overlap", Usage: "for how `LONG` requests are signed with the old secret as well, up to 168h; 0s ends it at once",
-						Value: client.DefaultOverlap, EnvVars: []string{"RINGBACK_OVERLAP"},
+						Value: client.DefaultOverlap,
 						Action: func(_ *cli.Context, d time.Duration) error {
 							if d < 0 {
 								return usagef("--overlap is a duration such as 24h, and not negative")
@@ -122,16 +122,16 @@ func callbacksCommand() *cli.Command {
 // registrationFlags set what is set most; --file sets all there is.
 func registrationFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "type", Usage: "callback `TYPE`, or a glob such as 'customer.*'", EnvVars: []string{"RINGBACK_TYPE"}},
-		&cli.StringFlag{Name: "url", Usage: "`URL` to call, exactly as given", EnvVars: []string{"RINGBACK_URL"}},
-		&cli.StringFlag{Name: "method", Usage: "POST, PUT or PATCH", EnvVars: []string{"RINGBACK_METHOD"}},
-		&cli.StringFlag{Name: "content-type", Usage: "application/json or application/x-www-form-urlencoded", EnvVars: []string{"RINGBACK_CONTENT_TYPE"}},
-		&cli.StringFlag{Name: "campaign-token", Usage: "only events of the wallet campaign with this `TOKEN`", EnvVars: []string{"RINGBACK_CAMPAIGN_TOKEN"}},
-		&cli.StringSliceFlag{Name: "match", Usage: "only events with this `NAME=VALUE` (repeatable)", EnvVars: []string{"RINGBACK_MATCH"}},
-		&cli.StringFlag{Name: "description", Usage: "`TEXT` for people", EnvVars: []string{"RINGBACK_DESCRIPTION"}},
-		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers", EnvVars: []string{"RINGBACK_RATE_LIMIT"}},
-		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)", EnvVars: []string{"RINGBACK_RATE_BURST"}},
-		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above", EnvVars: []string{"RINGBACK_FILE"}},
+		&cli.StringFlag{Name: "type", Usage: "callback `TYPE`, or a glob such as 'customer.*'"},
+		&cli.StringFlag{Name: "url", Usage: "`URL` to call, exactly as given"},
+		&cli.StringFlag{Name: "method", Usage: "POST, PUT or PATCH"},
+		&cli.StringFlag{Name: "content-type", Usage: "application/json or application/x-www-form-urlencoded"},
+		&cli.StringFlag{Name: "campaign-token", Usage: "only events of the wallet campaign with this `TOKEN`"},
+		&cli.StringSliceFlag{Name: "match", Usage: "only events with this `NAME=VALUE` (repeatable)"},
+		&cli.StringFlag{Name: "description", Usage: "`TEXT` for people"},
+		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
+		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
+		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
 
@@ -532,6 +532,10 @@ func resumeCallback(c *cli.Context) error {
 func deleteCallback(c *cli.Context) error {
 	api, company, id, err := oneCallback(c)
 	if err != nil {
+		return err
+	}
+	question := fmt.Sprintf("Callback %d of company %s will be deleted, and what waits for it cancelled. Type its number to go on: ", id, company)
+	if err := confirm(c, question, strconv.FormatInt(id, 10)); err != nil {
 		return err
 	}
 	if err := api.DeleteCallback(c.Context, company, id); err != nil {

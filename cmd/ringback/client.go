@@ -28,7 +28,6 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{Name: "client-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_CLIENT_KEY"}},
 		&cli.StringFlag{
 			Name: "output", Aliases: []string{"o"}, Usage: "`table` for people or json for programs", Value: "table",
-			EnvVars: []string{"RINGBACK_OUTPUT"},
 			Action: func(_ *cli.Context, v string) error {
 				if v != "table" && v != "json" {
 					return usagef("-o is table or json, not %q", v)
@@ -46,7 +45,7 @@ func companyFlag() cli.Flag {
 func pageFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
-			Name: "limit", Usage: fmt.Sprintf("list at most `N`, 1 to %d", dispatcher.MaxLimit), EnvVars: []string{"RINGBACK_LIMIT"},
+			Name: "limit", Usage: fmt.Sprintf("list at most `N`, 1 to %d", dispatcher.MaxLimit),
 			DefaultText: fmt.Sprint(dispatcher.DefaultLimit),
 			Action: func(_ *cli.Context, n int) error {
 				if n < 1 || n > dispatcher.MaxLimit {
@@ -55,13 +54,13 @@ func pageFlags() []cli.Flag {
 				return nil
 			},
 		},
-		&cli.StringFlag{Name: "cursor", Usage: "go on from this `CURSOR`, which the page before named", EnvVars: []string{"RINGBACK_CURSOR"}},
+		&cli.StringFlag{Name: "cursor", Usage: "go on from this `CURSOR`, which the page before named"},
 	}
 }
 
-func timeFlag(name, usage, env string) cli.Flag {
+func timeFlag(name, usage string) cli.Flag {
 	return &cli.StringFlag{
-		Name: name, Usage: usage, EnvVars: []string{env},
+		Name: name, Usage: usage,
 		Action: func(_ *cli.Context, v string) error {
 			if _, err := time.Parse(time.RFC3339, v); err != nil {
 				return usagef("--%s takes a time in the form of RFC 3339, such as 2026-11-21T09:30:00Z, not %q", name, v)

@@ -24,7 +24,7 @@ func companiesCommand() *cli.Command {
 				"\n\nIt takes an operator's key, and cannot be undone. Stop what sends for the company first: its next event makes the company anew.\n" +
 				"Broken off, it goes on when it is called again.",
 			Flags: []cli.Flag{
-				&cli.BoolFlag{Name: "yes", Usage: "do not ask", EnvVars: []string{"RINGBACK_YES"}},
+				yesFlag(),
 			},
 			Action: eraseCompany,
 		}},
@@ -42,7 +42,7 @@ func eraseCompany(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := confirm(c, company); err != nil {
+	if err := confirm(c, "All of company "+company+" will be erased, for ever. Type its name to go on: ", company); err != nil {
 		return err
 	}
 	var sum client.ErasedCompany
@@ -80,17 +80,21 @@ func add(sum, e *client.ErasedCompany) {
 	sum.Decisions, sum.Replays, sum.APIKeys = sum.Decisions+e.Decisions, sum.Replays+e.Replays, sum.APIKeys+e.APIKeys
 }
 
-// confirm wants the company's name from whoever sits there, or from what is piped in.
-func confirm(c *cli.Context, company string) error {
+func yesFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
+}
+
+// confirm asks whoever sits there to type word, or wants it from what is piped in. --yes goes on without.
+func confirm(c *cli.Context, question, word string) error {
 	if c.Bool("yes") {
 		return nil
 	}
 	if in, ok := c.App.Reader.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-		_, _ = fmt.Fprintf(c.App.ErrWriter, "All of company %s will be erased, for ever. Type its name to go on: ", printable(company))
+		_, _ = fmt.Fprint(c.App.ErrWriter, printable(question))
 	}
-	line, _ := bufio.NewReader(c.App.Reader).ReadString('\n') // the end without a line is no name either
-	if strings.TrimSpace(line) != company {
-		return usagef("nothing is erased: type the company's name when asked, or give --yes")
+	line, _ := bufio.NewReader(c.App.Reader).ReadString('\n') // the end without a line is no answer either
+	if strings.TrimSpace(line) != word {
+		return usagef("nothing is done: type %s when asked, or give --yes", printable(word))
 	}
 	return nil
 }

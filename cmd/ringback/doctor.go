@@ -49,7 +49,7 @@ func doctorCommand() *cli.Command {
 		Flags: slices.Concat(redisFlags("`URL` of the Redis to check, as serve takes it"), []cli.Flag{
 			&cli.IntFlag{Name: "wait-replicas", Usage: "check that `N` replicas of Redis can confirm each event, as serve --wait-replicas asks", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "`PERCENT` of Redis's maxmemory from which on serve refuses events, as serve --shed-at says", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
-			&cli.StringSliceFlag{Name: "egress-check", Usage: "connect to `URL`, as a delivery would, without sending anything (repeatable)", EnvVars: []string{"RINGBACK_EGRESS_CHECK"}},
+			&cli.StringSliceFlag{Name: "egress-check", Usage: "connect to `URL`, as a delivery would, without sending anything (repeatable)"},
 			keysetFlag(),
 		}, egressFlags()),
 		Action: doctor,

@@ -30,10 +30,10 @@ func keysCommand() *cli.Command {
 				),
 				Flags: append(redisFlags(where),
 					&cli.StringFlag{
-						Name: "role", EnvVars: []string{"RINGBACK_ROLE"},
+						Name:  "role",
 						Usage: "what the key may do, its `ROLE`: operator (all), producer (send events), partner (manage callbacks), viewer (read)",
 					},
-					&cli.StringFlag{Name: "company", Usage: "the only `COMPANY` it is good for; '*' is all, and the default of operator and viewer", EnvVars: []string{"RINGBACK_KEY_COMPANY"}},
+					&cli.StringFlag{Name: "company", Usage: "the only `COMPANY` it is good for; '*' is all, and the default of operator and viewer"},
 					&cli.DurationFlag{Name: "expires-in", Usage: "make it worthless after a `DURATION` such as 720h; without this it does not expire"},
 					&cli.Float64Flag{
 						Name:  "rate-limit",

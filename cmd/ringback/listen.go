@@ -40,10 +40,9 @@ func listenCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable); what does not verify is answered 401, unless --respond or --forward-to is given", EnvVars: []string{"RINGBACK_SECRET"}},
 			&cli.StringFlag{
 				Name: "respond", Usage: "answer with `STATUS`, verified or not, or with several in turn, the last one for good: 503,503,204", Value: "204",
-				EnvVars: []string{"RINGBACK_RESPOND"},
 			},
-			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers", EnvVars: []string{"RINGBACK_FORWARD_TO"}},
-			&cli.BoolFlag{Name: "quiet", Usage: "one line for each request, without its body", EnvVars: []string{"RINGBACK_QUIET"}},
+			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers"},
+			&cli.BoolFlag{Name: "quiet", Usage: "one line for each request, without its body"},
 		},
 		Action: listen,
 	}

@@ -203,7 +203,7 @@ func TestOperatorsPage(t *testing.T) {
 	ringback(t, env, "deliveries", "cancel", held)
 	ringback(t, env, append([]string{"events", "send", "--event-id", "skipped"}, payment...)...)
 	ringback(t, env, "callbacks", "resume", "1", "--skip-held")
-	ringback(t, env, "callbacks", "delete", "1")
+	ringback(t, env, "callbacks", "delete", "1", "--yes")
 	for _, path := range []string{"/metrics", "/monitoring/api/queues", "/monitoring/api/servers", "/monitoring/api/redis_info", "/monitoring/api/queue_stats", "/monitoring/api/queues/ringback-0/retry_tasks"} {
 		if status, body := get(t, env[0][len("RINGBACK_SERVER="):]+path, strings.TrimSpace(string(key))); status != http.StatusOK {
 			t.Errorf("%s: %d %s", path, status, body)

@@ -21,14 +21,14 @@ func replayCommand() *cli.Command {
 		) + "\n\nEach goes out under its old webhook-id, paced. `ringback callbacks replays` shows how far it is, and stops it.",
 		Flags: []cli.Flag{
 			companyFlag(),
-			timeFlag("since", "only of events accepted since this RFC 3339 `TIME`", "RINGBACK_SINCE"),
-			timeFlag("until", "only of events accepted before this RFC 3339 `TIME`", "RINGBACK_UNTIL"),
+			timeFlag("since", "only of events accepted since this RFC 3339 `TIME`"),
+			timeFlag("until", "only of events accepted before this RFC 3339 `TIME`"),
 			&cli.StringSliceFlag{
-				Name: "state", Usage: "those in this `STATE` (repeatable): dead, delivered, cancelled", DefaultText: client.Dead, EnvVars: []string{"RINGBACK_STATE"},
+				Name: "state", Usage: "those in this `STATE` (repeatable): dead, delivered, cancelled", DefaultText: client.Dead,
 			},
-			&cli.StringFlag{Name: "type", Aliases: []string{"event-type"}, Usage: "only of this event `TYPE`", EnvVars: []string{"RINGBACK_TYPE"}},
-			&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout or status_500", EnvVars: []string{"RINGBACK_REASON"}},
-			&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are", EnvVars: []string{"RINGBACK_DRY_RUN"}},
+			&cli.StringFlag{Name: "type", Aliases: []string{"event-type"}, Usage: "only of this event `TYPE`"},
+			&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout or status_500"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are"},
 			waitFlag(),
 		},
 		Action: replayCallback,
@@ -36,7 +36,7 @@ func replayCommand() *cli.Command {
 }
 
 func waitFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "wait", Usage: "stay until it is done; Ctrl-C leaves it running", EnvVars: []string{"RINGBACK_WAIT"}}
+	return &cli.BoolFlag{Name: "wait", Usage: "stay until it is done; Ctrl-C leaves it running"}
 }
 
 func replaysCommand() *cli.Command {
@@ -45,7 +45,7 @@ func replaysCommand() *cli.Command {
 		Description: examples("ringback callbacks replays", "ringback callbacks replays rpl_x --wait", "ringback callbacks replays rpl_x --cancel"),
 		Flags: []cli.Flag{
 			companyFlag(), waitFlag(),
-			&cli.BoolFlag{Name: "cancel", Usage: "stop it; what it has let out stays so", EnvVars: []string{"RINGBACK_CANCEL"}},
+			&cli.BoolFlag{Name: "cancel", Usage: "stop it; what it has let out stays so"},
 		},
 		Action: showReplays,
 	}

@@ -33,12 +33,12 @@ func verifyCommand() *cli.Command {
 			),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
-			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_REQUEST"}},
-			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID, EnvVars: []string{"RINGBACK_WEBHOOK_ID"}},
-			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp, EnvVars: []string{"RINGBACK_WEBHOOK_TIMESTAMP"}},
-			&cli.StringFlag{Name: "signature", Usage: "value of the header " + payloads.HeaderSignature, EnvVars: []string{"RINGBACK_WEBHOOK_SIGNATURE"}},
-			&cli.StringFlag{Name: "body", Usage: "the body from `FILE` (- is stdin)", EnvVars: []string{"RINGBACK_BODY"}},
-			&cli.StringFlag{Name: "at", Usage: "when the request arrived, `TIME` as in 2026-11-21T09:30:00Z, by the receiver's clock; default: now", EnvVars: []string{"RINGBACK_AT"}},
+			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)"},
+			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID},
+			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp},
+			&cli.StringFlag{Name: "signature", Usage: "value of the header " + payloads.HeaderSignature},
+			&cli.StringFlag{Name: "body", Usage: "the body from `FILE` (- is stdin)"},
+			&cli.StringFlag{Name: "at", Usage: "when the request arrived, `TIME` as in 2026-11-21T09:30:00Z, by the receiver's clock; default: now"},
 		},
 		Action: verify,
 	}
