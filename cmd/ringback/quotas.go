@@ -19,8 +19,7 @@ var companyQuotaFlags, installationQuotaFlags = []string{"callbacks", "replays",
 
 func quotasCommand() *cli.Command {
 	quota := func(name, usage string) cli.Flag {
-		variable := "RINGBACK_QUOTA_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
-		return &cli.StringFlag{Name: name, Usage: usage + ": `N`, or default", EnvVars: []string{variable}, Action: func(_ *cli.Context, v string) error {
+		return &cli.StringFlag{Name: name, Usage: usage + ": `N`, or default", Action: func(_ *cli.Context, v string) error {
 			_, err := quotaOf(name, v)
 			return err
 		}}
