@@ -320,13 +320,13 @@ func (a *attempt) finishArgs() []any {
 		health = ""
 	}
 	kind, pause := a.trouble()
-	callbackType := ""
+	callbackType, host := "", ""
 	if a.callback != nil {
-		callbackType = a.callback.Type
+		callbackType, host = a.callback.Type, a.callback.Destination.Host()
 	}
 	return []any{
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
-		health, kind, pause.Milliseconds(), a.run(), callbackType, a.logID,
+		health, kind, pause.Milliseconds(), a.run(), callbackType, a.logID, host, a.visited(),
 	}
 }
 

@@ -30,11 +30,14 @@
 //	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
 //	                             token: the last that got no access token, f: failures in a row;
+//	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
 //	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
 //	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time
 //	                             does not count (ms), fn how many count, w the highest warning told (percent). A success or a resumption
 //	                             forgets the run
+//	{c}:hosts       hash         by that name, what a host's breaker knows: failures in a row, probes that failed, nothing goes out before (ms),
+//	                             narrow since (ms, 0: it is not), the callback that failed last, when (ms); an hour after the last failure it ages
 //	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
@@ -74,6 +77,11 @@
 // and the one pump lets it out: each attempt that ends releases what may follow, the pacer of the process that was told to wait pumps when
 // the time has come, and the reconciler's rounds do whatever a crash made others forget.
 //
+// A host has a breaker over all callbacks of a company that go there. Only attempts that found nobody, or were told to come later (429, 503),
+// narrow it, and several of one callback in a row count once. After ten, one delivery at a time goes out to the host, whichever callback it is
+// for, with pauses of up to ten seconds. Any other answer opens it. A delivery that is let out to a narrow host takes the turn for 75 s, or until
+// its attempt ends.
+//
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
 // The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
@@ -104,6 +112,7 @@
 //	popped one's finish(retry) / its    retrying and due, no task           reconciler, 25 s after its time
 //	enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
+//	let out to a narrow host / finish   the turn is taken, by nobody        the next one goes 75 s later
 //	told to wait / the pacer's pump     room, and nobody who remembers      rooms, next round
 //	eased / gate opened                 a narrow breaker, closed gate       the next successes widen it; held as before
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s

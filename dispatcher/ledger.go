@@ -83,7 +83,36 @@ type pace struct {
 	narrowed bool      // the breaker is not closed
 	before   time.Time // nothing goes out until then, by the breaker
 	limited  bool      // it has a rate limit
+	host     hostPace
 }
+
+// A hostPace is what holds back all deliveries of a company to one host.
+type hostPace struct {
+	failures int
+	narrowed bool
+	before   time.Time // nothing goes out until then
+}
+
+// hostPace reads it. name is as in the callback's health; empty if nobody noted it yet.
+func (v *view) hostPace(ctx context.Context, name string) (hostPace, error) {
+	if name == "" {
+		return hostPace{}, nil
+	}
+	text, err := v.c.rdb.HGet(ctx, keyOf(v.company, "hosts"), name).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return hostPace{}, unavailable(ctx, v.c, "reading the host's pace", err)
+	}
+	var h hostPace
+	var probes, before, since, callback, at int64
+	if n, _ := fmt.Sscan(text, &h.failures, &probes, &before, &since, &callback, &at); n < 6 || v.now.Sub(fromMS(at)) > hostMemory {
+		return hostPace{}, nil
+	}
+	h.narrowed, h.before = since > 0, fromMS(before)
+	return h, nil
+}
+
+// hostMemory is lua/record.lua's HOST_MEMORY.
+const hostMemory = time.Hour
 
 // pace reads it, looking each callback up once.
 func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
@@ -91,10 +120,10 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 		return p, nil
 	}
 	pipe := v.c.rdb.Pipeline()
-	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o")
+	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn")
 	rate := pipe.Exists(ctx, registry.RateKey(v.company, callback))
 	err := execute(ctx, pipe)
-	h, short := atLeast(3, strs(health.Val()))
+	h, short := atLeast(4, strs(health.Val()))
 	if err = cmp.Or(err, short); err != nil {
 		return pace{}, unavailable(ctx, v.c, "reading the callback's pace", err)
 	}
@@ -102,6 +131,9 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 	p.failures, _ = strconv.Atoi(h[0])
 	before, _ := strconv.ParseInt(h[2], 10, 64)
 	p.before = fromMS(before)
+	if p.host, err = v.hostPace(ctx, h[3]); err != nil {
+		return pace{}, err
+	}
 	v.paces[callback] = p
 	return p, nil
 }
@@ -302,6 +334,13 @@ func (v *view) held(gate *registry.Gate, p pace, barred bool) (reason, sentence 
 		return string(gate.Status), fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
 	case barred:
 		return string(ReasonNameNotAllowed), "It is held: the callback's URL, or its token_url, has the host name of an internal network. It goes out once an operator allows that name, or the URL has another."
+	case p.host.narrowed:
+		sentence = "It is held: the last attempts to this callback's host, by all callbacks that go there, found nobody or were told to come later. " +
+			"So one of them at a time is tried until one is answered"
+		if wait := p.host.before.Sub(v.now); wait > 0 {
+			sentence += ", next in " + inWords(max(time.Second, wait.Round(time.Second))) + " at the latest"
+		}
+		return "host", sentence + "."
 	case p.narrowed && p.failures > 0:
 		sentence = fmt.Sprintf("It is held: the last %d attempts to this callback failed, so it is tried carefully until one is delivered", p.failures)
 		if wait := p.before.Sub(v.now); wait > 0 {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"net/http"
 	"sync"
 	"time"
 
@@ -22,6 +23,30 @@ func (a *attempt) trouble() (kind string, pause time.Duration) {
 		return "bad", min(a.retryAfter, maxPause)
 	}
 	return "down", 0
+}
+
+// visited is what an attempt says of the host it went to, as finish.lua takes it: "down" if nobody is there or nobody may come now, "up" if
+// anything else was answered, "" if it says nothing. How a path answers says nothing about its neighbours.
+func (a *attempt) visited() string {
+	if a.verdict == VerdictDelivered {
+		return "up"
+	}
+	kind, _ := a.trouble()
+	if kind == "bad" && a.status() != http.StatusTooManyRequests && a.status() != http.StatusServiceUnavailable {
+		return "up"
+	}
+	if kind != "" {
+		return "down"
+	}
+	return ""
+}
+
+// status is the answer's; 0: there is none.
+func (a *attempt) status() int {
+	if a.response == nil {
+		return 0
+	}
+	return a.response.Status
 }
 
 // A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it

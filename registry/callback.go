@@ -2,10 +2,14 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +108,18 @@ type Destination struct {
 	URL         string `json:"url"` // called exactly as it is
 	Method      string `json:"method"`
 	ContentType string `json:"content_type"`
+}
+
+// Host is a name for the host and port that requests go to: the same for all
+// callbacks that go there, and nothing that tells where that is.
+func (d Destination) Host() string {
+	u, err := url.Parse(d.URL)
+	if err != nil {
+		return "" // no registration holds such a URL
+	}
+	port := cmp.Or(u.Port(), map[string]string{"http": "80", "https": "443"}[u.Scheme])
+	sum := sha256.Sum256([]byte(strings.ToLower(strings.TrimSuffix(u.Hostname(), ".")) + ":" + port))
+	return hex.EncodeToString(sum[:8])
 }
 
 // Auth is how requests prove who they are to the partner. Token goes with

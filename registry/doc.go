@@ -49,6 +49,7 @@
 //	{c}:cbseq           counter of callback ids
 //	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open
 //	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
+//	{c}:health:<id>     the dispatcher's; hn in it is the name of the host that the callback goes to
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
 //	{c}:audit           stream: a line for each change, kept for 90 days

@@ -115,6 +115,12 @@ func RateKey(company string, id int64) string {
 	return "{" + company + "}:rate:" + strconv.FormatInt(id, 10)
 }
 
+// HealthKey is where the dispatcher keeps how a callback does. The registry notes
+// there, as hn, the name of the host it goes to.
+func HealthKey(company string, id int64) string {
+	return "{" + company + "}:health:" + strconv.FormatInt(id, 10)
+}
+
 // RoomsKey is the sorted set of a company's callbacks to look after.
 func RoomsKey(company string) string { return "{" + company + "}:rooms" }
 
@@ -139,7 +145,7 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 // there means that an earlier run's answer was lost. ARGV[3] is the version it
 // must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
 // ARGV[5] how many callbacks a company may have that has no quota of its own;
-// ARGV[6] the line of the audit trail.
+// ARGV[6] the line of the audit trail; ARGV[7] the name of its host.
 var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -155,6 +161,7 @@ else
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
+redis.call('HSET', KEYS[7], 'hn', ARGV[7])
 ` + nextVersion + `
 audit(KEYS[6], ARGV[6])
 return {'saved', v}`)
@@ -259,8 +266,8 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	if err != nil {
 		return "", err
 	}
-	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company)}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line).StringSlice()
+	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company), HealthKey(cb.Company, cb.ID)}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host()).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}

@@ -37,6 +37,10 @@ retriesNoMore(r, member, cb)
 if closed or busy or barred or late then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
   r.gen = r.gen + 1
+  if p.host and r.s == 'P' and not late then -- it was the host's probe
+    p.host.before = now
+    spare(p.host)
+  end
   hold(r, ev, field, member, cb, closed or barred)
   if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
   return {'held', wait}

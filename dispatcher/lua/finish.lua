@@ -3,7 +3,8 @@
 --       delay ms (R), the time for a gate, least delay ms (R), which failure of the callback's health it is (bad, token, or none),
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
---       log id of the event, how many attempts to the callback its process has turns for
+--       log id of the event, name of the host it went to ('': none), what it means to the host ('up', 'down', '': nothing),
+--       how many attempts to the callback its process has turns for
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
@@ -17,7 +18,8 @@ if r.tok ~= ARGV[2] then
   retriesNoMore(r, member, cb)
   r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
   redis.call('HSET', ev, field, format(r))
-  recover(cb)
+  recover(cb, ARGV[16])
+  visit(cb, ARGV[16], ARGV[17], now, 0)
   if was == 'X' then
     unbook(ev, member, cb)
     settle(ev)
@@ -84,12 +86,13 @@ end
 local since, failures
 if outcome == 'R' and deleted(closed) then outcome = 'C' end
 if outcome == 'D' then
-  recover(cb)
+  recover(cb, ARGV[16])
 elseif outcome ~= 'C' then
   if ARGV[10] ~= '' then health(cb, ARGV[10], member .. '\n' .. ARGV[4]) end
-  if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[11] == 'down', tonumber(ARGV[12])) end
+  if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[16], ARGV[11] == 'down', tonumber(ARGV[12])) end
   if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
 end
+visit(cb, ARGV[16], ARGV[17], r.at, tonumber(ARGV[12]))
 local was = r.s
 if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
   r.tok = '-'
@@ -116,7 +119,7 @@ local out, wait = {}, 0
 if not closed then
   -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
   -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[16]) and 2 or 1)
+  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[18]) and 2 or 1)
 end
 for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
 return out

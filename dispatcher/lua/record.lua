@@ -130,15 +130,42 @@ local function bury(r, ev, field, member, cb, why)
   redis.call('HINCRBY', prefix .. 'buried', why, 1)
 end
 
+-- The breaker of a destination's host, over all callbacks of the company that go there. {c}:hosts has it by the host's name, which stands in
+-- each callback's health as hn: failures in a row, probes that failed, nothing goes before (ms), narrow since (ms, 0: it is not), the callback
+-- that failed last, when that was (ms).
+local hosts, HOST_MEMORY = prefix .. 'hosts', 3600000 -- an hour (ms) after its last failure a host is forgotten
+-- While a host is narrow, one delivery goes out to it at a time. If nobody says how that ended, the next one goes after this long (ms): the
+-- longest attempt, and some time in a lane.
+local PROBE = 75000
+
+local function host(name)
+  local f, k, o, b, cb, at = string.match(name and redis.call('HGET', hosts, name) or '', '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+  if not f or now - tonumber(at) > HOST_MEMORY then return {name = name, failures = 0, probes = 0, before = 0, since = 0} end
+  return {
+    name = name, failures = tonumber(f), probes = tonumber(k), before = math.min(tonumber(o), now + PROBE), since = math.min(tonumber(b), now),
+    cb = cb, at = tonumber(at),
+  }
+end
+
+local function spare(h)
+  redis.call('HSET', hosts, h.name, table.concat({h.failures, h.probes, int(h.before), int(h.since), h.cb, int(h.at)}, ' '))
+  redis.call('PEXPIRE', hosts, HOST_MEMORY)
+end
+
 -- What stops a callback's deliveries for a while, from its health: the breaker (l: how many may be out at once, absent while it is closed;
 -- o: nothing goes out before (ms); b: since when (ms) what is in the lanes was let out under it), and the rate limit's bucket.
 local function pace(cb)
-  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta', 'f')
+  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta', 'f', 'hn')
   local p = {limit = tonumber(h[1]), failures = tonumber(h[6] or 0), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
   -- Redis's clock may step back, when another takes its place: no pause is longer than half a minute, and no bucket waits for its old time.
   if p.before > now + 30000 then
     redis.call('HSET', prefix .. 'health:' .. cb, 'o', int(now))
     p.before = now
+  end
+  local there = host(h[7])
+  if there.since > 0 then
+    p.host, p.limit, p.failures = there, 1, math.max(p.failures, there.failures)
+    p.before, p.since = math.max(p.before, there.before), math.max(p.since, there.since)
   end
   local per_second, burst = string.match(redis.call('GET', prefix .. 'rate:' .. cb) or '', '^(%S+) (%S+)$')
   if per_second then
@@ -183,7 +210,12 @@ local function allowance(cb, p, most)
 end
 
 local function spend(cb, p, n)
-  if not p.tokens or n == 0 then return end
+  if n == 0 then return end
+  if p.host then -- what goes out is the host's probe
+    p.host.before = now + PROBE
+    spare(p.host)
+  end
+  if not p.tokens then return end
   p.tokens = p.tokens - n
   redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
 end
@@ -268,10 +300,16 @@ local STUMBLES, RELAPSES = 10, 3
 -- A partner who does not answer at all is spared for a pause (ms) that doubles up to the longest.
 local PAUSE, LONGEST = 1000, 10000
 
+-- Notes which host a callback goes to, unless that is noted. known is what is.
+local function goes(cb, name, known)
+  if name ~= '' and name ~= known then redis.call('HSET', prefix .. 'health:' .. cb, 'hn', name) end
+end
+
 -- An attempt failed. down: nobody answered. pause: what the partner asked for (ms).
-local function stumble(cb, down, pause)
+local function stumble(cb, name, down, pause)
   local key = prefix .. 'health:' .. cb
-  local h = redis.call('HMGET', key, 'f', 'l', 'k', 'o')
+  local h = redis.call('HMGET', key, 'f', 'l', 'k', 'o', 'hn')
+  goes(cb, name, h[5])
   local failures, limit, probes = tonumber(h[1] or 0) + 1, tonumber(h[2]), tonumber(h[3] or 0)
   redis.call('HSET', key, 'f', int(failures))
   local few = down and 1 or FEW
@@ -283,14 +321,46 @@ local function stumble(cb, down, pause)
   if not limit or limit > few then redis.call('HSET', key, 'b', int(now)) end
 end
 
+-- What an attempt that began then says of the host it went to: 'down', nobody is there, or nobody may come for a pause (ms); 'up', it
+-- answers; '', nothing. One callback's failures in a row count once: its own breaker spares the host them.
+local function visit(cb, name, word, began, pause)
+  if name == '' then return end
+  if word == 'up' then
+    redis.call('HDEL', hosts, name)
+    return
+  end
+  local h = host(name)
+  local narrow = h.since > 0
+  if narrow and began < h.since then return end -- it was under way when the host became narrow
+  if word == '' then
+    if narrow then
+      h.before = now
+      spare(h)
+    end
+    return
+  end
+  if narrow then
+    h.probes = h.probes + 1
+  elseif h.cb == cb then
+    return
+  end
+  h.failures, h.cb, h.at = h.failures + 1, cb, now
+  if h.failures >= STUMBLES then
+    if not narrow then h.since = now end
+    h.before = now + math.max(pause, math.min(LONGEST, PAUSE * 2 ^ math.min(h.probes, 10)))
+  end
+  spare(h)
+end
+
 -- Forgets the run of failures that would end with the callback disabled (see finish.lua).
 local function forgive(cb) redis.call('HDEL', prefix .. 'health:' .. cb, 'fs', 'fl', 'fo', 'fn', 'w') end
 
 -- An attempt delivered: the breaker widens by one each time, until it is closed.
-local function recover(cb)
+local function recover(cb, name)
   if deleted(gate(cb)) then return end
   local key = prefix .. 'health:' .. cb
-  local h = redis.call('HMGET', key, 'l', 'fs')
+  local h = redis.call('HMGET', key, 'l', 'fs', 'hn')
+  goes(cb, name, h[3])
   local limit = tonumber(h[1])
   redis.call('HSET', key, 'ok', int(now), 'f', 0)
   if h[2] then forgive(cb) end

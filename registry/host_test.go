@@ -1,0 +1,22 @@
+package registry
+
+import "testing"
+
+// TestDestinationHost: what leads to one host and port has one name, and says nothing of it.
+func TestDestinationHost(t *testing.T) {
+	host := func(url string) string { return Destination{URL: url}.Host() }
+	want := host("https://partner.example/a")
+	for _, same := range []string{"https://partner.example/b?c=d", "https://PARTNER.example:443/", "https://partner.example./", "HTTPS://partner.example"} {
+		if host(same) != want {
+			t.Errorf("%s is another host", same)
+		}
+	}
+	for _, other := range []string{"http://partner.example/a", "https://partner.example:8443/a", "https://a.partner.example/a", "https://partner.exampl/e"} {
+		if host(other) == want {
+			t.Errorf("%s is the same host", other)
+		}
+	}
+	if len(want) != 16 {
+		t.Error(want)
+	}
+}
