@@ -48,13 +48,14 @@ func (h *house) answersBadly(bad reply) {
 	})
 }
 
-// fail makes n attempts fail, one after the other.
+// fail makes n attempts fail, one after the other. No worker may run: what it would do is done here.
 func (h *house) fail(prefix string, n int) {
 	h.t.Helper()
 	for _, id := range eventIDs(prefix, n) {
 		h.send(proof(id))
-		h.awaitAll(10 * time.Second)
+		h.drain()
 	}
+	h.awaitAll(10 * time.Second)
 }
 
 // run is what a callback's health knows of its run of failures.
@@ -138,7 +139,6 @@ func TestACallbackThatKeepsFailingIsDisabled(t *testing.T) {
 		c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader))
 	})
 	cb := h.failing()
-	h.work()
 	h.fail("a-", 1)
 	h.age(cb.ID, 119*time.Hour)
 	h.fail("b-", 8)
@@ -174,6 +174,7 @@ func TestACallbackThatKeepsFailingIsDisabled(t *testing.T) {
 	if run := h.run(cb.ID); len(run) > 0 {
 		t.Errorf("resumed, it still has %v", run)
 	}
+	h.drain()
 	h.await(held.DeliveryID, Delivered, 10*time.Second)
 	h.check()
 
@@ -273,10 +274,10 @@ func TestEachWarningComesOnce(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	cb := h.failing()
-	h.work()
-	h.work()
 	h.fail("a-", 1)
 	h.age(cb.ID, 119*time.Hour)
+	h.work()
+	h.work()
 	for _, id := range eventIDs("b-", 60) {
 		h.send(proof(id))
 	}
@@ -320,7 +321,6 @@ func TestASuccessForgivesFailures(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	cb := h.failing()
-	h.work()
 	h.fail("a-", 1)
 	h.age(cb.ID, 119*time.Hour)
 	h.fail("b-", 12)
@@ -384,7 +384,6 @@ func TestWhatCounts(t *testing.T) {
 	h := newHouse(t)
 	cb, err := h.registry.Create(t.Context(), acme, []byte(`{"callback_type": "payment_proof", "destination": {"url": "http://10.0.0.1/"}}`))
 	h.must(err)
-	h.work()
 	h.fail("a-", 2)
 	if run := h.run(cb.ID); len(run) > 0 {
 		t.Errorf("a blocked address: %v", run)
@@ -396,7 +395,6 @@ func TestSilenceDoesNotCount(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	cb := h.failing()
-	h.work()
 	h.fail("a-", 22)
 	key := keyOf(acme, fmt.Sprintf("health:%d", cb.ID))
 	h.age(cb.ID, 7*24*time.Hour)
@@ -417,10 +415,8 @@ func TestKillBeforeTheNoticeIsSent(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, impatient)
 			cb := h.failing()
-			stop := h.work()
 			h.fail("a-", 19)
 			h.age(cb.ID, 121*time.Hour)
-			stop()
 			h.send(proof("last"))
 			h.start(childJob{Work: true, KillAt: at}).dies()
 			if got, err := h.registry.Get(t.Context(), acme, cb.ID); err != nil || got.Status != registry.Disabled {
@@ -557,7 +553,6 @@ func TestOurOwnOutageDoesNotCount(t *testing.T) {
 		_, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": "payment_proof", "retry": {"max_attempts": 1}, "destination": {"url": %q}}`, s.URL))
 		h.must(err)
 	}
-	h.work()
 	dead := func() (ids []int64) {
 		for id := int64(1); id <= 6; id++ {
 			if h.run(id)["fn"] > 0 {

@@ -68,11 +68,12 @@ type house struct {
 
 	duplicates int           // that the test's faults permit
 	poll       time.Duration // of idle lanes
+	hand       *Worker       // drain's
 }
 
 // pollOfMany is how often asynq servers look at an idle lane: many houses share the machine, and polling as often as in production they
 // would take it whole.
-const pollOfMany = 150 * time.Millisecond
+const pollOfMany = 250 * time.Millisecond
 
 type houseOption func(*Config)
 
@@ -139,7 +140,7 @@ func (h *house) work() (stop func()) {
 
 // workerConfig is of a worker that shares its machine with many, and goes its rounds more often where patience is short.
 func workerConfig(patience, poll time.Duration) WorkerConfig {
-	return WorkerConfig{Concurrency: 64, Poll: poll, ReconcileEvery: min(defaulted(patience, DefaultPatience)/4, DefaultReconcileEvery)}
+	return WorkerConfig{Concurrency: 64, Poll: poll, ReconcileEvery: min(defaulted(patience, DefaultPatience)/2, DefaultReconcileEvery)}
 }
 
 func (h *house) worker() *Worker {
@@ -474,6 +475,28 @@ func (h *house) overdue() {
 	h.must(err)
 	for _, member := range members {
 		h.must(h.rdb.ZAddXX(h.t.Context(), keyOf(acme, "due"), redis.Z{Score: 1, Member: member}).Err())
+	}
+}
+
+// drain attempts what is in the lanes, and what comes there meanwhile, as a worker would: a rule needs no servers. Retries are asynq's.
+func (h *house) drain() {
+	h.t.Helper()
+	if h.hand == nil {
+		h.must(h.client.registerQueues(h.t.Context()))
+		h.hand = h.worker()
+		h.t.Cleanup(h.hand.pacer.close)
+	}
+	for busy := true; busy; {
+		busy = false
+		for _, lane := range queues {
+			tasks, err := h.client.inspector.ListPendingTasks(lane)
+			h.must(err)
+			for _, task := range tasks {
+				busy = true
+				h.must(h.client.inspector.DeleteTask(lane, task.ID))
+				h.must(h.hand.process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload)))
+			}
+		}
 	}
 }
 

@@ -28,7 +28,7 @@ type WorkerConfig struct {
 	ShutdownGrace time.Duration
 
 	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, half
-	// as often. Default 10 ms, which a Redis does not notice; an embedded one does.
+	// as often. Default 10 ms, which a Redis does not notice; an embedded one does. A Worker of few attempts has half as many servers.
 	Poll time.Duration
 
 	// ReconcileEvery is how often rooms are pumped and overdue deliveries looked for. Default [DefaultReconcileEvery]. Tests make it short.
@@ -45,8 +45,10 @@ const (
 
 const (
 	// serversPerLane is how many asynq servers take from each lane but the slow one, which has one: each dequeues in one goroutine, and
-	// one alone bounds what a single busy callback gets at one round trip to Redis a delivery.
+	// one alone bounds what a single busy callback gets at one round trip to Redis a delivery. A worker that attempts few at a time, below
+	// fewAttempts, has one: it would only ask Redis twice as often for nothing.
 	serversPerLane = 2
+	fewAttempts    = 100
 	// taskCheckInterval is how often each server looks at an idle lane: eight servers make some 900 idle calls a second.
 	taskCheckInterval = 10 * time.Millisecond
 	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
@@ -54,7 +56,8 @@ const (
 	shareOfSlow = 4
 	// slowPoll is how many times as long the slow lane's server waits between two looks.
 	slowPoll = 2
-	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds.
+	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. Who looks at idle lanes less
+	// often looks for these less often, too.
 	delayedCheckInterval = 500 * time.Millisecond
 	// pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
 	pumpWithin = 10 * time.Second
@@ -101,9 +104,13 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	logger := newAsynqLog(c)
 	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, taskCheckInterval)
 	w.turns = newTurns(concurrency / (lanes * shareOfLane))
-	served := append(slices.Repeat(queues[:lanes], serversPerLane), slowLane)
+	perLane := serversPerLane
+	if concurrency < fewAttempts {
+		perLane = 1
+	}
+	served := append(slices.Repeat(queues[:lanes], perLane), slowLane)
 	for _, lane := range served {
-		poll, places := poll, (concurrency-concurrency/shareOfSlow)/(lanes*serversPerLane)
+		poll, places := poll, (concurrency-concurrency/shareOfSlow)/(lanes*perLane)
 		if lane == slowLane {
 			poll, places = poll*slowPoll, concurrency/shareOfSlow
 		}
@@ -111,7 +118,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 			Concurrency:              max(1, places),
 			Queues:                   map[string]int{lane: 1},
 			TaskCheckInterval:        poll,
-			DelayedTaskCheckInterval: delayedCheckInterval,
+			DelayedTaskCheckInterval: max(delayedCheckInterval, poll),
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
 			RetryDelayFunc:           w.retryDelay,
 			IsFailure:                w.isFailure,
