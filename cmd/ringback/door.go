@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	// maxConnections is how many callers may be connected to a process: an idle one takes some 16 KiB.
+	// maxConnections is how many callers may be connected to a process, and maxIdle how many of them with nothing under way, between two
+	// requests: each takes some 20 KiB.
 	maxConnections = 10_000
+	maxIdle        = 2_000
 	// doorLogEvery is how often net/http, and a full door, may write to the log: strangers can make either say something as often as they want.
 	doorLogEvery = 10 * time.Second
 )
@@ -61,28 +63,36 @@ func (l *sparseLog) warn(line string, args ...any) {
 	l.next, l.leftOut = time.Now().Add(doorLogEvery), 0
 }
 
-// A crowd is a listener that bounds how many connections are open. When there is no room for another, the one that has been idle longest
-// makes some: connections that do nothing lock nobody out. While all are busy new ones wait until one ends, which newServer's timeouts see to.
+// A crowd is a listener that bounds how many connections are open, and how many of them idle. When there is no room for another, one that
+// has been idle longest makes some, or else one that has said nothing yet: connections that do nothing lock nobody out. While all are busy
+// new ones wait until one ends, which newServer's timeouts see to.
 type crowd struct {
 	net.Listener
-	limit int
-	log   sparseLog
+	limit, maxIdle int
+	log            sparseLog
 
 	mu     sync.Mutex
-	open   map[net.Conn]*list.Element // its place among the idle; nil while it is busy
-	idle   *list.List                 // of net.Conn, the one that has been idle longest first
-	room   *sync.Cond                 // there may be room
+	open   map[net.Conn]spot
+	idle   *list.List // of net.Conn, between two requests, the one that has been so longest first
+	fresh  *list.List // of net.Conn, before their first request
+	room   *sync.Cond // there may be room
 	closed bool
 }
 
-// limitConnections makes ln the listener of a server that has limit connections at most. Half of the files that the process may open are left
-// to everything else.
-func limitConnections(server *http.Server, ln net.Listener, limit int, logger *slog.Logger) net.Listener {
+// A spot is where a connection stands in one of a crowd's lists; zero while it is busy.
+type spot struct {
+	list    *list.List
+	element *list.Element
+}
+
+// limitConnections makes ln the listener of a server that has limit connections at most, and maxIdle of them idle. Half of the files that the
+// process may open are left to everything else.
+func limitConnections(server *http.Server, ln net.Listener, limit, maxIdle int, logger *slog.Logger) net.Listener {
 	var files syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil {
 		limit = int(min(uint64(limit), max(files.Cur/2, 1))) //nolint:gosec // no more than limit
 	}
-	c := &crowd{Listener: ln, limit: limit, log: sparseLog{log: logger}, open: map[net.Conn]*list.Element{}, idle: list.New()}
+	c := &crowd{Listener: ln, limit: limit, maxIdle: maxIdle, log: sparseLog{log: logger}, open: map[net.Conn]spot{}, idle: list.New(), fresh: list.New()}
 	c.room = sync.NewCond(&c.mu)
 	server.ConnState = c.note
 	return c
@@ -97,9 +107,8 @@ func (c *crowd) Accept() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.open) >= c.limit && !c.closed {
-		if longest := c.idle.Front(); longest != nil {
-			c.log.warn("there are too many connections: the one that was idle longest is closed", "limit", c.limit)
-			c.turnOut(longest.Value.(net.Conn)) //nolint:forcetypeassert // the list holds nothing else
+		if c.turnOut(c.idle) || c.turnOut(c.fresh) {
+			c.log.warn("there are too many connections: one that does nothing is closed for each new one", "limit", c.limit)
 			continue
 		}
 		c.log.warn("there are too many connections, and all are busy: new ones wait", "limit", c.limit)
@@ -109,7 +118,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
-	c.open[conn] = c.idle.PushBack(conn) // until its first request is there
+	c.put(conn, c.fresh)
 	return conn, nil
 }
 
@@ -129,20 +138,17 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	place, ok := c.open[conn]
-	if !ok {
+	if _, ok := c.open[conn]; !ok {
 		return // it was turned out
 	}
 	switch state {
 	case http.StateNew: // as Accept noted
 	case http.StateActive:
-		if place != nil {
-			c.idle.Remove(place)
-			c.open[conn] = nil
-		}
+		c.put(conn, nil)
 	case http.StateIdle:
-		if place == nil {
-			c.open[conn] = c.idle.PushBack(conn)
+		c.put(conn, c.idle)
+		if c.idle.Len() > c.maxIdle {
+			c.turnOut(c.idle)
 		}
 		c.room.Signal()
 	case http.StateHijacked, http.StateClosed:
@@ -151,14 +157,31 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-func (c *crowd) turnOut(conn net.Conn) {
+// put moves a connection to the end of a list, or out of all where it is busy.
+func (c *crowd) put(conn net.Conn, to *list.List) {
+	c.forget(conn)
+	if to == nil {
+		c.open[conn] = spot{}
+		return
+	}
+	c.open[conn] = spot{to, to.PushBack(conn)}
+}
+
+// turnOut closes a list's first connection, if it has one.
+func (c *crowd) turnOut(from *list.List) bool {
+	first := from.Front()
+	if first == nil {
+		return false
+	}
+	conn := first.Value.(net.Conn) //nolint:forcetypeassert // the lists hold nothing else
 	c.forget(conn)
 	_ = conn.Close()
+	return true
 }
 
 func (c *crowd) forget(conn net.Conn) {
-	if place := c.open[conn]; place != nil {
-		c.idle.Remove(place)
+	if at := c.open[conn]; at.list != nil {
+		at.list.Remove(at.element)
 	}
 	delete(c.open, conn)
 }

@@ -30,8 +30,8 @@ import (
 	"github.com/ringback/ringback/registry/redistest"
 )
 
-// serveDoor serves handler as ringback serve does, with limit connections at most.
-func serveDoor(t *testing.T, limit int, handler http.HandlerFunc) (addr string) {
+// serveDoor serves handler as ringback serve does, with limit connections at most, and idle of them idle.
+func serveDoor(t *testing.T, limit, idle int, handler http.HandlerFunc) (addr string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +40,7 @@ func serveDoor(t *testing.T, limit int, handler http.HandlerFunc) (addr string) 
 	quiet := slog.New(slog.DiscardHandler)
 	server := newServer(handler, quiet)
 	var wg sync.WaitGroup
-	wg.Go(func() { _ = server.Serve(limitConnections(server, ln, limit, quiet)) })
+	wg.Go(func() { _ = server.Serve(limitConnections(server, ln, limit, idle, quiet)) })
 	t.Cleanup(func() {
 		_ = server.Close()
 		wg.Wait()
@@ -70,34 +70,40 @@ func ping(t *testing.T, conn net.Conn) {
 	}
 }
 
-// Connections that do nothing, before their first request or after one, are closed when there is no room for another, the one idle longest
-// first; whoever comes is served.
+// Connections that do nothing, before their first request or after one, are closed when there are too many of them, those that have been idle
+// longest first; whoever comes is served.
 func TestIdleConnectionsMakeRoom(t *testing.T) {
 	t.Parallel()
-	const limit, all = 10, 40
-	addr := serveDoor(t, limit, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	var conns []net.Conn
-	for i := range all {
-		conn := dialTCP(t, addr)
-		conns = append(conns, conn)
-		if i%2 == 0 {
-			ping(t, conn)
+	const limit, idle, all = 10, 4, 40
+	addr := serveDoor(t, limit, idle, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	closed := func(name string, conns []net.Conn) {
+		t.Helper()
+		for i, conn := range conns {
+			_ = conn.SetReadDeadline(time.Now().Add(patience))
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Errorf("%s: connection %d is still open: %v", name, i, err)
+			}
 		}
+	}
+	var idlers, silent []net.Conn
+	for range all {
+		idlers = append(idlers, dialTCP(t, addr))
+		ping(t, idlers[len(idlers)-1])
+	}
+	closed("after a request", idlers[:all-idle])
+	for range all {
+		silent = append(silent, dialTCP(t, addr))
 	}
 	ping(t, dialTCP(t, addr))
-	for i, conn := range conns[:all-limit] {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
-		if _, err := io.Copy(io.Discard, conn); err != nil {
-			t.Errorf("connection %d is still open: %v", i, err)
-		}
-	}
+	closed("after a request, when there is no room", idlers[all-idle:])
+	closed("before one", silent[:all-limit])
 }
 
 // Connections that are busy are left alone: whoever comes waits until one of them is through.
 func TestBusyConnectionsAreLeftAlone(t *testing.T) {
 	t.Parallel()
 	goOn, begun := make(chan struct{}), make(chan struct{}, 3)
-	addr := serveDoor(t, 2, func(w http.ResponseWriter, _ *http.Request) {
+	addr := serveDoor(t, 2, 2, func(w http.ResponseWriter, _ *http.Request) {
 		begun <- struct{}{}
 		<-goOn
 		w.WriteHeader(http.StatusNoContent)
@@ -127,7 +133,7 @@ func TestNetHTTPSpeaksThroughSlog(t *testing.T) {
 		var out bytes.Buffer
 		server := newServer(http.NotFoundHandler(), slog.New(handler(&out)))
 		for range 100 {
-			server.ErrorLog.Printf("http: TLS handshake error from 10.0.0.1:5: \x1b[31m\u009b1mred\u202e\u2066\r\nlevel=ERROR msg=%s", strings.Repeat("x", 1<<20))
+			server.ErrorLog.Printf("http: TLS handshake error from 10.0.0.1:5: \x1b[31m\u009b1mred\u202e\u2066\r\nlevel=ERROR msg=%s", strings.Repeat("x", 8<<10))
 		}
 		said := out.String()
 		if strings.Count(said, "\n") != 1 || !strings.Contains(said, "TLS handshake error from 10.0.0.1:5") || len(said) > 2*maxSaid || !strings.Contains(said, "left_out") {

@@ -161,7 +161,7 @@ func (h *house) run(ctx context.Context) error {
 		}
 	}
 	served := make(chan error, 1)
-	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, h.log)
+	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, maxIdle, h.log)
 	go func() {
 		if h.cfg.TLS != nil {
 			served <- h.server.ServeTLS(ln, "", "")

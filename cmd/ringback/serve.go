@@ -61,7 +61,7 @@ func serveCommand() *cli.Command {
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
-			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "hold `BYTES` of requests at a time at most, half of it of one key, and refuse others with 503 or 429", DefaultText: "67108864, or twice the longest batch", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
+			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "let the bodies of requests under way take `BYTES` at most, those of one key half of it, and refuse others with 503 or 429", DefaultText: "67108864, or what two of the longest batches take", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
 		}, egressFlags()),
 		Action: serve,
 	}

@@ -28,6 +28,8 @@ const (
 	bodyStep = 1 << 20
 	// firstBytes is what is reserved for a body before any of it is there. Most events fit.
 	firstBytes = 2 << 10
+	// bodyGrowth is how much memory there is for a body at most, as a multiple of what is there. More would leave less to collect.
+	bodyGrowth = 4
 )
 
 // wholeBody reads an operation's body before the operation begins, so that what can go wrong in reading has an answer of
@@ -75,7 +77,7 @@ func (b body) gather(r *http.Request, rc *http.ResponseController, v *visit) ([]
 			next += bodyStep
 		}
 		if len(buf) == cap(buf) {
-			size := int(min(2*int64(cap(buf)), atMost))
+			size := int(min(bodyGrowth*int64(cap(buf)), atMost))
 			if err := v.hold(size); err != nil {
 				return nil, err
 			}

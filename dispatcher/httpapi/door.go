@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// DefaultMaxInflight is how many bytes of bodies all requests together may hold: 64 MiB.
+// DefaultMaxInflight is how many bytes all requests together may hold for their bodies: 64 MiB.
 const DefaultMaxInflight = 64 << 20
 
 // Places is how many requests are worked on at a time. It is far more than keeps Redis and the processors busy, and few enough that none
@@ -32,6 +32,8 @@ const (
 	keyRequests = 500
 	// freeBytes of each body are not counted, so that long bodies leave small events their way in.
 	freeBytes = 8 << 10
+	// copies is how often a body is there while it is worked on: as it came, and in what was read from it.
+	copies = 2
 	// logShedEvery is how often a line is logged about requests that were turned away.
 	logShedEvery = 10 * time.Second
 )
@@ -51,7 +53,7 @@ var errKeyRequests = &refusal{
 
 // LeastInflight is the least that [Config].MaxInflight may be for a MaxBody: the half of it that one key may have holds a batch of the
 // greatest length.
-func LeastInflight(maxBody int64) int64 { return 2 * (batchBodies*maxBody + 1) }
+func LeastInflight(maxBody int64) int64 { return 2 * copies * batchBodies * maxBody }
 
 // A doorway bounds what requests hold of the process at a time: bytes of bodies, and places to be worked on. A key has a share of each, so
 // that it cannot take all.
@@ -118,7 +120,7 @@ func (v *visit) leave() {
 	}
 }
 
-// hold makes room for a body that has grown to n bytes.
+// hold makes room for a body that has grown to n bytes, which counts twice.
 func (v *visit) hold(n int) error {
 	if v == nil {
 		return nil
@@ -126,12 +128,12 @@ func (v *visit) hold(n int) error {
 	d := v.door
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	more := max(int64(n)-freeBytes, 0) - v.bytes
+	more := copies*max(int64(n)-freeBytes, 0) - v.bytes
 	switch {
 	case v.share.bytes+more > d.maxBytes/2:
-		return tooMuch(http.StatusTooManyRequests, "the bodies of this key's requests under way hold %d bytes, as much as those of one key may: send fewer at a time", d.maxBytes/2)
+		return tooMuch(http.StatusTooManyRequests, "the bodies of this key's requests under way take %d bytes, as many as those of one key may: send fewer at a time", d.maxBytes/2)
 	case d.bytes+more > d.maxBytes:
-		return tooMuch(http.StatusServiceUnavailable, "the bodies of all requests under way hold %d bytes, as much as they may: try again in a moment", d.maxBytes)
+		return tooMuch(http.StatusServiceUnavailable, "the bodies of all requests under way take %d bytes, as many as they may: try again in a moment", d.maxBytes)
 	}
 	v.bytes, v.share.bytes, d.bytes = v.bytes+more, v.share.bytes+more, d.bytes+more
 	return nil
@@ -169,7 +171,7 @@ func (v *visit) place(ctx context.Context, bytes int64) (release func(), err err
 // placed lets an operation begin once it has a place.
 func (s *server) placed(ctx huma.Context, next func(huma.Context)) {
 	v := visitOf(ctx.Context())
-	release, err := v.place(ctx.Context(), v.bytes)
+	release, err := v.place(ctx.Context(), v.bytes/copies)
 	if err != nil {
 		r, w := humago.Unwrap(ctx)
 		s.refuse(w, r, err)

@@ -137,13 +137,13 @@ func TestAPromisedBodyTakesNoMemory(t *testing.T) {
 
 // Bodies together hold no more than they may, those of one key half as much, and small ones always come through.
 func TestBytesInFlightAreBounded(t *testing.T) {
-	h := newHouse(t, func(cfg *Config) { cfg.MaxBody = 64 << 10 }) // so that 2 MiB may be held
+	h := newHouse(t, func(cfg *Config) { cfg.MaxBody = 64 << 10 }) // so that 4 MiB may be held
 	h.register("acme")
 	enter := func(key string, bytes int64) *visit {
 		t.Helper()
 		v, err := h.api.door.enter(key)
 		h.must(err)
-		h.must(v.hold(int(bytes + freeBytes)))
+		h.must(v.hold(int(bytes/copies + freeBytes)))
 		return v
 	}
 	long := func(id string) string { return strings.Replace(event(id), "{", "{"+strings.Repeat(" ", 60<<10), 1) }

@@ -62,9 +62,9 @@ type Config struct {
 	// line longer than this. Default: [DefaultMaxBody].
 	MaxBody int64
 
-	// MaxInflight is how many bytes the bodies of all requests together may hold, and one key's half as many; a request for which there is no
-	// room is answered 503, or 429. The first 8 KiB of a body do not count. Default: [DefaultMaxInflight], or twice the longest batch where
-	// that is more; less than that is an error.
+	// MaxInflight is how many bytes the bodies of all requests together may take, and one key's half as many; a request for which there is no
+	// room is answered 503, or 429. A body counts twice, for it is copied; its first 8 KiB do not count. Default: [DefaultMaxInflight], or what two batches of the
+	// greatest length take where that is more; less than that is an error.
 	MaxInflight int64
 }
 

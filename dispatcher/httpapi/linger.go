@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -154,17 +155,23 @@ func (l *lingering) end() {
 	l.waitUntil(time.Now()) // whatever is left, net/http need not wait for it
 }
 
+// drain reads on until the body is at its end, nothing comes any more, or it has been enough.
 func (l *lingering) drain() {
+	thrown := drains.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
+	defer drains.Put(thrown)
 	over := time.Now().Add(lingerTime)
-	for left := int64(lingerBytes); left > 0 && time.Now().Before(over); {
+	for left := lingerBytes; left > 0 && time.Now().Before(over); {
 		l.waitUntil(time.Now().Add(lingerStall))
-		n, err := io.CopyN(io.Discard, l.body.from, min(left, restBytes))
+		n, err := l.body.from.Read(*thrown)
 		if err != nil {
 			return
 		}
 		left -= n
 	}
 }
+
+// drains are what bodies are read into that nobody wants.
+var drains = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
 
 // waitUntil is how long reading the body may wait. Not every writer can say so, and then the server's own timeout holds.
 func (l *lingering) waitUntil(t time.Time) { _ = l.rc.SetReadDeadline(t) }
