@@ -33,6 +33,9 @@ test-old: prepare ## run beside a program of an earlier version (OLD_RINGBACK=pa
 test-sweep: ## break every command that a step of the engine sends to Redis, in every way (make test: each in one)
 	RINGBACK_SWEEP=full go test -race -count 1 -v -run '^TestEveryCommandFailsOnce$$' ./dispatcher
 
+test-door: prepare ## send the API what it refuses, with clients that people use, and what strangers abuse it with (some minutes; needs python3, node, curl)
+	go test -tags load -count 1 -timeout 30m -v -run '^TestDoor' ./cmd/ringback
+
 lint: ## run every check that reads the code
 	go vet ./...
 	go vet -tags load,pictures,old ./cmd/ringback
@@ -87,4 +90,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-sweep test-old lint fmt fuzz load pictures vuln clean prepare
+.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load pictures vuln clean prepare
