@@ -119,6 +119,8 @@ func (h *house) decider() {
 	h.call("operator", "POST", callbacks, `{"callback_type":"entry_code.verify","destination":{"url":"`+partner.URL+`"}}`).want(http.StatusCreated)
 }
 
+// Whoever may not do something is told so, and changes nothing in all of Redis. That every operation described has its line in the table is
+// TestEveryRouteIsInTheTableOfRoles's to see.
 func TestEveryPathForEveryRole(t *testing.T) {
 	h := newHouse(t)
 	n := 0
@@ -128,7 +130,11 @@ func TestEveryPathForEveryRole(t *testing.T) {
 			for actor := range actors {
 				n++
 				path := h.objects(r, n)
+				before := h.digest()
 				a := h.call(actor, r.method, path, r.body)
+				if a.status >= 400 && h.digest() != before {
+					t.Errorf("refused with %d, the %s changed something", a.status, actor)
+				}
 				companyPath := strings.HasPrefix(path, "/companies/")
 				role := actor[strings.LastIndexByte(actor, ' ')+1:]
 				switch {
@@ -169,12 +175,16 @@ func TestOpsPathsAreForKeysOfAllCompanies(t *testing.T) {
 // wantLocked checks that a route does not open without a good key.
 func wantLocked(h *house, r route, path string) {
 	h.t.Helper()
+	before := h.digest()
 	for _, authorization := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic dXNlcjpwYXNz", h.keys["operator"], "Bearer " + strings.Repeat("x", 10_000)} {
 		a := h.call("", r.method, path, r.body, header{"Authorization": authorization})
 		a.wantProblem(http.StatusUnauthorized)
 		if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer ") {
 			h.t.Errorf("%q: WWW-Authenticate = %q", authorization, a.header.Get("WWW-Authenticate"))
 		}
+	}
+	if h.digest() != before {
+		h.t.Errorf("%s: without a good key something changed", r)
 	}
 }
 

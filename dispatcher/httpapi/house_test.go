@@ -312,6 +312,28 @@ func (h *house) snapshot(company string) map[string]string {
 	return all
 }
 
+// everything is a fingerprint of all that Redis holds. Of API keys it is which there are: when they were last used changes by being asked.
+var everything = redis.NewScript(`
+local names, all = redis.call('KEYS', '*'), {}
+table.sort(names)
+for _, name in ipairs(names) do
+	if name == 'ringback:keys' then
+		local digests = redis.call('HKEYS', name)
+		table.sort(digests)
+		table.insert(all, table.concat(digests))
+	else
+		table.insert(all, name .. redis.sha1hex(redis.call('DUMP', name)))
+	end
+end
+return redis.sha1hex(table.concat(all))`)
+
+func (h *house) digest() string {
+	h.t.Helper()
+	sum, err := everything.Run(h.t.Context(), h.rdb, nil).Text()
+	h.must(err)
+	return sum
+}
+
 func (h *house) wantUnchanged(company string, before map[string]string) {
 	h.t.Helper()
 	after := h.snapshot(company)
