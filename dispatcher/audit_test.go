@@ -115,6 +115,16 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			}
 		}
 	}
+	for range 3 { // a room of several pages, whose first page is asked for twice
+		event()
+	}
+	before, line := len(h.trail("")), registry.UniqueAuditLine(ctx, acme, "callback.skip_held", "callbacks/1")
+	for range 2 {
+		h.must(h.client.run(ctx, purgeScript, acme, cb.ID, "0", 1, line).Err())
+	}
+	if got := h.since(before); !slices.Equal(got, []string{"callback.skip_held"}) {
+		t.Errorf("a page asked for twice: the trail got %v", got)
+	}
 	for _, e := range h.trail(acme) {
 		if strings.HasPrefix(e.Action, "delivery.") && e.Actor == "rbk_me" && !strings.HasPrefix(e.Object, "deliveries/dlv_") {
 			t.Errorf("%+v", e)
