@@ -272,7 +272,8 @@ func (ks *Keys) put(ctx context.Context, secret string, k Key) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("registry: store an API key: %w", err)
 	}
-	if err := ks.redis.HSet(ctx, keysKey, d.field(k.bound()), text).Err(); err != nil {
+	line := keyLine(ctx, "apikey.create", k, diff(nil, keyFields(k))...)
+	if _, err := ks.change(ctx, line, d.field(k.bound()), string(text)); err != nil {
 		return Key{}, fmt.Errorf("registry: store an API key: %w", err)
 	}
 	ks.forget()
@@ -465,17 +466,70 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b Key) int {
-		return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID))
+		if c := cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.ID, b.ID)); c != 0 || a.Replaced == b.Replaced {
+			return c
+		}
+		if a.Replaced { // of one key, the secret that was there before
+			return -1
+		}
+		return 1
 	})
 	return keys, nil
 }
 
+// changeKeys sets fields to values, or removes those whose value is empty, and writes
+// line ARGV[1] of the audit trail if that changed any. It returns how many.
+var changeKeys = redis.NewScript(AuditLua + `
+local changed = 0
+for i = 2, #ARGV, 2 do
+	if ARGV[i + 1] == '' then
+		changed = changed + redis.call('HDEL', KEYS[1], ARGV[i])
+	elseif redis.call('HGET', KEYS[1], ARGV[i]) ~= ARGV[i + 1] then
+		redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+		changed = changed + 1
+	end
+end
+if changed > 0 then audit(KEYS[2], ARGV[1]) end
+return changed`)
+
+// change runs the script of that name.
+func (ks *Keys) change(ctx context.Context, line string, fieldsAndValues ...any) (changed int64, err error) {
+	return changeKeys.Run(ctx, ks.redis, []string{keysKey, auditKeysKey}, append([]any{line}, fieldsAndValues...)...).Int64()
+}
+
+// keyLine is a line of the audit trail about a key. Those of all companies are
+// the installation's.
+func keyLine(ctx context.Context, action string, k Key, changes ...AuditChange) string {
+	company := k.Company
+	if company == AllCompanies {
+		company = ""
+	}
+	return AuditLine(ctx, company, action, "keys/"+k.ID, changes...)
+}
+
+// keyFields are what is to be told of a key.
+func keyFields(k Key) map[string]auditField {
+	fields := map[string]auditField{}
+	flatten(fields, "role", string(k.Role))
+	flatten(fields, "company", k.Company)
+	if !k.ExpiresAt.IsZero() {
+		flatten(fields, "expires_at", k.ExpiresAt.UTC().Format(time.RFC3339))
+	}
+	if k.RateLimit != nil {
+		flatten(fields, "rate_limit", *k.RateLimit)
+	}
+	return fields
+}
+
 // swap replaces the field ARGV[1], if it still is ARGV[2], by the fields and values
-// that follow.
-var swap = redis.NewScript(`
+// that follow line ARGV[3] of the audit trail. No two secrets are the same, so
+// finding the new one there means that an earlier run's answer was lost.
+var swap = redis.NewScript(AuditLua + `
+if redis.call('HGET', KEYS[1], ARGV[4]) == ARGV[5] then return 1 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+audit(KEYS[2], ARGV[3])
 return 1`)
 
 // Rotate makes a new secret for the key with the given ID, which begins as the one
@@ -537,7 +591,8 @@ func (ks *Keys) rotate(ctx context.Context, id, secret string, at time.Time, ove
 	if !last.ExpiresAt.IsZero() {
 		next.ExpiresAt = at.Add(last.ExpiresAt.Sub(last.CreatedAt))
 	}
-	args := []any{field, stored[field]}
+	line := keyLine(ctx, "apikey.rotate", last, AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
+	args := []any{field, stored[field], line}
 	add := func(field string, k Key) error {
 		text, err := json.Marshal(k)
 		args = append(args, field, text)
@@ -555,7 +610,7 @@ func (ks *Keys) rotate(ctx context.Context, id, secret string, at time.Time, ove
 			return Key{}, false, fmt.Errorf("registry: rotate an API key: %w", err)
 		}
 	}
-	swapped, err := swap.Run(ctx, ks.redis, []string{keysKey}, args...).Int()
+	swapped, err := swap.Run(ctx, ks.redis, []string{keysKey, auditKeysKey}, args...).Int()
 	if err == nil && swapped == 1 && len(replaced) > 0 {
 		err = ks.redis.HDel(ctx, keysKey, replaced...).Err()
 	}
@@ -582,16 +637,17 @@ func (ks *Keys) Revoke(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	var fields []string
+	var gone []any
+	var last Key
 	for field, k := range entries {
 		if k.ID == id {
-			fields = append(fields, field)
+			gone, last = append(gone, field, ""), k
 		}
 	}
-	if len(fields) == 0 {
+	if len(gone) == 0 {
 		return ErrNotFound
 	}
-	if err := ks.redis.HDel(ctx, keysKey, fields...).Err(); err != nil {
+	if _, err := ks.change(ctx, keyLine(ctx, "apikey.revoke", last), gone...); err != nil {
 		return fmt.Errorf("registry: revoke an API key: %w", err)
 	}
 	ks.forget()
@@ -605,7 +661,7 @@ func (ks *Keys) OfCompany(ctx context.Context, company string) (int64, error) {
 }
 
 // RevokeCompany removes the keys that are bound to a company and have one of the roles, and returns how many there were. Other processes may
-// accept them for a second.
+// accept them for a second. The line of the audit trail is that of the company's erasure.
 func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role) (int64, error) {
 	fields, err := ks.ofCompany(ctx, company, roles)
 	if err != nil || len(fields) == 0 {

@@ -231,6 +231,8 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	number := int64(7)
+	keys, brokenKeys := registry.NewKeys(h.redis), registry.NewKeys(rdb)
+	var key registry.Key // of the company
 	ops := map[string]struct {
 		action string
 		do     func(company string) error
@@ -252,6 +254,9 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			_, err := broken.Types().Put(ctx, payloads.Type{Name: company})
 			return err
 		}},
+		"key":        {"apikey.create", func(company string) error { _, _, err := brokenKeys.Create(ctx, registry.Partner, company); return err }},
+		"key-revoke": {"apikey.revoke", func(string) error { return brokenKeys.Revoke(ctx, key.ID) }},
+		"key-rotate": {"apikey.rotate", func(string) error { _, _, err := brokenKeys.Rotate(ctx, key.ID, time.Hour); return err }},
 		"erase": {registry.ActionEraseCompany, func(company string) error {
 			_, err := broken.Forget(ctx, company, registry.AuditLine(ctx, company, registry.ActionEraseCompany, "companies/"+company), "")
 			return err
@@ -283,6 +288,9 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			if _, err := h.Pause(ctx, company, 2); err != nil {
 				t.Fatal(err)
 			}
+			if _, key, err = keys.Create(ctx, registry.Partner, company); err != nil {
+				t.Fatal(err)
+			}
 			found, all := lines(name, company)
 			_ = rdb.Ping(ctx) // a connection that has said hello
 			left.Store(step)
@@ -293,6 +301,9 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 				break // it has no more answers
 			}
 			lost++
+			if name == "erase" {
+				all-- // that of the company's key goes
+			}
 			if foundNow, allNow := lines(name, company); foundNow != found+1 || allNow != all+1 {
 				t.Errorf("%s, answer %d lost: %d lines more, %d of them its own; want one", name, step, allNow-all, foundNow-found)
 			}
@@ -318,5 +329,45 @@ func TestAuditTrailIsSealed(t *testing.T) {
 	}
 	if lines := h.trail("acme"); lines[0].Sealed || len(lines[0].Changes) < 5 {
 		t.Errorf("with its own: %+v", lines)
+	}
+}
+
+// Keys are in the trail with what they are good for; what a key is, is nowhere. An erased company's go with it.
+func TestAuditTrailOfKeys(t *testing.T) {
+	h := newHouse(t)
+	ctx := registry.WithActor(t.Context(), registry.ActorCLI)
+	keys := registry.NewKeys(h.redis)
+	secret, key, err := keys.Create(ctx, registry.Partner, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := keys.Create(ctx, registry.Operator, ""); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := keys.Create(ctx, registry.Partner, ""); err == nil {
+		t.Error("a partner's key for no company")
+	}
+	if err := keys.Revoke(ctx, key.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := keys.Revoke(ctx, key.ID); !errors.Is(err, registry.ErrNotFound) {
+		t.Error(err)
+	}
+	lines := h.trail("acme")
+	if !slices.Equal(actions(lines), []string{"apikey.create", "apikey.revoke"}) || lines[0].Actor != registry.ActorCLI || lines[0].Object != "keys/"+key.ID ||
+		!slices.Contains(lines[0].Changes, registry.AuditChange{Field: "role", New: "partner"}) {
+		t.Errorf("%+v", lines)
+	}
+	if all := h.trail(""); len(all) != 3 || all[1].Company != "" {
+		t.Errorf("%+v", all)
+	}
+	if strings.Contains(h.dump(), secret[13:]) {
+		t.Error("a key is in Redis")
+	}
+	if _, err := h.Forget(ctx, "acme", registry.AuditLine(ctx, "acme", registry.ActionEraseCompany, "companies/acme"), ""); err != nil {
+		t.Fatal(err)
+	}
+	if lines := h.trail("acme"); !slices.Equal(actions(lines), []string{registry.ActionEraseCompany}) {
+		t.Errorf("erased, it leaves %v", actions(lines))
 	}
 }

@@ -19,6 +19,10 @@ func keysCommand() *cli.Command {
 		Name:        "keys",
 		Usage:       "make, rotate and revoke API keys",
 		Description: "These commands talk to Redis itself, as `ringback serve` does, and need no API key.",
+		Before: func(c *cli.Context) error { // the audit trail says who did it
+			c.Context = registry.WithActor(c.Context, registry.ActorCLI)
+			return nil
+		},
 		Subcommands: []*cli.Command{
 			{
 				Name:  "create",
