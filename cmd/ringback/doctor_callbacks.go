@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -131,20 +130,4 @@ func refusedNames(cb *registry.Callback, door *egress.Client) []string {
 		}
 	}
 	return refused
-}
-
-// readKeyset is findKeyset for those who only look.
-func readKeyset(file string) (*registry.Keyset, error) {
-	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
-		return registry.ParseKeyset([]byte(text))
-	}
-	file, err := keysetFile(file)
-	if err != nil {
-		return nil, err
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("there is no keyset: %w", err)
-	}
-	return registry.ParseKeyset(text)
 }

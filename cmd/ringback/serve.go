@@ -2,31 +2,26 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/httpapi"
-	"github.com/ringback/ringback/registry"
 )
 
 // poolSize is how many connections to Redis a process may hold. An attempt talks to Redis only before and after its request, so
@@ -276,53 +271,6 @@ func newLog(w io.Writer) *slog.Logger {
 		}
 		return a
 	}}))
-}
-
-// findKeyset is the keyset in RINGBACK_KEYSET, or else that of the file. If there is none yet it is made, unless Redis was written with one.
-func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log *slog.Logger) (*registry.Keyset, error) {
-	if text := os.Getenv("RINGBACK_KEYSET"); text != "" {
-		keyset, err := registry.ParseKeyset([]byte(text))
-		if err != nil {
-			return nil, misconfigured(fmt.Errorf("RINGBACK_KEYSET is no keyset; copy the whole content of a keyset file: %w", err))
-		}
-		return keyset, nil
-	}
-	file, err := keysetFile(file)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		sealed, err := registry.Sealed(ctx, rdb)
-		if err != nil {
-			return nil, err
-		}
-		if sealed {
-			return nil, misconfigured(fmt.Errorf("there is no keyset at %s, and this Redis holds registrations sealed with one: give that with --keyset-file or RINGBACK_KEYSET", file))
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-		return nil, misconfigured(fmt.Errorf("making the keyset's folder: %w", err))
-	}
-	keyset, created, err := registry.LoadOrCreateKeyset(file)
-	if err != nil {
-		return nil, misconfigured(fmt.Errorf("the keyset: %w", err))
-	}
-	if created {
-		log.WarnContext(ctx, "made a new keyset: back it up, for what is sealed in Redis cannot be read without it, and give every process of this installation the same", "file", file)
-	}
-	return keyset, nil
-}
-
-// keysetFile is where the keyset is kept, if not in the file that was named.
-func keysetFile(named string) (string, error) {
-	if named != "" {
-		return named, nil
-	}
-	dir, err := os.UserConfigDir()
-	if err != nil {
-		return "", misconfigured(errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET"))
-	}
-	return filepath.Join(dir, "ringback", "keyset.json"), nil
 }
 
 // privateDestinations are what dev allows, and serve only on request: loopback, RFC 1918 and RFC 4193, under any name.
