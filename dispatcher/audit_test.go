@@ -141,7 +141,7 @@ type lossy struct {
 func (l lossy) Read(b []byte) (int, error) {
 	n, err := l.Conn.Read(b)
 	if err == nil && l.left.Add(-1) == 0 {
-		_ = l.Conn.Close()
+		_ = l.Close()
 		return 0, io.EOF
 	}
 	return n, err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(child())
 	}
+	// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
+	_, _ = net.DefaultResolver.LookupHost(context.Background(), "localhost")
 	// The crash tests wait, half a minute each, for the reconciler's patience: together.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "32"); err != nil {

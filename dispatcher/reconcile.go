@@ -82,7 +82,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	if len(companies) == 0 {
 		return ok
 	}
-	first := rand.IntN(len(companies)) // each has its turn
+	first := rand.IntN(len(companies)) //nolint:gosec // each has its turn, which is no secret
 	companies = slices.Concat(companies[first:], companies[:first])
 	var now time.Time
 	note("reading the clock", "", func() (err error) { now, err = c.rdb.Time(ctx).Result(); return err })

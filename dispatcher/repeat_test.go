@@ -52,7 +52,7 @@ func TestADroppedDeliveryGoesOutAgainAtOnce(t *testing.T) {
 		h.check()
 
 		tested, err := h.client.Test(h.t.Context(), acme, cb.ID, "")
-		if err != nil || tested.Attempt.Reason != Reason(egress.ConnectionClosed) || seen(tested.DeliveryID) != 1 {
+		if err != nil || tested.Reason != Reason(egress.ConnectionClosed) || seen(tested.DeliveryID) != 1 {
 			h.t.Errorf("the test: %+v, %v; the partner saw it %d times", tested, err, seen(tested.DeliveryID))
 		}
 		h.await(h.send(proof("warm-2")).Deliveries[0].DeliveryID, Delivered, time.Minute) // a new connection, which serves

@@ -179,8 +179,10 @@ func steps() []step {
 			}
 			return err
 		}},
-		{name: "begin, finish", before: func(h *house) { h.register("payment_proof", `"timeout": "1s"`); h.send(proof("p-1")) },
-			do: func(h *house) error { return task(h, "p-1") }},
+		{
+			name: "begin, finish", before: func(h *house) { h.register("payment_proof", `"timeout": "1s"`); h.send(proof("p-1")) },
+			do: func(h *house) error { return task(h, "p-1") },
+		},
 		{name: "begin, finish a failure", before: func(h *house) {
 			h.partner.answers(answering(503, 204))
 			h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "1s"}`)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,8 @@ import (
 
 // go-redis looks once more, after a second, for a Redis that was away.
 func TestMain(m *testing.M) {
+	// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
+	_, _ = net.DefaultResolver.LookupHost(context.Background(), "localhost")
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
 

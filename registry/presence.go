@@ -312,7 +312,7 @@ func silentClients(list string, announced []Process, now time.Time) []Process {
 	var silent []Process
 	for line := range strings.Lines(list) {
 		fields := map[string]string{}
-		for _, pair := range strings.Fields(line) {
+		for pair := range strings.FieldsSeq(line) {
 			name, value, _ := strings.Cut(pair, "=")
 			fields[name] = value
 		}

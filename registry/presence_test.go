@@ -102,8 +102,6 @@ func TestOldProcessesAreSeenByTheirTraces(t *testing.T) {
 	}
 }
 
-func nil2(t *testing.T) *registry.Keyset { return newKeyset(t) }
-
 func hostname(t *testing.T) string {
 	t.Helper()
 	host, err := os.Hostname()
@@ -172,12 +170,12 @@ func TestAnnouncementsRunOut(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := ""
+			var got strings.Builder
 			for _, p := range present.Processes {
-				got += p.ID
+				got.WriteString(p.ID)
 			}
-			if got != ids {
-				t.Errorf("%s: %q live, want %q", when, got, ids)
+			if got.String() != ids {
+				t.Errorf("%s: %q live, want %q", when, got.String(), ids)
 			}
 		}
 		named := func(id string) registry.Process {

@@ -253,12 +253,28 @@ func TestDevAnswersToThisDeskOnly(t *testing.T) {
 		listen, host string
 		ok           bool
 	}{
-		{"127.0.0.1:8080", "127.0.0.1:8080", true}, {"127.0.0.1:8080", "localhost:8080", true}, {"127.0.0.1:8080", "LOCALHOST", true}, {"127.0.0.1:8080", "localhost.", true},
-		{"127.0.0.1:8080", "[::1]:8080", true}, {"127.0.0.1:8080", "127.9.9.9", true}, {"127.0.0.1:8080", "ringback.localhost:1", true},
-		{"127.0.0.1:8080", "evil.example:8080", false}, {"127.0.0.1:8080", "evil.example", false}, {"127.0.0.1:8080", "", false}, {"127.0.0.1:8080", "localhost.evil.example", false},
-		{"127.0.0.1:8080", "127.0.0.1.evil.example", false}, {"127.0.0.1:8080", "evillocalhost", false}, {"127.0.0.1:8080", "192.168.7.6", false}, {"127.0.0.1:8080", "0.0.0.0:8080", false},
-		{":8080", "192.168.7.5:8080", true}, {":8080", "", false}, {"0.0.0.0:8080", "192.168.7.5:8080", true}, {"0.0.0.0:8080", "[::ffff:192.168.7.5]", true}, {"0.0.0.0:8080", "evil.example", false},
-		{"desk.example:8080", "desk.example:8080", true}, {"desk.example:8080", "desk.example.evil.example:8080", false},
+		{"127.0.0.1:8080", "127.0.0.1:8080", true},
+		{"127.0.0.1:8080", "localhost:8080", true},
+		{"127.0.0.1:8080", "LOCALHOST", true},
+		{"127.0.0.1:8080", "localhost.", true},
+		{"127.0.0.1:8080", "[::1]:8080", true},
+		{"127.0.0.1:8080", "127.9.9.9", true},
+		{"127.0.0.1:8080", "ringback.localhost:1", true},
+		{"127.0.0.1:8080", "evil.example:8080", false},
+		{"127.0.0.1:8080", "evil.example", false},
+		{"127.0.0.1:8080", "", false},
+		{"127.0.0.1:8080", "localhost.evil.example", false},
+		{"127.0.0.1:8080", "127.0.0.1.evil.example", false},
+		{"127.0.0.1:8080", "evillocalhost", false},
+		{"127.0.0.1:8080", "192.168.7.6", false},
+		{"127.0.0.1:8080", "0.0.0.0:8080", false},
+		{":8080", "192.168.7.5:8080", true},
+		{":8080", "", false},
+		{"0.0.0.0:8080", "192.168.7.5:8080", true},
+		{"0.0.0.0:8080", "[::ffff:192.168.7.5]", true},
+		{"0.0.0.0:8080", "evil.example", false},
+		{"desk.example:8080", "desk.example:8080", true},
+		{"desk.example:8080", "desk.example.evil.example:8080", false},
 	} {
 		if got := isDesk(c.host, c.listen, local); got != c.ok {
 			t.Errorf("listening on %s, Host %q: %v", c.listen, c.host, got)
@@ -271,10 +287,15 @@ func TestDevAnswersToThisDeskOnly(t *testing.T) {
 		ok                         bool
 	}{
 		{"POST", "127.0.0.1:8080", "", "", true}, // curl
-		{"POST", "127.0.0.1:8080", "http://127.0.0.1:8080", "same-origin", true}, {"POST", "127.0.0.1:8080", "http://127.0.0.1:8080", "", true},
-		{"POST", "127.0.0.1:8080", "http://evil.example", "cross-site", false}, {"POST", "127.0.0.1:8080", "http://evil.example", "", false}, {"POST", "127.0.0.1:8080", "null", "", false},
-		{"DELETE", "127.0.0.1:8080", "http://127.0.0.1:9000", "same-site", false}, {"GET", "127.0.0.1:8080", "http://evil.example", "cross-site", true},
-		{"GET", "evil.example:8080", "", "same-origin", false}, {"POST", "evil.example:8080", "http://evil.example:8080", "same-origin", false},
+		{"POST", "127.0.0.1:8080", "http://127.0.0.1:8080", "same-origin", true},
+		{"POST", "127.0.0.1:8080", "http://127.0.0.1:8080", "", true},
+		{"POST", "127.0.0.1:8080", "http://evil.example", "cross-site", false},
+		{"POST", "127.0.0.1:8080", "http://evil.example", "", false},
+		{"POST", "127.0.0.1:8080", "null", "", false},
+		{"DELETE", "127.0.0.1:8080", "http://127.0.0.1:9000", "same-site", false},
+		{"GET", "127.0.0.1:8080", "http://evil.example", "cross-site", true},
+		{"GET", "evil.example:8080", "", "same-origin", false},
+		{"POST", "evil.example:8080", "http://evil.example:8080", "same-origin", false},
 	} {
 		r := httptest.NewRequest(c.method, "http://"+c.host+"/companies/acme/events", nil)
 		for name, value := range map[string]string{"Origin": c.origin, "Sec-Fetch-Site": c.site} {
@@ -474,8 +495,16 @@ func TestClientCertificates(t *testing.T) {
 		from   *authority
 		status int
 	}{
-		{"/callback-types", callers, 200}, {"/callback-types", nil, 403}, {"/metrics", nil, 403}, {"/docs", nil, 403}, {"/healthz/", nil, 403}, {"/nothing", nil, 403},
-		{"/healthz", nil, 200}, {"/readyz", nil, 200}, {"/healthz", callers, 200}, {"/metrics", callers, 200},
+		{"/callback-types", callers, 200},
+		{"/callback-types", nil, 403},
+		{"/metrics", nil, 403},
+		{"/docs", nil, 403},
+		{"/healthz/", nil, 403},
+		{"/nothing", nil, 403},
+		{"/healthz", nil, 200},
+		{"/readyz", nil, 200},
+		{"/healthz", callers, 200},
+		{"/metrics", callers, 200},
 	} {
 		if status, proto, err := get(c.path, c.from); status != c.status || proto != 2 {
 			t.Errorf("%s, certificate %v: %d over HTTP/%d, %v", c.path, c.from != nil, status, proto, err)

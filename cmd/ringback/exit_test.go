@@ -67,7 +67,7 @@ func TestServersSayWhetherStartingAgainHelps(t *testing.T) {
 
 func TestLogsHaveDurationsInWords(t *testing.T) {
 	var out bytes.Buffer
-	newLog(&out).With("a", 90*time.Second).WithGroup("g").Info("said", "grace", 65*time.Second, slog.Group("h", "took", 1500*time.Microsecond))
+	newLog(&out).With("a", 90*time.Second).WithGroup("g").InfoContext(t.Context(), "said", "grace", 65*time.Second, slog.Group("h", "took", 1500*time.Microsecond))
 	for _, want := range []string{`"a":"1m30s"`, `"grace":"1m5s"`, `"took":"1.5ms"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %s in %s", want, &out)

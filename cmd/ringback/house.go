@@ -101,7 +101,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 			return nil, err
 		}
 	}
-	api, err := httpapi.New(httpapi.Config{
+	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
 		Client: h.client, Registry: callbacks, Keys: h.keys, Redis: cfg.Redis,
 		Metrics: h.telemetry.metrics, MeterProvider: h.telemetry.meters, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
@@ -110,7 +110,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	h.server = newServer(h.guarded(h.front(withPatience(api))), h.log)
 	if cfg.TLS != nil {
-		h.server.TLSConfig = cfg.TLS.config()
+		h.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
 	}
 	return h, nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,6 +33,8 @@ func TestMain(m *testing.M) {
 			}
 		}
 		_ = os.Setenv("GORACE", raceOptions)
+		// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
+		_, _ = net.DefaultResolver.LookupHost(context.Background(), "localhost")
 		var err error
 		if plainDir, err = os.MkdirTemp("", "ringback"); err != nil {
 			panic(err)

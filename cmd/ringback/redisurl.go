@@ -244,7 +244,7 @@ func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient
 		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
 		cluster := redis.NewClusterClient(o)
 		// Another master may have the slots: go-redis by itself would ask after a minute.
-		d.onFailure = func() { cluster.ReloadState(context.Background()) } //nolint:contextcheck // it asks in the background
+		d.onFailure = func() { cluster.ReloadState(context.Background()) }
 		rdb, poolSize = cluster, o.PoolSize
 	default:
 		o, err := u.single()
@@ -288,7 +288,9 @@ func defaults(query url.Values, o redisDefaults, poolSize int) {
 		option *time.Duration
 		value  time.Duration
 	}{
-		{o.dialTimeout, redisTimeout}, {o.readTimeout, redisTimeout}, {o.writeTimeout, redisTimeout},
+		{o.dialTimeout, redisTimeout},
+		{o.readTimeout, redisTimeout},
+		{o.writeTimeout, redisTimeout},
 		{o.maxIdle, redisIdle + rand.N(redisIdle/2)}, //nolint:gosec // no secret
 	} {
 		if *d.option == 0 {

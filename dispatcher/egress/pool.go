@@ -84,7 +84,7 @@ func (h *hosts) begin(it *host, now time.Time) {
 	colon := strings.LastIndexByte(it.name, ':')
 	port := "0000" + it.name[colon+1:]
 	it.generation = generation{it.name, h.last, it.name[:colon+1] + strconv.FormatUint(h.last, 10) + port[len(port)-portDigits:]}
-	it.born, it.ends = now, now.Add(longestLife/2+rand.N(longestLife/2))
+	it.born, it.ends = now, now.Add(longestLife/2+rand.N(longestLife/2)) //nolint:gosec // jitter is no secret
 }
 
 // portDigits is how many digits of what net/http takes for the port are the port.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -63,7 +64,9 @@ func (v *town) serve(t *testing.T, idle time.Duration, h http.HandlerFunc) *town
 	t.Cleanup(func() {
 		close(s.closed)
 		_ = server.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 		time.Sleep(time.Hour) // what is kept goes, and bubbles wait for all their goroutines
 	})
 	v.to.Store(s)

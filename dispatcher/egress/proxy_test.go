@@ -55,7 +55,7 @@ func (p *connectProxy) serve(conn net.Conn) {
 	}
 	var to net.Conn
 	if strings.HasPrefix(says, "HTTP/1.1 200 ") {
-		if to, err = net.DialTimeout("tcp", req.Host, time.Second); err != nil { //nolint:noctx // as any proxy does
+		if to, err = net.DialTimeout("tcp", req.Host, time.Second); err != nil {
 			says = "HTTP/1.1 502 Bad Gateway\r\n\r\n"
 		} else {
 			defer func() { _ = to.Close() }()

@@ -88,7 +88,7 @@ func (b body) gather(r *http.Request, rc *http.ResponseController, v *visit) ([]
 		if int64(len(buf)) > b.limit {
 			return nil, tooLong("body", b.limit)
 		}
-		if err == io.EOF { //nolint:errorlint // readers return it as it is
+		if err == io.EOF {
 			return buf, nil
 		}
 		if e, ok := errors.AsType[net.Error](err); ok && e.Timeout() {

@@ -282,8 +282,12 @@ func TestAByteOrderMarkIsNamed(t *testing.T) {
 	const mark = "\ufeff"
 	callback := h.register("acme")
 	for _, c := range [][3]string{
-		{"POST", "/companies/acme/events", event("e")}, {"POST", "/companies/acme/config/callbacks", hook}, {"PATCH", callback, `{"description":"x"}`},
-		{"PUT", "/callback-types/t", `{}`}, {"POST", callback + "/resume", `{}`}, {"POST", "/companies/acme/decisions", `{"event_type":"entry_code.verify"}`},
+		{"POST", "/companies/acme/events", event("e")},
+		{"POST", "/companies/acme/config/callbacks", hook},
+		{"PATCH", callback, `{"description":"x"}`},
+		{"PUT", "/callback-types/t", `{}`},
+		{"POST", callback + "/resume", `{}`},
+		{"POST", "/companies/acme/decisions", `{"event_type":"entry_code.verify"}`},
 	} {
 		if p := h.call("operator", c[0], c[1], mark+c[2]).wantProblem(http.StatusBadRequest); !strings.Contains(p.Detail, "byte order mark (U+FEFF): send it without") {
 			t.Errorf("%s %s: %+v", c[0], c[1], p)

@@ -82,6 +82,7 @@ func TestARefusalReachesWhoWritesBeforeReading(t *testing.T) {
 			if err != nil {
 				t.Fatalf("reading the answer: %v", err)
 			}
+			defer func() { _ = resp.Body.Close() }()
 			body, err := io.ReadAll(resp.Body)
 			if err != nil || resp.StatusCode != c.status || !strings.Contains(string(body), `"detail"`) {
 				t.Errorf("%d, want %d: %s %v", resp.StatusCode, c.status, body, err)
@@ -109,6 +110,7 @@ func TestARefusalComesBeforeTheBody(t *testing.T) {
 		if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusRequestEntityTooLarge || !resp.Close {
 			t.Errorf("%q: %d, close %v: %s %v", expect, resp.StatusCode, resp.Close, body, err)
 		}
+		_ = resp.Body.Close()
 		_ = conn.Close()
 	}
 }
@@ -134,5 +136,6 @@ func TestARefusalKeepsTheConnection(t *testing.T) {
 		if _, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusUnauthorized || resp.Close {
 			t.Errorf("%d, close %v: %v", resp.StatusCode, resp.Close, err)
 		}
+		_ = resp.Body.Close()
 	}
 }
