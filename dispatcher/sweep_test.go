@@ -300,7 +300,8 @@ func (s step) try(t *testing.T, n int, way way) (commands []string) {
 		other := h.neighbour(saboteur)
 		err := s.do(other)
 		commands = slices.Clone(saboteur.seen)
-		if n > len(commands) {
+		// Of enqueues at the same time each may find asynq's script missing, or the first only: each of them is a command more, or not.
+		if n > len(commands)+2 {
 			h.t.Errorf("there are %d commands only", len(commands))
 		}
 		for tries := 0; s.again && err != nil && tries < 5; tries++ {
