@@ -242,7 +242,7 @@ func (g *gauge) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (g *gauge) pass(ctx context.Context, cmds []redis.Cmder, next func() error) error {
 	var n int64
 	for _, cmd := range cmds {
-		if strings.HasPrefix(cmd.Name(), "eval") {
+		if strings.HasPrefix(cmd.Name(), "eval") && !slices.Contains(cmd.Args(), any("ringback:keys")) { // whose key it is, is another matter
 			n++
 			if g.poison != "" && slices.Contains(cmd.Args(), any(g.poison)) {
 				panic("ouch")
