@@ -10,11 +10,14 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // A tap is a proxy before Redis that understands which script a command runs, and strikes at one of them: what no general proxy can.
@@ -63,6 +66,8 @@ func ourScripts(t testing.TB) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What the scripts have between head and text if they write in the audit trail.
+	trail := []byte(registry.AuditLua + "local trail = prefix .. 'audit'\n")
 	files, err := filepath.Glob(filepath.Join(dir, "*.lua"))
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +78,9 @@ func ourScripts(t testing.TB) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		names[sha(append(bytes.Clone(head), text...))] = strings.TrimSuffix(filepath.Base(file), ".lua")
+		name := strings.TrimSuffix(filepath.Base(file), ".lua")
+		names[sha(slices.Concat(head, text))] = name
+		names[sha(slices.Concat(head, trail, text))] = name
 	}
 	return names
 }
