@@ -144,7 +144,7 @@ func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 		return &proxyError{detail: "the egress proxy broke the connection off", err: err}
 	}
 	r := bufio.NewReader(io.LimitReader(conn, maxHeaderBytes))
-	answer, err := http.ReadResponse(r, req)
+	answer, err := http.ReadResponse(r, req) //nolint:bodyclose // the connection is the body
 	if err != nil {
 		return &proxyError{detail: "the egress proxy gave no valid answer", err: err}
 	}

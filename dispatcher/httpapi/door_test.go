@@ -84,6 +84,7 @@ func TestABodyThatNeverEnds(t *testing.T) {
 				if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != http.StatusRequestTimeout || !resp.Close {
 					t.Errorf("%d, close %v: %s %v", resp.StatusCode, resp.Close, body, err)
 				}
+				_ = resp.Body.Close()
 				if took := time.Since(began); took != c.after {
 					t.Errorf("answered after %v, want %v", took, c.after)
 				}
