@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -25,8 +24,9 @@ var ErrSealed = errors.New("registry: stored data does not open with this keyset
 
 // Keyset seals what the registry stores. It is a Tink keyset of AEAD keys: the
 // primary key seals, every key opens. To replace a key, first give all processes
-// a keyset that also holds the new key, then one in which it is primary; callbacks
-// move to it as they change.
+// a keyset that also holds the new key (WithKey), then one in which it is primary
+// (WithPrimary). Then Reseal moves the callbacks to it, and at last ForgetKey and
+// Without retire the old one.
 //
 // Whoever has the keyset and the Redis can read all secrets; without the keyset
 // nobody can, so it belongs in the backup, apart from Redis.
@@ -74,16 +74,11 @@ func (k *Keyset) Marshal() ([]byte, error) {
 
 // String says which key is primary, and nothing secret.
 func (k *Keyset) String() string {
-	return fmt.Sprintf("keyset of %d keys, primary %s", k.handle.Len(), k.primaryID())
+	return fmt.Sprintf("keyset of %d keys, primary %s", k.handle.Len(), k.PrimaryID())
 }
 
 // LogValue says which key is primary, and nothing secret.
 func (k *Keyset) LogValue() slog.Value { return slog.StringValue(k.String()) }
-
-// primaryID is the public id of the key that seals.
-func (k *Keyset) primaryID() string {
-	return strconv.FormatUint(uint64(k.handle.KeysetInfo().GetPrimaryKeyId()), 10)
-}
 
 // seal encrypts plain for one place: what is sealed for one does not open in another.
 func (k *Keyset) seal(plain []byte, place string) ([]byte, error) {
@@ -188,7 +183,7 @@ func Sealed(ctx context.Context, rdb redis.UniversalClient) (bool, error) {
 // with every later primary key; one that lacks a remembered key is refused with
 // an error that is ErrSealed and says what to do.
 func (r *Registry) CheckKeyset(ctx context.Context) error {
-	primary := r.keyset.primaryID()
+	primary := r.keyset.PrimaryID()
 	proof, err := r.keyset.seal([]byte(keysetProof), keysetKey+"/"+primary)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -11,11 +12,15 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 // TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts, but for egress) in
-// RINGBACK_SERVER, and (keys only) an empty Redis in RINGBACK_REDIS, sample payloads in EVENTS, and in RECEIVER the URL of a partner
+// RINGBACK_SERVER, and (keys and keyset only) an empty Redis in RINGBACK_REDIS, sample payloads in EVENTS, and in RECEIVER the URL of a partner
 // that takes everything.
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -38,6 +43,10 @@ func TestScripts(t *testing.T) {
 			if strings.HasSuffix(env.WorkDir, "script-keys") {
 				env.Setenv("RINGBACK_REDIS", "redis://"+miniredis.RunT(t).Addr())
 			}
+			if strings.HasSuffix(env.WorkDir, "script-keyset") {
+				env.Setenv("RINGBACK_REDIS", "redis://"+miniredis.RunT(t).Addr())
+				env.Setenv("RINGBACK_KEYSET_FILE", filepath.Join(env.WorkDir, "keyset.json"))
+			}
 			if strings.HasSuffix(env.WorkDir, "script-egress") { // it stops what the others wait for
 				env.Setenv("RINGBACK_SERVER", start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1])
 			}
@@ -50,6 +59,8 @@ func TestScripts(t *testing.T) {
 			"delivery": idFrom(`dlv_[A-Za-z0-9_.-]+`),
 			"replay":   idFrom(`rpl_[A-Za-z0-9_.-]+`),
 			"await":    await,
+			"claim":    claim,
+			"redis":    tellRedis,
 		},
 	})
 }
@@ -96,4 +107,35 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		}
 		<-time.After(50 * time.Millisecond)
 	}
+}
+
+// scriptRedis is the Redis of a script.
+func scriptRedis(ts *testscript.TestScript) *redis.Client {
+	opts, err := redis.ParseURL(ts.Getenv("RINGBACK_REDIS"))
+	ts.Check(err)
+	rdb := redis.NewClient(opts)
+	ts.Defer(func() { _ = rdb.Close() })
+	return rdb
+}
+
+// claim does what a process does when it starts with the keyset; where a company is named it registers a callback of that.
+func claim(ts *testscript.TestScript, _ bool, args []string) {
+	keyset, _, err := registry.LoadOrCreateKeyset(ts.Getenv("RINGBACK_KEYSET_FILE"))
+	ts.Check(err)
+	r, err := registry.New(registry.Config{Redis: scriptRedis(ts), Catalogue: payloads.Builtin(), Keyset: keyset})
+	ts.Check(err)
+	ts.Check(r.CheckKeyset(context.Background()))
+	for _, company := range args {
+		_, err := r.Create(context.Background(), company, []byte(`{"callback_type": "payment_proof", "destination": {"url": "https://partner.example/"}}`))
+		ts.Check(err)
+	}
+}
+
+// tellRedis sends a command to Redis.
+func tellRedis(ts *testscript.TestScript, _ bool, args []string) {
+	words := make([]any, len(args))
+	for i, word := range args {
+		words[i] = word
+	}
+	ts.Check(scriptRedis(ts).Do(context.Background(), words...).Err())
 }
