@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -33,6 +34,8 @@ func TestMain(m *testing.M) {
 			}
 		}
 		_ = os.Setenv("GORACE", raceOptions)
+		// Who runs the tests may ignore hangups, as nohup does, and the processes that tests start would ignore them, too. A handler is not handed on.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 		// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
 		_, _ = net.DefaultResolver.LookupHost(context.Background(), "localhost")
 		var err error
