@@ -58,15 +58,23 @@ func refusal(resp *http.Response, body []byte) *APIError {
 	return e
 }
 
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3). Zero if it is neither.
+// longestWait bounds what a server may ask for, so that no sum of times overflows. No caller waits so long.
+const longestWait = 365 * 24 * time.Hour
+
+// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3). Zero if it is neither, [longestWait] at most.
 func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.Atoi(value); err == nil {
-		return max(0, time.Duration(seconds)*time.Second)
+	if n, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
+		return seconds(n) // out of range, n is the nearest there is
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, at.Sub(now))
+		return min(max(0, at.Sub(now)), longestWait)
 	}
 	return 0
+}
+
+// seconds is a number of them as a Duration from zero to [longestWait].
+func seconds(n int64) time.Duration {
+	return time.Duration(min(max(n, 0), int64(longestWait/time.Second))) * time.Second
 }
 
 // An UnreachableError says that the server gave no answer, or only the beginning of one.

@@ -116,7 +116,7 @@ func (r *BatchResult) Err() error {
 		return nil
 	}
 	return &APIError{
-		Status: r.Status, Title: r.Title, Detail: r.Detail, Errors: r.Errors, RetryAfter: time.Duration(r.RetryAfter) * time.Second,
+		Status: r.Status, Title: r.Title, Detail: r.Detail, Errors: r.Errors, RetryAfter: seconds(int64(r.RetryAfter)),
 	}
 }
 
