@@ -411,12 +411,19 @@ func TestAClockThatStepsBack(t *testing.T) {
 // TestAReplayDoesNotFillARoomBeyondItsBounds: it waits for places, and one by hand is refused.
 func TestAReplayDoesNotFillARoomBeyondItsBounds(t *testing.T) {
 	inBubble(t, func(h *house) {
-		h.partner.answers(answering(500, 204))
+		var well atomic.Bool // by phase and not by attempt: one that died of a full room was never tried
+		h.partner.answers(func(*http.Request, int) reply {
+			if well.Load() {
+				return reply{status: 204}
+			}
+			return reply{status: 500}
+		})
 		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
 		stop := h.work()
 		ids := h.sendMany("p-", 8)
-		h.drained(cb.ID, time.Minute)
+		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == 8 }, func() string { return "not all are dead" })
 		stop()
+		well.Store(true)
 		h.limit(cb, 1, 1)
 		_, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{})
 		h.must(err)
