@@ -12,14 +12,15 @@ import (
 
 const (
 	// restBytes and restTime bound what is read of a body before its refusal is sent. A body that is as good as there costs the caller
-	// no connection then. 256 KiB is what net/http reads, too.
+	// no connection then. 256 KiB is what net/http reads, too. A body in chunks costs one: net/http cannot read on after a deadline in it.
 	restBytes = 256 << 10
 	restTime  = 250 * time.Millisecond
 
 	// lingerBytes and lingerTime bound what is read of a body after its refusal was sent: two batches of the greatest length, at
-	// 35 Mbit/s. lingerStall is how long the caller may send nothing meanwhile.
+	// 35 Mbit/s. Meanwhile the caller sends lingerPiece in lingerStall, or is given up: who trickles is not waited for.
 	lingerBytes = 64 << 20
 	lingerTime  = 15 * time.Second
+	lingerPiece = 4 << 10
 	lingerStall = 2 * time.Second
 
 	// heldAnswer bounds how much of a refusal is kept back for its Content-Length, in bytes.
@@ -31,7 +32,7 @@ const (
 
 // Linger makes an answer reach its caller when the request's body was not read to its end. Many clients write all of a body before they
 // read, and lose the answer when the connection is closed meanwhile (RFC 9112, section 9.6). So the answer is sent with Connection: close,
-// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as something comes every 2 s.
+// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s.
 //
 // It goes around everything that answers HTTP/1; HTTP/2 has its own way to say that no more of a body is wanted.
 func Linger(next http.Handler) http.Handler {
@@ -40,7 +41,7 @@ func Linger(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		l := &lingering{ResponseWriter: w, rc: http.NewResponseController(w), body: &watchedBody{from: r.Body}, method: r.Method}
+		l := &lingering{ResponseWriter: w, rc: http.NewResponseController(w), body: &watchedBody{from: r.Body}, method: r.Method, chunked: r.ContentLength < 0}
 		l.expects = strings.EqualFold(r.Header.Get("Expect"), "100-continue")
 		watched := r.WithContext(r.Context())
 		watched.Body = l.body
@@ -70,6 +71,7 @@ type lingering struct {
 	rc      *http.ResponseController
 	body    *watchedBody
 	method  string
+	chunked bool // the body's end is not known before it is there
 	expects bool // the caller waits for 100 Continue before it sends the body
 
 	begun  bool
@@ -117,7 +119,7 @@ func (l *lingering) FlushError() error {
 
 // readRest reads what is left of the body, if that is little and comes at once, and reports whether the body is read then.
 func (l *lingering) readRest() bool {
-	if l.body.read() || l.body.err != nil || l.expects {
+	if l.body.read() || l.body.err != nil || l.expects || l.chunked {
 		return l.body.read()
 	}
 	l.waitUntil(time.Now().Add(restTime))
@@ -155,23 +157,21 @@ func (l *lingering) end() {
 	l.waitUntil(time.Now()) // whatever is left, net/http need not wait for it
 }
 
-// drain reads on until the body is at its end, nothing comes any more, or it has been enough.
+// drain reads on until the body is at its end, too little comes any more, or it has been enough.
 func (l *lingering) drain() {
 	thrown := drains.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
 	defer drains.Put(thrown)
 	over := time.Now().Add(lingerTime)
-	for left := lingerBytes; left > 0 && time.Now().Before(over); {
+	for left := lingerBytes; left > 0 && time.Now().Before(over); left -= lingerPiece {
 		l.waitUntil(time.Now().Add(lingerStall))
-		n, err := l.body.from.Read(*thrown)
-		if err != nil {
+		if _, err := io.ReadFull(l.body.from, *thrown); err != nil {
 			return
 		}
-		left -= n
 	}
 }
 
 // drains are what bodies are read into that nobody wants.
-var drains = sync.Pool{New: func() any { return new(make([]byte, 32<<10)) }}
+var drains = sync.Pool{New: func() any { return new(make([]byte, lingerPiece)) }}
 
 // waitUntil is how long reading the body may wait. Not every writer can say so, and then the server's own timeout holds.
 func (l *lingering) waitUntil(t time.Time) { _ = l.rc.SetReadDeadline(t) }

@@ -8,7 +8,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -88,6 +90,60 @@ func TestARefusalReachesWhoWritesBeforeReading(t *testing.T) {
 				t.Errorf("%d, want %d: %s %v", resp.StatusCode, c.status, body, err)
 			}
 		})
+	}
+}
+
+// A body that comes in bits is read on for as long as it comes, whatever its framing, and a refusal reaches its sender. One that only trickles
+// is not.
+func TestARefusalReachesWhoSendsSlowly(t *testing.T) {
+	for name, c := range map[string]struct {
+		bytes  int // of the body
+		pieces int
+		every  time.Duration
+		most   int // how many pieces are read at most
+	}{
+		"64 KiB at a time": {640 << 10, 10, 300 * time.Millisecond, 10},
+		"1 KiB at a time":  {20 << 10, 20, 300 * time.Millisecond, 20},
+		"a byte at a time": {100, 100, 500 * time.Millisecond, 5},
+	} {
+		for framing, head := range map[string]string{
+			"":            fmt.Sprintf("Content-Length: %d\r\n\r\n", c.bytes),
+			", one chunk": fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n", c.bytes),
+		} {
+			t.Run(name+framing, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					listener := make(pipes)
+					web := &http.Server{Handler: Linger(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))}
+					var running sync.WaitGroup
+					running.Go(func() { _ = web.Serve(listener) })
+					conn := listener.dial()
+					running.Go(func() {
+						if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
+							t.Errorf("reading the answer: %v", err)
+						} else if _, err := io.Copy(io.Discard, resp.Body); err != nil || !resp.Close {
+							t.Errorf("reading the answer: close %t, %v", resp.Close, err)
+						}
+					})
+					if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\n"+head); err != nil {
+						t.Fatal(err)
+					}
+					taken := 0
+					for range c.pieces {
+						time.Sleep(c.every)
+						if _, err := conn.Write(make([]byte, c.bytes/c.pieces)); err != nil {
+							break
+						}
+						taken++
+					}
+					if taken > c.most || c.most == c.pieces && taken < c.pieces {
+						t.Errorf("%d of %d pieces were taken, want %d", taken, c.pieces, c.most)
+					}
+					_ = conn.Close()
+					_ = web.Close()
+					running.Wait()
+				})
+			})
+		}
 	}
 }
 
