@@ -12,7 +12,8 @@
 // The company is the hash tag of its keys, written {c} here; every line marked "script" below is one Lua script on them, so it happens whole
 // or not at all. All times in records are Redis's own clock.
 //
-//	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry)
+//	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
+//	                             {c}:cbseal has the anchors of the seals
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;

@@ -19,8 +19,9 @@
 // nothing twice.
 //
 // All that a callback holds, its URL included, is sealed in Redis with the
-// [Keyset]; the company and the id are part of the seal, so that a row copied to
-// another place does not open. API keys are stored as SHA-256 digests.
+// [Keyset]; the company, the id and an anchor that each write makes anew and keeps in
+// another hash are part of the seal, so that a row copied to another place, or an older
+// one put back, does not open. API keys are stored as SHA-256 digests.
 //
 // # Versions side by side
 //
@@ -45,6 +46,7 @@
 //
 //	{c}:ver             version of the last change: above every earlier one, absent = 0
 //	{c}:cb              hash: callback id -> sealed JSON
+//	{c}:cbseal          hash: callback id -> anchor of its seal, fresh with each write; none where a process of level 1 wrote or was alive
 //	{c}:cbver           sorted set: callback id by version of its last change; ids of deleted ones stay
 //	{c}:cbseq           counter of callback ids
 //	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open

@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -265,5 +266,140 @@ func TestMovedRowsDoNotOpen(t *testing.T) {
 				t.Errorf("refresh: %v", err)
 			}
 		})
+	}
+}
+
+// An older row that is put back does not open, whoever sealed it: the company's anchor says what was written last. The other callbacks of the
+// company open one by one, and deleting the refused one frees the company.
+func TestOlderRowsDoNotOpen(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	h.check()
+	cb := h.create("acme", plain)
+	other := h.create("acme", plain)
+	id := fmt.Sprint(cb.ID)
+	both, promoted, _, _ := rotated(t, h)
+	h, leading := openHouse(t, h.server, both), openHouse(t, h.server, promoted)
+	leading.check()
+	unanchored := h.sealAsBefore("acme", cb.ID)
+	h.redis.HDel(ctx, "{acme}:cbseal", id)
+	h.redis.HSet(ctx, "{acme}:cb", id, unanchored)
+	if _, err := h.Get(ctx, "acme", cb.ID); err != nil {
+		t.Fatalf("a row of before: %v", err)
+	}
+	if _, err := h.Patch(ctx, "acme", cb.ID, []byte(`{"description":"one"}`)); err != nil {
+		t.Fatal(err)
+	}
+	first := h.redis.HGet(ctx, "{acme}:cb", id).Val()
+	if _, err := h.Patch(ctx, "acme", cb.ID, []byte(`{"description":"two"}`)); err != nil {
+		t.Fatal(err)
+	}
+	last := h.redis.HGet(ctx, "{acme}:cb", id).Val()
+	for name, older := range map[string]string{"anchored": first, "from before anchors": unanchored} {
+		h.redis.HSet(ctx, "{acme}:cb", id, older)
+		if _, err := h.Get(ctx, "acme", cb.ID); !errors.Is(err, registry.ErrSealed) || !strings.Contains(err.Error(), "callback 1 of company acme") || !strings.Contains(err.Error(), "restore Redis from a backup") {
+			t.Errorf("%s: get: %v", name, err)
+		}
+		if _, err := h.Pause(ctx, "acme", cb.ID); !errors.Is(err, registry.ErrSealed) {
+			t.Errorf("%s: pause: %v", name, err)
+		}
+		if err := h.neighbour().Refresh(ctx, "acme", 1); !errors.Is(err, registry.ErrSealed) {
+			t.Errorf("%s: refresh: %v", name, err)
+		}
+		if done, err := leading.Reseal(ctx, untold); !errors.Is(err, registry.ErrSealed) || done.Broken != 1 {
+			t.Errorf("%s: reseal: %+v, %v", name, done, err)
+		}
+		if _, err := h.Get(ctx, "acme", other.ID); err != nil {
+			t.Errorf("%s: the other callback: %v", name, err)
+		}
+	}
+	h.redis.HSet(ctx, "{acme}:cb", id, last)
+	if cb, err := h.Resume(ctx, "acme", cb.ID); err != nil || cb.Description != "two" {
+		t.Errorf("the last one: %v, %v", cb, err)
+	}
+	h.redis.HSet(ctx, "{acme}:cb", id, first)
+	if err := h.Delete(ctx, "acme", cb.ID); err != nil {
+		t.Fatal(err)
+	}
+	if page, _, err := h.neighbour().List(ctx, "acme", registry.Filter{}); err != nil || len(page) != 1 {
+		t.Errorf("after it was deleted: %v, %v", page, err)
+	}
+	if err := h.Delete(ctx, "acme", other.ID); err != nil {
+		t.Fatal(err)
+	}
+	if left := h.redis.HGetAll(ctx, "{acme}:cbseal").Val(); len(left) != 0 {
+		t.Errorf("anchors of deleted callbacks: %v", left)
+	}
+}
+
+// sealAsBefore is a callback's row as commit 6da24ca seals it.
+func (h *house) sealAsBefore(company string, id int64) string {
+	h.t.Helper()
+	at := fmt.Sprintf("%s/%d", company, id)
+	anchor := h.redis.HGet(h.t.Context(), "{"+company+"}:cbseal", fmt.Sprint(id)).Val()
+	data, err := h.keyset.Marshal()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(data)))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	box, err := aead.New(handle)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	row := h.redis.HGet(h.t.Context(), "{"+company+"}:cb", fmt.Sprint(id)).Val()
+	bound := at
+	if anchor != "" {
+		bound += "/" + anchor
+	}
+	open, err := box.Decrypt([]byte(row), []byte(bound))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	sealed, err := box.Encrypt(open, []byte(at))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return string(sealed)
+}
+
+// While a process of level 1 is alive, rows are sealed as it opens them. Once it is gone, the next change anchors a row, and resealing the rest.
+func TestRowsAreAnchoredOnceAllKnowIt(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	h.check()
+	anchored := h.create("acme", plain)
+	end := connect(t, h.server, "ringback")
+	beside := h.neighbour()
+	for range 2 {
+		beside.create("acme", plain)
+	}
+	if _, err := beside.Patch(ctx, "acme", anchored.ID, []byte(`{"description":"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := beside.Reseal(ctx, untold); err != nil || done.Already != 3 {
+		t.Errorf("resealing beside an old process: %+v, %v", done, err)
+	}
+	if got := h.redis.HGetAll(ctx, "{acme}:cbseal").Val(); len(got) != 0 {
+		t.Errorf("anchors beside an old process: %v", got)
+	}
+	end()
+	alone := h.neighbour()
+	if _, err := alone.Patch(ctx, "acme", 2, []byte(`{"description":"x"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if got := h.redis.HGetAll(ctx, "{acme}:cbseal").Val(); len(got) != 1 || got["2"] == "" {
+		t.Errorf("anchors after a change: %v", got)
+	}
+	if done, err := alone.Reseal(ctx, untold); err != nil || done.Callbacks != 2 || done.Already != 1 {
+		t.Errorf("resealing: %+v, %v", done, err)
+	}
+	if got := h.redis.HLen(ctx, "{acme}:cbseal").Val(); got != 3 {
+		t.Errorf("%d anchors", got)
+	}
+	if page, _, err := h.neighbour().List(ctx, "acme", registry.Filter{}); err != nil || len(page) != 3 {
+		t.Errorf("%v, %v", page, err)
 	}
 }

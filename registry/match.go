@@ -297,15 +297,15 @@ const deltaPage = 500
 
 // delta returns, at one moment: the company's version; the version of the last
 // change at or before ARGV[2]; the next ARGV[3] changes after ARGV[1], as id and
-// version by turns; and the sealed callbacks of those.
+// version by turns; the sealed callbacks of those; and the anchors of the seals.
 var delta = redis.NewScript(`
 local before = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local changes = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 local ids = {}
 for i = 1, #changes, 2 do ids[#ids + 1] = changes[i] end
-local sealed = {}
-if #ids > 0 then sealed = redis.call('HMGET', KEYS[3], unpack(ids)) end
-return {redis.call('GET', KEYS[1]) or '0', before[2] or '0', changes, sealed}`)
+local sealed, anchors = {}, {}
+if #ids > 0 then sealed, anchors = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[4], unpack(ids)) end
+return {redis.call('GET', KEYS[1]) or '0', before[2] or '0', changes, sealed, anchors}`)
 
 // load reads what has changed since old, or everything.
 func (r *Registry) load(ctx context.Context, name string, old *snapshot) (*snapshot, error) {
@@ -377,21 +377,22 @@ type change struct {
 }
 
 func (r *Registry) readDelta(ctx context.Context, name string, after, known int64) (*deltaAnswer, error) {
-	keys := []string{VersionKey(name), changesKey(name), callbacksKey(name)}
+	keys := []string{VersionKey(name), changesKey(name), callbacksKey(name), anchorsKey(name)}
 	reply, err := delta.Run(ctx, r.redis, keys, after, known, deltaPage).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("registry: read the callbacks of company %s: %w", name, err)
 	}
-	if len(reply) < 4 {
-		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 4", name, len(reply))
+	if len(reply) < 5 {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 5", name, len(reply))
 	}
 	version, _ := reply[0].(string)
 	before, _ := reply[1].(string)
 	pairs, _ := reply[2].([]any)
 	sealed, _ := reply[3].([]any)
+	anchors, _ := reply[4].([]any)
 
-	if len(pairs) < 2*len(sealed) {
-		return nil, fmt.Errorf("registry: read the callbacks of company %s: %d changes have %d versions", name, len(sealed), len(pairs)/2)
+	if len(pairs) < 2*len(sealed) || len(anchors) < len(sealed) {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: %d changes have %d versions and %d anchors", name, len(sealed), len(pairs)/2, len(anchors))
 	}
 	answer := &deltaAnswer{changes: make([]change, len(sealed))}
 	if answer.version, err = parseVersion(version); err != nil {
@@ -403,7 +404,7 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 	for i, s := range sealed {
 		id, _ := pairs[2*i].(string)
 		version, _ := pairs[2*i+1].(string)
-		if answer.changes[i], err = r.readChange(name, id, version, s); err != nil {
+		if answer.changes[i], err = r.readChange(name, id, version, s, anchors[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -412,7 +413,7 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 
 // readChange fails on a callback that does not open, and the whole reading with
 // it: to leave it out would drop its events without a word.
-func (r *Registry) readChange(name, id, version string, sealed any) (c change, err error) {
+func (r *Registry) readChange(name, id, version string, sealed, anchored any) (c change, err error) {
 	if c.id, err = strconv.ParseInt(id, 10, 64); err != nil {
 		return change{}, fmt.Errorf("registry: a callback's id of company %s is no number: %w", name, err)
 	}
@@ -420,7 +421,8 @@ func (r *Registry) readChange(name, id, version string, sealed any) (c change, e
 		return change{}, err
 	}
 	if text, ok := sealed.(string); ok {
-		c.callback, err = r.open(name, c.id, []byte(text), version)
+		anchor, _ := anchored.(string) // else it was sealed without one
+		c.callback, err = r.open(name, c.id, []byte(text), anchor, version)
 	}
 	return c, err
 }

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -125,6 +126,7 @@ func HealthKey(company string, id int64) string {
 func RoomsKey(company string) string { return "{" + company + "}:rooms" }
 
 func callbacksKey(company string) string { return "{" + company + "}:cb" }
+func anchorsKey(company string) string   { return "{" + company + "}:cbseal" }
 func changesKey(company string) string   { return "{" + company + "}:cbver" }
 func sequenceKey(company string) string  { return "{" + company + "}:cbseq" }
 
@@ -145,7 +147,8 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 // there means that an earlier run's answer was lost. ARGV[3] is the version it
 // must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
 // ARGV[5] how many callbacks a company may have that has no quota of its own;
-// ARGV[6] the line of the audit trail; ARGV[7] the name of its host.
+// ARGV[6] the line of the audit trail; ARGV[7] the name of its host; ARGV[8] the
+// anchor of its seal, or empty.
 var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -162,6 +165,7 @@ end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
 redis.call('HSET', KEYS[7], 'hn', ARGV[7])
+if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 ` + nextVersion + `
 audit(KEYS[6], ARGV[6])
 return {'saved', v}`)
@@ -175,20 +179,21 @@ if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 end
 redis.call('SET', KEYS[4], ARGV[2])
 redis.call('DEL', KEYS[6])
+redis.call('HDEL', KEYS[8], ARGV[1])
 ` + nextVersion + `
 redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
 audit(KEYS[7], ARGV[3])
 return 1`)
 
-// read returns callback ARGV[1]: sealed, version, gate.
+// read returns callback ARGV[1]: sealed, version, gate, the seal's anchor.
 var read = redis.NewScript(`
-return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
 // pause closes an open gate as ARGV[2], with line ARGV[3] of the audit trail, and returns what read returns.
 var pause = redis.NewScript(AuditLua + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed and redis.call('SET', KEYS[3], ARGV[2], 'NX') then audit(KEYS[5], ARGV[3]) end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
 // resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns.
 var resume = redis.NewScript(AuditLua + `
@@ -205,7 +210,7 @@ if sealed then
 	local t = redis.call('TIME')
 	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
 end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3])}`)
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
 // Create registers a callback from the JSON of a registration and returns it with
 // a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
@@ -262,12 +267,16 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 // save seals and stores cb, with a line of the audit trail; when the answer is
 // "saved" cb.Version is set.
 func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string) (answer string, err error) {
-	sealed, err := r.seal(cb)
+	anchor, err := r.newAnchor(ctx)
 	if err != nil {
 		return "", err
 	}
-	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company), HealthKey(cb.Company, cb.ID)}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host()).StringSlice()
+	sealed, err := r.seal(cb, anchor)
+	if err != nil {
+		return "", err
+	}
+	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company), HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company)}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
@@ -302,12 +311,12 @@ func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callb
 	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)))
 }
 
-// runOnOne runs a script that returns one callback as sealed, version and gate.
+// runOnOne runs a script that returns one callback as read does.
 func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err
 	}
-	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company), AuditKey(company)}
+	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company), AuditKey(company), anchorsKey(company)}
 	row, err := script.Run(ctx, r.redis, keys, append([]any{id}, args...)...).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("registry: %s callback %d of company %s: %w", verb, id, company, err)
@@ -315,10 +324,11 @@ func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company s
 	sealed, _ := row[0].(string)
 	version, _ := row[1].(string)
 	gate, _ := row[2].(string)
+	anchor, _ := row[3].(string)
 	if sealed == "" {
 		return nil, ErrNotFound
 	}
-	cb, err := r.open(company, id, []byte(sealed), version)
+	cb, err := r.open(company, id, []byte(sealed), anchor, version)
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +439,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
-	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company)}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
 	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
 	if err != nil {
@@ -742,9 +752,47 @@ type storedSecret struct {
 // than the process that wrote it and must not guess.
 const storedModel = 1
 
-func place(company string, id int64) string { return company + "/" + strconv.FormatInt(id, 10) }
+// anchoredLevel is the [Level] that brought anchors.
+const anchoredLevel = 2
 
-func (r *Registry) seal(cb *Callback) ([]byte, error) {
+// An anchor binds a callback's row to what stands beside it: it is fresh with each
+// seal, part of the seal, and kept in another hash. So an older row that is put
+// back does not open.
+
+// place is what a callback's seal is bound to. Without an anchor it is the place of
+// processes of level 1.
+func place(company string, id int64, anchor string) string {
+	at := company + "/" + strconv.FormatInt(id, 10)
+	if anchor != "" {
+		at += "/" + anchor
+	}
+	return at
+}
+
+// newAnchor is for a row that is sealed now: empty while a process is alive that
+// knows no anchors and could not open the row.
+func (r *Registry) newAnchor(ctx context.Context) (string, error) {
+	err := r.KnownEverywhere(ctx, "an anchored seal", anchoredLevel)
+	if _, old := errors.AsType[*OldProcessError](err); old {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return rand.Text(), nil
+}
+
+// openRow opens a callback's row. The error, an ErrSealed, says what to do.
+func (r *Registry) openRow(company string, id int64, sealed []byte, anchor string) ([]byte, error) {
+	plain, err := r.keyset.open(sealed, place(company, id, anchor))
+	if err != nil {
+		return nil, fmt.Errorf("callback %d of company %s: %w, or is not what Ringback wrote there last: "+
+			"give this process the keyset that sealed it, or restore Redis from a backup, or delete the callback and register it again", id, company, err)
+	}
+	return plain, nil
+}
+
+func (r *Registry) seal(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: storedModel, Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit,
@@ -760,13 +808,13 @@ func (r *Registry) seal(cb *Callback) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: store %v: %w", cb, err)
 	}
-	return r.keyset.seal(plain, place(cb.Company, cb.ID))
+	return r.keyset.seal(plain, place(cb.Company, cb.ID, anchor))
 }
 
-func (r *Registry) open(company string, id int64, sealed []byte, version string) (*Callback, error) {
-	plain, err := r.keyset.open(sealed, place(company, id))
+func (r *Registry) open(company string, id int64, sealed []byte, anchor, version string) (*Callback, error) {
+	plain, err := r.openRow(company, id, sealed, anchor)
 	if err != nil {
-		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)
+		return nil, err
 	}
 	var s stored
 	if err := json.Unmarshal(plain, &s); err != nil { // not wrapped: it may quote

@@ -228,6 +228,7 @@ func (r *Registry) countLines(ctx context.Context, company string, since time.Ti
 type row struct {
 	id     int64
 	sealed []byte
+	anchor string // of its seal; empty: it has none
 }
 
 // rows gives a company's callbacks to visit, some at a time.
@@ -242,14 +243,18 @@ func (r *Registry) rows(ctx context.Context, company string, visit func([]row) e
 		for i, id := range chunk {
 			fields[i] = strconv.FormatInt(id, 10)
 		}
-		values, err := r.redis.HMGet(ctx, callbacksKey(company), fields...).Result()
-		if err != nil {
+		var values, anchors *redis.SliceCmd
+		if _, err := r.redis.TxPipelined(ctx, func(p redis.Pipeliner) error { // at one moment
+			values, anchors = p.HMGet(ctx, callbacksKey(company), fields...), p.HMGet(ctx, anchorsKey(company), fields...)
+			return nil
+		}); err != nil {
 			return fmt.Errorf("registry: read the callbacks of company %s: %w", company, err)
 		}
 		var there []row
-		for i, value := range values {
+		for i, value := range values.Val() {
 			if text, ok := value.(string); ok { // else it was deleted meanwhile
-				there = append(there, row{chunk[i], []byte(text)})
+				anchor, _ := anchors.Val()[i].(string)
+				there = append(there, row{chunk[i], []byte(text), anchor})
 			}
 		}
 		if err := visit(there); err != nil {
@@ -268,14 +273,15 @@ type Resealed struct {
 	Broken    int // that do not open with the keyset, and stay as they are
 }
 
-// replaceSeal puts ARGV[i+2] in the place of ARGV[i+1] for each callback ARGV[i] that nobody has changed since. It returns how many were
-// replaced. What no two seals share was put there by an earlier run whose answer was lost.
+// replaceSeal puts ARGV[i+2], with anchor ARGV[i+3] or none, in the place of ARGV[i+1] for each callback ARGV[i] that nobody has changed
+// since. It returns how many were replaced. What no two seals share was put there by an earlier run whose answer was lost.
 var replaceSeal = redis.NewScript(`
 local n = 0
-for i = 1, #ARGV, 3 do
+for i = 1, #ARGV, 4 do
 	local now = redis.call('HGET', KEYS[1], ARGV[i])
 	if now == ARGV[i + 1] then
 		redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 2])
+		if ARGV[i + 3] == '' then redis.call('HDEL', KEYS[2], ARGV[i]) else redis.call('HSET', KEYS[2], ARGV[i], ARGV[i + 3]) end
 		n = n + 1
 	elseif now == ARGV[i + 2] then
 		n = n + 1
@@ -283,7 +289,8 @@ for i = 1, #ARGV, 3 do
 end
 return n`)
 
-// Reseal seals every callback with the keyset's primary key that is sealed with another one. Versions and times of the callbacks stay as
+// Reseal seals every callback with the keyset's primary key that is sealed with another one, or was sealed by a process of level 1 and is
+// bound to its place only. Versions and times of the callbacks stay as
 // they are, and a change that comes at the same time wins. What was done stays done if it ends early: the next call goes on. tell hears
 // after each company how far it is.
 //
@@ -359,29 +366,33 @@ func (r *Registry) resealCompany(ctx context.Context, company string, done *Rese
 func (r *Registry) resealRows(ctx context.Context, company string, rows []row, got *Resealed, broken *error) (tried int, err error) {
 	var args []any
 	for _, row := range rows {
-		if sealedBy(row.sealed) == r.keyset.PrimaryID() {
-			got.Already++
-			continue
-		}
-		plain, err := r.keyset.open(row.sealed, place(company, row.id))
-		if err != nil {
-			got.Broken++
-			if *broken == nil {
-				*broken = fmt.Errorf("callback %d of company %s: %w", row.id, company, err)
-			}
-			continue
-		}
-		sealed, err := r.keyset.seal(plain, place(company, row.id))
+		anchor, err := r.newAnchor(ctx)
 		if err != nil {
 			return 0, err
 		}
-		args = append(args, row.id, row.sealed, sealed)
+		if sealedBy(row.sealed) == r.keyset.PrimaryID() && (row.anchor != "" || anchor == "") {
+			got.Already++
+			continue
+		}
+		plain, err := r.openRow(company, row.id, row.sealed, row.anchor)
+		if err != nil {
+			got.Broken++
+			if *broken == nil {
+				*broken = err
+			}
+			continue
+		}
+		sealed, err := r.keyset.seal(plain, place(company, row.id, anchor))
+		if err != nil {
+			return 0, err
+		}
+		args = append(args, row.id, row.sealed, sealed, anchor)
 		tried++
 	}
 	if tried == 0 {
 		return 0, nil
 	}
-	replaced, err := replaceSeal.Run(ctx, r.redis, []string{callbacksKey(company)}, args...).Int()
+	replaced, err := replaceSeal.Run(ctx, r.redis, []string{callbacksKey(company), anchorsKey(company)}, args...).Int()
 	if err != nil {
 		return 0, fmt.Errorf("registry: seal the callbacks of company %s anew: %w", company, err)
 	}

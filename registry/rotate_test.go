@@ -164,15 +164,13 @@ type between struct {
 	once   sync.Once
 }
 
-func (*between) DialHook(next redis.DialHook) redis.DialHook { return next }
-func (*between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return next
-}
+func (*between) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*between) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
 
-func (b *between) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		if cmd.Name() == "hmget" {
+func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if len(cmds) > 1 && cmds[1].Name() == "hmget" { // after the transaction's beginning
 			b.once.Do(b.change)
 		}
 		return err
