@@ -29,7 +29,7 @@ type conn struct {
 	uses      int
 	unwritten bool        // nothing has been written of a request on a connection that had served before
 	failed    error       // why writing ended, nil if it goes on
-	failedAt  time.Time   //
+	failedAt  time.Time   // or since when an answer has been awaited
 	patience  *time.Timer // for the end to be read, once writing has ended
 	parked    time.Time   // without use since then; zero: in use, or HTTP/2
 	stirred   time.Time   // when the other side did something meanwhile, zero: never
@@ -56,9 +56,11 @@ func connOf(c net.Conn) *conn {
 func (c *conn) Write(p []byte) (int, error) {
 	c.wroteOnce.Do(func() { close(c.wrote) })
 	c.mu.Lock()
-	failed, unwritten := c.failed, c.unwritten
+	failed, unwritten, closed := c.failed, c.unwritten, c.closed
 	c.mu.Unlock()
 	switch {
+	case closed && unwritten:
+		return 0, net.ErrClosed
 	case failed != nil && unwritten:
 		return 0, failed
 	case failed != nil:
@@ -133,20 +135,25 @@ func (c *conn) Close() error {
 	c.mu.Lock()
 	first, after := !c.closed, c.stirred.Sub(c.parked)
 	idle := first && c.failed == nil && !c.parked.IsZero() && !c.stirred.IsZero() && time.Since(c.stirred) < time.Second // else it was a session ticket
+	if first {
+		c.end()
+	}
+	c.mu.Unlock()
+	if idle {
+		c.closedIdle(after)
+	}
+	return c.Conn.Close()
+}
+
+// end ends every wait on the connection. The caller holds c.mu, and closes c.Conn afterwards.
+func (c *conn) end() {
 	c.closed = true
+	close(c.over)
 	for _, timer := range []*time.Timer{c.retire, c.patience} {
 		if timer != nil {
 			timer.Stop()
 		}
 	}
-	c.mu.Unlock()
-	if first {
-		close(c.over)
-	}
-	if idle {
-		c.closedIdle(after)
-	}
-	return c.Conn.Close()
 }
 
 // take begins a use of the connection and returns its number.
@@ -164,7 +171,7 @@ func (c *conn) take(shared bool) int {
 
 // park ends a use of the connection, unless the next one has begun. If limited, it closes the connection once it has been without use for limit.
 //
-// net/http may have chosen the connection for a request at that very moment. Nothing of that request gets written then, so it goes to another.
+// net/http may have chosen the connection for a request at that very moment. Nothing of that request is written then, so it goes to another.
 func (c *conn) park(use int, limit time.Duration, limited bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -183,11 +190,13 @@ func (c *conn) park(use int, limit time.Duration, limited bool) {
 
 func (c *conn) retired() {
 	c.mu.Lock()
-	unused := !c.parked.IsZero()
-	c.parked = time.Time{}
+	unused := !c.parked.IsZero() && !c.closed
+	if unused {
+		c.end() // at once, so that no request that takes the connection from here on writes to it
+	}
 	c.mu.Unlock()
 	if unused {
-		_ = c.Close() // the reader finds out, and takes it from the pool
+		_ = c.Conn.Close() // the reader finds out, and takes it from the pool
 	}
 }
 

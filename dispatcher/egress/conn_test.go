@@ -148,3 +148,41 @@ func TestAnswerOnAccept(t *testing.T) {
 		}
 	}
 }
+
+// slowClose is a connection that takes a while to close, and may be written to meanwhile.
+type slowClose struct {
+	net.Conn
+	closing, goOn chan struct{}
+	written       int
+}
+
+func (c *slowClose) Write(p []byte) (int, error) {
+	c.written += len(p)
+	return len(p), nil
+}
+
+func (c *slowClose) Close() error {
+	close(c.closing)
+	<-c.goOn
+	return nil
+}
+
+// TestNothingIsWrittenToAConnectionThatIsClosed takes a connection for a request while it is being closed for having been idle: nothing of the
+// request goes out, so net/http sends it on another one.
+func TestNothingIsWrittenToAConnectionThatIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		under := &slowClose{closing: make(chan struct{}), goOn: make(chan struct{})}
+		c := newConn(under, func(time.Duration) {})
+		use := c.take(false)
+		if n, err := c.Write([]byte("first")); n != 5 || err != nil {
+			t.Fatal(n, err)
+		}
+		c.park(use, time.Second, true)
+		<-under.closing
+		c.take(false)
+		if n, err := c.Write([]byte("second")); n != 0 || !errors.Is(err, net.ErrClosed) || under.written != 5 {
+			t.Errorf("%d bytes of the second request were written: %v", n, err)
+		}
+		close(under.goOn)
+	})
+}
