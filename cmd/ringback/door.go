@@ -27,7 +27,7 @@ const (
 // newServer bounds what a stranger's connection may cost.
 func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler:           httpapi.Linger(handler),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -63,20 +63,21 @@ func (l *sparseLog) warn(line string, args ...any) {
 	l.next, l.leftOut = time.Now().Add(doorLogEvery), 0
 }
 
-// A crowd is a listener that bounds how many connections are open, and how many of them idle. When there is no room for another, one that
-// has been idle longest makes some, or else one that has said nothing yet: connections that do nothing lock nobody out. While all are busy
-// new ones wait until one ends, which newServer's timeouts see to.
+// A crowd is a listener that bounds how many connections are open, and how many of them idle. When there is no room for another, one makes
+// some that has its answer and still sends the body, or else one that has been idle longest, or else one that has said nothing yet: connections
+// for which there is nothing to do lock nobody out. While all are busy new ones wait until one ends, which newServer's timeouts see to.
 type crowd struct {
 	net.Listener
 	limit, maxIdle int
 	log            sparseLog
 
-	mu     sync.Mutex
-	open   map[net.Conn]spot
-	idle   *list.List // of net.Conn, between two requests, the one that has been so longest first
-	fresh  *list.List // of net.Conn, before their first request
-	room   *sync.Cond // there may be room
-	closed bool
+	mu       sync.Mutex
+	open     map[net.Conn]spot
+	answered *list.List // of net.Conn, whose answer was sent before the body had come, the one that has been so longest first
+	idle     *list.List // of net.Conn, between two requests, in the same order
+	fresh    *list.List // of net.Conn, before their first request
+	room     *sync.Cond // there may be room
+	closed   bool
 }
 
 // A spot is where a connection stands in one of a crowd's lists; zero while it is busy.
@@ -85,18 +86,28 @@ type spot struct {
 	element *list.Element
 }
 
-// limitConnections makes ln the listener of a server that has limit connections at most, and maxIdle of them idle. Half of the files that the
-// process may open are left to everything else.
+// limitConnections makes ln the listener of a server that has limit connections at most, and maxIdle of them idle, and whose refusals reach
+// their callers. Half of the files that the process may open are left to everything else.
 func limitConnections(server *http.Server, ln net.Listener, limit, maxIdle int, logger *slog.Logger) net.Listener {
 	var files syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files) == nil {
 		limit = int(min(uint64(limit), max(files.Cur/2, 1))) //nolint:gosec // no more than limit
 	}
-	c := &crowd{Listener: ln, limit: limit, maxIdle: maxIdle, log: sparseLog{log: logger}, open: map[net.Conn]spot{}, idle: list.New(), fresh: list.New()}
+	c := &crowd{
+		Listener: ln, limit: limit, maxIdle: maxIdle, log: sparseLog{log: logger},
+		open: map[net.Conn]spot{}, answered: list.New(), idle: list.New(), fresh: list.New(),
+	}
 	c.room = sync.NewCond(&c.mu)
 	server.ConnState = c.note
+	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, connectionKey{}, conn)
+	}
+	server.Handler = httpapi.Linger(server.Handler, c.noteAnswered)
 	return c
 }
+
+// connectionKey is where a request's context holds its net.Conn.
+type connectionKey struct{}
 
 // Accept waits for a connection, and for room for it.
 func (c *crowd) Accept() (net.Conn, error) {
@@ -107,8 +118,8 @@ func (c *crowd) Accept() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.open) >= c.limit && !c.closed {
-		if c.turnOut(c.idle) || c.turnOut(c.fresh) {
-			c.log.warn("there are too many connections: one that does nothing is closed for each new one", "limit", c.limit)
+		if c.turnOut(c.answered) || c.turnOut(c.idle) || c.turnOut(c.fresh) {
+			c.log.warn("there are too many connections: one that has nothing under way is closed for each new one", "limit", c.limit)
 			continue
 		}
 		c.log.warn("there are too many connections, and all are busy: new ones wait", "limit", c.limit)
@@ -133,9 +144,7 @@ func (c *crowd) Close() error {
 
 // note is the server's ConnState: it hears what becomes of connections.
 func (c *crowd) note(conn net.Conn, state http.ConnState) {
-	if over, ok := conn.(*tls.Conn); ok {
-		conn = over.NetConn()
-	}
+	conn = accepted(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.open[conn]; !ok {
@@ -155,6 +164,25 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 		c.forget(conn)
 		c.room.Signal()
 	}
+}
+
+// noteAnswered hears of a request whose caller has the answer, and still sends the body.
+func (c *crowd) noteAnswered(r *http.Request) {
+	conn := accepted(r.Context().Value(connectionKey{}).(net.Conn)) //nolint:forcetypeassert // limitConnections put it there
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.open[conn]; ok {
+		c.put(conn, c.answered)
+		c.room.Signal()
+	}
+}
+
+// accepted is the connection as Accept returned it.
+func accepted(conn net.Conn) net.Conn {
+	if over, ok := conn.(*tls.Conn); ok {
+		return over.NetConn()
+	}
+	return conn
 }
 
 // put moves a connection to the end of a list, or out of all where it is busy.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ecdsa"
@@ -23,6 +24,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -97,6 +99,77 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	ping(t, dialTCP(t, addr))
 	closed("after a request, when there is no room", idlers[all-idle:])
 	closed("before one", silent[:all-limit])
+}
+
+// piped is a listener without a network, for a bubble.
+type piped chan net.Conn
+
+func (p piped) Accept() (net.Conn, error) {
+	conn, ok := <-p
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (p piped) Close() error { close(p); return nil }
+
+func (p piped) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (p piped) dial() net.Conn {
+	client, server := net.Pipe()
+	p <- server
+	return client
+}
+
+// Callers who have their refusal and go on sending, as fast as is demanded, hold no place: whoever comes is served at once.
+func TestAnsweredConnectionsMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 3
+		listener, quiet := make(piped), slog.New(slog.DiscardHandler)
+		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}), quiet)
+		var running sync.WaitGroup
+		running.Go(func() { _ = server.Serve(limitConnections(server, listener, limit, limit, quiet)) })
+		for range limit {
+			conn := listener.dial()
+			heard := make(chan struct{})
+			running.Go(func() {
+				defer close(heard)
+				if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
+					t.Errorf("the refusal: %v", err)
+				} else {
+					_ = resp.Body.Close()
+				}
+			})
+			_, _ = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n")
+			<-heard
+			running.Go(func() { // for as long as anybody reads
+				for _, err := conn.Write(make([]byte, 4<<10)); err == nil; _, err = conn.Write(make([]byte, 4<<10)) {
+					time.Sleep(time.Second)
+				}
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		conn := listener.dial()
+		ping(t, conn)
+		if took := time.Since(began); took > 0 {
+			t.Errorf("served after %s", took)
+		}
+		_ = server.Close()
+		_ = conn.Close()
+		running.Wait()
+	})
+	if conn := new(net.TCPConn); accepted(tls.Server(conn, nil)) != conn {
+		t.Error("a connection that speaks TLS is not known again")
+	}
 }
 
 // Connections that are busy are left alone: whoever comes waits until one of them is through.

@@ -66,7 +66,7 @@ func TestABodyThatNeverEnds(t *testing.T) {
 					if _, err := (body{limit: 16 << 20}).read(w, r, v); err != nil {
 						s.refuse(w, r, err)
 					}
-				})), ReadTimeout: 15 * time.Second}
+				}), nil), ReadTimeout: 15 * time.Second}
 				var serving sync.WaitGroup
 				serving.Go(func() { _ = web.Serve(listener) })
 

@@ -34,8 +34,11 @@ const (
 // read, and lose the answer when the connection is closed meanwhile (RFC 9112, section 9.6). So the answer is sent with Connection: close,
 // and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s.
 //
+// Answered, if it is not nil, hears of each request whose connection is open from here on for nothing but that: to close it costs the caller
+// at most an answer that it was slow to read.
+//
 // It goes around everything that answers HTTP/1; HTTP/2 has its own way to say that no more of a body is wanted.
-func Linger(next http.Handler) http.Handler {
+func Linger(next http.Handler, answered func(*http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
 			next.ServeHTTP(w, r)
@@ -46,7 +49,12 @@ func Linger(next http.Handler) http.Handler {
 		watched := r.WithContext(r.Context())
 		watched.Body = l.body
 		next.ServeHTTP(l, watched)
-		l.end()
+		if l.finish(); l.early {
+			if answered != nil {
+				answered(r)
+			}
+			l.drain()
+		}
 	})
 }
 
@@ -138,8 +146,8 @@ func (l *lingering) release() {
 	_, _ = l.ResponseWriter.Write(l.held.Bytes())
 }
 
-// end sends an answer that was kept, and then reads on.
-func (l *lingering) end() {
+// finish sends an answer that was kept.
+func (l *lingering) finish() {
 	if !l.begun {
 		l.WriteHeader(http.StatusOK)
 	}
@@ -153,13 +161,12 @@ func (l *lingering) end() {
 		l.release()
 	}
 	_ = l.rc.Flush()
-	l.drain()
-	l.waitUntil(time.Now()) // whatever is left, net/http need not wait for it
 }
 
 // drain reads on until the body is at its end, too little comes any more, or it has been enough.
 func (l *lingering) drain() {
-	thrown := drains.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
+	defer l.waitUntil(time.Unix(1, 0)) // whatever is left, net/http need not wait for it
+	thrown := drains.Get().(*[]byte)   //nolint:forcetypeassert // nothing else is in the pool
 	defer drains.Put(thrown)
 	over := time.Now().Add(lingerTime)
 	for left := lingerBytes; left > 0 && time.Now().Before(over); left -= lingerPiece {

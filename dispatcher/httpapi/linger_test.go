@@ -17,7 +17,7 @@ import (
 // listen serves the house's API over TCP as ringback serve does, and returns its address.
 func (h *house) listen() string {
 	h.t.Helper()
-	server := httptest.NewUnstartedServer(Linger(h.api))
+	server := httptest.NewUnstartedServer(Linger(h.api, nil))
 	server.Config.ReadTimeout = 15 * time.Second
 	server.Start()
 	h.t.Cleanup(server.Close)
@@ -113,7 +113,7 @@ func TestARefusalReachesWhoSendsSlowly(t *testing.T) {
 			t.Run(name+framing, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					listener := make(pipes)
-					web := &http.Server{Handler: Linger(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))}
+					web := &http.Server{Handler: Linger(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }), nil)}
 					var running sync.WaitGroup
 					running.Go(func() { _ = web.Serve(listener) })
 					conn := listener.dial()
