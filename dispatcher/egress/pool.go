@@ -126,7 +126,7 @@ func (h *hosts) leave(g generation, young time.Duration) {
 	}
 }
 
-// closedIdle learns that g's host closed a connection that nobody had used for that long.
+// closedIdle learns that the host of that name closed a connection that nobody had used for that long.
 func (h *hosts) closedIdle(name string, idle time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
