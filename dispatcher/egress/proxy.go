@@ -17,6 +17,7 @@ import (
 
 // proxyError is what kept a proxy from connecting. Its text names no address.
 type proxyError struct {
+	reason Reason // EgressProxy, or what the proxy says of the other side
 	detail string
 	err    error // the cause; nil for a refusal
 }
@@ -110,11 +111,12 @@ func (g *guard) resolve(ctx context.Context, resolver *net.Resolver, addr string
 	return allowed, nil
 }
 
-// connect has the proxy connect to an address. That the proxy takes its time is the other side's doing; all else is a [*proxyError].
+// connect has the proxy connect to an address. That the proxy takes its time is the other side's doing, and so is what it answers 502 and 504
+// to. All else is its own: a [*proxyError] of reason EgressProxy.
 func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
-		return nil, &proxyError{detail: "the egress proxy cannot be reached", err: err}
+		return nil, &proxyError{reason: EgressProxy, detail: "the egress proxy cannot be reached", err: err}
 	}
 	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = p.ask(conn, to)
@@ -141,18 +143,24 @@ func (p *proxy) dial(ctx context.Context) (net.Conn, error) {
 func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: to.String()}, Host: to.String(), Header: p.header}
 	if err := req.Write(conn); err != nil {
-		return &proxyError{detail: "the egress proxy broke the connection off", err: err}
+		return &proxyError{reason: EgressProxy, detail: "the egress proxy broke the connection off", err: err}
 	}
 	r := bufio.NewReader(io.LimitReader(conn, maxHeaderBytes))
 	answer, err := http.ReadResponse(r, req) //nolint:bodyclose // the connection is the body
 	if err != nil {
-		return &proxyError{detail: "the egress proxy gave no valid answer", err: err}
+		return &proxyError{reason: EgressProxy, detail: "the egress proxy gave no valid answer", err: err}
 	}
-	if answer.StatusCode != http.StatusOK {
-		return &proxyError{detail: "the egress proxy refused the connection (it answered " + strconv.Itoa(answer.StatusCode) + ")"}
+	switch answer.StatusCode {
+	case http.StatusOK:
+	case http.StatusBadGateway: // smokescreen's word for a host that it cannot connect to
+		return &proxyError{reason: Unreachable, detail: "the egress proxy could not connect to the host (it answered 502)"}
+	case http.StatusGatewayTimeout:
+		return &proxyError{reason: Timeout, detail: "the egress proxy could not connect to the host in time (it answered 504)"}
+	default:
+		return &proxyError{reason: EgressProxy, detail: "the egress proxy refused the connection (it answered " + strconv.Itoa(answer.StatusCode) + ")"}
 	}
 	if r.Buffered() > 0 { // the other side speaks second, over HTTP as over TLS
-		return &proxyError{detail: "the egress proxy went on speaking after its answer"}
+		return &proxyError{reason: EgressProxy, detail: "the egress proxy went on speaking after its answer"}
 	}
 	return nil
 }

@@ -28,7 +28,7 @@ const (
 	NameNotAllowed   Reason = "name_not_allowed"  // the host name is one of an internal network; nothing was sent (see ErrNameNotAllowed)
 	BadResponse      Reason = "bad_response"      // what came back is not HTTP, or more than the limits allow
 	ConnectionClosed Reason = "connection_closed" // the connection ended in order but before an answer
-	EgressProxy      Reason = "egress_proxy"      // Config.Proxy refused, or could not be asked: the other side has not heard of it
+	EgressProxy      Reason = "egress_proxy"      // Config.Proxy refused, or could not be asked: nobody tried to reach the other side
 	Canceled         Reason = "canceled"          // the caller gave up
 	Network          Reason = "network"           // anything else on the way
 	BadRequest       Reason = "bad_request"       // the request cannot be built; nothing was sent
@@ -102,7 +102,7 @@ func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error 
 // classify is explain's judgement: a pure function of its arguments, if ctx is taken as a value.
 func classify(ctx context.Context, err error, phase string, answered bool) (reason Reason, detail string) {
 	if ours, ok := errors.AsType[*proxyError](err); ok && !errors.Is(ctx.Err(), context.Canceled) {
-		return EgressProxy, ours.detail
+		return ours.reason, ours.detail
 	}
 	if ended := ctx.Err(); ended != nil && (errors.Is(err, ended) || errors.Is(err, context.Cause(ctx))) {
 		if errors.Is(ended, context.Canceled) {
