@@ -522,13 +522,20 @@ func keyFields(k Key) map[string]auditField {
 }
 
 // swap replaces the field ARGV[1], if it still is ARGV[2], by the fields and values
-// that follow line ARGV[3] of the audit trail. No two secrets are the same, so
-// finding the new one there means that an earlier run's answer was lost.
+// that follow line ARGV[3] of the audit trail; those without a value it removes.
+// No two secrets are the same, so finding the new one there means that an earlier
+// run's answer was lost.
 var swap = redis.NewScript(AuditLua + `
 if redis.call('HGET', KEYS[1], ARGV[4]) == ARGV[5] then return 1 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 redis.call('HDEL', KEYS[1], ARGV[1])
-for i = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
+for i = 4, #ARGV, 2 do
+	if ARGV[i + 1] == '' then
+		redis.call('HDEL', KEYS[1], ARGV[i])
+	else
+		redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+	end
+end
 audit(KEYS[2], ARGV[3])
 return 1`)
 
@@ -610,10 +617,10 @@ func (ks *Keys) rotate(ctx context.Context, id, secret string, at time.Time, ove
 			return Key{}, false, fmt.Errorf("registry: rotate an API key: %w", err)
 		}
 	}
-	swapped, err := swap.Run(ctx, ks.redis, []string{keysKey, auditKeysKey}, args...).Int()
-	if err == nil && swapped == 1 && len(replaced) > 0 {
-		err = ks.redis.HDel(ctx, keysKey, replaced...).Err()
+	for _, field := range replaced {
+		args = append(args, field, "")
 	}
+	swapped, err := swap.Run(ctx, ks.redis, []string{keysKey, auditKeysKey}, args...).Int()
 	if err != nil {
 		return Key{}, false, fmt.Errorf("registry: rotate an API key: %w", err)
 	}
@@ -633,9 +640,28 @@ func (e *TwoSecretsError) Error() string {
 // Revoke removes the key with the given ID, with all its secrets, or returns
 // ErrNotFound. Other processes may accept it for a second.
 func (ks *Keys) Revoke(ctx context.Context, id string) error {
+	for try := range tries {
+		left, err := ks.revoke(ctx, id)
+		if err != nil {
+			return err
+		}
+		if left == 0 && try == 0 {
+			return ErrNotFound
+		}
+		ks.forget()
+		if left == 0 {
+			return nil
+		}
+	}
+	return fmt.Errorf("registry: the API key %s keeps changing: try again", id)
+}
+
+// revoke removes the secrets that the key has now, and returns how many there were.
+// A rotation may move them meanwhile: so whoever calls it looks again.
+func (ks *Keys) revoke(ctx context.Context, id string) (secrets int, err error) {
 	entries, err := ks.entries(ctx)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var gone []any
 	var last Key
@@ -645,13 +671,12 @@ func (ks *Keys) Revoke(ctx context.Context, id string) error {
 		}
 	}
 	if len(gone) == 0 {
-		return ErrNotFound
+		return 0, nil
 	}
 	if _, err := ks.change(ctx, keyLine(ctx, "apikey.revoke", last), gone...); err != nil {
-		return fmt.Errorf("registry: revoke an API key: %w", err)
+		return 0, fmt.Errorf("registry: revoke an API key: %w", err)
 	}
-	ks.forget()
-	return nil
+	return len(gone) / 2, nil
 }
 
 // OfCompany counts the keys that are bound to a company.

@@ -521,6 +521,12 @@ func TestTestsOfAKey(t *testing.T) {
 // bubbleClient is a client of an in-memory Redis within the test's bubble.
 func bubbleClient(t *testing.T) *redis.Client {
 	t.Helper()
+	client, _ := bubbleRedis(t)
+	return client
+}
+
+func bubbleRedis(t *testing.T) (*redis.Client, *miniredis.Miniredis) {
+	t.Helper()
 	m := miniredis.NewMiniRedis()
 	client := redis.NewClient(&redis.Options{
 		Protocol: 2,
@@ -532,7 +538,7 @@ func bubbleClient(t *testing.T) *redis.Client {
 		_ = client.Close()
 		m.Close()
 	})
-	return client
+	return client, m
 }
 
 func TestAuthenticateDoesNotAskTwice(t *testing.T) {
@@ -582,4 +588,156 @@ func TestGuessedKeysDoNotFillTheMemory(t *testing.T) {
 	if known := keys.Cached(); known != 1 {
 		t.Errorf("%d keys in memory", known)
 	}
+}
+
+// Redis's clock may be set back. What a key owes then it owes as before, and no longer.
+func TestRateLimitOutlivesAClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, m := bubbleRedis(t)
+		keys, k := registry.NewKeys(client), registry.Key{ID: "rbk_a", Role: registry.Producer, RateLimit: new(10.0)}
+		m.SetTime(time.Now())
+		if err := keys.Charge(t.Context(), k, 30); err != nil {
+			t.Fatal(err)
+		}
+		m.SetTime(time.Now().Add(-2 * time.Minute))
+		if wait, err := keys.Take(t.Context(), k); err != nil || wait < 2*time.Second || wait > 2200*time.Millisecond {
+			t.Errorf("waits %s, want as before, %v", wait, err)
+		}
+		m.SetTime(time.Now().Add(-2*time.Minute + 2200*time.Millisecond))
+		if wait, err := keys.Take(t.Context(), k); err != nil || wait > time.Millisecond {
+			t.Errorf("paid for, it waits %s, %v", wait, err)
+		}
+	})
+}
+
+// A place that was taken by a run whose answer was lost is the caller's: it is not one more, and the caller gives it back.
+func TestATestOfAKeyIsBegunOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		client := bubbleClient(t)
+		keys, k := registry.NewKeys(client), registry.Key{ID: "rbk_a"}
+		if _, ok, err := keys.BeginTest(ctx, k, time.Minute); err != nil || !ok { // and the script is known
+			t.Fatal(ok, err)
+		}
+		client.AddHook(&onCommand{name: "evalsha", lose: true})
+		end, ok, err := keys.BeginTest(ctx, k, time.Minute)
+		if err != nil || !ok {
+			t.Fatalf("its own place stands in its way: %v, %v", ok, err)
+		}
+		end()
+		if n := client.ZCard(ctx, "ringback:keytests:rbk_a").Val(); n != 1 {
+			t.Errorf("%d places taken, want 1", n)
+		}
+	})
+}
+
+// onCommand does something around the first command of a name.
+type onCommand struct {
+	name          string
+	before, after func()
+	lose          bool // the answer
+	once          sync.Once
+}
+
+func (*onCommand) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (*onCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (o *onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		mine := false
+		if cmd.Name() == o.name {
+			o.once.Do(func() { mine = true })
+		}
+		if mine && o.before != nil {
+			o.before()
+		}
+		err := next(ctx, cmd)
+		if mine && o.after != nil {
+			o.after()
+		}
+		if mine && o.lose { // and say it again, as go-redis does
+			err = next(ctx, cmd)
+		}
+		return err
+	}
+}
+
+// A rotation moves a key's secrets to other fields. Whichever comes first, after a revocation none of them works.
+func TestRevokingWhileAKeyIsRotated(t *testing.T) {
+	for _, overlap := range []time.Duration{0, time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			ctx := t.Context()
+			client, m := bubbleRedis(t)
+			keys := registry.NewKeys(client)
+			first, k, err := keys.Create(ctx, registry.Partner, "acme")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := keys.Revoke(ctx, "rbk_unknown"); !errors.Is(err, registry.ErrNotFound) {
+				t.Error(err)
+			}
+			revoking := redis.NewClient(client.Options())
+			t.Cleanup(func() { _ = revoking.Close() })
+			var second string
+			revoking.AddHook(&onCommand{name: "hgetall", after: func() {
+				if second, _, err = keys.Rotate(ctx, k.ID, overlap); err != nil {
+					t.Error(err)
+				}
+			}})
+			if err := registry.NewKeys(revoking).Revoke(ctx, k.ID); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(1100 * time.Millisecond)
+			for _, secret := range []string{first, second} {
+				if _, err := keys.Authenticate(ctx, secret); !errors.Is(err, registry.ErrUnauthorized) {
+					t.Errorf("overlap %s: a revoked key's secret: %v", overlap, err)
+				}
+			}
+			if fields, _ := m.HKeys("ringback:keys"); len(fields) != 0 {
+				t.Errorf("overlap %s: left %v", overlap, fields)
+			}
+			if trail, err := m.Stream("{ringback:keys}:audit"); err != nil || !strings.Contains(fmt.Sprint(trail), "apikey.revoke") {
+				t.Errorf("no line tells of it: %v, %v", trail, err)
+			}
+		})
+	}
+}
+
+// An overlap of 0 ends all other secrets at once: with the change itself, for nothing may come after it.
+func TestRotationEndsSecretsInOneStep(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		client := bubbleClient(t)
+		keys := registry.NewKeys(client)
+		first, k, err := keys.Create(ctx, registry.Partner, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, _, err := keys.Rotate(ctx, k.ID, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dying, cancel := context.WithCancel(ctx)
+		rotating := redis.NewClient(client.Options())
+		t.Cleanup(func() { _ = rotating.Close() })
+		rotating.AddHook(&onCommand{name: "evalsha", after: cancel}) // the process is killed after its script
+		if _, _, err := registry.NewKeys(client).Rotate(ctx, "rbk_unknown", 0); !errors.Is(err, registry.ErrNotFound) {
+			t.Error(err)
+		}
+		third, _, err := registry.NewKeys(rotating).Rotate(dying, k.ID, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{first, second} {
+			if _, err := registry.NewKeys(client).Authenticate(ctx, secret); !errors.Is(err, registry.ErrUnauthorized) {
+				t.Errorf("a secret that was ended: %v", err)
+			}
+		}
+		if _, err := registry.NewKeys(client).Authenticate(ctx, third); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -20,16 +20,27 @@ func keyTestsKey(id string) string { return "ringback:keytests:" + id }
 // take counts ARGV[3] changes of a key with room for ARGV[2] at once and one more
 // every ARGV[1] ms. It returns how many ms there are to wait, without counting
 // anything, if there is no room; ARGV[4] '1' counts in any case. What is stored is
-// when all that was counted is paid for, in ms (the generic cell rate algorithm).
+// when all that was counted is paid for, in ms (the generic cell rate algorithm),
+// and when that was written: if the clock was set back since, the debt of then is
+// the debt of now.
 var take = redis.NewScript(`
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + tonumber(t[2]) / 1000
 local every, room = tonumber(ARGV[1]), tonumber(ARGV[2])
-local paid = math.max(now, tonumber(redis.call('GET', KEYS[1]) or '0'))
+local paid, written = string.match(redis.call('GET', KEYS[1]) or '0', '^(%S+) ?(%S*)$')
+paid, written = tonumber(paid), tonumber(written) or 0
+local function keep()
+	if paid > now then redis.call('SET', KEYS[1], string.format('%.3f %.3f', paid, now), 'PX', math.ceil(paid - now)) end
+end
+if written > now then
+	paid = now + paid - written
+	keep()
+end
+paid = math.max(now, paid)
 local wait = paid - now - (room - 1) * every
 if wait > 0 and ARGV[4] ~= '1' then return math.ceil(wait) end
 paid = paid + tonumber(ARGV[3]) * every
-redis.call('SET', KEYS[1], string.format('%.3f', paid), 'PX', math.ceil(paid - now))
+keep()
 return 0`)
 
 // Take counts a change that is made with the key. If the key's limit does not allow
@@ -67,6 +78,7 @@ var beginTest = redis.NewScript(`
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+if redis.call('ZSCORE', KEYS[1], ARGV[3]) then return 1 end -- an earlier run's answer was lost
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[3])
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
