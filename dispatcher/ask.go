@@ -44,7 +44,7 @@ type PartnerAnswer struct {
 	DecisionID string          `json:"decision_id"` // also the webhook-id that the partner saw
 	CallbackID int64           `json:"callback_id"`
 	StatusCode int             `json:"status_code"`
-	Body       json.RawMessage `json:"body"` // the partner's JSON; null if it answered without a body
+	Body       json.RawMessage `json:"body"` // the partner's JSON, *** for what it echoes of its callback's secrets; null if it answered without a body
 	DurationMS int64           `json:"duration_ms"`
 }
 
@@ -290,12 +290,12 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 	if rule == payloads.AnyResponse { // to deliver is enough for an event, not for a decision
 		rule = payloads.Any2xx
 	}
-	a.judgement = judge(rule, outcome{status: r.Status, header: r.Header}, time.Now())
+	a.judge(rule, outcome{status: r.Status, header: r.Header})
 	switch {
 	case a.verdict != VerdictDelivered:
 		a.verdict, a.retryAfter = VerdictDead, 0
 		if r.Status >= http.StatusBadRequest {
-			a.note = clip(printable(a.secrets().Replace(cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
+			a.note = clip(printable(a.secrets().ReplaceOf(r, cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
 		}
 		if a.reason == ReasonGone { // what it says of the callback's deliveries is not said of a question
 			a.reason = statusReason(r.Status)
@@ -308,8 +308,10 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "breaks off, or is larger than 64 KiB"}
 	case !json.Valid(r.Body) || !utf8.Valid(r.Body):
 		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "is no JSON"}
+	default:
+		return a.secrets().ReplaceJSON(r.Body)
 	}
-	return r.Body
+	return nil
 }
 
 func (a *attempt) noDecision(ctx context.Context) error {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -145,7 +144,15 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
 		a.timing, a.unconnected = e.Timing, unconnected(e)
 	}
-	a.judgement = judge(a.callback.SuccessRule(a.typ), o, time.Now())
+	a.judge(a.callback.SuccessRule(a.typ), o)
+}
+
+// judge is the judgement of an outcome, without the secrets that the partner echoes in a header it is judged by.
+func (a *attempt) judge(rule payloads.SuccessRule, o outcome) {
+	a.judgement = judge(rule, o, time.Now())
+	if a.contentType != "" {
+		a.contentType = clip(a.secrets().Replace(a.contentType), 100)
+	}
 }
 
 func (a *attempt) authorize(h http.Header) {
@@ -208,80 +215,11 @@ func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string,
 		headers[name] = value
 		left -= len(name) + len(value)
 	}
-	body = secrets.Replace(string(r.Body))
-	if r.Truncated {
-		body = secrets.replaceBegun(body)
-	}
+	body = secrets.ReplaceOf(r, string(r.Body))
 	if len(body) > left {
 		body = body[:left]
 	}
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
-}
-
-// A blotter blots secrets out of texts.
-type blotter []string
-
-// leastSecret is how many bytes make a secret: shorter ones are none, and would blot out words.
-const leastSecret = 4
-
-// Replace returns text with *** for each secret.
-func (b blotter) Replace(text string) string {
-	pairs := make([]string, 0, 2*len(b))
-	for _, secret := range b {
-		pairs = append(pairs, secret, registry.Masked)
-	}
-	return strings.NewReplacer(pairs...).Replace(text)
-}
-
-// replaceBegun blots out the beginning of a secret at the end of a text that was cut off.
-func (b blotter) replaceBegun(text string) string {
-	for _, secret := range b {
-		for n := min(len(secret)-1, len(text)); n >= leastSecret; n-- {
-			if strings.HasSuffix(text, secret[:n]) {
-				return text[:len(text)-n] + registry.Masked
-			}
-		}
-	}
-	return text
-}
-
-// secrets blots out what the callback's owner gave us to authenticate with, and what we got for that.
-func (a *attempt) secrets() blotter {
-	var hidden blotter
-	hide := func(s string) {
-		if len(s) < leastSecret {
-			return
-		}
-		hidden = append(hidden, s)
-		if escaped := strings.ReplaceAll(s, "/", `\/`); escaped != s { // as PHP writes it in JSON
-			hidden = append(hidden, escaped)
-		}
-	}
-	hide(a.accessToken)
-	for _, value := range a.callback.Headers {
-		hide(value)
-	}
-	if auth := a.callback.Auth; auth != nil {
-		hide(auth.Token)
-		hide(auth.Password)
-		hide(basic(auth.Username, auth.Password))
-		id, secret := url.QueryEscape(auth.ClientID), url.QueryEscape(auth.ClientSecret) // as RFC 6749, section 2.3.1 sends them
-		hide(auth.ClientSecret)
-		hide(secret)
-		hide(basic(id, secret))
-	}
-	_, query, _ := strings.Cut(a.callback.Destination.URL, "?")
-	hide(query)
-	values, _ := url.ParseQuery(query) // what cannot be parsed is hidden whole
-	for _, list := range values {
-		for _, value := range list {
-			if len(value) >= 8 {
-				hide(value)
-				hide(url.QueryEscape(value))
-			}
-		}
-	}
-	return hidden
 }
 
 // finishArgs are finish.lua's arguments but for the last: the verdict, and what the schedule makes of it.

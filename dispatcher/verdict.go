@@ -89,7 +89,7 @@ func judge(rule payloads.SuccessRule, o outcome, now time.Time) judgement {
 		return judgement{verdict: VerdictGone, reason: ReasonGone}
 	}
 	if o.status == http.StatusOK && rule == payloads.JSON200Or204 {
-		return judgement{verdict: VerdictRetry, reason: ReasonWrongContentType, contentType: clip(o.header.Get("Content-Type"), 100)}
+		return judgement{verdict: VerdictRetry, reason: ReasonWrongContentType, contentType: o.header.Get("Content-Type")}
 	}
 	return judgement{verdict: VerdictRetry, reason: statusReason(o.status), retryAfter: retryAfter(o, now)}
 }
