@@ -38,7 +38,7 @@ var errPanicked = errors.New("a fault in Ringback itself: its log says more")
 func (c *Client) Panicked(ctx context.Context, place string, cause any) {
 	c.metrics.panics.Add(ctx, 1, metric.WithAttributes(attribute.String("place", place)))
 	c.log.LogAttrs(ctx, slog.LevelError, "panicked; what it was doing is given up, and the process goes on",
-		slog.String("place", place), slog.String("panic", clip(printable(fmt.Sprint(cause)), 500)), slog.String("stack", string(debug.Stack())))
+		slog.String("place", place), slog.String("panic", Telling(fmt.Sprint(cause))), slog.String("stack", string(debug.Stack())))
 }
 
 // contain runs do, and turns its panic into an error.

@@ -29,6 +29,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -209,7 +210,7 @@ func TestNetHTTPSpeaksThroughSlog(t *testing.T) {
 			server.ErrorLog.Printf("http: TLS handshake error from 10.0.0.1:5: \x1b[31m\u009b1mred\u202e\u2066\r\nlevel=ERROR msg=%s", strings.Repeat("x", 8<<10))
 		}
 		said := out.String()
-		if strings.Count(said, "\n") != 1 || !strings.Contains(said, "TLS handshake error from 10.0.0.1:5") || len(said) > 2*maxSaid || !strings.Contains(said, "left_out") {
+		if strings.Count(said, "\n") != 1 || !strings.Contains(said, "TLS handshake error from 10.0.0.1:5") || len(said) > 2*dispatcher.MaxTold || !strings.Contains(said, "left_out") {
 			t.Errorf("%s: %d lines, %d bytes: %.300s", name, strings.Count(said, "\n"), len(said), said)
 		}
 		if strings.ContainsAny(said, "\x1b\u009b\u202e\u2066\r") {

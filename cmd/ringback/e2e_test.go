@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -17,15 +16,13 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry/redistest"
 )
 
 // TestCommandLineEndToEnd runs an installation as it stands in production, a process for the API and one for the work, over a real
 // Redis, with `ringback listen` as the partner's server in a third. It registers callbacks by flags and by files, sends samples, and
-// looks at what the partner got and what is said about it. In the end it searches everything for the secrets. TestContracts has the
-// contracts in full.
+// looks at what the partner got and what is said about it. TestContracts has the contracts in full, TestNoSecretGetsOut the secrets.
 func TestCommandLineEndToEnd(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t)
@@ -103,117 +100,17 @@ func TestCommandLineEndToEnd(t *testing.T) {
 		t.Error("a callback for another campaign was called")
 	}
 
-	secrets = append(secrets, echo(t, partner, producer)...)
-	worker.await(`"event":"e:echo".*"verdict":"retry"`)
-	worker.await(`"event":"e:echo".*"verdict":"dead"`)
-	awaitRetryInUI(t, server, operator)
-	shown := show(t, server, operator, producer)
-
 	// A worker shows its health and metrics, and nothing else.
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 200, "/companies/ba9bcNKc/deliveries": 404} {
-		status, body := get(t, workerURL+path, operator)
-		if status != want {
+		if status, _ := get(t, workerURL+path, operator); status != want {
 			t.Errorf("worker %s: %d, want %d", path, status, want)
 		}
-		shown["worker "+path] = body
 	}
 	for _, p := range []*process{worker, api, listener} {
 		if code := p.end(syscall.SIGTERM); code != exitOK {
 			t.Errorf("%s: SIGTERM: exit %d, want 0:\n%s", p.name, code, p.said)
 		}
-		shown["log of "+p.name] = p.said.String()
 	}
-	shown["Redis"] = dump(t, rdb.Client())
-	for _, where := range []string{"Redis", "events get"} {
-		for _, kept := range []string{"/echo?***", "Bearer ***", "Basic ***", "X-Canary: ***"} {
-			if !strings.Contains(shown[where], kept) {
-				t.Errorf("%s does not hold what the partner echoed (%s), so it proves little:\n%s", where, kept, shown[where])
-			}
-		}
-	}
-	for _, secret := range append(secrets, operator, partnerKey, producerKey, "t0ken") {
-		for where, text := range shown {
-			if strings.Contains(text, strings.TrimPrefix(secret, "whsec_")) {
-				t.Errorf("%s is in %s", secret, where)
-			}
-		}
-	}
-}
-
-// echo registers callbacks with a secret wherever there can be one, at a partner that answers 500 with all that it was sent: one to
-// be tried again, one dead at once. It sends them an event and returns the secrets.
-func echo(t *testing.T, partner, producer []string) (secrets []string) {
-	t.Helper()
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.WriteHeader(http.StatusInternalServerError)
-		_, _ = fmt.Fprintf(w, "you called %s\n", r.URL.RequestURI())
-		_ = r.Header.Write(w)
-	}))
-	t.Cleanup(server.Close)
-	for _, settings := range []string{
-		`"auth": {"type": "bearer", "token": "canary-bearer"}, "headers": {"X-Canary": "canary-header"}, "retry": {"initial_interval": "1h"}`,
-		`"auth": {"type": "basic", "username": "me", "password": "canary-basic"}, "retry": {"max_attempts": 1}`,
-	} {
-		file := writeFile(t, fmt.Sprintf(`{"callback_type": "payment_proof", "destination": {"url": "%s/echo?key=canary-query"}, %s}`, server.URL, settings))
-		secrets = append(secrets, strings.TrimSpace(ringback(t, partner, "callbacks", "create", "--file", file)))
-	}
-	ringback(t, producer, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "e:echo")
-	return append(secrets, "canary-", base64.StdEncoding.EncodeToString([]byte("me:canary-basic")))
-}
-
-// show collects what the API, asynq's UI and the command line show of events and deliveries, by where.
-func show(t *testing.T, server, key string, producer []string) map[string]string {
-	t.Helper()
-	shown := map[string]string{}
-	read := func(path string) string {
-		status, body := get(t, server+path, key)
-		if status != http.StatusOK {
-			t.Errorf("%s: %d", path, status)
-		}
-		shown[path] = body
-		return body
-	}
-	read("/metrics")
-	lanes := regexp.MustCompile(`"queue":"([^"]+)"`).FindAllStringSubmatch(read("/monitoring/api/queues"), -1)
-	if len(lanes) == 0 {
-		t.Error("asynq's UI shows no lanes")
-	}
-	for _, lane := range lanes {
-		for _, state := range []string{"pending", "active", "retry", "scheduled", "archived", "completed"} {
-			read("/monitoring/api/queues/" + lane[1] + "/" + state + "_tasks")
-		}
-	}
-	for _, command := range []string{"deliveries list", "deliveries list -o json", "events get e:echo"} {
-		shown[command] = ringback(t, producer, strings.Fields(command)...)
-	}
-	shown["events get"] = ringback(t, producer, "events", "get", "e:echo", "-o", "json")
-	return shown
-}
-
-// dump is all that Redis holds, in plain text.
-func dump(t *testing.T, rdb *redis.Client) string {
-	t.Helper()
-	keys, err := rdb.Keys(t.Context(), "*").Result()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all strings.Builder
-	for _, key := range keys {
-		kind := rdb.Type(t.Context(), key).Val()
-		command, ok := map[string][]any{
-			"string": {"GET", key}, "hash": {"HGETALL", key}, "list": {"LRANGE", key, 0, -1}, "set": {"SMEMBERS", key},
-			"zset": {"ZRANGE", key, 0, -1}, "stream": {"XRANGE", key, "-", "+"},
-		}[kind]
-		if !ok {
-			t.Fatalf("%s is a %s, which this test cannot read", key, kind)
-		}
-		value, err := rdb.Do(t.Context(), command...).Result()
-		if err != nil {
-			t.Fatalf("%s: %v", key, err)
-		}
-		_, _ = fmt.Fprintln(&all, key, value)
-	}
-	return all.String()
 }
 
 // TestServeNeedsTheSameKeyset: a second process with another keyset could not read what the first registered.

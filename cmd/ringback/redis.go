@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
@@ -23,9 +21,6 @@ const (
 	modelVersion = 1
 	// modelKey holds the model version that a Redis was last written with.
 	modelKey = "ringback:model"
-
-	// redisLogEvery is how often it may write to the log: while Redis is down it says the same several times within milliseconds.
-	redisLogEvery = 10 * time.Second
 )
 
 // checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. Of a clock that is
@@ -191,23 +186,47 @@ func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
 	return rdb, nil
 }
 
-// redisLog gives what go-redis has to say to slog, one line in redisLogEvery. Errors reach callers besides, and are not its business.
-type redisLog struct {
-	log *slog.Logger
+// unquotedHook takes the arguments out of the error for a command that Redis, or a proxy before it, does not know: those of AUTH are a user and
+// a password, and errors go to logs and callers.
+type unquotedHook struct{}
 
-	mu      sync.Mutex
-	next    time.Time // not before then
-	leftOut int       // since the last line
+// DialHook changes nothing.
+func (unquotedHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+// ProcessHook changes a command's error.
+func (unquotedHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		cmd.SetErr(unquoted(cmd.Err()))
+		return unquoted(err)
+	}
 }
 
-// Printf implements go-redis's logging interface.
-func (l *redisLog) Printf(ctx context.Context, format string, v ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Now().Before(l.next) {
-		l.leftOut++
-		return
+// ProcessPipelineHook changes the errors of a pipeline's commands.
+func (unquotedHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			cmd.SetErr(unquoted(cmd.Err()))
+		}
+		return unquoted(err)
 	}
-	l.log.WarnContext(ctx, "redis client: "+telling(fmt.Sprintf(format, v...)), "left_out", l.leftOut)
-	l.next, l.leftOut = time.Now().Add(redisLogEvery), 0
+}
+
+// redisError is an answer of Redis's, as go-redis has them.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+
+// RedisError implements [redis.Error].
+func (redisError) RedisError() {}
+
+func unquoted(err error) error {
+	if err == nil {
+		return nil
+	}
+	if said, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
+		return redisError(said)
+	}
+	return err
 }

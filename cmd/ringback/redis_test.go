@@ -60,7 +60,7 @@ func TestOpenRedisReadsURLs(t *testing.T) {
 func TestRedisLogIsNoFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		log := &redisLog{log: slog.New(slog.NewTextHandler(&text, nil))}
+		log := &libraryLog{name: "redis client", sparseLog: sparseLog{log: slog.New(slog.NewTextHandler(&text, nil))}}
 		for range 3 {
 			log.Printf(t.Context(), "failed to dial after %d attempts:\nrefused", 1)
 		}
@@ -68,7 +68,7 @@ func TestRedisLogIsNoFlood(t *testing.T) {
 			t.Errorf("three at once: %q, want the first", got)
 		}
 		text.Reset()
-		time.Sleep(redisLogEvery)
+		time.Sleep(doorLogEvery)
 		log.Printf(t.Context(), "sentinel: new master")
 		if got := text.String(); !strings.Contains(got, "new master") || !strings.Contains(got, "left_out=2") {
 			t.Errorf("later: %q, want it, and that two were left out", got)

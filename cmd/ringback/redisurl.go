@@ -257,6 +257,7 @@ func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient
 		rdb, poolSize = redis.NewClient(o), o.PoolSize
 	}
 	rdb.AddHook(newPatienceHook(poolSize))
+	rdb.AddHook(unquotedHook{})
 	return rdb, nil
 }
 

@@ -25,6 +25,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // telemetry is where a process's metrics and traces go.
@@ -40,7 +42,7 @@ type telemetry struct {
 // continues the producer's. A variable that asks for what this program cannot do is a usage error.
 func openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.WarnContext(ctx, "telemetry", "error", telling(err.Error()))
+		log.WarnContext(ctx, "telemetry", "error", dispatcher.Telling(err.Error()))
 	}))
 	otel.SetTextMapPropagator(propagation.TraceContext{})
 	// The later ones win: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES over our own name. The service's instance id, a new one for each
