@@ -53,7 +53,7 @@ func TestMonitoringIsReadOnly(t *testing.T) {
 	if !strings.Contains(string(a.body), "ringback-0") || a.header.Get("Content-Type") != "application/json" {
 		t.Errorf("queues: %s (%s)", a.body, a.header.Get("Content-Type"))
 	}
-	for _, r := range []route{
+	for _, r := range []struct{ method, path string }{
 		{method: "POST", path: "/monitoring/api/queues/ringback-0:pause"},
 		{method: "DELETE", path: "/monitoring/api/queues/ringback-0"},
 		{method: "POST", path: "/monitoring/api/queues/ringback-0/pending_tasks:archive_all"},

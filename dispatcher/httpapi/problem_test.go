@@ -324,20 +324,20 @@ func TestRedisIsGone(t *testing.T) {
 	callback := h.register("acme")
 	h.call("operator", "GET", callback, "").want(http.StatusOK) // the key is known from here on
 	h.redis.Kill()
-	for _, r := range []route{
-		{"POST", "/companies/acme/events", event("e"), 0, ""},
-		{"POST", "/companies/acme/config/callbacks", hook, 0, ""},
-		{"GET", "/companies/acme/config/callbacks", "", 0, ""},
-		{"GET", callback, "", 0, ""},
-		{"PATCH", callback, `{"description":"x"}`, 0, ""},
-		{"POST", callback + "/pause", "", 0, ""},
-		{"POST", callback + "/resume", "", 0, ""},
-		{"POST", callback + "/secret", "", 0, ""},
-		{"DELETE", callback, "", 0, ""},
-		{"GET", "/companies/acme/deliveries", "", 0, ""},
-		{"GET", "/companies/acme/events/e", "", 0, ""},
-		{"GET", "/callback-types", "", 0, ""},
-		{"GET", "/readyz", "", 0, ""},
+	for _, r := range []struct{ method, path, body string }{
+		{"POST", "/companies/acme/events", event("e")},
+		{"POST", "/companies/acme/config/callbacks", hook},
+		{"GET", "/companies/acme/config/callbacks", ""},
+		{"GET", callback, ""},
+		{"PATCH", callback, `{"description":"x"}`},
+		{"POST", callback + "/pause", ""},
+		{"POST", callback + "/resume", ""},
+		{"POST", callback + "/secret", ""},
+		{"DELETE", callback, ""},
+		{"GET", "/companies/acme/deliveries", ""},
+		{"GET", "/companies/acme/events/e", ""},
+		{"GET", "/callback-types", ""},
+		{"GET", "/readyz", ""},
 	} {
 		a := h.call("operator", r.method, r.path, r.body)
 		p := a.wantProblem(http.StatusServiceUnavailable)
