@@ -1,18 +1,12 @@
 package dispatcher
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -47,14 +41,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 	h := newHouse(t)
 	ctx := registry.WithActor(t.Context(), "rbk_me")
 	left := &atomic.Int64{}
-	rdb := redis.NewClient(&redis.Options{
-		Network: "unix", Addr: h.redis.Socket(), PoolSize: 1, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", h.redis.Socket())
-			return lossy{conn, left}, err
-		},
-	})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := h.redis.LossyClient(left)
 	reg, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset})
 	h.must(err)
 	c, err := New(Config{Redis: rdb, Registry: reg, Egress: h.egress, Logger: testLog(t)})
@@ -130,21 +117,6 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-}
-
-// lossy is a connection that loses an answer: Redis has done what it was asked, and the caller sees the connection end.
-type lossy struct {
-	net.Conn
-	left *atomic.Int64 // answers until one is lost
-}
-
-func (l lossy) Read(b []byte) (int, error) {
-	n, err := l.Conn.Read(b)
-	if err == nil && l.left.Add(-1) == 0 {
-		_ = l.Close()
-		return 0, io.EOF
-	}
-	return n, err
 }
 
 // That a callback is disabled by Ringback itself is in the trail, with the step that disables it.

@@ -1,11 +1,8 @@
 package registry_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -13,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -198,34 +194,12 @@ func TestAuditTrailIsTrimmed(t *testing.T) {
 	}
 }
 
-// lossy is a connection that loses an answer: Redis has done what it was asked, and the caller sees the connection end.
-type lossy struct {
-	net.Conn
-	left *atomic.Int64 // answers until one is lost
-}
-
-func (l lossy) Read(b []byte) (int, error) {
-	n, err := l.Conn.Read(b)
-	if err == nil && l.left.Add(-1) == 0 {
-		_ = l.Close()
-		return 0, io.EOF
-	}
-	return n, err
-}
-
 // Whichever answer is lost, go-redis asks again, and the change and its line are there once. They are one script: no kill comes between them.
 func TestLostAnswersLeaveOneLine(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
 	left := &atomic.Int64{}
-	rdb := redis.NewClient(&redis.Options{
-		Network: "unix", Addr: h.server.Socket(), PoolSize: 1, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", h.server.Socket())
-			return lossy{conn, left}, err
-		},
-	})
-	t.Cleanup(func() { _ = rdb.Close() })
+	rdb := h.server.LossyClient(left)
 	broken, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset})
 	if err != nil {
 		t.Fatal(err)

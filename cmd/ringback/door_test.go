@@ -229,15 +229,15 @@ func TestWaitingForAConnectionIsNoFaultOfRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = rdb.Close() }()
+	begun := make(begins)
+	rdb.AddHook(begun)
 	var wg sync.WaitGroup
 	wg.Go(func() { // holds the one connection; Redis itself is idle
 		if err := rdb.BLPop(context.WithoutCancel(t.Context()), 2*time.Second, "none").Err(); err != nil && !errors.Is(err, redis.Nil) {
 			t.Error(err)
 		}
 	})
-	for deadline := time.Now().Add(patience); rdb.PoolStats().TotalConns == 0 && time.Now().Before(deadline); {
-		time.Sleep(time.Millisecond)
-	}
+	<-begun
 	request := context.WithValue(t.Context(), patienceKey{}, new(requestPatience))
 	wg.Go(func() {
 		err := rdb.Set(request, "k", "v", 0).Err()
@@ -256,6 +256,24 @@ func TestWaitingForAConnectionIsNoFaultOfRedis(t *testing.T) {
 	if n, err := rdb.Exists(request, "k").Result(); err != nil || n != 0 {
 		t.Errorf("after the wait: %d, %v", n, err)
 	}
+}
+
+// begins is a hook that is closed once a BLPOP has its connection.
+type begins chan struct{}
+
+func (b begins) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b begins) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == "blpop" {
+			close(b)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (b begins) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
 }
 
 // TestAFloodIsToldTheTruth sends from many connections at once to a process whose Redis has nothing else to do: nobody hears that Redis does

@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -109,6 +110,37 @@ func (s *Server) Client() *redis.Client {
 		}
 	})
 	return client
+}
+
+// LossyClient returns a client of one connection that loses an answer now and
+// then: left counts down with each, and the one that makes it zero is lost. Redis
+// has done what it was asked, and the caller sees the connection end. It is closed
+// when the test ends.
+func (s *Server) LossyClient(left *atomic.Int64) *redis.Client {
+	s.t.Helper()
+	client := redis.NewClient(&redis.Options{
+		PoolSize: 1, DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, "unix", s.Socket())
+			return lossy{conn, left}, err
+		},
+	})
+	s.t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+type lossy struct {
+	net.Conn
+	left *atomic.Int64 // answers until one is lost
+}
+
+func (l lossy) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	if err == nil && l.left.Add(-1) == 0 {
+		_ = l.Close()
+		return 0, io.EOF
+	}
+	return n, err
 }
 
 // Kill ends the server at once, as kill -9 does, and returns when it is gone.
