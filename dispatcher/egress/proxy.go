@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strconv"
+	"sync/atomic"
 	"time"
 )
 
@@ -30,14 +31,21 @@ type proxy struct {
 	addr   string      // host:port
 	tls    *tls.Config // nil: it is spoken to in the clear
 	header http.Header // with its credentials, if there are any
+
+	patience time.Duration // muteAfter, but for tests
+	answered atomic.Int64  // when it answered anything last, in Unix nanoseconds
 }
+
+// muteAfter is how long CONNECT may go unanswered before the proxy is asked for something that needs nobody else, and how long that may take:
+// a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy.
+const muteAfter = time.Second
 
 // newProxy reads a proxy's URL. The error does not repeat it: it may hold a password.
 func newProxy(u *url.URL, tlsConfig *tls.Config) (*proxy, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("must be the URL of a proxy, like http://proxy.internal:4750: http or https, a host and a port, no path")
 	}
-	p := &proxy{header: make(http.Header)}
+	p := &proxy{header: make(http.Header), patience: muteAfter}
 	port := u.Port()
 	if u.Scheme == "https" {
 		p.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: tlsConfig.RootCAs, ServerName: u.Hostname()}
@@ -54,7 +62,8 @@ func newProxy(u *url.URL, tlsConfig *tls.Config) (*proxy, error) {
 }
 
 // proxied returns the guarded dialer whose connections go through p. Names are looked up and their addresses judged here, as by the other
-// dialer, and the proxy is told an address: it cannot take a name for another one. Of several addresses the next is tried if one fails.
+// dialer, and the proxy is told an address: it cannot take a name for another one. Of several addresses the next is tried if one fails,
+// and each has an equal share of the time that is left.
 func (g *guard) proxied(resolver *net.Resolver, p *proxy) dialFunc {
 	if resolver == nil {
 		resolver = &net.Resolver{PreferGo: true}
@@ -68,8 +77,11 @@ func (g *guard) proxied(resolver *net.Resolver, p *proxy) dialFunc {
 		}
 		traceFrom(ctx).lookedUp()
 		var first error
-		for _, target := range targets {
-			conn, err := p.connect(ctx, target)
+		deadline, _ := ctx.Deadline()
+		for i, target := range targets {
+			within, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
+			conn, err := p.connect(within, target)
+			cancel()
 			if err == nil {
 				return conn, nil
 			}
@@ -111,23 +123,70 @@ func (g *guard) resolve(ctx context.Context, resolver *net.Resolver, addr string
 	return allowed, nil
 }
 
-// connect has the proxy connect to an address. That the proxy takes its time is the other side's doing, and so is what it answers 502 and 504
+// connect has the proxy connect to an address. That a proxy which answers others takes its time is the other side's doing, and so is what it answers 502 and 504
 // to. All else is its own: a [*proxyError] of reason EgressProxy.
 func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return nil, &proxyError{reason: EgressProxy, detail: "the egress proxy cannot be reached", err: err}
 	}
-	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	giveUp := func() { _ = conn.SetDeadline(time.Unix(1, 0)) }
+	unblock := context.AfterFunc(ctx, giveUp)
+	heard := p.watch(ctx, giveUp)
 	err = p.ask(conn, to)
-	if !unblock() {
+	mute := heard()
+	switch {
+	case !unblock():
 		err = ctx.Err() // which cut short what there was
+	case mute && err != nil:
+		err = &proxyError{reason: EgressProxy, detail: "the egress proxy does not answer", err: err}
 	}
 	if err != nil {
 		_ = conn.Close()
 		return nil, err
 	}
 	return conn, nil
+}
+
+// watch calls giveUp if the proxy turns out to answer nothing at all while it is asked for something. The caller calls heard once it has an
+// answer, or none, which tells whether giveUp was called.
+func (p *proxy) watch(ctx context.Context, giveUp func()) (heard func() (mute bool)) {
+	ctx, cancel := context.WithCancel(ctx)
+	asked, mute, done := time.Now().UnixNano(), false, make(chan struct{})
+	timer := time.AfterFunc(p.patience, func() {
+		defer close(done)
+		if p.answered.Load() < asked && !p.answers(ctx) && ctx.Err() == nil {
+			mute = true
+			giveUp()
+		}
+	})
+	return func() bool {
+		cancel()
+		if !timer.Stop() {
+			<-done
+		}
+		return mute
+	}
+}
+
+// answers reports whether the proxy answers a request that is for itself. Whatever it says, it says something.
+func (p *proxy) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, p.patience)
+	defer cancel()
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	defer context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+p.addr+"\r\nConnection: close\r\n\r\n"); err != nil {
+		return false
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		return false
+	}
+	p.answered.Store(time.Now().UnixNano())
+	return true
 }
 
 // dial opens a connection to the proxy itself, which the guard does not judge: an operator chose it.
@@ -150,6 +209,7 @@ func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 	if err != nil {
 		return &proxyError{reason: EgressProxy, detail: "the egress proxy gave no valid answer", err: err}
 	}
+	p.answered.Store(time.Now().UnixNano())
 	switch answer.StatusCode {
 	case http.StatusOK:
 	case http.StatusBadGateway: // smokescreen's word for a host that it cannot connect to

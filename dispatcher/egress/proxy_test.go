@@ -133,6 +133,14 @@ func TestNothingInsideIsReachedThroughAProxy(t *testing.T) {
 	})
 }
 
+// A peeked is a connection of which something was read ahead.
+type peeked struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c *peeked) Read(b []byte) (int, error) { return c.r.Read(b) }
+
 // TestProxy: what a proxy does is its own doing, and what the other side does behind it is that one's.
 func TestProxy(t *testing.T) {
 	names := egresstest.NewNameServer(t, func(name string, _ int) []string {
@@ -211,6 +219,59 @@ func TestProxy(t *testing.T) {
 		silent := newRawServer(t, untilClosed)
 		_, err := through(&url.URL{Scheme: "http", Host: silent.addr()}).Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: 50 * time.Millisecond})
 		wantError(t, err, Timeout, PhaseConnect)
+	})
+	for _, tt := range []struct {
+		name   string
+		alive  string // what it answers to anything but CONNECT
+		reason Reason
+		detail string
+	}{
+		{"answers nobody", "", EgressProxy, "the egress proxy does not answer"},
+		{"waits for the other side, and answers others", "HTTP/1.1 400 Bad Request\r\n\r\n", Timeout, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			mute := newRawServer(t, func(conn net.Conn) {
+				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil && req.Method != http.MethodConnect && tt.alive != "" {
+					_, _ = io.WriteString(conn, tt.alive)
+					return
+				}
+				untilClosed(conn)
+			})
+			p, err := newProxy(&url.URL{Scheme: "http", Host: mute.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.patience = 20 * time.Millisecond
+			c := newClient(t, Config{})
+			c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.proxied(names.Resolver(), p))), nil)
+			_, err = c.Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: 500 * time.Millisecond})
+			wantError(t, err, tt.reason, PhaseConnect)
+			if !strings.Contains(err.Error(), tt.detail) {
+				t.Error(err)
+			}
+		})
+	}
+	t.Run("says nothing of the first of two addresses", func(t *testing.T) {
+		half := newConnectProxy(t, nil)
+		some := newRawServer(t, func(conn net.Conn) {
+			r := bufio.NewReader(conn)
+			if first, err := r.Peek(len("CONNECT 127.0.0.9")); err == nil && string(first) == "CONNECT 127.0.0.9" {
+				untilClosed(conn)
+				return
+			}
+			half.serve(&peeked{conn, r})
+		})
+		p, err := newProxy(&url.URL{Scheme: "http", Host: some.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		conn, err := g.proxied(names.Resolver(), p)(ctx, "tcp", "two.example"+port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
 	})
 	t.Run("speaks TLS, and so does the other side", func(t *testing.T) {
 		partner := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
