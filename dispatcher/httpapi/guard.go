@@ -45,10 +45,10 @@ var (
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
 	// So is everything that goes out.
 	manageEgress = manageTypes
-	// Quotas bound companies; who keeps them within bounds is not one of them.
-	manageQuotas    = eraseCompanies
-	manageAllQuotas = manageTypes
-	watch           = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// A company's own operator reads its quotas. Quotas bound companies, so who sets them is none of them.
+	readQuotas   = eraseCompanies
+	manageQuotas = manageTypes
+	watch        = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // admit decides whether a request may pass: whose key it is, or the reason why not. It reads the headers and the path, no more.

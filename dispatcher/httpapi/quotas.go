@@ -74,13 +74,14 @@ func (s *server) quotas() {
 	chapter := []string{"Operations"}
 	merge := []string{mediaMergePatch, mediaJSON}
 	const change = "Members that are given replace, null stands for the default. What is there already stays, even if it is more: only what is new is refused."
-	register(s, operation{need: manageQuotas, Operation: huma.Operation{
+	register(s, operation{need: readQuotas, Operation: huma.Operation{
 		OperationID: "get-company-quotas", Method: http.MethodGet, Path: companyQuotasRoute, Tags: chapter, Summary: "Show a company's quotas and their use",
 	}}, func(ctx context.Context, in *companyIn) (*companyQuotasOut, error) {
 		return shownQuotas(s.Client.Quotas(ctx, in.Company))
 	})
 	register(s, operation{need: manageQuotas, body: &body{schema: reflect.TypeFor[quotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
-		OperationID: "set-company-quotas", Method: http.MethodPatch, Path: companyQuotasRoute, Tags: chapter, Summary: "Change a company's quotas", Description: change,
+		OperationID: "set-company-quotas", Method: http.MethodPatch, Path: companyQuotasRoute, Tags: chapter, Summary: "Change a company's quotas",
+		Description: change + " Takes an operator's key for all companies.",
 	}}, func(ctx context.Context, in *companyQuotasIn) (*companyQuotasOut, error) {
 		limits, err := decodeQuotas(in.RawBody)
 		if err != nil {
@@ -88,13 +89,13 @@ func (s *server) quotas() {
 		}
 		return shownQuotas(s.Client.SetQuotas(ctx, in.Company, limits))
 	})
-	register(s, operation{need: manageAllQuotas, Operation: huma.Operation{
+	register(s, operation{need: manageQuotas, Operation: huma.Operation{
 		OperationID: "get-quotas", Method: http.MethodGet, Path: quotasRoute, Tags: chapter, Summary: "Show the installation's quotas and their use",
 		Description: "Takes an operator's key for all companies.",
 	}}, func(ctx context.Context, _ *struct{}) (*quotasOut, error) {
 		return shownInstallation(s.Client.Quotas(ctx, ""))
 	})
-	register(s, operation{need: manageAllQuotas, body: &body{schema: reflect.TypeFor[allQuotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
+	register(s, operation{need: manageQuotas, body: &body{schema: reflect.TypeFor[allQuotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
 		OperationID: "set-quotas", Method: http.MethodPatch, Path: quotasRoute, Tags: chapter, Summary: "Change the installation's quotas",
 		Description: change + " Takes an operator's key for all companies.",
 	}}, func(ctx context.Context, in *quotasIn) (*quotasOut, error) {
