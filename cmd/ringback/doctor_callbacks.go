@@ -55,10 +55,21 @@ func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
 	if len(headers.callbacks) > 0 {
 		found = append(found, finding{
 			Check: "callback headers", Level: levelWarn, Found: "headers are sent that can no longer be registered: " + headers.String(),
-			Cure: `echo '{"headers": {"` + headers.words[0] + `": null}}' | ringback callbacks update ID --company COMPANY --file - # takes it away, if nobody needs it`,
+			Cure: withoutHeader(headers.words),
 		})
 	}
 	return found
+}
+
+// withoutHeader is how one of the headers is taken away. Partners chose the names, and a name may hold what a shell acts on, quotes among it:
+// such a name is in no command.
+func withoutHeader(names []string) string {
+	for _, name := range names {
+		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" {
+			return `echo '{"headers": {"` + name + `": null}}' | ringback callbacks update ID --company COMPANY --file - # takes it away, if nobody needs it`
+		}
+	}
+	return "ringback callbacks update ID --company COMPANY --file FILE # with the header as null in the file, if nobody needs it"
 }
 
 // suspicion collects callbacks, and what is the matter with each.

@@ -295,6 +295,13 @@ func TestDoctorListsWhatCouldNoLongerBeRegistered(t *testing.T) {
 	if text := fmt.Sprint(found); strings.Contains(text, "canary") {
 		t.Errorf("a secret is in %s", text)
 	}
+	odd := &registry.Callback{Company: "acme", ID: 4, Destination: registry.Destination{URL: "https://partner.example/"}, Headers: map[string]string{"X-Forwarded-'`id`'": ""}}
+	if cure := judgeCallbacks([]*registry.Callback{odd}, door)[1].Cure; strings.ContainsAny(cure, "`'") {
+		t.Errorf("a partner writes what an operator is told to run: %s", cure)
+	}
+	if cure := judgeCallbacks([]*registry.Callback{odd, all[1]}, door)[1].Cure; !strings.Contains(cure, `{"X-Forwarded-For": null}`) {
+		t.Error(cure)
+	}
 	if found = judgeCallbacks(all[:1], door); len(found) != 1 || found[0].Level != levelOK {
 		t.Errorf("%+v", found)
 	}
