@@ -82,16 +82,33 @@ func sendFile(c *cli.Context, name string) error {
 	return err
 }
 
+// limitOf finds the limit that a batch, or any line of it, came up against, and that says when to come again; nil if there was none. err is
+// about one line only, and another one may have met something else.
+func limitOf(results []client.BatchResult, err error) *client.APIError {
+	errs := []error{err}
+	for i := range results {
+		if results[i].Status == http.StatusTooManyRequests {
+			errs = append(errs, results[i].Err())
+		}
+	}
+	for _, err := range errs {
+		if limit, ok := errors.AsType[*client.APIError](err); ok && limit.Status == http.StatusTooManyRequests && limit.RetryAfter > 0 {
+			return limit
+		}
+	}
+	return nil
+}
+
 // sendPatiently sends lines, however often the server says that they come too soon (429): a rate limit is no failure, and a file may take as
 // long as it takes.
 func sendPatiently(ctx context.Context, lines [][]byte, told func(error), send func([][]byte) ([]client.BatchResult, error)) ([]client.BatchResult, error) {
 	results, err := send(lines)
 	for {
-		limit, ok := errors.AsType[*client.APIError](err)
-		if !ok || limit.Status != http.StatusTooManyRequests || limit.RetryAfter <= 0 || len(results) != len(lines) {
+		limit := limitOf(results, err)
+		if limit == nil || len(results) != len(lines) {
 			return results, err
 		}
-		told(err)
+		told(limit)
 		select {
 		case <-time.After(limit.RetryAfter):
 		case <-ctx.Done():

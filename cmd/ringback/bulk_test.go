@@ -224,6 +224,10 @@ func TestSendingOutlastsARateLimit(t *testing.T) {
 			case tries == 3: // it got a part of them before
 				results[1] = client.BatchResult{Line: 2, Status: 202, Title: string(lines[1])}
 				return results, limited
+			case tries == 5: // the first that is left met something else
+				results[1].Status, results[1].RetryAfter = 429, 180
+				results[0].Status = 503
+				return results, &client.APIError{Status: 503}
 			case tries < 10:
 				return results, limited
 			}
