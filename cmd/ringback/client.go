@@ -70,13 +70,13 @@ func timeFlag(name, usage string) cli.Flag {
 	}
 }
 
-// withoutRepeats makes commands that people wait for fail at once: they can be called again.
+// withoutRepeats makes commands that people wait for fail at once: they can be called again. Only a key's limit is waited for.
 const withoutRepeats = -1
 
 // repeatFor is how long commands keep on that may not simply be called again.
 const repeatFor = 30 * time.Second
 
-// newAPI is the client that the flags describe. Without a change to its config it repeats nothing.
+// newAPI is the client that the flags describe. Without a change to its config it repeats nothing but what came too soon, and says so.
 func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, error) {
 	base, err := url.Parse(c.String("server"))
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
@@ -86,6 +86,9 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 		return nil, usagef("no API key: give one with --key or RINGBACK_KEY (ringback dev prints its own; `ringback keys create` makes one for a server)")
 	}
 	cfg := client.Config{Server: c.String("server"), Key: c.String("key"), UserAgent: "ringback-cli/" + programVersion(), MaxElapsed: withoutRepeats}
+	cfg.OnRepeat = func(err error, wait time.Duration) {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "%s; trying again in %s\n", oneLine(printable(err.Error())), wait.Round(100*time.Millisecond))
+	}
 	if cfg.TLS, err = serverTLS(c.String("server-ca"), c.String("client-cert"), c.String("client-key")); err != nil {
 		return nil, err
 	}
@@ -99,15 +102,8 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 	return api, nil
 }
 
-// patiently keeps a client trying while the server is away, and says so.
-func patiently(c *cli.Context) func(*client.Config) {
-	return func(cfg *client.Config) {
-		cfg.MaxElapsed = repeatFor
-		cfg.OnRepeat = func(err error, wait time.Duration) {
-			_, _ = fmt.Fprintf(c.App.ErrWriter, "%s; trying again in %s\n", oneLine(printable(err.Error())), wait.Round(100*time.Millisecond))
-		}
-	}
-}
+// patiently keeps a client trying while the server is away.
+func patiently(cfg *client.Config) { cfg.MaxElapsed = repeatFor }
 
 // forCompany is the client, and the company that the flags name.
 func forCompany(c *cli.Context, change ...func(*client.Config)) (api *client.Client, company string, err error) {

@@ -96,7 +96,7 @@ func sendEvents(c *cli.Context) error {
 }
 
 func sendEvent(c *cli.Context) error {
-	api, company, err := forCompany(c, patiently(c))
+	api, company, err := forCompany(c, patiently)
 	if err != nil {
 		return err
 	}

@@ -153,7 +153,7 @@ const (
 
 // followReplay looks at a replay until it has ended, and shows on a terminal how far it is.
 func followReplay(c *cli.Context, company string, r *client.Replay) error {
-	api, _, err := forCompany(c, patiently(c))
+	api, _, err := forCompany(c, patiently)
 	if err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ type Config struct {
 	UserAgent string
 
 	// MaxElapsed is how long after its first attempt a call may be tried again; see the package's documentation for which are.
-	// Default: [DefaultMaxElapsed]. Negative: nothing is repeated.
+	// Default: [DefaultMaxElapsed]. Negative: nothing is repeated but what a limit refused (429) and asked for again, for [DefaultMaxElapsed].
 	MaxElapsed time.Duration
 
 	// OnRepeat, if set, hears of every failed attempt that will be repeated, before the pause. Calls may be concurrent.
@@ -300,8 +300,12 @@ func (c *Client) pauses() *pauses {
 // next is how long to wait after a try that failed; false if there must be no other.
 func (p *pauses) next(err error) (time.Duration, bool) {
 	asked, ok := temporary(err)
-	if !ok || p.off {
+	if !ok {
 		return 0, false
+	}
+	if p.off {
+		limit, is := errors.AsType[*APIError](err)
+		return asked, is && limit.Status == http.StatusTooManyRequests && asked > 0 && p.backoff.GetElapsedTime()+asked <= DefaultMaxElapsed
 	}
 	wait := p.backoff.NextBackOff()
 	if wait == backoff.Stop {

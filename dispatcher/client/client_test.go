@@ -124,6 +124,8 @@ func TestWhatIsRepeated(t *testing.T) {
 		{name: "never well", call: send, answers: []reply{broken(gone)}, after: 10 * time.Second, within: client.DefaultMaxElapsed, wantErr: "cannot reach http://ringback.test: connection refused"},
 		{name: "bounded", call: send, cfg: client.Config{MaxElapsed: time.Second}, answers: []reply{status(503, "")}, tries: -1, within: time.Second, wantErr: "503"},
 		{name: "not at all", call: send, cfg: client.Config{MaxElapsed: -1}, answers: []reply{status(503, "")}, tries: 1, wantErr: "503"},
+		{name: "not at all, but too often", call: write, cfg: client.Config{MaxElapsed: -1}, answers: []reply{status(429, "", "Retry-After", "7"), status(200, `{}`)}, tries: 2, after: 7 * time.Second, within: 7 * time.Second},
+		{name: "not at all, and far too often", call: write, cfg: client.Config{MaxElapsed: -1}, answers: []reply{status(429, "", "Retry-After", "20")}, tries: 2, after: 20 * time.Second, within: 20 * time.Second, wantErr: "429"},
 		{name: "retry-after", call: send, answers: []reply{status(503, "", "Retry-After", "17"), status(202, receipt)}, tries: 2, after: 17 * time.Second, within: 17 * time.Second},
 		{name: "a date", call: read, answers: []reply{status(429, "", "Retry-After", "Sat, 01 Jan 2000 00:00:09 GMT"), status(200, `{}`)}, tries: 2, after: 9 * time.Second, within: 9 * time.Second},
 		{name: "too late", call: send, answers: []reply{status(503, "", "Retry-After", "31")}, tries: 1, wantErr: "503"},
