@@ -89,7 +89,7 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 	cfg.OnRepeat = func(err error, wait time.Duration) {
 		_, _ = fmt.Fprintf(c.App.ErrWriter, "%s; trying again in %s\n", oneLine(printable(err.Error())), wait.Round(100*time.Millisecond))
 	}
-	if cfg.TLS, err = serverTLS(c.String("server-ca"), c.String("client-cert"), c.String("client-key")); err != nil {
+	if cfg.TLS, err = clientTLS(c.String("server-ca"), c.String("client-cert"), c.String("client-key")); err != nil {
 		return nil, err
 	}
 	for _, f := range change {

@@ -153,9 +153,9 @@ func tlsFrom(cert, key, clientCA string, log *slog.Logger) (*certificates, error
 	return c, nil
 }
 
-// serverTLS is how a command connects to an https server: the authority it trusts besides those of this machine, and the certificate it shows.
+// clientTLS is how a command connects to an https server: the authority it trusts besides those of this machine, and the certificate it shows.
 // Nil is as usual.
-func serverTLS(ca, cert, key string) (*tls.Config, error) {
+func clientTLS(ca, cert, key string) (*tls.Config, error) {
 	if ca == "" && cert == "" && key == "" {
 		return nil, nil //nolint:nilnil // as usual
 	}
