@@ -42,7 +42,7 @@ type Request struct {
 	// KeepBody is how many bytes of the answer's body are kept. Zero: 1 KiB; at most 64 KiB, which is all that is ever read.
 	KeepBody int
 
-	// Repeatable allows the request to go out twice: once more, at once and on a new connection, if a kept one ended before anything of an
+	// Repeatable allows the request to go out twice: once more, at once and on a connection that is a second old at most, if a kept one ended before anything of an
 	// answer came. It is for receivers that know the request again when they see it twice.
 	Repeatable bool
 }

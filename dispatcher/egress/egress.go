@@ -9,8 +9,8 @@
 //     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
 //   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable]. What is
 //     provably unread by the other side (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream
-//     refused by the server) is sent again on another connection. A repeatable request goes out once more, at once and on a new
-//     connection, if a kept one ended before anything of an answer came; the timing says so. Anything else is reported and left to the
+//     refused by the server) is sent again on another connection. A repeatable request goes out once more, at once and on a
+//     connection that is a second old at most, if a kept one ended before anything of an answer came; the timing says so. Anything else is reported and left to the
 //     caller's schedule.
 //   - No connection is believed in for long. One that is about to be closed by the other side, as that said or was seen to do, is not used.
 //     New requests leave a connection after two to four minutes, so a host that moved is found at its new address. An HTTP/2
