@@ -53,7 +53,7 @@ func (s *server) audit() {
 
 // listAudit shows keys of one company what concerns that.
 func (s *server) listAudit(ctx context.Context, in *auditIn) (*auditOut, error) {
-	key, _ := ctx.Value(callerKey{}).(registry.Key)
+	key := keyOf(ctx)
 	if in.Company == "" && key.Company != registry.AllCompanies {
 		in.Company = key.Company
 	}
