@@ -25,8 +25,8 @@ const (
 	keyPlaces = Places * 3 / 4
 	// placeBytes is how much of a body takes one more place: to check a long payload takes memory and time.
 	placeBytes = 64 << 10
-	// placeTimeout is how long a request may wait for a place. A caller that is turned away has lost a moment, and one that is not still
-	// has its answer within two seconds.
+	// placeTimeout is how long a request may wait for a place: a caller that is turned away has lost a moment. One that is not may still
+	// have to wait for Redis.
 	placeTimeout = time.Second
 	// keyRequests is how many requests one key may have under way, waiting ones included.
 	keyRequests = 500
@@ -77,7 +77,7 @@ func newDoorway(maxBytes int64) *doorway {
 	return &doorway{maxBytes: maxBytes, places: semaphore.NewWeighted(Places), keys: map[string]*share{}}
 }
 
-// A visit is what one request holds. Its methods but leave do nothing on a nil one.
+// A visit is what one request holds.
 type visit struct {
 	door  *doorway
 	key   string
@@ -122,9 +122,6 @@ func (v *visit) leave() {
 
 // hold makes room for a body that has grown to n bytes, which counts twice.
 func (v *visit) hold(n int) error {
-	if v == nil {
-		return nil
-	}
 	d := v.door
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -148,9 +145,6 @@ func tooMuch(status int, detail string, limit int64) error {
 
 // place waits until a request, or a part of one with a body of so many bytes, may be worked on.
 func (v *visit) place(ctx context.Context, bytes int64) (release func(), err error) {
-	if v == nil {
-		return func() {}, nil
-	}
 	weight := min(1+bytes/placeBytes, keyPlaces)
 	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
