@@ -23,7 +23,8 @@ const (
 
 // Request is one request to a stranger.
 type Request struct {
-	// Method is POST, PUT or PATCH; empty means POST. Others are refused: net/http repeats them on its own.
+	// Method is POST, PUT or PATCH; empty means POST. OPTIONS may have no body: it asks and changes nothing, and net/http may send it twice.
+	// Others are refused: net/http repeats them, too.
 	Method string
 
 	// URL is where to send it, exactly as registered; see [Client.CheckURL].
@@ -152,8 +153,12 @@ func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Reque
 	case "":
 		req.Method = http.MethodPost
 	case http.MethodPost, http.MethodPut, http.MethodPatch:
+	case http.MethodOptions:
+		if len(req.Body) > 0 {
+			return nil, &Error{Reason: BadRequest, Detail: "the method OPTIONS takes no body"}
+		}
 	default:
-		return nil, &Error{Reason: BadRequest, Detail: "the method must be POST, PUT or PATCH"}
+		return nil, &Error{Reason: BadRequest, Detail: "the method must be POST, PUT or PATCH, or OPTIONS"}
 	}
 	t, err := parseTarget(req.URL)
 	if err != nil {

@@ -7,7 +7,7 @@
 //     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; a proxy is used only if [Config.Proxy] says so.
 //   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header,
 //     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
-//   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable]. What is
+//   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable] and OPTIONS. What is
 //     provably unread by the other side (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream
 //     refused by the server) is sent again on another connection. A repeatable request goes out once more, at once and on a
 //     connection that is a second old at most, if a kept one ended before anything of an answer came; the timing says so. Anything else is reported and left to the
