@@ -45,13 +45,15 @@ const Masked = "***"
 // Status says whether deliveries to a callback go out.
 type Status string
 
-// The statuses. Events match callbacks of the first three alike: what may not go
+// The statuses. Events match callbacks of all but the last alike: what may not go
 // out is held.
 const (
 	Enabled  Status = "enabled"
 	Paused   Status = "paused"   // by request
 	Disabled Status = "disabled" // by Ringback, for example because the partner answered 410
-	Deleted  Status = "deleted"  // only ever seen in a Gate
+	// Unverified is a callback whose endpoint has not answered its challenge; see [Config.VerifyDestinations].
+	Unverified Status = "unverified"
+	Deleted    Status = "deleted" // only ever seen in a Gate
 )
 
 // Callback is one registration. Those that [Registry.Match], [Registry.Lookup]
@@ -95,12 +97,18 @@ type Callback struct {
 	CreatedAt, UpdatedAt time.Time // milliseconds, UTC
 	Version              int64     // of the company's registry, by the last change of this callback
 
-	// Status is Enabled, Paused or Disabled, and since when; DisabledReason
-	// says why where it is Disabled. All are zero in what Match and Lookup
-	// return: memory does not hold them.
-	Status         Status
-	DisabledReason string
-	StatusAt       time.Time // zero where Enabled
+	// Status is Enabled, Paused, Disabled or Unverified, and since when;
+	// DisabledReason says why where it is Disabled, and UnverifiedReason what
+	// came of the last challenge where it is Unverified, empty: none was sent.
+	// All are zero in what Match and Lookup return: memory does not hold them.
+	Status           Status
+	DisabledReason   string
+	UnverifiedReason string
+	StatusAt         time.Time // zero where Enabled
+
+	// Moved says that the call that returned the callback took away its
+	// endpoint's proof of control: a challenge is due.
+	Moved bool
 }
 
 // Destination is where and how a callback's requests go.
@@ -265,17 +273,30 @@ func (cb *Callback) render(secret string) ([]byte, error) {
 		Status         Status     `json:"status,omitempty"`
 		StatusAt       *time.Time `json:"status_at,omitempty"`
 		DisabledReason string     `json:"disabled_reason,omitempty"`
+		Unverified     string     `json:"unverified_reason,omitempty"`
 		Secret         string     `json:"secret,omitempty"`
 	}{
 		settings:  cb.settings(),
 		StartDate: cb.StartDate.UTC(), URL: cb.path(), CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
-		Status: cb.Status, DisabledReason: cb.DisabledReason, Secret: secret,
+		Status: cb.Status, DisabledReason: cb.DisabledReason, Unverified: cb.UnverifiedReason, Secret: secret,
 	}
 	if !cb.StatusAt.IsZero() {
 		tail.StatusAt = &cb.StatusAt
 	}
 	parts := []any{head, cb.block(), tail}
 	return joinObjects(parts...)
+}
+
+// goesElsewhere reports whether the callback's requests, or those for its access tokens, go to another URL than those of old.
+func (cb *Callback) goesElsewhere(old *Callback) bool {
+	return cb.Destination.URL != old.Destination.URL || cb.tokenURL() != "" && cb.tokenURL() != old.tokenURL()
+}
+
+func (cb *Callback) tokenURL() string {
+	if cb.Auth == nil {
+		return ""
+	}
+	return cb.Auth.TokenURL
 }
 
 // settings are the members of a registration that a client may set, as they are
@@ -386,9 +407,13 @@ func formatDuration(d time.Duration) string {
 // Gate says why a callback's deliveries are held. It is stored as JSON under
 // [GateKey]; where that key is absent the gate is open.
 type Gate struct {
-	Status Status    `json:"status"`           // Paused, Disabled or Deleted
+	Status Status    `json:"status"`           // Paused, Disabled, Unverified or Deleted
 	Reason string    `json:"reason,omitempty"` // a short word, such as gone
 	At     time.Time `json:"at"`
+
+	// Then is the gate that an Unverified one leaves behind once the endpoint
+	// has answered its challenge. Nil: an open one.
+	Then *Gate `json:"then,omitempty"`
 }
 
 // String is the gate as it is stored.
@@ -411,7 +436,7 @@ func ParseGate(stored string) (Gate, error) {
 		return Gate{}, fmt.Errorf("registry: a gate is not readable: %w", err)
 	}
 	switch g.Status {
-	case Paused, Disabled, Deleted:
+	case Paused, Disabled, Unverified, Deleted:
 		return g, nil
 	default:
 		return Gate{}, fmt.Errorf("registry: a gate has the unknown status %.32q", g.Status)

@@ -23,7 +23,7 @@ import (
 // whose processes know it. It grows with a release that has such features.
 //
 //	1  commit 6da24ca, which announces nothing
-//	2  processes announce themselves
+//	2  processes announce themselves, and know unverified callbacks
 const Level = 2
 
 const (

@@ -36,14 +36,15 @@ const (
 // readOnly are the members of an answer that a client sends back unchanged at
 // best, with what to do instead.
 var readOnly = map[string]string{ //nolint:gosec // names of members, one of which is "secret"
-	"callback_id":     "",
-	"url":             ": the URL to call is destination.url",
-	"created_at":      "",
-	"updated_at":      "",
-	"status":          ": use the callback's /pause and /resume",
-	"status_at":       "",
-	"disabled_reason": ": use the callback's /resume to enable it",
-	"secret":          ": it is made on creation, and anew by the callback's /secret",
+	"callback_id":       "",
+	"url":               ": the URL to call is destination.url",
+	"created_at":        "",
+	"updated_at":        "",
+	"status":            ": use the callback's /pause and /resume",
+	"status_at":         "",
+	"disabled_reason":   ": use the callback's /resume to enable it",
+	"unverified_reason": ": use the callback's /verify to have it challenged",
+	"secret":            ": it is made on creation, and anew by the callback's /secret",
 }
 
 // health are members of an answer that tell what the deliveries do at that

@@ -57,6 +57,11 @@ type Config struct {
 	// instead, without repeating it. Nil: any absolute http or https URL.
 	CheckURL func(string) error
 
+	// VerifyDestinations makes each new callback [Unverified], and each whose url
+	// or token_url changes: what is for it is held until its endpoint has answered
+	// a challenge, as [Registry.Verified] is told.
+	VerifyDestinations bool
+
 	// Logger gets one line per change. Nil: nothing is logged.
 	Logger *slog.Logger
 }
@@ -71,6 +76,7 @@ type Registry struct {
 	types    *Types
 	keyset   *Keyset
 	checkURL func(string) error
+	verify   bool
 	log      *slog.Logger
 
 	companies sync.Map // company's name -> *company
@@ -93,7 +99,7 @@ func New(cfg Config) (*Registry, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	types := newTypes(cfg.Redis, cfg.Catalogue, log)
-	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, log: log}, nil
+	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, log: log}, nil
 }
 
 // Types are the callback types there are.
@@ -148,7 +154,9 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 // must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
 // ARGV[5] how many callbacks a company may have that has no quota of its own;
 // ARGV[6] the line of the audit trail; ARGV[7] the name of its host; ARGV[8] the
-// anchor of its seal, or empty.
+// anchor of its seal, or empty; ARGV[9] the gate of a callback whose endpoint has
+// yet to prove itself, or empty to leave the gate alone. What closed it before
+// closes it afterwards.
 var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -167,7 +175,20 @@ if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4],
 redis.call('HSET', KEYS[7], 'hn', ARGV[7])
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 ` + nextVersion + `
-audit(KEYS[6], ARGV[6])
+local changes
+if ARGV[9] ~= '' then
+	local new, old = cjson.decode(ARGV[9]), redis.call('GET', KEYS[9])
+	if old then
+		old = cjson.decode(old)
+		if old.status == 'unverified' then new['then'] = old['then'] else new['then'] = old end
+	end
+	redis.call('SET', KEYS[9], cjson.encode(new))
+	if not old or old.status ~= 'unverified' then
+		changes = {{field = 'status', new = 'unverified'}}
+		if at then changes[1].old = old and old.status or 'enabled' end
+	end
+end
+audit(KEYS[6], ARGV[6], changes)
 return {'saved', v}`)
 
 // remove deletes callback ARGV[1] and closes its gate as ARGV[2], which tells its
@@ -189,28 +210,76 @@ return 1`)
 var read = redis.NewScript(`
 return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// pause closes an open gate as ARGV[2], with line ARGV[3] of the audit trail, and returns what read returns.
+// pause closes an open gate as ARGV[2], or has an unverified one leave that behind, with line ARGV[3] of the audit trail, and returns what read
+// returns.
 var pause = redis.NewScript(AuditLua + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
-if sealed and redis.call('SET', KEYS[3], ARGV[2], 'NX') then audit(KEYS[5], ARGV[3]) end
+local closed = redis.call('GET', KEYS[3])
+if sealed and not closed then
+	redis.call('SET', KEYS[3], ARGV[2])
+	audit(KEYS[5], ARGV[3], {{field = 'status', old = 'enabled', new = 'paused'}})
+elseif sealed then
+	local gate = cjson.decode(closed)
+	if gate.status == 'unverified' and not gate['then'] then
+		gate['then'] = cjson.decode(ARGV[2])
+		redis.call('SET', KEYS[3], cjson.encode(gate))
+		audit(KEYS[5], ARGV[3], {{field = 'status_once_verified', old = 'enabled', new = 'paused'}})
+	end
+end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns.
-var resume = redis.NewScript(AuditLua + `
+// opened defines what opens a gate as if was: was ARGV[1]'s, and what it leaves behind.
+const opened = `
+local function open(was, left)
+	local changes = {{field = 'status', old = was.status, new = left and left.status or 'enabled'}}
+	if was.status == 'disabled' and was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
+	if left then redis.call('SET', KEYS[3], cjson.encode(left)) else redis.call('DEL', KEYS[3]) end
+	return changes
+end
+local function lookAfter()
+	local t = redis.call('TIME')
+	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
+end
+`
+
+// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns. An
+// unverified one stays if ARGV[3] is 'verify', and will leave an open one behind.
+var resume = redis.NewScript(AuditLua + opened + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed then
 	local closed = redis.call('GET', KEYS[3])
 	if closed then
-		redis.call('DEL', KEYS[3])
 		local was = cjson.decode(closed)
-		local changes = {{field = 'status', old = was.status, new = 'enabled'}}
-		if was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
-		audit(KEYS[5], ARGV[2], changes)
+		if was.status ~= 'unverified' or ARGV[3] ~= 'verify' then
+			audit(KEYS[5], ARGV[2], open(was))
+		elseif was['then'] then
+			local changes = {{field = 'status_once_verified', old = was['then'].status, new = 'enabled'}}
+			was['then'] = nil
+			redis.call('SET', KEYS[3], cjson.encode(was))
+			audit(KEYS[5], ARGV[2], changes)
+		end
 	end
-	local t = redis.call('TIME')
-	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
+	lookAfter()
 end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+
+// prove notes what came of a challenge to the callback of version ARGV[2]: ARGV[4] is why it failed, or empty. Then an unverified gate leaves
+// behind what was there before it, with line ARGV[3] of the audit trail. It returns what read returns: a callback of another version is left
+// alone.
+var prove = redis.NewScript(AuditLua + opened + `
+local sealed, at = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1])
+local closed = redis.call('GET', KEYS[3])
+if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then
+	local was = cjson.decode(closed)
+	if was.status == 'unverified' and ARGV[4] ~= '' then
+		was.reason = ARGV[4]
+		redis.call('SET', KEYS[3], cjson.encode(was))
+	elseif was.status == 'unverified' then
+		audit(KEYS[5], ARGV[3], open(was, was['then']))
+		lookAfter()
+	end
+end
+return {sealed, at, redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
 // Create registers a callback from the JSON of a registration and returns it with
 // a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
@@ -239,6 +308,12 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	}
 	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
 	cb.Status = Enabled
+	var gate Gate
+	if r.verify {
+		if gate, err = r.unverified(ctx, cb); err != nil {
+			return nil, err
+		}
+	}
 
 	if err := r.note(ctx, company); err != nil { // it may have been erased since this process did last
 		return nil, err
@@ -251,7 +326,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if err != nil {
 			return nil, err
 		}
-		answer, err := r.save(ctx, cb, "", line)
+		answer, err := r.save(ctx, cb, "", line, gate)
 		if err != nil {
 			return nil, err
 		}
@@ -264,9 +339,18 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
 }
 
-// save seals and stores cb, with a line of the audit trail; when the answer is
-// "saved" cb.Version is set.
-func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string) (answer string, err error) {
+// unverified returns the gate of a callback that is new, or goes elsewhere, and shows it in cb.
+func (r *Registry) unverified(ctx context.Context, cb *Callback) (Gate, error) {
+	if err := r.KnownEverywhere(ctx, "a callback that is held until its endpoint has proved itself (--verify-destinations)", 2); err != nil {
+		return Gate{}, err
+	}
+	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason, cb.Moved = Unverified, cb.UpdatedAt, "", "", true
+	return Gate{Status: Unverified, At: cb.UpdatedAt}, nil
+}
+
+// save seals and stores cb, with a line of the audit trail, and closes its gate
+// unless gate is zero; when the answer is "saved" cb.Version is set.
+func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate) (answer string, err error) {
 	anchor, err := r.newAnchor(ctx)
 	if err != nil {
 		return "", err
@@ -275,8 +359,15 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	if err != nil {
 		return "", err
 	}
-	keys := []string{VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company), HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company)}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor).StringSlice()
+	closed := ""
+	if gate.Status != "" {
+		closed = gate.String()
+	}
+	keys := []string{
+		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
+		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
+	}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
@@ -298,18 +389,36 @@ func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback
 
 // Pause closes the gate of a callback: its deliveries are held from then on, and
 // events still match. Pausing a paused one changes nothing; a disabled one stays
-// disabled, as the result's Status says. ErrNotFound if there is none.
+// disabled, as the result's Status says. An unverified one stays unverified, and is
+// paused once it is verified. ErrNotFound if there is none.
 func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
-	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id), AuditChange{"status", Enabled, Paused})
+	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id))
 	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String(), line)
 }
 
 // Resume opens the gate of a callback, paused or disabled, and has the deliveries
-// that wait let out. Resuming an enabled one changes nothing. ErrNotFound if
-// there is none.
+// that wait let out. Resuming an enabled one changes nothing. An unverified one
+// stays so, and is enabled once it is verified, unless this registry asks for no
+// proof. ErrNotFound if there is none.
 func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
-	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)))
+	word := ""
+	if r.verify {
+		word = "verify"
+	}
+	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)), word)
 }
+
+// Verified notes that the endpoint of a callback of that version answered its
+// challenge: an unverified one is then what it was before, and what waits for it is
+// let out. A reason says in a word why it did not. It returns the callback as it then
+// is; one that changed meanwhile has another Version, and is left alone. ErrNotFound
+// if there is none.
+func (r *Registry) Verified(ctx context.Context, company string, id, version int64, reason string) (*Callback, error) {
+	return r.runOnOne(ctx, prove, company, id, "verify", version, AuditLine(ctx, company, "callback.verify", CallbackObject(id)), reason)
+}
+
+// VerifiesDestinations is [Config.VerifyDestinations].
+func (r *Registry) VerifiesDestinations() bool { return r.verify }
 
 // runOnOne runs a script that returns one callback as read does.
 func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
@@ -335,8 +444,8 @@ func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company s
 	if err := cb.setGate(gate); err != nil {
 		return nil, err
 	}
-	if verb != "read" {
-		r.log.InfoContext(ctx, "callback "+verb+"d", "callback", cb, "status", cb.Status)
+	if done, ok := map[string]string{"pause": "paused", "resume": "resumed", "verify": "challenged"}[verb]; ok {
+		r.log.InfoContext(ctx, "callback "+done, "callback", cb, "status", cb.Status)
 	}
 	return cb, nil
 }
@@ -347,9 +456,12 @@ func (cb *Callback) setGate(stored string) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", cb, err)
 	}
-	cb.Status, cb.StatusAt, cb.DisabledReason = gate.Status, gate.At, ""
-	if gate.Status == Disabled {
+	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason = gate.Status, gate.At, "", ""
+	switch gate.Status {
+	case Disabled:
 		cb.DisabledReason = gate.Reason
+	case Unverified:
+		cb.UnverifiedReason = gate.Reason
 	}
 	return nil
 }
@@ -414,12 +526,18 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 			return nil, err
 		}
 		next.Version, next.UpdatedAt = cb.Version, cb.UpdatedAt
-		next.Status, next.StatusAt, next.DisabledReason = cb.Status, cb.StatusAt, cb.DisabledReason
+		next.Status, next.StatusAt, next.DisabledReason, next.UnverifiedReason = cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason
 		if reflect.DeepEqual(cb, next) {
 			return cb, nil
 		}
 		next.UpdatedAt = now()
-		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line)
+		var gate Gate
+		if r.verify && next.goesElsewhere(cb) {
+			if gate, err = r.unverified(ctx, next); err != nil {
+				return nil, err
+			}
+		}
+		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate)
 		switch {
 		case err != nil:
 			return nil, err
@@ -540,8 +658,8 @@ func (f *Filter) check() (after int64, err error) {
 	if f.Limit < 1 || f.Limit > MaxLimit {
 		fields = append(fields, payloads.FieldError{Location: "query.limit", Message: fmt.Sprintf("must be from 1 to %d", MaxLimit), Value: f.Limit})
 	}
-	if f.Status != "" && f.Status != Enabled && f.Status != Paused && f.Status != Disabled {
-		fields = append(fields, payloads.FieldError{Location: "query.status", Message: "must be enabled, paused or disabled", Value: short(string(f.Status))})
+	if f.Status != "" && f.Status != Enabled && f.Status != Paused && f.Status != Disabled && f.Status != Unverified {
+		fields = append(fields, payloads.FieldError{Location: "query.status", Message: "must be enabled, paused, disabled or unverified", Value: short(string(f.Status))})
 	}
 	if after, err = decodeCursor(f.Cursor); err != nil {
 		fields = append(fields, payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"})
