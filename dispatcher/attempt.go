@@ -26,6 +26,9 @@ type attempt struct {
 	ownID      string             // of a test or a decision, which are no deliveries
 	test       bool               // a test: says so in a header
 	replay     bool               // the delivery was replayed before: says so in a header
+	unproven   bool               // its callback moved after it had begun, and is unverified
+	handshake  bool               // a challenge that was answered by the handshake
+	posted     bool               // a challenge that went beyond the handshake
 	keepBody   int                // how much of the answer's body is kept; 0: what egress keeps by itself
 	callback   *registry.Callback // nil: deleted since
 	typ        *payloads.Type     // the event's; its rule judges, unless the callback has its own
@@ -105,6 +108,10 @@ func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.
 func (a *attempt) send(ctx context.Context, c *Client) {
 	if a.callback == nil {
 		return // finish finds the gate saying so
+	}
+	if a.unproven {
+		a.judgement = judgement{verdict: VerdictRetry, reason: ReasonUnverified}
+		return
 	}
 	start := time.Now()
 	defer func() { a.took = time.Since(start) }()
@@ -233,7 +240,7 @@ func (a *attempt) finishArgs() []any {
 		outcome = "X"
 	case a.verdict == VerdictGone:
 		outcome = "G"
-	case a.verdict == VerdictRetry && !a.broken && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed): // cut off by our own shutdown, or held at once: not the partner's fault
+	case a.verdict == VerdictRetry && !a.broken && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed || a.reason == ReasonUnverified): // cut off by our own shutdown, or held at once: not the partner's fault
 		outcome, spent = "R", a.spent
 	case a.verdict == VerdictRetry && a.reason == ReasonEgressProxy: // our own fault: as often as it takes, and ever more slowly
 		outcome, spent = "R", a.spent

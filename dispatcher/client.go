@@ -50,6 +50,9 @@ type Config struct {
 
 	// UserAgent is sent with every request. Default "Ringback".
 	UserAgent string
+	// Origin is who asks in the handshake of CloudEvents (see [Client.Verify]): a DNS name that partners know this sender by. Default
+	// [DefaultOrigin].
+	Origin string
 
 	TracerProvider trace.TracerProvider // default: otel's global one
 	MeterProvider  metric.MeterProvider // default: otel's global one
@@ -117,6 +120,7 @@ type Client struct {
 	egress    *egress.Client
 	tokens    *egress.Tokens // access tokens of the callbacks that want them
 	userAgent string
+	origin    string
 	log       *slog.Logger
 	tracer    trace.Tracer
 	metrics   *metrics
@@ -164,7 +168,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c := &Client{
 		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
-		userAgent: defaulted(cfg.UserAgent, "Ringback"),
+		userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin),
 		asynq:     asynq.NewClientFromRedisClient(cfg.Redis),
 		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
 		settings: fmt.Sprintf("%d %d %d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,

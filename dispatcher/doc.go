@@ -14,7 +14,7 @@
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
-//	{c}:gate:<cb>   string       closed and why (paused, disabled, deleted); absent: open
+//	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so
@@ -22,7 +22,7 @@
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift
-//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
+//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, unverified, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
 //	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes; while it is at least
@@ -39,6 +39,8 @@
 //	                             forgets the run
 //	{c}:hosts       hash         by that name, what a host's breaker knows: failures in a row, probes that failed, nothing goes out before (ms),
 //	                             narrow since (ms, 0: it is not), the callback that failed last, when (ms); an hour after the last failure it ages
+//	{c}:challenges  hash         by that name, how many challenges to a host failed in a row or are under way, and when the last was sent (ms);
+//	                             an hour after the company's last challenge it goes
 //	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for

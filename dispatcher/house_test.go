@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -547,6 +548,8 @@ type partner struct {
 	answer func(r *http.Request, n int) reply
 	got    []request
 	perID  map[string]int
+
+	challenges []request // challenges and handshakes, which are no deliveries
 }
 
 // A reply is what the partner answers; after runs first, and may block.
@@ -624,9 +627,14 @@ func (p *partner) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.perID[id]++
 	answer := p.answer
 	p.mu.Unlock()
+	r.Body = io.NopCloser(bytes.NewReader(body)) // for answers that look at it
 	a := answer(r, n)
 	p.mu.Lock()
-	p.got = append(p.got, request{
+	books := &p.got
+	if r.Method == http.MethodOptions || strings.HasPrefix(id, challengePrefix) {
+		books = &p.challenges
+	}
+	*books = append(*books, request{
 		at: time.Now(), id: id, body: string(body), header: r.Header, path: r.URL.Path, status: a.status,
 		verified: p.verify(r.Header, body), digest: sha256.Sum256(body),
 	})

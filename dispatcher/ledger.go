@@ -330,6 +330,12 @@ func (v *view) held(gate *registry.Gate, p pace, barred bool) (reason, sentence 
 	switch {
 	case gate != nil && gate.Status == registry.Paused:
 		return "paused", "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
+	case gate != nil && gate.Status == registry.Unverified:
+		last := ""
+		if gate.Reason != "" {
+			last = " (the last challenge ended with " + gate.Reason + ")"
+		}
+		return string(ReasonUnverified), "It is held: the callback's endpoint has not proved since " + gate.At.Format(time.RFC3339) + " that it wants to be called" + last + ". Verify the callback to send what waits."
 	case gate != nil:
 		return string(gate.Status), fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
 	case barred:

@@ -275,7 +275,7 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	var heldFor time.Duration
 	breakers := map[Breaker]int64{BreakerOpen: 0, BreakerHalfOpen: 0}
 	buried := map[Reason]int64{ReasonHoldFull: 0, ReasonHoldExpired: 0}
-	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0}
+	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0, registry.Unverified: 0}
 	for _, company := range companies {
 		d, err := c.depths(ctx, company)
 		if err != nil {

@@ -56,6 +56,9 @@ type entry struct {
 	Inside  bool              `json:"i,omitempty"`
 	Headers map[string]string `json:"h,omitempty"`
 	Body    string            `json:"b,omitempty"`
+
+	// Of a challenge, of which nothing is kept; and whether the handshake was enough.
+	Challenge, Handshake bool `json:"-"`
 }
 
 // unknownEntry is the line that lua/overdue.lua writes for an attempt whose owner is gone.

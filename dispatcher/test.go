@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 // A TestResult is what came of a test: one attempt that was made at once and of which nothing is kept.
@@ -31,13 +32,16 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 // Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
 // judgement, and beside them the header Ringback-Test: 1. It waits for the answer. The event type may be empty where the callback is for
 // one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it. Of one
-// callback a process makes one test at a time.
+// callback a process makes one test or challenge at a time.
 //
-// Errors: *[StateError] if there is one, or if everything that goes out is paused; registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
+// Errors: *[StateError] if there is one, if the callback is unverified, or if everything that goes out is paused; registry.ErrNotFound; *payloads.InvalidError if the event type is none of the callback's or has no example; or what Redis said.
 func (c *Client) Test(ctx context.Context, company string, callbackID int64, eventType string) (*TestResult, error) {
 	cb, err := c.registry.Get(ctx, company, callbackID)
 	if err != nil {
 		return nil, err
+	}
+	if cb.Status == registry.Unverified {
+		return nil, &StateError{Message: "this callback's endpoint has not answered its challenge, so nothing is sent there: verify it first"}
 	}
 	if eventType == "" {
 		eventType = cb.Type
@@ -58,10 +62,11 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	if c.egressHalted(ctx) {
 		return nil, &StateError{Message: "everything that goes out is paused, tests too: try again after `ringback egress resume`"}
 	}
-	if _, busy := c.testing.LoadOrStore(ref{company: company, callback: callbackID}, true); busy {
-		return nil, &StateError{Message: "this callback is being tested already: wait for the answer"}
+	done, err := c.alone(company, callbackID)
+	if err != nil {
+		return nil, err
 	}
-	defer c.testing.Delete(ref{company: company, callback: callbackID})
+	defer done()
 	now := time.Now()
 	a := &attempt{
 		ref: ref{company, "test", callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,

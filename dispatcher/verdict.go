@@ -47,7 +47,7 @@ const (
 // saysNothing reports whether a failure for this reason says nothing about the partner: it was not asked, or nobody knows what it said.
 func saysNothing(r Reason) bool {
 	switch r {
-	case ReasonUnknown, ReasonOAuthToken, ReasonEncodeFailed, ReasonBlockedAddress, ReasonNameNotAllowed, ReasonEgressProxy:
+	case ReasonUnknown, ReasonOAuthToken, ReasonEncodeFailed, ReasonBlockedAddress, ReasonNameNotAllowed, ReasonEgressProxy, ReasonUnverified:
 		return true
 	}
 	return false
@@ -148,6 +148,9 @@ func retryAfter(o outcome, now time.Time) time.Duration {
 
 // detail is the sentence for an attempt: what the partner answered and what to do about it. It is the one source for API, CLI, logs and spans.
 func detail(e entry) string {
+	if e.Challenge {
+		return challengeDetail(e)
+	}
 	sentence := ""
 	if e.Verdict == VerdictDelivered {
 		sentence = fmt.Sprintf("answered %s: delivered", statusName(e.Status))
@@ -171,6 +174,8 @@ func reasonSentence(e entry) string {
 		return wrongContentType(e.ContentType)
 	case ReasonEncodeFailed:
 		return "the payload cannot be sent as this callback's content_type (" + e.Note + "): register it with application/json"
+	case ReasonUnverified:
+		return "nothing was sent: the callback's URL changed, and its endpoint has not answered its challenge yet"
 	case ReasonUnknown:
 		return "the sender stopped while this attempt was under way: it may have arrived, and is sent again with the same webhook-id"
 	}

@@ -344,12 +344,18 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	if err := a.read(answer[1:]); err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
+	c.at("granted")
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return nil, err
 	}
 	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
 		return nil, err // not sent, since nobody could judge the answer: whoever takes it over does
 	}
+	proven, err := c.proven(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	a.unproven = !proven
 	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
 		a.timeout = min(a.timeout, a.callback.Timeout)
 	}

@@ -111,7 +111,9 @@ else
   r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, r.s)
-  if outcome == 'G' and not (closed and (deleted(closed) or string.find(closed, '"status":"disabled"', 1, true))) then
+  -- An unverified callback has another URL since: the answer was not its.
+  local settled = closed and (cjson.decode(closed).status)
+  if outcome == 'G' and settled ~= 'deleted' and settled ~= 'disabled' and settled ~= 'unverified' then
     disable('gone', since or now, failures or 1)
   end
 end

@@ -1,0 +1,269 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/registry"
+)
+
+// TypeChallenge is what a challenge gives as its event type. No event has it.
+const TypeChallenge = "callback.challenge"
+
+// Why a challenge failed, beside what fails deliveries, too.
+const (
+	ReasonChallengeFailed Reason = "challenge_failed" // the answer does not hold the challenge's token
+	ReasonUnverified      Reason = "unverified"       // no attempt: the callback's endpoint has not answered its challenge
+)
+
+// The headers of the handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, version 1.0.2, section 4).
+const (
+	headerRequestOrigin = "WebHook-Request-Origin"
+	headerAllowedOrigin = "WebHook-Allowed-Origin"
+)
+
+// DefaultOrigin is who asks in the handshake of CloudEvents.
+const DefaultOrigin = "ringback"
+
+const (
+	challengePrefix = "chl_"
+
+	// challengeTimeout bounds each of a challenge's two requests: whoever registers waits for them.
+	challengeTimeout = 10 * time.Second
+
+	// LongestChallenge is how long [Client.Verify] may take but for Redis.
+	LongestChallenge = 2 * challengeTimeout
+
+	// challengeBody is how much of an answer is looked through for the token.
+	challengeBody = 16 << 10
+)
+
+// A ChallengeResult is what came of asking a callback's endpoint whether it wants to be called.
+type ChallengeResult struct {
+	// Verified is set where it does. Then the callback is what it was before it became unverified.
+	Verified bool
+	// Callback is as it is now.
+	Callback *registry.Callback
+	// DeliveryID is the webhook-id the endpoint saw: of this challenge alone, "chl_" and random. Empty if no more than a handshake was tried.
+	DeliveryID string
+	// Attempt is number 1: of the challenge, or of the handshake if it was enough, or failed before anybody was reached.
+	Attempt
+}
+
+// MarshalJSON writes the challenge's outcome, the callback's status and the attempt as one object.
+func (r ChallengeResult) MarshalJSON() ([]byte, error) {
+	return json.Marshal(struct {
+		CallbackID int64           `json:"callback_id"`
+		Verified   bool            `json:"verified"`
+		Status     registry.Status `json:"status"`
+		DeliveryID string          `json:"delivery_id,omitempty"`
+		attemptJSON
+	}{r.Callback.ID, r.Verified, r.Callback.Status, r.DeliveryID, r.json()})
+}
+
+// A ChallengedTooOftenError says that a host failed so many challenges of a company that the next one has to wait.
+type ChallengedTooOftenError struct {
+	Wait time.Duration
+}
+
+func (e *ChallengedTooOftenError) Error() string {
+	return fmt.Sprintf("many challenges to this host, or to that of its token_url, failed within the last hour: nothing was sent; try again in %s", inWords(e.Wait))
+}
+
+// challengeScript takes a place among the challenges to hosts, or says how long to wait.
+var challengeScript = script("challenge")
+
+// Verify asks a callback's endpoint whether it wants to be called: first by the handshake of CloudEvents, then by a signed challenge, a
+// request like a delivery whose body is {"challenge": token}. The endpoint agrees if it allows the origin, or answers 2xx with a JSON object
+// whose member challenge is the token. Then an unverified callback is what it was before, and what waits for it goes out. A callback that is
+// verified already stays so, whatever comes of it.
+//
+// Errors: *[StateError] if the callback is being challenged or tested, changed meanwhile, or if everything that goes out is paused;
+// *[ChallengedTooOftenError]; registry.ErrNotFound; or what Redis said.
+func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (*ChallengeResult, error) {
+	cb, err := c.registry.Get(ctx, company, callbackID)
+	if err != nil {
+		return nil, err
+	}
+	if c.egressHalted(ctx) {
+		return nil, &StateError{Message: "everything that goes out is paused, challenges too: try again after `ringback egress resume`"}
+	}
+	done, err := c.alone(company, callbackID)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	hosts := challengedHosts(cb)
+	if err := c.reserve(ctx, company, hosts); err != nil {
+		return nil, err
+	}
+	a, verified := c.challenge(ctx, cb)
+	reason := ""
+	if verified {
+		if err := c.rdb.HDel(ctx, keyOf(company, "challenges"), hosts...).Err(); err != nil {
+			return nil, unavailable(ctx, c, "noting a challenge", err)
+		}
+	} else {
+		reason = string(a.written.forReader(ctx).Reason)
+	}
+	now, err := c.registry.Verified(ctx, company, callbackID, cb.Version, reason)
+	if err != nil {
+		return nil, err
+	}
+	if now.Version != cb.Version && now.Status == registry.Unverified {
+		return nil, &StateError{Message: "the callback was changed while it was challenged: verify it again"}
+	}
+	result := &ChallengeResult{Verified: verified, Callback: now, Attempt: a.written.forReader(ctx).attempt()}
+	if a.posted {
+		result.DeliveryID = a.ownID
+	}
+	return result, nil
+}
+
+// alone sees to it that a callback has one test or challenge of this process at a time.
+func (c *Client) alone(company string, callback int64) (done func(), err error) {
+	r := ref{company: company, callback: callback}
+	if _, busy := c.testing.LoadOrStore(r, true); busy {
+		return nil, &StateError{Message: "this callback is being tested or challenged already: wait for the answer"}
+	}
+	return func() { c.testing.Delete(r) }, nil
+}
+
+// challengedHosts are the names of the hosts that a challenge may send something to.
+func challengedHosts(cb *registry.Callback) []string {
+	hosts := []string{cb.Destination.Host()}
+	if cb.Auth != nil && cb.Auth.TokenURL != "" {
+		hosts = append(hosts, registry.Destination{URL: cb.Auth.TokenURL}.Host())
+	}
+	return hosts
+}
+
+// reserve counts a challenge to hosts as failed until it succeeds. It returns a *ChallengedTooOftenError where too many did.
+func (c *Client) reserve(ctx context.Context, company string, hosts []string) error {
+	args := make([]any, len(hosts))
+	for i, host := range hosts {
+		args[i] = host
+	}
+	wait, err := c.run(ctx, challengeScript, company, args...).Int64()
+	if err != nil {
+		return unavailable(ctx, c, "counting a challenge", err)
+	}
+	if wait > 0 {
+		return &ChallengedTooOftenError{(time.Duration(wait) * time.Millisecond).Round(time.Second) + time.Second}
+	}
+	return nil
+}
+
+// challenge sends it and judges the answer.
+func (c *Client) challenge(ctx context.Context, cb *registry.Callback) (a *attempt, verified bool) {
+	token := strings.ToLower(rand.Text())
+	body, _ := json.Marshal(map[string]string{"challenge": token}) // of letters and digits
+	now := time.Now()
+	a = &attempt{
+		ref: ref{cb.Company, "challenge", cb.ID}, ownID: challengePrefix + strings.ToLower(rand.Text()), number: 1, keepBody: challengeBody,
+		callback: cb, timeout: min(cb.Timeout, challengeTimeout), meta: meta{Type: TypeChallenge}, body: body, accepted: now, begun: now,
+	}
+	ctx, span := c.tracer.Start(ctx, "challenge "+TypeChallenge, a.spanOptions()...)
+	defer span.End()
+	if !a.shakeHands(ctx, c) {
+		a.posted = true
+		a.send(ctx, c)
+		if a.response != nil {
+			a.judgement = judgeChallenge(a.response, token)
+		}
+	}
+	a.written = a.entry()
+	a.written.Challenge, a.written.Handshake = true, a.handshake
+	c.tell(ctx, span, a, "challenge")
+	return a, a.verdict == VerdictDelivered
+}
+
+// shakeHands asks by the handshake of CloudEvents, which has no credentials and no signature. It reports whether that is the last word: the
+// endpoint allows it, or nobody was reached. Many an endpoint does not know the handshake: then no answer to it means anything.
+func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
+	a.sentAt = time.Now()
+	response, err := c.egress.Do(ctx, egress.Request{
+		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout,
+		Header: http.Header{"User-Agent": {c.userAgent}, headerRequestOrigin: {c.origin}},
+	})
+	a.took = time.Since(a.sentAt)
+	trace.SpanFromContext(ctx).AddEvent("handshake", trace.WithAttributes(attribute.Float64("ringback.duration_ms", float64(a.took)/float64(time.Millisecond))))
+	if e, ok := errors.AsType[*egress.Error](err); ok && unconnected(e) {
+		a.judgement, a.timing, a.unconnected = judgeError(err), e.Timing, true
+		return true
+	}
+	if err != nil || response.Status < 200 || response.Status > 299 {
+		return false
+	}
+	allows := func(value string) bool {
+		value = strings.TrimSpace(value)
+		return value == "*" || strings.EqualFold(value, c.origin)
+	}
+	if !slices.ContainsFunc(response.Header.Values(headerAllowedOrigin), allows) {
+		return false
+	}
+	a.handshake, a.response, a.timing = true, response, response.Timing
+	a.judgement = judgement{verdict: VerdictDelivered}
+	if a.wantsToken() { // its token endpoint has to want that, too
+		within, cancel := context.WithTimeout(ctx, a.timeout)
+		defer cancel()
+		if _, err := a.getToken(within, c); err != nil {
+			a.withoutToken(err)
+		}
+	}
+	return true
+}
+
+// challengeDetail is detail for a challenge.
+func challengeDetail(e entry) string {
+	switch {
+	case e.Verdict == VerdictDelivered && e.Handshake:
+		return fmt.Sprintf("answered %s: it allows this sender, by the handshake of CloudEvents", statusName(e.Status))
+	case e.Verdict == VerdictDelivered:
+		return fmt.Sprintf("answered %s and said the challenge's token back", statusName(e.Status))
+	case e.Reason == ReasonChallengeFailed:
+		return fmt.Sprintf("answered %s, but without the challenge's token: the answer must be a JSON object whose member challenge is that of the request", statusName(e.Status))
+	case e.Reason == ReasonUnknown:
+		return "the challenge was broken off: nobody waited for its answer any more"
+	case e.Status == http.StatusGone:
+		return "answered 410 Gone: the endpoint does not want to be called"
+	}
+	return reasonSentence(e)
+}
+
+// judgeChallenge decides whether an answer proves that the endpoint wants to be called: its JSON says the token back.
+func judgeChallenge(r *egress.Response, token string) judgement {
+	if r.Status < 200 || r.Status > 299 {
+		return judgement{verdict: VerdictRetry, reason: statusReason(r.Status)}
+	}
+	var said map[string]json.RawMessage
+	if json.Unmarshal(r.Body, &said) == nil && string(said["challenge"]) == strconv.Quote(token) {
+		return judgement{verdict: VerdictDelivered}
+	}
+	return judgement{verdict: VerdictRetry, reason: ReasonChallengeFailed}
+}
+
+// proven reports whether a callback that changed after an attempt had begun may be called all the same. Where the gate of a delivery was looked
+// at, the callback was another one.
+func (c *Client) proven(ctx context.Context, a *attempt) (bool, error) {
+	if a.callback == nil || a.callback.Version <= a.version {
+		return true, nil
+	}
+	now, err := c.registry.Get(ctx, a.ref.company, a.ref.callback)
+	if err != nil {
+		return false, err
+	}
+	return now.Status != registry.Unverified, nil
+}
