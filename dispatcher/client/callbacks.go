@@ -129,9 +129,10 @@ type Callback struct {
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`
 
-	Status         string    `json:"status"`             // enabled, paused or disabled
-	StatusAt       time.Time `json:"status_at,omitzero"` // since when it is paused or disabled
-	DisabledReason string    `json:"disabled_reason,omitempty"`
+	Status           string    `json:"status"`             // enabled, paused, disabled or unverified
+	StatusAt         time.Time `json:"status_at,omitzero"` // since when it is not enabled
+	DisabledReason   string    `json:"disabled_reason,omitempty"`
+	UnverifiedReason string    `json:"unverified_reason,omitempty"` // what came of the last challenge
 
 	Pending         int64     `json:"pending"`                    // deliveries on their way: due, under way or to be tried again
 	Held            int64     `json:"held"`                       // deliveries that wait
@@ -199,7 +200,7 @@ var ownMembers = sync.OnceValue(func() []string {
 // A CallbacksQuery narrows a list of callbacks. The zero value is all of them.
 type CallbacksQuery struct {
 	CallbackType string // as registered
-	Status       string // enabled, paused or disabled
+	Status       string // enabled, paused, disabled or unverified
 	Limit        int    // of a page, 1 to 500; default 50
 	Cursor       string // the NextCursor of the page before
 }
@@ -222,7 +223,7 @@ func (c *Client) CreateCallback(ctx context.Context, company string, r Registrat
 	if err != nil {
 		return nil, err
 	}
-	return ask[Callback](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "config", "callbacks"}, body: body})
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "config", "callbacks"}, body: body, timeout: testTimeout})
 }
 
 // Callback shows a callback.
@@ -257,7 +258,7 @@ func (c *Client) PatchCallback(ctx context.Context, company string, id int64, pa
 	if err != nil {
 		return nil, fmt.Errorf("client: the patch: %w", err)
 	}
-	return ask[Callback](ctx, c, request{method: http.MethodPatch, path: callbackPath(company, id), body: body})
+	return ask[Callback](ctx, c, request{method: http.MethodPatch, path: callbackPath(company, id), body: body, timeout: testTimeout})
 }
 
 // DeleteCallback deletes a callback and cancels what waits for it; an attempt in flight finishes.
@@ -270,7 +271,8 @@ func (c *Client) PauseCallback(ctx context.Context, company string, id int64) (*
 	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "pause")})
 }
 
-// ResumeCallback lets a callback be called again, a disabled one too. What was held is delivered, or cancelled if skipHeld.
+// ResumeCallback lets a callback be called again, a disabled one too. What was held is delivered, or cancelled if skipHeld. An unverified one
+// stays so, if the server wants proof of control: see [Client.VerifyCallback].
 func (c *Client) ResumeCallback(ctx context.Context, company string, id int64, skipHeld bool) (*Callback, error) {
 	r := request{method: http.MethodPost, path: callbackPath(company, id, "resume")}
 	if skipHeld {
@@ -295,7 +297,7 @@ type TestResult struct {
 	ResponseBody    string            `json:"response_body,omitempty"`
 }
 
-// TestCallback sends a callback its type's example, once and now, even while it is paused or disabled. Nothing of it is kept. eventType
+// TestCallback sends a callback its type's example, once and now, even while it is paused or disabled, but not while it is unverified. Nothing of it is kept. eventType
 // says which type's example, and is needed where the callback is for a glob.
 func (c *Client) TestCallback(ctx context.Context, company string, id int64, eventType string) (*TestResult, error) {
 	r := request{method: http.MethodPost, path: callbackPath(company, id, "test"), timeout: testTimeout}
@@ -307,6 +309,30 @@ func (c *Client) TestCallback(ctx context.Context, company string, id int64, eve
 		r.body = body
 	}
 	return ask[TestResult](ctx, c, r)
+}
+
+// A ChallengeResult is what [Client.VerifyCallback] came to.
+type ChallengeResult struct {
+	Answer
+	CallbackID      int64             `json:"callback_id"`
+	Verified        bool              `json:"verified"`              // the endpoint agreed to be called
+	Status          string            `json:"status"`                // the callback's, as it is now
+	DeliveryID      string            `json:"delivery_id,omitempty"` // as the partner saw it, "chl_…"; empty if a handshake was enough
+	Number          int               `json:"number"`
+	StartedAt       time.Time         `json:"started_at"`
+	DurationMS      int64             `json:"duration_ms"`
+	StatusCode      int               `json:"status_code,omitempty"` // the partner's, 0 if there was no answer
+	Verdict         string            `json:"verdict"`               // delivered, if verified; else retry or dead
+	Reason          string            `json:"reason,omitempty"`
+	Detail          string            `json:"detail"` // a sentence that the partner can act on
+	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
+	ResponseBody    string            `json:"response_body,omitempty"`
+}
+
+// VerifyCallback challenges a callback's endpoint: if it agrees to be called, an unverified callback is what it was before, and what waits for
+// it goes out.
+func (c *Client) VerifyCallback(ctx context.Context, company string, id int64) (*ChallengeResult, error) {
+	return ask[ChallengeResult](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "verify"), timeout: testTimeout})
 }
 
 // DefaultOverlap is how long the server keeps on signing with the old secret as well, where nobody says otherwise.

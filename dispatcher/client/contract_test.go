@@ -165,6 +165,13 @@ func methods(then time.Time) []method {
 		{operation: "POST " + callback + "/test", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.TestCallback(ctx, "acme", 1, "payment_proof")
 		}},
+		{operation: "POST " + callback + "/verify", call: func(ctx context.Context, c *client.Client) (any, error) {
+			r, err := c.VerifyCallback(ctx, "acme", 1)
+			if err == nil && (r.Verified || r.Status != "paused" || r.Reason != "refused") {
+				err = fmt.Errorf("%+v", r)
+			}
+			return r, err
+		}},
 		{operation: "POST " + callback + "/secret", call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.RotateSecret(ctx, "acme", 1, client.DefaultOverlap)
 			if err == nil && !strings.HasPrefix(cb.Secret, "whsec_") {

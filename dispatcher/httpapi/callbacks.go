@@ -45,7 +45,7 @@ type (
 		Limit        int    `query:"limit" minimum:"1" maximum:"500" default:"50"`
 		Cursor       string `query:"cursor"`
 		CallbackType string `query:"callback_type" doc:"Only callbacks registered for this type, written as registered."`
-		Status       string `query:"status" enum:"enabled,paused,disabled"`
+		Status       string `query:"status" enum:"enabled,paused,disabled,unverified"`
 	}
 
 	createdOut struct {
@@ -58,6 +58,9 @@ type (
 	healthyOut   struct{ Body callbackHealth }
 	callbacksOut struct{ Body callbackPage }
 	testOut      struct{ Body *dispatcher.TestResult }
+	challengeOut struct {
+		Body *dispatcher.ChallengeResult
+	}
 
 	callbackPage struct {
 		Callbacks  []callbackHealth `json:"callbacks"`
@@ -74,11 +77,12 @@ type (
 func (s *server) callbacks() {
 	chapter := []string{"Callbacks"}
 	registration := reflect.TypeFor[RegistrationDoc]()
-	register(s, operation{need: manageCallbacks, body: &body{schema: registration}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: registration}, Operation: huma.Operation{
 		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
-		Summary:     "Register a callback",
-		Description: "The answer is the only one that shows the signing secret. Events accepted from now on reach the callback if they match.",
-		Errors:      []int{http.StatusUnprocessableEntity},
+		Summary: "Register a callback",
+		Description: "The answer is the only one that shows the signing secret. Events accepted from now on reach the callback if they match. " +
+			"Where the installation wants proof of control, the endpoint is challenged first (see `verify-callback`), and the answer's `status` is `unverified` if it did not answer that.",
+		Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.createCallback)
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{
 		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: chapter,
@@ -87,10 +91,11 @@ func (s *server) callbacks() {
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{
 		OperationID: "get-callback", Method: http.MethodGet, Path: callbackRoute, Tags: chapter, Summary: "Show a callback and how it does",
 	}}, s.getCallback)
-	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
 		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: chapter, Summary: "Change a callback",
-		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is.",
-		Errors:      []int{http.StatusUnprocessableEntity},
+		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is. " +
+			"Where the installation wants proof of control, another `url` or `token_url` is challenged as that of a new callback is.",
+		Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
 	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
 		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
@@ -102,7 +107,7 @@ func (s *server) callbacks() {
 	}}, s.pauseCallback)
 	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "resume-callback", Method: http.MethodPost, Path: callbackRoute + "/resume", Tags: chapter, Summary: "Resume a callback",
-		Description: "Enables a disabled one, too. What was held goes out, oldest first and paced, or is cancelled with `skip_held`.",
+		Description: "Enables a disabled one, too; an unverified one only where the installation wants no proof of control. What was held goes out, oldest first and paced, or is cancelled with `skip_held`.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.resumeCallback)
 	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
@@ -114,8 +119,16 @@ func (s *server) callbacks() {
 		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
 		Description: "One attempt, now, with the example of its callback type: signed like any delivery, and marked with the header Ringback-Test: 1. " +
 			"200 says that there is an attempt to show; whether it would have delivered is its `verdict`, where `retry` means that a real delivery would be tried again. " +
-			"Nothing of it is kept. Works while the callback is paused or disabled, too.",
+			"Nothing of it is kept. Works while the callback is paused or disabled, too, but not while it is unverified.",
 	}}, s.testCallback)
+	register(s, operation{need: manageCallbacks, patience: testPatience, Operation: huma.Operation{
+		OperationID: "verify-callback", Method: http.MethodPost, Path: callbackRoute + "/verify", Tags: chapter, Summary: "Challenge a callback's endpoint",
+		Description: "Asks the endpoint whether it wants to be called: by the OPTIONS handshake of CloudEvents webhooks, then by a request like a delivery, signed, with the " +
+			"event type `callback.challenge` and the body `{\"challenge\": \"…\"}`. It agrees by allowing the origin, or by answering 2xx with a JSON object whose " +
+			"`challenge` is the same. Then an `unverified` callback is what it was before, and what waited for it goes out. " +
+			"200 says that there is an answer to show; whether it is proof is `verified`. A callback that is not `unverified` stays as it is.",
+		Errors: []int{http.StatusConflict, http.StatusTooManyRequests},
+	}}, s.verifyCallback)
 }
 
 func (s *server) createCallback(ctx context.Context, in *registrationIn) (*createdOut, error) {
@@ -123,6 +136,7 @@ func (s *server) createCallback(ctx context.Context, in *registrationIn) (*creat
 	if err != nil {
 		return nil, err
 	}
+	cb = s.challenged(ctx, cb)
 	return &createdOut{
 		Location: fmt.Sprintf("/companies/%s/config/callbacks/%d", cb.Company, cb.ID),
 		Body:     cb.WithSecret(),
@@ -189,7 +203,44 @@ func (c callbackHealth) MarshalJSON() ([]byte, error) {
 }
 
 func (s *server) patchCallback(ctx context.Context, in *patchIn) (*callbackOut, error) {
-	return shown(s.Registry.Patch(ctx, in.Company, in.CallbackID, in.RawBody))
+	cb, err := s.Registry.Patch(ctx, in.Company, in.CallbackID, in.RawBody)
+	if err != nil {
+		return nil, err
+	}
+	return shown(s.challenged(ctx, cb), nil)
+}
+
+// challengePatience is how long the answer to a change may take that may be followed by a challenge.
+func (s *server) challengePatience() time.Duration {
+	if !s.Registry.VerifiesDestinations() {
+		return 0
+	}
+	return dispatcher.LongestChallenge + 10*time.Second
+}
+
+// challenged challenges a callback that has just moved, and returns it as it is then. A challenge that cannot be sent is in nobody's way: it
+// can be asked for again.
+func (s *server) challenged(ctx context.Context, cb *registry.Callback) *registry.Callback {
+	if !cb.Moved {
+		return cb
+	}
+	result, err := s.Client.Verify(ctx, cb.Company, cb.ID)
+	if err != nil {
+		s.Logger.WarnContext(ctx, "callback not challenged", "callback", cb, "error", err)
+		return cb
+	}
+	now := *result.Callback
+	now.Secrets = cb.Secrets // as they were when it was made: what is shown of them is what the change was about
+	return &now
+}
+
+func (s *server) verifyCallback(ctx context.Context, in *callbackIn) (*challengeOut, error) {
+	var result *dispatcher.ChallengeResult
+	err := s.asTest(ctx, func() (err error) {
+		result, err = s.Client.Verify(ctx, in.Company, in.CallbackID)
+		return err
+	})
+	return &challengeOut{result}, err
 }
 
 func (s *server) deleteCallback(ctx context.Context, in *callbackIn) (*noContent, error) {
@@ -228,16 +279,25 @@ func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error
 	if err != nil {
 		return nil, err
 	}
+	var result *dispatcher.TestResult
+	err = s.asTest(ctx, func() error {
+		result, err = s.Client.Test(ctx, in.Company, in.CallbackID, eventType)
+		return err
+	})
+	return &testOut{result}, err
+}
+
+// asTest makes one of the tests that a key may have under way.
+func (s *server) asTest(ctx context.Context, test func() error) error {
 	end, ok, err := s.Keys.BeginTest(ctx, keyOf(ctx), testPatience)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if !ok {
-		return nil, tooOften(time.Second, fmt.Sprintf("this API key has %d tests under way, which are all that it may have", registry.MaxTests))
+		return tooOften(time.Second, fmt.Sprintf("this API key has %d tests under way, which are all that it may have", registry.MaxTests))
 	}
 	defer end()
-	result, err := s.Client.Test(ctx, in.Company, in.CallbackID, eventType)
-	return &testOut{result}, err
+	return test()
 }
 
 func shown(cb *registry.Callback, err error) (*callbackOut, error) {

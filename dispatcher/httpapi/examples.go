@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -86,7 +87,7 @@ var examples = map[string]example{
 	},
 	"list-callbacks": {
 		answers: map[int]string{200: `{"callbacks":[{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}],"next_cursor":"MTE4ODc"}`},
-		fault:   payloads.FieldError{Location: "query.status", Message: "must be one of enabled, paused, disabled", Value: "asleep"},
+		fault:   payloads.FieldError{Location: "query.status", Message: "must be one of enabled, paused, disabled, unverified", Value: "asleep"},
 	},
 	"get-callback": {answers: map[int]string{
 		200: `{` + strings.Replace(exampleCallback, exampleBearer, exampleOAuth2, 1) + `"status":"enabled",` + exampleHealth + exampleTokenFailure + `}`,
@@ -117,6 +118,13 @@ var examples = map[string]example{
 		request: `{"event_type":"wallet_item_install"}`,
 		answers: map[int]string{200: `{"delivery_id":"tst_ftdovkhm4wrfk5uymptuini22r","event_type":"wallet_item_install",` + exampleAttempt[1:]},
 		fault:   payloads.FieldError{Location: "body.event_type", Message: "must be a type that this callback is for: wallet_item_install"},
+	},
+	"verify-callback": {
+		answers: map[int]string{200: `{"callback_id":11887,"verified":true,"status":"enabled","delivery_id":"chl_q7m2wz4kxn5vhtbs3ycgdjr6ea","number":1,` +
+			`"started_at":"2026-02-01T08:15:00.6Z","duration_ms":41,"status_code":200,"verdict":"delivered",` +
+			`"detail":"answered 200 OK and said the challenge's token back"}`},
+		conflict: "this callback is being tested or challenged already: wait for the answer",
+		refusals: map[int]error{http.StatusTooManyRequests: &dispatcher.ChallengedTooOftenError{Wait: 9 * time.Second}},
 	},
 	"replay-callback": {
 		request: `{"since":"2026-02-01T00:00:00Z","until":"2026-02-01T09:30:00Z","states":["dead"],"reason":"status_500","dry_run":true}`,

@@ -30,16 +30,17 @@ const (
 func newAPI(mux humago.Mux, version string) huma.API {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	for goType, doc := range map[reflect.Type]reflect.Type{
-		reflect.TypeFor[registry.Callback]():      reflect.TypeFor[CallbackDoc](),
-		reflect.TypeFor[registry.Revealed]():      reflect.TypeFor[createdCallbackDoc](),
-		reflect.TypeFor[callbackHealth]():         reflect.TypeFor[callbackHealthDoc](),
-		reflect.TypeFor[dispatcher.Attempt]():     reflect.TypeFor[AttemptDoc](),
-		reflect.TypeFor[dispatcher.TestResult]():  reflect.TypeFor[testResultDoc](),
-		reflect.TypeFor[dispatcher.State]():       reflect.TypeFor[stateDoc](),
-		reflect.TypeFor[dispatcher.ReplayState](): reflect.TypeFor[replayStateDoc](),
-		reflect.TypeFor[callbackType]():           reflect.TypeFor[callbackTypeDoc](),
-		reflect.TypeFor[dispatcher.Egress]():      reflect.TypeFor[egressDoc](),
-		reflect.TypeFor[registry.AuditEntry]():    reflect.TypeFor[auditEntryDoc](),
+		reflect.TypeFor[registry.Callback]():          reflect.TypeFor[CallbackDoc](),
+		reflect.TypeFor[registry.Revealed]():          reflect.TypeFor[createdCallbackDoc](),
+		reflect.TypeFor[callbackHealth]():             reflect.TypeFor[callbackHealthDoc](),
+		reflect.TypeFor[dispatcher.Attempt]():         reflect.TypeFor[AttemptDoc](),
+		reflect.TypeFor[dispatcher.TestResult]():      reflect.TypeFor[testResultDoc](),
+		reflect.TypeFor[dispatcher.ChallengeResult](): reflect.TypeFor[challengeResultDoc](),
+		reflect.TypeFor[dispatcher.State]():           reflect.TypeFor[stateDoc](),
+		reflect.TypeFor[dispatcher.ReplayState]():     reflect.TypeFor[replayStateDoc](),
+		reflect.TypeFor[callbackType]():               reflect.TypeFor[callbackTypeDoc](),
+		reflect.TypeFor[dispatcher.Egress]():          reflect.TypeFor[egressDoc](),
+		reflect.TypeFor[registry.AuditEntry]():        reflect.TypeFor[auditEntryDoc](),
 	} {
 		schemas.RegisterTypeAlias(goType, doc)
 	}

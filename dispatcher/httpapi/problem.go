@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/redis/go-redis/v9"
@@ -97,6 +98,9 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	}
 	if e, ok := errors.AsType[*registry.QuotaError](err); ok {
 		return explainQuota(e)
+	}
+	if e, ok := errors.AsType[*dispatcher.ChallengedTooOftenError](err); ok {
+		return problem(http.StatusTooManyRequests, e.Error()), http.Header{"Retry-After": {strconv.Itoa(int(e.Wait / time.Second))}}
 	}
 	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
 		return problem(http.StatusConflict, e.Message), nil

@@ -134,9 +134,10 @@ type CallbackDoc struct {
 	URL            string    `json:"url" doc:"Where in this API the callback is." example:"/companies/acme/config/callbacks/11887"`
 	CreatedAt      time.Time `json:"created_at"`
 	UpdatedAt      time.Time `json:"updated_at"`
-	Status         string    `json:"status" enum:"enabled,paused,disabled" doc:"Deliveries to a paused or disabled callback are held."`
-	StatusAt       time.Time `json:"status_at,omitzero" doc:"Since when it is paused or disabled."`
+	Status         string    `json:"status" enum:"enabled,paused,disabled,unverified" doc:"Deliveries to a callback that is not enabled are held."`
+	StatusAt       time.Time `json:"status_at,omitzero" doc:"Since when it is not enabled."`
 	DisabledReason string    `json:"disabled_reason,omitempty" doc:"Why Ringback disabled it." example:"gone"`
+	Unverified     string    `json:"unverified_reason,omitempty" doc:"What came of the last challenge, where it is unverified. Absent if none was sent." example:"challenge_failed"`
 }
 
 // TransformSchema demands the settings that have defaults: answers show them all.
@@ -154,7 +155,7 @@ type createdCallbackDoc struct {
 type callbackHealthDoc struct {
 	CallbackDoc
 	Pending             int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
-	Held                int64               `json:"held" doc:"Deliveries that wait: because it is paused, disabled or failing, or because others are ahead of them." example:"0"`
+	Held                int64               `json:"held" doc:"Deliveries that wait: because it is paused, disabled, unverified or failing, or because others are ahead of them." example:"0"`
 	OldestWaitingAt     time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`
 	Dead                int64               `json:"dead" doc:"Deliveries that failed for good and are kept." example:"12"`
 	LastSuccessAt       time.Time           `json:"last_success_at,omitzero" doc:"Absent if nothing was ever delivered."`
@@ -173,6 +174,14 @@ type testRequestDoc struct {
 type testResultDoc struct {
 	DeliveryID string `json:"delivery_id" doc:"The webhook-id of this test alone." example:"tst_3qnsb4xk2y7vj5dmwz6hcet4pa"`
 	EventType  string `json:"event_type"`
+	AttemptDoc
+}
+
+type challengeResultDoc struct {
+	CallbackID int64  `json:"callback_id" minimum:"1" example:"11887"`
+	Verified   bool   `json:"verified" doc:"Whether the endpoint agreed to be called."`
+	Status     string `json:"status" enum:"enabled,paused,disabled,unverified" doc:"The callback's, as it is now."`
+	DeliveryID string `json:"delivery_id,omitempty" doc:"The webhook-id of this challenge alone. Absent if a handshake was enough." example:"chl_3qnsb4xk2y7vj5dmwz6hcet4pa"`
 	AttemptDoc
 }
 

@@ -1,0 +1,103 @@
+package httpapi
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// verifying makes a house want proof of control.
+func verifying(t *testing.T) *house {
+	t.Helper()
+	h := newHouse(t, func(cfg *Config) {
+		keyset, err := registry.NewKeyset()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Registry, err = registry.New(registry.Config{Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: cfg.Logger, VerifyDestinations: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+	})
+	var err error
+	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: h.api.Registry, Egress: h.egress, Logger: h.api.Logger})
+	h.must(err)
+	t.Cleanup(func() { _ = h.client.Close() })
+	h.api.Client = h.client
+	return h
+}
+
+// TestProofOfControl: a callback is challenged when it is registered and when its URL changes, the answers say what came of it, and it can be
+// challenged again.
+func TestProofOfControl(t *testing.T) {
+	h := verifying(t)
+	var wants atomic.Bool
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !wants.Load() || r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	defer partner.Close()
+	register := func(actor string) answer {
+		t.Helper()
+		return h.call(actor, "POST", "/companies/acme/config/callbacks", `{"callback_type":"payment_proof","destination":{"url":"`+partner.URL+`/hook"}}`).want(http.StatusCreated)
+	}
+
+	refused := register("partner")
+	doc := refused.json()
+	at := refused.header.Get("Location")
+	if doc["status"] != "unverified" || doc["unverified_reason"] != "status_404" || doc["status_at"] == nil || !strings.HasPrefix(doc["secret"].(string), "whsec_") {
+		t.Errorf("registered as %s", refused.body)
+	}
+	if doc := h.call("partner", "POST", at+"/resume", "").want(http.StatusOK).json(); doc["status"] != "unverified" {
+		t.Errorf("resumed as %v", doc["status"])
+	}
+	h.call("partner", "POST", at+"/test", "").wantProblem(http.StatusConflict)
+	if list := h.call("partner", "GET", "/companies/acme/config/callbacks?status=unverified", "").want(http.StatusOK); !strings.Contains(string(list.body), `"callback_id":1,`) {
+		t.Errorf("unverified are %s", list.body)
+	}
+	if doc := h.call("partner", "POST", at+"/verify", "").want(http.StatusOK).json(); doc["verified"] != false || doc["status"] != "unverified" || doc["status_code"] != 404.0 || doc["reason"] != "status_404" {
+		t.Errorf("challenged in vain: %v", doc)
+	}
+	wants.Store(true)
+	if doc := h.call("partner", "POST", at+"/verify", "").want(http.StatusOK).json(); doc["verified"] != true || doc["status"] != "enabled" {
+		t.Errorf("challenged: %v", doc)
+	}
+	if doc := h.call("partner", "PATCH", at, `{"description":"for people"}`).want(http.StatusOK).json(); doc["status"] != "enabled" {
+		t.Errorf("described: %v", doc["status"])
+	}
+	wants.Store(false)
+	if doc := h.call("partner", "PATCH", at, `{"destination":{"url":"`+partner.URL+`/moved"}}`).want(http.StatusOK).json(); doc["status"] != "unverified" || doc["unverified_reason"] != "status_404" || doc["secret"] != nil {
+		t.Errorf("moved in vain: %v", doc)
+	}
+	wants.Store(true)
+	if doc := h.call("partner", "PATCH", at, `{"destination":{"url":"`+partner.URL+`/third"}}`).want(http.StatusOK).json(); doc["status"] != "enabled" {
+		t.Errorf("moved: %v", doc)
+	}
+	if doc := register("operator").json(); doc["status"] != "enabled" || doc["unverified_reason"] != nil {
+		t.Errorf("registered as %v", doc)
+	}
+
+	h.call("other partner", "POST", at+"/verify", "").wantProblem(http.StatusNotFound)
+	h.call("producer", "POST", at+"/verify", "").wantProblem(http.StatusForbidden)
+	wants.Store(false)
+	for range 20 {
+		h.call("partner", "POST", at+"/verify", "").want(http.StatusOK)
+	}
+	late := h.call("partner", "POST", at+"/verify", "")
+	if p := late.wantProblem(http.StatusTooManyRequests); late.header.Get("Retry-After") == "" || !strings.Contains(p.Detail, "challenges") {
+		t.Errorf("the 21st: %v %+v", late.header, p)
+	}
+	if doc := register("partner").json(); doc["status"] != "unverified" || doc["unverified_reason"] != nil || doc["secret"] == nil {
+		t.Errorf("registered while no challenge may go out: %v", doc)
+	}
+}
