@@ -47,7 +47,7 @@ func callbacksCommand() *cli.Command {
 				Flags: append([]cli.Flag{
 					companyFlag(),
 					&cli.StringFlag{Name: "type", Usage: "only those registered for this `TYPE`"},
-					&cli.StringFlag{Name: "status", Usage: "only those that are enabled, paused or disabled"},
+					&cli.StringFlag{Name: "status", Usage: "only those that are enabled, paused, disabled or unverified"},
 				}, pageFlags()...),
 				Action: listCallbacks,
 			},
@@ -87,12 +87,18 @@ func callbacksCommand() *cli.Command {
 			{
 				Name: "test", Usage: "send it its type's example, once and now, and say how that went", ArgsUsage: callbackArg,
 				Description: examples("ringback callbacks test 12", "ringback callbacks test 13 --type customer.created") +
-					"\n\nNothing of it is kept, and it works while the callback is paused or disabled. The exit code is 0 if it was delivered, else 1.",
+					"\n\nNothing of it is kept, and it works while the callback is paused or disabled, but not while it is unverified. The exit code is 0 if it was delivered, else 1.",
 				Flags: []cli.Flag{
 					companyFlag(),
 					&cli.StringFlag{Name: "type", Usage: "which `TYPE`'s example; needed for a callback with a glob"},
 				},
 				Action: testCallback,
+			},
+			{
+				Name: "verify", Usage: "ask its endpoint whether it wants to be called, and say what it answered", ArgsUsage: callbackArg,
+				Description: examples("ringback callbacks verify 12") +
+					"\n\nWhat is for an unverified callback waits until its endpoint agrees. The exit code is 0 if it did, else 1.",
+				Flags: []cli.Flag{companyFlag()}, Action: verifyCallback,
 			},
 			{
 				Name:  "rotate-secret",
@@ -189,7 +195,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"start date", clock(cb.StartDate)},
 		[2]string{"description", cb.Description},
 		[2]string{"status", cb.Status},
-		[2]string{"because", cb.DisabledReason},
+		[2]string{"because", cmp.Or(cb.DisabledReason, unverified(cb))},
 		[2]string{"since", clock(cb.StatusAt)},
 		[2]string{"pending", some(cb.Pending)},
 		[2]string{"held", some(cb.Held)},
@@ -228,6 +234,18 @@ func failure(f *client.Failure) string {
 	return strings.Join(slices.DeleteFunc([]string{clock(f.At), f.Detail, "(" + f.DeliveryID + ")"}, func(s string) bool { return s == "" || s == "()" }), " ")
 }
 
+// unverified says what to do about an unverified callback; empty: it is none.
+func unverified(cb *client.Callback) string {
+	if cb.Status != "unverified" {
+		return ""
+	}
+	last := "its endpoint was not challenged yet"
+	if cb.UnverifiedReason != "" {
+		last = "its endpoint did not answer its challenge (" + cb.UnverifiedReason + ")"
+	}
+	return fmt.Sprintf("%s; `ringback callbacks verify %d` tries again", last, cb.CallbackID)
+}
+
 func createCallback(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
@@ -251,6 +269,9 @@ func createCallback(c *cli.Context) error {
 	var cb client.Callback
 	if err := decode(answer, &cb); err != nil {
 		return err
+	}
+	if why := unverified(&cb); why != "" {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d is unverified, and what is for it waits: %s\n", cb.CallbackID, printable(why))
 	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d (%s) is registered; its signing secret, shown this once:\n", cb.CallbackID, printable(cb.CallbackType))
 	return out.line("%s", printable(cb.Secret))
@@ -563,6 +584,29 @@ func testCallback(c *cli.Context) error {
 	return nil
 }
 
+func verifyCallback(c *cli.Context) error {
+	api, company, id, err := oneCallback(c)
+	if err != nil {
+		return err
+	}
+	r, err := api.VerifyCallback(c.Context, company, id)
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		err = out.raw(r.Raw)
+	} else if err = out.line("%s", printable(r.Detail)); err == nil {
+		err = printAnswer(out, &client.TestResult{
+			DeliveryID: r.DeliveryID, StatusCode: r.StatusCode, DurationMS: r.DurationMS, ResponseHeaders: r.ResponseHeaders, ResponseBody: r.ResponseBody,
+		}, [2]string{"callback", fmt.Sprint(r.CallbackID)}, [2]string{"is now", r.Status})
+	}
+	if err == nil && !r.Verified {
+		return errSaid
+	}
+	return err
+}
+
 // printTest begins with the sentence that says how it went.
 func printTest(out printer, r *client.TestResult) error {
 	if out.json {
@@ -571,6 +615,11 @@ func printTest(out printer, r *client.TestResult) error {
 	if err := out.line("%s", printable(r.Detail)); err != nil {
 		return err
 	}
+	return printAnswer(out, r, [2]string{"type", r.EventType}, [2]string{"verdict", verdict(r.Verdict, r.Reason)})
+}
+
+// printAnswer shows what a partner answered, after some pairs.
+func printAnswer(out printer, r *client.TestResult, pairs ...[2]string) error {
 	status, answer := "", []string{}
 	if r.StatusCode != 0 {
 		status = fmt.Sprint(r.StatusCode)
@@ -578,14 +627,11 @@ func printTest(out printer, r *client.TestResult) error {
 	for _, name := range slices.Sorted(maps.Keys(r.ResponseHeaders)) {
 		answer = append(answer, name+": "+r.ResponseHeaders[name])
 	}
-	if err := out.pairs(
-		[2]string{"delivery", r.DeliveryID},
-		[2]string{"type", r.EventType},
-		[2]string{"verdict", verdict(r.Verdict, r.Reason)},
-		[2]string{"status", status},
-		[2]string{"took", took(r.DurationMS)},
-		[2]string{"answered", strings.Join(answer, ", ")},
-	); err != nil || r.ResponseBody == "" {
+	if err := out.pairs(slices.Concat([][2]string{{"delivery", r.DeliveryID}}, pairs, [][2]string{
+		{"status", status},
+		{"took", took(r.DurationMS)},
+		{"answered", strings.Join(answer, ", ")},
+	})...); err != nil || r.ResponseBody == "" {
 		return err
 	}
 	return out.line("%s", printableText(r.ResponseBody))

@@ -77,7 +77,7 @@ func completionCommand() *cli.Command {
 var values = map[string][]string{
 	"output":       {"table", "json"},
 	"role":         {"operator", "producer", "partner", "viewer"},
-	"status":       {"enabled", "paused", "disabled"},
+	"status":       {"enabled", "paused", "disabled", "unverified"},
 	"state":        {"pending", "active", "retrying", "held", "delivered", "dead", "cancelled"},
 	"method":       {"POST", "PUT", "PATCH"},
 	"content-type": {"application/json", "application/x-www-form-urlencoded"},

@@ -162,6 +162,36 @@ func TestServeMakesNoSecondKeyset(t *testing.T) {
 	}
 }
 
+// TestServeVerifiesDestinations: with --verify-destinations on, nothing goes to an endpoint that has not answered its challenge; listen answers.
+func TestServeVerifiesDestinations(t *testing.T) {
+	t.Parallel()
+	redis := "RINGBACK_REDIS=" + redistest.Start(t).URL()
+	key := strings.TrimSpace(ringback(t, []string{redis}, "keys", "create", "--role", "operator", "--company", "*"))
+	server := "http://" + address(start(t, []string{redis, "RINGBACK_LISTEN=127.0.0.1:0"}, "serve", "--egress-allow", "127.0.0.0/8", "--verify-destinations", "on",
+		"--keyset-file", filepath.Join(t.TempDir(), "keyset.json")))
+	env := []string{"RINGBACK_SERVER=" + server, "RINGBACK_KEY=" + key, "RINGBACK_COMPANY=acme"}
+	_, stderr, code := try(t, env, "callbacks", "create", "--type", "payment_proof", "--url", "http://127.0.0.1:1/")
+	if code != exitOK || !strings.Contains(stderr, "callback 1 is unverified") || !strings.Contains(stderr, "(refused); `ringback callbacks verify 1` tries again") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if stdout, _, code := try(t, env, "callbacks", "verify", "1"); code != exitFailure || !strings.HasPrefix(stdout, "the connection was refused") || !strings.Contains(stdout, "unverified") {
+		t.Errorf("exit %d: %s", code, stdout)
+	}
+	ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", "one")
+	if said := ringback(t, env, "events", "get", "one"); !strings.Contains(said, "has not proved since") {
+		t.Errorf("explained as %s", said)
+	}
+	listener := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
+	receiver := listener.await(`(http://\S+):`)[1]
+	if said := ringback(t, env, "callbacks", "update", "1", "--url", receiver); !regexp.MustCompile(`status +enabled`).MatchString(said) {
+		t.Errorf("moved to a listener, it is\n%s", said)
+	}
+	listener.await(`payment_proof  attempt 1`)
+	if said := ringback(t, env, "callbacks", "verify", "1"); !strings.Contains(said, "said the challenge's token back") {
+		t.Errorf("verified again: %s", said)
+	}
+}
+
 // TestTheEndIsAnnounced: /readyz says no before the listener closes, so that a load balancer can look elsewhere.
 func TestTheEndIsAnnounced(t *testing.T) {
 	t.Parallel()

@@ -33,6 +33,9 @@ type houseConfig struct {
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries
 
+	VerifyDestinations bool   // callbacks are unverified until their endpoints have answered a challenge
+	Origin             string // who asks in the handshake of CloudEvents; empty is the dispatcher's default
+
 	Egress        egress.Config
 	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
 	HoldMaxAge    time.Duration // how long a delivery may be held; 0 is the dispatcher's default
@@ -75,6 +78,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	callbacks, err := registry.New(registry.Config{
 		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
+		VerifyDestinations: cfg.VerifyDestinations,
 	})
 	if err != nil {
 		return nil, err
@@ -85,7 +89,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		return nil, err
 	}
 	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
-		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Logger: h.log,
+		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: h.log,
 		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
 		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,

@@ -29,7 +29,7 @@ func listenCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "listen",
 		Usage: "receive deliveries at your desk: verify the signature, print, answer",
-		Description: "Register its URL as a callback's destination, then watch what arrives. Any path is taken.\n" +
+		Description: "Register its URL as a callback's destination, then watch what arrives. Any path is taken, and challenges are answered.\n" +
 			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.\n\n" +
 			examples(
 				"ringback listen --secret whsec_… --respond 503,503,204",
@@ -206,7 +206,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	signature, problem := r.verify(req.Header, body, start)
 	said := answer{http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("the signature does not verify: " + problem + "\n")}
-	if !r.strict || signature != "not_verified" {
+	if token := challenge(req.Header, body); token != nil && r.forward == nil {
+		said = answer{http.StatusOK, "application/json", token}
+	} else if !r.strict || signature != "not_verified" {
 		said = r.answer(req, body)
 	}
 	if said.contentType != "" {
@@ -223,6 +225,28 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
 	r.print(got)
+}
+
+// challenge is the answer to a challenge, nil where the request is none. Whoever registers a callback learns its secret only afterwards, so the
+// signature does not matter.
+func challenge(h http.Header, body []byte) []byte {
+	if h.Get("Ringback-Event-Type") != "callback.challenge" {
+		return nil
+	}
+	if form := readForm(h, body); form != nil {
+		body = form
+	}
+	var said struct {
+		Challenge string `json:"challenge"`
+	}
+	if json.Unmarshal(body, &said) != nil || said.Challenge == "" {
+		return nil
+	}
+	token, err := json.Marshal(said)
+	if err != nil {
+		return nil
+	}
+	return token
 }
 
 // readForm is the payload that was sent as a form, nil if the body is none that Ringback sends.

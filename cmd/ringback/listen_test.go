@@ -90,6 +90,23 @@ func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
 	}
 }
 
+// TestListenAnswersChallenges: also where it is told to fail, and where the signature is by a secret that nobody here can know yet.
+func TestListenAnswersChallenges(t *testing.T) {
+	t.Parallel()
+	url := "http://" + start(t, []string{"RINGBACK_SECRET=" + payloads.NewSecret().Reveal()}, "listen", "--listen", "127.0.0.1:0", "--respond", "503").await(`http://(\S+):`)[1]
+	for kind, body := range map[string]string{"application/json": `{"challenge":"4711"}`, "application/x-www-form-urlencoded": "challenge=4711"} {
+		req := request(t, url, body, time.Now(), payloads.NewSecret())
+		req.Header.Set("Ringback-Event-Type", "callback.challenge")
+		req.Header.Set("Content-Type", kind)
+		if status, contentType, said := send(t, req); status != 200 || contentType != "application/json" || said != `{"challenge":"4711"}` {
+			t.Errorf("%s: answered %d %s: %s", kind, status, contentType, said)
+		}
+	}
+	if status, _, _ := send(t, request(t, url, `{"challenge":"4711"}`, time.Now())); status != 503 {
+		t.Errorf("a delivery that looks like one is answered %d", status)
+	}
+}
+
 func TestListenWorksWithoutASecret(t *testing.T) {
 	t.Parallel()
 	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")

@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +54,8 @@ func serveCommand() *cli.Command {
 			&cli.DurationFlag{Name: "disable-after", Usage: "disable callbacks that did nothing but fail for `DURATION`, in 20 attempts at least; 0 is never", Value: dispatcher.DefaultDisableAfter, EnvVars: []string{"RINGBACK_DISABLE_AFTER"}},
 			&cli.IntFlag{Name: "wait-replicas", Usage: "accept an event only once `N` replicas of Redis have it", EnvVars: []string{"RINGBACK_WAIT_REPLICAS"}},
 			&cli.IntFlag{Name: "shed-at", Usage: "refuse events with 503 from `PERCENT` of Redis's maxmemory on: full, it would stop the workers, too", Value: dispatcher.DefaultShedAt, EnvVars: []string{"RINGBACK_SHED_AT"}},
+			&cli.StringFlag{Name: "verify-destinations", Usage: "`WHETHER` endpoints have to answer a challenge before anything is sent there, on or off: of new callbacks, and of those whose URL changes", Value: "off", EnvVars: []string{"RINGBACK_VERIFY_DESTINATIONS"}},
+			&cli.StringFlag{Name: "verify-origin", Usage: "DNS `NAME` that partners know this sender by, for the handshake of CloudEvents that goes before a challenge", Value: dispatcher.DefaultOrigin, EnvVars: []string{"RINGBACK_VERIFY_ORIGIN"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
@@ -124,6 +127,7 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		Retention: c.Duration("retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
 		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
 		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), MaxInflight: c.Int64("max-inflight-bytes"), ShedAt: c.Int("shed-at"), Drain: drainFor,
+		VerifyDestinations: c.String("verify-destinations") == "on", Origin: c.String("verify-origin"),
 	}
 	switch {
 	case cfg.Retention < time.Second:
@@ -142,6 +146,10 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--wait-replicas cannot be kept on a cluster, where it may ask another node than the one that took the event: leave it out, or use redis+sentinel://")
 	case cfg.ShedAt < 1 || cfg.ShedAt > 100:
 		return cfg, usagef("--shed-at is a percentage from 1 to 100")
+	case !cfg.VerifyDestinations && c.String("verify-destinations") != "off":
+		return cfg, usagef("--verify-destinations is on or off")
+	case !isOrigin(cfg.Origin):
+		return cfg, usagef("--verify-origin is a DNS name such as events.example.com")
 	case cfg.Concurrency < 1:
 		return cfg, usagef("--concurrency must be at least 1")
 	case cfg.ShutdownGrace < time.Second:
@@ -164,6 +172,11 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 	var err error
 	cfg.Egress, err = egressConfig(c)
 	return cfg, err
+}
+
+// isOrigin reports whether name can stand in a header as a DNS name.
+func isOrigin(name string) bool {
+	return len(name) <= 253 && regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$`).MatchString(name)
 }
 
 // egressFlags say where serve may deliver, and doctor connect.
