@@ -41,7 +41,7 @@ func (w *Worker) reconcile(ctx context.Context) {
 // rounds is what the reconciler remembers from one round to the next.
 type rounds struct {
 	clock   clockWatch
-	trimmed time.Time // when the last one that trimmed went well
+	trimmed time.Time // when the last one that trimmed began
 }
 
 // turn runs a round, unless it is another process's turn.
@@ -59,9 +59,10 @@ func (w *Worker) turn(ctx context.Context, r *rounds) {
 		return
 	}
 	trim := time.Since(r.trimmed) >= trimEvery
-	if w.round(ctx, trim) && trim {
+	if trim { // well or not: what fails in one company makes no more work in all others
 		r.trimmed = time.Now()
 	}
+	w.round(ctx, trim)
 }
 
 // round serves every company once: pumps rooms, sends notices, repairs what is overdue, prunes the dead letters, trims the log. It reports

@@ -16,6 +16,9 @@ import (
 // pumpPage is how many deliveries one script run lets out of a room, or cancels in it: a few milliseconds of Redis's time.
 const pumpPage = 100
 
+// failedRooms is after how many that failed a round leaves a company's other rooms for the next.
+const failedRooms = 20
+
 // Resume opens a paused or disabled callback's room. What waits in it goes out oldest first: a few at a time, and with each that is delivered
 // one more, up to the window and within the callback's rate limit. With skipHeld it is cancelled instead.
 //
@@ -111,7 +114,7 @@ func (c *Client) purge(ctx context.Context, company string, callbackID int64, li
 	}
 }
 
-// pumpRooms serves the company's rooms whose time has come.
+// pumpRooms serves the company's rooms whose time has come. One that fails keeps no other from its turn.
 func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error {
 	c := w.client
 	ids, err := c.rdb.ZRangeByScore(ctx, registry.RoomsKey(company), &redis.ZRangeBy{
@@ -120,16 +123,29 @@ func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, text := range ids {
-		id, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
-			return fmt.Errorf("room %q: %w", text, errBadRecord)
+		if ctx.Err() != nil {
+			break
 		}
-		wait, err := c.pump(ctx, company, id)
-		if err != nil {
-			return err
+		if err := c.contain(ctx, placeReconciler, func() error { return w.pumpRoom(ctx, company, text) }); err != nil {
+			failed = append(failed, fmt.Errorf("room %q: %w", text, err))
 		}
+		if len(failed) == failedRooms { // it is not the rooms
+			break
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (w *Worker) pumpRoom(ctx context.Context, company, room string) error {
+	id, err := strconv.ParseInt(room, 10, 64)
+	if err != nil {
+		return errBadRecord
+	}
+	wait, err := w.client.pump(ctx, company, id)
+	if err == nil {
 		w.pacer.after(ctx, turnKey{company, id}, wait)
 	}
-	return nil
+	return err
 }

@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // TestARoundWithoutTheTime: a user of Redis that may not ask for the time, or a proxy that holds back the answer, costs a round what depends on
@@ -35,6 +38,43 @@ func TestARoundWithoutTheTime(t *testing.T) {
 	h.work()
 	h.awaitAll(10 * time.Second)
 	h.check()
+}
+
+// TestARoomThatFailsKeepsNoOtherFromItsTurn: what is wrong with one callback's room, and stays so, is noted each round, and the others are pumped.
+func TestARoomThatFailsKeepsNoOtherFromItsTurn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register("payment_proof", "")
+	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
+	h.must(err)
+	h.send(proof("p-1"))
+	room := keyOf(acme, fmt.Sprintf("room:%d", cb.ID))
+	if n := h.rdb.ZCard(t.Context(), room).Val(); n != 1 {
+		t.Fatalf("%d are held, want 1", n)
+	}
+	_, err = h.registry.Resume(t.Context(), acme, cb.ID) // whoever opened the gate died before it pumped
+	h.must(err)
+	h.must(h.rdb.ZAdd(t.Context(), registry.RoomsKey(acme), redis.Z{Score: -1, Member: "unreadable"}).Err())
+	if err := h.worker().pumpRooms(t.Context(), acme, time.Now().UnixMilli()); err == nil {
+		t.Error("a room that failed is not told of")
+	}
+	if n := h.rdb.ZCard(t.Context(), room).Val(); n != 0 {
+		t.Errorf("%d are held behind the room that failed", n)
+	}
+}
+
+// TestAFailingTrimIsNotRepeatedEachRound: a company whose prune fails for good makes no more work than one minute's round.
+func TestAFailingTrimIsNotRepeatedEachRound(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	h.must(h.rdb.Set(t.Context(), keyOf(acme, "dead"), "no set", 0).Err())
+	var r rounds
+	w := h.worker()
+	w.turn(t.Context(), &r)
+	if r.trimmed.IsZero() {
+		t.Error("the next round trims all companies again")
+	}
 }
 
 // panics are how many were counted at each place.
