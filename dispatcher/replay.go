@@ -87,6 +87,11 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	if _, err := c.registry.Get(ctx, company, callbackID); err != nil {
 		return nil, err
 	}
+	if !q.DryRun {
+		if err := c.mayReplay(ctx, company); err != nil {
+			return nil, err
+		}
+	}
 	now, err := c.rdb.Time(ctx).Result()
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the clock", err)
@@ -109,6 +114,22 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 		return nil, err
 	}
 	return r, nil
+}
+
+// mayReplay refuses one replay too many before it is counted, which may take long. The script that stores it has the last word.
+func (c *Client) mayReplay(ctx context.Context, company string) error {
+	limits, err := c.registry.Quotas(ctx, company)
+	if err != nil {
+		return unavailable(ctx, c, "reading the quota on replays", err)
+	}
+	running, err := c.rdb.SCard(ctx, keyOf(company, "replaying")).Result()
+	if err != nil {
+		return unavailable(ctx, c, "counting the replays under way", err)
+	}
+	if limit := limits[registry.QuotaReplays]; running >= limit {
+		return &registry.QuotaError{Quota: registry.QuotaReplays, Company: company, Limit: limit, Used: running}
+	}
+	return nil
 }
 
 var reasonForm = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)

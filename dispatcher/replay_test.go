@@ -107,6 +107,7 @@ func TestReplayCallbackRefuses(t *testing.T) {
 			t.Errorf("%s: %v", location, err)
 		}
 	}
+	h.send(proof("replayed"))
 	for range registry.DefaultReplays {
 		_, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{})
 		h.must(err)
@@ -116,6 +117,15 @@ func TestReplayCallbackRefuses(t *testing.T) {
 	} else if e, ok := errors.AsType[*registry.QuotaError](err); !ok || e.Quota != registry.QuotaReplays || e.Limit != registry.DefaultReplays {
 		t.Errorf("one replay too many: %v", err)
 	}
+	// It is refused before anything is counted, which takes long: here the log cannot even be read.
+	h.must(h.rdb.Rename(t.Context(), keyOf(acme, "log"), keyOf(acme, "log-away")).Err())
+	h.must(h.rdb.Set(t.Context(), keyOf(acme, "log"), "no log", 0).Err())
+	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{}); err == nil {
+		t.Error("one replay too many is taken")
+	} else if _, ok := errors.AsType[*registry.QuotaError](err); !ok {
+		t.Errorf("one replay too many is counted: %v", err)
+	}
+	h.must(h.rdb.Rename(t.Context(), keyOf(acme, "log-away"), keyOf(acme, "log")).Err())
 	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{DryRun: true}); err != nil {
 		t.Errorf("to count is free: %v", err)
 	}
