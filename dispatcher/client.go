@@ -236,8 +236,10 @@ func unavailable(ctx context.Context, c *Client, doing string, err error) error 
 	if ctx.Err() == nil { // else the caller hung up
 		c.log.ErrorContext(ctx, "redis failed", "doing", doing, "error", err)
 	}
-	if errors.Is(err, redis.ErrPoolTimeout) { // never sent: its caller may be told that Redis is not to blame
-		return fmt.Errorf("%w (%s): %w", ErrUnavailable, doing, redis.ErrPoolTimeout)
+	for _, ours := range []error{redis.ErrPoolTimeout, redis.ErrPoolExhausted} {
+		if errors.Is(err, ours) { // never sent: its caller may be told that Redis is not to blame
+			return fmt.Errorf("%w (%s): %w", ErrUnavailable, doing, ours)
+		}
 	}
 	return fmt.Errorf("%w (%s)", ErrUnavailable, doing)
 }

@@ -75,7 +75,6 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 			}
 			all = append(all, readHealth(ctx, company, row))
 		}
-
 	}
 	return all, nil
 }

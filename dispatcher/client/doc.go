@@ -13,7 +13,7 @@
 // 502, 503 or 504: with growing pauses, never sooner than Retry-After asks, until the context ends or [Config].MaxElapsed is over.
 // Repeating an event is safe because it has an id: of events with the same id and content the server takes one, and Send makes up
 // an id where there is none. Everything else (registering, replaying, …) is asked once, for the first try may have worked; but a 429 with
-// Retry-After says that the server did nothing because the key's rate limit was reached, and all but decisions is repeated after that.
+// Retry-After says that the server did nothing because of a limit on what the key may do at a time, and all but decisions is repeated after that.
 //
 // # Errors
 //
