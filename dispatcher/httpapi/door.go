@@ -23,6 +23,12 @@ const Places = 128
 const (
 	// keyPlaces is how many of the places one key may have: the rest is for other keys, however much this one sends.
 	keyPlaces = Places * 3 / 4
+	// mostPlaces is how many a request may take: what others are sure to have. Places are given in turn, so one that waits for more would
+	// keep those behind it from what is free.
+	mostPlaces = Places - keyPlaces
+	// longPlaces is how many requests are worked on at a time that may take Redis many seconds, and keyLongPlaces how many of them are one
+	// key's. They have places of their own: events do not wait behind them.
+	longPlaces, keyLongPlaces = 16, 4
 	// placeBytes is how much of a body takes one more place: to check a long payload takes memory and time.
 	placeBytes = 64 << 10
 	// placeTimeout is how long a request may wait for a place: a caller that is turned away has lost a moment. One that is not may still
@@ -60,6 +66,7 @@ func LeastInflight(maxBody int64) int64 { return 2 * copies * batchBodies * maxB
 type doorway struct {
 	maxBytes int64
 	places   *semaphore.Weighted
+	long     *semaphore.Weighted // for those that take long
 
 	mu    sync.Mutex
 	bytes int64
@@ -71,10 +78,11 @@ type share struct {
 	requests int
 	bytes    int64
 	places   *semaphore.Weighted
+	long     *semaphore.Weighted
 }
 
 func newDoorway(maxBytes int64) *doorway {
-	return &doorway{maxBytes: maxBytes, places: semaphore.NewWeighted(Places), keys: map[string]*share{}}
+	return &doorway{maxBytes: maxBytes, places: semaphore.NewWeighted(Places), long: semaphore.NewWeighted(longPlaces), keys: map[string]*share{}}
 }
 
 // A visit is what one request holds.
@@ -99,7 +107,7 @@ func (d *doorway) enter(key string) (*visit, error) {
 	defer d.mu.Unlock()
 	s := d.keys[key]
 	if s == nil {
-		s = &share{places: semaphore.NewWeighted(keyPlaces)}
+		s = &share{places: semaphore.NewWeighted(keyPlaces), long: semaphore.NewWeighted(keyLongPlaces)}
 		d.keys[key] = s
 	}
 	if s.requests == keyRequests {
@@ -145,20 +153,29 @@ func tooMuch(status int, detail string, limit int64) error {
 
 // place waits until a request, or a part of one with a body of so many bytes, may be worked on.
 func (v *visit) place(ctx context.Context, bytes int64) (release func(), err error) {
-	weight := min(1+bytes/placeBytes, keyPlaces)
+	return acquire(ctx, v.share.places, v.door.places, min(1+bytes/placeBytes, mostPlaces))
+}
+
+// longPlace waits until a request may begin that takes long.
+func (v *visit) longPlace(ctx context.Context) (release func(), err error) {
+	return acquire(ctx, v.share.long, v.door.long, 1)
+}
+
+// acquire takes places of a key's and of all.
+func acquire(ctx context.Context, share, all *semaphore.Weighted, weight int64) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
 	// A key's requests wait for each other first, and only one that may go waits for other keys'.
-	if v.share.places.Acquire(ctx, weight) != nil {
+	if share.Acquire(ctx, weight) != nil {
 		return nil, errNoPlace
 	}
-	if v.door.places.Acquire(ctx, weight) != nil {
-		v.share.places.Release(weight)
+	if all.Acquire(ctx, weight) != nil {
+		share.Release(weight)
 		return nil, errNoPlace
 	}
 	return func() {
-		v.door.places.Release(weight)
-		v.share.places.Release(weight)
+		all.Release(weight)
+		share.Release(weight)
 	}, nil
 }
 
@@ -166,6 +183,16 @@ func (v *visit) place(ctx context.Context, bytes int64) (release func(), err err
 func (s *server) placed(ctx huma.Context, next func(huma.Context)) {
 	v := visitOf(ctx.Context())
 	release, err := v.place(ctx.Context(), v.bytes/copies)
+	s.letIn(ctx, release, err, next)
+}
+
+// placedLong lets an operation that takes long begin once it has a place among those.
+func (s *server) placedLong(ctx huma.Context, next func(huma.Context)) {
+	release, err := visitOf(ctx.Context()).longPlace(ctx.Context())
+	s.letIn(ctx, release, err, next)
+}
+
+func (s *server) letIn(ctx huma.Context, release func(), err error, next func(huma.Context)) {
 	if err != nil {
 		r, w := humago.Unwrap(ctx)
 		s.refuse(w, r, err)

@@ -250,6 +250,57 @@ func TestPlacesAreShared(t *testing.T) {
 	})
 }
 
+// A long request waits for no more than others are sure to have: else those behind it waited, too, while places are free.
+func TestALongBodyHoldsNobodyUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoorway(DefaultMaxInflight)
+		place := func(key string, bytes int64) {
+			t.Helper()
+			v, err := d.enter(key)
+			if err == nil {
+				_, err = v.place(t.Context(), bytes)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		began := time.Now()
+		for range keyPlaces {
+			place("greedy", 1)
+		}
+		var wg sync.WaitGroup
+		wg.Go(func() { place("long", 64<<20) })
+		synctest.Wait()
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("it waited %v", waited)
+		}
+		d.places.Release(1)
+		place("short", 1)
+		if waited := time.Since(began); waited > 0 {
+			t.Errorf("what is short waited %v behind what is long", waited)
+		}
+		wg.Wait()
+	})
+}
+
+// What takes Redis many seconds leaves all other requests their places, and other keys some of its own.
+func TestWhatTakesLongHoldsNobodyUp(t *testing.T) {
+	h := newHouse(t)
+	cb := h.register("acme")
+	if !h.api.door.places.TryAcquire(Places) { // it needs none of them
+		t.Fatal("places are taken")
+	}
+	replay := cb + "/replay"
+	h.call("partner", "POST", replay, `{"dry_run":true}`).want(http.StatusAccepted)
+	h.api.door.places.Release(Places)
+	if !h.api.door.long.TryAcquire(longPlaces) {
+		t.Fatal("places are taken")
+	}
+	defer h.api.door.long.Release(longPlaces)
+	h.call("producer", "POST", "/companies/acme/events", event("e")).want(http.StatusAccepted)
+	h.call("partner", "POST", replay, `{"dry_run":true}`).wantProblem(http.StatusServiceUnavailable)
+}
+
 // Whoever has no place hears what is true of it, and nothing is done for it.
 func TestWithoutAPlaceNothingIsDone(t *testing.T) {
 	h := newHouse(t)

@@ -32,7 +32,7 @@ func (s *server) erasures() {
 		Description: "Its payload, its deliveries and what was noted of them, as if it had never been accepted: what is not delivered yet never will be. " +
 			"A request under way finishes, and nothing is noted of it. The same event_id may be sent anew, and is then delivered.",
 	}}, s.eraseEvent)
-	register(s, operation{need: eraseCompanies, Operation: huma.Operation{
+	register(s, operation{need: eraseCompanies, long: true, Operation: huma.Operation{
 		OperationID: "erase-company", Method: http.MethodDelete, Path: companyRoute, Tags: []string{"Operations"}, Summary: "Erase a company",
 		Description: "Wants the company's name again, as `confirm`. All of it goes: callbacks, events and deliveries, decisions, replays, and the API keys that are bound to it. It works for some " +
 			"twenty seconds at most. While `done` is false, or if there was no answer, call again: it goes on, and the numbers are those of each " +

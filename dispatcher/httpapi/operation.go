@@ -106,6 +106,8 @@ type operation struct {
 	need need
 	// patience is how long the answer may take, where that is longer than the server allows others; 0: it is not.
 	patience time.Duration
+	// long says that the operation may take Redis many seconds: it has a place among its kind.
+	long bool
 	// paged says that the operation works page by page, and takes a place for each.
 	paged bool
 	// also documents another status of success: a second one, for the same answer.
@@ -145,7 +147,10 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 		}
 		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{}}
 	}
-	if op.patience == 0 && !op.paged { // what waits for a partner needs no place meanwhile
+	switch {
+	case op.long:
+		op.Middlewares = append(op.Middlewares, s.placedLong)
+	case op.patience == 0 && !op.paged: // what waits for a partner needs no place meanwhile
 		op.Middlewares = append(op.Middlewares, s.placed)
 	}
 	huma.Register(s.api, op.Operation, func(ctx context.Context, in *I) (*O, error) {

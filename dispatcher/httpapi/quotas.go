@@ -79,7 +79,7 @@ func (s *server) quotas() {
 	}}, func(ctx context.Context, in *companyIn) (*companyQuotasOut, error) {
 		return shownQuotas(s.Client.Quotas(ctx, in.Company))
 	})
-	register(s, operation{need: manageQuotas, body: &body{schema: reflect.TypeFor[quotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
+	register(s, operation{need: manageQuotas, long: true, body: &body{schema: reflect.TypeFor[quotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
 		OperationID: "set-company-quotas", Method: http.MethodPatch, Path: companyQuotasRoute, Tags: chapter, Summary: "Change a company's quotas",
 		Description: change + " Takes an operator's key for all companies.",
 	}}, func(ctx context.Context, in *companyQuotasIn) (*companyQuotasOut, error) {
