@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -224,6 +225,53 @@ func FuzzParseDeliveryID(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id string) {
 		if r, ok := parseDeliveryID("acme", id); ok && r.deliveryID() != id {
 			t.Errorf("%s is read as %s", id, r.deliveryID())
+		}
+	})
+}
+
+// FuzzRetryAfter: what a partner may answer never makes a wait that is negative or beyond a day, nor one that is shorter than asked within that.
+func FuzzRetryAfter(f *testing.F) {
+	for _, value := range []string{
+		"", "0", "120", " 7 ", "-1", "1.5", "86400", "86401", "18446744073709551615", "18446744074", "99999999999999999999", "0x10", "1e3",
+		"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Thursday, 01-Jan-70 00:00:00 GMT", "Thu Jan  1 00:00:30 1970",
+	} {
+		f.Add(http.StatusTooManyRequests, value, int64(0))
+		f.Add(http.StatusServiceUnavailable, value, int64(999_999_999))
+	}
+	f.Add(http.StatusOK, "120", int64(0))
+	f.Fuzz(func(t *testing.T, status int, value string, unixNano int64) {
+		now := time.Unix(0, unixNano)
+		got := retryAfter(outcome{status: status, header: http.Header{"Retry-After": {value}}}, now)
+		if got < 0 || got > maxRetryAfter {
+			t.Fatalf("%q: %v", value, got)
+		}
+		if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
+			if got != 0 {
+				t.Errorf("status %d: %v", status, got)
+			}
+			return
+		}
+		value = strings.TrimSpace(value)
+		if value != "" && strings.Trim(value, "0123456789") == "" {
+			seconds, _ := new(big.Int).SetString(value, 10)
+			most := big.NewInt(int64(maxRetryAfter / time.Second))
+			if seconds.Cmp(most) > 0 {
+				seconds = most
+			}
+			if want := time.Duration(seconds.Int64()) * time.Second; got != want {
+				t.Errorf("%q: %v, want %v", value, got, want)
+			}
+			return
+		}
+		at, err := http.ParseTime(value)
+		if err != nil {
+			if got != 0 {
+				t.Errorf("%q is neither a number nor a date: %v", value, got)
+			}
+			return
+		}
+		if until := now.Add(got); until.Before(at) && got != maxRetryAfter || until.After(at) && got != 0 {
+			t.Errorf("%q at %v: %v", value, now, got)
 		}
 	})
 }

@@ -66,7 +66,7 @@ func (d *decoder) headers(o object, cb *Callback) {
 	if !ok {
 		return
 	}
-	seen := map[string]bool{}
+	seen := map[string]string{}
 	size := 0
 	headers := make(map[string]string, len(given))
 	for _, name := range slices.Sorted(maps.Keys(given)) {
@@ -80,11 +80,10 @@ func (d *decoder) headers(o object, cb *Callback) {
 			d.fail(where, why, nil)
 			continue
 		}
-		if canonical := textproto.CanonicalMIMEHeaderKey(name); seen[canonical] {
-			d.fail(where, "stands twice, in different letter case: give it once", nil)
-		} else {
-			seen[canonical] = true
+		if d.twice(seen[sameName(name)], name) {
+			d.fail(where, "stands twice, in different spellings (letter case, or _ for -): give it once", nil)
 		}
+		seen[sameName(name)] = name
 		value = d.unmask(value, where, prev, hasPrev)
 		if !validHeaderValue(value) {
 			d.fail(where, "must hold visible ASCII characters, with spaces or tabs only between them", nil)
@@ -103,6 +102,17 @@ func (d *decoder) headers(o object, cb *Callback) {
 	}
 }
 
+// twice reports whether a receiver may take both names for one. Two that differ by
+// _ for - and were registered once may stay.
+func (d *decoder) twice(first, name string) bool {
+	if first == "" {
+		return false
+	}
+	_, before := d.prevHeader(first)
+	_, both := d.prevHeader(name)
+	return strings.EqualFold(first, name) || !before || !both
+}
+
 // refuseHeader says why a callback may not set the header, or nothing.
 func refuseHeader(name string, hasAuth bool) string {
 	if !isHeaderName(name) {
@@ -114,10 +124,16 @@ func refuseHeader(name string, hasAuth bool) string {
 	return takenHeader(name)
 }
 
+// sameName is one spelling for all that a receiver may take for one name: many
+// read neither letter case nor _ for -, as CGI does.
+func sameName(name string) string {
+	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+}
+
 // takenHeader says who else sets the header, or what it does that a callback may
-// not, or nothing. Many a receiver takes _ for - in names, as CGI does.
+// not, or nothing.
 func takenHeader(name string) string {
-	canonical := textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
+	canonical := sameName(name)
 	if why, ok := ownHeaders[canonical]; ok {
 		return "may not be set: " + why
 	}

@@ -1,10 +1,13 @@
 package registry
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -143,6 +146,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"header value space", `{"callback_type":"*","headers":{"X-A":" SECRET"},` + ok + `}`, "body.headers.X-A must hold visible ASCII"},
 		{"header value kind", `{"callback_type":"*","headers":{"X-A":["SECRET"]},` + ok + `}`, "body.headers.X-A must be a string"},
 		{"hidden header", `{"callback_type":"*","headers":{"X-A":"***"},` + ok + `}`, "body.headers.X-A must be the secret itself"},
+		{"header twice for a receiver that takes _ for -", `{"callback_type":"*","headers":{"X-A":"1","x_a":"2"},` + ok + `}`, "stands twice"},
 		{"header twice", `{"callback_type":"*","headers":{"X-A":"1","x-a":"2"},` + ok + `}`, "stands twice"},
 		{"headers many", `{"callback_type":"*","headers":{` + many.String()[1:] + `},` + ok + `}`, "body.headers must be at most 20"},
 		{"headers large", `{"callback_type":"*","headers":{"X-A":"` + strings.Repeat("S", 4096) + `"},` + ok + `}`, "body.headers must have at most 4096 bytes"},
@@ -286,7 +290,7 @@ func TestWhatWasRegisteredOnceStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	old.Headers = map[string]string{"X-Forwarded-For": "10.1.2.3", "X_Real_IP": "10.1.2.3", "X-Own": "1"}
+	old.Headers = map[string]string{"X-Forwarded-For": "10.1.2.3", "X_Real_IP": "10.1.2.3", "X-Own": "1", "X-Two": "2", "X_Two": "2"}
 	if got := old.TakenHeaders(); !slices.Equal(got, []string{"X-Forwarded-For", "X_Real_IP"}) {
 		t.Errorf("the headers that could not be registered now are %q", got)
 	}
@@ -300,6 +304,8 @@ func TestWhatWasRegisteredOnceStays(t *testing.T) {
 		`{"auth": {"token_url": "http://receiver/other"}}`:       "body.auth.token_url",
 		`{"headers": {"X-Forwarded-Host": "a"}}`:                 "body.headers.X-Forwarded-Host",
 		`{"headers": {"X-Real-IP": "10.1.2.3"}}`:                 "body.headers.X-Real-IP",
+		`{"headers": {"X_Own": "1"}}`:                            "body.headers.X_Own",
+		`{"headers": {"X_Two": "3"}}`:                            "",
 		`{"headers": {"Authorization": "Bearer x"}}`:             "body.headers.Authorization",
 		`{"headers": {"X-Forwarded-For": null, "Metadata": ""}}`: "body.headers.Metadata",
 	} {
@@ -311,6 +317,72 @@ func TestWhatWasRegisteredOnceStays(t *testing.T) {
 			t.Errorf("%s: %v, want a complaint about %s", patch, err, refused)
 		}
 	}
+}
+
+// FuzzHeaders registers two headers: what passes goes out as it is, and no receiver can take it for what is not a callback's to set, nor one
+// for the other.
+func FuzzHeaders(f *testing.F) {
+	for name := range ownHeaders {
+		f.Add(name, strings.ReplaceAll(strings.ToLower(name), "-", "_"), "v")
+	}
+	for _, prefix := range ownPrefixes {
+		f.Add("X-"+prefix, strings.ToUpper(prefix)+"x", "v")
+	}
+	f.Add("X-A", "x_a", "1")
+	f.Add("X-A", "X-B", " \t")
+	f.Add("a\r\nHost", "\u212aeep-Alive", "a\r\nb: c") // the Kelvin sign folds to k
+	f.Fuzz(func(t *testing.T, one, two, value string) {
+		given, err := json.Marshal(map[string]any{"callback_type": "*", "destination": map[string]any{"url": "https://partner.example/"}, "headers": map[string]string{one: value, two: value}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cb, err := (&Registry{}).decode(payloads.Builtin(), given, nil)
+		if err != nil {
+			return
+		}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://partner.example/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		folded := map[string]bool{}
+		for name, value := range cb.Headers {
+			fold := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+			if folded[fold] {
+				t.Errorf("%q stands twice in %q", name, cb.Headers)
+			}
+			folded[fold] = true
+			for own := range ownHeaders {
+				if fold == strings.ToLower(own) {
+					t.Errorf("%q passed for %s", name, own)
+				}
+			}
+			for _, prefix := range ownPrefixes {
+				if strings.HasPrefix(fold, strings.ToLower(prefix)) {
+					t.Errorf("%q passed for %s", name, prefix)
+				}
+			}
+			req.Header.Set(name, value)
+		}
+		var sent bytes.Buffer
+		if err := req.Write(&sent); err != nil {
+			t.Fatal(err)
+		}
+		read, err := http.ReadRequest(bufio.NewReader(&sent))
+		if err != nil {
+			t.Fatalf("%q goes out as what no server reads: %v", cb.Headers, err)
+		}
+		for name := range read.Header {
+			ours := slices.Contains([]string{"User-Agent", "Content-Length", "Cache-Control"}, name) // net/http's; the last one by its reader
+			if !ours && !slices.ContainsFunc(slices.Collect(maps.Keys(cb.Headers)), func(n string) bool { return strings.EqualFold(n, name) }) {
+				t.Errorf("%q arrives, and %q went out", name, cb.Headers)
+			}
+		}
+		for name, value := range cb.Headers {
+			if got := read.Header.Values(name); len(got) != 1 || got[0] != value {
+				t.Errorf("%s: %q arrives as %q", name, value, got)
+			}
+		}
+	})
 }
 
 func TestHeaderNames(t *testing.T) {
