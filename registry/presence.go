@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +71,7 @@ type Process struct {
 	Host    string    `json:"host"`              // its name, or where it did not announce itself, perhaps its address
 	PID     int       `json:"pid,omitempty"`     // 0: not known
 	Since   time.Time `json:"since"`             // alive since, or seen since; zero: not known
+	Keys    []string  `json:"keys,omitempty"`    // the ids of its keyset's keys; nil: not known
 }
 
 // String names the process for whoever has to find it.
@@ -121,7 +123,12 @@ func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *sl
 	if err != nil {
 		return nil, fmt.Errorf("registry: announce the process: %w", err)
 	}
-	say := func(ctx context.Context) error {
+	say := func(ctx context.Context) (err error) {
+		defer func() { // a fault of ours ends this announcement, not the process
+			if cause := recover(); cause != nil {
+				err = fmt.Errorf("registry: announce the process: panicked: %v\n%s", cause, debug.Stack())
+			}
+		}()
 		if err := announce.Run(ctx, rdb, []string{processesKey}, text, aliveFor.Milliseconds()).Err(); err != nil {
 			return fmt.Errorf("registry: announce the process: %w", err)
 		}

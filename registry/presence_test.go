@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -213,4 +214,48 @@ func TestAnnouncementsRunOut(t *testing.T) {
 		stopA()
 		want("all ended", "")
 	})
+}
+
+// A panic in an announcement ends that one: it is logged, and the process goes on and says again that it lives.
+func TestAnnouncementsOutliveAPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := miniredis.NewMiniRedis()
+		defer m.Close()
+		rdb := redis.NewClient(&redis.Options{
+			Dialer: func(context.Context, string, string) (net.Conn, error) { return m.Dial() }, Protocol: 2,
+		})
+		defer func() { _ = rdb.Close() }()
+		var log strings.Builder
+		stop, err := registry.Announce(t.Context(), rdb, registry.Self("v2", "api"), slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		rdb.AddHook(&panicky{})
+		time.Sleep(time.Minute)
+		present, err := registry.Look(t.Context(), rdb)
+		if err != nil || len(present.Processes) != 1 {
+			t.Errorf("a minute later: %+v, %v", present, err)
+		}
+		if err := stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if said := log.String(); strings.Count(said, "panicked: broken on purpose") != 1 {
+			t.Errorf("the log: %s", said)
+		}
+	})
+}
+
+// panicky panics at the first command.
+type panicky struct{ once sync.Once }
+
+func (*panicky) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (*panicky) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (p *panicky) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		p.once.Do(func() { panic("broken on purpose") })
+		return next(ctx, cmd)
+	}
 }

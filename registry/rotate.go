@@ -294,7 +294,8 @@ return n`)
 // they are, and a change that comes at the same time wins. What was done stays done if it ends early: the next call goes on. tell hears
 // after each company how far it is.
 //
-// It refuses until a process has started with this primary key, for those that do not have it could not read their callbacks any more. An error
+// It refuses until a process has started with this primary key, and while a live one announces a keyset without it ([Process.Keys]), for
+// those that do not have it could not read their callbacks any more. An error
 // that is ErrSealed says that callbacks do not open with the keyset; all others are done then. Lines of the audit trail stay as they are:
 // a stream's entries do not change.
 func (r *Registry) Reseal(ctx context.Context, tell func(Resealed)) (done Resealed, err error) {
@@ -325,7 +326,7 @@ func (r *Registry) Reseal(ctx context.Context, tell func(Resealed)) (done Reseal
 
 func keysetObject(id string) string { return "keyset/" + id }
 
-// inUse refuses a primary key that no process has started with.
+// inUse refuses a primary key that no process has started with, or that a live process lacks.
 func (r *Registry) inUse(ctx context.Context) error {
 	primary := r.keyset.PrimaryID()
 	known, err := r.redis.HExists(ctx, keysetKey, primary).Result()
@@ -334,6 +335,15 @@ func (r *Registry) inUse(ctx context.Context) error {
 		return fmt.Errorf("registry: check the keyset: %w", err)
 	case !known:
 		return fmt.Errorf("registry: no process has started with key %s as its primary key yet: give all processes this keyset, restart them, and try again", primary)
+	}
+	announced, _, err := readAnnounced(ctx, r.redis)
+	if err != nil {
+		return err
+	}
+	for _, p := range announced {
+		if p.Keys != nil && !slices.Contains(p.Keys, primary) {
+			return fmt.Errorf("registry: a process does not have key %s and could not read what is sealed with it: %s; give it this keyset, restart it, and try again", primary, p)
+		}
 	}
 	return nil
 }

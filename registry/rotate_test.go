@@ -136,6 +136,32 @@ func TestWholeRotation(t *testing.T) {
 	}
 }
 
+// While a live process lacks the new primary key, nothing is sealed anew and no key retired: it could not read its callbacks any more.
+func TestResealingWaitsForKeys(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	h.check()
+	h.create("acme", plain)
+	both, promoted, older, _ := rotated(t, h)
+	leading := openHouse(t, h.server, promoted)
+	leading.check()
+	lagging := registry.Self("v2", "api")
+	lagging.Host, lagging.Keys = "web-7", h.keyset.KeyIDs()
+	stop := h.announce(lagging)
+	if done, err := leading.Reseal(ctx, untold); err == nil || !strings.Contains(err.Error(), "host web-7") || done.Callbacks != 0 {
+		t.Errorf("resealing beside a process without the key: %+v, %v", done, err)
+	}
+	if err := leading.ForgetKey(ctx, older); err == nil || !strings.Contains(err.Error(), "host web-7") {
+		t.Errorf("retiring beside it: %v", err)
+	}
+	stop()
+	lagging.Keys = both.KeyIDs() // not primary, but it opens
+	defer h.announce(lagging)()
+	if done, err := leading.Reseal(ctx, untold); err != nil || done.Callbacks != 1 {
+		t.Errorf("resealing once all have it: %+v, %v", done, err)
+	}
+}
+
 // A change that comes between reading a row and replacing it wins, and the row is sealed anew after it.
 func TestResealingLosesNoChange(t *testing.T) {
 	h := newHouse(t)

@@ -154,7 +154,9 @@ func (h *house) front(api http.Handler) http.Handler {
 // run serves and works until ctx ends, then leaves in order: /readyz says no, requests and attempts under way finish within the
 // grace, and what they used is closed after them. An end that was asked for is no error.
 func (h *house) run(ctx context.Context) error {
-	forget, err := registry.Announce(ctx, h.cfg.Redis, registry.Self(programVersion(), h.roles()), h.log)
+	self := registry.Self(programVersion(), h.roles())
+	self.Keys = h.cfg.Keyset.KeyIDs()
+	forget, err := registry.Announce(ctx, h.cfg.Redis, self, h.log)
 	if err != nil {
 		return errors.Join(err, h.cfg.Listener.Close())
 	}
