@@ -3,13 +3,14 @@ package httpapi
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
+	"encoding/json"
 	"io"
 	"io/fs"
 	"mime"
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/swaggest/swgui/v5/static"
@@ -43,7 +44,7 @@ const docsStart = `SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", 
 `
 
 // docs adds the API's description and the page that shows it. It comes last: what is described must be registered.
-func (s *server) docs() error {
+func (s *server) docs() {
 	chapter := []string{"Operations"}
 	s.document(page{mediaType: mediaJSON, schema: &huma.Schema{Type: huma.TypeObject}, Operation: huma.Operation{
 		OperationID: "openapi", Method: http.MethodGet, Path: "/openapi.json", Tags: chapter, Summary: "This description",
@@ -56,13 +57,18 @@ func (s *server) docs() error {
 		Parameters: []*huma.Param{{Name: "file", In: "path", Required: true, Schema: plainText}}, Errors: []int{http.StatusNotFound},
 	}})
 
-	description, err := s.description()
-	if err != nil {
-		return fmt.Errorf("render the API's description: %w", err)
-	}
-	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	s.neverNull()
+	// Rendered when somebody asks: it would be most of what a server's start costs, and few do.
+	description := sync.OnceValues(func() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) })
+	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
+		text, err := description()
+		if err != nil {
+			s.Logger.ErrorContext(r.Context(), "the API's description cannot be rendered", "error", err)
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", mediaJSON)
-		_, _ = w.Write(description)
+		_, _ = w.Write(text)
 	})
 	s.mux.HandleFunc("GET /docs", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Security-Policy", docsPolicy)
@@ -70,7 +76,6 @@ func (s *server) docs() error {
 		_, _ = io.WriteString(w, docsPage)
 	})
 	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
-	return nil
 }
 
 // docsFile serves Swagger UI's files. They are embedded in gzip, which is also how they are sent to all who take it.

@@ -117,7 +117,8 @@ func build(cfg Config) (*server, error) {
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}
-	return s, s.docs()
+	s.docs()
+	return s, nil
 }
 
 func (cfg *Config) complete() error {

@@ -267,16 +267,15 @@ func described(api huma.API, method, path string) *huma.Operation {
 	}[method]
 }
 
-// description renders the API's description, once all operations are registered.
-func (s *server) description() ([]byte, error) {
+// neverNull says so of every list in the API's description, once all operations are registered: an empty one is [].
+func (s *server) neverNull() {
 	for schema := range maps.Values(s.api.OpenAPI().Components.Schemas.Map()) {
 		for property := range maps.Values(schema.Properties) {
 			if property.Type == huma.TypeArray {
-				property.Nullable = false // an empty list is [], never null
+				property.Nullable = false
 			}
 		}
 	}
-	return json.Marshal(s.api.OpenAPI())
 }
 
 // noContent is the output of operations that answer 204.
