@@ -186,8 +186,8 @@ func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
 
 const (
 	// embeddedPoll is how often lanes of the embedded Redis are looked at: it takes scripts apart anew each time, and on a desk nobody
-	// notices 50 ms.
-	embeddedPoll = 50 * time.Millisecond
+	// notices 200 ms.
+	embeddedPoll = 200 * time.Millisecond
 	// embeddedTick is how often keys of the embedded Redis grow older. Each time it looks at all of them.
 	embeddedTick = 200 * time.Millisecond
 )
