@@ -64,7 +64,7 @@ func (s *server) docs() {
 		text, err := description()
 		if err != nil {
 			s.Logger.ErrorContext(r.Context(), "the API's description cannot be rendered", "error", err)
-			w.WriteHeader(http.StatusInternalServerError)
+			Problem(w, http.StatusInternalServerError, "the description cannot be rendered: the operator finds the cause in the log")
 			return
 		}
 		w.Header().Set("Content-Type", mediaJSON)

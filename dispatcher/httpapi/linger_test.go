@@ -118,7 +118,8 @@ func TestARefusalReachesWhoSendsSlowly(t *testing.T) {
 					running.Go(func() { _ = web.Serve(listener) })
 					conn := listener.dial()
 					running.Go(func() {
-						if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
+						resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // the connection ends with the test
+						if err != nil || resp.StatusCode != http.StatusUnauthorized {
 							t.Errorf("reading the answer: %v", err)
 						} else if _, err := io.Copy(io.Discard, resp.Body); err != nil || !resp.Close {
 							t.Errorf("reading the answer: close %t, %v", resp.Close, err)
