@@ -419,9 +419,12 @@ func TestNoSecretGetsOut(t *testing.T) {
 		}
 		worker.await(fmt.Sprintf(`"callback":%d,.*"verdict":"(dead|delivered|retry)"`, id))
 		i.ask("partner", "POST", fmt.Sprintf("%s/%d/test", acmeCallbacks, id), `{"event_type": "payment_proof"}`, 200)
+		i.ask("partner", "POST", fmt.Sprintf("%s/%d/verify", acmeCallbacks, id), "", 200)
 	}
 	worker.await(fmt.Sprintf(`"callback":%d,.*"attempt":2,"verdict":"dead"`, ids["/type"]))
 	worker.await("Unsolicited response received")
+	i.ask("partner", "POST", fmt.Sprintf("%s/%d/replay", acmeCallbacks, ids["/type"]), `{}`, 202)
+	worker.await(fmt.Sprintf(`"callback":%d,.*"attempt":3,`, ids["/type"]))
 	const ask = `{"event_type": "entry_code.verify", "payload": {"entryCode": %q}}`
 	i.ask("producer", "POST", "/companies/acme/decisions", fmt.Sprintf(ask, "yes"), 200)
 	i.ask("producer", "POST", "/companies/acme/decisions", fmt.Sprintf(ask, "no"), 502)
