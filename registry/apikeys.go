@@ -340,6 +340,9 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 		return c.key, c.err
 	}
 	v, err, _ := ks.asking.Do(string(d[:]), func() (any, error) {
+		if c, ok := ks.cached(d); ok { // another's answer came since
+			return c, nil
+		}
 		// The answer is for all who ask meanwhile: one who hangs up does not end it.
 		return ks.ask(context.WithoutCancel(ctx), d)
 	})
