@@ -134,8 +134,9 @@ func retryAfter(o outcome, now time.Time) time.Duration {
 		return 0
 	}
 	value := strings.TrimSpace(o.header.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		if seconds > uint64(maxRetryAfter/time.Second) {
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		seconds, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || seconds > uint64(maxRetryAfter/time.Second) { // or it has too many digits
 			return maxRetryAfter
 		}
 		return time.Duration(seconds) * time.Second

@@ -232,7 +232,7 @@ func FuzzParseDeliveryID(f *testing.F) {
 // FuzzRetryAfter: what a partner may answer never makes a wait that is negative or beyond a day, nor one that is shorter than asked within that.
 func FuzzRetryAfter(f *testing.F) {
 	for _, value := range []string{
-		"", "0", "120", " 7 ", "-1", "1.5", "86400", "86401", "18446744073709551615", "18446744074", "99999999999999999999", "0x10", "1e3",
+		"", "0", "120", " 7 ", "-1", "1.5", "86400", "86401", "18446744073709551615", "18446744074", "99999999999999999999", "184474407674407370955CC", "0x10", "1e3",
 		"Fri, 31 Dec 9999 23:59:59 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "Thursday, 01-Jan-70 00:00:00 GMT", "Thu Jan  1 00:00:30 1970",
 	} {
 		f.Add(http.StatusTooManyRequests, value, int64(0))

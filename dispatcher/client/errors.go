@@ -63,8 +63,9 @@ const longestWait = 365 * 24 * time.Hour
 
 // retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3). Zero if it is neither, [longestWait] at most.
 func retryAfter(value string, now time.Time) time.Duration {
-	if n, err := strconv.ParseInt(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
-		return seconds(n) // out of range, n is the nearest there is
+	if value != "" && strings.Trim(value, "0123456789") == "" {
+		n, _ := strconv.ParseInt(value, 10, 64) // out of range, it is the nearest there is
+		return seconds(n)
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return min(max(0, at.Sub(now)), longestWait)
