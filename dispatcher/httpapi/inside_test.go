@@ -10,8 +10,8 @@ import (
 	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 )
 
-// TestNothingInsideIsReachedByTheAPI tries all that makes a process of the API call somebody: tests of a callback, its token endpoint, and
-// decisions. Registrations are taken without a look at their hosts, as if policy had been another then, so that the guard stands alone.
+// TestNothingInsideIsReachedByTheAPI tries all that makes a process of the API call somebody: tests of a callback, challenges, its token endpoint,
+// and decisions. Registrations are taken without a look at their hosts, as if policy had been another then, so that the guard stands alone.
 func TestNothingInsideIsReachedByTheAPI(t *testing.T) {
 	network := egresstest.Enter(t)
 	if network == nil {
@@ -42,6 +42,9 @@ func TestNothingInsideIsReachedByTheAPI(t *testing.T) {
 			at, _ := created.json()["url"].(string)
 			if a := h.call("partner", "POST", at+"/test", "").want(http.StatusOK).json(); a["verdict"] == "delivered" {
 				t.Errorf("%s %s: the test says %v", kind, url, a)
+			}
+			if a := h.call("operator", "POST", at+"/verify", ""); a.status != http.StatusTooManyRequests && a.want(http.StatusOK).json()["verified"] == true {
+				t.Errorf("%s %s: the challenge says %s", kind, url, a.body)
 			}
 			if a := h.call("producer", "POST", "/companies/acme/decisions", `{"event_type": "entry_code.verify", "payload": {"entryCode": "4711"}}`); a.status == http.StatusOK {
 				t.Errorf("%s %s: decided: %s", kind, url, a.body)
@@ -74,11 +77,12 @@ func TestPartnersDoNotLearnInnerNames(t *testing.T) {
 		for _, actor := range []string{"partner", "operator"} {
 			a := h.call(actor, "POST", at+"/test", "").want(http.StatusOK).json()
 			o := h.call(actor, "POST", token+"/test", "").want(http.StatusOK).json()
+			v := h.call(actor, "POST", at+"/verify", "").want(http.StatusOK).json()
 			list := string(h.call(actor, "GET", "/companies/acme/deliveries?kind=decision&limit=1", "").want(http.StatusOK).body)
 			health := h.call(actor, "GET", at, "").want(http.StatusOK).json()
 			failure, _ := health["last_failure"].(map[string]any)
 			blocked := strings.Contains(list, "blocked_address") && strings.Contains(list, "may be called")
-			texts := []string{a["reason"].(string), a["detail"].(string), o["reason"].(string), o["detail"].(string), failure["reason"].(string), failure["detail"].(string)}
+			texts := []string{a["reason"].(string), a["detail"].(string), v["reason"].(string), v["detail"].(string), o["reason"].(string), o["detail"].(string), failure["reason"].(string), failure["detail"].(string)}
 			seen[host][actor] = strings.Join(texts, "\n")
 			if blocked != (actor == "operator" && host == "inside.example") {
 				t.Errorf("of %s, %s reads %s", host, actor, list)
@@ -90,7 +94,14 @@ func TestPartnersDoNotLearnInnerNames(t *testing.T) {
 	if in, out := seen["inside.example"]["partner"], seen["nowhere.example"]["partner"]; in != out || seen["nowhere.example"]["operator"] != out {
 		t.Errorf("a partner reads\n%s\nof a name that leads inside, and\n%s\nof one that does not exist", in, out)
 	}
-	if in := seen["inside.example"]["operator"]; !strings.HasPrefix(in, "blocked_address\n") || strings.Count(in, "may be called") != 3 {
+	if in := seen["inside.example"]["operator"]; !strings.HasPrefix(in, "blocked_address\n") || strings.Count(in, "may be called") != 4 {
 		t.Errorf("an operator reads\n%s", in)
+	}
+
+	h.wantProof()
+	at := h.registerAt("https://inside.example/", `"callback_type": "entry_code.verify"`)
+	h.call("operator", "POST", at+"/verify", "").want(http.StatusOK)
+	if doc := h.call("partner", "GET", at, "").want(http.StatusOK).json(); doc["unverified_reason"] != "dns" {
+		t.Errorf("after an operator had it challenged, a partner reads %v", doc["unverified_reason"])
 	}
 }

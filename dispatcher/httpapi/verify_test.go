@@ -13,31 +13,24 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// verifying makes a house want proof of control.
-func verifying(t *testing.T) *house {
-	t.Helper()
-	h := newHouse(t, func(cfg *Config) {
-		keyset, err := registry.NewKeyset()
-		if err != nil {
-			t.Fatal(err)
-		}
-		cfg.Registry, err = registry.New(registry.Config{Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: cfg.Logger, VerifyDestinations: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-	})
-	var err error
+// wantProof makes a house want proof of control.
+func (h *house) wantProof() {
+	h.t.Helper()
+	keyset, err := registry.NewKeyset()
+	h.must(err)
+	h.api.Registry, err = registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: h.api.Logger, VerifyDestinations: true})
+	h.must(err)
 	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: h.api.Registry, Egress: h.egress, Logger: h.api.Logger})
 	h.must(err)
-	t.Cleanup(func() { _ = h.client.Close() })
+	h.t.Cleanup(func() { _ = h.client.Close() })
 	h.api.Client = h.client
-	return h
 }
 
 // TestProofOfControl: a callback is challenged when it is registered and when its URL changes, the answers say what came of it, and it can be
 // challenged again.
 func TestProofOfControl(t *testing.T) {
-	h := verifying(t)
+	h := newHouse(t)
+	h.wantProof()
 	var wants atomic.Bool
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !wants.Load() || r.Method == http.MethodOptions {
