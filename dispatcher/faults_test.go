@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/payloads"
@@ -20,8 +21,9 @@ import (
 // A fault is a go-redis hook that breaks some of the commands it is armed for.
 type fault struct {
 	matches func(redis.Cmder) bool
-	stored  bool // the command is carried out, its reply lost
-	panics  bool // instead
+	stored  bool          // the command is carried out, its reply lost
+	panics  bool          // instead
+	slow    time.Duration // instead, it is carried out after this time
 	left    atomic.Int64
 }
 
@@ -42,6 +44,10 @@ func (f *fault) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		if f.panics {
 			panic("injected")
+		}
+		if f.slow > 0 {
+			time.Sleep(f.slow)
+			return next(ctx, cmd)
 		}
 		if f.stored {
 			if err := next(ctx, cmd); err != nil {
@@ -216,4 +222,35 @@ func TestRegisteredMeansDelivered(t *testing.T) {
 		}
 	}
 	h.awaitAll(30 * time.Second)
+}
+
+// TestTheOutcomeIsRecordedBeforeAsynqHears: when asynq is told that a task has served, or when to come back, the record knows that already. Else
+// a kill in between would lose an outcome that nobody would come back for.
+func TestTheOutcomeIsRecordedBeforeAsynqHears(t *testing.T) {
+	for status, want := range map[int]State{204: Delivered, 500: Retrying, 410: Dead} {
+		t.Run(string(want), func(t *testing.T) {
+			inBubble(t, func(h *house) {
+				h.partner.answers(answering(status))
+				h.register("payment_proof", "")
+				h.drain() // nothing; there is a worker now
+				r := h.send(proof("one"))
+				slow := &fault{matches: isScript(finishScript), slow: 3 * time.Second}
+				slow.left.Store(2) // the script is not there the first time
+				h.rdb.AddHook(slow)
+				served := 0
+				for _, lane := range queues {
+					tasks, err := h.client.inspector.ListPendingTasks(lane)
+					h.must(err)
+					for _, task := range tasks {
+						served++
+						_ = h.hand.process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload))
+					}
+				}
+				if d := h.delivery(r.Deliveries[0].DeliveryID); served != 1 || d.State != want {
+					t.Errorf("%d tasks served, and then the delivery is %s, want %s", served, d.State, want)
+				}
+				time.Sleep(time.Minute) // whatever goes on
+			})
+		})
+	}
 }
