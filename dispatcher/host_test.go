@@ -148,3 +148,44 @@ func TestNarrowHost(t *testing.T) {
 		h.check()
 	})
 }
+
+// TestOnlyTheProbeGivesTheTurnBack: what cannot begin gives back the turn of its narrow host if it has it, and leaves another's alone.
+func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		probe bool // it is let out as the host's probe, not before the host became narrow
+		late  bool // it finds no token of the rate limit; else no place in the process
+	}{
+		"no place, let out before": {},
+		"no place, the probe":      {probe: true},
+		"no token, let out before": {late: true},
+		"no token, the probe":      {probe: true, late: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(h *house) {
+				cb := h.registerAt("hook", `"rate_limit": {"per_second": 0.1, "burst": 1}`)
+				host, hosts := cb.Destination.Host(), keyOf(acme, "hosts")
+				narrow := func(before time.Time) {
+					h.must(h.rdb.HSet(h.t.Context(), hosts, host, fmt.Sprintf("12 3 %d %d 7 %d", before.UnixMilli(), time.Now().UnixMilli(), time.Now().UnixMilli())).Err())
+				}
+				if tt.probe {
+					narrow(time.Now())
+				}
+				h.sendMany("p-", 1)
+				time.Sleep(3 * time.Second) // its token was for then
+				if !tt.probe {
+					narrow(time.Now().Add(75 * time.Second)) // the probe is another's
+				}
+				r := ref{acme, "p-0", cb.ID}
+				answer, err := h.client.answer(h.t.Context(), 1, beginScript, acme, r.member(), 1, "token", 1000, !tt.late, false)
+				h.must(err)
+				if answer[0] != "held" {
+					h.t.Fatalf("begin answered %q", answer)
+				}
+				before := strings.Fields(h.rdb.HGet(h.t.Context(), hosts, host).Val())[2]
+				if given := before == fmt.Sprint(time.Now().UnixMilli()); given != tt.probe {
+					h.t.Errorf("the host is spared until %s, now is %d; the turn was its: %t", before, time.Now().UnixMilli(), tt.probe)
+				}
+			})
+		})
+	}
+}

@@ -37,7 +37,7 @@ retriesNoMore(r, member, cb)
 if closed or busy or barred or late then
   -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
   r.gen = r.gen + 1
-  if p.host and r.s == 'P' and not late then -- it was the host's probe
+  if p.host and r.s == 'P' and p.host.before == r.at + PROBE then -- it was let out as the host's probe, and nobody after it
     p.host.before = now
     spare(p.host)
   end
