@@ -258,10 +258,10 @@ func (a *attempt) finishArgs() []any {
 		log = appendEntry(a.log, a.written)
 	}
 	health := "bad"
-	switch a.reason { // not the partner's failure
+	switch a.reason {
 	case ReasonOAuthToken:
 		health = "token"
-	case ReasonUnknown:
+	case ReasonUnknown, ReasonEgressProxy, ReasonNameNotAllowed, ReasonUnverified: // not the partner's failure
 		health = ""
 	}
 	kind, pause := a.trouble()

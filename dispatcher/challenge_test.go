@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +24,7 @@ func (h *house) verifying() {
 	h.cfg.Registry = h.registry
 	h.client, err = New(h.cfg)
 	h.must(err)
-	forget, err := registry.Announce(h.t.Context(), h.rdb, registry.Self("test", "worker"), testLog(h.t)) // or its workers are taken for old ones
-	h.must(err)
-	h.t.Cleanup(func() { _ = forget(context.Background()) }) // of a Redis that may be gone
+	h.announce()
 }
 
 func (h *house) verify(id int64) *ChallengeResult {

@@ -390,6 +390,19 @@ func TestWhatCounts(t *testing.T) {
 	}
 }
 
+// TestOurOwnFailuresAreNotTheCallbacks: what our own way out, or an operator's settings, kept from a partner is not shown as its last failure.
+func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
+	for reason, want := range map[Reason]string{
+		ReasonUnknown: "", ReasonEgressProxy: "", ReasonNameNotAllowed: "", ReasonUnverified: "", ReasonOAuthToken: "token", ReasonBlockedAddress: "bad", "status_500": "bad", "timeout": "bad",
+	} {
+		a := &attempt{callback: &registry.Callback{Retry: registry.Retry{InitialInterval: time.Second, Multiplier: 1, MaxInterval: time.Second, MaxAttempts: 5}}}
+		a.judgement = judgement{verdict: VerdictRetry, reason: reason}
+		if got := a.finishArgs()[9]; got != want {
+			t.Errorf("%s is noted as %q, want %q", reason, got, want)
+		}
+	}
+}
+
 // TestSilenceDoesNotCount: what happened in a week without an attempt, nobody knows.
 func TestSilenceDoesNotCount(t *testing.T) {
 	t.Parallel()

@@ -87,8 +87,13 @@ func (c *Client) recount(ctx context.Context, company string) error {
 	known, _ := c.counted.LoadOrStore(company, &countWalk{})
 	walk := known.(*countWalk)
 	for range reconcilePages {
-		if done, err := c.countPage(ctx, company, walk); done || err != nil {
+		done, err := c.countPage(ctx, company, walk)
+		if err != nil {
 			return err
+		}
+		if done {
+			c.counted.Delete(company) // the next round begins anew; most companies have nothing to count
+			return nil
 		}
 	}
 	return nil

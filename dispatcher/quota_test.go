@@ -57,6 +57,7 @@ func (h *house) wantWaiting(want int64) {
 func TestWaitingBytesQuota(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	h.announce()
 	h.work()
 	cb := h.register("payment_proof", "")
 	also := h.register("payment_proof", "")
@@ -180,6 +181,11 @@ func TestWaitingBytesAreCountedFromWhatWaits(t *testing.T) {
 	if n := h.rdb.Exists(ctx, keyOf(acme, "waiting")).Val(); n != 0 {
 		t.Error("once there is no quota any more, something is still counted")
 	}
+	h.must(h.client.recount(ctx, acme))
+	h.client.counted.Range(func(company, _ any) bool {
+		t.Errorf("a walk of %s is remembered, and there is nothing to walk", company)
+		return true
+	})
 }
 
 // TestReplaysQuota: however many ask at once, no more replays get under way than may.

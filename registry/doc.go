@@ -57,7 +57,7 @@
 //	{c}:audit           stream: a line for each change, kept for 90 days
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key
-//	ringback:keyrate:<id>   when all changes that an API key made are paid for, in Unix milliseconds; absent = now
+//	ringback:keyrate:<id>   when all changes that an API key made are paid for, and when that was written, in Unix milliseconds; absent = now
 //	ringback:keytests:<id>  sorted set: the tests that an API key has under way, by their end at the latest
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives, in Unix milliseconds
@@ -67,8 +67,10 @@
 //
 // A line of the audit trail is written by the script that makes the change, and
 // only if it changes something: so there is neither without the other, whenever a
-// process is killed and however often a command is repeated. Processes of a
-// version before write none.
+// process is killed and however often a command is repeated. Sealing anew and
+// retiring a sealing key write their line afterwards, once for all that they did.
+// Keys that have long expired, and the keys of an erased company, go without a
+// line of their own. Processes of a version before write none.
 //
 // Versions are Redis's clock in milliseconds, or the last version plus one where
 // the clock has not moved on. A counter would repeat itself after a Redis that

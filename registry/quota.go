@@ -110,7 +110,8 @@ func (r *Registry) Quotas(ctx context.Context, company string) (map[string]int64
 }
 
 // SetQuotas changes the quotas that are named, nil to the default, and returns all of them. What is there already stays, even if it is more:
-// only what is new is refused. A quota that there is not, or a value out of its range, gives an *payloads.InvalidError.
+// only what is new is refused. A quota that there is not, or a value out of its range, gives an *payloads.InvalidError; a value while a process of
+// level 1 is alive, which would not keep it, an *OldProcessError.
 func (r *Registry) SetQuotas(ctx context.Context, company string, change map[string]*int64) (map[string]int64, error) {
 	key, names, err := quotasOf(company)
 	if err != nil {
@@ -129,6 +130,11 @@ func (r *Registry) SetQuotas(ctx context.Context, company string, change map[str
 			value = strconv.FormatInt(*n, 10)
 		}
 		args = append(args, name, value)
+	}
+	if slices.ContainsFunc(slices.Collect(maps.Values(change)), func(n *int64) bool { return n != nil }) {
+		if err := r.KnownEverywhere(ctx, "a quota", 2); err != nil {
+			return nil, err
+		}
 	}
 	keys := []string{key, auditTypesKey}
 	if company != "" {

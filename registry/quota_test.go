@@ -158,3 +158,20 @@ func TestQuotasAreCheckedAndShown(t *testing.T) {
 		t.Error("a default is stored")
 	}
 }
+
+// TestQuotasNeedToBeKnown: a process of the version before keeps no quota, so none is set while one is alive; one can be taken back.
+func TestQuotasNeedToBeKnown(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	veteran := h.server.Client()
+	if err := veteran.Do(ctx, "CLIENT", "SETNAME", "ringback").Err(); err != nil {
+		t.Fatal(err)
+	}
+	five := int64(5)
+	if _, err := h.SetQuotas(ctx, "acme", map[string]*int64{registry.QuotaCallbacks: &five}); !isOld(err) {
+		t.Errorf("set beside an old process: %v", err)
+	}
+	if _, err := h.SetQuotas(ctx, "acme", map[string]*int64{registry.QuotaCallbacks: nil}); err != nil {
+		t.Errorf("taken back beside an old process: %v", err)
+	}
+}

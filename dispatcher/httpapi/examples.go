@@ -70,6 +70,8 @@ const (
 		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null}}`
 	exampleAllQuotas = `{"callback_types":2000,"used":{"callback_types":14},"defaults":{"callback_types":1000}}`
 
+	exampleOldProcess = "a quota has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
+
 	exampleEgressPaused = `{"status":"paused","since":"2026-02-01T09:30:00Z"}`
 
 	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
@@ -216,12 +218,14 @@ var examples = map[string]example{
 	"get-company-quotas": {answers: map[int]string{200: exampleQuotas}},
 	"set-company-quotas": {
 		request: `{"callbacks":50,"waiting_bytes":268435456}`, answers: map[int]string{200: exampleQuotas},
-		fault: payloads.FieldError{Location: "body.callbacks", Message: "must be from 0 to 1000000, or null for the default", Value: -1},
+		fault:    payloads.FieldError{Location: "body.callbacks", Message: "must be from 0 to 1000000, or null for the default", Value: -1},
+		conflict: exampleOldProcess,
 	},
 	"get-quotas": {answers: map[int]string{200: exampleAllQuotas}},
 	"set-quotas": {
 		request: `{"callback_types":2000}`, answers: map[int]string{200: exampleAllQuotas},
-		fault: payloads.FieldError{Location: "body.callback_types", Message: "must be from 0 to 100000, or null for the default", Value: -1},
+		fault:    payloads.FieldError{Location: "body.callback_types", Message: "must be from 0 to 100000, or null for the default", Value: -1},
+		conflict: exampleOldProcess,
 	},
 
 	"list-callback-types": {answers: map[int]string{200: `{"callback_types":[` + exampleShownType + `]}`}},

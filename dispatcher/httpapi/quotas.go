@@ -81,7 +81,7 @@ func (s *server) quotas() {
 	})
 	register(s, operation{need: manageQuotas, long: true, body: &body{schema: reflect.TypeFor[quotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
 		OperationID: "set-company-quotas", Method: http.MethodPatch, Path: companyQuotasRoute, Tags: chapter, Summary: "Change a company's quotas",
-		Description: change + " Takes an operator's key for all companies.",
+		Description: change + " Takes an operator's key for all companies.", Errors: []int{http.StatusConflict},
 	}}, func(ctx context.Context, in *companyQuotasIn) (*companyQuotasOut, error) {
 		limits, err := decodeQuotas(in.RawBody)
 		if err != nil {
@@ -97,7 +97,7 @@ func (s *server) quotas() {
 	})
 	register(s, operation{need: manageQuotas, body: &body{schema: reflect.TypeFor[allQuotaChangeDoc](), mediaTypes: merge}, Operation: huma.Operation{
 		OperationID: "set-quotas", Method: http.MethodPatch, Path: quotasRoute, Tags: chapter, Summary: "Change the installation's quotas",
-		Description: change + " Takes an operator's key for all companies.",
+		Description: change + " Takes an operator's key for all companies.", Errors: []int{http.StatusConflict},
 	}}, func(ctx context.Context, in *quotasIn) (*quotasOut, error) {
 		limits, err := decodeQuotas(in.RawBody)
 		if err != nil {
