@@ -223,6 +223,9 @@ func TestEraseCompany(t *testing.T) {
 	h.must(second(h.client.Ask(t.Context(), question())))
 	h.must(second(h.client.ReplayCallback(t.Context(), acme, 1, ReplayQuery{DryRun: true})))
 	h.must(h.client.prune(t.Context(), acme))
+	if c, err := h.client.Verify(t.Context(), acme, 1); err != nil || c.Verified || h.rdb.Exists(t.Context(), keyOf(acme, "challenges")).Val() != 1 {
+		t.Errorf("a challenge in vain leaves no trace that could be erased: %+v, %v", c, err)
+	}
 	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "buried"), "hold_full", 3, "hold_expired", 2).Err())
 	h.must(h.rdb.HSet(t.Context(), keyOf("other", "buried"), "hold_full", 1).Err())
 	other := telltale("theirs")
