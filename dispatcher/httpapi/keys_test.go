@@ -180,7 +180,7 @@ func TestAKeyMakesTwoTestsAtATime(t *testing.T) {
 		t.Fatal("a third test went out")
 	}
 	h.api.Keys = here
-	go func() { h.call("operator", "POST", callbacks[2]+"/test", "") }() // somebody else's key
+	wg.Go(func() { h.call("operator", "POST", callbacks[2]+"/test", "") }) // somebody else's key
 	<-arrived
 	close(answer)
 	wg.Wait()
