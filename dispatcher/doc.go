@@ -53,7 +53,7 @@
 //	                             What stands there can, by a process of a version before, or where the quota is new: the reconciler walks
 //	                             it, {c}:due and the rooms, and puts it right
 //	{c}:audit       stream       who changed what (package registry's); written by the scripts that change it
-//	{c}:erased      hash         while the company is being erased: what the calls before erased
+//	{c}:erased      hash         while the company is being erased: the erasure's id, when it began (ms), and what each call erased
 //	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,
 //	                             and when anybody last went through it
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
@@ -127,8 +127,8 @@
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
-//	its line of the audit trail / its   the line, and keys of the company   the caller calls again, which leaves a second line
-//	last page
+//	its line of the audit trail / its   the line, and keys of the company   the caller calls again, which writes the line anew
+//	last page, or its last keys
 //	old process's accept or finish / -  bytes that wait miscounted          reconciler, a minute for each 10,000 events that wait
 //	quota on bytes set / their count    too few counted                     the same
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round

@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
@@ -122,8 +124,12 @@ func (c *Client) EraseCompany(ctx context.Context, keys *registry.Keys, company,
 		return nil, ErrNotFound
 	}
 	c.log.InfoContext(ctx, "company is being erased", "company", company, "by", by)
+	if err = e.begin(ctx); err != nil {
+		return nil, unavailable(ctx, c, "beginning to erase the company", err)
+	}
 	if e.said.Done, err = e.all(ctx); !e.said.Done {
-		err = errors.Join(err, e.carry(context.WithoutCancel(ctx)))
+		_, carried := e.note(context.WithoutCancel(ctx))
+		err = errors.Join(err, carried)
 	}
 	c.log.InfoContext(ctx, "company erased", "company", company, "by", by, "done", e.said.Done, "callbacks", e.said.Callbacks, "events", e.said.Events,
 		"deliveries", e.said.Deliveries, "unfinished", e.said.Unfinished, "dead", e.said.Dead, "in_flight", e.said.InFlight, "decisions", e.said.Decisions,
@@ -140,59 +146,84 @@ type erasure struct {
 	keys  *registry.Keys
 	until time.Time
 	said  ErasedCompany
-	line  string // place of the audit trail's line, once it is written
+
+	registry.Erasure        // the same for all calls until the company is gone
+	call             string // this one's name among them
 }
 
-// counts are what this call erased, by the names that the audit trail has for it.
-func (e *erasure) counts() map[string]int64 {
-	return map[string]int64{
+// counts are what a call erased, by the names that the audit trail has for it.
+type counts map[string]int64
+
+func (e *erasure) counts() counts {
+	return counts{
 		"callbacks": e.said.Callbacks, "events": e.said.Events, "deliveries": e.said.Deliveries, "unfinished": e.said.Unfinished, "dead": e.said.Dead,
 		"decisions": e.said.Decisions, "replays": e.said.Replays, "api_keys": e.said.APIKeys,
 	}
 }
 
-// carry notes what this call erased for the one that will go on. A call that is killed does not come to that.
-func (e *erasure) carry(ctx context.Context) error {
-	_, err := e.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for name, n := range e.counts() {
-			p.HIncrBy(ctx, keyOf(e.said.Company, "erased"), name, n)
-		}
-		return nil
-	})
-	return err
-}
-
-// leave takes the company's name away, and writes the one line that it leaves in the audit trail.
-func (e *erasure) leave(ctx context.Context) error {
-	carried, err := e.rdb.HGetAll(ctx, keyOf(e.said.Company, "erased")).Result()
+// begin begins the company's erasure, or goes on with the one that is under way.
+func (e *erasure) begin(ctx context.Context) error {
+	e.call = rand.Text()
+	answer, err := e.answer(ctx, 2, erasedScript, e.said.Company, e.call)
 	if err != nil {
 		return err
+	}
+	e.ID, e.Began = answer[0], time.UnixMilli(numbers(answer[1:2])[0])
+	return nil
+}
+
+// note notes what this call erased so far, and returns what all calls did: nil if the company is gone by another one's work. What a
+// call erased since, and is killed, is not told of.
+func (e *erasure) note(ctx context.Context) (all counts, err error) {
+	mine, err := json.Marshal(e.counts())
+	if err != nil {
+		return nil, err
+	}
+	answer, err := e.answer(ctx, 0, erasedScript, e.said.Company, e.call, e.ID, mine)
+	if err != nil || len(answer) == 0 {
+		return nil, err
+	}
+	all = counts{}
+	for _, text := range answer[2:] {
+		var one counts
+		if err := json.Unmarshal([]byte(text), &one); err != nil {
+			return nil, err
+		}
+		for name, n := range one {
+			all[name] += n
+		}
+	}
+	return all, nil
+}
+
+// leave takes the company's name away, and writes the one line that it leaves in the audit trail. It is over if another call came to the end.
+func (e *erasure) leave(ctx context.Context) (over bool, err error) {
+	all, err := e.note(ctx)
+	if err != nil || all == nil {
+		return err == nil, err
 	}
 	keys, err := e.keys.OfCompany(ctx, e.said.Company) // they go last
 	if err != nil {
-		return err
+		return false, err
 	}
-	counts := e.counts()
-	counts["api_keys"] += keys
+	all["api_keys"] += keys
 	var changes []registry.AuditChange
-	for _, name := range slices.Sorted(maps.Keys(counts)) {
-		before, _ := strconv.ParseInt(carried[name], 10, 64) // none: this is the first call
-		changes = append(changes, registry.AuditChange{Field: name, Old: counts[name] + before})
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		changes = append(changes, registry.AuditChange{Field: name, Old: all[name]})
 	}
-	line := registry.AuditLine(ctx, e.said.Company, registry.ActionEraseCompany, "companies/"+e.said.Company, changes...)
-	e.line, err = e.registry.Forget(ctx, e.said.Company, line, e.line)
-	return err
+	return false, e.registry.Forget(ctx, e.said.Company, e.Erasure, changes...)
 }
 
 func (e *erasure) late() bool { return time.Now().After(e.until) }
 
-// something reports whether there is anything of the company: its name is taken out last.
+// something reports whether there is anything of the company: what the erasure itself notes is taken out last.
 func (e *erasure) something(ctx context.Context) (bool, error) {
 	known, err := e.registry.Known(ctx, e.said.Company)
 	if err != nil || known {
 		return known, err
 	}
-	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks"), keyOf(e.said.Company, "audit")).Result()
+	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks"), keyOf(e.said.Company, "audit"),
+		keyOf(e.said.Company, "erased")).Result()
 	if err != nil || n > 0 {
 		return n > 0, err
 	}
@@ -211,6 +242,9 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 			if err := step(ctx); err != nil {
 				return false, err
 			}
+			if all, err := e.note(ctx); err != nil || all == nil {
+				return err == nil, err
+			}
 			if e.late() {
 				return false, nil
 			}
@@ -220,7 +254,10 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 			return false, err
 		}
 	}
-	return true, e.revoke(ctx, registry.Operator)
+	if err := e.revoke(ctx, registry.Operator); err != nil {
+		return false, err
+	}
+	return true, e.rdb.Del(ctx, keyOf(e.said.Company, "erased")).Err()
 }
 
 func (e *erasure) revoke(ctx context.Context, roles ...registry.Role) error {
@@ -384,8 +421,8 @@ func (e *erasure) rest(ctx context.Context) (done bool, err error) {
 	if err := e.events(ctx); err != nil {
 		return false, err
 	}
-	if err := e.leave(ctx); err != nil {
-		return false, err
+	if over, err := e.leave(ctx); err != nil || over {
+		return over, err
 	}
 	e.at("forgotten")
 	all, err := e.page(ctx, "rest")

@@ -366,6 +366,9 @@ func TestKillWhileErasingACompany(t *testing.T) {
 			if !e.Done || e.APIKeys != 1 {
 				t.Errorf("the repeat: %+v", e)
 			}
+			if lines := h.trail(acme); len(lines) != 1 {
+				t.Errorf("the audit trail has %+v", lines)
+			}
 			h.wantNothingOf("tale-1", canary, `"company":"acme"`)
 			if known, err := h.registry.Known(t.Context(), acme); err != nil || known {
 				t.Errorf("its name is left: %v", err)
@@ -502,4 +505,74 @@ func TestAnErasedCompanyIsNamedBeforeItsNextEvent(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAnErasureLeavesOneLine: however often it goes on, whatever comes meanwhile, and whoever else erases at the same time.
+func TestAnErasureLeavesOneLine(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	keys := registry.NewKeys(h.rdb)
+	operator := registry.Key{Role: registry.Operator, Company: acme}
+	h.must(keys.Put(t.Context(), "k", operator))
+	h.register("payment_proof", "")
+	h.must(second(h.registry.Pause(t.Context(), acme, 1)))
+	send := func(id string) { h.must(second(h.client.Send(t.Context(), proof(id)))) }
+	send("tale-1")
+	// each call is broken off after its line is written, because something came and time is over; the last is only disturbed
+	for call := range 3 {
+		e := &erasure{Client: h.client, keys: keys, until: time.Now().Add(time.Minute), said: ErasedCompany{Company: acme}}
+		h.client.failpoint = func(name string) {
+			if name == "forgotten" {
+				h.client.failpoint = nil
+				h.register("payment_proof", "")
+				send(fmt.Sprint("tale-more-", call))
+				if call < 2 {
+					e.until = time.Time{}
+				}
+			}
+		}
+		h.must(e.begin(t.Context()))
+		done, err := e.all(t.Context())
+		h.must(err)
+		if done != (call == 2) {
+			t.Fatalf("call %d: done is %v", call, done)
+		}
+		h.must(second(e.note(t.Context())))
+	}
+	want := func(calls, lines int, callbacks, events, keys float64) {
+		t.Helper()
+		trail := h.trail(acme)
+		if len(trail) != lines {
+			t.Fatalf("the audit trail has %+v", trail)
+		}
+		told := map[string]any{}
+		for _, c := range trail[len(trail)-1].Changes {
+			told[c.Field] = c.Old
+		}
+		if told["callbacks"] != callbacks || told["events"] != events || told["api_keys"] != keys {
+			t.Errorf("after %d calls the audit trail tells of %v", calls, told)
+		}
+		if left := h.rdb.Exists(t.Context(), keyOf(acme, "erased")).Val(); left != 0 {
+			t.Error("the erasure's own notes are left")
+		}
+	}
+	want(3, 1, 4, 4, 1)
+
+	// Used again, it is another company, whose erasure has a line of its own. One call comes to the end while another is at work.
+	h.must(keys.Put(t.Context(), "k", operator))
+	h.register("payment_proof", "")
+	send("tale-2")
+	h.client.failpoint = func(name string) {
+		if name == "step" {
+			h.client.failpoint = nil
+			h.must(second(h.client.EraseCompany(t.Context(), keys, acme, "")))
+			h.must(keys.Put(t.Context(), "k", operator)) // of whoever uses the name next
+		}
+	}
+	e, err := h.client.EraseCompany(t.Context(), keys, acme, "")
+	h.must(err)
+	if left, err := keys.OfCompany(t.Context(), acme); err != nil || left != 1 || !e.Done {
+		t.Errorf("%d keys are left, %v; %+v", left, err, e)
+	}
+	want(2, 2, 1, 1, 1)
 }

@@ -33,6 +33,7 @@ var (
 	sweepScript   = script("sweep")
 	pruneScript   = script("prune")
 	eraseScript   = audited("erase")
+	erasedScript  = script("erased")
 	countScript   = script("count")
 
 	askScript         = script("ask")

@@ -137,7 +137,7 @@ func (h *house) warm(runs []string) {
 	h.t.Helper()
 	for _, s := range []*redis.Script{
 		acceptScript, beginScript, finishScript, overdueScript, reviveScript, pumpScript, purgeScript, easeScript, replayScript, pageScript,
-		trimScript, sweepScript, pruneScript, eraseScript, startReplayScript,
+		trimScript, sweepScript, pruneScript, eraseScript, erasedScript, startReplayScript,
 	} {
 		if runs == nil || slices.Contains(runs, s.Hash()) {
 			h.must(s.Load(h.t.Context(), h.rdb).Err())

@@ -232,8 +232,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 		"key-revoke": {"apikey.revoke", func(string) error { return brokenKeys.Revoke(ctx, key.ID) }},
 		"key-rotate": {"apikey.rotate", func(string) error { _, _, err := brokenKeys.Rotate(ctx, key.ID, time.Hour); return err }},
 		"erase": {registry.ActionEraseCompany, func(company string) error {
-			_, err := broken.Forget(ctx, company, registry.AuditLine(ctx, company, registry.ActionEraseCompany, "companies/"+company), "")
-			return err
+			return broken.Forget(ctx, company, registry.Erasure{ID: company})
 		}},
 	}
 	// lines are those that tell of an operation, and how many there are in all.
@@ -338,7 +337,7 @@ func TestAuditTrailOfKeys(t *testing.T) {
 	if strings.Contains(h.dump(), secret[13:]) {
 		t.Error("a key is in Redis")
 	}
-	if _, err := h.Forget(ctx, "acme", registry.AuditLine(ctx, "acme", registry.ActionEraseCompany, "companies/acme"), ""); err != nil {
+	if err := h.Forget(ctx, "acme", registry.Erasure{ID: "1"}); err != nil {
 		t.Fatal(err)
 	}
 	if lines := h.trail("acme"); !slices.Equal(actions(lines), []string{registry.ActionEraseCompany}) {

@@ -769,29 +769,38 @@ func (r *Registry) nameAgain(ctx context.Context, name string) error {
 	return nil
 }
 
-// forget takes company ARGV[1] out of the set, with line ARGV[2] of the audit trail if it was in it. Line ARGV[3], the one before for the
-// same erasure, goes.
+// forget takes company ARGV[1] out of the set, with line ARGV[2] of the audit trail if it was in it. A line since ARGV[4] that has
+// ARGV[3] in it goes: it is of the same erasure.
 var forget = redis.NewScript(AuditLua + `
-if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return '' end
-if ARGV[3] ~= '' then redis.call('XDEL', KEYS[2], ARGV[3]) end
-return audit(KEYS[2], ARGV[2])`)
+if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return end
+for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[4], '+')) do
+	if string.find(entry[2][2], ARGV[3], 1, true) then redis.call('XDEL', KEYS[2], entry[1]) end
+end
+audit(KEYS[2], ARGV[2])`)
 
-// Forget takes the company's name out of [Registry.Companies], after all of it was erased; whoever uses it again names it again. All that it
-// leaves of the company's audit trail is this line. It returns the line's place: an erasure that calls again, because there was more, gives it
-// as before, and leaves one line.
-func (r *Registry) Forget(ctx context.Context, name, line, before string) (place string, err error) {
+// An Erasure tells one erasure of a company from all others. However often it comes to [Registry.Forget], it leaves one line.
+type Erasure struct {
+	ID    string    // in no other line of the audit trail
+	Began time.Time // by Redis's clock
+}
+
+// Forget takes the company's name out of [Registry.Companies], after all of it was erased; whoever uses it again names it again. All that is left
+// of the company's audit trail is the line of this erasure, with these changes.
+func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes ...AuditChange) error {
 	if err := r.eraseTrail(ctx, name); err != nil {
-		return "", err
+		return err
 	}
 	if err := r.note(ctx, name); err != nil { // so that the script can tell its own earlier run
-		return "", err
+		return err
 	}
 	r.company(name).touched.Store(nil)
-	place, err = forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line, before).Text()
-	if err != nil {
-		return "", fmt.Errorf("registry: forget company %s: %w", name, err)
+	line := storedLine{Company: name, Actor: Actor(ctx), Action: ActionEraseCompany, Object: "companies/" + name, Changes: changes, Unique: e.ID}
+	since := max(0, e.Began.Add(-time.Hour).UnixMilli()) // Redis's clock may step back
+	err := forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line.String(), `"k":"`+e.ID+`"`, since).Err()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("registry: forget company %s: %w", name, err)
 	}
-	return place, nil
+	return nil
 }
 
 // Known reports whether the company is one of [Registry.Companies].

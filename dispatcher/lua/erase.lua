@@ -52,7 +52,8 @@ if mode == 'rest' then
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays') == 0) and 1 or 0
   if n[6] == 1 then
     redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,
-      trail, prefix .. 'erased', prefix .. 'hosts', prefix .. 'challenges')
+      trail, prefix .. 'hosts', prefix .. 'challenges')
+    redis.call('EXPIRE', prefix .. 'erased', 3600) -- who erases takes it away, after the last keys: unless he is killed, and nobody repeats it
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end
 end
