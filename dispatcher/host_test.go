@@ -33,7 +33,7 @@ func TestHostsAreSpared(t *testing.T) {
 			}
 			return reply{status: 503}
 		})
-		const callbacks = 30
+		const callbacks = 15
 		for i := range callbacks {
 			h.registerAt(fmt.Sprintf("hook-%d", i), "")
 		}
@@ -85,12 +85,12 @@ func TestHostsAreSparedForSilenceOnly(t *testing.T) {
 					}
 					return reply{status: path(r.URL.Path)}
 				})
-				for i := range 12 {
+				for i := range 8 {
 					h.registerAt(fmt.Sprintf("hook-%d", i), "")
 				}
 				well := h.registerAt("well", "")
 				defer h.work()()
-				for i := range 4 {
+				for i := range 3 {
 					receipt := h.send(proof(fmt.Sprintf("p-%d", i)))
 					time.Sleep(3 * time.Second)
 					for _, d := range receipt.Deliveries {
@@ -115,8 +115,8 @@ func TestOneCallbackNarrowsNoHost(t *testing.T) {
 		})
 		h.registerAt("down", "")
 		defer h.work()()
-		h.sendMany("p-", 30)
-		time.Sleep(20 * time.Second)
+		h.sendMany("p-", 15)
+		time.Sleep(10 * time.Second)
 		well := h.registerAt("well", "")
 		id := ref{acme, "q", well.ID}.deliveryID()
 		h.send(proof("q"))

@@ -268,7 +268,7 @@ func (h *house) eventually(within time.Duration, condition func() bool, complain
 	h.t.Helper()
 	pause, longest := 10*time.Millisecond, 250*time.Millisecond
 	if h.redis == nil {
-		pause = longest // in a bubble, no time passes but by looking
+		pause, longest = longest, time.Second // in a bubble, no time passes but by looking
 	} else {
 		within = max(within, leastWait)
 	}

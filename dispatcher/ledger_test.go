@@ -30,32 +30,32 @@ func TestListsFindEverythingOnce(t *testing.T) {
 	h.must(err)
 	h.work()
 	var ids []string
-	for _, id := range eventIDs("p-", 23) {
+	for _, id := range eventIDs("p-", 15) {
 		for _, d := range h.send(proof(id)).Deliveries {
 			ids = append(ids, d.DeliveryID)
 		}
 	}
 	h.eventually(10*time.Second, func() bool {
 		open, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Pending, Active, Held}, Limit: 500})
-		return err == nil && len(open) == 23 && !slices.ContainsFunc(open, func(d *Delivery) bool { return d.CallbackID != paused.ID })
+		return err == nil && len(open) == 15 && !slices.ContainsFunc(open, func(d *Delivery) bool { return d.CallbackID != paused.ID })
 	}, func() string { return "attempts are still to come" })
 
 	for name, tc := range map[string]struct {
 		q    Query
 		want int
 	}{
-		"all":           {Query{}, 69},
-		"one callback":  {Query{CallbackID: second.ID}, 23},
-		"dead":          {Query{States: []State{Dead}}, 23},
-		"retrying":      {Query{States: []State{Retrying}}, 23},
-		"held":          {Query{States: []State{Held}}, 23},
-		"two states":    {Query{States: []State{Held, Dead}}, 46},
-		"dead of first": {Query{States: []State{Dead}, CallbackID: first.ID}, 23},
+		"all":           {Query{}, 45},
+		"one callback":  {Query{CallbackID: second.ID}, 15},
+		"dead":          {Query{States: []State{Dead}}, 15},
+		"retrying":      {Query{States: []State{Retrying}}, 15},
+		"held":          {Query{States: []State{Held}}, 15},
+		"two states":    {Query{States: []State{Held, Dead}}, 30},
+		"dead of first": {Query{States: []State{Dead}, CallbackID: first.ID}, 15},
 		"dead of other": {Query{States: []State{Dead}, CallbackID: second.ID}, 0},
 		"other type":    {Query{EventType: "wallet_item_install"}, 0},
 		"since now":     {Query{Since: time.Now().Add(time.Minute)}, 0},
-		"until now":     {Query{Until: time.Now().Add(time.Minute)}, 69},
-		"dead till now": {Query{States: []State{Dead}, Until: time.Now().Add(time.Minute)}, 23},
+		"until now":     {Query{Until: time.Now().Add(time.Minute)}, 45},
+		"dead till now": {Query{States: []State{Dead}, Until: time.Now().Add(time.Minute)}, 15},
 	} {
 		for _, limit := range []int{1, 7, 500} {
 			q := tc.q

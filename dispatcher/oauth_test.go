@@ -154,8 +154,8 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-// TestOneTokenForAThousandDeliveries: and it is in nobody's books, though the partner echoes it.
-func TestOneTokenForAThousandDeliveries(t *testing.T) {
+// TestOneTokenForManyDeliveries: and it is in nobody's books, though the partner echoes it.
+func TestOneTokenForManyDeliveries(t *testing.T) {
 	t.Parallel()
 	var log lockedBuffer
 	spans := tracetest.NewInMemoryExporter()
@@ -174,14 +174,14 @@ func TestOneTokenForAThousandDeliveries(t *testing.T) {
 		return reply{status: 204}
 	}))
 	h.work()
-	ids := eventIDs("e-", 1000)
-	h.sendAll(ids[:500])
+	ids := eventIDs("e-", 300)
+	h.sendAll(ids[:150])
 	result, err := h.client.Test(t.Context(), acme, cb.ID, "") // an operator tries it out meanwhile
 	h.must(err)
 	if result.Verdict != VerdictDelivered {
 		t.Errorf("test: %+v", result)
 	}
-	h.sendAll(ids[500:])
+	h.sendAll(ids[150:])
 	h.awaitAll(20 * time.Second)
 	if asked, issued := i.counts(); issued != 1 || asked != 2 { // one to learn that the credentials belong in the body
 		t.Errorf("%d tokens in %d requests", issued, asked)
@@ -283,10 +283,10 @@ func TestARevokedTokenIsRenewedOnce(t *testing.T) {
 		h.awaitAll(10 * time.Second)
 		time.Sleep(2 * time.Second)
 		i.revoke()
-		for _, id := range eventIDs("e-", 40) {
+		for _, id := range eventIDs("e-", 20) {
 			h.send(proof(id))
 		}
-		time.Sleep(time.Minute) // looking on the whole time is what takes long
+		time.Sleep(20 * time.Second) // looking on the whole time is what takes long
 		h.awaitAll(time.Minute)
 		h.wantOneAttemptEach()
 		if asked, issued := i.counts(); asked != 2 || issued != 2 {
@@ -362,7 +362,7 @@ func TestATokenEndpointThatIsDown(t *testing.T) {
 			return true
 		})
 		defer h.work()()
-		for _, id := range eventIDs("e-", 30) {
+		for _, id := range eventIDs("e-", 10) {
 			h.send(proof(id))
 		}
 		time.Sleep(80 * time.Second)
@@ -399,7 +399,7 @@ func TestOneTimeoutForTokenAndRequests(t *testing.T) {
 		defer h.work()()
 		h.send(proof("good"))
 		h.awaitAll(10 * time.Second)
-		time.Sleep(time.Minute)
+		time.Sleep(5 * time.Second)
 		i.revoke()
 		i.fails(func(http.ResponseWriter, *http.Request) bool { time.Sleep(2 * time.Second); return false })
 		h.partner.answers(func(r *http.Request, n int) reply {

@@ -78,13 +78,13 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 		cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "5s", "multiplier": 1, "max_attempts": 100}`)
 		defer h.work()()
 		defer h.work()() // two processes, one breaker
-		ids := h.sendMany("p-", 100)
-		time.Sleep(30 * time.Second)
+		ids := h.sendMany("p-", 40)
+		time.Sleep(20 * time.Second)
 		opened := len(h.partner.requests())
-		if health := h.health(cb.ID); health.Breaker != BreakerOpen || health.ConsecutiveFailures < 10 || health.Held < 90 {
-			t.Errorf("after half a minute: %+v", health)
+		if health := h.health(cb.ID); health.Breaker != BreakerOpen || health.ConsecutiveFailures < 10 || health.Held < 30 {
+			t.Errorf("after twenty seconds: %+v", health)
 		}
-		d := h.delivery(ids[99])
+		d := h.delivery(ids[39])
 		if d.State != Held || d.HeldReason != "breaker" || !strings.Contains(d.Summary, "tried carefully") {
 			t.Errorf("the last is %s (%s): %s", d.State, d.HeldReason, d.Summary)
 		}
@@ -95,7 +95,7 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 		if n := attemptsUnderWay(h, cb.ID); n > 1 {
 			t.Errorf("%d are in the lanes", n)
 		}
-		if d, err := h.client.depths(h.t.Context(), acme); err != nil || d.open != 1 || d.held < 90 || time.Since(time.UnixMilli(d.oldest)) < 2*time.Minute {
+		if d, err := h.client.depths(h.t.Context(), acme); err != nil || d.open != 1 || d.held < 30 || time.Since(time.UnixMilli(d.oldest)) < 110*time.Second {
 			t.Errorf("%+v, %v", d, err)
 		}
 		back.Store(true)
@@ -121,7 +121,7 @@ func TestBadAnswersNarrowTheBreaker(t *testing.T) {
 			return reply{status: 500, after: func(context.Context) { time.Sleep(50 * time.Millisecond) }}
 		})
 		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
-		h.sendMany("p-", 100)
+		h.sendMany("p-", 60)
 		stop := h.work()
 		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Breaker == BreakerOpen }, func() string { return "the breaker stays closed" })
 		time.Sleep(5 * time.Second)
@@ -129,7 +129,7 @@ func TestBadAnswersNarrowTheBreaker(t *testing.T) {
 			t.Errorf("%d are in the lanes", n)
 		}
 		h.drained(cb.ID, 3*time.Minute)
-		if health := h.health(cb.ID); health.Dead != 100 {
+		if health := h.health(cb.ID); health.Dead != 60 {
 			t.Errorf("afterwards: %+v", health)
 		}
 		h.check()
@@ -163,7 +163,7 @@ func TestAFewFailuresOpenNothing(t *testing.T) {
 // TestTheRateLimitPacesEverything: first attempts and retries, from two processes, never more than burst and rate allow.
 func TestTheRateLimitPacesEverything(t *testing.T) {
 	inBubble(t, func(h *house) {
-		const perSecond, burst, n = 5, 3, 40
+		const perSecond, burst, n = 5, 3, 25
 		h.partner.answers(answering(500, 204)) // each comes twice
 		cb := h.register("payment_proof", `"retry": {"initial_interval": "2s", "multiplier": 1}`)
 		h.limit(cb, perSecond, burst)
@@ -269,7 +269,7 @@ func TestNothingOvertakesInTheLane(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
-		ids := h.sendMany("p-", 400)
+		ids := h.sendMany("p-", 200)
 		defer h.work()()
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
@@ -331,7 +331,7 @@ func TestAResumeIsEased(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
-		ids := h.sendMany("p-", 200)
+		ids := h.sendMany("p-", 120)
 		defer h.work()()
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
@@ -344,7 +344,7 @@ func TestAResumeIsEased(t *testing.T) {
 			furthest = max(furthest, i-slices.Index(ids, r.id), slices.Index(ids, r.id)-i)
 		}
 		t.Logf("%d at a time at most; the order is off by %d at most", most.Load(), furthest)
-		if furthest > 100 {
+		if furthest > 60 {
 			t.Errorf("delivery out of order by %d", furthest)
 		}
 		if b := h.health(cb.ID).Breaker; b == BreakerOpen {

@@ -38,7 +38,7 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = server.Serve(l) })
 		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
-		h.poll = time.Second
+		h.poll = 2 * time.Second
 		f(h)
 		h.egress.Close()
 		_ = server.Close()
