@@ -215,6 +215,45 @@ func steps() []step {
 			_, err := h.client.Resume(h.t.Context(), acme, 1, false)
 			return err
 		}},
+		{name: "skip what is held", before: holds, again: true, do: func(h *house) error {
+			_, err := h.client.Resume(h.t.Context(), acme, 1, true)
+			return err
+		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Cancelled, time.Second) }},
+		{name: "cancel", before: holds, again: true, do: func(h *house) error {
+			_, err := h.client.Cancel(h.t.Context(), acme, ref{acme, "p-1", 1}.deliveryID())
+			if _, over := errors.AsType[*StateError](err); over { // a repeat finds it cancelled
+				return nil
+			}
+			return err
+		}, then: func(h *house) {
+			_, err := h.client.Resume(h.t.Context(), acme, 1, false)
+			h.must(err)
+		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Cancelled, time.Second) }},
+		{name: "pause egress", before: registers(""), again: true, do: func(h *house) error {
+			_, err := h.client.PauseEgress(h.t.Context())
+			return err
+		}, then: func(h *house) {
+			h.send(proof("p-1"))
+			<-time.After(10 * time.Second)
+			if n := len(h.partner.requests()); n != 0 {
+				h.t.Errorf("%d requests went out", n)
+			}
+			_, err := h.client.ResumeEgress(h.t.Context())
+			h.must(err)
+		}},
+		{name: "resume egress", before: func(h *house) {
+			registers("")(h)
+			_, err := h.client.PauseEgress(h.t.Context())
+			h.must(err)
+			h.send(proof("p-1"))
+		}, again: true, do: func(h *house) error {
+			_, err := h.client.ResumeEgress(h.t.Context())
+			return err
+		}},
+		{name: "ask", before: func(h *house) { h.register(verify, "") }, do: func(h *house) error {
+			_, err := h.client.Ask(h.t.Context(), question())
+			return err
+		}},
 		{name: "replay", before: func(h *house) { dies(h) }, again: true, do: func(h *house) error {
 			_, err := h.client.Replay(h.t.Context(), acme, ref{acme, "p-1", 1}.deliveryID())
 			if _, on := errors.AsType[*StateError](err); on { // a repeat finds it on its way
