@@ -6,7 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -148,11 +148,15 @@ func compileSchema(name string, text json.RawMessage, bounds schemaBounds) (*sch
 	return s, nil
 }
 
-// explaining is whose turn it is to say where a large payload does not fit.
-var explaining sync.Mutex
+// explaining is whose turn it is to say where a large payload does not fit. Who does not get it soon goes without.
+var explaining = make(chan struct{}, 1)
+
+// explainWithin is how long a payload waits for its turn: about as long as the costliest explanation takes.
+const explainWithin = 250 * time.Millisecond
 
 // validate returns nil if v fits, a *jsonschema.ValidationError that says what does
-// not, or an *InvalidError if v goes too deep or the answer would cost too much.
+// not, or an *InvalidError if v goes too deep or the answer would cost too much, by
+// itself or beside others'.
 func (s *schema) validate(v any, location string) error {
 	if s.recursive && isDeeper(v, maxRecursion) {
 		return invalid(location, fmt.Sprintf("nests more than %d levels deep: %s goes no deeper", maxRecursion, s.name))
@@ -170,8 +174,14 @@ func (s *schema) validate(v any, location string) error {
 	if steps > maxExplainedSteps {
 		return invalid(location, fmt.Sprintf("does not fit the schema of %s; to say where takes more than %d steps: send less at once to learn it", s.name, maxExplainedSteps))
 	}
-	explaining.Lock()
-	defer explaining.Unlock()
+	late := time.NewTimer(explainWithin)
+	defer late.Stop()
+	select {
+	case explaining <- struct{}{}:
+		defer func() { <-explaining }()
+	case <-late.C:
+		return invalid(location, fmt.Sprintf("does not fit the schema of %s; others are being told where at the moment: send it again to learn it", s.name))
+	}
 	return s.compiled.Validate(v)
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ringback/ringback/payloads"
 )
@@ -186,4 +187,26 @@ func TestManyFaults(t *testing.T) {
 	if allocs := testing.AllocsPerRun(1, func() { _, _ = typ.Check(payload) }); allocs > 600_000 {
 		t.Errorf("%.0f allocations", allocs)
 	}
+}
+
+// TestExplanationsKeepNobodyWaiting: whoever cannot be told soon where a payload does not fit is told that it does not.
+func TestExplanationsKeepNobodyWaiting(t *testing.T) {
+	typ := custom(t, `{"items":{"type":"string"}}`, nil)
+	payload := json.RawMessage(`[` + strings.Repeat(`"a",`, 12_000) + "1]")
+	giveBack := payloads.HoldExplanations()
+	told := make(chan error)
+	go func() {
+		_, err := typ.Check(payload)
+		told <- err
+	}()
+	select {
+	case err := <-told:
+		wantField(t, err, "body.payload", "does not fit the schema of "+typ.Name+"; others are being told where at the moment: send it again to learn it")
+	case <-time.After(5 * time.Second):
+		t.Error("no answer while another is explained")
+		defer func() { <-told }()
+	}
+	giveBack()
+	_, err := typ.Check(payload)
+	wantField(t, err, "body.payload[12000]", "must be a string")
 }
