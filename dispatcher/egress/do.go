@@ -90,6 +90,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 // try sends req once. The failure is stale if a kept connection turned out to be of no use; the next try gets another one.
 func (c *Client) try(ctx context.Context, req Request, start time.Time) (resp *Response, stale bool, failure *Error) {
 	tr := &trace{phase: PhaseConnect, since: start, body: req.Body}
+	tr.until, _ = ctx.Deadline()
 	out, failure := c.build(tr.attach(ctx), req, tr)
 	if failure != nil {
 		return nil, false, failure

@@ -36,8 +36,9 @@ type proxy struct {
 	answered atomic.Int64  // when it answered anything last, in Unix nanoseconds
 }
 
-// muteAfter is how long CONNECT may go unanswered before the proxy is asked for something that needs nobody else, and how long that may take:
-// a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy.
+// muteAfter is how long the proxy may take to connect, itself included, before it is asked for something that needs nobody else, and how long that
+// may take: a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy. A request that has less
+// time has a quarter of it for each, so that its end comes after the verdict.
 const muteAfter = time.Second
 
 // newProxy reads a proxy's URL. The error does not repeat it: it may hold a password.
@@ -123,23 +124,37 @@ func (g *guard) resolve(ctx context.Context, resolver *net.Resolver, addr string
 	return allowed, nil
 }
 
-// connect has the proxy connect to an address. That a proxy which answers others takes its time is the other side's doing, and so is what it answers 502 and 504
-// to. All else is its own: a [*proxyError] of reason EgressProxy.
+// connect has the proxy connect to an address. That a proxy which answers others takes its time is the other side's doing, and so is what it
+// answers 502 and 504 to. All else is its own: a [*proxyError] of reason EgressProxy.
 func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	asking, giveUp := context.WithCancel(ctx)
+	defer giveUp()
+	heard := p.watch(asking, p.patienceFor(ctx), giveUp)
+	conn, err := p.open(asking, to)
+	if mute := heard(); mute && err != nil {
+		err = &proxyError{reason: EgressProxy, detail: "the egress proxy does not answer", err: err}
+	}
+	return conn, err
+}
+
+// patienceFor is p's patience with what the request of ctx has time for.
+func (p *proxy) patienceFor(ctx context.Context) time.Duration {
+	if left := traceFrom(ctx).left(); left > 0 {
+		return min(p.patience, left/4)
+	}
+	return p.patience
+}
+
+// open connects to the proxy and, through it, to an address.
+func (p *proxy) open(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	conn, err := p.dial(ctx)
 	if err != nil {
 		return nil, &proxyError{reason: EgressProxy, detail: "the egress proxy cannot be reached", err: err}
 	}
-	giveUp := func() { _ = conn.SetDeadline(time.Unix(1, 0)) }
-	unblock := context.AfterFunc(ctx, giveUp)
-	heard := p.watch(ctx, giveUp)
+	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = p.ask(conn, to)
-	mute := heard()
-	switch {
-	case !unblock():
+	if !unblock() {
 		err = ctx.Err() // which cut short what there was
-	case mute && err != nil:
-		err = &proxyError{reason: EgressProxy, detail: "the egress proxy does not answer", err: err}
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -150,12 +165,12 @@ func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error
 
 // watch calls giveUp if the proxy turns out to answer nothing at all while it is asked for something. The caller calls heard once it has an
 // answer, or none, which tells whether giveUp was called.
-func (p *proxy) watch(ctx context.Context, giveUp func()) (heard func() (mute bool)) {
+func (p *proxy) watch(ctx context.Context, patience time.Duration, giveUp func()) (heard func() (mute bool)) {
 	ctx, cancel := context.WithCancel(ctx)
 	asked, mute, done := time.Now().UnixNano(), false, make(chan struct{})
-	timer := time.AfterFunc(p.patience, func() {
+	timer := time.AfterFunc(patience, func() {
 		defer close(done)
-		if p.answered.Load() < asked && !p.answers(ctx) && ctx.Err() == nil {
+		if p.answered.Load() < asked && !p.answers(ctx, patience) && ctx.Err() == nil {
 			mute = true
 			giveUp()
 		}
@@ -170,8 +185,8 @@ func (p *proxy) watch(ctx context.Context, giveUp func()) (heard func() (mute bo
 }
 
 // answers reports whether the proxy answers a request that is for itself. Whatever it says, it says something.
-func (p *proxy) answers(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, p.patience)
+func (p *proxy) answers(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	conn, err := p.dial(ctx)
 	if err != nil {

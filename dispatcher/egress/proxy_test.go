@@ -215,19 +215,19 @@ func TestProxy(t *testing.T) {
 		_, err := through(&url.URL{Scheme: "http", Host: "127.0.0.1:1"}).Do(t.Context(), Request{URL: "http://h.example" + port + "/"})
 		wantError(t, err, EgressProxy, PhaseConnect)
 	})
-	t.Run("waits for the other side", func(t *testing.T) {
-		silent := newRawServer(t, untilClosed)
-		_, err := through(&url.URL{Scheme: "http", Host: silent.addr()}).Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: 50 * time.Millisecond})
-		wantError(t, err, Timeout, PhaseConnect)
-	})
 	for _, tt := range []struct {
-		name   string
-		alive  string // what it answers to anything but CONNECT
-		reason Reason
-		detail string
+		name     string
+		scheme   string
+		alive    string // what it answers to anything but CONNECT
+		patience time.Duration
+		within   time.Duration
+		reason   Reason
+		detail   string
 	}{
-		{"answers nobody", "", EgressProxy, "the egress proxy does not answer"},
-		{"waits for the other side, and answers others", "HTTP/1.1 400 Bad Request\r\n\r\n", Timeout, ""},
+		{"answers nobody", "http", "", 20 * time.Millisecond, 10 * time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"answers nobody within a callback's shortest timeout", "http", "", muteAfter, time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"does not even shake hands", "https", "", 20 * time.Millisecond, time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"waits for the other side, and answers others", "http", "HTTP/1.1 400 Bad Request\r\n\r\n", 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			mute := newRawServer(t, func(conn net.Conn) {
@@ -237,14 +237,14 @@ func TestProxy(t *testing.T) {
 				}
 				untilClosed(conn)
 			})
-			p, err := newProxy(&url.URL{Scheme: "http", Host: mute.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
+			p, err := newProxy(&url.URL{Scheme: tt.scheme, Host: mute.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
 			if err != nil {
 				t.Fatal(err)
 			}
-			p.patience = 20 * time.Millisecond
+			p.patience = tt.patience
 			c := newClient(t, Config{})
 			c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.proxied(names.Resolver(), p))), nil)
-			_, err = c.Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: 500 * time.Millisecond})
+			_, err = c.Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: tt.within})
 			wantError(t, err, tt.reason, PhaseConnect)
 			if !strings.Contains(err.Error(), tt.detail) {
 				t.Error(err)

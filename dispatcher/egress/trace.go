@@ -36,8 +36,9 @@ var errNoResend = errors.New("egress: the connection was given up before the req
 // was begun for this request may go on after Do returned, for a later request's benefit; what it reports once the request has
 // its connection is not about this request.
 type trace struct {
-	body []byte     // for resends
-	pool generation // of connections, that the request goes to
+	body  []byte     // for resends
+	pool  generation // of connections, that the request goes to
+	until time.Time  // when its time is up
 
 	mu        sync.Mutex
 	conn      *conn // that the request has, nil before
@@ -69,6 +70,14 @@ func (t *trace) attach(ctx context.Context) context.Context {
 		WroteRequest:         t.wroteRequest,
 		GotFirstResponseByte: t.gotFirstByte,
 	})
+}
+
+// left is how much time the request has left; for no request, none.
+func (t *trace) left() time.Duration {
+	if t == nil {
+		return 0
+	}
+	return time.Until(t.until)
 }
 
 // tracked wraps dial so that it reports to the trace of the request it works for.
