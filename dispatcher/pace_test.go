@@ -408,6 +408,47 @@ func TestAClockThatStepsBack(t *testing.T) {
 	})
 }
 
+// TestAReplayLeavesRoomForWhatComesBack: what is in the lanes returns to the room if its callback is paused, and buries nobody there.
+func TestAReplayLeavesRoomForWhatComesBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		var well atomic.Bool
+		h.partner.answers(func(*http.Request, int) reply {
+			if well.Load() {
+				return reply{status: 204}
+			}
+			return reply{status: 500}
+		})
+		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
+		ids := h.sendMany("p-", 5)
+		h.drain()
+		if health := h.health(cb.ID); health.Dead != 5 {
+			t.Fatalf("%+v", health)
+		}
+		well.Store(true)
+		_, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{})
+		h.must(err)
+		h.sendMany("q-", 2) // in the lanes
+		h.must(h.client.sweep(h.t.Context(), acme, time.Now().Add(sweepFor)))
+		_, err = h.registry.Pause(h.t.Context(), acme, cb.ID)
+		h.must(err)
+		h.drain()
+		if health := h.health(cb.ID); health.Held != 3 || health.Dead != 4 {
+			t.Errorf("paused: %+v; want one of five replayed", health)
+		}
+		for _, id := range ids {
+			if d := h.delivery(id); d.Reason == ReasonHoldFull {
+				t.Errorf("%s: %s", id, d.Summary)
+			}
+		}
+		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
+		h.must(err)
+		defer h.work()()
+		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == 0 }, func() string { return "not all were replayed" })
+		h.drained(cb.ID, time.Minute)
+		h.check()
+	}, func(c *Config) { c.HoldMaxCount = 3 })
+}
+
 // TestAReplayDoesNotFillARoomBeyondItsBounds: it waits for places, and one by hand is refused.
 func TestAReplayDoesNotFillARoomBeyondItsBounds(t *testing.T) {
 	inBubble(t, func(h *house) {

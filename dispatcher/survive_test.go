@@ -142,6 +142,7 @@ func TestWhatAlwaysPanicsEndsInTheBook(t *testing.T) {
 			}
 		}
 		h.register("payment_proof", `"retry": {"initial_interval": "5s", "multiplier": 2, "max_attempts": 3}`)
+		h.poll = time.Second
 		stop := h.work()
 		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Dead, time.Minute)
 		h.wantGaps([2]time.Duration{4 * time.Second, 6 * time.Second}, [2]time.Duration{8 * time.Second, 12 * time.Second})

@@ -38,7 +38,7 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = server.Serve(l) })
 		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
-		h.poll = 2 * time.Second
+		h.poll = 2 * time.Second // half of what an idle bubble costs are looks at lanes
 		f(h)
 		h.egress.Close()
 		_ = server.Close()
@@ -84,7 +84,7 @@ func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); 
 func (l *pipeListener) Addr() net.Addr { return &net.UnixAddr{Name: "pipe"} }
 
 // wantGaps checks the times between the partner's requests: each at least min, and at most max plus the slack that asynq's whole seconds,
-// its forwarder and the (here slower) poll take.
+// its forwarder and a poll each second take.
 func (h *house) wantGaps(gaps ...[2]time.Duration) {
 	h.t.Helper()
 	got := h.partner.requests()
@@ -103,6 +103,7 @@ func TestRetriesFollowTheSchedule(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.partner.answers(answering(503, 500, 404, 204))
 		h.register("payment_proof", "")
+		h.poll = time.Second
 		stop := h.work()
 		r := h.send(proof("p-1"))
 		d := h.await(r.Deliveries[0].DeliveryID, Delivered, 5*time.Minute)
@@ -184,6 +185,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 					return reply{status: 204}
 				})
 				h.register("payment_proof", "")
+				h.poll = time.Second
 				stop := h.work()
 				r := h.send(proof("p-1"))
 				h.await(r.Deliveries[0].DeliveryID, Delivered, 3*time.Minute)

@@ -21,8 +21,10 @@ if mode == 'replay' then
   end
   -- Paced: what is accepted meanwhile must not wait behind all of it.
   local waiting = redis.call('ZCARD', prefix .. 'room:' .. cb)
-  if waiting >= math.min(WINDOW, HOLD_MAX) then return {'wait'} end
-  limit = math.min(limit, HOLD_MAX - waiting) -- or the room would bury what was just replayed
+  -- What is in the lanes may come back to the room, and a room that is too full would bury what was just replayed.
+  local free = HOLD_MAX - waiting - redis.call('SCARD', prefix .. 'ready:' .. cb)
+  if waiting >= WINDOW or free <= 0 then return {'wait'} end
+  limit = math.min(limit, free)
 end
 
 -- What buried a delivery is in its token's place; the reason of the last attempt is in the record's last line.
