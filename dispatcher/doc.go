@@ -38,9 +38,10 @@
 //	                             does not count (ms), fn how many count, w the highest warning told (percent). A success or a resumption
 //	                             forgets the run
 //	{c}:hosts       hash         by that name, what a host's breaker knows: failures in a row, probes that failed, nothing goes out before (ms),
-//	                             narrow since (ms, 0: it is not), the callback that failed last, when (ms); an hour after the last failure it ages
+//	                             narrow since (ms, 0: it is not), the callback that failed last, when (ms); an hour after the last failure it ages,
+//	                             and goes with the hash or when names are added
 //	{c}:challenges  hash         by that name, how many challenges to a host failed in a row or are under way, and when the last was sent (ms);
-//	                             an hour after the company's last challenge it goes
+//	                             an hour later it ages in the same way
 //	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for

@@ -16,6 +16,5 @@ for _, name in ipairs(ARGV) do
     if wait > 0 then return wait end
   end
 end
-for _, name in ipairs(ARGV) do redis.call('HSET', challenges, name, int(failed(name) + 1) .. ' ' .. int(now)) end
-redis.call('PEXPIRE', challenges, MEMORY)
+for _, name in ipairs(ARGV) do noteHost(challenges, name, int(failed(name) + 1) .. ' ' .. int(now), MEMORY) end
 return 0

@@ -130,6 +130,18 @@ local function bury(r, ev, field, member, cb, why)
   redis.call('HINCRBY', prefix .. 'buried', why, 1)
 end
 
+-- Notes what is known of a host in a hash of many, which goes once nothing was noted in it for so long (ms). Each text ends with a time (ms). For
+-- a name that is new, a few names are looked at, and what is as old goes: so they do not pile up in a hash that never rests.
+local function noteHost(key, name, text, memory)
+  if redis.call('HSET', key, name, text) == 1 then
+    for _, other in ipairs(redis.call('HRANDFIELD', key, 4)) do
+      local at = string.match(redis.call('HGET', key, other), '(%d+)$')
+      if not at or now - tonumber(at) > memory then redis.call('HDEL', key, other) end
+    end
+  end
+  redis.call('PEXPIRE', key, memory)
+end
+
 -- The breaker of a destination's host, over all callbacks of the company that go there. {c}:hosts has it by the host's name, which stands in
 -- each callback's health as hn: failures in a row, probes that failed, nothing goes before (ms), narrow since (ms, 0: it is not), the callback
 -- that failed last, when that was (ms).
@@ -148,8 +160,7 @@ local function host(name)
 end
 
 local function spare(h)
-  redis.call('HSET', hosts, h.name, table.concat({h.failures, h.probes, int(h.before), int(h.since), h.cb, int(h.at)}, ' '))
-  redis.call('PEXPIRE', hosts, HOST_MEMORY)
+  noteHost(hosts, h.name, table.concat({h.failures, h.probes, int(h.before), int(h.since), h.cb, int(h.at)}, ' '), HOST_MEMORY)
 end
 
 -- What stops a callback's deliveries for a while, from its health: the breaker (l: how many may be out at once, absent while it is closed;
