@@ -28,7 +28,7 @@ type WorkerConfig struct {
 	ShutdownGrace time.Duration
 
 	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, half
-	// as often. Default 10 ms, which a Redis does not notice; an embedded one does. A Worker of few attempts has half as many servers.
+	// as often. Default [DefaultPoll]. A Worker of few attempts has half as many servers.
 	Poll time.Duration
 
 	// ReconcileEvery is how often rooms are pumped and overdue deliveries looked for. Default [DefaultReconcileEvery]. Tests make it short.
@@ -39,6 +39,8 @@ type WorkerConfig struct {
 const (
 	DefaultConcurrency   = 800
 	DefaultShutdownGrace = 65 * time.Second
+	// DefaultPoll: eight servers make some 900 idle calls a second, a seventh of a core and half of that in Redis.
+	DefaultPoll = 10 * time.Millisecond
 	// DefaultReconcileEvery: with [DefaultOwnerGrace], an attempt that a crash cut off at a 15 s timeout begins anew within 32 s of its beginning.
 	DefaultReconcileEvery = 2 * time.Second
 )
@@ -49,8 +51,6 @@ const (
 	// fewAttempts, has one: it would only ask Redis twice as often for nothing.
 	serversPerLane = 2
 	fewAttempts    = 100
-	// taskCheckInterval is how often each server looks at an idle lane: eight servers make some 900 idle calls a second.
-	taskCheckInterval = 10 * time.Millisecond
 	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
 	// that their timeout gives them, and who comes back waits behind them.
 	shareOfSlow = 4
@@ -102,7 +102,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
 	w.pacer = newPacer(c)
 	logger := newAsynqLog(c)
-	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, taskCheckInterval)
+	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
 	w.turns = newTurns(concurrency / (lanes * shareOfLane))
 	perLane := serversPerLane
 	if concurrency < fewAttempts {

@@ -268,7 +268,7 @@ func TestOperatorsPageMemory(t *testing.T) {
 		if company == "held" {
 			ringback(t, env, "callbacks", "pause", "1")
 		}
-		const warm, n = 400, 2000
+		const warm, n = 400, 5000
 		sendMany(t, server, key, company, warm)
 		before := usedMemory(t, redis.Client(), company, warm)
 		sendMany(t, server, key, company, n)

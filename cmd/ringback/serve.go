@@ -57,6 +57,7 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "verify-destinations", Usage: "`WHETHER` endpoints have to answer a challenge before anything is sent there, on or off: of new callbacks, and of those whose URL changes", Value: "off", EnvVars: []string{"RINGBACK_VERIFY_DESTINATIONS"}},
 			&cli.StringFlag{Name: "verify-origin", Usage: "DNS `NAME` that partners know this sender by, for the handshake of CloudEvents that goes before a challenge", Value: dispatcher.DefaultOrigin, EnvVars: []string{"RINGBACK_VERIFY_ORIGIN"}},
 			&cli.IntFlag{Name: "concurrency", Usage: "attempt `N` deliveries at the same time", Value: dispatcher.DefaultConcurrency, EnvVars: []string{"RINGBACK_CONCURRENCY"}},
+			&cli.DurationFlag{Name: "poll", Usage: "look for work in an idle lane every `DURATION`: the rarer, the less CPU a worker at rest takes, of its own and of Redis, and the later an event goes out that finds it so", Value: dispatcher.DefaultPoll, EnvVars: []string{"RINGBACK_POLL"}},
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
 			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "let the bodies of requests under way take `BYTES` at most, those of one key half of it, and refuse others with 503 or 429", DefaultText: "67108864, or what two of the longest batches take", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
@@ -126,6 +127,7 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 	cfg := houseConfig{
 		Retention: c.Duration("retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
 		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
+		Poll:          c.Duration("poll"),
 		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), MaxInflight: c.Int64("max-inflight-bytes"), ShedAt: c.Int("shed-at"), Drain: drainFor,
 		VerifyDestinations: c.String("verify-destinations") == "on", Origin: c.String("verify-origin"),
 	}
@@ -152,6 +154,8 @@ func serveConfig(c *cli.Context) (houseConfig, error) {
 		return cfg, usagef("--verify-origin is a DNS name such as events.example.com")
 	case cfg.Concurrency < 1:
 		return cfg, usagef("--concurrency must be at least 1")
+	case cfg.Poll < time.Millisecond || cfg.Poll > time.Second:
+		return cfg, usagef("--poll must be from 1ms to 1s")
 	case cfg.ShutdownGrace < time.Second:
 		return cfg, usagef("--shutdown-grace must be at least 1s")
 	case cfg.MaxBody < 1:
