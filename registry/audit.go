@@ -53,7 +53,11 @@ const (
 	AuditKeyOfAll = "ringback:audit"
 )
 
-var auditOfAll = []string{AuditKeyOfAll, auditKeysKey, auditTypesKey, auditCompaniesKey}
+var (
+	auditOfAll = []string{AuditKeyOfAll, auditKeysKey, auditTypesKey, auditCompaniesKey}
+	// auditOfCompanies are those of them that have lines about a company.
+	auditOfCompanies = []string{auditKeysKey, auditCompaniesKey}
+)
 
 // AuditKey is a company's stream of the audit trail.
 func AuditKey(company string) string { return "{" + company + "}:audit" }
@@ -223,31 +227,31 @@ type AuditQuery struct {
 	Cursor  string    // from the page before; empty: the newest
 }
 
-// Audit returns lines of the audit trail, newest first. next is the cursor of the page that follows, empty on the last. A cursor that no page
-// gave gives an *payloads.InvalidError.
+// Audit returns lines of the audit trail, newest first. next is the cursor of the page that follows, empty on the last. A page may have fewer lines
+// than it might, or none, and be followed by another: where many lines are about other companies, that bounds the work for one. A cursor that
+// no page gave gives an *payloads.InvalidError.
 func (r *Registry) Audit(ctx context.Context, q AuditQuery) (page []AuditEntry, next string, err error) {
+	if q.Limit == 0 {
+		q.Limit = DefaultLimit
+	}
 	trail, err := r.openTrail(ctx, q)
 	if err != nil {
 		return nil, "", err
 	}
-	limit := q.Limit
-	if limit == 0 {
-		limit = DefaultLimit
-	}
-	for len(page) < limit {
-		e, err := trail.next(ctx)
-		if err != nil || e == nil {
+	for last := ""; ; {
+		s, err := trail.first(ctx)
+		switch {
+		case err != nil || s == nil:
 			return page, "", err
+		case len(page) == q.Limit:
+			return page, last, nil
+		case len(s.read) == 0: // more was skipped than one page may
+			return page, s.place.cursor(), nil
 		}
-		page = append(page, e.AuditEntry)
-		if len(page) == limit {
-			next = e.place.cursor()
-		}
+		var e AuditEntry
+		e, last = trail.take(s)
+		page = append(page, e)
 	}
-	if e, err := trail.next(ctx); err != nil || e == nil {
-		return page, "", err
-	}
-	return page, next, nil
 }
 
 // A linePlace orders lines: newest first, and those of the same moment by stream.
@@ -291,16 +295,13 @@ func decodePlace(cursor string) (p linePlace, ok bool) {
 	return parsePlace(id, stream)
 }
 
-type placedEntry struct {
-	AuditEntry
-	place linePlace
-}
-
 // A trail merges streams.
 type trail struct {
 	redis   redis.UniversalClient
 	keyset  *Keyset
 	sources []*source
+	peek    int // how many lines are read of each stream at first
+	skipped int // lines that were read and are not asked for
 }
 
 // A source is one stream on its way from the newest line to the oldest.
@@ -309,17 +310,19 @@ type source struct {
 	company  string // whose stream it is; empty: the installation's
 	only     string // lines about this company; empty: all
 	from, to string // what is not read yet
-	read     []placedEntry
+	read     []redis.XMessage
+	place    linePlace // of the next line, or of the last that was read if that was the last
+	fills    int
 	ended    bool
 }
 
 const (
-	// trailPeek is how many lines are read of each stream at first: few of many companies' are wanted.
-	trailPeek = 8
-	// trailPage is how many are read of a stream at a time once its first ones are used up.
+	// trailPage is how many lines of a stream are read at once at most.
 	trailPage = 100
 	// trailPipe is how many streams are asked in one round trip.
 	trailPipe = 500
+	// maxSkipped is how many lines about others a page reads before it is given up for the next one.
+	maxSkipped = 1000
 )
 
 func (r *Registry) openTrail(ctx context.Context, q AuditQuery) (*trail, error) {
@@ -347,7 +350,11 @@ func (r *Registry) openTrail(ctx context.Context, q AuditQuery) (*trail, error) 
 		return nil, err
 	}
 	t := &trail{redis: r.redis, keyset: r.keyset}
-	for _, stream := range auditOfAll {
+	streams := auditOfAll
+	if q.Company != "" {
+		streams = auditOfCompanies
+	}
+	for _, stream := range streams {
 		t.sources = append(t.sources, &source{stream: stream, only: q.Company, from: from, to: to})
 	}
 	for _, company := range companies {
@@ -360,8 +367,9 @@ func (r *Registry) openTrail(ctx context.Context, q AuditQuery) (*trail, error) 
 			}
 		}
 	}
+	t.peek = 2 + 2*q.Limit/len(t.sources) // most streams have no more than their share in a page
 	for part := range slices.Chunk(t.sources, trailPipe) {
-		if err := t.fill(ctx, part, trailPeek); err != nil {
+		if err := t.fill(ctx, part); err != nil {
 			return nil, err
 		}
 	}
@@ -373,33 +381,40 @@ func ceilMilli(t time.Time) int64 {
 	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
 }
 
-// next is the newest line that was not told yet, nil at the end.
-func (t *trail) next(ctx context.Context) (*placedEntry, error) {
-	var best *source
-	for _, s := range t.sources {
-		for len(s.read) == 0 && !s.ended {
-			if err := t.fill(ctx, []*source{s}, trailPage); err != nil {
-				return nil, err
+// first is the source of the newest line that was not told yet, nil at the end. If it has none in memory, its next line may be the newest, and too
+// many were skipped to look.
+func (t *trail) first(ctx context.Context) (*source, error) {
+	for {
+		var best *source
+		for _, s := range t.sources {
+			if (len(s.read) > 0 || !s.ended) && (best == nil || s.place.before(best.place)) {
+				best = s
 			}
 		}
-		if len(s.read) > 0 && (best == nil || s.read[0].place.before(best.read[0].place)) {
-			best = s
+		if best == nil || len(best.read) > 0 || t.skipped >= maxSkipped {
+			return best, nil
+		}
+		if err := t.fill(ctx, []*source{best}); err != nil {
+			return nil, err
 		}
 	}
-	if best == nil {
-		return nil, nil //nolint:nilnil // documented: the end
-	}
-	e := best.read[0]
-	best.read = best.read[1:]
-	return &e, nil
 }
 
-// fill reads on in streams, n lines of each.
-func (t *trail) fill(ctx context.Context, sources []*source, n int64) error {
+// take takes the next line of a source, and the cursor of what follows it.
+func (t *trail) take(s *source) (e AuditEntry, cursor string) {
+	e, cursor = t.entry(s, s.read[0]), s.place.cursor()
+	if s.read = s.read[1:]; len(s.read) > 0 {
+		s.place = placeOf(s.read[0], s.stream)
+	}
+	return e, cursor
+}
+
+// fill reads on in streams.
+func (t *trail) fill(ctx context.Context, sources []*source) error {
 	reads := make([]*redis.XMessageSliceCmd, len(sources))
 	if _, err := t.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for i, s := range sources {
-			reads[i] = p.XRevRangeN(ctx, s.stream, s.from, s.to, n)
+			reads[i] = p.XRevRangeN(ctx, s.stream, s.from, s.to, t.page(s))
 		}
 		return nil
 	}); err != nil {
@@ -407,27 +422,46 @@ func (t *trail) fill(ctx context.Context, sources []*source, n int64) error {
 	}
 	for i, s := range sources {
 		messages := reads[i].Val()
-		s.ended = int64(len(messages)) < n
+		s.ended = int64(len(messages)) < t.page(s)
+		s.fills++
 		for _, m := range messages {
-			s.from = "(" + m.ID
-			if e, ok := t.line(s, m); ok && (s.only == "" || e.Company == s.only) {
-				s.read = append(s.read, e)
+			s.from, s.place = "("+m.ID, placeOf(m, s.stream)
+			if s.only == "" || lineOf(m).Company == s.only {
+				s.read = append(s.read, m)
+			} else {
+				t.skipped++
 			}
+		}
+		if len(s.read) > 0 {
+			s.place = placeOf(s.read[0], s.stream)
 		}
 	}
 	return nil
 }
 
-// line reads a line. One that cannot be read is shown as far as it can.
-func (t *trail) line(s *source, m redis.XMessage) (e placedEntry, ok bool) {
-	place, ok := parsePlace(m.ID, s.stream)
-	if !ok {
-		return e, false
+// page is how many lines of a source are read next: twice as many each time, since it has more of what is wanted than others.
+func (t *trail) page(s *source) int64 {
+	if s.only != "" {
+		return trailPage
 	}
+	return int64(min(trailPage, t.peek<<min(s.fills, 8)))
+}
+
+func placeOf(m redis.XMessage, stream string) linePlace {
+	place, _ := parsePlace(m.ID, stream) // Redis numbers them so
+	return place
+}
+
+func lineOf(m redis.XMessage) (line storedLine) {
 	text, _ := m.Values["l"].(string)
-	more, _ := m.Values["x"].(string)
-	var line storedLine
 	_ = json.Unmarshal([]byte(text), &line)
+	return line
+}
+
+// entry reads a line. One that cannot be read is shown as far as it can.
+func (t *trail) entry(s *source, m redis.XMessage) AuditEntry {
+	line := lineOf(m)
+	more, _ := m.Values["x"].(string)
 	var further []AuditChange
 	_ = json.Unmarshal([]byte(more), &further)
 	company := s.company
@@ -441,10 +475,10 @@ func (t *trail) line(s *source, m redis.XMessage) (e placedEntry, ok bool) {
 		plain, err := t.keyset.open(line.Sealed, auditPlace(company))
 		closed = err != nil || json.Unmarshal(plain, &sealed) != nil
 	}
-	return placedEntry{AuditEntry{
-		ID: id, At: time.UnixMilli(place.ms).UTC(), Company: company, Actor: line.Actor, Action: line.Action, Object: line.Object,
+	return AuditEntry{
+		ID: id, At: time.UnixMilli(placeOf(m, s.stream).ms).UTC(), Company: company, Actor: line.Actor, Action: line.Action, Object: line.Object,
 		Changes: slices.Concat([]AuditChange{}, line.Changes, sealed, further), Sealed: closed,
-	}, place}, true
+	}
 }
 
 var writeLine = redis.NewScript(AuditLua + `return audit(KEYS[1], ARGV[1])`)

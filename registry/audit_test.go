@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -342,5 +343,85 @@ func TestAuditTrailOfKeys(t *testing.T) {
 	}
 	if lines := h.trail("acme"); !slices.Equal(actions(lines), []string{registry.ActionEraseCompany}) {
 		t.Errorf("erased, it leaves %v", actions(lines))
+	}
+}
+
+// counting notes how many lines of the audit trail Redis is asked for, and gives.
+type counting struct{ commands, lines int }
+
+func (c *counting) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (c *counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (c *counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		for _, cmd := range cmds {
+			if read, ok := cmd.(*redis.XMessageSliceCmd); ok {
+				c.commands, c.lines = c.commands+1, c.lines+len(read.Val())
+			}
+		}
+		return err
+	}
+}
+
+// A page costs little, however many companies there are, and however many lines about others.
+func TestAPageOfTheTrailIsBounded(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	const companies, each, others = 300, 20, 5000
+	start := time.Now().Add(-time.Hour).UnixMilli()
+	pipe := h.redis.Pipeline()
+	add := func(stream, line string, at int) {
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: stream, ID: fmt.Sprintf("%d-0", start+int64(at)), Values: []string{"l", line, "x", ""}})
+	}
+	keys, of := "{ringback:keys}:audit", "egress.pause"
+	for i := range companies {
+		name := fmt.Sprintf("c-%d", i)
+		pipe.SAdd(ctx, "ringback:companies", name)
+		for n := range each {
+			add(registry.AuditKey(name), fmt.Sprintf(`{"c":%q,"by":"x","do":"callback.pause"}`, name), 10*n+i%10)
+		}
+	}
+	for i := range others {
+		line := `{"c":"c-9","by":"x","do":"apikey.create"}`
+		if i%2000 == 7 {
+			line = `{"c":"c-1","by":"x","do":"apikey.create"}`
+		}
+		add(keys, line, 1000+i)
+		add(registry.AuditKeyOfAll, fmt.Sprintf(`{"by":"x","do":%q}`, of), i)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		t.Fatal(err)
+	}
+	count := &counting{}
+	h.redis.AddHook(count)
+	for _, tt := range []struct {
+		company                            string
+		want, pages, perPage, commandsEach int
+	}{
+		{"", companies*each + 2*others, (companies*each + 2*others) / 500, companies + 500 + 1500, companies + 4 + 200},
+		{"c-1", each + 3, 8, 1000 + 3*100, 3 + 20},
+	} {
+		seen, pages := map[string]bool{}, 0
+		var last time.Time
+		for cursor := "-"; cursor != ""; pages++ {
+			*count = counting{}
+			page, next, err := h.Audit(ctx, registry.AuditQuery{Company: tt.company, Limit: 500, Cursor: strings.TrimPrefix(cursor, "-")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page {
+				if seen[e.ID] || !last.IsZero() && e.At.After(last) || tt.company != "" && e.Company != tt.company {
+					t.Fatalf("%q: a line comes twice, too late or for another: %+v", tt.company, e)
+				}
+				seen[e.ID], last = true, e.At
+			}
+			if count.lines > tt.perPage || count.commands > tt.commandsEach {
+				t.Errorf("%q, page %d of %d lines: %d were read with %d commands", tt.company, pages, len(page), count.lines, count.commands)
+			}
+			cursor = next
+		}
+		if len(seen) != tt.want || pages > tt.pages {
+			t.Errorf("%q: %d lines on %d pages, want %d on %d", tt.company, len(seen), pages, tt.want, tt.pages)
+		}
 	}
 }

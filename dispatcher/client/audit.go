@@ -29,7 +29,7 @@ type AuditChange struct {
 type AuditPage struct {
 	Answer
 	Entries    []AuditEntry `json:"entries"`
-	NextCursor string       `json:"next_cursor,omitempty"` // empty on the last page
+	NextCursor string       `json:"next_cursor,omitempty"` // empty on the last page; others may have fewer entries than Limit, or none
 }
 
 // An AuditQuery selects lines of the audit trail. The zero value selects all that the key may see.

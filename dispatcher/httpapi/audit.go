@@ -22,7 +22,7 @@ type (
 
 	auditPage struct {
 		Entries    []registry.AuditEntry `json:"entries"`
-		NextCursor string                `json:"next_cursor,omitempty" doc:"Absent on the last page."`
+		NextCursor string                `json:"next_cursor,omitempty" doc:"Absent on the last page. A page that is followed by another may have fewer entries than limit, or none: where many are about other companies, each request looks through some of them."`
 	}
 
 	// auditEntryDoc is a registry.AuditEntry.
