@@ -154,7 +154,7 @@ func TestWhatAlwaysPanicsEndsInTheBook(t *testing.T) {
 	}, watched(reader))
 }
 
-// TestAPanicIsContainedWhereItIs: by the company in a round, by the task in a page, by the timer, and in what others call.
+// TestAPanicIsContainedWhereItIs: by the company in a round, by the round, by the task in a page, by the timer, and in what others call.
 func TestAPanicIsContainedWhereItIs(t *testing.T) {
 	reader := sdkmetric.NewManualReader()
 	inBubble(t, func(h *house) {
@@ -205,10 +205,12 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "time" })
 		h.wantPanics(reader, placeMetrics, 1)
 
+		panicsAt(func(cmd redis.Cmder) bool { return len(cmd.Args()) > 1 && cmd.Args()[1] == reconcilerKey }) // outside of any company
 		stop := h.work()
 		h.awaitAll(time.Minute)
 		h.check()
 		stop()
+		h.wantPanics(reader, placeReconciler, 2)
 	}, impatient, watched(reader))
 }
 

@@ -283,7 +283,43 @@ func TestALongBodyHoldsNobodyUp(t *testing.T) {
 	})
 }
 
-// What takes Redis many seconds leaves all other requests their places, and other keys some of its own.
+// Nor does one key take all the places of what takes long, and one that is turned away holds none.
+func TestPlacesOfWhatTakesLongAreShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoorway(DefaultMaxInflight)
+		place := func(key string) (*visit, error) {
+			v, err := d.enter(key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = v.longPlace(t.Context())
+			return v, err
+		}
+		for range keyLongPlaces {
+			if _, err := place("greedy"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := place("greedy"); !errors.Is(err, errNoPlace) {
+			t.Errorf("a key has more than its places: %v", err)
+		}
+		began := time.Now()
+		for i := range longPlaces - keyLongPlaces {
+			if _, err := place(fmt.Sprint("modest ", i)); err != nil || time.Since(began) > 0 {
+				t.Fatalf("another key waited %v: %v", time.Since(began), err)
+			}
+		}
+		v, err := place("late")
+		if !errors.Is(err, errNoPlace) {
+			t.Errorf("there are more places than there should be: %v", err)
+		}
+		if !v.share.long.TryAcquire(keyLongPlaces) {
+			t.Error("a key that was turned away has lost places")
+		}
+	})
+}
+
+// What takes Redis many seconds leaves all other requests their places.
 func TestWhatTakesLongHoldsNobodyUp(t *testing.T) {
 	h := newHouse(t)
 	cb := h.register("acme")
