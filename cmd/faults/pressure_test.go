@@ -230,6 +230,16 @@ func herd(s *scene) {
 // oneHangs is the quick sibling of the isolation row: it would notice a callback that starves the others, not one that slows them down.
 func oneHangs(s *scene) {
 	s.open(setup{callbacks: 10, options: map[string]any{"timeout": "5s"}})
+	var paths []string
+	for i := 2; i <= 10; i++ {
+		paths = append(paths, fmt.Sprintf("/%d", i))
+	}
+	rate := float64(s.pick(50, 20)) // in a full run others need the machine, too
+	calm := s.send(load{events: 50, rate: rate})
+	calm.wait()
+	left := ""
+	s.eventually(30*time.Second, func() bool { left = s.underWay(); return left == "" }, func() string { return "there is still " + left })
+	before := quantile(s.latencies(calm, paths...), 0.99)
 	cured := make(chan struct{})
 	s.partner.handle(func(_ http.ResponseWriter, r *http.Request, a *arrival) {
 		if a.path == "/1" {
@@ -240,21 +250,18 @@ func oneHangs(s *scene) {
 		}
 	})
 	const events = 400
-	sending := s.send(load{events: events, rate: float64(s.pick(50, 20))}) // in a full run others need the machine, too
+	sending := s.send(load{events: events, rate: rate})
 	sending.wait()
-	var paths []string
-	for i := 2; i <= 10; i++ {
-		paths = append(paths, fmt.Sprintf("/%d", i))
-	}
 	var d []time.Duration
 	s.eventually(30*time.Second, func() bool {
 		d = s.latencies(sending, paths...)
 		return len(d) == 9*events
 	}, func() string { return fmt.Sprintf("the others got %d of %d", len(d), 9*events) })
 	s.injected("one of ten callbacks hangs (timeout 5 s), %d events/s", s.pick(50, 20))
-	s.found("the others' p50 %s, p99 %s", round(quantile(d, 0.5)), round(quantile(d, 0.99)))
-	if p99 := quantile(d, 0.99); p99 > 4*time.Second { // less than the timeout of the one that hangs
-		s.t.Errorf("the others waited %s (p99)", p99)
+	p99 := quantile(d, 0.99)
+	s.found("the others' p50 %s, p99 %s (%s while all answered)", round(quantile(d, 0.5)), round(p99), round(before))
+	if p99 > max(4*time.Second, 5*before) { // 4 s is less than the timeout of the one that hangs; a busy machine is slow to all
+		s.t.Errorf("the others waited %s (p99), and %s while all answered", p99, before)
 	}
 	close(cured)
 	s.settle(60 * time.Second)
