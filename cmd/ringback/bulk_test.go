@@ -300,7 +300,7 @@ func TestAnInterruptedSendGoesOn(t *testing.T) {
 		return false
 	}
 	in.start(t)
-	file := eventsFile(t, numbered(20_000))
+	file := eventsFile(t, numbered(8_000))
 	sender := start(t, in.env(), "events", "send", file)
 	<-arrived
 	if err := sender.cmd.Process.Signal(syscall.SIGINT); err != nil {
@@ -321,10 +321,10 @@ func TestAnInterruptedSendGoesOn(t *testing.T) {
 	in.mu.Lock()
 	before := len(in.lines)
 	in.mu.Unlock()
-	if fmt.Sprint(before) != reached[1] || before == 0 || before == 20_000 || !strings.Contains(said, reached[1]+" accepted, 0 known") {
+	if fmt.Sprint(before) != reached[1] || before == 0 || before == 8_000 || !strings.Contains(said, reached[1]+" accepted, 0 known") {
 		t.Errorf("the server has %d events, and it says:\n%s", before, said)
 	}
-	if stdout := ringback(t, in.env(), "events", "send", file); !strings.HasPrefix(stdout, fmt.Sprintf("%d accepted, %d known already, 0 refused", 20_000-before, before)) {
+	if stdout := ringback(t, in.env(), "events", "send", file); !strings.HasPrefix(stdout, fmt.Sprintf("%d accepted, %d known already, 0 refused", 8_000-before, before)) {
 		t.Errorf("the second time: %s", stdout)
 	}
 }
@@ -411,7 +411,7 @@ func TestProgressIsSaidInWords(t *testing.T) {
 // event once.
 func TestAKilledSendLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
-	const events = 10_000
+	const events = 4_000
 	redis := []string{"RINGBACK_DEV_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
 	dev := start(t, redis, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
