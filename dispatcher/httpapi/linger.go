@@ -32,7 +32,8 @@ const (
 
 // Linger makes an answer reach its caller when the request's body was not read to its end. Many clients write all of a body before they
 // read, and lose the answer when the connection is closed meanwhile (RFC 9112, section 9.6). So the answer is sent with Connection: close,
-// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s.
+// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s. A caller who waits
+// for 100 Continue and is refused instead sends no body, and none is waited for (RFC 9110, section 10.1.1).
 //
 // Answered, if it is not nil, hears of each request whose connection is open from here on for nothing but that: to close it costs the caller
 // at most an answer that it was slow to read.
@@ -60,11 +61,13 @@ func Linger(next http.Handler, answered func(*http.Request)) http.Handler {
 
 // watchedBody knows how far a body was read. To close it does nothing: net/http closes the body it made.
 type watchedBody struct {
-	from io.Reader
-	err  error // the last: io.EOF at the body's end
+	from  io.Reader
+	begun bool  // whoever waits for 100 Continue was told
+	err   error // the last: io.EOF at the body's end
 }
 
 func (b *watchedBody) Read(p []byte) (n int, err error) {
+	b.begun = true
 	n, b.err = b.from.Read(p)
 	return n, b.err
 }
@@ -166,7 +169,10 @@ func (l *lingering) finish() {
 // drain reads on until the body is at its end, too little comes any more, or it has been enough.
 func (l *lingering) drain() {
 	defer l.waitUntil(time.Unix(1, 0)) // whatever is left, net/http need not wait for it
-	thrown := drains.Get().(*[]byte)   //nolint:forcetypeassert // nothing else is in the pool
+	if l.expects && !l.body.begun {
+		return // nothing comes
+	}
+	thrown := drains.Get().(*[]byte) //nolint:forcetypeassert // nothing else is in the pool
 	defer drains.Put(thrown)
 	over := time.Now().Add(lingerTime)
 	for left := lingerBytes; left > 0 && time.Now().Before(over); left -= lingerPiece {

@@ -196,3 +196,50 @@ func TestARefusalKeepsTheConnection(t *testing.T) {
 		_ = resp.Body.Close()
 	}
 }
+
+// Whoever waits for leave to send a body, and is refused, sends none: the connection is not kept for it. With leave, what is on its way is read.
+func TestARefusalBeforeTheBodyIsNotWaitedFor(t *testing.T) {
+	for name, reads := range map[string]bool{"refused at once": false, "refused after a look": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				listener := make(pipes)
+				began := time.Now()
+				refuse := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					if reads {
+						_, _ = r.Body.Read(make([]byte, 1))
+					}
+					w.WriteHeader(http.StatusUnauthorized)
+				})
+				web := &http.Server{Handler: Linger(refuse, nil), ReadTimeout: 15 * time.Second}
+				var running sync.WaitGroup
+				running.Go(func() { _ = web.Serve(listener) })
+				conn := listener.dial()
+				if _, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 10000\r\n\r\n"); err != nil {
+					t.Fatal(err)
+				}
+				answers := bufio.NewReader(conn)
+				resp, err := http.ReadResponse(answers, nil) //nolint:bodyclose // the connection ends with the test
+				if reads {
+					if err != nil || resp.StatusCode != http.StatusContinue {
+						t.Fatalf("%+v, %v", resp, err)
+					}
+					if _, err := conn.Write(make([]byte, 1000)); err != nil {
+						t.Fatal(err)
+					}
+					resp, err = http.ReadResponse(answers, nil) //nolint:bodyclose // the connection ends with the test
+				}
+				if err != nil || resp.StatusCode != http.StatusUnauthorized || !resp.Close {
+					t.Errorf("%+v, %v", resp, err)
+				}
+				if _, err := io.Copy(io.Discard, answers); err != nil {
+					t.Error(err)
+				}
+				if kept := time.Since(began); kept >= lingerStall != reads || kept > lingerStall+time.Second {
+					t.Errorf("the connection was kept for %s", kept)
+				}
+				_ = web.Close()
+				running.Wait()
+			})
+		})
+	}
+}
