@@ -210,77 +210,6 @@ return 1`)
 var read = redis.NewScript(`
 return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// pause closes an open gate as ARGV[2], or has an unverified one leave that behind, with line ARGV[3] of the audit trail, and returns what read
-// returns.
-var pause = redis.NewScript(AuditLua + `
-local sealed = redis.call('HGET', KEYS[1], ARGV[1])
-local closed = redis.call('GET', KEYS[3])
-if sealed and not closed then
-	redis.call('SET', KEYS[3], ARGV[2])
-	audit(KEYS[5], ARGV[3], {{field = 'status', old = 'enabled', new = 'paused'}})
-elseif sealed then
-	local gate = cjson.decode(closed)
-	if gate.status == 'unverified' and not gate['then'] then
-		gate['then'] = cjson.decode(ARGV[2])
-		redis.call('SET', KEYS[3], cjson.encode(gate))
-		audit(KEYS[5], ARGV[3], {{field = 'status_once_verified', old = 'enabled', new = 'paused'}})
-	end
-end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
-
-// opened defines what opens a gate as if was: was ARGV[1]'s, and what it leaves behind.
-const opened = `
-local function open(was, left)
-	local changes = {{field = 'status', old = was.status, new = left and left.status or 'enabled'}}
-	if was.status == 'disabled' and was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
-	if left then redis.call('SET', KEYS[3], cjson.encode(left)) else redis.call('DEL', KEYS[3]) end
-	return changes
-end
-local function lookAfter()
-	local t = redis.call('TIME')
-	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
-end
-`
-
-// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns. An
-// unverified one stays if ARGV[3] is 'verify', and will leave an open one behind.
-var resume = redis.NewScript(AuditLua + opened + `
-local sealed = redis.call('HGET', KEYS[1], ARGV[1])
-if sealed then
-	local closed = redis.call('GET', KEYS[3])
-	if closed then
-		local was = cjson.decode(closed)
-		if was.status ~= 'unverified' or ARGV[3] ~= 'verify' then
-			audit(KEYS[5], ARGV[2], open(was))
-		elseif was['then'] then
-			local changes = {{field = 'status_once_verified', old = was['then'].status, new = 'enabled'}}
-			was['then'] = nil
-			redis.call('SET', KEYS[3], cjson.encode(was))
-			audit(KEYS[5], ARGV[2], changes)
-		end
-	end
-	lookAfter()
-end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
-
-// prove notes what came of a challenge to the callback of version ARGV[2]: ARGV[4] is why it failed, or empty. Then an unverified gate leaves
-// behind what was there before it, with line ARGV[3] of the audit trail. It returns what read returns: a callback of another version is left
-// alone.
-var prove = redis.NewScript(AuditLua + opened + `
-local sealed, at = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1])
-local closed = redis.call('GET', KEYS[3])
-if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then
-	local was = cjson.decode(closed)
-	if was.status == 'unverified' and ARGV[4] ~= '' then
-		was.reason = ARGV[4]
-		redis.call('SET', KEYS[3], cjson.encode(was))
-	elseif was.status == 'unverified' then
-		audit(KEYS[5], ARGV[3], open(was, was['then']))
-		lookAfter()
-	end
-end
-return {sealed, at, redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
-
 // Create registers a callback from the JSON of a registration and returns it with
 // a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
 // every event accepted from then on, by any process, is matched against it.
@@ -339,15 +268,6 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
 }
 
-// unverified returns the gate of a callback that is new, or goes elsewhere, and shows it in cb.
-func (r *Registry) unverified(ctx context.Context, cb *Callback) (Gate, error) {
-	if err := r.KnownEverywhere(ctx, "a callback that is held until its endpoint has proved itself (--verify-destinations)", 2); err != nil {
-		return Gate{}, err
-	}
-	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason, cb.Moved = Unverified, cb.UpdatedAt, "", "", true
-	return Gate{Status: Unverified, At: cb.UpdatedAt}, nil
-}
-
 // save seals and stores cb, with a line of the audit trail, and closes its gate
 // unless gate is zero; when the answer is "saved" cb.Version is set.
 func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate) (answer string, err error) {
@@ -387,39 +307,6 @@ func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback
 	return r.runOnOne(ctx, read, company, id, "read")
 }
 
-// Pause closes the gate of a callback: its deliveries are held from then on, and
-// events still match. Pausing a paused one changes nothing; a disabled one stays
-// disabled, as the result's Status says. An unverified one stays unverified, and is
-// paused once it is verified. ErrNotFound if there is none.
-func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
-	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id))
-	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String(), line)
-}
-
-// Resume opens the gate of a callback, paused or disabled, and has the deliveries
-// that wait let out. Resuming an enabled one changes nothing. An unverified one
-// stays so, and is enabled once it is verified, unless this registry asks for no
-// proof. ErrNotFound if there is none.
-func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
-	word := ""
-	if r.verify {
-		word = "verify"
-	}
-	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)), word)
-}
-
-// Verified notes that the endpoint of a callback of that version answered its
-// challenge: an unverified one is then what it was before, and what waits for it is
-// let out. A reason says in a word why it did not. It returns the callback as it then
-// is; one that changed meanwhile has another Version, and is left alone. ErrNotFound
-// if there is none.
-func (r *Registry) Verified(ctx context.Context, company string, id, version int64, reason string) (*Callback, error) {
-	return r.runOnOne(ctx, prove, company, id, "verify", version, AuditLine(ctx, company, "callback.verify", CallbackObject(id)), reason)
-}
-
-// VerifiesDestinations is [Config.VerifyDestinations].
-func (r *Registry) VerifiesDestinations() bool { return r.verify }
-
 // runOnOne runs a script that returns one callback as read does.
 func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
@@ -448,22 +335,6 @@ func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company s
 		r.log.InfoContext(ctx, "callback "+done, "callback", cb, "status", cb.Status)
 	}
 	return cb, nil
-}
-
-// setGate fills in the status from a stored gate.
-func (cb *Callback) setGate(stored string) error {
-	gate, err := ParseGate(stored)
-	if err != nil {
-		return fmt.Errorf("%v: %w", cb, err)
-	}
-	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason = gate.Status, gate.At, "", ""
-	switch gate.Status {
-	case Disabled:
-		cb.DisabledReason = gate.Reason
-	case Unverified:
-		cb.UnverifiedReason = gate.Reason
-	}
-	return nil
 }
 
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
@@ -699,153 +570,6 @@ func (r *Registry) gates(ctx context.Context, company string, keys []string) ([]
 		gates[i], _ = v.(string)
 	}
 	return gates, nil
-}
-
-// Touch makes the company known to [Registry.Companies]; call it before the first
-// write under a company's name. It remembers for a minute that it did, unless
-// the company is then read at another version: it may have been erased meanwhile.
-func (r *Registry) Touch(ctx context.Context, company string) error {
-	if err := checkCompany(company); err != nil {
-		return err
-	}
-	c := r.company(company)
-	if done := c.touched.Load(); done != nil && time.Since(*done) < touchFor {
-		return nil
-	}
-	return r.note(ctx, company)
-}
-
-func (r *Registry) note(ctx context.Context, company string) error {
-	start := time.Now()
-	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
-		return fmt.Errorf("registry: note company %s: %w", company, err)
-	}
-	r.company(company).touched.Store(&start)
-	return nil
-}
-
-// Remember makes all companies that this process has touched known to
-// [Registry.Companies] again, in case Redis lost that in a crash, and
-// nothing else of them.
-func (r *Registry) Remember(ctx context.Context) error {
-	var names []any
-	r.companies.Range(func(name, c any) bool {
-		if known := c.(*company); known.touched.Load() != nil || known.snap.Load() != nil {
-			names = append(names, name)
-		}
-		return true
-	})
-	if len(names) == 0 {
-		return nil
-	}
-	known, err := r.redis.SMIsMember(ctx, companiesKey, names...).Result()
-	if err != nil {
-		return fmt.Errorf("registry: look for the companies: %w", err)
-	}
-	for i, name := range names {
-		if known[i] {
-			continue
-		}
-		if err := r.nameAgain(ctx, name.(string)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// nameAgain makes a company known that is not, if there is something of it: else it was erased.
-func (r *Registry) nameAgain(ctx context.Context, name string) error {
-	callbacks, err := r.redis.HLen(ctx, callbacksKey(name)).Result()
-	var events int64
-	if err == nil {
-		events, err = r.redis.XLen(ctx, "{"+name+"}:log").Result()
-	}
-	if err == nil && callbacks+events > 0 {
-		err = r.redis.SAdd(ctx, companiesKey, name).Err()
-	}
-	if err != nil {
-		return fmt.Errorf("registry: note company %s: %w", name, err)
-	}
-	return nil
-}
-
-// forget takes company ARGV[1] out of the set, with line ARGV[2] of the audit trail if it was in it. A line since ARGV[4] that has
-// ARGV[3] in it goes: it is of the same erasure.
-var forget = redis.NewScript(AuditLua + `
-if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return end
-for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[4], '+')) do
-	if string.find(entry[2][2], ARGV[3], 1, true) then redis.call('XDEL', KEYS[2], entry[1]) end
-end
-audit(KEYS[2], ARGV[2])`)
-
-// An Erasure tells one erasure of a company from all others. However often it comes to [Registry.Forget], it leaves one line.
-type Erasure struct {
-	ID    string    // in no other line of the audit trail
-	Began time.Time // by Redis's clock
-}
-
-// Forget takes the company's name out of [Registry.Companies], after all of it was erased; whoever uses it again names it again. All that is left
-// of the company's audit trail is the line of this erasure, with these changes.
-func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes ...AuditChange) error {
-	if err := r.eraseTrail(ctx, name); err != nil {
-		return err
-	}
-	if err := r.note(ctx, name); err != nil { // so that the script can tell its own earlier run
-		return err
-	}
-	r.company(name).touched.Store(nil)
-	line := storedLine{Company: name, Actor: Actor(ctx), Action: ActionEraseCompany, Object: "companies/" + name, Changes: changes, Unique: e.ID}
-	since := max(0, e.Began.Add(-time.Hour).UnixMilli()) // Redis's clock may step back
-	err := forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line.String(), `"k":"`+e.ID+`"`, since).Err()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("registry: forget company %s: %w", name, err)
-	}
-	return nil
-}
-
-// Known reports whether the company is one of [Registry.Companies].
-func (r *Registry) Known(ctx context.Context, name string) (bool, error) {
-	known, err := r.redis.SIsMember(ctx, companiesKey, name).Result()
-	if err != nil {
-		return false, fmt.Errorf("registry: look for company %s: %w", name, err)
-	}
-	return known, nil
-}
-
-// IDs returns the ids of a company's callbacks, in no order, without opening them; with deleted, of all there ever were.
-func (r *Registry) IDs(ctx context.Context, name string, deleted bool) ([]int64, error) {
-	var texts []string
-	var err error
-	if deleted {
-		texts, err = r.redis.ZRange(ctx, changesKey(name), 0, -1).Result()
-	} else {
-		texts, err = r.redis.HKeys(ctx, callbacksKey(name)).Result()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("registry: list the callbacks of company %s: %w", name, err)
-	}
-	ids := make([]int64, len(texts))
-	for i, text := range texts {
-		if ids[i], err = strconv.ParseInt(text, 10, 64); err != nil {
-			return nil, fmt.Errorf("registry: a callback's id of company %s is no number: %w", name, err)
-		}
-	}
-	return ids, nil
-}
-
-// Companies returns the names of all companies that were touched and not erased since, sorted.
-func (r *Registry) Companies(ctx context.Context) ([]string, error) {
-	return Companies(ctx, r.redis)
-}
-
-// Companies is [Registry.Companies] for who has no registry.
-func Companies(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
-	names, err := rdb.SMembers(ctx, companiesKey).Result()
-	if err != nil {
-		return nil, fmt.Errorf("registry: list the companies: %w", err)
-	}
-	slices.Sort(names)
-	return names, nil
 }
 
 // stored is a callback as it is sealed. Id, company and version are not in it:
