@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -102,7 +103,7 @@ func limitConnections(server *http.Server, ln net.Listener, limit, maxIdle int, 
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		return context.WithValue(ctx, connectionKey{}, conn)
 	}
-	server.Handler = httpapi.Linger(server.Handler, c.noteAnswered)
+	server.Handler = httpapi.Linger(c.notePages(server.Handler), c.noteAnswered)
 	return c
 }
 
@@ -164,6 +165,16 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 		c.forget(conn)
 		c.room.Signal()
 	}
+}
+
+// notePages has connections make room whose callers ask for what needs no key and is too long to be sent at once: they may be slow to read it.
+func (c *crowd) notePages(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && (r.URL.Path == "/openapi.json" || r.URL.Path == "/docs" || strings.HasPrefix(r.URL.Path, "/docs/")) {
+			c.noteAnswered(r)
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // noteAnswered hears of a request whose caller has the answer, and still sends the body.

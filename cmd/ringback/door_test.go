@@ -618,3 +618,38 @@ func TestClientCertificates(t *testing.T) {
 		t.Errorf("without a certificate: exit %d, %s", code, said)
 	}
 }
+
+// Strangers who ask for the pages that need no key, and read nothing of them, hold no place either.
+func TestReadersOfPagesMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 3
+		listener, quiet := make(piped), slog.New(slog.DiscardHandler)
+		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/" {
+				w.WriteHeader(http.StatusNoContent)
+				return
+			}
+			_, _ = w.Write(make([]byte, 1<<20))
+		}), quiet)
+		var running sync.WaitGroup
+		running.Go(func() { _ = server.Serve(limitConnections(server, listener, limit, limit, quiet)) })
+		for _, path := range []string{"/docs", "/docs/swagger-ui-bundle.js", "/openapi.json"} {
+			if _, err := io.WriteString(listener.dial(), "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		synctest.Wait()
+		began := time.Now()
+		for range limit {
+			conn := listener.dial()
+			ping(t, conn)
+			_ = conn.Close()
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("served after %s", took)
+		}
+		_ = server.Close()
+		running.Wait()
+	})
+}
