@@ -26,9 +26,11 @@ const (
 	placeToken      = "token" // the fetch of an access token
 	// PlaceHTTP is for handlers of HTTP requests, which catch their own.
 	PlaceHTTP = "http"
+	// PlaceProcess is for what a process does besides: taking connections, and ending.
+	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeMetrics, placeToken, PlaceHTTP}
+var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeMetrics, placeToken, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

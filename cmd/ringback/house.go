@@ -169,11 +169,9 @@ func (h *house) run(ctx context.Context) error {
 	served := make(chan error, 1)
 	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, maxIdle, h.log)
 	go func() {
-		if h.cfg.TLS != nil {
-			served <- h.server.ServeTLS(ln, "", "")
-			return
-		}
-		served <- h.server.Serve(ln)
+		last := errPanicked
+		h.contain(ctx, func() { last = h.serve(ln) })
+		served <- last
 	}()
 	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "tls", h.cfg.TLS != nil, "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
 
@@ -191,6 +189,72 @@ func (h *house) run(ctx context.Context) error {
 	h.log.InfoContext(ctx, "stopped")
 	return err
 }
+
+// serve answers requests until the server shuts down.
+func (h *house) serve(ln net.Listener) error {
+	ln = h.sturdy(ln)
+	if h.cfg.TLS != nil {
+		return h.server.ServeTLS(ln, "", "")
+	}
+	return h.server.Serve(ln)
+}
+
+// errPanicked is what became of something that panicked; log and metrics know more.
+var errPanicked = errors.New("a fault in Ringback itself: its log says more")
+
+// contain runs do and survives its panic, which log and metrics tell of.
+func (h *house) contain(ctx context.Context, do func()) (well bool) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			h.client.Panicked(ctx, dispatcher.PlaceProcess, cause)
+		}
+	}()
+	do()
+	return true
+}
+
+// sturdy contains the panics of what net/http calls in this process. Those of a request it would survive by itself, but not count. Those of
+// taking a connection, and of noting what becomes of it, would end the process.
+func (h *house) sturdy(ln net.Listener) net.Listener {
+	note, handler := h.server.ConnState, h.server.Handler
+	h.server.ConnState = func(conn net.Conn, state http.ConnState) {
+		h.contain(context.Background(), func() { note(conn, state) })
+	}
+	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			cause := recover()
+			if cause == nil {
+				return
+			}
+			if cause != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
+				h.client.Panicked(r.Context(), dispatcher.PlaceHTTP, cause)
+			}
+			panic(http.ErrAbortHandler) // cuts the connection: half an answer must not look whole
+		}()
+		handler.ServeHTTP(w, r)
+	})
+	return &sturdyListener{ln, h}
+}
+
+// sturdyListener is a listener whose Accept may panic: net/http tries again then.
+type sturdyListener struct {
+	net.Listener
+	house *house
+}
+
+// Accept returns the next connection.
+func (l *sturdyListener) Accept() (conn net.Conn, err error) {
+	if !l.house.contain(context.Background(), func() { conn, err = l.Listener.Accept() }) {
+		return nil, temporaryError{errPanicked}
+	}
+	return conn, err
+}
+
+// temporaryError is a [net.Error] after which net/http goes on to accept connections.
+type temporaryError struct{ error }
+
+func (temporaryError) Timeout() bool   { return false }
+func (temporaryError) Temporary() bool { return true }
 
 // roles are what this process does, as --roles takes them.
 func (h *house) roles() string {
@@ -217,21 +281,24 @@ func (h *house) shutdown(ctx context.Context) {
 	defer cancel()
 	h.leaving.Store(true)
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		select {
-		case <-time.After(h.cfg.Drain):
-		case <-ctx.Done():
-		}
-		if err := h.server.Shutdown(ctx); err != nil {
-			h.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
-			_ = h.server.Close()
-		}
-	})
+	wg.Go(func() { h.contain(ctx, func() { h.closeDoor(ctx) }) })
 	if h.worker != nil {
-		wg.Go(h.worker.Shutdown)
+		wg.Go(func() { h.contain(ctx, h.worker.Shutdown) })
 	}
 	wg.Wait()
 	h.close(ctx)
+}
+
+// closeDoor takes no connections any more once load balancers have had time to look elsewhere, and waits for requests under way.
+func (h *house) closeDoor(ctx context.Context) {
+	select {
+	case <-time.After(h.cfg.Drain):
+	case <-ctx.Done():
+	}
+	if err := h.server.Shutdown(ctx); err != nil {
+		h.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
+		_ = h.server.Close()
+	}
 }
 
 func (h *house) close(ctx context.Context) {

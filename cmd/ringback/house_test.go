@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+// panickyListener panics once, when it is to accept a connection.
+type panickyListener struct {
+	net.Listener
+	panicked atomic.Bool
+}
+
+func (l *panickyListener) Accept() (net.Conn, error) {
+	if l.panicked.CompareAndSwap(false, true) {
+		panic("for a test: accept")
+	}
+	return l.Listener.Accept()
+}
+
+// TestPanicsAtTheDoorEndNothing: neither where a connection is taken, nor where it is noted that it is new or closed, nor before the API.
+func TestPanicsAtTheDoorEndNothing(t *testing.T) {
+	t.Parallel()
+	log := newTranscript()
+	h := &house{log: slog.New(slog.NewTextHandler(log, nil))}
+	reader := sdkmetric.NewManualReader()
+	h.client = idleClient(t, h.log, reader)
+	h.server = newServer(h.guarded(h.front(withPatience(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Panic") != "" {
+			panic("for a test: handler")
+		}
+	})))), h.log)
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := limitConnections(h.server, &panickyListener{Listener: ln}, 10, 10, h.log)
+	var fresh, closed atomic.Bool
+	note := h.server.ConnState
+	h.server.ConnState = func(conn net.Conn, state http.ConnState) {
+		note(conn, state)
+		if state == http.StateNew && fresh.CompareAndSwap(false, true) || state == http.StateClosed && closed.CompareAndSwap(false, true) {
+			panic("for a test: " + state.String())
+		}
+	}
+	served := make(chan error, 1)
+	go func() { served <- h.serve(limited) }()
+	ask := func(header string) error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln.Addr().String()+"/healthz", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Panic", header)
+		req.Close = true
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil {
+			_ = resp.Body.Close()
+		}
+		return err
+	}
+	if err := ask(""); err != nil {
+		t.Errorf("after a panic in Accept: %v", err)
+	}
+	if err := ask("yes"); err == nil {
+		t.Error("a request whose handler panicked has an answer")
+	}
+	if err := ask(""); err != nil {
+		t.Errorf("after a panic in a handler: %v", err)
+	}
+	if err := h.server.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	<-served
+	var all metricdata.ResourceMetrics
+	_ = reader.Collect(t.Context(), &all) // there is no Redis to ask for the rest
+	got := map[string]int64{}
+	for _, s := range all.ScopeMetrics {
+		for _, m := range s.Metrics {
+			if data, ok := m.Data.(metricdata.Sum[int64]); ok && m.Name == "ringback.panics" {
+				for _, p := range data.DataPoints {
+					place, _ := p.Attributes.Value(attribute.Key("place"))
+					got[place.AsString()] = p.Value
+				}
+			}
+		}
+	}
+	if got[dispatcher.PlaceProcess] != 3 || got[dispatcher.PlaceHTTP] != 1 {
+		t.Errorf("counted %v, want three of the process and one of a request", got)
+	}
+	for _, what := range []string{"accept", "new", "closed", "handler"} {
+		if n := strings.Count(log.String(), `panic="for a test: `+what); n != 1 {
+			t.Errorf("the log tells of %s %d times: %s", what, n, log.String())
+		}
+	}
+}
+
+// idleClient is one whose Redis is never asked.
+func idleClient(t *testing.T, log *slog.Logger, reader sdkmetric.Reader) *dispatcher.Client {
+	t.Helper()
+	keyset, err := registry.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := egress.New(egress.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(out.Close)
+	rdb := redis.NewClient(&redis.Options{MaxRetries: -1, DialerRetries: 1, Dialer: func(context.Context, string, string) (net.Conn, error) { return nil, io.EOF }})
+	t.Cleanup(func() { _ = rdb.Close() })
+	callbacks, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: out.CheckURL, Logger: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := dispatcher.New(dispatcher.Config{
+		Redis: rdb, Registry: callbacks, Egress: out, Logger: log, MeterProvider: sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// uncontained are the goroutines and timers of the server's packages that catch no panic where they begin, by file and function, and why
+// none of theirs ends the process, or why it may.
+var uncontained = map[string]string{
+	"dispatcher/worker.go Start":         "reconcile contains each round",
+	"dispatcher/worker.go Shutdown":      "asynq's own code, at the end of the process",
+	"dispatcher/task.go inParallel":      "each contains its task",
+	"dispatcher/egress/conn.go Write":    "lose is a few lines that close a connection",
+	"dispatcher/egress/conn.go park":     "retired is a few lines that close a connection",
+	"dispatcher/egress/proxy.go open":    "it sets a deadline",
+	"dispatcher/egress/proxy.go answers": "it sets a deadline",
+	"dispatcher/egress/proxy.go watch":   "it dials the proxy, as every request does, and reads a byte",
+	"registry/presence.go Announce":      "say recovers",
+	"cmd/ringback/main.go untilSignal":   "it waits for a signal",
+	"cmd/ringback/dev.go runClock":       "dev's embedded Redis runs in this process, and nobody guards its own goroutines",
+	"cmd/ringback/bulk.go run":           "a command that ends",
+	"cmd/ringback/listen.go serveUntil":  "a command that ends",
+}
+
+// TestGoroutinesCatchTheirPanics: what begins a goroutine or a timer in the server's packages contains what runs there, or is known.
+func TestGoroutinesCatchTheirPanics(t *testing.T) {
+	t.Parallel()
+	known := map[string]bool{}
+	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "cmd/ringback"} {
+		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no files in %s: %v", dir, err)
+		}
+		for _, path := range files {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fset := token.NewFileSet()
+			file, err := parser.ParseFile(fset, path, text, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, decl := range file.Decls {
+				name := dir + "/" + filepath.Base(path)
+				if f, ok := decl.(*ast.FuncDecl); ok {
+					name += " " + f.Name.Name
+				}
+				ast.Inspect(decl, func(n ast.Node) bool {
+					if !spawns(n) {
+						return true
+					}
+					known[name] = known[name] || uncontained[name] != ""
+					runs := string(text[fset.Position(n.Pos()).Offset:fset.Position(n.End()).Offset])
+					if uncontained[name] == "" && !strings.Contains(runs, "contain(") {
+						t.Errorf("%s: a panic in there ends the process: contain it, or say in uncontained why not", fset.Position(n.Pos()))
+					}
+					return true
+				})
+			}
+		}
+	}
+	for name := range uncontained {
+		if !known[name] {
+			t.Errorf("%s begins nothing: take it out of uncontained", name)
+		}
+	}
+}
+
+// spawns reports whether something else goes on beside a node: a go statement, a WaitGroup's or an errgroup's Go, or an AfterFunc.
+func spawns(n ast.Node) bool {
+	if _, ok := n.(*ast.GoStmt); ok {
+		return true
+	}
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	f, ok := call.Fun.(*ast.SelectorExpr)
+	return ok && slices.Contains([]string{"Go", "AfterFunc"}, f.Sel.Name)
+}
