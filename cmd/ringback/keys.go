@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/payloads"
@@ -49,7 +50,7 @@ func keysCommand() *cli.Command {
 			{
 				Name: "list", Usage: "list the API keys, by id; the keys themselves are not stored",
 				Description: examples("ringback keys list --redis redis://127.0.0.1:6379"),
-				Flags:       redisFlags(where), Action: listKeys,
+				Flags:       redisFlags(where), Action: onRedis(listKeys),
 			},
 			{
 				Name: "rotate", Usage: "give a key a new secret; prints it alone on stdout, as create does", ArgsUsage: "KEY_ID",
@@ -62,7 +63,7 @@ func keysCommand() *cli.Command {
 			{
 				Name: "revoke", Usage: "make a key worthless within a second, with all its secrets", ArgsUsage: "KEY_ID",
 				Description: examples("ringback keys revoke rbk_x"),
-				Flags:       redisFlags(where), Action: revokeKey,
+				Flags:       redisFlags(where), Action: onRedis(revokeKey, "KEY_ID"),
 			},
 		},
 	}
@@ -191,15 +192,7 @@ func scopeWords(company string) string {
 	return "company " + company
 }
 
-func listKeys(c *cli.Context) error {
-	if _, err := arguments(c); err != nil {
-		return err
-	}
-	rdb, err := redisFromFlags(c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rdb.Close() }()
+func listKeys(c *cli.Context, rdb redis.UniversalClient, _ []string) error {
 	keys, err := registry.NewKeys(rdb).List(c.Context)
 	if err != nil {
 		return fmt.Errorf("reading the keys: %w", err)
@@ -251,16 +244,7 @@ func keyJSON(k registry.Key) map[string]any {
 	return shown
 }
 
-func revokeKey(c *cli.Context) error {
-	args, err := arguments(c, "KEY_ID")
-	if err != nil {
-		return err
-	}
-	rdb, err := redisFromFlags(c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rdb.Close() }()
+func revokeKey(c *cli.Context, rdb redis.UniversalClient, args []string) error {
 	if err := registry.NewKeys(rdb).Revoke(c.Context, args[0]); err != nil {
 		if errors.Is(err, registry.ErrNotFound) {
 			return noSuchKey(args[0])

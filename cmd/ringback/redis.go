@@ -170,6 +170,22 @@ func judgeModel(ctx context.Context, rdb redis.UniversalClient) (finding, error)
 	return f, nil
 }
 
+// onRedis is a command that takes arguments of these names, and needs a few answers from the Redis that --redis names.
+func onRedis(action func(c *cli.Context, rdb redis.UniversalClient, args []string) error, names ...string) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		args, err := arguments(c, names...)
+		if err != nil {
+			return err
+		}
+		rdb, err := redisFromFlags(c)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = rdb.Close() }()
+		return action(c, rdb, args)
+	}
+}
+
 // redisFromFlags opens the Redis that --redis names, for a command that needs a few answers from it.
 func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
 	rawURL := c.String("redis")

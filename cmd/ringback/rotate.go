@@ -54,7 +54,7 @@ func keysetCommand() *cli.Command {
 			{
 				Name: "retire", Usage: "take a key out of the keyset that nothing in Redis is sealed with any more", ArgsUsage: "ID",
 				Description: examples("ringback keyset retire 1234567890 --redis redis://127.0.0.1:6379 --keyset-file keyset.json"),
-				Flags:       append(redisFlags(where), keysetFlag()), Action: retireFromKeyset,
+				Flags:       append(redisFlags(where), keysetFlag()), Action: onRedis(retireFromKeyset, "ID"),
 			},
 		},
 	}
@@ -262,17 +262,8 @@ func resealProgress(c *cli.Context) (tell func(registry.Resealed), finish func()
 		}
 }
 
-func retireFromKeyset(c *cli.Context) error {
-	args, err := arguments(c, "ID")
-	if err != nil {
-		return err
-	}
-	rdb, err := redisFromFlags(c)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rdb.Close() }()
-	err = changeKeyset(c, func(k *registry.Keyset) (*registry.Keyset, error) {
+func retireFromKeyset(c *cli.Context, rdb redis.UniversalClient, args []string) error {
+	err := changeKeyset(c, func(k *registry.Keyset) (*registry.Keyset, error) {
 		r, err := sealing(rdb, k)
 		if err != nil {
 			return nil, err
