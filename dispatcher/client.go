@@ -190,6 +190,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.outage.log = c.log
 	c.tracer = cfg.TracerProvider.Tracer(scope)
+	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched, func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
 	var err error
 	c.metrics, err = newMetrics(cfg.MeterProvider, c)

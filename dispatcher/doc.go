@@ -142,6 +142,7 @@
 //	or judging                                                               so what panics each time ends in the book and not in a loop
 //	a panic elsewhere in a task          as a kill just there                asynq brings the task back after 5 s; what had begun counts as
 //	                                                                         lost at timeout + 15 s
+//	a panic while a connection is opened a failed attempt (network)         by the callback's schedule
 //	a panic in a round, a timer or an    as a kill just there                the next round; of other companies, the same one
 //	enqueue
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin

@@ -23,14 +23,15 @@ const (
 	placeAttempt    = "attempt" // from encoding to judging
 	placeEnqueue    = "enqueue"
 	placeMetrics    = "metrics"
-	placeToken      = "token" // the fetch of an access token
+	placeToken      = "token"      // the fetch of an access token
+	placeConnection = "connection" // while it is opened
 	// PlaceHTTP is for handlers of HTTP requests, which catch their own.
 	PlaceHTTP = "http"
 	// PlaceProcess is for what a process does besides: taking connections, and ending.
 	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeMetrics, placeToken, PlaceHTTP, PlaceProcess}
+var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

@@ -1,7 +1,9 @@
 package dispatcher
 
 import (
+	"context"
 	"fmt"
+	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -129,6 +132,33 @@ func TestPanicsEndNothing(t *testing.T) {
 			}, impatient, watched(reader), withWindow(1))
 		})
 	}
+}
+
+// TestAPanicWhileConnectingEndsNothing: net/http opens connections in goroutines of its own, where nobody else would catch it.
+func TestAPanicWhileConnectingEndsNothing(t *testing.T) {
+	reader := sdkmetric.NewManualReader()
+	inBubble(t, func(h *house) {
+		var once atomic.Bool
+		out, err := egress.New(egress.Config{Dial: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if once.CompareAndSwap(false, true) {
+				panic("for a test")
+			}
+			return h.out.Dial(ctx, network, addr)
+		}})
+		h.must(err)
+		defer out.Close()
+		h.must(h.client.Close())
+		h.cfg.Egress = out
+		h.client, err = New(h.cfg)
+		h.must(err)
+		h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
+		h.send(proof("p-1"))
+		stop := h.work()
+		h.awaitAll(time.Minute)
+		h.check()
+		stop()
+		h.wantPanics(reader, placeConnection, 1)
+	}, watched(reader))
 }
 
 // TestWhatAlwaysPanicsEndsInTheBook: paced by the callback's schedule, and not in a loop.

@@ -170,7 +170,7 @@ func (h *house) run(ctx context.Context) error {
 	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, maxIdle, h.log)
 	go func() {
 		last := errPanicked
-		h.contain(ctx, func() { last = h.serve(ln) })
+		h.contain(ctx, func() { last = h.serve(ln) }) //nolint:contextcheck // what becomes of connections outlives ctx
 		served <- last
 	}()
 	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "tls", h.cfg.TLS != nil, "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
@@ -221,7 +221,7 @@ func (h *house) sturdy(ln net.Listener) net.Listener {
 		h.contain(context.Background(), func() { note(conn, state) })
 	}
 	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		defer func() {
+		defer func() { //nolint:contextcheck // it is the request's
 			cause := recover()
 			if cause == nil {
 				return

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -92,7 +93,9 @@ func TestPanicsAtTheDoorEndNothing(t *testing.T) {
 	if err := h.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
-	<-served
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
 	var all metricdata.ResourceMetrics
 	_ = reader.Collect(t.Context(), &all) // there is no Redis to ask for the rest
 	got := map[string]int64{}

@@ -35,6 +35,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"sync/atomic"
 	"time"
 )
 
@@ -113,6 +114,7 @@ type Client struct {
 	hosts      *hosts
 	transport  *http.Transport
 	maxTimeout time.Duration
+	panicked   atomic.Pointer[func(ctx context.Context, cause any)] // nil: see Contain
 }
 
 // New checks cfg and returns a Client that has no connection yet.
@@ -144,8 +146,29 @@ func New(cfg Config) (*Client, error) {
 		dial = g.dialer(cfg.Resolver)
 	}
 	c := &Client{guard: g, hosts: newHosts(), maxTimeout: cfg.MaxTimeout}
-	c.transport = newTransport(c.hosts.dialer(tracked(dial)), tlsConfig)
+	c.transport = newTransport(c.contained(c.hosts.dialer(tracked(dial))), tlsConfig)
 	return c, nil
+}
+
+// Contain makes the Client survive panics while it opens connections: in goroutines of net/http's, where the caller of Do cannot. The request
+// fails with [Network] then, and panicked hears of it in the deferred function that recovered. Without Contain such a panic ends the process.
+func (c *Client) Contain(panicked func(ctx context.Context, cause any)) { c.panicked.Store(&panicked) }
+
+// errPanicked is what became of a dial that panicked.
+var errPanicked = errors.New("egress: a fault in Ringback itself kept it from opening a connection")
+
+func (c *Client) contained(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		if panicked := c.panicked.Load(); panicked != nil {
+			defer func() {
+				if cause := recover(); cause != nil {
+					(*panicked)(ctx, cause)
+					conn, err = nil, errPanicked
+				}
+			}()
+		}
+		return dial(ctx, network, addr)
+	}
 }
 
 // Close closes the connections that are waiting for reuse. Requests under way finish, and the Client stays usable.
