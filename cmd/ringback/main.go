@@ -41,7 +41,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
 	routeLogs(slog.New(slog.DiscardHandler)) // until a server has a log: errors say what matters
-	app := newApp(stdin, stdout, stderr)
+	app := newApp(stdin, stdout, stderr)     //nolint:contextcheck // each command has its own
 	if len(args) > 1 && args[1] == completeWords {
 		complete(app, args[2:])
 		return exitOK
