@@ -101,7 +101,7 @@ func followContract(t *testing.T, text string) (*desk, *tap) {
 	seen := &tap{to: &url.URL{Scheme: "http", Host: "127.0.0.1:" + listener}}
 	before := httptest.NewServer(seen)
 	t.Cleanup(before.Close)
-	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +http://(\S+)`)[1]
+	server := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +http://(\S+)`)[1]
 	ports := map[string]string{"8080": port(t, server), "9000": port(t, strings.TrimPrefix(before.URL, "http://")), "9001": freePort(t), "9002": tokenEndpoint(t)}
 	d := newPlace(t, "RINGBACK_SERVER=http://"+server, "RINGBACK_RECEIVER_LISTEN=127.0.0.1:"+listener,
 		"npm_config_audit=false", "npm_config_fund=false", "npm_config_prefer_offline=true")

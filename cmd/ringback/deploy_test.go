@@ -75,7 +75,7 @@ func TestMetricsWithoutRedis(t *testing.T) {
 	const gauge = "\nringback_oldest_due_age_seconds "
 	redis := redistest.Start(t)
 	env := []string{"RINGBACK_REDIS=" + redis.URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json"), "RINGBACK_LISTEN=127.0.0.1:0"}
-	serve := start(t, env, "serve")
+	serve := startPlain(t, env, "serve")
 	server := "http://" + address(serve)
 	key := strings.TrimSpace(ringback(t, env, "keys", "create", "--role", "viewer"))
 	if _, text := get(t, server+"/metrics", key); !strings.Contains(text, gauge) {
@@ -119,7 +119,7 @@ func busyHouse(t *testing.T) string {
 	}))
 	t.Cleanup(partner.Close)
 	redis := redistest.Start(t, "--maxmemory", "256mb")
-	dev := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT="}, "dev", "--listen", "127.0.0.1:0", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "keyset.json"))
+	dev := startPlain(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT="}, "dev", "--listen", "127.0.0.1:0", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "keyset.json"))
 	server := dev.await(`API +(http://\S+)`)[1]
 	dev.await(`msg=ready`)
 	call := func(method, path, body string) int {

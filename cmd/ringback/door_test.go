@@ -556,7 +556,7 @@ func TestClientCertificates(t *testing.T) {
 	cert, key, ca := write(t, dir+"/cert.pem", c), write(t, dir+"/key.pem", k), write(t, dir+"/ca.pem", callers.pem)
 	shared := []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(dir, "keyset.json")}
 	apiKey := strings.TrimSpace(ringback(t, shared, "keys", "create", "--role", "operator"))
-	url := "https://" + address(start(t, shared, "serve", "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca))
+	url := "https://" + address(startPlain(t, shared, "serve", "--listen", "127.0.0.1:0", "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", ca))
 
 	get := func(path string, from *authority) (status, proto int, err error) {
 		config := &tls.Config{RootCAs: servers.pool(), MinVersion: tls.VersionTLS12}

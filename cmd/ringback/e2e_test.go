@@ -40,7 +40,7 @@ func TestCommandLineEndToEnd(t *testing.T) {
 	producer := slices.Concat(partner, []string{"RINGBACK_KEY=" + producerKey})
 
 	// The receiver's port has to be known before its secrets are: it starts without them, and again with them.
-	first := start(t, nil, "listen", "--listen", "127.0.0.1:0")
+	first := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0")
 	receiver := first.await(`Listening on http://([^\s:]+:\d+):`)[1]
 	first.end(syscall.SIGINT)
 
@@ -118,7 +118,7 @@ func TestServeNeedsTheSameKeyset(t *testing.T) {
 	t.Parallel()
 	env := []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_LISTEN=127.0.0.1:0"}
 	file := filepath.Join(t.TempDir(), "keyset.json")
-	first := start(t, env, "serve", "--keyset-file", file)
+	first := startPlain(t, env, "serve", "--keyset-file", file)
 	address(first)
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("keyset file: %v, %v, want mode 0600", info.Mode(), err)
@@ -131,7 +131,7 @@ func TestServeNeedsTheSameKeyset(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same := start(t, append(env, "RINGBACK_KEYSET="+string(text)), "serve", "--keyset-file", "/nowhere/at/all")
+	same := startPlain(t, append(env, "RINGBACK_KEYSET="+string(text)), "serve", "--keyset-file", "/nowhere/at/all")
 	address(same)
 }
 
@@ -149,13 +149,13 @@ func TestServeRefusesWhatWouldLoseEvents(t *testing.T) {
 func TestServeMakesNoSecondKeyset(t *testing.T) {
 	t.Parallel()
 	url, folder := redistest.Start(t).URL(), t.TempDir()
-	serve := start(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + filepath.Join(folder, "right.json")}, "serve")
+	serve := startPlain(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + filepath.Join(folder, "right.json")}, "serve")
 	address(serve)
 	if code := serve.end(syscall.SIGHUP); code != exitOK {
 		t.Fatalf("exit %d:\n%s", code, serve.said)
 	}
 	wrong := filepath.Join(folder, "wrong.json")
-	serve = start(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + wrong}, "serve")
+	serve = startPlain(t, []string{"RINGBACK_REDIS=" + url, "RINGBACK_LISTEN=127.0.0.1:0", "RINGBACK_KEYSET_FILE=" + wrong}, "serve")
 	serve.await(`there is no keyset at .*--keyset-file or RINGBACK_KEYSET`)
 	if _, err := os.Stat(wrong); err == nil {
 		t.Error("a second keyset was made")
@@ -181,7 +181,7 @@ func TestServeVerifiesDestinations(t *testing.T) {
 	if said := ringback(t, env, "events", "get", "one"); !strings.Contains(said, "has not proved since") {
 		t.Errorf("explained as %s", said)
 	}
-	listener := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
+	listener := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
 	receiver := listener.await(`(http://\S+):`)[1]
 	if said := ringback(t, env, "callbacks", "update", "1", "--url", receiver); !regexp.MustCompile(`status +enabled`).MatchString(said) {
 		t.Errorf("moved to a listener, it is\n%s", said)

@@ -63,7 +63,7 @@ func send(t *testing.T, req *http.Request) (status int, contentType, body string
 func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
 	t.Parallel()
 	ours, other := payloads.NewSecret(), payloads.NewSecret()
-	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", other.Reveal(), "--secret", ours.Reveal())
+	p := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", other.Reveal(), "--secret", ours.Reveal())
 	url := p.await(`Listening on (http://\S+):`)[1] + "/hook?x=1"
 	now := time.Now()
 
@@ -93,7 +93,7 @@ func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
 // TestListenAnswersChallenges: also where it is told to fail, and where the signature is by a secret that nobody here can know yet.
 func TestListenAnswersChallenges(t *testing.T) {
 	t.Parallel()
-	url := "http://" + start(t, []string{"RINGBACK_SECRET=" + payloads.NewSecret().Reveal()}, "listen", "--listen", "127.0.0.1:0", "--respond", "503").await(`http://(\S+):`)[1]
+	url := "http://" + startPlain(t, []string{"RINGBACK_SECRET=" + payloads.NewSecret().Reveal()}, "listen", "--listen", "127.0.0.1:0", "--respond", "503").await(`http://(\S+):`)[1]
 	for kind, body := range map[string]string{"application/json": `{"challenge":"4711"}`, "application/x-www-form-urlencoded": "challenge=4711"} {
 		req := request(t, url, body, time.Now(), payloads.NewSecret())
 		req.Header.Set("Ringback-Event-Type", "callback.challenge")
@@ -109,7 +109,7 @@ func TestListenAnswersChallenges(t *testing.T) {
 
 func TestListenWorksWithoutASecret(t *testing.T) {
 	t.Parallel()
-	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
+	p := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--quiet")
 	p.await(`--secret whsec_`)
 	url := p.await(`Listening on (http://\S+):`)[1]
 	send(t, request(t, url, `{"n":1}`, time.Now()))
@@ -121,7 +121,7 @@ func TestListenWorksWithoutASecret(t *testing.T) {
 
 func TestListenAnswersInTurn(t *testing.T) {
 	t.Parallel()
-	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--respond", "503,410,200")
+	p := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--respond", "503,410,200")
 	url := p.await(`Listening on (http://\S+):`)[1]
 	var got []int
 	for range 4 {
@@ -139,7 +139,7 @@ func TestListenAnswersInTurn(t *testing.T) {
 // TestListenAnswersAsItIsTold: an explicit --respond is for whoever wants that answer, verified or not.
 func TestListenAnswersAsItIsTold(t *testing.T) {
 	t.Parallel()
-	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", payloads.NewSecret().Reveal(), "--respond", "204")
+	p := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", payloads.NewSecret().Reveal(), "--respond", "204")
 	url := p.await(`Listening on (http://\S+):`)[1]
 	if status, _, _ := send(t, request(t, url, `{}`, time.Now(), payloads.NewSecret())); status != http.StatusNoContent {
 		t.Errorf("answered %d, want 204", status)
@@ -150,7 +150,7 @@ func TestListenAnswersAsItIsTold(t *testing.T) {
 func TestListenPrintsJSONLines(t *testing.T) {
 	t.Parallel()
 	secret := payloads.NewSecret()
-	p := start(t, []string{"RINGBACK_SECRET=" + secret.Reveal()}, "listen", "--listen", "127.0.0.1:0", "-o", "json")
+	p := startPlain(t, []string{"RINGBACK_SECRET=" + secret.Reveal()}, "listen", "--listen", "127.0.0.1:0", "-o", "json")
 	url := p.await(`Listening on (http://\S+):`)[1]
 	send(t, request(t, url, `{"a": [1, "x"]}`, time.Now(), secret))
 	line := p.await(`(?m)^\{.*\}$`)[0]
@@ -181,8 +181,8 @@ func TestListenReadsForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := payloads.NewSecret()
-	text := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal())
-	lines := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal(), "-o", "json")
+	text := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal())
+	lines := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--secret", secret.Reveal(), "-o", "json")
 	deliver := func(p *process, contentType, body string) {
 		req := request(t, p.await(`Listening on (http://\S+):`)[1], body, time.Now(), secret)
 		req.Header.Set("Content-Type", contentType)
@@ -222,7 +222,7 @@ func TestListenForwards(t *testing.T) {
 		_, _ = io.WriteString(w, `{"mine":1}`)
 	}))
 	defer partner.Close()
-	p := start(t, nil, "listen", "--listen", "127.0.0.1:0", "--forward-to", partner.URL+"/in?a=b")
+	p := startPlain(t, nil, "listen", "--listen", "127.0.0.1:0", "--forward-to", partner.URL+"/in?a=b")
 	url := p.await(`Listening on (http://\S+):`)[1]
 
 	status, contentType, body := send(t, request(t, url+"/other", `{"x": 1}`, time.Now()))

@@ -53,8 +53,8 @@ const raceOptions = "atexit_sleep_ms=0"
 // patience is how long a test waits for what should take moments: others share the machine, and it may be a slow one.
 const patience = 90 * time.Second
 
-// plain is a ringback without the race detector, built once as `make build` builds it: what runs commands by the hundred takes this one,
-// and what serves, or has many things under way, the one on PATH.
+// plain is a ringback without the race detector, built once as `make build` builds it: commands, and processes with little under way, are of
+// this one. What takes load, is killed or ends in order is the one on PATH.
 var plain = sync.OnceValues(func() (string, error) {
 	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(plainDir, "ringback"), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
@@ -104,6 +104,14 @@ type process struct {
 func start(t *testing.T, env []string, args ...string) *process {
 	t.Helper()
 	cmd := exec.Command("ringback", args...)
+	cmd.Env = append(os.Environ(), env...)
+	return launch(t, cmd)
+}
+
+// startPlain is start without the race detector, which makes a process cost three times as much: for what is about how a program is used.
+func startPlain(t *testing.T, env []string, args ...string) *process {
+	t.Helper()
+	cmd := exec.Command(plainRingback(t), args...)
 	cmd.Env = append(os.Environ(), env...)
 	return launch(t, cmd)
 }

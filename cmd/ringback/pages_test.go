@@ -158,7 +158,7 @@ func TestPartnersPageAtTheDesk(t *testing.T) {
 		_, _ = io.WriteString(w, "<!DOCTYPE html><title>Sign in</title>")
 	}))
 	t.Cleanup(login.Close)
-	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	server := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
 	followPage(t, page(t, partnersPage), map[string]string{
 		"8080": port(t, strings.TrimPrefix(server, "http://")), "9000": freePort(t), "9001": port(t, strings.TrimPrefix(login.URL, "http://")), "3000": "3000",
 	})
@@ -186,7 +186,7 @@ func TestOperatorsPage(t *testing.T) {
 	env := []string{"RINGBACK_SERVER=http://127.0.0.1:" + ports["8080"], "RINGBACK_KEY=" + strings.TrimSpace(string(key)), "RINGBACK_COMPANY=acme"}
 
 	// Both sides hold the event, and send it under the same id.
-	listener := start(t, []string{"RINGBACK_SECRET=" + strings.TrimSpace(string(secret))}, "listen", "--listen", "127.0.0.1:"+ports["9000"], "--quiet")
+	listener := startPlain(t, []string{"RINGBACK_SECRET=" + strings.TrimSpace(string(secret))}, "listen", "--listen", "127.0.0.1:"+ports["9000"], "--quiet")
 	listener.await(`(?s)(dlv_\S+)  verified.*(dlv_\S+)  verified`)
 	ids := regexp.MustCompile(`(dlv_\S+)  verified`).FindAllStringSubmatch(listener.said.String(), -1)
 	if ids[0][1] != ids[1][1] {
@@ -413,7 +413,7 @@ type receiverKit struct {
 // answered 204 and handled, the same one again is answered 204 and not handled, and one whose body was tampered with is refused.
 func TestPartnersPageReceivers(t *testing.T) {
 	t.Parallel()
-	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	server := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
 	for company, kit := range map[string]receiverKit{"go": {"receiver.go", goReceiver}, "node": {"receiver.mjs", nodeReceiver}, "python": {"receiver.py", pythonReceiver}} {
 		t.Run(company, func(t *testing.T) {
 			t.Parallel()
@@ -699,7 +699,7 @@ func TestPartnersPageAnswers(t *testing.T) {
 		w.WriteHeader(status)
 	}))
 	t.Cleanup(partner.Close)
-	env := []string{"RINGBACK_SERVER=" + start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1], "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}
+	env := []string{"RINGBACK_SERVER=" + startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1], "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}
 
 	type answer struct{ text, query, verdict string }
 	var answers []answer

@@ -80,7 +80,7 @@ func TestRedisLogIsNoFlood(t *testing.T) {
 func TestALostRedisIsNoFlood(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t)
-	serve := start(t, nil, "serve", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0")
+	serve := startPlain(t, nil, "serve", "--redis", redis.URL(), "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0")
 	address(serve)
 	redis.Kill()
 	serve.await(`(?s)"msg":"redis client: .*("level":"ERROR","msg":"[^r].*){8}`) // others go on trying in vain, and saying so
@@ -175,7 +175,7 @@ func TestServeJudgesItsRedis(t *testing.T) {
 			t.Errorf("serve ended with %d, want %d and %s:\n%s", code, exitFailure, want, stderr)
 		}
 	}
-	serve := start(t, nil, args(3*time.Second)...)
+	serve := startPlain(t, nil, args(3*time.Second)...)
 	serve.await(`"level":"WARN","msg":"Redis keeps no append-only file: .*CONFIG SET appendonly yes`)
 	serve.await(`"level":"WARN","msg":"this machine's clock is off from Redis's: .*"ahead_seconds":-[23]\.`)
 }

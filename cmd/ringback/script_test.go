@@ -24,7 +24,7 @@ import (
 // that takes everything.
 func TestScripts(t *testing.T) {
 	t.Parallel()
-	server := start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	server := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
 	events, err := filepath.Abs(samples)
 	if err != nil {
 		t.Fatal(err)
@@ -48,7 +48,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv("RINGBACK_KEYSET_FILE", filepath.Join(env.WorkDir, "keyset.json"))
 			}
 			if strings.HasSuffix(env.WorkDir, "script-egress") { // it stops what the others wait for
-				env.Setenv("RINGBACK_SERVER", start(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1])
+				env.Setenv("RINGBACK_SERVER", startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1])
 			}
 			return nil
 		},

@@ -449,7 +449,7 @@ func TestTraceReachesThePartner(t *testing.T) {
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(partner.Close)
-	dev := start(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="}, "dev", "--listen", "127.0.0.1:0")
+	dev := startPlain(t, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="}, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
 	dev.await(`msg=ready`)
 	for company, trace := range map[string]string{"traced": "true", "untraced": "false"} {
