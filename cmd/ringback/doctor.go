@@ -503,6 +503,9 @@ func checkProxy(ctx context.Context, cfg egress.Config) finding {
 	case err == nil:
 		f.Level, f.Found = levelWarn, "the proxy lets connections to 169.254.169.254 through, where clouds keep credentials: only Ringback itself refuses them"
 		f.Cure = "let the proxy deny link-local, private and loopback addresses (smokescreen does by itself)"
+	case errors.Is(err, egress.ErrProxyTried):
+		f.Level, f.Found = levelWarn, fmt.Sprintf("the proxy does not refuse connections to 169.254.169.254, where clouds keep credentials: nothing was there this time (%s)", strings.TrimPrefix(err.Error(), "egress: "))
+		f.Cure = "let the proxy deny link-local, private and loopback addresses (smokescreen does by itself)"
 	case refused:
 		f.Found = fmt.Sprintf("a connection to 169.254.169.254 is not let through (%s)", strings.TrimPrefix(err.Error(), "egress: "))
 	case errors.Is(err, context.DeadlineExceeded):

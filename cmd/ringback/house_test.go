@@ -157,7 +157,6 @@ var uncontained = map[string]string{
 	"dispatcher/egress/conn.go park":     "retired is a few lines that close a connection",
 	"dispatcher/egress/proxy.go open":    "it sets a deadline",
 	"dispatcher/egress/proxy.go answers": "it sets a deadline",
-	"dispatcher/egress/proxy.go watch":   "it dials the proxy, as every request does, and reads a byte",
 	"registry/presence.go Announce":      "say recovers",
 	"cmd/ringback/main.go untilSignal":   "it waits for a signal",
 	"cmd/ringback/dev.go runClock":       "dev's embedded Redis runs in this process, and nobody guards its own goroutines",

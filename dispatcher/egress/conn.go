@@ -29,7 +29,7 @@ type conn struct {
 	uses      int
 	unwritten bool        // nothing has been written of a request on a connection that had served before
 	failed    error       // why writing ended, nil if it goes on
-	failedAt  time.Time   // or since when an answer has been awaited
+	failedAt  time.Time   // when the last wait for an answer began that came too late to be written to
 	patience  *time.Timer // for the end to be read, once writing has ended
 	parked    time.Time   // without use since then; zero: in use, or HTTP/2
 	stirred   time.Time   // when the other side did something meanwhile, zero: never

@@ -35,7 +35,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"sync/atomic"
 	"time"
 )
 
@@ -114,7 +113,6 @@ type Client struct {
 	hosts      *hosts
 	transport  *http.Transport
 	maxTimeout time.Duration
-	panicked   atomic.Pointer[func(ctx context.Context, cause any)] // nil: see Contain
 }
 
 // New checks cfg and returns a Client that has no connection yet.
@@ -141,33 +139,45 @@ func New(cfg Config) (*Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("egress: Proxy %w", err)
 		}
+		p.contain = g.contain
 		dial = g.proxied(cfg.Resolver, p)
 	default:
 		dial = g.dialer(cfg.Resolver)
 	}
 	c := &Client{guard: g, hosts: newHosts(), maxTimeout: cfg.MaxTimeout}
-	c.transport = newTransport(c.contained(c.hosts.dialer(tracked(dial))), tlsConfig)
+	c.transport = newTransport(g.contained(c.hosts.dialer(tracked(dial))), tlsConfig)
 	return c, nil
 }
 
 // Contain makes the Client survive panics while it opens connections: in goroutines of net/http's, where the caller of Do cannot. The request
 // fails with [Network] then, and panicked hears of it in the deferred function that recovered. Without Contain such a panic ends the process.
-func (c *Client) Contain(panicked func(ctx context.Context, cause any)) { c.panicked.Store(&panicked) }
+func (c *Client) Contain(panicked func(ctx context.Context, cause any)) {
+	c.guard.panicked.Store(&panicked)
+}
 
 // errPanicked is what became of a dial that panicked.
 var errPanicked = errors.New("egress: a fault in Ringback itself kept it from opening a connection")
 
-func (c *Client) contained(dial dialFunc) dialFunc {
+// contain runs do, and turns its panic into an error if anybody is to be told of panics.
+func (g *guard) contain(ctx context.Context, do func() error) (err error) {
+	if panicked := g.panicked.Load(); panicked != nil {
+		defer func() {
+			if cause := recover(); cause != nil {
+				(*panicked)(ctx, cause)
+				err = errPanicked
+			}
+		}()
+	}
+	return do()
+}
+
+func (g *guard) contained(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		if panicked := c.panicked.Load(); panicked != nil {
-			defer func() {
-				if cause := recover(); cause != nil {
-					(*panicked)(ctx, cause)
-					conn, err = nil, errPanicked
-				}
-			}()
-		}
-		return dial(ctx, network, addr)
+		err = g.contain(ctx, func() (err error) {
+			conn, err = dial(ctx, network, addr)
+			return err
+		})
+		return conn, err
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"code.dny.dev/ssrf"
@@ -32,6 +33,7 @@ type guard struct {
 	names       []string // of internal networks that may be called: "name", ".suffix", "."
 	ports       []uint16
 	public      *ssrf.Guardian
+	panicked    atomic.Pointer[func(ctx context.Context, cause any)] // nil: see Client.Contain
 }
 
 func newGuard(cfg Config, ports []uint16) (*guard, error) {
@@ -147,7 +149,12 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 }
 
 // control is called by the dialer after the socket exists and before it connects, once per address: what it judges is what is connected to.
+// A dialer that races two kinds of address calls it in goroutines of its own.
 func (g *guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
+	return g.contain(ctx, func() error { return g.judge(ctx, network, address) })
+}
+
+func (g *guard) judge(ctx context.Context, network, address string) error {
 	traceFrom(ctx).lookedUp()
 	if network != "tcp4" && network != "tcp6" {
 		return errBlocked

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -33,12 +34,13 @@ type proxy struct {
 	header http.Header // with its credentials, if there are any
 
 	patience time.Duration // muteAfter, but for tests
-	answered atomic.Int64  // when it answered anything last, in Unix nanoseconds
+	contain  func(ctx context.Context, do func() error) error
+	answered atomic.Int64 // when it answered anything last, in Unix nanoseconds
 }
 
 // muteAfter is how long the proxy may take to connect, itself included, before it is asked for something that needs nobody else, and how long that
-// may take: a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy. A request that has less
-// time has a quarter of it for each, so that its end comes after the verdict.
+// may take: a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy. What has less
+// time, a request or one of a host's many addresses, has a quarter of it for each, so that its end comes after the verdict.
 const muteAfter = time.Second
 
 // newProxy reads a proxy's URL. The error does not repeat it: it may hold a password.
@@ -46,7 +48,10 @@ func newProxy(u *url.URL, tlsConfig *tls.Config) (*proxy, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("must be the URL of a proxy, like http://proxy.internal:4750: http or https, a host and a port, no path")
 	}
-	p := &proxy{header: make(http.Header), patience: muteAfter}
+	p := &proxy{
+		header: make(http.Header), patience: muteAfter,
+		contain: func(_ context.Context, do func() error) error { return do() },
+	}
 	port := u.Port()
 	if u.Scheme == "https" {
 		p.tls = &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: tlsConfig.RootCAs, ServerName: u.Hostname()}
@@ -83,8 +88,8 @@ func (g *guard) proxied(resolver *net.Resolver, p *proxy) dialFunc {
 			within, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(targets)-i))
 			conn, err := p.connect(within, target)
 			cancel()
-			if err == nil {
-				return conn, nil
+			if no, ok := errors.AsType[*proxyError](err); err == nil || ok && no.reason == EgressProxy && no.err != nil {
+				return conn, err // a proxy that is not well is asked for no other address
 			}
 			if first == nil {
 				first = err
@@ -137,12 +142,16 @@ func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error
 	return conn, err
 }
 
-// patienceFor is p's patience with what the request of ctx has time for.
+// patienceFor is p's patience with what the request of ctx, and ctx itself, have time for.
 func (p *proxy) patienceFor(ctx context.Context) time.Duration {
+	patience := p.patience
 	if left := traceFrom(ctx).left(); left > 0 {
-		return min(p.patience, left/4)
+		patience = min(patience, left/4)
 	}
-	return p.patience
+	if end, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(end)/4)
+	}
+	return patience
 }
 
 // open connects to the proxy and, through it, to an address.
@@ -170,10 +179,13 @@ func (p *proxy) watch(ctx context.Context, patience time.Duration, giveUp func()
 	asked, mute, done := time.Now().UnixNano(), false, make(chan struct{})
 	timer := time.AfterFunc(patience, func() {
 		defer close(done)
-		if p.answered.Load() < asked && !p.answers(ctx, patience) && ctx.Err() == nil {
-			mute = true
-			giveUp()
-		}
+		_ = p.contain(ctx, func() error {
+			if p.answered.Load() < asked && !p.answers(ctx, patience) && ctx.Err() == nil {
+				mute = true
+				giveUp()
+			}
+			return nil
+		})
 	})
 	return func() bool {
 		cancel()
@@ -184,7 +196,7 @@ func (p *proxy) watch(ctx context.Context, patience time.Duration, giveUp func()
 	}
 }
 
-// answers reports whether the proxy answers a request that is for itself. Whatever it says, it says something.
+// answers reports whether the proxy answers a request that is for itself. Whatever it says, it says something; so does one that hangs up.
 func (p *proxy) answers(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -197,7 +209,7 @@ func (p *proxy) answers(ctx context.Context, within time.Duration) bool {
 	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: "+p.addr+"\r\nConnection: close\r\n\r\n"); err != nil {
 		return false
 	}
-	if _, err := conn.Read(make([]byte, 1)); err != nil {
+	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, io.EOF) {
 		return false
 	}
 	p.answered.Store(time.Now().UnixNano())
@@ -240,8 +252,11 @@ func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 	return nil
 }
 
+// ErrProxyTried says that the proxy of [TryProxy] let a connection through, which did not come about.
+var ErrProxyTried = errors.New("egress: the proxy tried to connect")
+
 // TryProxy asks the proxy of [Config.Proxy], with Config.TLS, to connect to an address, whatever the guard would say of it, and breaks the
-// connection off. Nil: the proxy let it through. Otherwise refused tells whether the proxy said no, or could not be asked.
+// connection off. Nil or [ErrProxyTried]: the proxy let it through. Otherwise refused tells whether the proxy said no, or could not be asked.
 func TryProxy(ctx context.Context, cfg Config, to netip.AddrPort) (refused bool, err error) {
 	tlsConfig, err := clientTLS(cfg.TLS)
 	if err != nil {
@@ -256,5 +271,8 @@ func TryProxy(ctx context.Context, cfg Config, to netip.AddrPort) (refused bool,
 		return false, conn.Close()
 	}
 	no, ok := errors.AsType[*proxyError](err)
+	if ok && no.reason != EgressProxy {
+		return false, fmt.Errorf("%w: %s", ErrProxyTried, no.detail)
+	}
 	return ok && no.err == nil, err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -144,7 +145,7 @@ func (c *peeked) Read(b []byte) (int, error) { return c.r.Read(b) }
 // TestProxy: what a proxy does is its own doing, and what the other side does behind it is that one's.
 func TestProxy(t *testing.T) {
 	names := egresstest.NewNameServer(t, func(name string, _ int) []string {
-		return map[string][]string{"h.example": {"127.0.0.1"}, "two.example": {"127.0.0.9", "127.0.0.1"}, "inside.example": {"10.0.0.1"}}[name]
+		return map[string][]string{"many.example": {"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8"}, "h.example": {"127.0.0.1"}, "two.example": {"127.0.0.9", "127.0.0.1"}, "inside.example": {"10.0.0.1"}}[name]
 	})
 	server := newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n"))
 	var says string
@@ -215,8 +216,10 @@ func TestProxy(t *testing.T) {
 		_, err := through(&url.URL{Scheme: "http", Host: "127.0.0.1:1"}).Do(t.Context(), Request{URL: "http://h.example" + port + "/"})
 		wantError(t, err, EgressProxy, PhaseConnect)
 	})
+	const hangsUp = " "
 	for _, tt := range []struct {
 		name     string
+		host     string
 		scheme   string
 		alive    string // what it answers to anything but CONNECT
 		patience time.Duration
@@ -224,15 +227,19 @@ func TestProxy(t *testing.T) {
 		reason   Reason
 		detail   string
 	}{
-		{"answers nobody", "http", "", 20 * time.Millisecond, 10 * time.Second, EgressProxy, "the egress proxy does not answer"},
-		{"answers nobody within a callback's shortest timeout", "http", "", muteAfter, time.Second, EgressProxy, "the egress proxy does not answer"},
-		{"does not even shake hands", "https", "", 20 * time.Millisecond, time.Second, EgressProxy, "the egress proxy does not answer"},
-		{"waits for the other side, and answers others", "http", "HTTP/1.1 400 Bad Request\r\n\r\n", 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
+		{"answers nobody", "h.example", "http", "", 20 * time.Millisecond, 10 * time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"answers nobody for a host of many addresses", "many.example", "http", "", muteAfter, 4 * time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"answers nobody within a callback's shortest timeout", "h.example", "http", "", muteAfter, time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"does not even shake hands", "h.example", "https", "", 20 * time.Millisecond, time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"waits for the other side, and hangs up on others", "h.example", "http", hangsUp, 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
+		{"waits for the other side, and answers others", "h.example", "http", "HTTP/1.1 400 Bad Request\r\n\r\n", 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			mute := newRawServer(t, func(conn net.Conn) {
 				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil && req.Method != http.MethodConnect && tt.alive != "" {
-					_, _ = io.WriteString(conn, tt.alive)
+					if tt.alive != hangsUp {
+						_, _ = io.WriteString(conn, tt.alive)
+					}
 					return
 				}
 				untilClosed(conn)
@@ -244,7 +251,7 @@ func TestProxy(t *testing.T) {
 			p.patience = tt.patience
 			c := newClient(t, Config{})
 			c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.proxied(names.Resolver(), p))), nil)
-			_, err = c.Do(t.Context(), Request{URL: "http://h.example" + port + "/", Timeout: tt.within})
+			_, err = c.Do(t.Context(), Request{URL: "http://" + tt.host + port + "/", Timeout: tt.within})
 			wantError(t, err, tt.reason, PhaseConnect)
 			if !strings.Contains(err.Error(), tt.detail) {
 				t.Error(err)
@@ -306,6 +313,12 @@ func TestProxy(t *testing.T) {
 		to := netip.MustParseAddrPort("169.254.169.254:80")
 		if refused, err := TryProxy(t.Context(), Config{Proxy: p.at(nil)}, to); !refused || err == nil {
 			t.Errorf("refused: %t, %v", refused, err)
+		}
+		for _, status := range []string{"502 Bad Gateway", "504 Gateway Timeout"} { // it went there, and nobody was
+			says = "HTTP/1.1 " + status + "\r\n\r\n"
+			if refused, err := TryProxy(t.Context(), Config{Proxy: p.at(nil)}, to); refused || !errors.Is(err, ErrProxyTried) {
+				t.Errorf("%s: refused: %t, %v", status, refused, err)
+			}
 		}
 		if refused, err := TryProxy(t.Context(), Config{Proxy: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}, to); refused || err == nil {
 			t.Errorf("refused: %t, %v", refused, err)
