@@ -65,26 +65,29 @@ func (l *sparseLog) warn(line string, args ...any) {
 }
 
 // A crowd is a listener that bounds how many connections are open, and how many of them idle. When there is no room for another, one makes
-// some that has its answer and still sends the body, or else one that has been idle longest, or else one that has said nothing yet: connections
-// for which there is nothing to do lock nobody out. While all are busy new ones wait until one ends, which newServer's timeouts see to.
+// some that is open for little (see spare), or else one over HTTP/2 that has shown no key, or else one that has been idle longest, or else one that
+// has said nothing yet: connections for which there is nothing to do lock nobody out. While all are busy new ones wait until one ends, which
+// newServer's timeouts see to. They see to no connection over HTTP/2, where each request has its own.
 type crowd struct {
 	net.Listener
 	limit, maxIdle int
 	log            sparseLog
 
-	mu       sync.Mutex
-	open     map[net.Conn]spot
-	answered *list.List // of net.Conn, whose answer was sent before the body had come, the one that has been so longest first
-	idle     *list.List // of net.Conn, between two requests, in the same order
-	fresh    *list.List // of net.Conn, before their first request
-	room     *sync.Cond // there may be room
-	closed   bool
+	mu        sync.Mutex
+	open      map[net.Conn]*spot
+	spare     *list.List // of net.Conn, whose answer was sent before the body had come, or whose caller reads a page; the one that has been so longest first
+	strangers *list.List // of net.Conn over HTTP/2, with requests under way and no key that is good, in the same order
+	idle      *list.List // of net.Conn, between two requests, in the same order
+	fresh     *list.List // of net.Conn, before their first request
+	room      *sync.Cond // there may be room
+	closed    bool
 }
 
-// A spot is where a connection stands in one of a crowd's lists; zero while it is busy.
+// A spot is where a connection stands in one of a crowd's lists; in none while it is busy.
 type spot struct {
 	list    *list.List
 	element *list.Element
+	known   bool // it has shown a key that is good
 }
 
 // limitConnections makes ln the listener of a server that has limit connections at most, and maxIdle of them idle, and whose refusals reach
@@ -96,14 +99,14 @@ func limitConnections(server *http.Server, ln net.Listener, limit, maxIdle int, 
 	}
 	c := &crowd{
 		Listener: ln, limit: limit, maxIdle: maxIdle, log: sparseLog{log: logger},
-		open: map[net.Conn]spot{}, answered: list.New(), idle: list.New(), fresh: list.New(),
+		open: map[net.Conn]*spot{}, spare: list.New(), strangers: list.New(), idle: list.New(), fresh: list.New(),
 	}
 	c.room = sync.NewCond(&c.mu)
 	server.ConnState = c.note
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return context.WithValue(ctx, connectionKey{}, conn)
+		return httpapi.OnAdmission(context.WithValue(ctx, connectionKey{}, conn), func() { c.know(conn) })
 	}
-	server.Handler = httpapi.Linger(c.notePages(server.Handler), c.noteAnswered)
+	server.Handler = httpapi.Linger(c.notePages(server.Handler), c.makeSpare)
 	return c
 }
 
@@ -119,7 +122,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.open) >= c.limit && !c.closed {
-		if c.turnOut(c.answered) || c.turnOut(c.idle) || c.turnOut(c.fresh) {
+		if c.turnOut(c.spare) || c.turnOut(c.strangers) || c.turnOut(c.idle) || c.turnOut(c.fresh) {
 			c.log.warn("there are too many connections: one that has nothing under way is closed for each new one", "limit", c.limit)
 			continue
 		}
@@ -130,6 +133,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 		_ = conn.Close()
 		return nil, net.ErrClosed
 	}
+	c.open[conn] = &spot{}
 	c.put(conn, c.fresh)
 	return conn, nil
 }
@@ -145,16 +149,21 @@ func (c *crowd) Close() error {
 
 // note is the server's ConnState: it hears what becomes of connections.
 func (c *crowd) note(conn net.Conn, state http.ConnState) {
+	over, secure := conn.(*tls.Conn)
 	conn = accepted(conn)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if _, ok := c.open[conn]; !ok {
+	at, ok := c.open[conn]
+	if !ok {
 		return // it was turned out
 	}
 	switch state {
 	case http.StateNew: // as Accept noted
 	case http.StateActive:
-		c.put(conn, nil)
+		if c.put(conn, nil); secure && !at.known && over.ConnectionState().NegotiatedProtocol == "h2" {
+			c.put(conn, c.strangers)
+			c.room.Signal()
+		}
 	case http.StateIdle:
 		c.put(conn, c.idle)
 		if c.idle.Len() > c.maxIdle {
@@ -167,24 +176,37 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// notePages has connections make room whose callers ask for what needs no key and is too long to be sent at once: they may be slow to read it.
+// notePages makes connections spare whose callers ask for what needs no key and is too long to be sent at once: they may be slow to read it.
 func (c *crowd) notePages(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 && (r.URL.Path == "/openapi.json" || r.URL.Path == "/docs" || strings.HasPrefix(r.URL.Path, "/docs/")) {
-			c.noteAnswered(r)
+			c.makeSpare(r)
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// noteAnswered hears of a request whose caller has the answer, and still sends the body.
-func (c *crowd) noteAnswered(r *http.Request) {
+// makeSpare hears of a request whose connection makes room for others.
+func (c *crowd) makeSpare(r *http.Request) {
 	conn := accepted(r.Context().Value(connectionKey{}).(net.Conn)) //nolint:forcetypeassert // limitConnections put it there
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if _, ok := c.open[conn]; ok {
-		c.put(conn, c.answered)
+		c.put(conn, c.spare)
 		c.room.Signal()
+	}
+}
+
+// know hears of a connection that has shown a key that is good.
+func (c *crowd) know(conn net.Conn) {
+	conn = accepted(conn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at, ok := c.open[conn]; ok && !at.known {
+		at.known = true
+		if at.list == c.strangers {
+			c.put(conn, nil)
+		}
 	}
 }
 
@@ -198,12 +220,18 @@ func accepted(conn net.Conn) net.Conn {
 
 // put moves a connection to the end of a list, or out of all where it is busy.
 func (c *crowd) put(conn net.Conn, to *list.List) {
-	c.forget(conn)
-	if to == nil {
-		c.open[conn] = spot{}
-		return
+	at := c.open[conn]
+	at.leave()
+	if to != nil {
+		at.list, at.element = to, to.PushBack(conn)
 	}
-	c.open[conn] = spot{to, to.PushBack(conn)}
+}
+
+func (at *spot) leave() {
+	if at.list != nil {
+		at.list.Remove(at.element)
+	}
+	at.list, at.element = nil, nil
 }
 
 // turnOut closes a list's first connection, if it has one.
@@ -219,8 +247,8 @@ func (c *crowd) turnOut(from *list.List) bool {
 }
 
 func (c *crowd) forget(conn net.Conn) {
-	if at := c.open[conn]; at.list != nil {
-		at.list.Remove(at.element)
+	if at, ok := c.open[conn]; ok {
+		at.leave()
 	}
 	delete(c.open, conn)
 }

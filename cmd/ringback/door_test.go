@@ -21,6 +21,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/registry/redistest"
@@ -645,6 +648,82 @@ func TestReadersOfPagesMakeRoom(t *testing.T) {
 			conn := listener.dial()
 			ping(t, conn)
 			_ = conn.Close()
+		}
+		if took := time.Since(began); took > 0 {
+			t.Errorf("served after %s", took)
+		}
+		_ = server.Close()
+		running.Wait()
+	})
+}
+
+// Strangers who ask over HTTP/2, where each connection may always have a request under way, and read nothing, hold no place either; a caller who
+// has shown a key keeps its own.
+func TestStrangersOverHTTP2MakeRoom(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t, "servers")
+	certPEM, keyPEM := ca.issue(1, x509.ExtKeyUsageServerAuth)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 3
+		listener, quiet := make(piped), slog.New(slog.DiscardHandler)
+		var door *crowd
+		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "" {
+				door.know(r.Context().Value(connectionKey{}).(net.Conn))
+			}
+			_, _ = w.Write(make([]byte, 1<<20))
+		}), quiet)
+		server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+		door = limitConnections(server, listener, limit, limit, quiet).(*crowd)
+		var running sync.WaitGroup
+		running.Go(func() { _ = server.ServeTLS(door, "", "") })
+		// ask sends a request, and reads nothing but what ends the connection.
+		ask := func(headers ...string) (ended <-chan struct{}) {
+			conn := tls.Client(listener.dial(), &tls.Config{RootCAs: ca.pool(), ServerName: "127.0.0.1", NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12})
+			var block bytes.Buffer
+			fields := hpack.NewEncoder(&block)
+			for field := range slices.Chunk(append([]string{":method", "GET", ":scheme", "https", ":authority", "x", ":path", "/"}, headers...), 2) {
+				if err := fields.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			done := make(chan struct{})
+			running.Go(func() {
+				defer close(done)
+				_, _ = io.Copy(io.Discard, conn)
+			})
+			if _, err := io.WriteString(conn, http2.ClientPreface); err != nil {
+				t.Fatal(err)
+			}
+			framer := http2.NewFramer(conn, nil)
+			if err := framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}); err != nil {
+				t.Fatal(err)
+			}
+			if err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			return done
+		}
+		over := func(ended <-chan struct{}) bool {
+			synctest.Wait()
+			select {
+			case <-ended:
+				return true
+			default:
+				return false
+			}
+		}
+		known := ask("authorization", "Bearer good")
+		first, second := ask(), ask()
+		began := time.Now()
+		third := ask()
+		if !over(first) || over(second) || over(third) || over(known) {
+			t.Errorf("of three strangers and one with a key the first had to go: %v, %v, %v, %v", over(first), over(second), over(third), over(known))
 		}
 		if took := time.Since(began); took > 0 {
 			t.Errorf("served after %s", took)

@@ -281,7 +281,11 @@ func (h *house) shutdown(ctx context.Context) {
 	defer cancel()
 	h.leaving.Store(true)
 	var wg sync.WaitGroup
-	wg.Go(func() { h.contain(ctx, func() { h.closeDoor(ctx) }) })
+	wg.Go(func() {
+		if !h.contain(ctx, func() { h.closeDoor(ctx) }) {
+			_ = h.server.Close() // run waits for what serves to end
+		}
+	})
 	if h.worker != nil {
 		wg.Go(func() { h.contain(ctx, h.worker.Shutdown) })
 	}

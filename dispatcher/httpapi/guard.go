@@ -100,6 +100,14 @@ func isOperator(ctx context.Context) bool {
 	return key.Role == registry.Operator && key.Company == registry.AllCompanies
 }
 
+// admissionKey is where a connection's context holds what wants to hear of its admission.
+type admissionKey struct{}
+
+// OnAdmission is a context of a connection whose requests call admitted when one shows a key that is good. It may be called often, and at once.
+func OnAdmission(ctx context.Context, admitted func()) context.Context {
+	return context.WithValue(ctx, admissionKey{}, admitted)
+}
+
 // authenticate finds out whose key it is. An address that has presented many unknown ones has to wait with the next, but a key that there is
 // passes at once.
 func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
@@ -120,6 +128,9 @@ func (s *server) authenticate(r *http.Request, presented string) (registry.Key, 
 	case errors.Is(err, registry.ErrUnauthorized):
 		s.guesses.note(from)
 		return registry.Key{}, errBadKey
+	}
+	if admitted, ok := r.Context().Value(admissionKey{}).(func()); ok && err == nil {
+		admitted()
 	}
 	return key, err
 }
