@@ -187,7 +187,7 @@ func TestServeVerifiesDestinations(t *testing.T) {
 		t.Errorf("moved to a listener, it is\n%s", said)
 	}
 	listener.await(`payment_proof  attempt 1`)
-	if said := ringback(t, env, "callbacks", "verify", "1"); !strings.Contains(said, "said the challenge's token back") {
+	if said := ringback(t, env, "callbacks", "verify", "1"); !strings.Contains(said, "it allows this sender, by the handshake") {
 		t.Errorf("verified again: %s", said)
 	}
 }

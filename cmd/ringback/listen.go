@@ -206,8 +206,12 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	signature, problem := r.verify(req.Header, body, start)
 	said := answer{http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("the signature does not verify: " + problem + "\n")}
+	origin := req.Header.Get("WebHook-Request-Origin")
 	if token := challenge(req.Header, body); token != nil && r.forward == nil {
 		said = answer{http.StatusOK, "application/json", token}
+	} else if req.Method == http.MethodOptions && origin != "" && r.forward == nil { // the handshake, which has no signature
+		w.Header().Set("WebHook-Allowed-Origin", origin)
+		said = answer{status: http.StatusOK}
 	} else if !r.strict || signature != "not_verified" {
 		said = r.answer(req, body)
 	}

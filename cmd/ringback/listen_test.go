@@ -93,7 +93,7 @@ func TestListenSaysWhetherTheSignatureVerifies(t *testing.T) {
 // TestListenAnswersChallenges: also where it is told to fail, and where the signature is by a secret that nobody here can know yet.
 func TestListenAnswersChallenges(t *testing.T) {
 	t.Parallel()
-	url := "http://" + startPlain(t, []string{"RINGBACK_SECRET=" + payloads.NewSecret().Reveal()}, "listen", "--listen", "127.0.0.1:0", "--respond", "503").await(`http://(\S+):`)[1]
+	url := "http://" + startPlain(t, []string{"RINGBACK_SECRET=" + payloads.NewSecret().Reveal()}, "listen", "--listen", "127.0.0.1:0", "--respond", "503,204").await(`http://(\S+):`)[1]
 	for kind, body := range map[string]string{"application/json": `{"challenge":"4711"}`, "application/x-www-form-urlencoded": "challenge=4711"} {
 		req := request(t, url, body, time.Now(), payloads.NewSecret())
 		req.Header.Set("Ringback-Event-Type", "callback.challenge")
@@ -101,6 +101,17 @@ func TestListenAnswersChallenges(t *testing.T) {
 		if status, contentType, said := send(t, req); status != 200 || contentType != "application/json" || said != `{"challenge":"4711"}` {
 			t.Errorf("%s: answered %d %s: %s", kind, status, contentType, said)
 		}
+	}
+	req := request(t, url, "", time.Now())
+	req.Method = http.MethodOptions
+	req.Header = http.Header{"Webhook-Request-Origin": {"events.example.com"}}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != 200 || resp.Header.Get("WebHook-Allowed-Origin") != "events.example.com" {
+		t.Errorf("a handshake is answered %d, %v", resp.StatusCode, resp.Header)
 	}
 	if status, _, _ := send(t, request(t, url, `{"challenge":"4711"}`, time.Now())); status != 503 {
 		t.Errorf("a delivery that looks like one is answered %d", status)
