@@ -250,7 +250,7 @@ func electionError(typ string, answer []string) error {
 		return ErrNotAsked
 	}
 	e := &ElectionError{}
-	step, names := 1, ""
+	step, names, cure := 1, "", "resume one"
 	if answer[0] == "closed" {
 		step = 2
 	}
@@ -265,11 +265,14 @@ func electionError(typ string, answer []string) error {
 		if step == 2 {
 			gate, _ := registry.ParseGate(answer[i+1])
 			names += " (" + string(gate.Status) + ")"
+			if gate.Status == registry.Unverified {
+				cure = "resume or verify one"
+			}
 		}
 	}
 	names = strings.TrimPrefix(names, ", ")
 	if step == 2 {
-		e.Message = "nobody can be asked: of the callbacks for " + typ + " none is enabled: " + names + "; resume one"
+		e.Message = "nobody can be asked: of the callbacks for " + typ + " none is enabled: " + names + "; " + cure
 	} else {
 		e.Message = "more than one callback is enabled for " + typ + ", and only one can decide: " + names + "; pause or delete the others"
 	}
@@ -374,14 +377,9 @@ func partnersWords(body []byte) string {
 func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	field := "bad"
-	switch {
-	case a.verdict == VerdictDelivered:
+	field := healthField(a.reason)
+	if a.verdict == VerdictDelivered {
 		field = "ok"
-	case a.reason == ReasonUnknown: // the caller gave up
-		field = ""
-	case a.reason == ReasonOAuthToken: // not the partner's failure
-		field = "token"
 	}
 	if err := c.run(ctx, answerScript, a.ref.company, a.ownID, a.written.line(), field).Err(); err != nil {
 		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.company, "decision", a.ownID, "error", err)

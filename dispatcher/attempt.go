@@ -257,22 +257,26 @@ func (a *attempt) finishArgs() []any {
 	if outcome != "C" {
 		log = appendEntry(a.log, a.written)
 	}
-	health := "bad"
-	switch a.reason {
-	case ReasonOAuthToken:
-		health = "token"
-	case ReasonUnknown, ReasonEgressProxy, ReasonNameNotAllowed, ReasonUnverified: // not the partner's failure
-		health = ""
-	}
 	kind, pause := a.trouble()
-	callbackType, host := "", ""
+	callbackType, host, version := "", "", int64(0)
 	if a.callback != nil {
-		callbackType, host = a.callback.Type, a.callback.Destination.Host()
+		callbackType, host, version = a.callback.Type, a.callback.Destination.Host(), a.callback.Version
 	}
 	return []any{
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
-		health, kind, pause.Milliseconds(), a.run(), callbackType, a.logID, host, a.visited(),
+		healthField(a.reason), kind, pause.Milliseconds(), a.run(), callbackType, a.logID, host, a.visited(), version,
 	}
+}
+
+// healthField is where a callback's health has its last failure for this reason; empty: it is not the partner's.
+func healthField(r Reason) string {
+	switch r {
+	case ReasonOAuthToken:
+		return "token"
+	case ReasonUnknown, ReasonEgressProxy, ReasonNameNotAllowed, ReasonUnverified:
+		return ""
+	}
+	return "bad"
 }
 
 // broke makes of an attempt that panicked one whose outcome is unknown. It follows the callback's schedule and eats its budget: what makes

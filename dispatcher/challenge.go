@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -42,9 +43,6 @@ const (
 
 	// challengeTimeout bounds each of a challenge's two requests: whoever registers waits for them.
 	challengeTimeout = 10 * time.Second
-
-	// LongestChallenge is how long [Client.Verify] may take but for Redis.
-	LongestChallenge = 2 * challengeTimeout
 
 	// challengeBody is how much of an answer is looked through for the token.
 	challengeBody = 16 << 10
@@ -83,7 +81,7 @@ func (e *ChallengedTooOftenError) Error() string {
 }
 
 // challengeScript takes a place among the challenges to hosts, or says how long to wait.
-var challengeScript = script("challenge")
+var challengeScript = lua.Script("challenge")
 
 // Verify asks a callback's endpoint whether it wants to be called: first by the handshake of CloudEvents, then by a signed challenge, a
 // request like a delivery whose body is {"challenge": token}. The endpoint agrees if it allows the origin, or answers 2xx with a JSON object
@@ -110,6 +108,7 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 		return nil, err
 	}
 	a, verified := c.challenge(ctx, cb)
+	ctx = context.WithoutCancel(ctx) // what came of it is noted, whoever waits for it
 	reason := ""
 	if verified {
 		if err := c.rdb.HDel(ctx, keyOf(company, "challenges"), hosts...).Err(); err != nil {
@@ -147,7 +146,7 @@ func challengedHosts(cb *registry.Callback) []string {
 	if cb.Auth != nil && cb.Auth.TokenURL != "" {
 		hosts = append(hosts, registry.Destination{URL: cb.Auth.TokenURL}.Host())
 	}
-	return hosts
+	return slices.Compact(hosts)
 }
 
 // reserve counts a challenge to hosts as failed until it succeeds. It returns a *ChallengedTooOftenError where too many did.
@@ -255,15 +254,15 @@ func judgeChallenge(r *egress.Response, token string) judgement {
 	return judgement{verdict: VerdictRetry, reason: ReasonChallengeFailed}
 }
 
-// proven reports whether a callback that changed after an attempt had begun may be called all the same. Where the gate of a delivery was looked
-// at, the callback was another one.
-func (c *Client) proven(ctx context.Context, a *attempt) (bool, error) {
+// recheck looks again at a callback that changed after an attempt had begun: where the gate of its delivery was looked at, it was another one. It
+// reports whether the callback may be called as it is now.
+func (c *Client) recheck(ctx context.Context, a *attempt) (proven bool, err error) {
 	if a.callback == nil || a.callback.Version <= a.version {
 		return true, nil
 	}
-	now, err := c.registry.Get(ctx, a.ref.company, a.ref.callback)
-	if err != nil {
-		return false, err
+	a.callback, err = c.registry.Get(ctx, a.ref.company, a.ref.callback)
+	if errors.Is(err, registry.ErrNotFound) {
+		return true, nil // deleted since, as for Client.callback
 	}
-	return now.Status != registry.Unverified, nil
+	return err == nil && a.callback.Status != registry.Unverified, err
 }

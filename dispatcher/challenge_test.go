@@ -221,6 +221,50 @@ func TestAMovedCallbackIsHeldAtOnce(t *testing.T) {
 	})
 }
 
+// TestAMovedCallbackDoesNotPayForItsOldURL: what the old URL answered late does not disable the callback, nor do its failures count on.
+func TestAMovedCallbackDoesNotPayForItsOldURL(t *testing.T) {
+	inBubble(t, func(h *house) {
+		ctx := h.t.Context()
+		cb := h.register("payment_proof", `"retry": {"max_attempts": 1, "initial_interval": "1s", "max_interval": "1s"}`)
+		move := func(path string) {
+			h.must(second(h.registry.Patch(ctx, acme, cb.ID, fmt.Appendf(nil, `{"destination": {"url": %q}}`, h.partner.url(path)))))
+		}
+		h.partner.answers(answering(500))
+		stop := h.work()
+		defer stop()
+		h.send(proof("failed"))
+		h.awaitAll(time.Minute)
+		if run := h.run(cb.ID); run["fn"] != 1 {
+			t.Errorf("a failure is noted as %v", run)
+		}
+		h.must(second(h.registry.Patch(ctx, acme, cb.ID, []byte(`{"description": "for people"}`))))
+		if run := h.run(cb.ID); run["fn"] != 1 {
+			t.Errorf("after another change it is %v", run)
+		}
+		move("second")
+		if run := h.run(cb.ID); len(run) > 0 {
+			t.Errorf("after the move it is %v", run)
+		}
+		h.partner.answers(func(r *http.Request, n int) reply {
+			if r.URL.Path == "/second" {
+				move("third")
+			}
+			return reply{status: 410}
+		})
+		h.send(proof("late"))
+		h.awaitAll(time.Minute)
+		if got, err := h.registry.Get(ctx, acme, cb.ID); err != nil || got.Status != registry.Enabled {
+			t.Errorf("after a 410 of the old URL it is %s, %v", got.Status, err)
+		}
+		h.send(proof("gone"))
+		h.awaitAll(time.Minute)
+		if got, err := h.registry.Get(ctx, acme, cb.ID); err != nil || got.Status != registry.Disabled {
+			t.Errorf("after a 410 of its own it is %s, %v", got.Status, err)
+		}
+		h.check()
+	})
+}
+
 // TestChallengesAreNoWeapon: hosts that do not answer their challenges are asked twenty times, and then ever more slowly; one that does is
 // forgotten.
 func TestChallengesAreNoWeapon(t *testing.T) {

@@ -92,7 +92,7 @@ func (c *Client) halt(ctx context.Context, what, action string) error {
 	if _, ok := c.rdb.(*redis.ClusterClient); ok {
 		return c.haltCluster(ctx, what, keys, now.Unix(), line)
 	}
-	return haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), what, now.Unix(), line).Err()
+	return haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), c.settings, what, now.Unix(), line).Err()
 }
 
 func (c *Client) haltCluster(ctx context.Context, what string, keys []string, now int64, line string) error {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -123,7 +124,7 @@ func TestOneCallbackNarrowsNoHost(t *testing.T) {
 		well := h.registerAt("well", "")
 		id := ref{acme, "q", well.ID}.deliveryID()
 		h.send(proof("q"))
-		h.await(id, Delivered, 2*time.Second)
+		h.await(id, Delivered, 5*time.Second)
 	})
 }
 
@@ -197,7 +198,7 @@ func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
 func TestHostsThatAreGoneAreForgotten(t *testing.T) {
 	inBubble(t, func(h *house) {
 		ctx, many := h.t.Context(), 200
-		fails := redis.NewScript(source("record") + `visit(ARGV[1], ARGV[2], 'down', now, 0)`)
+		fails := lua.New(`visit(ARGV[1], ARGV[2], 'down', now, 0)`)
 		for _, key := range []string{"hosts", "challenges"} {
 			fail := func(name string) {
 				if key == "hosts" {

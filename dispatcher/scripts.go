@@ -2,56 +2,43 @@ package dispatcher
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
 	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
-	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/dispatcher/lua"
 )
-
-//go:embed lua
-var luaFiles embed.FS
 
 // The scripts: each is one atomic step of the crash story in the package documentation.
 var (
-	acceptScript  = script("accept")
-	beginScript   = script("begin")
-	finishScript  = audited("finish")
-	overdueScript = script("overdue")
-	reviveScript  = script("revive")
-	pumpScript    = script("pump")
-	purgeScript   = audited("purge")
-	easeScript    = script("ease")
-	cancelScript  = audited("cancel")
-	replayScript  = audited("replay")
-	pageScript    = script("page")
-	trimScript    = script("trim")
-	healthScript  = script("health")
-	sweepScript   = script("sweep")
-	pruneScript   = script("prune")
-	eraseScript   = audited("erase")
-	erasedScript  = script("erased")
-	countScript   = script("count")
+	acceptScript  = lua.Script("accept")
+	beginScript   = lua.Script("begin")
+	finishScript  = lua.Script("finish")
+	overdueScript = lua.Script("overdue")
+	reviveScript  = lua.Script("revive")
+	pumpScript    = lua.Script("pump")
+	purgeScript   = lua.Script("purge")
+	easeScript    = lua.Script("ease")
+	cancelScript  = lua.Script("cancel")
+	replayScript  = lua.Script("replay")
+	pageScript    = lua.Script("page")
+	trimScript    = lua.Script("trim")
+	healthScript  = lua.Script("health")
+	sweepScript   = lua.Script("sweep")
+	pruneScript   = lua.Script("prune")
+	eraseScript   = lua.Script("erase")
+	erasedScript  = lua.Script("erased")
+	countScript   = lua.Script("count")
 
-	askScript         = script("ask")
-	answerScript      = script("answer")
-	startReplayScript = audited("replay_start")
-	stopReplayScript  = audited("replay_stop")
+	askScript         = lua.Script("ask")
+	answerScript      = lua.Script("answer")
+	startReplayScript = lua.Script("replay_start")
+	stopReplayScript  = lua.Script("replay_stop")
 
-	haltScript = redis.NewScript(registry.AuditLua + source("halt"))
+	haltScript = lua.Script("halt")
 )
-
-func script(name string) *redis.Script {
-	return redis.NewScript(source("record") + source(name))
-}
-
-// audited is a script that writes lines of the company's audit trail.
-func audited(name string) *redis.Script {
-	return redis.NewScript(source("record") + registry.AuditLua + "local trail = prefix .. 'audit'\n" + source(name))
-}
 
 // run runs a script on a company's keys. Each takes the installation's settings before its own arguments.
 func (c *Client) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
@@ -87,14 +74,6 @@ func execute(ctx context.Context, p redis.Pipeliner) error {
 		return nil
 	}
 	return err
-}
-
-func source(name string) string {
-	b, err := luaFiles.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err) // a build without its scripts
-	}
-	return string(b)
 }
 
 // strs reads a script's flat answer.

@@ -351,7 +351,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
 		return nil, err // not sent, since nobody could judge the answer: whoever takes it over does
 	}
-	proven, err := c.proven(ctx, a)
+	proven, err := c.recheck(ctx, a)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -105,12 +106,31 @@ func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes .
 	}
 	r.company(name).touched.Store(nil)
 	line := storedLine{Company: name, Actor: Actor(ctx), Action: ActionEraseCompany, Object: "companies/" + name, Changes: changes, Unique: e.ID}
-	since := max(0, e.Began.Add(-time.Hour).UnixMilli()) // Redis's clock may step back
-	err := forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line.String(), `"k":"`+e.ID+`"`, since).Err()
+	err := forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line.String(), e.mark(), e.since()).Err()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("registry: forget company %s: %w", name, err)
 	}
 	return nil
+}
+
+// mark is what stands in the line of an erasure and in no other.
+func (e Erasure) mark() string { return `"k":"` + e.ID + `"` }
+
+// since is the first id that its line may have: Redis's clock may step back.
+func (e Erasure) since() string {
+	return strconv.FormatInt(max(0, e.Began.Add(-time.Hour).UnixMilli()), 10)
+}
+
+// Forgotten reports whether an erasure came to [Registry.Forget].
+func (r *Registry) Forgotten(ctx context.Context, e Erasure) (bool, error) {
+	lines, err := r.redis.XRange(ctx, auditCompaniesKey, e.since(), "+").Result()
+	if err != nil {
+		return false, fmt.Errorf("registry: look for the end of an erasure: %w", err)
+	}
+	return slices.ContainsFunc(lines, func(line redis.XMessage) bool {
+		text, _ := line.Values["l"].(string)
+		return strings.Contains(text, e.mark())
+	}), nil
 }
 
 // Known reports whether the company is one of [Registry.Companies].

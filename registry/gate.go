@@ -170,7 +170,7 @@ func (r *Registry) VerifiesDestinations() bool { return r.verify }
 
 // unverified returns the gate of a callback that is new, or goes elsewhere, and shows it in cb.
 func (r *Registry) unverified(ctx context.Context, cb *Callback) (Gate, error) {
-	if err := r.KnownEverywhere(ctx, "a callback that is held until its endpoint has proved itself (--verify-destinations)", 2); err != nil {
+	if err := r.KnownEverywhere(ctx, "a callback that is held until its endpoint has proved itself (--verify-destinations)", announcedLevel); err != nil {
 		return Gate{}, err
 	}
 	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason, cb.Moved = Unverified, cb.UpdatedAt, "", "", true

@@ -24,8 +24,11 @@ import (
 // whose processes know it. It grows with a release that has such features.
 //
 //	1  commit 6da24ca, which announces nothing
-//	2  processes announce themselves, and know unverified callbacks
+//	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and keys that are bound to callbacks
 const Level = 2
+
+// announcedLevel is the [Level] that brought all that.
+const announcedLevel = 2
 
 const (
 	processesKey = "ringback:processes"
@@ -372,8 +375,7 @@ type presence struct {
 }
 
 // KnownEverywhere returns an *OldProcessError while a process of the installation is alive whose level is below needs, the level that
-// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second; call it only where something new is used, and
-// before anything is written.
+// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second; call it before anything new is written.
 func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) error {
 	r.presence.mu.Lock()
 	defer r.presence.mu.Unlock()

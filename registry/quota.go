@@ -132,7 +132,7 @@ func (r *Registry) SetQuotas(ctx context.Context, company string, change map[str
 		args = append(args, name, value)
 	}
 	if slices.ContainsFunc(slices.Collect(maps.Values(change)), func(n *int64) bool { return n != nil }) {
-		if err := r.KnownEverywhere(ctx, "a quota", 2); err != nil {
+		if err := r.KnownEverywhere(ctx, "a quota", announcedLevel); err != nil {
 			return nil, err
 		}
 	}

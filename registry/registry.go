@@ -156,7 +156,8 @@ redis.call('ZADD', KEYS[2], v, ARGV[1])
 // ARGV[6] the line of the audit trail; ARGV[7] the name of its host; ARGV[8] the
 // anchor of its seal, or empty; ARGV[9] the gate of a callback whose endpoint has
 // yet to prove itself, or empty to leave the gate alone. What closed it before
-// closes it afterwards.
+// closes it afterwards. ARGV[10] is 1 if it goes elsewhere than before: what failed
+// there says nothing about the new place.
 var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -173,6 +174,7 @@ end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
 redis.call('HSET', KEYS[7], 'hn', ARGV[7])
+if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 ` + nextVersion + `
 local changes
@@ -255,7 +257,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if err != nil {
 			return nil, err
 		}
-		answer, err := r.save(ctx, cb, "", line, gate)
+		answer, err := r.save(ctx, cb, "", line, gate, false)
 		if err != nil {
 			return nil, err
 		}
@@ -270,7 +272,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 
 // save seals and stores cb, with a line of the audit trail, and closes its gate
 // unless gate is zero; when the answer is "saved" cb.Version is set.
-func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate) (answer string, err error) {
+func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate, moved bool) (answer string, err error) {
 	anchor, err := r.newAnchor(ctx)
 	if err != nil {
 		return "", err
@@ -287,7 +289,7 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
 		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
 	}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed).StringSlice()
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
@@ -399,16 +401,19 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 		next.Version, next.UpdatedAt = cb.Version, cb.UpdatedAt
 		next.Status, next.StatusAt, next.DisabledReason, next.UnverifiedReason = cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason
 		if reflect.DeepEqual(cb, next) {
+			// The call before this one may have ended before the endpoint was challenged.
+			cb.Moved = r.verify && cb.Status == Unverified && cb.UnverifiedReason == ""
 			return cb, nil
 		}
 		next.UpdatedAt = now()
 		var gate Gate
-		if r.verify && next.goesElsewhere(cb) {
+		moved := next.goesElsewhere(cb)
+		if r.verify && moved {
 			if gate, err = r.unverified(ctx, next); err != nil {
 				return nil, err
 			}
 		}
-		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate)
+		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate, moved)
 		switch {
 		case err != nil:
 			return nil, err
@@ -603,9 +608,6 @@ type storedSecret struct {
 // than the process that wrote it and must not guess.
 const storedModel = 1
 
-// anchoredLevel is the [Level] that brought anchors.
-const anchoredLevel = 2
-
 // An anchor binds a callback's row to what stands beside it: it is fresh with each
 // seal, part of the seal, and kept in another hash. So an older row that is put
 // back does not open.
@@ -623,7 +625,7 @@ func place(company string, id int64, anchor string) string {
 // newAnchor is for a row that is sealed now: empty while a process is alive that
 // knows no anchors and could not open the row.
 func (r *Registry) newAnchor(ctx context.Context) (string, error) {
-	err := r.KnownEverywhere(ctx, "an anchored seal", anchoredLevel)
+	err := r.KnownEverywhere(ctx, "an anchored seal", announcedLevel)
 	if _, old := errors.AsType[*OldProcessError](err); old {
 		return "", nil
 	}

@@ -8,16 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/dispatcher/lua"
 )
 
 // A tap is a proxy before Redis that understands which script a command runs, and strikes at one of them: what no general proxy can.
@@ -51,39 +48,13 @@ func newTap(t testing.TB, upstream string) *tap {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &tap{t: t, upstream: upstream, listener: listener, scripts: ourScripts(t), seen: make(map[string]int), conns: make(map[net.Conn]bool)}
+	p := &tap{t: t, upstream: upstream, listener: listener, scripts: lua.Names(), seen: make(map[string]int), conns: make(map[net.Conn]bool)}
 	p.wg.Go(p.accept)
 	t.Cleanup(p.close)
 	return p
 }
 
 func (p *tap) addr() string { return p.listener.Addr().String() }
-
-// ourScripts reads what Redis will call our scripts.
-func ourScripts(t testing.TB) map[string]string {
-	dir := filepath.Join("..", "..", "dispatcher", "lua")
-	head, err := os.ReadFile(filepath.Join(dir, "record.lua"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	// What the scripts have between head and text if they write in the audit trail.
-	trail := []byte(registry.AuditLua + "local trail = prefix .. 'audit'\n")
-	files, err := filepath.Glob(filepath.Join(dir, "*.lua"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	names := make(map[string]string)
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		name := strings.TrimSuffix(filepath.Base(file), ".lua")
-		names[sha(slices.Concat(head, text))] = name
-		names[sha(slices.Concat(head, trail, text))] = name
-	}
-	return names
-}
 
 func sha(script []byte) string {
 	sum := sha1.Sum(script)

@@ -25,7 +25,8 @@ var arrows = map[string][]string{
 	"dispatcher/egress":            {},
 	"dispatcher/egress/egresstest": {},
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress"},
+	"dispatcher/lua":               {"registry"},
+	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi", "dispatcher/client"},
@@ -34,7 +35,7 @@ var arrows = map[string][]string{
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
 	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
-	"cmd/faults":        {"registry"}, // what the scripts have in common with it: Redis names a script by all of its text
+	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
 }
 
 // forTests may be imported by tests only, and by any of them.

@@ -53,7 +53,7 @@ if mode == 'rest' then
   if n[6] == 1 then
     redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,
       trail, prefix .. 'hosts', prefix .. 'challenges')
-    redis.call('EXPIRE', prefix .. 'erased', 3600) -- who erases takes it away, after the last keys: unless he is killed, and nobody repeats it
+    redis.call('EXPIRE', prefix .. 'erased', 3600) -- the call that erases deletes it after the last keys. If that is killed and nobody calls again, it expires
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end
 end

@@ -4,7 +4,7 @@
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, name of the host it went to ('': none), what it means to the host ('up', 'down', '': nothing),
---       how many attempts to the callback its process has turns for
+--       the callback's version that was called, how many attempts to the callback its process has turns for
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 local member, outcome = ARGV[1], ARGV[3]
@@ -111,9 +111,9 @@ else
   r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, r.s)
-  -- An unverified callback has another URL since: the answer was not its.
-  local settled = closed and (cjson.decode(closed).status)
-  if outcome == 'G' and settled ~= 'deleted' and settled ~= 'disabled' and settled ~= 'unverified' then
+  -- A callback that changed since may have another URL, whose answer this was not.
+  local status = closed and cjson.decode(closed).status
+  if outcome == 'G' and status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
     disable('gone', since or now, failures or 1)
   end
 end
@@ -121,7 +121,7 @@ local out, wait = {}, 0
 if not closed then
   -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
   -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[18]) and 2 or 1)
+  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
 end
 for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
 return out

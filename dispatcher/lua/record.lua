@@ -5,12 +5,18 @@
 -- STATE: P pending, A active, R retrying, H held, D delivered, X dead, C cancelled.
 -- at (ms): P waiting since, A begun, R next attempt due, H held since, D X C finished.
 --
+-- The first part is every script's; of the others, which stand apart by an empty line, each script has those that it uses, directly or through
+-- others. A part uses only what stands above it.
+--
 -- ARGV[1] of every script are the installation's settings, by position; the script's own arguments are counted from 1 after it.
-local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER, PATIENCE = string.match(table.remove(ARGV, 1), '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
+local settings = table.remove(ARGV, 1)
+local prefix = string.sub(KEYS[1], 1, -4)
+
+local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER, PATIENCE = string.match(settings, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
 WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = tonumber(WINDOW), tonumber(RETENTION), tonumber(HOLD_MAX), tonumber(HOLD_AGE) -- s but for the counts
 DISABLE_AFTER = tonumber(DISABLE_AFTER) -- s, 0: never
 PATIENCE = tonumber(PATIENCE) -- ms: a pending delivery that nobody began after this long is worth a look; so is a retry this long after its time
-local prefix = string.sub(KEYS[1], 1, -4)
+
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
 local clock = redis.call('TIME')
@@ -18,6 +24,7 @@ local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
 -- How long after a worker had no turn for a callback the pump leaves its room alone: each attempt that ends lets one out meanwhile.
 local BUSY = 5000
+
 -- How often (ms) a closed room is looked at for what has waited too long. Resuming moves it to the front.
 local AIRING = 60000
 
@@ -48,6 +55,7 @@ local function load(member)
 end
 
 local function gate(cb) return redis.call('GET', prefix .. 'gate:' .. cb) end
+
 local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, true) ~= nil end
 
 -- When its event was accepted (ms): the time in its log id.
@@ -61,6 +69,7 @@ end
 
 -- A delivery waits for its next attempt, or stops to. The caller writes the record.
 local function retries(ev, member, cb) redis.call('ZADD', prefix .. 'retry:' .. cb, accepted(ev), member) end
+
 local function retriesNoMore(r, member, cb)
   if r.s == 'R' then redis.call('ZREM', prefix .. 'retry:' .. cb, member) end
 end
@@ -69,6 +78,7 @@ end
 local function health(cb, ...)
   if not deleted(gate(cb)) then redis.call('HSET', prefix .. 'health:' .. cb, ...) end
 end
+
 local function letters(cb, n)
   if not deleted(gate(cb)) then redis.call('HINCRBY', prefix .. 'health:' .. cb, 'dead', n) end
 end

@@ -1,0 +1,106 @@
+// Package lua holds the engine's scripts: each is one step of the crash story in package dispatcher's documentation, and one run of Redis.
+package lua
+
+import (
+	"embed"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
+)
+
+//go:embed *.lua
+var files embed.FS
+
+// headName is the file that is none of them: what they share.
+const headName = "record"
+
+// head is that file, in its parts, and how a line of the company's audit trail is written.
+var head = strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n", "\n\n")
+
+// scripts are all of them, by name.
+var scripts = assemble()
+
+func assemble() map[string]*redis.Script {
+	all := make(map[string]*redis.Script)
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // a build without its scripts
+	}
+	for _, entry := range entries {
+		if name := strings.TrimSuffix(entry.Name(), ".lua"); name != headName {
+			all[name] = New(source(name))
+		}
+	}
+	return all
+}
+
+// Script returns the script of that name, which there must be.
+func Script(name string) *redis.Script {
+	script, ok := scripts[name]
+	if !ok {
+		panic("there is no script " + name)
+	}
+	return script
+}
+
+// Names are the scripts' names by what Redis calls them: the SHA-1 in hexadecimal, which EVALSHA takes and SLOWLOG shows.
+func Names() map[string]string {
+	names := make(map[string]string, len(scripts))
+	for name, script := range scripts {
+		names[script.Hash()] = name
+	}
+	return names
+}
+
+// New is a script of its own lines below those parts of the head that it uses: Redis runs all of it each time, and would spend more on defining
+// what is not used than on many a step.
+func New(text string) *redis.Script { return redis.NewScript(lean(text)) }
+
+func lean(text string) string {
+	used, parts := words(text), []string{text}
+	for i, part := range slices.Backward(head) {
+		if i > 0 && !slices.ContainsFunc(declared(part), func(name string) bool { return used[name] }) {
+			continue
+		}
+		maps.Copy(used, words(part))
+		parts = append(parts, part)
+	}
+	slices.Reverse(parts)
+	return strings.Join(parts, "\n\n")
+}
+
+var (
+	comment     = regexp.MustCompile(`--.*`)
+	word        = regexp.MustCompile(`[A-Za-z_]\w*`)
+	declaration = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`)
+)
+
+// words are all that a Lua text calls by name, and a few more: what stands in its strings.
+func words(text string) map[string]bool {
+	found := make(map[string]bool)
+	for _, name := range word.FindAllString(comment.ReplaceAllString(text, ""), -1) {
+		found[name] = true
+	}
+	return found
+}
+
+// declared are the names that a part of the head gives to what stands below.
+func declared(part string) (names []string) {
+	for _, line := range declaration.FindAllStringSubmatch(part, -1) {
+		names = append(names, strings.Split(line[1], ", ")...)
+	}
+	return names
+}
+
+func source(name string) string {
+	b, err := files.ReadFile(name + ".lua")
+	if err != nil {
+		panic(err) // a build without its scripts
+	}
+	return string(b)
+}
