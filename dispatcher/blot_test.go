@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"encoding/json"
+	"fmt"
 	"html"
 	"net/url"
 	"strings"
@@ -79,6 +80,23 @@ func TestADecisionKeepsItsForm(t *testing.T) {
 		if got := string(b.ReplaceJSON([]byte(said))); got != want || !json.Valid([]byte(got)) {
 			t.Errorf("%s becomes %s", said, got)
 		}
+	}
+}
+
+// TestBlottingIsBounded: however many secrets a callback has, looking for them takes no more than the length of the text allows. What was not
+// looked at is blotted out.
+func TestBlottingIsBounded(t *testing.T) {
+	var many blotter
+	for i := range 180 {
+		many = append(many, fmt.Sprintf("aaaaaaa%d", i))
+	}
+	text := strings.Repeat("a", 16<<10)
+	if got := many.Replace(text); len(got) > len(text)/10 || !strings.HasSuffix(got, "***") {
+		t.Errorf("%d bytes of %d were looked at", len(got), len(text))
+	}
+	others := strings.Repeat("b", 16<<10)
+	if got := many[:60].Replace(others); got != others {
+		t.Errorf("of a text without secrets are left %d bytes", len(got))
 	}
 }
 
