@@ -172,8 +172,8 @@ func (e *erasure) begin(ctx context.Context) error {
 	return nil
 }
 
-// note notes what this call erased so far, and returns what all calls did: nil if the company is gone by another one's work. What a
-// call erased since, and is killed, is not told of.
+// note notes what this call erased so far, and returns what all calls did: nil if nobody knows of the erasure any more. If a
+// call is killed, the line does not tell of what it erased since its last note.
 func (e *erasure) note(ctx context.Context) (all counts, err error) {
 	mine, err := json.Marshal(e.counts())
 	if err != nil {
@@ -200,7 +200,7 @@ func (e *erasure) note(ctx context.Context) (all counts, err error) {
 func (e *erasure) leave(ctx context.Context) (over bool, err error) {
 	all, err := e.note(ctx)
 	if err != nil || all == nil {
-		return err == nil, err
+		return e.over(ctx, err)
 	}
 	keys, err := e.keys.OfCompany(ctx, e.said.Company) // they go last
 	if err != nil {
@@ -212,6 +212,15 @@ func (e *erasure) leave(ctx context.Context) (over bool, err error) {
 		changes = append(changes, registry.AuditChange{Field: name, Old: all[name]})
 	}
 	return false, e.registry.Forget(ctx, e.said.Company, e.Erasure, changes...)
+}
+
+// over is for a call that finds its erasure gone. It is over if another call came to the end, and left its line. Else Redis lost what it had
+// written last, and whoever calls again begins anew.
+func (e *erasure) over(ctx context.Context, err error) (bool, error) {
+	if err != nil {
+		return false, err
+	}
+	return e.registry.Forgotten(ctx, e.Erasure)
 }
 
 func (e *erasure) late() bool { return time.Now().After(e.until) }
@@ -243,7 +252,7 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 				return false, err
 			}
 			if all, err := e.note(ctx); err != nil || all == nil {
-				return err == nil, err
+				return e.over(ctx, err)
 			}
 			if e.late() {
 				return false, nil

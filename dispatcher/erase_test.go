@@ -575,4 +575,20 @@ func TestAnErasureLeavesOneLine(t *testing.T) {
 		t.Errorf("%d keys are left, %v; %+v", left, err, e)
 	}
 	want(2, 2, 1, 1, 1)
+
+	// Where Redis lost that there is an erasure, it is not taken for one that came to its end.
+	h.register("payment_proof", "")
+	send("tale-3")
+	h.client.failpoint = func(name string) {
+		if name == "step" {
+			h.client.failpoint = nil
+			h.must(h.rdb.Del(t.Context(), keyOf(acme, "erased")).Err())
+		}
+	}
+	if e, err = h.client.EraseCompany(t.Context(), keys, acme, ""); err != nil || e.Done {
+		t.Errorf("an erasure that Redis forgot: %+v, %v", e, err)
+	}
+	if e, err = h.client.EraseCompany(t.Context(), keys, acme, ""); err != nil || !e.Done {
+		t.Errorf("called again: %+v, %v", e, err)
+	}
 }
