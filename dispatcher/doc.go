@@ -136,6 +136,7 @@
 //	its notice's event
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
 //	a lane's pause / the next lane's    some lanes paused                   whoever pauses or resumes repeats it
+//	registered or moved / its challenge unverified, without a reason        whoever repeats the change, or verifies
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	a panic while encoding, sending      an attempt of unknown outcome       at once: it follows the callback's schedule and eats its budget,

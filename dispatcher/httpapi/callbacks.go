@@ -82,7 +82,7 @@ func (s *server) callbacks() {
 		Summary: "Register a callback",
 		Description: "The answer is the only one that shows the signing secret. Events accepted from now on reach the callback if they match. " +
 			"Where the installation wants proof of control, the endpoint is challenged first (see `verify-callback`), and the answer's `status` is `unverified` if it did not answer that.",
-		Errors: []int{http.StatusUnprocessableEntity},
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.createCallback)
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{
 		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: chapter,
@@ -95,7 +95,7 @@ func (s *server) callbacks() {
 		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: chapter, Summary: "Change a callback",
 		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is. " +
 			"Where the installation wants proof of control, another `url` or `token_url` is challenged as that of a new callback is.",
-		Errors: []int{http.StatusUnprocessableEntity},
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
 	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
 		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
@@ -215,16 +215,16 @@ func (s *server) challengePatience() time.Duration {
 	if !s.Registry.VerifiesDestinations() {
 		return 0
 	}
-	return dispatcher.LongestChallenge + 10*time.Second
+	return testPatience
 }
 
-// challenged challenges a callback that has just moved, and returns it as it is then. A challenge that cannot be sent is in nobody's way: it
-// can be asked for again.
+// challenged challenges a callback that has just moved, and returns it as it is then. It is one of the tests that a key may have under way: names
+// are many, and may all lead to one victim. A challenge that cannot be sent is in nobody's way: it can be asked for again.
 func (s *server) challenged(ctx context.Context, cb *registry.Callback) *registry.Callback {
 	if !cb.Moved {
 		return cb
 	}
-	result, err := s.Client.Verify(ctx, cb.Company, cb.ID)
+	result, err := s.verify(ctx, cb.Company, cb.ID)
 	if err != nil {
 		s.Logger.WarnContext(ctx, "callback not challenged", "callback", cb, "error", err)
 		return cb
@@ -235,12 +235,16 @@ func (s *server) challenged(ctx context.Context, cb *registry.Callback) *registr
 }
 
 func (s *server) verifyCallback(ctx context.Context, in *callbackIn) (*challengeOut, error) {
-	var result *dispatcher.ChallengeResult
-	err := s.asTest(ctx, func() (err error) {
-		result, err = s.Client.Verify(ctx, in.Company, in.CallbackID)
+	result, err := s.verify(ctx, in.Company, in.CallbackID)
+	return &challengeOut{result}, err
+}
+
+func (s *server) verify(ctx context.Context, company string, callbackID int64) (result *dispatcher.ChallengeResult, err error) {
+	err = s.asTest(ctx, func() (err error) {
+		result, err = s.Client.Verify(ctx, company, callbackID)
 		return err
 	})
-	return &challengeOut{result}, err
+	return result, err
 }
 
 func (s *server) deleteCallback(ctx context.Context, in *callbackIn) (*noContent, error) {
@@ -255,6 +259,13 @@ func (s *server) resumeCallback(ctx context.Context, in *steerIn) (*callbackOut,
 	skipHeld, err := decodeResume(in.RawBody)
 	if err != nil {
 		return nil, err
+	}
+	if skipHeld { // page by page, and a room may hold a hundred thousand
+		release, err := visitOf(ctx).longPlace(ctx)
+		if err != nil {
+			return nil, err
+		}
+		defer release()
 	}
 	return shown(s.Client.Resume(ctx, in.Company, in.CallbackID, skipHeld))
 }
@@ -280,7 +291,7 @@ func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error
 		return nil, err
 	}
 	var result *dispatcher.TestResult
-	err = s.asTest(ctx, func() error {
+	err = s.asTest(ctx, func() (err error) {
 		result, err = s.Client.Test(ctx, in.Company, in.CallbackID, eventType)
 		return err
 	})

@@ -335,6 +335,8 @@ func TestWhatTakesLongHoldsNobodyUp(t *testing.T) {
 	defer h.api.door.long.Release(longPlaces)
 	h.call("producer", "POST", "/companies/acme/events", event("e")).want(http.StatusAccepted)
 	h.call("partner", "POST", replay, `{"dry_run":true}`).wantProblem(http.StatusServiceUnavailable)
+	h.call("partner", "POST", cb+"/resume", `{"skip_held":true}`).wantProblem(http.StatusServiceUnavailable)
+	h.call("partner", "POST", cb+"/resume", "").want(http.StatusOK)
 }
 
 // Whoever has no place hears what is true of it, and nothing is done for it.

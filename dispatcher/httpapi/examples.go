@@ -84,8 +84,9 @@ var examples = map[string]example{
 	"create-callback": {
 		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
 			`"rate_limit":{"per_second":50,"burst":100}}`,
-		answers: map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
-		fault:   payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
+		answers:  map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
+		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
+		conflict: exampleOldProcess,
 	},
 	"list-callbacks": {
 		answers: map[int]string{200: `{"callbacks":[{` + exampleCallback + `"status":"enabled",` + exampleHealth + `}],"next_cursor":"MTE4ODc"}`},

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/payloads"
@@ -92,5 +93,39 @@ func TestProofOfControl(t *testing.T) {
 	}
 	if doc := register("partner").json(); doc["status"] != "unverified" || doc["unverified_reason"] != nil || doc["secret"] == nil {
 		t.Errorf("registered while no challenge may go out: %v", doc)
+	}
+}
+
+// TestChallengesOfChangesAreTests: of what a key registers and moves, no more endpoints are challenged at once than it may test. A change whose
+// challenge was not sent brings it when it is repeated.
+func TestChallengesOfChangesAreTests(t *testing.T) {
+	h := newHouse(t)
+	h.wantProof()
+	var asked atomic.Int32
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = io.Copy(w, r.Body)
+	}))
+	defer partner.Close()
+	key, err := h.api.Keys.Authenticate(t.Context(), h.keys["partner"])
+	h.must(err)
+	var ends []func()
+	for range registry.MaxTests {
+		end, ok, err := h.api.Keys.BeginTest(t.Context(), key, time.Minute)
+		if h.must(err); !ok {
+			t.Fatal("no test may be made")
+		}
+		ends = append(ends, end)
+	}
+	made := h.call("partner", "POST", "/companies/acme/config/callbacks", `{"callback_type":"payment_proof","destination":{"url":"`+partner.URL+`/hook"}}`).want(http.StatusCreated)
+	if doc := made.json(); doc["status"] != "unverified" || doc["unverified_reason"] != nil || asked.Load() > 0 {
+		t.Errorf("registered beside %d tests: %s, %d requests", registry.MaxTests, made.body, asked.Load())
+	}
+	for _, end := range ends {
+		end()
+	}
+	same := `{"destination":{"url":"` + partner.URL + `/hook"}}`
+	if doc := h.call("partner", "PATCH", made.header.Get("Location"), same).want(http.StatusOK).json(); doc["status"] != "enabled" {
+		t.Errorf("the same again: %v", doc)
 	}
 }
