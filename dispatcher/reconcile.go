@@ -212,10 +212,11 @@ func (c *Client) trimLog(ctx context.Context, company string) error {
 		if err != nil {
 			return err
 		}
-		c.trimmed.Store(company, next)
 		if from = next; next == "-" {
+			c.trimmed.Delete(company)
 			return nil
 		}
+		c.trimmed.Store(company, next)
 	}
 	return nil
 }

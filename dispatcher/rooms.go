@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -123,6 +124,7 @@ func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error
 	if err != nil {
 		return err
 	}
+	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // so that those that always fail do not always come first
 	var failed []error
 	for _, text := range ids {
 		if ctx.Err() != nil {
