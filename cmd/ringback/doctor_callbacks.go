@@ -107,11 +107,10 @@ func readCallbacks(ctx context.Context, rdb redis.UniversalClient, file string) 
 	if err != nil {
 		return nil, err
 	}
-	companies, err := rdb.SMembers(ctx, "ringback:companies").Result()
+	companies, err := r.Companies(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("listing the companies: %w", err)
 	}
-	slices.Sort(companies)
 	var all []*registry.Callback
 	for _, company := range companies {
 		for cursor, more := "", true; more; more = cursor != "" {
