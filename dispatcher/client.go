@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -125,6 +126,7 @@ type Client struct {
 	tracer    trace.Tracer
 	metrics   *metrics
 	asynq     *asynq.Client
+	bell      *lanes.Bell // rung for what is enqueued
 	inspector *asynq.Inspector
 
 	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), for how long it may fail
@@ -188,6 +190,7 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
+	c.bell = lanes.NewBell(c.rdb, queues, c.log, func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) })
 	c.outage.log = c.log
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
@@ -207,6 +210,7 @@ func defaulted[T comparable](v, fallback T) T {
 
 // Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
 func (c *Client) Close() error {
+	c.bell.Close()
 	c.tokens.Close()
 	return c.metrics.close()
 }

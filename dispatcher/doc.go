@@ -59,6 +59,7 @@
 //	                             and when anybody last went through it
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
+//	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
 //	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
@@ -104,6 +105,7 @@
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
 //	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
 //	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
+//	enqueue / the bell                  a task that nobody was told of      the workers look into idle lanes, 0.25 s
 //	enqueue's reply lost                false conflict of task ids          a conflict is success
 //	dequeue / begin                     asynq active, record pending        reconciler, 25 s: new generation
 //	begin / POST                        attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation

@@ -92,7 +92,13 @@ func (c *Client) halt(ctx context.Context, what, action string) error {
 	if _, ok := c.rdb.(*redis.ClusterClient); ok {
 		return c.haltCluster(ctx, what, keys, now.Unix(), line)
 	}
-	return haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), c.settings, what, now.Unix(), line).Err()
+	if err := haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), c.settings, what, now.Unix(), line).Err(); err != nil {
+		return err
+	}
+	for _, lane := range queues { // what is in them may be taken again
+		c.bell.Ring(ctx, lane)
+	}
+	return nil
 }
 
 func (c *Client) haltCluster(ctx context.Context, what string, keys []string, now int64, line string) error {

@@ -24,6 +24,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -59,7 +60,8 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 type house struct {
 	t        *testing.T
 	rdb      *redis.Client
-	redis    *redistest.Server // nil inside a bubble
+	redis    *redistest.Server    // nil inside a bubble
+	mini     *miniredis.Miniredis // nil outside
 	keyset   *registry.Keyset
 	registry *registry.Registry
 	cfg      Config // the client's

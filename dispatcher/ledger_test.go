@@ -400,7 +400,7 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 		return reply{status: 204}
 	})
 	lane := ref{acme, "", hanging.ID}.queue()
-	for served := map[string]bool{}; len(served) < lanes; { // callbacks in every lane, this one too
+	for served := map[string]bool{}; len(served) < laneCount; { // callbacks in every lane, this one too
 		served[ref{acme, "", h.register(install.Name, "").ID}.queue()] = true
 	}
 	h.work()

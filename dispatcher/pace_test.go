@@ -536,7 +536,7 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 		if r, err := h.client.Send(h.t.Context(), proof("again")); err != nil || !r.Duplicate || r.Deliveries[0] != again {
 			t.Errorf("sent again: %+v, %v", r, err)
 		}
-		for _, lane := range queues[:lanes] {
+		for _, lane := range queues[:laneCount] {
 			if tasks, err := h.client.inspector.ListPendingTasks(lane); err == nil && slices.ContainsFunc(tasks, func(task *asynq.TaskInfo) bool {
 				return strings.HasPrefix(task.ID, again.DeliveryID)
 			}) {

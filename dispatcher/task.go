@@ -20,8 +20,8 @@ import (
 const taskType = "ringback:deliver"
 
 const (
-	// lanes is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
-	lanes = 4
+	// laneCount is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
+	laneCount = 4
 	// slowLane is one more, for deliveries that are let out while their callback's breaker is open: they fail for the most part, and their
 	// retries come in crowds, once a second. Nobody who does well waits behind them. A task stays in its lane until it has served.
 	slowLane = "ringback-slow"
@@ -29,7 +29,7 @@ const (
 
 // Queues names the lanes, as asynq and its UI know them; the slow one is last.
 func Queues() []string {
-	names := make([]string, lanes, lanes+1)
+	names := make([]string, laneCount, laneCount+1)
 	for i := range names {
 		names[i] = "ringback-" + strconv.Itoa(i)
 	}
@@ -44,7 +44,7 @@ func (r ref) queue() string {
 	_, _ = h.Write([]byte(r.company))
 	_, _ = h.Write([]byte{'/'})
 	_, _ = h.Write([]byte(strconv.FormatInt(r.callback, 10)))
-	return queues[h.Sum32()%lanes]
+	return queues[h.Sum32()%laneCount]
 }
 
 // A hint is a task's payload: it may be time to act on this generation of this delivery. It names the event and does not copy it:
@@ -80,6 +80,9 @@ func (c *Client) enqueue(ctx context.Context, t pendingTask, options ...asynq.Op
 	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(taskType, payload), options...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return true, nil
+	}
+	if err == nil {
+		c.bell.Ring(ctx, t.queue())
 	}
 	return false, err
 }

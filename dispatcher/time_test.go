@@ -38,7 +38,7 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = server.Serve(l) })
 		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
-		h.poll = 2 * time.Second // half of what an idle bubble costs are looks at lanes
+		h.poll, h.mini = 2*time.Second, m // half of what an idle bubble costs are looks at lanes
 		f(h)
 		h.egress.Close()
 		_ = server.Close()

@@ -17,6 +17,7 @@ import (
 	"github.com/hibiken/asynq"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
 )
 
 // WorkerConfig is what a [Worker] needs.
@@ -27,8 +28,8 @@ type WorkerConfig struct {
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
-	// Poll is how often each of eight asynq servers looks at its lane while there is nothing to do, and a ninth, the slow lane's, half
-	// as often. Default [DefaultPoll]. A Worker of few attempts has half as many servers.
+	// Poll is how often an idle lane is looked at although nobody told of work in it: processes tell each other what they enqueue, and this is
+	// for what comes from elsewhere, or is not heard. Default [DefaultPoll].
 	Poll time.Duration
 
 	// ReconcileEvery is how often rooms are pumped and overdue deliveries looked for. Default [DefaultReconcileEvery]. Tests make it short.
@@ -39,8 +40,7 @@ type WorkerConfig struct {
 const (
 	DefaultConcurrency   = 800
 	DefaultShutdownGrace = 65 * time.Second
-	// DefaultPoll: eight servers make some 900 idle calls a second, a seventh of a core and half of that in Redis.
-	DefaultPoll = 10 * time.Millisecond
+	DefaultPoll          = lanes.DefaultLook
 	// DefaultReconcileEvery: with [DefaultOwnerGrace], an attempt that a crash cut off at a 15 s timeout begins anew within 32 s of its beginning.
 	DefaultReconcileEvery = 2 * time.Second
 )
@@ -54,8 +54,8 @@ const (
 	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
 	// that their timeout gives them, and who comes back waits behind them.
 	shareOfSlow = 4
-	// slowPoll is how many times as long the slow lane's server waits between two looks.
-	slowPoll = 2
+	// taskCheckInterval is how long an asynq server waits after a look that found nothing, before it waits for the bell.
+	taskCheckInterval = 2 * time.Millisecond
 	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. Who looks at idle lanes less
 	// often looks for these less often, too.
 	delayedCheckInterval = 500 * time.Millisecond
@@ -79,6 +79,7 @@ type Worker struct {
 	pacer    *pacer
 	stopping atomic.Bool
 	servers  []laneServer
+	stopped  chan struct{} // closed when no task is taken any more
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 }
@@ -102,23 +103,25 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
 	w.pacer = newPacer(c)
 	logger := newAsynqLog(c)
-	concurrency, poll := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
-	w.turns = newTurns(concurrency / (lanes * shareOfLane))
+	concurrency, look := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
+	w.stopped = make(chan struct{})
+	rdb := c.bell.Client(look, w.stopped)
+	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
 	perLane := serversPerLane
 	if concurrency < fewAttempts {
 		perLane = 1
 	}
-	served := append(slices.Repeat(queues[:lanes], perLane), slowLane)
+	served := append(slices.Repeat(queues[:laneCount], perLane), slowLane)
 	for _, lane := range served {
-		poll, places := poll, (concurrency-concurrency/shareOfSlow)/(lanes*perLane)
+		places := (concurrency - concurrency/shareOfSlow) / (laneCount * perLane)
 		if lane == slowLane {
-			poll, places = poll*slowPoll, concurrency/shareOfSlow
+			places = concurrency / shareOfSlow
 		}
-		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(c.rdb, asynq.Config{
+		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(rdb, asynq.Config{
 			Concurrency:              max(1, places),
 			Queues:                   map[string]int{lane: 1},
-			TaskCheckInterval:        poll,
-			DelayedTaskCheckInterval: max(delayedCheckInterval, poll),
+			TaskCheckInterval:        taskCheckInterval,
+			DelayedTaskCheckInterval: max(delayedCheckInterval, look),
 			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
 			RetryDelayFunc:           w.retryDelay,
 			IsFailure:                w.isFailure,
@@ -140,6 +143,7 @@ func (w *Worker) Start() error {
 		handler := func(ctx context.Context, task *asynq.Task) error { return w.process(ctx, server.lane, task) }
 		if err := server.Start(asynq.HandlerFunc(handler)); err != nil {
 			stop()
+			close(w.stopped)
 			for _, started := range w.servers[:i] {
 				started.Shutdown()
 			}
@@ -147,6 +151,7 @@ func (w *Worker) Start() error {
 		}
 	}
 	w.stop = stop
+	w.wg.Go(func() { w.client.bell.Listen(ctx) })
 	w.wg.Go(func() { w.reconcile(ctx) })
 	return nil
 }
@@ -158,6 +163,7 @@ func (w *Worker) Shutdown() {
 		return
 	}
 	w.stopping.Store(true)
+	close(w.stopped)
 	for _, server := range w.servers {
 		server.Stop() // all lanes stop taking work before any is waited for
 	}

@@ -345,9 +345,6 @@ func (s *scene) launch(p *process) error {
 	args := append([]string{"serve", "--roles", p.role, "--listen", listen}, s.args...)
 	cmd := exec.Command(path, args...)
 	cmd.Env = append(os.Environ(), p.env...)
-	if !suite.full { // a dozen of them at rest would take two cores
-		cmd.Env = append(cmd.Env, "RINGBACK_POLL=100ms")
-	}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = suite.leash.group()
 	if err := cmd.Start(); err != nil {

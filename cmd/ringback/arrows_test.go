@@ -26,7 +26,8 @@ var arrows = map[string][]string{
 	"dispatcher/egress/egresstest": {},
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
 	"dispatcher/lua":               {"registry"},
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua"},
+	"dispatcher/lanes":             {},
+	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi", "dispatcher/client"},

@@ -153,6 +153,7 @@ var uncontained = map[string]string{
 	"dispatcher/worker.go Start":         "reconcile contains each round",
 	"dispatcher/worker.go Shutdown":      "asynq's own code, at the end of the process",
 	"dispatcher/task.go inParallel":      "each contains its task",
+	"dispatcher/lanes/bell.go hear":      "it closes a connection",
 	"dispatcher/egress/conn.go Write":    "lose is a few lines that close a connection",
 	"dispatcher/egress/conn.go park":     "retired is a few lines that close a connection",
 	"dispatcher/egress/proxy.go open":    "it sets a deadline",
@@ -168,7 +169,7 @@ var uncontained = map[string]string{
 func TestGoroutinesCatchTheirPanics(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "cmd/ringback"} {
+	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "dispatcher/lanes", "dispatcher/lua", "cmd/ringback"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)

@@ -34,7 +34,6 @@ func TestMain(m *testing.M) {
 			}
 		}
 		_ = os.Setenv("GORACE", raceOptions)
-		_ = os.Setenv("RINGBACK_POLL", "100ms") // a dozen at rest, under the race detector, would take the machine
 		// Who runs the tests may ignore hangups, as nohup does, and the processes that tests start would ignore them, too. A handler is not handed on.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 		// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
