@@ -200,8 +200,8 @@ func (b *Bell) laneOf(keys []string, ends ...string) *lane {
 	var name string
 	for i, key := range keys {
 		rest, isAsynqs := strings.CutPrefix(key, "asynq:{")
-		inner, ends := strings.CutSuffix(rest, "}"+ends[i])
-		if !isAsynqs || !ends || i > 0 && inner != name {
+		inner, isThis := strings.CutSuffix(rest, "}"+ends[i])
+		if !isAsynqs || !isThis || i > 0 && inner != name {
 			return nil
 		}
 		name = inner
