@@ -104,8 +104,12 @@ func median(d []time.Duration) time.Duration {
 
 func round(d time.Duration) time.Duration { return d.Round(100 * time.Microsecond) }
 
-// bound is what neighbours may suffer: their p99 is at most so many times what it is without the bad two.
-const bound = 1.5
+// What neighbours may suffer: their p99 is at most bound times what it is without the bad two, or little longer. A few milliseconds are many times
+// very few, and what 1,000 events a second cost on two cores, whoever they are for.
+const (
+	bound  = 1.5
+	little = 10 * time.Millisecond
+)
 
 // quiet is how much of a core others may use during a phase that counts. Where the machine does something else, a p99 says nothing about
 // Ringback. So many such phases are needed of each kind.
@@ -240,8 +244,8 @@ func (s *scene) judge(phases []phase) {
 		middle := median(byName[name])
 		ratio := middle.Seconds() / without.Seconds()
 		s.found("%s: %v, median %s, ratio %.2f", name, rounded(byName[name]), round(middle), ratio)
-		if ratio > bound {
-			s.t.Errorf("%s: the healthy eight's p99 is %.2f times what it is without the bad two, want at most %.1f", name, ratio, bound)
+		if ratio > bound && middle > without+little {
+			s.t.Errorf("%s: the healthy eight's p99 is %.2f times what it is without the bad two, want at most %.1f, or %s more", name, ratio, bound, little)
 		}
 	}
 }
