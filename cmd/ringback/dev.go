@@ -167,7 +167,6 @@ func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
 		return nil, fmt.Errorf("starting the embedded Redis: %w", err)
 	}
 	stopClock := runClock(embedded)
-	cfg.Poll = embeddedPoll
 	password := rand.Text() // the port is open to everyone on this machine
 	embedded.RequireAuth(password)
 	rdb, err := openRedis("redis://:"+password+"@"+embedded.Addr(), "", poolSize(cfg.Concurrency))
@@ -184,13 +183,8 @@ func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
 	}, nil
 }
 
-const (
-	// embeddedPoll is how often lanes of the embedded Redis are looked at: it takes scripts apart anew each time, and on a desk nobody
-	// notices 200 ms.
-	embeddedPoll = 200 * time.Millisecond
-	// embeddedTick is how often keys of the embedded Redis grow older. Each time it looks at all of them.
-	embeddedTick = 200 * time.Millisecond
-)
+// embeddedTick is how often keys of the embedded Redis grow older. Each time it looks at all of them.
+const embeddedTick = 200 * time.Millisecond
 
 // runClock lets keys expire until stop, which waits for its end: by itself the embedded Redis does not, or else looks at every key with every
 // command.
