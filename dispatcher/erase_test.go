@@ -217,7 +217,10 @@ func TestEraseCompany(t *testing.T) {
 	if _, err := h.client.EraseCompany(t.Context(), keys, "nobody", ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a company that never was: %v", err)
 	}
-	h.work()
+	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, Poll: h.poll, ReconcileEvery: time.Hour}) // a round would cancel what waits for deleted callbacks
+	h.must(err)
+	h.must(w.Start())
+	t.Cleanup(w.Shutdown)
 	slow, states := h.everywhere("tale-1", "tale-2", "tale-3")
 	h.must(second(h.registry.Create(t.Context(), acme, fmt.Appendf(nil, `{"callback_type": "entry_code.verify", "destination": {"url": %q}}`, h.partner.url("decide")))))
 	h.must(second(h.client.Ask(t.Context(), question())))

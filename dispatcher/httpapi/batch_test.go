@@ -286,8 +286,8 @@ func TestBatchIsSentPageByPage(t *testing.T) {
 	if got := h.batch(batchOf("e", 3*batchPage)); len(got) != 3*batchPage {
 		t.Errorf("%d answers", len(got))
 	}
-	if trips, most := g.trips.Load(), g.most.Load(); trips != 3 || most != batchPage {
-		t.Errorf("%d round trips, %d events at most, want 3 and %d", trips, most, batchPage)
+	if trips, most := g.trips.Load(), g.most.Load(); trips != 12 || most != batchPage/4 {
+		t.Errorf("%d round trips, %d events at most, want 12 and %d", trips, most, batchPage/4)
 	}
 }
 
