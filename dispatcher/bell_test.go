@@ -35,6 +35,19 @@ func TestIdleWorkersAskForLittle(t *testing.T) {
 	})
 }
 
+// delivers sends a proof by a client, and returns how long that took until it was delivered, or a minute.
+func (h *house) delivers(client *Client, id string) time.Duration {
+	h.t.Helper()
+	began := time.Now()
+	r, err := client.Send(h.t.Context(), proof(id))
+	h.must(err)
+	h.ack(proof(id))
+	for h.delivery(r.Deliveries[0].DeliveryID).State != Delivered && time.Since(began) < time.Minute {
+		time.Sleep(time.Millisecond)
+	}
+	return time.Since(began)
+}
+
 // TestWhatIsToldIsTakenAtOnce: by whichever process it is enqueued, and whenever: no look at an idle lane is needed.
 func TestWhatIsToldIsTakenAtOnce(t *testing.T) {
 	inBubble(t, func(h *house) {
@@ -47,17 +60,11 @@ func TestWhatIsToldIsTakenAtOnce(t *testing.T) {
 		time.Sleep(time.Second)
 		for i := range 200 {
 			time.Sleep(time.Duration(rand.IntN(20_000)) * time.Microsecond)
-			client, began, id := h.client, time.Now(), fmt.Sprintf("e-%d", i)
+			client, id := h.client, fmt.Sprintf("e-%d", i)
 			if i%2 == 1 {
 				client = other
 			}
-			r, err := client.Send(h.t.Context(), proof(id))
-			h.must(err)
-			h.ack(proof(id))
-			for h.delivery(r.Deliveries[0].DeliveryID).State != Delivered && time.Since(began) < time.Minute {
-				time.Sleep(time.Millisecond)
-			}
-			if took := time.Since(began); took > 15*time.Millisecond {
+			if took := h.delivers(client, id); took > 15*time.Millisecond {
 				t.Errorf("%s was delivered after %s", id, took)
 			}
 		}
@@ -110,14 +117,7 @@ func TestWithoutTheChannelWorkersLook(t *testing.T) {
 		h.must(err)
 		defer func() { h.must(other.Close()) }()
 		time.Sleep(time.Second)
-		began := time.Now()
-		r, err := other.Send(h.t.Context(), proof("e"))
-		h.must(err)
-		h.ack(proof("e"))
-		for h.delivery(r.Deliveries[0].DeliveryID).State != Delivered && time.Since(began) < time.Minute {
-			time.Sleep(time.Millisecond)
-		}
-		if took := time.Since(began); took > 30*time.Millisecond {
+		if took := h.delivers(other, "e"); took > 30*time.Millisecond {
 			t.Errorf("delivered after %s", took)
 		}
 		h.check()
@@ -136,14 +136,7 @@ func TestWhatNobodyTellsIsFound(t *testing.T) {
 		defer func() { h.must(silent.Close()) }()
 		silent.bell = lanes.NewBell(h.rdb, nil, h.cfg.Logger, nil) // of no lane
 		for i := range 5 {
-			began := time.Now()
-			r, err := silent.Send(h.t.Context(), proof(fmt.Sprintf("e-%d", i)))
-			h.must(err)
-			h.ack(proof(fmt.Sprintf("e-%d", i)))
-			for h.delivery(r.Deliveries[0].DeliveryID).State != Delivered && time.Since(began) < time.Minute {
-				time.Sleep(time.Millisecond)
-			}
-			if took := time.Since(began); took > 270*time.Millisecond {
+			if took := h.delivers(silent, fmt.Sprintf("e-%d", i)); took > 270*time.Millisecond {
 				t.Errorf("delivered after %s", took)
 			}
 		}
