@@ -28,7 +28,7 @@ test: prepare ## run every test, under the race detector
 test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
 	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 5 -timeout 30m -v -run '^TestFaults$$' .
 
-test-old: prepare ## run beside a program of an earlier version (OLD_RINGBACK=path of its binary)
+test-old: prepare ## run beside a program of data model 1, built from the repository (or OLD_RINGBACK=path of its binary)
 	go test -tags old -count 1 -v -run '^TestOld' ./cmd/ringback
 
 test-sweep: ## break every command that a step of the engine sends to Redis, in every way (make test: each in one)

@@ -10,7 +10,8 @@
 // task whose generation is not the record's ends without an attempt. So tasks may be lost, doubled or delayed: only time is at stake.
 //
 // The company is the hash tag of its keys, written {c} here; every line marked "script" below is one Lua script on them, so it happens whole
-// or not at all. All times in records are Redis's own clock.
+// or not at all. All times in records are Redis's own clock. What is written here has a number (ledger.Model), which grows with any change of a
+// key's type or a record's format; testdata/model1.txt is what 1 stands for, and every test holds what it finds in Redis against it.
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals

@@ -228,6 +228,7 @@ func (h *house) delivery(id string) *Delivery {
 // await waits until a delivery is in the state, or fails after the time.
 func (h *house) await(id string, state State, within time.Duration) *Delivery {
 	h.t.Helper()
+	h.checkModel(someKeys)
 	var d *Delivery
 	h.eventually(within, func() bool { d = h.delivery(id); return d.State == state }, func() string {
 		return fmt.Sprintf("delivery is %s, not %s: %s", d.State, state, d.Summary)
@@ -238,6 +239,7 @@ func (h *house) await(id string, state State, within time.Duration) *Delivery {
 // awaitAll waits until every delivery of every accepted event is final. It looks at each until it is, and not again.
 func (h *house) awaitAll(within time.Duration) {
 	h.t.Helper()
+	h.checkModel(someKeys)
 	open := slices.Collect(maps.Keys(h.acked))
 	h.eventually(within, func() bool {
 		for len(open) > 0 && h.finished(open[0]) {
@@ -447,6 +449,7 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 // checkRedis verifies that no index holds what is over.
 func (h *house) checkRedis() {
 	h.t.Helper()
+	h.checkModel(10 * someKeys)
 	ctx := h.t.Context()
 	h.eventually(3*time.Second, func() bool {
 		n, _ := h.rdb.ZCard(ctx, keyOf(acme, "due")).Result()

@@ -27,14 +27,16 @@ var arrows = map[string][]string{
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
 	"dispatcher/lua":               {"registry"},
 	"dispatcher/lanes":             {},
+	"dispatcher/ledger":            {},
 	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
-	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi", "dispatcher/client"},
+	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client"},
 }
 
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
+	"dispatcher":        {"dispatcher/ledger"}, // the number of the data model
 	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -186,7 +187,7 @@ func (d *diagnosis) examineRedis(ctx context.Context, rdb redis.UniversalClient,
 	}
 	model, err := judgeModel(ctx, rdb)
 	if err != nil {
-		model.Level, model.Found, model.Cure = levelFault, oneLine(err.Error()), "see that Redis answers GET "+modelKey+" to the user of --redis"
+		model.Level, model.Found, model.Cure = levelFault, oneLine(err.Error()), "see that Redis answers GET "+ledger.ModelKey+" to the user of --redis"
 	}
 	d.add(model)
 	d.examineProcesses(ctx, rdb)

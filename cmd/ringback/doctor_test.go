@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
@@ -183,7 +184,7 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			check: "replicas", level: levelWarn, found: `^0 keep up, 1 do not`, cure: `INFO replication`,
 		},
 		{
-			name: "newer data model", plant: func(t *testing.T, rdb *redis.Client) { rdb.Set(t.Context(), modelKey, modelVersion+1, 0) },
+			name: "newer data model", plant: func(t *testing.T, rdb *redis.Client) { rdb.Set(t.Context(), ledger.ModelKey, ledger.Model+1, 0) },
 			check: "data model", level: levelFault, found: `newer Ringback`, cure: `start that version`,
 		},
 		{

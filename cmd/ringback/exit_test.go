@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // TestServersSayWhetherStartingAgainHelps: a supervisor leaves a process alone whose call or configuration is wrong (64), and starts it again
@@ -22,7 +24,7 @@ func TestServersSayWhetherStartingAgainHelps(t *testing.T) {
 	t.Parallel()
 	plain, locked, newer := miniredis.RunT(t), miniredis.RunT(t), miniredis.RunT(t)
 	locked.RequireAuth("sesame")
-	if err := newer.Set(modelKey, strconv.Itoa(modelVersion+1)); err != nil {
+	if err := newer.Set(ledger.ModelKey, strconv.Itoa(ledger.Model+1)); err != nil {
 		t.Fatal(err)
 	}
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")

@@ -13,14 +13,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
-)
 
-const (
-	// modelVersion is the version of the data model this program reads and writes. It grows when a program of the version before
-	// could no longer run beside this one.
-	modelVersion = 1
-	// modelKey holds the model version that a Redis was last written with.
-	modelKey = "ringback:model"
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. Of a clock that is
@@ -140,32 +134,29 @@ func versionLess(v string, major, minor int) bool {
 	return x < major || (x == major && y < minor)
 }
 
-// checkModel refuses data that a newer Ringback wrote, and marks an empty Redis with this program's version.
+// checkModel makes sure that this program knows the data model that Redis is written in.
 func checkModel(ctx context.Context, rdb redis.UniversalClient) error {
-	if err := rdb.SetNX(ctx, modelKey, modelVersion, 0).Err(); err != nil {
-		return fmt.Errorf("marking Redis with the data model's version: %w", err)
-	}
-	f, err := judgeModel(ctx, rdb)
-	if err == nil && f.Level == levelFault {
-		err = misconfigured(errors.New(f.Found + ": " + f.Cure))
+	err := ledger.Enter(ctx, rdb)
+	if newer, ok := errors.AsType[*ledger.NewerModelError](err); ok {
+		return misconfigured(fmt.Errorf("%w: %s", newer, cureNewer))
 	}
 	return err
 }
 
-// judgeModel reads which data model Redis was last written with.
+const cureNewer = "start that version instead"
+
+// judgeModel reads which data model Redis is written in.
 func judgeModel(ctx context.Context, rdb redis.UniversalClient) (finding, error) {
 	f := finding{Check: "data model", Level: levelOK}
-	got, err := rdb.Get(ctx, modelKey).Int()
-	switch {
-	case errors.Is(err, redis.Nil):
-		f.Found = "no Ringback has written to this Redis yet"
+	switch got, err := ledger.Written(ctx, rdb); {
 	case err != nil:
-		return f, fmt.Errorf("reading the data model's version from %s: %w", modelKey, err)
-	case got > modelVersion:
-		f.Level, f.Found = levelFault, fmt.Sprintf("a newer Ringback has written this Redis (data model %d, this program knows %d)", got, modelVersion)
-		f.Cure = "start that version instead"
+		return f, fmt.Errorf("reading the data model's number from %s: %w", ledger.ModelKey, err)
+	case got == 0:
+		f.Found = "no Ringback has written to this Redis yet"
+	case got > ledger.Model:
+		f.Level, f.Found, f.Cure = levelFault, (&ledger.NewerModelError{Found: got}).Error(), cureNewer
 	default:
-		f.Found = fmt.Sprintf("data model %d, and this program knows %d", got, modelVersion)
+		f.Found = fmt.Sprintf("data model %d, and this program knows %d", got, ledger.Model)
 	}
 	return f, nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -142,7 +143,7 @@ func TestCheckRedis(t *testing.T) {
 	if err := checkRedis(ctx, rdb, logger); err != nil {
 		t.Errorf("the second start: %v", err)
 	}
-	rdb.Set(ctx, modelKey, modelVersion+1, 0)
+	rdb.Set(ctx, ledger.ModelKey, ledger.Model+1, 0)
 	if err := checkRedis(ctx, rdb, logger); err == nil || !strings.Contains(err.Error(), "newer Ringback") {
 		t.Errorf("a newer data model: %v", err)
 	}
