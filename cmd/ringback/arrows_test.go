@@ -28,7 +28,8 @@ var arrows = map[string][]string{
 	"dispatcher/lua":               {"registry"},
 	"dispatcher/lanes":             {},
 	"dispatcher/ledger":            {},
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes"},
+	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
+	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes", "dispatcher/verdict"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client"},

@@ -169,7 +169,7 @@ var uncontained = map[string]string{
 func TestGoroutinesCatchTheirPanics(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/lua", "cmd/ringback"} {
+	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/lua", "dispatcher/verdict", "cmd/ringback"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)
