@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -105,9 +106,6 @@ type NoDecisionError struct {
 
 func (e *NoDecisionError) Error() string { return e.Detail }
 
-// ReasonMalformedAnswer is why a decision does not count whose answer should be JSON, and is not, or not whole.
-const ReasonMalformedAnswer Reason = "malformed_answer"
-
 // answerLimit is how much of a decision is read: all that egress ever reads.
 const answerLimit = 64 << 10
 
@@ -152,9 +150,9 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	a.written = a.entry()
 	c.at("asked")
 	c.recordAnswer(ctx, a)
-	c.metrics.asked(ctx, a.verdict, a.written.unmasked().Reason, a.took)
+	c.metrics.asked(ctx, a.Verdict, a.written.unmasked().Reason, a.took)
 	c.tell(ctx, attempt, a, "decision")
-	if a.verdict != VerdictDelivered {
+	if a.Verdict != verdict.Delivered {
 		return nil, a.noDecision(ctx)
 	}
 	return &PartnerAnswer{
@@ -167,7 +165,7 @@ func (c *Client) examineQuestion(ctx context.Context, q Question) (*payloads.Typ
 		return nil, nil, err
 	}
 	if q.Timeout != 0 && (q.Timeout < minAskTimeout || q.Timeout > maxAskTimeout) {
-		return nil, nil, misfit("body.timeout", fmt.Sprintf("must be a duration such as \"3s\", from %s to %s", minAskTimeout, inWords(maxAskTimeout)))
+		return nil, nil, misfit("body.timeout", fmt.Sprintf("must be a duration such as \"3s\", from %s to %s", minAskTimeout, verdict.InWords(maxAskTimeout)))
 	}
 	typ, err := c.lookupType(ctx, q.Type)
 	if err != nil {
@@ -283,9 +281,9 @@ func electionError(typ string, answer []string) error {
 // the partner's time was over, that is not the partner's fault.
 func (a *attempt) decide(asker context.Context) json.RawMessage {
 	if a.response == nil {
-		a.verdict = VerdictDead // it is asked once
-		if a.reason == Reason(egress.Timeout) && asker.Err() != nil && a.took < a.timeout {
-			a.reason = ReasonUnknown
+		a.Verdict = verdict.Dead // it is asked once
+		if a.Reason == verdict.ReasonTimeout && asker.Err() != nil && a.took < a.timeout {
+			a.Reason = verdict.ReasonUnknown
 		}
 		return nil
 	}
@@ -293,24 +291,24 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 	if rule == payloads.AnyResponse { // to deliver is enough for an event, not for a decision
 		rule = payloads.Any2xx
 	}
-	a.judge(rule, outcome{status: r.Status, header: r.Header})
+	a.judge(rule, verdict.Outcome{Status: r.Status, Header: r.Header})
 	switch {
-	case a.verdict != VerdictDelivered:
-		a.verdict, a.retryAfter = VerdictDead, 0
+	case a.Verdict != verdict.Delivered:
+		a.Verdict, a.RetryAfter = verdict.Dead, 0
 		if r.Status >= http.StatusBadRequest {
-			a.note = clip(printable(a.secrets().ReplaceOf(r, cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
+			a.Note = verdict.Clip(verdict.Printable(a.secrets().ReplaceOf(r, cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
 		}
-		if a.reason == ReasonGone { // what it says of the callback's deliveries is not said of a question
-			a.reason = statusReason(r.Status)
+		if a.Reason == verdict.ReasonGone { // what it says of the callback's deliveries is not said of a question
+			a.Reason = verdict.StatusReason(r.Status)
 		}
 	case r.Status == http.StatusNoContent, r.Status != http.StatusOK && len(r.Body) == 0:
 		return json.RawMessage("null")
 	case r.Truncated && a.took >= a.timeout:
-		a.judgement = judgement{verdict: VerdictDead, reason: Reason(egress.Timeout), note: "the answer's body did not arrive in time"}
+		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonTimeout, "the answer's body did not arrive in time"
 	case r.Truncated:
-		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "breaks off, or is larger than 64 KiB"}
+		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "breaks off, or is larger than 64 KiB"
 	case !json.Valid(r.Body) || !utf8.Valid(r.Body):
-		a.judgement = judgement{verdict: VerdictDead, reason: ReasonMalformedAnswer, note: "is no JSON"}
+		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "is no JSON"
 	default:
 		return a.secrets().ReplaceJSON(r.Body)
 	}
@@ -320,32 +318,13 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 func (a *attempt) noDecision(ctx context.Context) error {
 	written := a.written.forReader(ctx)
 	e := &NoDecisionError{
-		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: decisionDetail(written),
-		Body: written.Body, Late: a.reason == Reason(egress.Timeout) || a.reason == ReasonOAuthToken && a.took >= a.timeout,
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: written.decisionDetail(),
+		Body: written.Body, Late: a.Reason == verdict.ReasonTimeout || a.Reason == verdict.ReasonOAuthToken && a.took >= a.timeout,
 	}
 	if e.Late {
 		e.StatusCode = 0
 	}
 	return e
-}
-
-// decisionDetail is the sentence for a decision: what detail is for a delivery's attempt. Where the partner says why, it is in its words,
-// which name customers, and so do not belong into logs.
-func decisionDetail(e entry) string {
-	switch {
-	case e.Verdict == VerdictDelivered:
-		return fmt.Sprintf("answered %s", statusName(e.Status))
-	case e.Reason == ReasonUnknown:
-		return "the asking was broken off: whether the partner decided is not known"
-	case e.Reason == ReasonMalformedAnswer:
-		return fmt.Sprintf("answered %s with a body that %s: a decision is JSON, or 204", statusName(e.Status), e.Note)
-	case e.Reason == Reason(egress.Timeout):
-		return e.Note + "; ask with a longer timeout, or let the endpoint decide faster"
-	}
-	if e.Status >= http.StatusBadRequest && e.Note != "" {
-		return fmt.Sprintf("answered %s: %s", statusName(e.Status), e.Note)
-	}
-	return reasonSentence(e)
 }
 
 // withoutWords is e as logs and traces may tell of it.
@@ -377,8 +356,8 @@ func partnersWords(body []byte) string {
 func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	field := healthField(a.reason)
-	if a.verdict == VerdictDelivered {
+	field := a.Blame().Health()
+	if a.Verdict == verdict.Delivered {
 		field = "ok"
 	}
 	if err := c.run(ctx, answerScript, a.ref.company, a.ownID, a.written.line(), field).Err(); err != nil {
@@ -442,14 +421,14 @@ func (v *view) readDecision(ctx context.Context, id string, fields map[string]st
 		d.State, d.Summary = Active, "The partner is being asked."
 		return d
 	default: // whoever asked is gone
-		e = entry{Number: 1, Started: ms("a"), Verdict: VerdictDead, Reason: ReasonUnknown}
+		e = entry{Number: 1, Started: ms("a"), Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
 	}
 	e = e.forReader(ctx)
 	attempt := e.attempt()
-	attempt.Detail = decisionDetail(e)
+	attempt.Detail = e.decisionDetail()
 	d.Attempts = append(d.Attempts, attempt)
 	d.State, d.Summary = Delivered, "Decided: "+attempt.Detail+"."
-	if e.Verdict != VerdictDelivered {
+	if e.Verdict != verdict.Delivered {
 		d.State, d.Summary = Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."
 	}
 	return d

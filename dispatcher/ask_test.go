@@ -22,6 +22,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -117,11 +118,11 @@ func TestAskWithoutDecision(t *testing.T) {
 		{"gone", 410, "", "", 410, "status_410", "410 Gone"},
 		{"a redirect", 302, "", "", 302, "status_302", "redirects are not followed"},
 		{"created", 201, "application/json", "{}", 201, "status_201", "only 204, or 200"},
-		{"a login page", 200, "text/html", "<html>", 200, ReasonWrongContentType, "login page"},
-		{"malformed", 200, "application/json", `{"accepted": tru`, 200, ReasonMalformedAnswer, "a body that is no JSON"},
-		{"nothing where JSON is promised", 200, "application/json", "", 200, ReasonMalformedAnswer, "a body that is no JSON"},
-		{"no UTF-8", 200, "application/json", "\"\xff\"", 200, ReasonMalformedAnswer, "a body that is no JSON"},
-		{"too large", 200, "application/json", `"` + strings.Repeat("x", 65<<10) + `"`, 200, ReasonMalformedAnswer, "larger than 64 KiB"},
+		{"a login page", 200, "text/html", "<html>", 200, verdict.ReasonWrongContentType, "login page"},
+		{"malformed", 200, "application/json", `{"accepted": tru`, 200, verdict.ReasonMalformedAnswer, "a body that is no JSON"},
+		{"nothing where JSON is promised", 200, "application/json", "", 200, verdict.ReasonMalformedAnswer, "a body that is no JSON"},
+		{"no UTF-8", 200, "application/json", "\"\xff\"", 200, verdict.ReasonMalformedAnswer, "a body that is no JSON"},
+		{"too large", 200, "application/json", `"` + strings.Repeat("x", 65<<10) + `"`, 200, verdict.ReasonMalformedAnswer, "larger than 64 KiB"},
 	} {
 		h.partner.answers(deciding(tt.status, tt.contentType, tt.body))
 		e := h.wantNoDecision(question(), tt.wantStatus, tt.reason, tt.words)
@@ -137,7 +138,7 @@ func TestAskWithoutDecision(t *testing.T) {
 		t.Errorf("a 410 disabled the callback: %+v, %v", status, err)
 	}
 	health, err := h.client.Health(t.Context(), acme, cb.ID)
-	if err != nil || health[0].LastFailure == nil || !strings.HasPrefix(health[0].LastFailure.DeliveryID, "dec_") || health[0].LastFailure.Reason != ReasonMalformedAnswer ||
+	if err != nil || health[0].LastFailure == nil || !strings.HasPrefix(health[0].LastFailure.DeliveryID, "dec_") || health[0].LastFailure.Reason != verdict.ReasonMalformedAnswer ||
 		!strings.Contains(health[0].LastFailure.Detail, "64 KiB") || health[0].Dead != 0 {
 		t.Errorf("health %+v, %v", health, err)
 	}
@@ -170,7 +171,7 @@ func TestAskInTime(t *testing.T) {
 	h.partner.answers(func(r *http.Request, _ int) reply {
 		return reply{status: 200, header: http.Header{"Content-Type": {"application/json"}, "Content-Length": {"100"}}, body: `{"accepted":`}
 	})
-	if e := h.wantNoDecision(patient, 200, ReasonMalformedAnswer, "breaks off"); e.Late {
+	if e := h.wantNoDecision(patient, 200, verdict.ReasonMalformedAnswer, "breaks off"); e.Late {
 		t.Error("an answer that breaks off counts as late")
 	}
 	h.partner.server.Close()
@@ -187,7 +188,7 @@ func TestAskInTime(t *testing.T) {
 		}
 	}
 	_, err = h.client.Ask(ctx, patient)
-	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown {
+	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != verdict.ReasonUnknown {
 		t.Errorf("hung up: %v", err)
 	} else if d := h.delivery(e.DecisionID); d.State != Dead || len(d.Attempts) != 1 {
 		t.Errorf("hung up, and recorded as %+v", d)
@@ -398,7 +399,7 @@ func TestDecisionsAreKept(t *testing.T) {
 	}()
 	h.client.failpoint = nil
 	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "ask:"+id), "u", 1).Err()) // its time is up
-	if d := h.delivery(id); d.State != Dead || d.Attempts[0].Reason != ReasonUnknown || !strings.Contains(d.Summary, "not known") {
+	if d := h.delivery(id); d.State != Dead || d.Attempts[0].Reason != verdict.ReasonUnknown || !strings.Contains(d.Summary, "not known") {
 		t.Errorf("after a kill: %+v", d)
 	}
 	h.check()
@@ -501,7 +502,7 @@ func TestAskWithoutToken(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	cb := h.register(verify, `"auth": {"type": "oauth2", "token_url": "http://127.0.0.1:1/token", "client_id": "me", "client_secret": "s3cr3t"}`)
-	e := h.wantNoDecision(question(), 0, ReasonOAuthToken, "the connection was refused")
+	e := h.wantNoDecision(question(), 0, verdict.ReasonOAuthToken, "the connection was refused")
 	health, err := h.client.Health(t.Context(), acme, cb.ID)
 	h.must(err)
 	if f := health[0].LastTokenFailure; health[0].LastFailure != nil || f == nil || f.DeliveryID != e.DecisionID {
@@ -567,7 +568,7 @@ func TestAskersDeadlineIsTheirOwn(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	_, err := h.client.Ask(ctx, question())
-	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != ReasonUnknown || e.Late {
+	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != verdict.ReasonUnknown || e.Late {
 		t.Errorf("%v", err)
 	}
 	if health, err := h.client.Health(t.Context(), acme, cb.ID); err != nil || health[0].LastFailure != nil {
@@ -638,7 +639,7 @@ func TestAskWithARevokedToken(t *testing.T) {
 	q := question()
 	q.Timeout = 1200 * time.Millisecond // the last token was refused, so that the next has to prove itself for a second
 	var e *NoDecisionError
-	for e == nil || e.Reason != ReasonOAuthToken {
+	for e == nil || e.Reason != verdict.ReasonOAuthToken {
 		_, err := h.client.Ask(t.Context(), q)
 		e, _ = errors.AsType[*NoDecisionError](err)
 	}

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -48,10 +49,9 @@ type attempt struct {
 	sentAt      time.Time // by this process's clock, as all that follows; of the last request, where there were two
 	took        time.Duration
 	timing      egress.Timing // where the time went
-	unconnected bool          // it did not get as far as a connection
 	ownOutage   bool          // that nobody is reached is not the partners' fault: see outage
 	response    *egress.Response
-	judgement
+	verdict.Judgement
 	wait    time.Duration // until the next attempt, where there is one
 	written entry         // what finish records of it
 
@@ -90,9 +90,9 @@ func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decision
 // sentence says what came of it, for logs and traces.
 func (a *attempt) sentence() string {
 	if a.isDecision() {
-		return decisionDetail(a.written.withoutWords().unmasked())
+		return a.written.withoutWords().unmasked().decisionDetail()
 	}
-	return detail(a.written.unmasked())
+	return a.written.unmasked().detail()
 }
 
 // callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
@@ -110,7 +110,7 @@ func (a *attempt) send(ctx context.Context, c *Client) {
 		return // finish finds the gate saying so
 	}
 	if a.unproven {
-		a.judgement = judgement{verdict: VerdictRetry, reason: ReasonUnverified}
+		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnverified}
 		return
 	}
 	start := time.Now()
@@ -128,12 +128,12 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 	a.sentAt = start
 	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, start))
 	if err != nil {
-		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
+		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
 		return
 	}
 	signature, err := payloads.Sign(a.id(), start, body, a.callback.LiveSecrets(start)...)
 	if err != nil {
-		a.judgement = judgement{verdict: VerdictDead, reason: ReasonEncodeFailed, note: clip(err.Error(), 200)}
+		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
 		return
 	}
 	header := a.headers(c.userAgent, signature, start)
@@ -145,20 +145,20 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
-	o := outcome{err: err}
+	o := verdict.Outcome{Err: err}
 	if err == nil {
-		o.status, o.header, a.timing = a.response.Status, a.response.Header, a.response.Timing
+		o.Status, o.Header, a.timing = a.response.Status, a.response.Header, a.response.Timing
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
-		a.timing, a.unconnected = e.Timing, unconnected(e)
+		a.timing = e.Timing
 	}
 	a.judge(a.callback.SuccessRule(a.typ), o)
 }
 
 // judge is the judgement of an outcome, without the secrets that the partner echoes in a header it is judged by.
-func (a *attempt) judge(rule payloads.SuccessRule, o outcome) {
-	a.judgement = judge(rule, o, time.Now())
-	if a.contentType != "" {
-		a.contentType = clip(a.secrets().Replace(a.contentType), 100)
+func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome) {
+	a.Judgement = verdict.Judge(rule, o, time.Now())
+	if a.ContentType != "" {
+		a.ContentType = verdict.Clip(a.secrets().Replace(a.ContentType), 100)
 	}
 }
 
@@ -185,15 +185,14 @@ func basic(user, password string) string {
 // entry is the attempt's line in the record.
 func (a *attempt) entry() entry {
 	e := entry{
-		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(),
-		Verdict: a.verdict, Reason: a.reason, ContentType: a.contentType, Note: a.note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.retryAfter / time.Second),
-		Inside: a.inside,
+		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(), Status: a.Status,
+		Verdict: a.Verdict, Reason: a.Reason, ContentType: a.ContentType, Note: a.Note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.RetryAfter / time.Second),
+		Inside: a.Inside,
 	}
 	if a.response == nil {
 		return e
 	}
-	e.Status = a.response.Status
-	if a.verdict != VerdictDelivered || a.isDecision() { // a decision's answer is what it is about
+	if a.Verdict != verdict.Delivered || a.isDecision() { // a decision's answer is what it is about
 		e.Headers, e.Body = keepAnswer(a.response, a.secrets())
 	}
 	return e
@@ -209,7 +208,7 @@ var keptHeaders = []string{"Content-Type", "Retry-After", "Server", "Location", 
 func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string, body string) {
 	left := answerSize
 	for _, name := range keptHeaders {
-		value := clip(printable(secrets.Replace(r.Header.Get(name))), 200)
+		value := verdict.Clip(verdict.Printable(secrets.Replace(r.Header.Get(name))), 200)
 		if name == "Location" {
 			value, _, _ = strings.Cut(value, "?") // a query may hold a token
 		}
@@ -231,25 +230,28 @@ func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string,
 
 // finishArgs are finish.lua's arguments but for the last: the verdict, and what the schedule makes of it.
 func (a *attempt) finishArgs() []any {
+	if a.callback == nil {
+		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
+	}
+	blame := a.Blame()
 	outcome, spent, least := "D", a.spent+1, time.Duration(0)
 	switch {
 	case a.callback == nil:
 		outcome = "C"
-		a.judgement = judgement{verdict: VerdictDead, reason: ReasonUnknown}
-	case a.verdict == VerdictDead:
+	case a.Verdict == verdict.Dead:
 		outcome = "X"
-	case a.verdict == VerdictGone:
+	case a.Verdict == verdict.Gone:
 		outcome = "G"
-	case a.verdict == VerdictRetry && !a.broken && (a.reason == ReasonUnknown || a.reason == ReasonNameNotAllowed || a.reason == ReasonUnverified): // cut off by our own shutdown, or held at once: not the partner's fault
+	case a.Verdict == verdict.Retry && !blame.Spends() && !a.broken:
 		outcome, spent = "R", a.spent
-	case a.verdict == VerdictRetry && a.reason == ReasonEgressProxy: // our own fault: as often as it takes, and ever more slowly
-		outcome, spent = "R", a.spent
-		a.wait = delay(a.callback.Retry, min(a.number, 100))
-	case a.verdict == VerdictRetry:
+		if blame == verdict.BlameWayOut { // as often as it takes, and ever more slowly
+			a.wait = verdict.Delay(a.callback.Retry, min(a.number, 100))
+		}
+	case a.Verdict == verdict.Retry:
 		outcome = "R"
 		var exhausted bool
-		if a.wait, least, exhausted = next(a.callback.Retry, spent, a.judgement); exhausted {
-			outcome, a.verdict = "X", VerdictDead
+		if a.wait, least, exhausted = verdict.Next(a.callback.Retry, spent, a.RetryAfter); exhausted {
+			outcome, a.Verdict = "X", verdict.Dead
 		}
 	}
 	a.written = a.entry()
@@ -257,33 +259,21 @@ func (a *attempt) finishArgs() []any {
 	if outcome != "C" {
 		log = appendEntry(a.log, a.written)
 	}
-	kind, pause := a.trouble()
 	callbackType, host, version := "", "", int64(0)
 	if a.callback != nil {
 		callbackType, host, version = a.callback.Type, a.callback.Destination.Host(), a.callback.Version
 	}
 	return []any{
 		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
-		healthField(a.reason), kind, pause.Milliseconds(), a.run(), callbackType, a.logID, host, a.visited(), version,
+		blame.Health(), blame.Breaker(), min(a.RetryAfter, maxPause).Milliseconds(), a.run(), callbackType, a.logID, host, blame.Host(), version,
 	}
-}
-
-// healthField is where a callback's health has its last failure for this reason; empty: it is not the partner's.
-func healthField(r Reason) string {
-	switch r {
-	case ReasonOAuthToken:
-		return "token"
-	case ReasonUnknown, ReasonEgressProxy, ReasonNameNotAllowed, ReasonUnverified:
-		return ""
-	}
-	return "bad"
 }
 
 // broke makes of an attempt that panicked one whose outcome is unknown. It follows the callback's schedule and eats its budget: what makes
 // every attempt panic ends in the dead-letter book, where a program that was mended can send it from, and not in a loop.
 func (a *attempt) broke() {
-	a.broken, a.response, a.unconnected = true, nil, false
-	a.judgement = judgement{verdict: VerdictRetry, reason: ReasonUnknown}
+	a.broken, a.response = true, nil
+	a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnknown}
 	a.recorded = a.finishArgs()
 }
 
@@ -314,5 +304,5 @@ func (a *attempt) after(state string) error {
 	}
 	e := a.written.unmasked() // asynq's UI is for operators
 	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
-		e.Reason, a.number, a.ref.callback, a.ref.company, detail(e)), failure: true}
+		e.Reason, a.number, a.ref.callback, a.ref.company, e.detail()), failure: true}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,17 +16,12 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
 // TypeChallenge is what a challenge gives as its event type. No event has it.
 const TypeChallenge = "callback.challenge"
-
-// Why a challenge failed, beside what fails deliveries, too.
-const (
-	ReasonChallengeFailed Reason = "challenge_failed" // the answer does not hold the challenge's token
-	ReasonUnverified      Reason = "unverified"       // no attempt: the callback's endpoint has not answered its challenge
-)
 
 // The headers of the handshake of CloudEvents (HTTP 1.1 Web Hooks for Event Delivery, version 1.0.2, section 4).
 const (
@@ -77,7 +71,7 @@ type ChallengedTooOftenError struct {
 }
 
 func (e *ChallengedTooOftenError) Error() string {
-	return fmt.Sprintf("many challenges to this host, or to that of its token_url, failed within the last hour: nothing was sent; try again in %s", inWords(e.Wait))
+	return fmt.Sprintf("many challenges to this host, or to that of its token_url, failed within the last hour: nothing was sent; try again in %s", verdict.InWords(e.Wait))
 }
 
 // challengeScript takes a place among the challenges to hosts, or says how long to wait.
@@ -180,13 +174,13 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) (a *attem
 		a.posted = true
 		a.send(ctx, c)
 		if a.response != nil {
-			a.judgement = judgeChallenge(a.response, token)
+			a.Judgement = verdict.JudgeChallenge(a.response.Status, a.response.Body, token)
 		}
 	}
 	a.written = a.entry()
 	a.written.Challenge, a.written.Handshake = true, a.handshake
 	c.tell(ctx, span, a, "challenge")
-	return a, a.verdict == VerdictDelivered
+	return a, a.Verdict == verdict.Delivered
 }
 
 // shakeHands asks by the handshake of CloudEvents, which has no credentials and no signature. It reports whether that is the last word: the
@@ -199,9 +193,11 @@ func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
 	})
 	a.took = time.Since(a.sentAt)
 	trace.SpanFromContext(ctx).AddEvent("handshake", trace.WithAttributes(attribute.Float64("ringback.duration_ms", float64(a.took)/float64(time.Millisecond))))
-	if e, ok := errors.AsType[*egress.Error](err); ok && unconnected(e) {
-		a.judgement, a.timing, a.unconnected = judgeError(err), e.Timing, true
-		return true
+	if e, ok := errors.AsType[*egress.Error](err); ok {
+		if j := verdict.JudgeError(e); j.Unconnected {
+			a.Judgement, a.timing = j, e.Timing
+			return true
+		}
 	}
 	if err != nil || response.Status < 200 || response.Status > 299 {
 		return false
@@ -214,7 +210,7 @@ func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
 		return false
 	}
 	a.handshake, a.response, a.timing = true, response, response.Timing
-	a.judgement = judgement{verdict: VerdictDelivered}
+	a.Judgement = verdict.Judgement{Verdict: verdict.Delivered, Status: response.Status}
 	if a.wantsToken() { // its token endpoint has to want that, too
 		within, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
@@ -223,35 +219,6 @@ func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
 		}
 	}
 	return true
-}
-
-// challengeDetail is detail for a challenge.
-func challengeDetail(e entry) string {
-	switch {
-	case e.Verdict == VerdictDelivered && e.Handshake:
-		return fmt.Sprintf("answered %s: it allows this sender, by the handshake of CloudEvents", statusName(e.Status))
-	case e.Verdict == VerdictDelivered:
-		return fmt.Sprintf("answered %s and said the challenge's token back", statusName(e.Status))
-	case e.Reason == ReasonChallengeFailed:
-		return fmt.Sprintf("answered %s, but without the challenge's token: the answer must be a JSON object whose member challenge is that of the request", statusName(e.Status))
-	case e.Reason == ReasonUnknown:
-		return "the challenge was broken off: nobody waited for its answer any more"
-	case e.Status == http.StatusGone:
-		return "answered 410 Gone: the endpoint does not want to be called"
-	}
-	return reasonSentence(e)
-}
-
-// judgeChallenge decides whether an answer proves that the endpoint wants to be called: its JSON says the token back.
-func judgeChallenge(r *egress.Response, token string) judgement {
-	if r.Status < 200 || r.Status > 299 {
-		return judgement{verdict: VerdictRetry, reason: statusReason(r.Status)}
-	}
-	var said map[string]json.RawMessage
-	if json.Unmarshal(r.Body, &said) == nil && string(said["challenge"]) == strconv.Quote(token) {
-		return judgement{verdict: VerdictDelivered}
-	}
-	return judgement{verdict: VerdictRetry, reason: ReasonChallengeFailed}
 }
 
 // recheck looks again at a callback that changed after an attempt had begun: where the gate of its delivery was looked at, it was another one. It

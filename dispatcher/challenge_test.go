@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -75,19 +76,19 @@ func TestChallengeAnswers(t *testing.T) {
 		"echoed":                 {said(200, echo), true, "", "said the challenge's token back"},
 		"echoed with more":       {said(201, func(token string) string { return `{"ok": true, "challenge": "` + token + `"}` }), true, "", "201"},
 		"echoed with an error":   {said(400, echo), false, "status_400", "answered 400"},
-		"echoed as text":         {said(200, func(token string) string { return token }), false, ReasonChallengeFailed, "without the challenge's token"},
-		"echoed within":          {said(200, func(token string) string { return `{"data": {"challenge": "` + token + `"}}` }), false, ReasonChallengeFailed, ""},
-		"echoed in a list":       {said(200, func(token string) string { return `{"challenge": ["` + token + `"]}` }), false, ReasonChallengeFailed, ""},
-		"echoed in other case":   {said(200, func(token string) string { return `{"challenge": "` + strings.ToUpper(token) + `"}` }), false, ReasonChallengeFailed, ""},
-		"echoed too late":        {said(200, func(token string) string { return strings.Repeat(" ", challengeBody) + echo(token) }), false, ReasonChallengeFailed, ""},
-		"no content":             {said(204, func(string) string { return "" }), false, ReasonChallengeFailed, "answered 204"},
-		"any JSON":               {said(200, func(string) string { return `{"success": true}` }), false, ReasonChallengeFailed, ""},
+		"echoed as text":         {said(200, func(token string) string { return token }), false, verdict.ReasonChallengeFailed, "without the challenge's token"},
+		"echoed within":          {said(200, func(token string) string { return `{"data": {"challenge": "` + token + `"}}` }), false, verdict.ReasonChallengeFailed, ""},
+		"echoed in a list":       {said(200, func(token string) string { return `{"challenge": ["` + token + `"]}` }), false, verdict.ReasonChallengeFailed, ""},
+		"echoed in other case":   {said(200, func(token string) string { return `{"challenge": "` + strings.ToUpper(token) + `"}` }), false, verdict.ReasonChallengeFailed, ""},
+		"echoed too late":        {said(200, func(token string) string { return strings.Repeat(" ", challengeBody) + echo(token) }), false, verdict.ReasonChallengeFailed, ""},
+		"no content":             {said(204, func(string) string { return "" }), false, verdict.ReasonChallengeFailed, "answered 204"},
+		"any JSON":               {said(200, func(string) string { return `{"success": true}` }), false, verdict.ReasonChallengeFailed, ""},
 		"not wanted":             {said(410, echo), false, "status_410", "does not want to be called"},
 		"handshake":              {allowing(200, "events.example.com"), true, "", "handshake of CloudEvents"},
 		"handshake, any case":    {allowing(204, " Events.Example.COM "), true, "", "handshake"},
 		"handshake for all":      {allowing(200, "*"), true, "", "handshake"},
-		"handshake for another":  {allowing(200, "other.example.com"), false, ReasonChallengeFailed, ""},
-		"handshake with refusal": {allowing(403, "*"), false, ReasonChallengeFailed, ""},
+		"handshake for another":  {allowing(200, "other.example.com"), false, verdict.ReasonChallengeFailed, ""},
+		"handshake with refusal": {allowing(403, "*"), false, verdict.ReasonChallengeFailed, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(h *house) {
@@ -131,7 +132,7 @@ func TestUnverifiedIsHeld(t *testing.T) {
 			h.send(proof(id))
 		}
 		h.drain()
-		if got := h.verify(cb.ID); got.Verified || got.Reason != ReasonChallengeFailed {
+		if got := h.verify(cb.ID); got.Verified || got.Reason != verdict.ReasonChallengeFailed {
 			t.Errorf("verified by a 204: %+v", got)
 		}
 		if _, err := h.registry.Resume(ctx, acme, cb.ID); err != nil {
@@ -199,7 +200,7 @@ func TestAMovedCallbackIsHeldAtOnce(t *testing.T) {
 			}
 		}
 		d := h.delivery(r.Deliveries[0].DeliveryID)
-		if !moved.Load() || d.State == Delivered || len(d.Attempts) != 1 || d.Attempts[0].Reason != ReasonUnverified {
+		if !moved.Load() || d.State == Delivered || len(d.Attempts) != 1 || d.Attempts[0].Reason != verdict.ReasonUnverified {
 			t.Errorf("moved %t, then %s: %s", moved.Load(), d.State, d.Summary)
 		}
 		h.verify(cb.ID)
@@ -316,7 +317,7 @@ func TestChallengeWithAToken(t *testing.T) {
 			return reply{status: 404} // the token endpoint, too
 		})
 		cb := h.register("payment_proof", fmt.Sprintf(`"auth": {"type": "oauth2", "token_url": %q, "client_id": "c", "client_secret": "s3cr3t-s3cr3t"}`, h.partner.url("id")))
-		if got := h.verify(cb.ID); got.Verified || got.Reason != ReasonOAuthToken {
+		if got := h.verify(cb.ID); got.Verified || got.Reason != verdict.ReasonOAuthToken {
 			t.Errorf("without a token: %+v", got)
 		}
 		h.partner.answers(func(r *http.Request, n int) reply {

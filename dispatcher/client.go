@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -231,7 +232,7 @@ func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, e
 		return typ, nil
 	}
 	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
-		Location: "body.event_type", Value: clip(name, 64),
+		Location: "body.event_type", Value: verdict.Clip(name, 64),
 		Message: "is not an event type: there are " + c.registry.Types().Current().Names(),
 	}}}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -296,7 +297,7 @@ func TestKillBetweenBeginAndPost(t *testing.T) {
 	h.work()
 	h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
 	d := h.delivery(r.Deliveries[0].DeliveryID)
-	if d.State != Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != ReasonUnknown {
+	if d.State != Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != verdict.ReasonUnknown {
 		t.Errorf("the lost attempt must be kept as unknown and not eat the budget of two: %+v", d)
 	}
 	h.check()
@@ -314,7 +315,7 @@ func TestKillBetweenPostAndFinish(t *testing.T) {
 	if n := len(h.partner.requests()); n != 2 {
 		t.Errorf("%d requests, want the one duplicate", n)
 	}
-	if d := h.delivery(r.Deliveries[0].DeliveryID); d.Attempts[0].Reason != ReasonUnknown {
+	if d := h.delivery(r.Deliveries[0].DeliveryID); d.Attempts[0].Reason != verdict.ReasonUnknown {
 		t.Errorf("attempts: %+v", d.Attempts)
 	}
 	h.check()
@@ -527,7 +528,7 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 	case <-time.After(leastWait):
 		t.Fatal("the stalled owner does not end")
 	}
-	if d.Attempts[0].Reason != ReasonUnknown {
+	if d.Attempts[0].Reason != verdict.ReasonUnknown {
 		t.Errorf("the owner did not stall: %+v", d.Attempts)
 	}
 	after := h.delivery(d.DeliveryID)

@@ -3,7 +3,15 @@ package dispatcher
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
+
+// A Verdict is what an attempt means for its delivery; its values are package verdict's.
+type Verdict = verdict.Verdict
+
+// A Reason says in one word why an attempt did not deliver; its values are package verdict's.
+type Reason = verdict.Reason
 
 // A State says where a delivery stands.
 type State string

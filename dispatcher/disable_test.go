@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -373,10 +374,10 @@ func TestGoneIsToldOnce(t *testing.T) {
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[Reason]string{
-		"status_500": runCounts, "status_404": runCounts, ReasonWrongContentType: runCounts, ReasonBlockedAddress: "", ReasonNameNotAllowed: "", ReasonEgressProxy: "", "timeout": runCounts, "dns": runCounts,
-		ReasonGone: runCounts, "tls": runCounts, ReasonUnknown: "", ReasonOAuthToken: "", ReasonEncodeFailed: "",
+		"status_500": runCounts, "status_404": runCounts, verdict.ReasonWrongContentType: runCounts, verdict.ReasonBlockedAddress: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonEgressProxy: "", "timeout": runCounts, "dns": runCounts,
+		verdict.ReasonGone: runCounts, "tls": runCounts, verdict.ReasonUnknown: "", verdict.ReasonOAuthToken: "", verdict.ReasonEncodeFailed: "",
 	} {
-		a := attempt{callback: &registry.Callback{}, judgement: judgement{verdict: VerdictRetry, reason: reason}}
+		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judgement{Verdict: verdict.Retry, Reason: reason}}
 		if got := a.run(); got != want {
 			t.Errorf("%s: %q, want %q", reason, got, want)
 		}
@@ -393,20 +394,20 @@ func TestWhatCounts(t *testing.T) {
 // TestOurOwnFailuresAreNotTheCallbacks: what our own way out, or an operator's settings, kept from a partner is not shown as its last failure.
 func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 	for reason, want := range map[Reason]string{
-		ReasonUnknown: "", ReasonEgressProxy: "", ReasonNameNotAllowed: "", ReasonUnverified: "", ReasonOAuthToken: "token", ReasonBlockedAddress: "bad", "status_500": "bad", "timeout": "bad",
+		verdict.ReasonUnknown: "", verdict.ReasonEgressProxy: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonUnverified: "", verdict.ReasonOAuthToken: "token", verdict.ReasonBlockedAddress: "bad", "status_500": "bad", "timeout": "bad",
 	} {
 		a := &attempt{callback: &registry.Callback{Retry: registry.Retry{InitialInterval: time.Second, Multiplier: 1, MaxInterval: time.Second, MaxAttempts: 5}}}
-		a.judgement = judgement{verdict: VerdictRetry, reason: reason}
+		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: reason}
 		if got := a.finishArgs()[9]; got != want {
 			t.Errorf("%s is noted as %q, want %q", reason, got, want)
 		}
 	}
 	h := newHouse(t)
 	cb := h.register("entry_code.verify", "")
-	for _, reason := range []Reason{ReasonEgressProxy, ReasonNameNotAllowed, "timeout"} {
+	for _, reason := range []Reason{verdict.ReasonEgressProxy, verdict.ReasonNameNotAllowed, "timeout"} {
 		id := "dec_" + string(reason)
 		h.must(h.rdb.HSet(t.Context(), keyOf(acme, "ask:"+id), "c", cb.ID).Err())
-		a := &attempt{ref: ref{acme, id, cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now(), judgement: judgement{verdict: VerdictDead, reason: reason}}
+		a := &attempt{ref: ref{acme, id, cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now(), Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
 		a.written = a.entry()
 		h.client.recordAnswer(t.Context(), a)
 		health, err := h.client.Health(t.Context(), acme, cb.ID)
@@ -548,7 +549,7 @@ func TestNobodyElseSendsOperationalTypes(t *testing.T) {
 		}
 		cb := h.register(name, "")
 		result, err := h.client.Test(t.Context(), acme, cb.ID, "")
-		if h.must(err); result.Verdict != VerdictDelivered {
+		if h.must(err); result.Verdict != verdict.Delivered {
 			t.Errorf("%s: %+v", name, result)
 		}
 	}
@@ -626,7 +627,7 @@ func TestOutage(t *testing.T) {
 		o := &outage{log: slog.New(slog.NewTextHandler(&log, nil))}
 		attempted := func(host string, reason Reason) bool {
 			a := &attempt{callback: &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/hook?a=" + host}}, sentAt: time.Now()}
-			a.reason, a.unconnected = reason, unconnected(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
+			a.Judgement = verdict.JudgeError(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
 			return o.note(t.Context(), a)
 		}
 		for host := range strings.SplitSeq("stuvwxyz", "") { // never reached
@@ -655,9 +656,9 @@ func TestOutage(t *testing.T) {
 			{"g", "timeout", true}, // while connecting
 			{"b", "", false},
 			{"a", "dns", false},
-			{"h", ReasonUnknown, false},
-			{"h", ReasonBlockedAddress, false},
-			{"h", ReasonNameNotAllowed, false},
+			{"h", verdict.ReasonUnknown, false},
+			{"h", verdict.ReasonBlockedAddress, false},
+			{"h", verdict.ReasonNameNotAllowed, false},
 		} {
 			if step.host == "d" {
 				step.ours = false

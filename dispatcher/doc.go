@@ -2,7 +2,8 @@
 // delivery until the partner's answer meets the contract, the schedule ends, or somebody cancels it.
 //
 // [Client] accepts events and answers for them; [Worker] attempts. Both work on one Redis, in any number of processes.
-// The partner's side of the wire is package egress; who wants what is package registry; what goes on the wire is package payloads.
+// The partner's side of the wire is package egress; what its answer means is package verdict; who wants what is package registry; what goes
+// on the wire is package payloads.
 //
 // # The data model
 //

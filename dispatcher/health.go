@@ -101,9 +101,9 @@ func readFailure(ctx context.Context, company, noted string) *Failure {
 	e = e.forReader(ctx)
 	f := &Failure{At: fromMS(e.Started), DeliveryID: name, StatusCode: e.Status, Reason: e.Reason}
 	if r, isDelivery := parseMember(company, name); isDelivery {
-		f.DeliveryID, f.Detail = r.deliveryID(), detail(e)
+		f.DeliveryID, f.Detail = r.deliveryID(), e.detail()
 	} else {
-		f.Detail = decisionDetail(e)
+		f.Detail = e.decisionDetail()
 	}
 	return f
 }

@@ -31,6 +31,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
@@ -343,10 +344,10 @@ func (all tallies) add(d *Delivery) {
 		mine.dead++
 	}
 	for _, a := range d.Attempts {
-		mine.succeeded = mine.succeeded || a.Verdict == VerdictDelivered
-		mine.failed = mine.failed || a.Verdict != VerdictDelivered &&
-			!slices.Contains([]Reason{ReasonUnknown, ReasonOAuthToken, ReasonEgressProxy, ReasonNameNotAllowed, ReasonUnverified}, a.Reason)
-		mine.tokenless = mine.tokenless || a.Reason == ReasonOAuthToken
+		mine.succeeded = mine.succeeded || a.Verdict == verdict.Delivered
+		mine.failed = mine.failed || a.Verdict != verdict.Delivered &&
+			!slices.Contains([]Reason{verdict.ReasonUnknown, verdict.ReasonOAuthToken, verdict.ReasonEgressProxy, verdict.ReasonNameNotAllowed, verdict.ReasonUnverified}, a.Reason)
+		mine.tokenless = mine.tokenless || a.Reason == verdict.ReasonOAuthToken
 	}
 }
 
@@ -410,7 +411,7 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 	for i, r := range got {
 		number := r.header.Get("Ringback-Attempt")
 		again := i+1 < len(got) && got[i+1].header.Get("Ringback-Attempt") == number
-		if r.status == http.StatusUnauthorized && (again || reasons[number] == ReasonOAuthToken) {
+		if r.status == http.StatusUnauthorized && (again || reasons[number] == verdict.ReasonOAuthToken) {
 			renewed++ // the token was refused, and another one asked for in the same attempt
 		}
 		if r.verified != nil {
@@ -431,12 +432,12 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 		if strings.Contains(a.Detail, "went out twice") {
 			unknown++ // the first time it may not have got there
 		}
-		if a.Reason == ReasonUnknown {
+		if a.Reason == verdict.ReasonUnknown {
 			unknown++
 		} else if a.StatusCode != 0 || a.Reason == Reason(egress.Timeout) {
 			posted++
 		}
-		if a.Detail == "" || a.Verdict == "" || (a.Verdict != VerdictDelivered) == (a.Reason == "") {
+		if a.Detail == "" || a.Verdict == "" || (a.Verdict != verdict.Delivered) == (a.Reason == "") {
 			h.t.Errorf("%s: attempt %d has no verdict, reason or sentence: %+v", d.DeliveryID, a.Number, a)
 		}
 	}

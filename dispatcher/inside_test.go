@@ -8,6 +8,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/egress/egresstest"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
@@ -73,15 +74,14 @@ func TestInsideNamesDoNotExist(t *testing.T) {
 	outcomes := map[string]attempt{}
 	for name, inside := range map[string]bool{"inside": true, "nowhere": false} {
 		err := &egress.Error{Reason: egress.DNS, Phase: egress.PhaseDNS, Detail: "the host name does not exist or has no address", Inside: inside}
-		a := attempt{callback: &registry.Callback{}, judgement: judge(payloads.AnyResponse, outcome{err: err}, time.Now()), unconnected: unconnected(err)}
-		kind, pause := a.trouble()
-		if kind != "down" || pause != 0 || a.run() != runCounts || !a.unconnected || a.verdict != VerdictRetry || a.reason != "dns" {
-			t.Errorf("%s: breaker %q, run %q, %+v", name, kind, a.run(), a.judgement)
+		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now())}
+		if a.Blame().Breaker() != "down" || a.RetryAfter != 0 || a.run() != runCounts || !a.Unconnected || a.Verdict != verdict.Retry || a.Reason != "dns" {
+			t.Errorf("%s: breaker %q, run %q, %+v", name, a.Blame().Breaker(), a.run(), a.Judgement)
 		}
 		outcomes[name] = a
 	}
-	in, out := outcomes["inside"].judgement, outcomes["nowhere"].judgement
-	if in.inside = false; in != out {
+	in, out := outcomes["inside"].Judgement, outcomes["nowhere"].Judgement
+	if in.Inside = false; in != out {
 		t.Errorf("inside is judged %+v, nowhere %+v", in, out)
 	}
 
@@ -141,22 +141,22 @@ func TestTheProxyIsNotThePartner(t *testing.T) {
 	for number, least := range map[int]time.Duration{1: 4 * time.Second, 2: 10 * time.Second, 5: 2 * time.Minute, 15: 9 * time.Hour, 1000: 9 * time.Hour} {
 		a := attempt{
 			ref: ref{acme, "e", 1}, callback: &registry.Callback{Retry: retry}, number: number, begun: time.Now(),
-			judgement: judge(payloads.AnyResponse, outcome{err: err}, time.Now()), unconnected: unconnected(err),
+			Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now()),
 		}
 		args := a.finishArgs()
-		kind, _ := a.trouble()
+		kind := a.Blame().Breaker()
 		if args[2] != "R" || args[5] != 0 || a.wait < least || a.wait > 15*time.Hour || kind != "" || a.run() != "" {
 			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, args[2], args[5], a.wait, kind, a.run())
 		}
-		if !strings.Contains(detail(a.written), "407); this is for the operator to mend") {
-			t.Error(detail(a.written))
+		if !strings.Contains(a.written.detail(), "407); this is for the operator to mend") {
+			t.Error(a.written.detail())
 		}
 	}
 	o := &outage{log: testLog(t)}
-	for _, reason := range []Reason{"", ReasonEgressProxy} {
+	for _, reason := range []Reason{"", verdict.ReasonEgressProxy} {
 		for _, host := range []string{"a", "b", "c", "d"} {
 			cb := &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/"}}
-			o.note(t.Context(), &attempt{callback: cb, sentAt: time.Now(), judgement: judgement{reason: reason}, unconnected: reason != ""})
+			o.note(t.Context(), &attempt{callback: cb, sentAt: time.Now(), Judgement: verdict.Judgement{Reason: reason, Unconnected: reason != ""}})
 		}
 	}
 	if !o.under(t.Context()) {

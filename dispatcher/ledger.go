@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -274,7 +275,7 @@ func (r record) pruned() (buried Reason, gone bool) {
 
 // reason is why a dead delivery is dead: what buried it, or its last attempt.
 func (r record) reason(attempts []Attempt) Reason {
-	if buried, _ := r.pruned(); buried == ReasonHoldExpired || buried == ReasonHoldFull {
+	if buried, _ := r.pruned(); buried == verdict.ReasonHoldExpired || buried == verdict.ReasonHoldFull {
 		return buried
 	}
 	if n := len(attempts); n > 0 {
@@ -296,7 +297,7 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 		return last + fmt.Sprintf("Attempt %d is under way since %s.", rec.number, clock(rec.at))
 	case Retrying:
 		if wait := fromMS(rec.at).Sub(v.now); wait > 0 {
-			return last + fmt.Sprintf("The next attempt is at %s, in %s.", clock(rec.at), inWords(wait.Round(time.Second)))
+			return last + fmt.Sprintf("The next attempt is at %s, in %s.", clock(rec.at), verdict.InWords(wait.Round(time.Second)))
 		}
 		return last + "The next attempt is due now."
 	case Held:
@@ -304,7 +305,7 @@ func (v *view) summary(d *Delivery, rec record, gate *registry.Gate) string {
 	case Delivered:
 		by := rec.number
 		for _, a := range d.Attempts {
-			if a.Verdict == VerdictDelivered { // not always the last one begun
+			if a.Verdict == verdict.Delivered { // not always the last one begun
 				by = a.Number
 			}
 		}
@@ -335,22 +336,22 @@ func (v *view) held(gate *registry.Gate, p pace, barred bool) (reason, sentence 
 		if gate.Reason != "" {
 			last = " (the last challenge ended with " + gate.Reason + ")"
 		}
-		return string(ReasonUnverified), "It is held: the callback's endpoint has not proved since " + gate.At.Format(time.RFC3339) + " that it wants to be called" + last + ". Verify the callback to send what waits."
+		return string(verdict.ReasonUnverified), "It is held: the callback's endpoint has not proved since " + gate.At.Format(time.RFC3339) + " that it wants to be called" + last + ". Verify the callback to send what waits."
 	case gate != nil:
 		return string(gate.Status), fmt.Sprintf("It is held: the callback is disabled (%s) since %s. Resume it to send what waits.", gate.Reason, gate.At.Format(time.RFC3339))
 	case barred:
-		return string(ReasonNameNotAllowed), "It is held: the callback's URL, or its token_url, has the host name of an internal network. It goes out once an operator allows that name, or the URL has another."
+		return string(verdict.ReasonNameNotAllowed), "It is held: the callback's URL, or its token_url, has the host name of an internal network. It goes out once an operator allows that name, or the URL has another."
 	case p.host.narrowed:
 		sentence = "It is held: the last attempts to this callback's host, by all callbacks that go there, found nobody or were told to come later. " +
 			"So one of them at a time is tried until one is answered"
 		if wait := p.host.before.Sub(v.now); wait > 0 {
-			sentence += ", next in " + inWords(max(time.Second, wait.Round(time.Second))) + " at the latest"
+			sentence += ", next in " + verdict.InWords(max(time.Second, wait.Round(time.Second))) + " at the latest"
 		}
 		return "host", sentence + "."
 	case p.narrowed && p.failures > 0:
 		sentence = fmt.Sprintf("It is held: the last %d attempts to this callback failed, so it is tried carefully until one is delivered", p.failures)
 		if wait := p.before.Sub(v.now); wait > 0 {
-			sentence += ", next in " + inWords(max(time.Second, wait.Round(time.Second)))
+			sentence += ", next in " + verdict.InWords(max(time.Second, wait.Round(time.Second)))
 		}
 		return "breaker", sentence + "."
 	case p.narrowed:
@@ -365,9 +366,9 @@ func (v *view) held(gate *registry.Gate, p pace, barred bool) (reason, sentence 
 // givenUp begins the sentence about a dead delivery.
 func givenUp(r Reason) string {
 	switch r {
-	case ReasonHoldExpired:
+	case verdict.ReasonHoldExpired:
 		return "Given up, since it was held for longer than deliveries may be,"
-	case ReasonHoldFull:
+	case verdict.ReasonHoldFull:
 		return "Given up, since newer deliveries needed its place among those held for this callback,"
 	default:
 		return "Given up"

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -206,9 +207,9 @@ func (m *metrics) acceptedEvent(ctx context.Context, r Receipt) {
 }
 
 func (m *metrics) attempted(ctx context.Context, v Verdict, reason Reason, took time.Duration) {
-	verdict := attribute.String("verdict", string(v))
-	m.attempts.Add(ctx, 1, metric.WithAttributes(verdict, attribute.String("reason", reasonLabel(reason))))
-	m.duration.Record(ctx, took.Seconds(), metric.WithAttributes(verdict))
+	label := attribute.String("verdict", string(v))
+	m.attempts.Add(ctx, 1, metric.WithAttributes(label, attribute.String("reason", reasonLabel(reason))))
+	m.duration.Record(ctx, took.Seconds(), metric.WithAttributes(label))
 }
 
 func (m *metrics) asked(ctx context.Context, v Verdict, reason Reason, took time.Duration) {
@@ -274,7 +275,7 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	var held, letters, expiring int64
 	var heldFor time.Duration
 	breakers := map[Breaker]int64{BreakerOpen: 0, BreakerHalfOpen: 0}
-	buried := map[Reason]int64{ReasonHoldFull: 0, ReasonHoldExpired: 0}
+	buried := map[Reason]int64{verdict.ReasonHoldFull: 0, verdict.ReasonHoldExpired: 0}
 	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0, registry.Unverified: 0}
 	for _, company := range companies {
 		d, err := c.depths(ctx, company)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -27,11 +28,11 @@ const (
 	runSkips  = "skip" // an outage of our own: neither the attempt nor the time since the one before
 )
 
-// run is what a failed attempt means to the run of failures that ends with its callback disabled, as finish.lua takes it; empty if it says
-// nothing about the callback.
+// run is what an attempt means to the run of failures that ends with its callback disabled, as finish.lua takes it. It is empty if the attempt
+// does not count.
 func (a *attempt) run() string {
 	switch {
-	case a.callback == nil, a.verdict == VerdictDelivered, saysNothing(a.reason):
+	case !a.Blame().Counts():
 		return ""
 	case a.ownOutage:
 		return runSkips
@@ -88,7 +89,7 @@ func (n notice) event(company, id string) (e payloads.Event, gate registry.Gate,
 	if err := json.Unmarshal([]byte(n.Attempt), &last); err != nil {
 		return e, gate, errBadRecord
 	}
-	failure := lastFailure{At: fromMS(last.Started), Reason: last.Reason, StatusCode: last.Status, Detail: detail(last)}
+	failure := lastFailure{At: fromMS(last.Started), Reason: last.Reason, StatusCode: last.Status, Detail: last.detail()}
 	e = payloads.Event{Company: company, ID: id, OccurredAt: fromMS(n.At)}
 	var payload any
 	switch kind, _, _ := strings.Cut(id, ":"); kind {
@@ -172,7 +173,7 @@ func (c *Client) sendNotice(ctx context.Context, company, id, text string) error
 		e, gate, err = n.event(company, id)
 	}
 	if err != nil {
-		c.log.ErrorContext(ctx, "what is to be told of a callback cannot be read; dropped", "company", company, "event", clip(id, 200), "error", err)
+		c.log.ErrorContext(ctx, "what is to be told of a callback cannot be read; dropped", "company", company, "event", verdict.Clip(id, 200), "error", err)
 		return c.rdb.HDel(ctx, noticesKey(company), id).Err()
 	}
 	there, err := c.rdb.HExists(ctx, noticesKey(company), id).Result()

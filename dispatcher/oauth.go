@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -31,7 +32,7 @@ func (a *attempt) postWithToken(ctx context.Context, c *Client) {
 		case a.response.Status != http.StatusUnauthorized:
 			token.Worked()
 			return
-		case !token.Refused() || !again || a.verdict == VerdictDelivered:
+		case !token.Refused() || !again || a.Verdict == verdict.Delivered:
 			return
 		}
 	}
@@ -52,9 +53,10 @@ func (a *attempt) getToken(ctx context.Context, c *Client) (*egress.Token, error
 
 // withoutToken judges an attempt that got no token. If the partner had refused one before, that answer was not the last word.
 func (a *attempt) withoutToken(err error) {
-	a.judgement = judgeError(err)
-	if a.response != nil && a.reason == ReasonOAuthToken {
-		a.note = "the partner refused the token it had (401), and " + a.note
+	a.Judgement = verdict.JudgeError(err)
+	a.Unconnected = false // the token server is another destination
+	if a.response != nil && a.Reason == verdict.ReasonOAuthToken {
+		a.Note = "the partner refused the token it had (401), and " + a.Note
 	}
 	a.response, a.timing = nil, egress.Timing{}
 }

@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // An issuer is a partner's token endpoint that counts what it is asked, and knows which of its tokens are good.
@@ -178,7 +179,7 @@ func TestOneTokenForManyDeliveries(t *testing.T) {
 	h.sendAll(ids[:150])
 	result, err := h.client.Test(t.Context(), acme, cb.ID, "") // an operator tries it out meanwhile
 	h.must(err)
-	if result.Verdict != VerdictDelivered {
+	if result.Verdict != verdict.Delivered {
 		t.Errorf("test: %+v", result)
 	}
 	h.sendAll(ids[150:])
@@ -318,17 +319,17 @@ func TestNoTokenForAWrongSecret(t *testing.T) {
 		id := h.send(proof("p-1")).Deliveries[0].DeliveryID
 		d := h.await(id, Retrying, 10*time.Second)
 		const says = "the token endpoint answered 401 (invalid_client); check auth.token_url, client_id and client_secret"
-		if a := d.Attempts[0]; a.Reason != ReasonOAuthToken || a.Verdict != VerdictRetry || a.Detail != says || a.StatusCode != 0 {
+		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || a.Verdict != verdict.Retry || a.Detail != says || a.StatusCode != 0 {
 			h.t.Errorf("%+v", a)
 		}
 		health, err := h.client.Health(h.t.Context(), acme, cb.ID)
 		h.must(err)
-		if f := health[0].LastTokenFailure; f == nil || f.Reason != ReasonOAuthToken || f.Detail != says || f.DeliveryID != id || f.At.IsZero() || health[0].LastFailure != nil {
+		if f := health[0].LastTokenFailure; f == nil || f.Reason != verdict.ReasonOAuthToken || f.Detail != says || f.DeliveryID != id || f.At.IsZero() || health[0].LastFailure != nil {
 			h.t.Errorf("%+v: %+v", health[0], f)
 		}
 		result, err := h.client.Test(h.t.Context(), acme, cb.ID, "")
 		h.must(err)
-		if result.Reason != ReasonOAuthToken || result.Detail != says {
+		if result.Reason != verdict.ReasonOAuthToken || result.Detail != says {
 			h.t.Errorf("test: %+v", result)
 		}
 		if n := len(h.partner.requests()); n != 0 {
@@ -374,7 +375,7 @@ func TestATokenEndpointThatIsDown(t *testing.T) {
 				h.t.Errorf("%s is %s after %d attempts", id, d.State, len(d.Attempts))
 			}
 			for _, a := range d.Attempts[:len(d.Attempts)-1] {
-				if a.Reason != ReasonOAuthToken || a.Duration > 4*time.Second {
+				if a.Reason != verdict.ReasonOAuthToken || a.Duration > 4*time.Second {
 					h.t.Errorf("%+v", a)
 				}
 				details = append(details, a.Detail)
@@ -424,7 +425,7 @@ func TestOneTimeoutForTokenAndRequests(t *testing.T) {
 		i.fails(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
 		h.send(proof("refused"))
 		d = h.await(ref{acme, "refused", cb.ID}.deliveryID(), Retrying, time.Minute)
-		if a := d.Attempts[0]; a.Reason != ReasonOAuthToken || !strings.HasPrefix(a.Detail, "the partner refused the token it had (401), and the token endpoint answered 500;") ||
+		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || !strings.HasPrefix(a.Detail, "the partner refused the token it had (401), and the token endpoint answered 500;") ||
 			a.Duration != 5*time.Second || a.StatusCode != 0 {
 			h.t.Errorf("%+v", a)
 		}
@@ -505,7 +506,7 @@ func TestTokenEndpointsThatCannotBeUsed(t *testing.T) {
 	h.send(proof("p-1"))
 	for id, says := range deliveries {
 		d := h.await(id, Retrying, 15*time.Second)
-		if a := d.Attempts[0]; a.Reason != ReasonOAuthToken || !strings.HasPrefix(a.Detail, says) || !strings.HasSuffix(a.Detail, "; check auth.token_url, client_id and client_secret") ||
+		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || !strings.HasPrefix(a.Detail, says) || !strings.HasSuffix(a.Detail, "; check auth.token_url, client_id and client_secret") ||
 			strings.Contains(a.Detail, "canary") {
 			t.Errorf("%+v, want %s", a, says)
 		}

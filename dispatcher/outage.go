@@ -9,8 +9,6 @@ import (
 	"net/url"
 	"sync"
 	"time"
-
-	"github.com/ringback/ringback/dispatcher/egress"
 )
 
 const (
@@ -45,31 +43,20 @@ type sight struct {
 	unreached   bool
 }
 
-// unconnected reports whether a request did not get as far as a connection: then its partner has not heard of it.
-func unconnected(e *egress.Error) bool {
-	switch e.Reason {
-	case egress.DNS, egress.Refused, egress.Unreachable, egress.Network, egress.EgressProxy:
-		return true
-	case egress.Timeout:
-		return e.Phase == egress.PhaseDNS || e.Phase == egress.PhaseConnect
-	}
-	return false
-}
-
 // note takes an attempt's outcome, and reports whether it is our own fault that nobody was reached.
 func (o *outage) note(ctx context.Context, a *attempt) bool {
-	if a.callback == nil || a.sentAt.IsZero() || saysNothing(a.reason) && a.reason != ReasonOAuthToken && a.reason != ReasonEgressProxy {
+	if a.callback == nil || a.sentAt.IsZero() || !a.Blame().Sight() {
 		return false
 	}
 	destination := destinationOf(a.callback.Destination.URL)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if !a.unconnected {
+	if !a.Unconnected {
 		o.reach(destination, now)
 	}
-	o.see(sight{destination, now, a.unconnected})
-	return o.look(ctx, now) && a.unconnected
+	o.see(sight{destination, now, a.Unconnected})
+	return o.look(ctx, now) && a.Unconnected
 }
 
 // under reports whether there is one.

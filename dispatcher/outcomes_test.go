@@ -22,6 +22,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
@@ -94,9 +95,9 @@ func TestEveryOutcome(t *testing.T) {
 		at("204"):                                {Delivered, "", "delivered"},
 		at("200:application_json"):               {Delivered, "", "delivered"},
 		at("200:application_json;charset=utf-8"): {Delivered, "", "delivered"},
-		at("200:text_html"):                      {Retrying, ReasonWrongContentType, "login page"},
-		at("200"):                                {Retrying, ReasonWrongContentType, "without a Content-Type"},
-		at("410"):                                {Dead, ReasonGone, "disabled"},
+		at("200:text_html"):                      {Retrying, verdict.ReasonWrongContentType, "login page"},
+		at("200"):                                {Retrying, verdict.ReasonWrongContentType, "without a Content-Type"},
+		at("410"):                                {Dead, verdict.ReasonGone, "disabled"},
 		"http://" + closed:                       {Retrying, "connection_closed", "closed"},
 		"http://" + reset:                        {Retrying, "reset", "reset"},
 		"http://" + silent:                       {Retrying, "timeout", "in time"},
@@ -105,10 +106,10 @@ func TestEveryOutcome(t *testing.T) {
 		selfSigned.URL:                           {Retrying, "tls", "certificate"},
 		"https://" + h.partner.host:              {Retrying, "tls", "TLS"},
 		"http://no-such-host.invalid":            {Retrying, "dns", "host name"},
-		"http://10.1.2.3":                        {Dead, ReasonBlockedAddress, "address"},
+		"http://10.1.2.3":                        {Dead, verdict.ReasonBlockedAddress, "address"},
 	}
 	for _, status := range []int{201, 202, 301, 400, 401, 404, 409, 429, 500, 503} {
-		cases[at(strconv.Itoa(status))] = want{Retrying, statusReason(status), strconv.Itoa(status)}
+		cases[at(strconv.Itoa(status))] = want{Retrying, verdict.StatusReason(status), strconv.Itoa(status)}
 	}
 	urls := make(map[int64]string)
 	for url := range cases {
@@ -301,7 +302,7 @@ func labels(set attribute.Set) string {
 func TestReasonLabelsAreBounded(t *testing.T) {
 	seen := make(map[string]bool)
 	for status := 100; status <= 999; status++ {
-		seen[reasonLabel(statusReason(status))] = true
+		seen[reasonLabel(verdict.StatusReason(status))] = true
 	}
 	if len(seen) > 70 || !seen["status_other"] || !seen["status_503"] {
 		t.Errorf("%d labels", len(seen))
@@ -320,7 +321,7 @@ func TestTestDelivery(t *testing.T) {
 		status  int
 		verdict Verdict
 		reason  Reason
-	}{{204, VerdictDelivered, ""}, {500, VerdictRetry, "status_500"}, {410, VerdictGone, ReasonGone}} {
+	}{{204, verdict.Delivered, ""}, {500, verdict.Retry, "status_500"}, {410, verdict.Gone, verdict.ReasonGone}} {
 		h.partner.answers(answering(tt.status))
 		got, err := h.client.Test(t.Context(), acme, cb.ID, "payment_proof")
 		h.must(err)

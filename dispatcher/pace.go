@@ -2,52 +2,13 @@ package dispatcher
 
 import (
 	"context"
-	"net/http"
 	"sync"
 	"time"
-
-	"github.com/ringback/ringback/dispatcher/egress"
 )
 
 // maxPause bounds how long a partner's Retry-After may hold up its other deliveries, too. The delivery it was the answer to waits as long as
 // was asked.
 const maxPause = 30 * time.Second
-
-// trouble is what a failed attempt means to its callback's breaker, as finish.lua takes it: "down" if nobody answered, "bad" if somebody did,
-// "" if it says nothing about the partner; and for how long the partner asked to be spared.
-func (a *attempt) trouble() (kind string, pause time.Duration) {
-	switch {
-	case a.verdict == VerdictDelivered, saysNothing(a.reason):
-		return "", 0
-	case a.response != nil, a.reason == Reason(egress.BadResponse):
-		return "bad", min(a.retryAfter, maxPause)
-	}
-	return "down", 0
-}
-
-// visited is what an attempt says of the host it went to, as finish.lua takes it: "down" if nobody is there or nobody may come now, "up" if
-// anything else was answered, "" if it says nothing. How a path answers says nothing about its neighbours.
-func (a *attempt) visited() string {
-	if a.verdict == VerdictDelivered {
-		return "up"
-	}
-	kind, _ := a.trouble()
-	if kind == "bad" && a.status() != http.StatusTooManyRequests && a.status() != http.StatusServiceUnavailable {
-		return "up"
-	}
-	if kind != "" {
-		return "down"
-	}
-	return ""
-}
-
-// status is the answer's; 0: there is none.
-func (a *attempt) status() int {
-	if a.response == nil {
-		return 0
-	}
-	return a.response.Status
-}
 
 // A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it
 // forgets, with its process, the reconciler's next rounds do.

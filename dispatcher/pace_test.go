@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -229,13 +230,13 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 			switch {
 			case i >= 3 && d.State != Held:
 				t.Errorf("%d is %s", i, d.State)
-			case i < 3 && (d.State != Dead || d.Reason != ReasonHoldFull || !strings.Contains(d.Summary, "needed its place")):
+			case i < 3 && (d.State != Dead || d.Reason != verdict.ReasonHoldFull || !strings.Contains(d.Summary, "needed its place")):
 				t.Errorf("%d is %s (%s): %s", i, d.State, d.Reason, d.Summary)
 			}
 		}
 		time.Sleep(time.Minute + 2*time.Minute) // as long as they may, and a look
 		for _, id := range ids[3:] {
-			if d := h.delivery(id); d.State != Dead || d.Reason != ReasonHoldExpired || !strings.Contains(d.Summary, "held for longer") {
+			if d := h.delivery(id); d.State != Dead || d.Reason != verdict.ReasonHoldExpired || !strings.Contains(d.Summary, "held for longer") {
 				t.Errorf("%s is %s (%s): %s", id, d.State, d.Reason, d.Summary)
 			}
 		}
@@ -246,7 +247,7 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 		}
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
-		for reason, n := range map[Reason]int64{ReasonHoldFull: 3, ReasonHoldExpired: 5} {
+		for reason, n := range map[Reason]int64{verdict.ReasonHoldFull: 3, verdict.ReasonHoldExpired: 5} {
 			r, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{Reason: reason})
 			h.must(err)
 			if r.Matched != n {
@@ -436,7 +437,7 @@ func TestAReplayLeavesRoomForWhatComesBack(t *testing.T) {
 			t.Errorf("paused: %+v; want one of five replayed", health)
 		}
 		for _, id := range ids {
-			if d := h.delivery(id); d.Reason == ReasonHoldFull {
+			if d := h.delivery(id); d.Reason == verdict.ReasonHoldFull {
 				t.Errorf("%s: %s", id, d.Summary)
 			}
 		}
@@ -709,7 +710,7 @@ func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
 		h.eventually(2*time.Minute, func() bool { return h.health(cb.ID).Held == 4 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
 		for i, id := range ids {
 			d := h.delivery(id)
-			if i < 6 && (d.State != Dead || d.Reason != ReasonHoldFull) || i >= 6 && d.State != Held {
+			if i < 6 && (d.State != Dead || d.Reason != verdict.ReasonHoldFull) || i >= 6 && d.State != Held {
 				t.Errorf("%d is %s (%s)", i, d.State, d.Reason)
 			}
 		}

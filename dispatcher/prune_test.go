@@ -14,6 +14,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -135,7 +136,7 @@ func TestPrune(t *testing.T) {
 	if gone.State != Dead || !strings.Contains(gone.Summary, "no longer kept") || gone.Reason != "status_500" {
 		t.Errorf("pruned: %+v", gone)
 	}
-	if buried := h.delivery(ref{acme, "long-ago", held.ID}.deliveryID()); buried.Reason != ReasonHoldFull || !strings.Contains(buried.Summary, "no longer kept") {
+	if buried := h.delivery(ref{acme, "long-ago", held.ID}.deliveryID()); buried.Reason != verdict.ReasonHoldFull || !strings.Contains(buried.Summary, "no longer kept") {
 		t.Errorf("buried and pruned: %+v", buried)
 	}
 	if got := gaugesOf(t, reader); got["ringback.deliveries.buried{reason=hold_full}"] != 4 || got["ringback.deliveries.buried{reason=hold_expired}"] != 0 {

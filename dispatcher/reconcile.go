@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 const (
@@ -154,8 +156,8 @@ func (c *Client) repair(ctx context.Context, company string) error {
 // lost tells of an attempt whose owner is gone.
 func (c *Client) lost(ctx context.Context, r ref) {
 	c.log.WarnContext(ctx, "attempt", slog.String("company", r.company), slog.String("event", r.event), slog.Int64("callback", r.callback),
-		slog.String("verdict", string(VerdictRetry)), slog.String("reason", string(ReasonUnknown)))
-	c.metrics.attempted(ctx, VerdictRetry, ReasonUnknown, 0)
+		slog.String("verdict", string(verdict.Retry)), slog.String("reason", string(verdict.ReasonUnknown)))
+	c.metrics.attempted(ctx, verdict.Retry, verdict.ReasonUnknown, 0)
 }
 
 // bring enqueues an overdue delivery under its own task id, unless it is in the slow lane. A conflict proves that asynq has the task; if it

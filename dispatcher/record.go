@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // A record is a delivery as Redis holds it: a header that the scripts read and write, and a line for each attempt that only
@@ -114,10 +115,27 @@ func appendEntry(lines string, e entry) string {
 func (e entry) attempt() Attempt {
 	return Attempt{
 		Number: e.Number, StartedAt: fromMS(e.Started), Duration: time.Duration(e.DurationMS) * time.Millisecond,
-		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: detail(e),
+		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: e.detail(),
 		ResponseHeaders: e.Headers, ResponseBody: e.Body,
 	}
 }
+
+// account is what e knows of its attempt, for a sentence.
+func (e entry) account() verdict.Account {
+	return verdict.Account{
+		Judgement: verdict.Judgement{
+			Verdict: e.Verdict, Reason: e.Reason, Status: e.Status, ContentType: e.ContentType, Note: e.Note, Inside: e.Inside,
+			RetryAfter: time.Duration(e.AskedSeconds) * time.Second,
+		},
+		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake,
+	}
+}
+
+// detail is the sentence for the attempt of a delivery, a test or a challenge.
+func (e entry) detail() string { return e.account().Sentence() }
+
+// decisionDetail is the sentence for a decision.
+func (e entry) decisionDetail() string { return e.account().DecisionSentence() }
 
 // unmasked is e as operators may read it: where a host name leads inside, e says that it does not exist.
 func (e entry) unmasked() entry {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -139,15 +140,15 @@ func (q *ReplayQuery) validate() error {
 	for i, s := range q.States {
 		if replayable[s] == "" {
 			fields = append(fields, payloads.FieldError{
-				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: clip(string(s), 32),
+				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: verdict.Clip(string(s), 32),
 			})
 		}
 	}
 	if q.EventType != "" && !payloads.ValidTypeName(q.EventType) {
-		fields = append(fields, payloads.FieldError{Location: "body.event_type", Message: "must be the name of a callback type", Value: clip(q.EventType, 64)})
+		fields = append(fields, payloads.FieldError{Location: "body.event_type", Message: "must be the name of a callback type", Value: verdict.Clip(q.EventType, 64)})
 	}
 	if q.Reason != "" && !reasonForm.MatchString(string(q.Reason)) {
-		fields = append(fields, payloads.FieldError{Location: "body.reason", Message: "must be a reason as attempts have it, such as status_503 or timeout", Value: clip(string(q.Reason), 64)})
+		fields = append(fields, payloads.FieldError{Location: "body.reason", Message: "must be a reason as attempts have it, such as status_503 or timeout", Value: verdict.Clip(string(q.Reason), 64)})
 	}
 	if len(fields) > 0 {
 		return &payloads.InvalidError{Fields: fields}

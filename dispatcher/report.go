@@ -8,6 +8,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // traced puts the event's trace, which began where it was accepted, into ctx.
@@ -34,8 +36,8 @@ func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state 
 	if state == "" || a.callback == nil {
 		return
 	}
-	c.metrics.attempted(ctx, a.verdict, a.written.unmasked().Reason, a.took)
-	if a.verdict == VerdictDelivered {
+	c.metrics.attempted(ctx, a.Verdict, a.written.unmasked().Reason, a.took)
+	if a.Verdict == verdict.Delivered {
 		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	}
 	if state == "R" {
@@ -48,7 +50,7 @@ func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state 
 // tell writes what came of a request into its span and, as one line, into the log.
 func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
 	reason := string(a.written.unmasked().Reason)
-	if a.verdict != VerdictDelivered {
+	if a.Verdict != verdict.Delivered {
 		span.SetStatus(codes.Error, reason)
 	}
 	status := 0
@@ -58,11 +60,11 @@ func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line str
 	}
 	a.phases(span)
 	sentence := a.sentence()
-	span.SetAttributes(attribute.String("ringback.verdict", string(a.verdict)), attribute.String("ringback.reason", reason),
+	span.SetAttributes(attribute.String("ringback.verdict", string(a.Verdict)), attribute.String("ringback.reason", reason),
 		attribute.String("ringback.detail", sentence))
 	args := []any{
 		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.id(),
-		"attempt", a.number, "verdict", string(a.verdict), "reason", reason, "status", status,
+		"attempt", a.number, "verdict", string(a.Verdict), "reason", reason, "status", status,
 		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
 	}
 	args = append(args, more...)

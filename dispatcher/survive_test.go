@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -176,7 +177,7 @@ func TestWhatAlwaysPanicsEndsInTheBook(t *testing.T) {
 		stop := h.work()
 		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Dead, time.Minute)
 		h.wantGaps([2]time.Duration{4 * time.Second, 6 * time.Second}, [2]time.Duration{8 * time.Second, 12 * time.Second})
-		if len(d.Attempts) != 3 || d.Attempts[2].Reason != ReasonUnknown {
+		if len(d.Attempts) != 3 || d.Attempts[2].Reason != verdict.ReasonUnknown {
 			h.t.Errorf("%+v", d)
 		}
 		stop()

@@ -14,6 +14,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"golang.org/x/time/rate"
+
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // taskType is the asynq type of the one kind of task there is.
@@ -225,6 +227,6 @@ func (l asynqLog) Fatal(args ...any) { l.say(slog.LevelError, args) }
 
 func (l asynqLog) say(level slog.Level, args []any) {
 	l.often.Do(func() {
-		l.c.log.Log(context.Background(), level, "asynq: "+clip(printable(strings.TrimSpace(fmt.Sprint(args...))), 500))
+		l.c.log.Log(context.Background(), level, "asynq: "+verdict.Clip(verdict.Printable(strings.TrimSpace(fmt.Sprint(args...))), 500))
 	})
 }

@@ -3,6 +3,8 @@ package dispatcher
 import (
 	"regexp"
 	"strings"
+
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // MaxTold bounds what [Telling] tells, in bytes: a panic's first frames fit.
@@ -25,5 +27,5 @@ func Telling(said string) string {
 		}
 		return "…"
 	})
-	return clip(printable(strings.Join(strings.Fields(said), " ")), MaxTold)
+	return verdict.Clip(verdict.Printable(strings.Join(strings.Fields(said), " ")), MaxTold)
 }

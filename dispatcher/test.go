@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -78,7 +79,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	a.written = a.entry()
 	c.tell(ctx, span, a, "test")
 	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: a.written.forReader(ctx).attempt()}
-	if a.verdict == VerdictGone {
+	if a.Verdict == verdict.Gone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}
 	return result, nil

@@ -16,6 +16,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // What is about time runs whole in a bubble, on fake time: asynq, go-redis, miniredis and net/http over pipes.
@@ -110,7 +111,7 @@ func TestRetriesFollowTheSchedule(t *testing.T) {
 		// 5 s × 2.5, ± 20 %
 		h.wantGaps([2]time.Duration{4 * time.Second, 6 * time.Second}, [2]time.Duration{10 * time.Second, 15 * time.Second},
 			[2]time.Duration{25 * time.Second, 37500 * time.Millisecond})
-		if len(d.Attempts) != 4 || d.Attempts[0].Reason != "status_503" || d.Attempts[3].Verdict != VerdictDelivered {
+		if len(d.Attempts) != 4 || d.Attempts[0].Reason != "status_503" || d.Attempts[3].Verdict != verdict.Delivered {
 			t.Errorf("attempts: %+v", d.Attempts)
 		}
 		h.check()
@@ -147,7 +148,7 @@ func TestPatience(t *testing.T) {
 		stop = h.work()
 		d := h.await(ref{acme, "p-2", cb.ID}.deliveryID(), Delivered, time.Minute)
 		h.wantTook(began, cb.Timeout+ownerGrace)
-		if len(d.Attempts) != 2 || d.Attempts[0].Reason != ReasonUnknown {
+		if len(d.Attempts) != 2 || d.Attempts[0].Reason != verdict.ReasonUnknown {
 			t.Errorf("attempts: %+v", d.Attempts)
 		}
 		h.check()
@@ -224,7 +225,7 @@ func TestTheScheduleEndsInTheDeadLetterBook(t *testing.T) {
 		stop := h.work()
 		r := h.send(proof("p-1"))
 		d := h.await(r.Deliveries[0].DeliveryID, Dead, time.Minute)
-		if last := d.Attempts[len(d.Attempts)-1]; len(d.Attempts) != 3 || last.Verdict != VerdictDead || last.Reason != "status_500" {
+		if last := d.Attempts[len(d.Attempts)-1]; len(d.Attempts) != 3 || last.Verdict != verdict.Dead || last.Reason != "status_500" {
 			t.Errorf("attempts: %+v", d.Attempts)
 		}
 		book, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []State{Dead}})
@@ -253,7 +254,7 @@ func TestGoneDisablesTheCallback(t *testing.T) {
 		stop := h.work()
 		r := h.send(proof("p-1"))
 		d := h.await(r.Deliveries[0].DeliveryID, Dead, time.Minute)
-		if a := d.Attempts[0]; a.Verdict != VerdictGone || a.Reason != ReasonGone {
+		if a := d.Attempts[0]; a.Verdict != verdict.Gone || a.Reason != verdict.ReasonGone {
 			t.Errorf("attempt: %+v", a)
 		}
 		got, err := h.registry.Get(h.t.Context(), acme, cb.ID)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // WorkerConfig is what a [Worker] needs.
@@ -220,7 +221,7 @@ func (w *Worker) process(ctx context.Context, lane string, task *asynq.Task) err
 func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error {
 	var h hint
 	if err := json.Unmarshal(task.Payload(), &h); err != nil || task.Type() != taskType {
-		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", clip(task.Type(), 100))
+		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", verdict.Clip(task.Type(), 100))
 		return nil
 	}
 	w.client.at("dequeued")
