@@ -16,6 +16,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -133,6 +134,8 @@ type Client struct {
 	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), for how long it may fail
 	// (s, 0: for ever), and patience (ms).
 	settings     string
+	accepts      *ledger.Committer // of events
+	steps        *ledger.Committer // of workers
 	ownerGrace   time.Duration
 	deadFor      time.Duration
 	waitReplicas int
@@ -193,6 +196,9 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.bell = lanes.NewBell(c.rdb, queues, c.log, func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) })
 	c.outage.log = c.log
+	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
+	c.accepts = ledger.NewCommitter(c.rdb, c.settings, c.waitReplicas, together)
+	c.steps = ledger.NewCommitter(c.rdb, c.settings, 0, together)
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched, func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
@@ -212,6 +218,8 @@ func defaulted[T comparable](v, fallback T) T {
 // Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
 func (c *Client) Close() error {
 	c.bell.Close()
+	c.accepts.Close()
+	c.steps.Close()
 	c.tokens.Close()
 	return c.metrics.close()
 }

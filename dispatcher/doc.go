@@ -99,6 +99,10 @@
 // leave the book), erase (an event, a page of the log, or what is left of a company after that), health, ask (which callback decides; opens
 // the record) and answer (what came of it).
 //
+// Accept, begin and finish take many callers' calls in one run: a Committer (package ledger) brings to Redis together what a process asks for at the
+// same time. A run makes its calls one by one, in their order, and each has its own answer. A call that Redis refuses, such as for a key of
+// another type, keeps what it had written so far; its neighbours do not notice.
+//
 // # The crash story
 //
 // What a kill between two steps leaves, who repairs it, and when. The reconciler runs every 2 s, in one process at a time. Each row has its test.
@@ -106,6 +110,9 @@
 //	kill between                        leaves                              repaired
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
 //	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
+//	a run of several / its answers      each as after its own step          each as after its own step; begin knows its token again
+//	a call of a run fails in Redis      what it had written so far; pending its caller repeats it; reconciler, 25 s
+//	                                    only with its place in due
 //	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
 //	enqueue / the bell                  a task that nobody was told of      the workers look into idle lanes, 0.25 s
 //	enqueue's reply lost                false conflict of task ids          a conflict is success

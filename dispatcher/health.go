@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // Health is how a callback does at the moment.
@@ -69,7 +71,7 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 			return nil, unavailable(ctx, c, "reading how callbacks do", err)
 		}
 		for _, v := range rows {
-			row, err := atLeast(10, strs(v))
+			row, err := atLeast(10, ledger.Strings(v))
 			if err != nil {
 				return nil, unavailable(ctx, c, "reading how callbacks do", err)
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -124,7 +125,7 @@ func (v *view) pace(ctx context.Context, callback int64) (pace, error) {
 	health := pipe.HMGet(ctx, keyOf(v.company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn")
 	rate := pipe.Exists(ctx, registry.RateKey(v.company, callback))
 	err := execute(ctx, pipe)
-	h, short := atLeast(4, strs(health.Val()))
+	h, short := atLeast(4, ledger.Strings(health.Val()))
 	if err = cmp.Or(err, short); err != nil {
 		return pace{}, unavailable(ctx, v.c, "reading the callback's pace", err)
 	}
@@ -415,7 +416,7 @@ func (v *view) deliveries(ctx context.Context, refs []ref) ([]*Delivery, error) 
 	}
 	var found []*Delivery
 	for i, r := range refs {
-		values := strs(reads[i].Val())
+		values := ledger.Strings(reads[i].Val())
 		if len(values) < 3 || values[0] == "" || values[2] == "" {
 			continue
 		}

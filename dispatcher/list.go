@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 const (
@@ -117,7 +119,7 @@ func (v *view) page(ctx context.Context, newest, oldest string, callback int64) 
 		return nil, false, fmt.Errorf("the log: %w", errBadRecord)
 	}
 	for _, item := range answer[1:] {
-		row := strs(item)
+		row := ledger.Strings(item)
 		if len(row) < 3 {
 			return nil, false, fmt.Errorf("the log: %w", errBadRecord)
 		}
@@ -135,7 +137,7 @@ func (v *view) page(ctx context.Context, newest, oldest string, callback int64) 
 		}
 		rows = append(rows, r)
 	}
-	return rows, str(answer[0]) == "more", nil
+	return rows, ledger.String(answer[0]) == "more", nil
 }
 
 // A logPosition is a delivery's place in the order of lists.

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -391,7 +392,7 @@ func (c *Client) depths(ctx context.Context, company string) (depths, error) {
 				d.oldest = at
 			}
 		}
-		if pace := strs(r.pace.Val()); len(pace) == 2 && pace[0] != "" {
+		if pace := ledger.Strings(r.pace.Val()); len(pace) == 2 && pace[0] != "" {
 			if n, _ := strconv.Atoi(pace[1]); n > 0 {
 				d.open++
 			} else {

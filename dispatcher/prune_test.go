@@ -14,6 +14,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -201,7 +202,7 @@ func TestPruneGoesOnWhereItWas(t *testing.T) {
 		t.Helper()
 		v, err := h.client.run(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()
 		h.must(err)
-		return strs(v)
+		return ledger.Strings(v)
 	}
 	for range 4 {
 		if got := page(); got[0] != "more" {

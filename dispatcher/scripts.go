@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/lua"
 )
 
@@ -51,7 +51,14 @@ func (c *Client) answer(ctx context.Context, least int, script *redis.Script, co
 	if err != nil {
 		return nil, err
 	}
-	return atLeast(least, strs(v))
+	return atLeast(least, ledger.Strings(v))
+}
+
+// step runs a script that takes calls together, for one delivery, and waits for its answer.
+func (c *Client) step(ctx context.Context, script *redis.Script, company string, args ...any) ([]string, error) {
+	call := &ledger.Call{Script: script, Key: keyOf(company, "due"), Deliveries: 1, Args: args}
+	c.steps.Do(ctx, call)
+	return call.Answer()
 }
 
 // atLeast is an answer that is long enough to be read.
@@ -74,25 +81,4 @@ func execute(ctx context.Context, p redis.Pipeliner) error {
 		return nil
 	}
 	return err
-}
-
-// strs reads a script's flat answer.
-func strs(v any) []string {
-	items, _ := v.([]any)
-	out := make([]string, len(items))
-	for i, item := range items {
-		out[i] = str(item)
-	}
-	return out
-}
-
-func str(v any) string {
-	switch v := v.(type) {
-	case string:
-		return v
-	case int64:
-		return strconv.FormatInt(v, 10)
-	default:
-		return ""
-	}
 }

@@ -1,7 +1,6 @@
 package dispatcher
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -12,11 +11,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -68,12 +67,17 @@ const sendPage = 16
 // SendAll accepts several events as [Client.Send] does, each for itself, in fewer round trips. The results are in the order of the events.
 func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 	all := make([]Sent, 0, len(events))
+	var away error // of a Redis that took nothing of a page
 	for chunk := range slices.Chunk(events, sendPage) {
 		page := make([]*sending, len(chunk))
 		for i, e := range chunk {
-			page[i] = c.newSending(ctx, e, false)
+			if page[i] = c.newSending(ctx, e, false); page[i].Err == nil {
+				page[i].Err = away
+			}
 		}
-		c.acceptAll(ctx, page)
+		if failed := c.acceptAll(ctx, page); failed != nil {
+			away = failed
+		}
 		c.at("accepted")
 		c.expand(ctx, page...)
 		c.at("enqueued")
@@ -141,7 +145,9 @@ func (c *Client) match(ctx context.Context, s *sending) (err error) {
 // registration returned cannot miss it.
 func (c *Client) accept(ctx context.Context, s *sending) {
 	for s.Err == nil {
-		answer, err := c.runAccept(ctx, s)
+		call := c.acceptCall(ctx, s)
+		c.accepts.Do(ctx, call)
+		answer, err := call.Answer()
 		if err != nil {
 			s.Err = unavailable(ctx, c, "accepting the event", err)
 		} else if c.understand(ctx, s, answer) {
@@ -150,15 +156,35 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 	}
 }
 
-// acceptAll accepts several in one round trip, and those that it left open one by one.
-func (c *Client) acceptAll(ctx context.Context, page []*sending) {
+// acceptAll accepts several together, and those that they left open one by one. It returns an error if Redis took none: then there is no use in
+// trying more.
+func (c *Client) acceptAll(ctx context.Context, page []*sending) (failed error) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
-	answers := c.runAccepts(ctx, ready)
+	calls := make([]*ledger.Call, len(ready))
 	for i, s := range ready {
-		if s.Err == nil && (len(answers[i]) == 0 || !c.understand(ctx, s, answers[i])) {
-			c.accept(ctx, s)
+		calls[i] = c.acceptCall(ctx, s)
+	}
+	c.accepts.Do(ctx, calls...)
+	taken := len(ready) == 0
+	for i, s := range ready {
+		answer, err := calls[i].Answer()
+		switch {
+		case err == nil:
+			taken = true
+			if !c.understand(ctx, s, answer) {
+				c.accept(ctx, s)
+			}
+		case failed == nil: // once in the log is enough
+			failed = unavailable(ctx, c, "accepting events", err)
+			fallthrough
+		default:
+			s.Err = failed
 		}
 	}
+	if taken {
+		return nil
+	}
+	return failed
 }
 
 // understand takes the script's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.
@@ -214,78 +240,15 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 	return nil
 }
 
-// acceptArgs are the script's, the settings among them.
-func (c *Client) acceptArgs(ctx context.Context, s *sending) (keys []string, args []any) {
+// acceptCall is the accepting step for an event.
+func (c *Client) acceptCall(ctx context.Context, s *sending) *ledger.Call {
 	m, _ := json.Marshal(newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version)) // strings and numbers always encode
-	args = make([]any, 0, 5+len(s.matched))
-	args = append(args, c.settings, s.event.ID, s.version, m, []byte(s.event.Payload))
+	args := make([]any, 0, 4+len(s.matched))
+	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload))
 	for _, cb := range s.matched {
 		args = append(args, cb.ID)
 	}
-	return []string{keyOf(s.event.Company, "due")}, args
-}
-
-func (c *Client) runAccept(ctx context.Context, s *sending) ([]string, error) {
-	keys, args := c.acceptArgs(ctx, s)
-	if c.waitReplicas == 0 {
-		v, err := acceptScript.Run(ctx, c.rdb, keys, args...).Result()
-		return strs(v), err
-	}
-	// WAIT wants the connection that wrote.
-	var answer *redis.Cmd
-	err := c.replicated(ctx, func(p redis.Pipeliner) { answer = acceptScript.Eval(ctx, p, keys, args...) })
-	v, answerErr := answer.Result()
-	return strs(v), cmp.Or(answerErr, err)
-}
-
-// runAccepts runs the script for several events in one round trip. An answer is nil where Redis did not know the script.
-func (c *Client) runAccepts(ctx context.Context, ready []*sending) [][]string {
-	answers := make([][]string, len(ready))
-	if len(ready) == 0 {
-		return answers
-	}
-	commands := make([]*redis.Cmd, len(ready))
-	err := c.replicated(ctx, func(p redis.Pipeliner) {
-		for i, s := range ready {
-			keys, args := c.acceptArgs(ctx, s)
-			commands[i] = acceptScript.EvalSha(ctx, p, keys, args...)
-		}
-	})
-	var failed error // once in the log is enough
-	for i, command := range commands {
-		v, cmdErr := command.Result()
-		switch {
-		case redis.HasErrorPrefix(cmdErr, "NOSCRIPT"):
-		case cmdErr != nil, err != nil:
-			if failed == nil {
-				failed = unavailable(ctx, c, "accepting events", cmp.Or(cmdErr, err))
-			}
-			ready[i].Err = failed
-		default:
-			answers[i] = strs(v)
-		}
-	}
-	return answers
-}
-
-// replicated sends commands, each of which has its own error, on one connection and, if so configured, waits until the replicas have what
-// they wrote: an error if not enough of them do.
-func (c *Client) replicated(ctx context.Context, add func(redis.Pipeliner)) error {
-	replicas := redis.NewIntCmd(ctx, "wait", c.waitReplicas, time.Second.Milliseconds())
-	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		add(p)
-		if c.waitReplicas == 0 {
-			return nil
-		}
-		return p.Process(ctx, replicas)
-	})
-	if err := replicas.Err(); err != nil {
-		return err
-	}
-	if replicas.Val() < int64(c.waitReplicas) {
-		return fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.waitReplicas)
-	}
-	return nil
+	return &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(s.matched), Args: args}
 }
 
 // expand brings what was accepted to the lanes. Deliveries that are held wait in their rooms, and need nothing.

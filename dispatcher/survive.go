@@ -22,6 +22,7 @@ const (
 	placeTask       = "task"    // asynq's handler and what it asks about a task's end
 	placeAttempt    = "attempt" // from encoding to judging
 	placeEnqueue    = "enqueue"
+	placeCommit     = "commit" // of what goes to Redis together
 	placeMetrics    = "metrics"
 	placeToken      = "token"      // the fetch of an access token
 	placeConnection = "connection" // while it is opened
@@ -31,7 +32,7 @@ const (
 	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
+var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"golang.org/x/time/rate"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -197,9 +198,9 @@ func (c *Client) FormatTask(kind string, payload []byte) string {
 	values, err := c.rdb.HMGet(ctx, eventKey(h.Company, h.Event), "m", recordField(h.Callback)).Result()
 	if err == nil && len(values) == 2 { // else the names have to do
 		var m meta
-		_ = json.Unmarshal([]byte(str(values[0])), &m)
+		_ = json.Unmarshal([]byte(ledger.String(values[0])), &m)
 		shown.EventType = m.Type
-		if rec, err := parseRecord(str(values[1])); err == nil {
+		if rec, err := parseRecord(ledger.String(values[1])); err == nil {
 			shown.State, shown.Attempt = stateOf[rec.state], rec.number
 		}
 	}

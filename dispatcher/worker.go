@@ -329,7 +329,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		return nil, err
 	}
 	lease := a.timeout + c.ownerGrace
-	answer, err := c.answer(ctx, 1, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred)
+	answer, err := c.step(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred)
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
@@ -380,7 +380,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 	args := append(a.recorded, w.turns.limit)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		return c.answer(ctx, 1, finishScript, a.ref.company, args...)
+		return c.step(ctx, finishScript, a.ref.company, args...)
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
 		return "", nil, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)

@@ -29,7 +29,7 @@ var arrows = map[string][]string{
 	"dispatcher/lanes":             {},
 	"dispatcher/ledger":            {},
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes", "dispatcher/verdict"},
+	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client"},
@@ -37,7 +37,7 @@ var arrows = map[string][]string{
 
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
-	"dispatcher":        {"dispatcher/ledger"}, // the number of the data model
+	"dispatcher/ledger": {"dispatcher/lua"},
 	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
 }

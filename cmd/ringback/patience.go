@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // callerPatience is how long a caller of the API waits for a Redis that does not answer: Redis's own time, and none of ours. With what
@@ -94,11 +96,11 @@ func (h patienceHook) wait(ctx context.Context, ask func(context.Context) error)
 	if ctx.Value(connectedKey{}) != nil {
 		return ask(ctx)
 	}
-	p, _ := ctx.Value(patienceKey{}).(*requestPatience)
+	waiting := patiences(ctx)
 	queue := poolPatience
-	if p != nil {
+	if len(waiting) > 0 {
 		queue = queuePatience
-		if p.lost.Load() {
+		if len(waiting) == 1 && waiting[0].lost.Load() {
 			return errNoPatience
 		}
 	}
@@ -107,16 +109,33 @@ func (h patienceHook) wait(ctx context.Context, ask func(context.Context) error)
 	}
 	defer func() { <-h.connections }()
 	ctx = context.WithValue(ctx, connectedKey{}, true)
-	if p == nil {
+	if len(waiting) == 0 {
 		return ask(ctx)
 	}
 	bounded, cancel := context.WithTimeout(ctx, callerPatience)
 	defer cancel()
 	err := ask(bounded)
 	if err != nil && bounded.Err() != nil && ctx.Err() == nil {
-		p.lost.Store(true)
+		for _, p := range waiting {
+			p.lost.Store(true)
+		}
 	}
 	return err
+}
+
+// patiences are those of the requests that wait for a command: of one, or of all whose steps go to Redis together.
+func patiences(ctx context.Context) []*requestPatience {
+	callers := ledger.Callers(ctx)
+	if callers == nil {
+		callers = []context.Context{ctx}
+	}
+	var waiting []*requestPatience
+	for _, caller := range callers {
+		if p, ok := caller.Value(patienceKey{}).(*requestPatience); ok {
+			waiting = append(waiting, p)
+		}
+	}
+	return waiting
 }
 
 // queue waits for a connection that no other command uses.

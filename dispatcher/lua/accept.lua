@@ -1,48 +1,50 @@
 -- Accepts an event and a delivery for each matched callback, or nothing.
 -- ARGV: event id, registry version matched at, meta, body, callback id...
 -- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane}
-local id = ARGV[1]
-local ev = prefix .. 'ev:' .. id
-local first = redis.call('HMGET', ev, 'm', 'a', 'h')
-if first[1] then
-  local out = {'exists', first[1], first[2], first[3] or ''}
-  for _, field in ipairs(redis.call('HKEYS', ev)) do
-    local cb = string.match(field, '^d(%d+)$')
-    if cb then
-      out[#out + 1] = cb
-      out[#out + 1] = redis.call('HGET', ev, field)
+return each(function(ARGV)
+  local id = ARGV[1]
+  local ev = prefix .. 'ev:' .. id
+  local first = redis.call('HMGET', ev, 'm', 'a', 'h')
+  if first[1] then
+    local out = {'exists', first[1], first[2], first[3] or ''}
+    for _, field in ipairs(redis.call('HKEYS', ev)) do
+      local cb = string.match(field, '^d(%d+)$')
+      if cb then
+        out[#out + 1] = cb
+        out[#out + 1] = redis.call('HGET', ev, field)
+      end
+    end
+    return out
+  end
+  local version = redis.call('GET', prefix .. 'ver') or '0'
+  if version ~= ARGV[2] then return {'version', version} end
+
+  -- A quota on the bytes that wait. If none wait, one that is larger than the quota gets in: else it never could. So does what tells the company
+  -- how its callbacks do.
+  local most = #ARGV > 4 and redis.call('HGET', prefix .. 'quota', 'waiting_bytes')
+  if most then
+    local there = tonumber(redis.call('HGET', waiting, '/') or 0)
+    if there > 0 and there + #ARGV[4] > tonumber(most) then
+      local kind = cjson.decode(ARGV[3]).t
+      if kind ~= 'callback.failing' and kind ~= 'callback.disabled' then return {'quota', most, int(there)} end
     end
   end
-  return out
-end
-local version = redis.call('GET', prefix .. 'ver') or '0'
-if version ~= ARGV[2] then return {'version', version} end
 
--- A quota on the bytes that wait. If none wait, one that is larger than the quota gets in: else it never could. So does what tells the company
--- how its callbacks do.
-local most = #ARGV > 4 and redis.call('HGET', prefix .. 'quota', 'waiting_bytes')
-if most then
-  local there = tonumber(redis.call('HGET', waiting, '/') or 0)
-  if there > 0 and there + #ARGV[4] > tonumber(most) then
-    local kind = cjson.decode(ARGV[3]).t
-    if kind ~= 'callback.failing' and kind ~= 'callback.disabled' then return {'quota', most, int(there)} end
+  local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
+  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
+  if most then waits(ev) end
+  local held, slow = {}, {}
+  for i = 5, #ARGV do
+    local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
+    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then
+      held[#held + 1] = cb
+    elseif r.slow then
+      slow[#slow + 1] = cb
+    end
   end
-end
-
-local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
-if most then waits(ev) end
-local held, slow = {}, {}
-for i = 5, #ARGV do
-  local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-  if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then
-    held[#held + 1] = cb
-  elseif r.slow then
-    slow[#slow + 1] = cb
-  end
-end
-held = table.concat(held, ',')
-if held ~= '' then redis.call('HSET', ev, 'h', held) end
-redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
-if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
-return {'accepted', log, held, table.concat(slow, ',')}
+  held = table.concat(held, ',')
+  if held ~= '' then redis.call('HSET', ev, 'h', held) end
+  redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
+  if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
+  return {'accepted', log, held, table.concat(slow, ',')}
+end)

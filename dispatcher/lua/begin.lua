@@ -3,53 +3,59 @@
 --       barred ('1': the worker may not call the callback's host name)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}
 --  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
-local member = ARGV[1]
-local r, ev, field, cb = load(member)
-if not r then return {'gone'} end
-if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
-if r.s == 'A' then return {'busy'} end
-if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
+return each(function(ARGV)
+  local member = ARGV[1]
+  local r, ev, field, cb = load(member)
+  if not r then return {'gone'} end
+  if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
+  local function go()
+    local e = redis.call('HMGET', ev, 'm', 'b', 'a', 'r' .. cb)
+    return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}
+  end
+  if r.s == 'A' and r.tok == ARGV[3] then return go() end -- the command is repeated, since its answer was lost
+  if r.s == 'A' then return {'busy'} end
+  if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
 
-local closed = gate(cb)
-if deleted(closed) then
+  local closed = gate(cb)
+  if deleted(closed) then
+    retriesNoMore(r, member, cb)
+    r.s, r.at, r.tok = 'C', now, '-'
+    redis.call('HSET', ev, field, format(r))
+    close(ev, member, cb, 'C')
+    return {'cancelled'}
+  end
+  if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
+  local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
+  local busy, barred = ARGV[5] == '1', ARGV[6] == '1'
+  local p, wait, late = pace(cb), 0, false
+  if not closed and not busy and not barred then
+    if r.s == 'R' then -- it stands outside the window, and has no token yet
+      local places
+      places, wait = allowance(cb, p, WINDOW)
+      late = places == 0
+    elseif p.limit and r.at < p.since then -- let out before the breaker narrowed
+      late, wait = true, math.max(1, p.before - now) -- the pump lets it out again, if nothing else does
+    elseif p.tokens and r.at < now - ENTITLED then -- its token was for then: it may have stood in a lane that nobody took from
+      late, wait = p.tokens < 1, p.tokens < 1 and tokenIn(p) or 0
+    end
+  end
   retriesNoMore(r, member, cb)
-  r.s, r.at, r.tok = 'C', now, '-'
-  redis.call('HSET', ev, field, format(r))
-  close(ev, member, cb, 'C')
-  return {'cancelled'}
-end
-if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
-local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
-local busy, barred = ARGV[5] == '1', ARGV[6] == '1'
-local p, wait, late = pace(cb), 0, false
-if not closed and not busy and not barred then
-  if r.s == 'R' then -- it stands outside the window, and has no token yet
-    local places
-    places, wait = allowance(cb, p, WINDOW)
-    late = places == 0
-  elseif p.limit and r.at < p.since then -- let out before the breaker narrowed
-    late, wait = true, math.max(1, p.before - now) -- the pump lets it out again, if nothing else does
-  elseif p.tokens and r.at < now - ENTITLED then -- its token was for then: it may have stood in a lane that nobody took from
-    late, wait = p.tokens < 1, p.tokens < 1 and tokenIn(p) or 0
+  if closed or busy or barred or late then
+    -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
+    r.gen = r.gen + 1
+    if p.host and r.s == 'P' and p.host.before == r.at + PROBE then -- it was let out as the host's probe, and nobody after it
+      p.host.before = now
+      spare(p.host)
+    end
+    hold(r, ev, field, member, cb, closed or barred)
+    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
+    return {'held', wait}
   end
-end
-retriesNoMore(r, member, cb)
-if closed or busy or barred or late then
-  -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
-  r.gen = r.gen + 1
-  if p.host and r.s == 'P' and p.host.before == r.at + PROBE then -- it was let out as the host's probe, and nobody after it
-    p.host.before = now
-    spare(p.host)
-  end
-  hold(r, ev, field, member, cb, closed or barred)
-  if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
-  return {'held', wait}
-end
-if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end
+  if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end
 
-r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
-redis.call('HSET', ev, field, format(r))
-redis.call('SADD', prefix .. 'ready:' .. cb, member)
-redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-local e = redis.call('HMGET', ev, 'm', 'b', 'a', 'r' .. cb)
-return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}
+  r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
+  redis.call('HSET', ev, field, format(r))
+  redis.call('SADD', prefix .. 'ready:' .. cb, member)
+  redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
+  return go()
+end)

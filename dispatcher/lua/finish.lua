@@ -7,121 +7,123 @@
 --       the callback's version that was called, how many attempts to the callback its process has turns for
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
-local member, outcome = ARGV[1], ARGV[3]
-local r, ev, field, cb = load(member)
-if not r then return {'lost', '', '0', '0'} end
+return each(function(ARGV)
+  local member, outcome = ARGV[1], ARGV[3]
+  local r, ev, field, cb = load(member)
+  if not r then return {'lost', '', '0', '0'} end
 
-if r.tok ~= ARGV[2] then
-  -- Another log id: the event was erased under way, and sent anew since.
-  if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
-  local was = r.s
-  retriesNoMore(r, member, cb)
-  r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
-  redis.call('HSET', ev, field, format(r))
-  recover(cb, ARGV[16])
-  visit(cb, ARGV[16], ARGV[17], now, 0)
-  if was == 'X' then
-    unbook(ev, member, cb)
-    settle(ev)
-  elseif was ~= 'C' then
-    close(ev, member, cb, 'D')
+  if r.tok ~= ARGV[2] then
+    -- Another log id: the event was erased under way, and sent anew since.
+    if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
+    local was = r.s
+    retriesNoMore(r, member, cb)
+    r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
+    redis.call('HSET', ev, field, format(r))
+    recover(cb, ARGV[16])
+    visit(cb, ARGV[16], ARGV[17], now, 0)
+    if was == 'X' then
+      unbook(ev, member, cb)
+      settle(ev)
+    elseif was ~= 'C' then
+      close(ev, member, cb, 'D')
+    end
+    return {'late'}
   end
-  return {'late'}
-end
 
-r.log, r.spent = ARGV[5], tonumber(ARGV[6])
-local closed, noticed = gate(cb), ''
+  r.log, r.spent = ARGV[5], tonumber(ARGV[6])
+  local closed, noticed = gate(cb), ''
 
--- Puts an event about the callback into the outbox, in the same step as what it tells of. Its id says what it is about, so that it is sent
--- once, however often it is tried.
-local function notice(id, n)
-  n.cb, n.ct, n.e = tonumber(cb), ARGV[14], ARGV[4]
-  redis.call('HSET', prefix .. 'notices', id, cjson.encode(n))
-  noticed = '1'
-end
-
-local function disable(why, since, failures)
-  local was = closed and cjson.decode(closed).status or 'enabled'
-  closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
-  redis.call('SET', prefix .. 'gate:' .. cb, closed)
-  audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
-    {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
-  notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
-end
-
--- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
-local LEAST, SILENCE = 20, 86400000
-
--- A run: failures with no success between them. Its callback's health has fs, when it began (ms), fl, its last failure (ms), fo, how much of
--- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
-local function failed(counts)
-  local key = prefix .. 'health:' .. cb
-  local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
-  local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
-  if not counts then
-    if since then redis.call('HSET', key, 'fl', int(now), 'fo', int(off + math.max(0, now - last))) end
-    return
+  -- Puts an event about the callback into the outbox, in the same step as what it tells of. Its id says what it is about, so that it is sent
+  -- once, however often it is tried.
+  local function notice(id, n)
+    n.cb, n.ct, n.e = tonumber(cb), ARGV[14], ARGV[4]
+    redis.call('HSET', prefix .. 'notices', id, cjson.encode(n))
+    noticed = '1'
   end
-  since, failures, off = since or now, failures + 1, off + math.max(0, now - last - SILENCE)
-  redis.call('HSET', key, 'fs', int(since), 'fl', int(now), 'fo', int(off), 'fn', int(failures))
-  if DISABLE_AFTER == 0 or closed or outcome == 'G' then return since, failures end
-  local after = DISABLE_AFTER * 1000
-  local percent = math.min((now - since - off) / after, failures / LEAST) * 100
-  if percent >= 100 then
-    disable('failing', since, failures)
+
+  local function disable(why, since, failures)
+    local was = closed and cjson.decode(closed).status or 'enabled'
+    closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
+    redis.call('SET', prefix .. 'gate:' .. cb, closed)
+    audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
+      {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
+    notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
+  end
+
+  -- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
+  local LEAST, SILENCE = 20, 86400000
+
+  -- A run: failures with no success between them. Its callback's health has fs, when it began (ms), fl, its last failure (ms), fo, how much of
+  -- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
+  local function failed(counts)
+    local key = prefix .. 'health:' .. cb
+    local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
+    local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
+    if not counts then
+      if since then redis.call('HSET', key, 'fl', int(now), 'fo', int(off + math.max(0, now - last))) end
+      return
+    end
+    since, failures, off = since or now, failures + 1, off + math.max(0, now - last - SILENCE)
+    redis.call('HSET', key, 'fs', int(since), 'fl', int(now), 'fo', int(off), 'fn', int(failures))
+    if DISABLE_AFTER == 0 or closed or outcome == 'G' then return since, failures end
+    local after = DISABLE_AFTER * 1000
+    local percent = math.min((now - since - off) / after, failures / LEAST) * 100
+    if percent >= 100 then
+      disable('failing', since, failures)
+      return since, failures
+    end
+    for _, level in ipairs({90, 70, 50}) do
+      if percent >= level then
+        if tonumber(h[5] or 0) < level then
+          redis.call('HSET', key, 'w', level)
+          notice('callback.failing:' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
+        end
+        break
+      end
+    end
     return since, failures
   end
-  for _, level in ipairs({90, 70, 50}) do
-    if percent >= level then
-      if tonumber(h[5] or 0) < level then
-        redis.call('HSET', key, 'w', level)
-        notice('callback.failing:' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
-      end
-      break
+
+  local since, failures
+  if outcome == 'R' and deleted(closed) then outcome = 'C' end
+  if outcome == 'D' then
+    recover(cb, ARGV[16])
+  elseif outcome ~= 'C' then
+    if ARGV[10] ~= '' then health(cb, ARGV[10], member .. '\n' .. ARGV[4]) end
+    if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[16], ARGV[11] == 'down', tonumber(ARGV[12])) end
+    if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
+  end
+  visit(cb, ARGV[16], ARGV[17], r.at, tonumber(ARGV[12]))
+  local was = r.s
+  if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
+    r.tok = '-'
+    if outcome == 'D' then r.s, r.at = 'D', now end
+    redis.call('HSET', ev, field, format(r))
+  elseif outcome == 'R' then
+    -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
+    r.tok = '-'
+    r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
+    if r.at < now + tonumber(ARGV[9]) then r.at = r.at + 1000 end
+    redis.call('HSET', ev, field, format(r))
+    redis.call('SREM', prefix .. 'ready:' .. cb, member)
+    redis.call('ZADD', due, int(r.at + PATIENCE), member)
+    retries(ev, member, cb)
+  else
+    r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
+    redis.call('HSET', ev, field, format(r))
+    close(ev, member, cb, r.s)
+    -- A callback that changed since may have another URL, whose answer this was not.
+    local status = closed and cjson.decode(closed).status
+    if outcome == 'G' and status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
+      disable('gone', since or now, failures or 1)
     end
   end
-  return since, failures
-end
-
-local since, failures
-if outcome == 'R' and deleted(closed) then outcome = 'C' end
-if outcome == 'D' then
-  recover(cb, ARGV[16])
-elseif outcome ~= 'C' then
-  if ARGV[10] ~= '' then health(cb, ARGV[10], member .. '\n' .. ARGV[4]) end
-  if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[16], ARGV[11] == 'down', tonumber(ARGV[12])) end
-  if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
-end
-visit(cb, ARGV[16], ARGV[17], r.at, tonumber(ARGV[12]))
-local was = r.s
-if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
-  r.tok = '-'
-  if outcome == 'D' then r.s, r.at = 'D', now end
-  redis.call('HSET', ev, field, format(r))
-elseif outcome == 'R' then
-  -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
-  r.tok = '-'
-  r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
-  if r.at < now + tonumber(ARGV[9]) then r.at = r.at + 1000 end
-  redis.call('HSET', ev, field, format(r))
-  redis.call('SREM', prefix .. 'ready:' .. cb, member)
-  redis.call('ZADD', due, int(r.at + PATIENCE), member)
-  retries(ev, member, cb)
-else
-  r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
-  redis.call('HSET', ev, field, format(r))
-  close(ev, member, cb, r.s)
-  -- A callback that changed since may have another URL, whose answer this was not.
-  local status = closed and cjson.decode(closed).status
-  if outcome == 'G' and status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
-    disable('gone', since or now, failures or 1)
+  local out, wait = {}, 0
+  if not closed then
+    -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
+    -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
+    out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
   end
-end
-local out, wait = {}, 0
-if not closed then
-  -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
-  -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-  out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
-end
-for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
-return out
+  for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
+  return out
+end)

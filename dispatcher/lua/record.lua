@@ -22,6 +22,20 @@ local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 local clock = redis.call('TIME')
 local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
 
+-- Runs a step for each of the calls that came together, in their order: ARGV are those calls' arguments, each after their number. One that
+-- fails keeps no other from its turn. -> an answer for each: the step's, or {'error', what Redis said}
+local function each(step)
+  local out, at = {}, 1
+  while at <= #ARGV do
+    local n, args = tonumber(ARGV[at]), {}
+    for i = 1, n do args[i] = ARGV[at + i] end
+    local done, answer = pcall(step, args)
+    out[#out + 1] = done and answer or {'error', type(answer) == 'table' and answer.err or tostring(answer)}
+    at = at + 1 + n
+  end
+  return out
+end
+
 -- How long after a worker had no turn for a callback the pump leaves its room alone: each attempt that ends lets one out meanwhile.
 local BUSY = 5000
 
@@ -270,9 +284,9 @@ local function ticket(r) return int(r.gen) .. (r.slow and 's' or '') end
 local function ready(r, ev, field, member, cb, p)
   r.slow = fails(p)
   r.s, r.at, r.tok = 'P', now, '-'
-  redis.call('HSET', ev, field, format(r))
+  redis.call('ZADD', due, int(now + PATIENCE), member) -- first: what is written of a delivery and stands nowhere is looked at by nobody
   redis.call('SADD', prefix .. 'ready:' .. cb, member)
-  redis.call('ZADD', due, int(now + PATIENCE), member)
+  redis.call('HSET', ev, field, format(r))
 end
 
 -- A delivery that may go now takes a place in the window, if gate, room and pace say so; else it waits in the room. Writes the record;

@@ -1,0 +1,327 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// mostCalls is how many calls one run of a script takes, and mostDeliveries how many deliveries they may touch together: some milliseconds of
+	// Redis's time, in which nobody else has an answer.
+	mostCalls, mostDeliveries = 64, 100
+	// mostBytes bounds what one flight carries.
+	mostBytes = 1 << 20
+	// patience is how long calls wait for those under way. What takes longer (a replica to be waited for, a node that hangs) holds up nobody else.
+	patience = 20 * time.Millisecond
+)
+
+// A Committer brings to Redis together what many callers ask for at the same time: the first call goes at once, and what comes while it is under
+// way goes with the next flight. So who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
+// for all calls of a company.
+//
+// Each call has its own answer and its own error, and its caller its own deadline. Calls of a company are made in the order in which they came, unless
+// flights overtake each other: who needs an order waits for the answer.
+type Committer struct {
+	rdb      redis.UniversalClient
+	settings string
+	replicas int // that have to have what was written before there is an answer
+	patience time.Duration
+	contain  func(ctx context.Context, do func() error) error
+
+	mu      sync.Mutex
+	waiting []*Call
+	flying  int
+	began   time.Time   // of the youngest flight
+	alarm   *time.Timer // for those that wait too long; nil: it is not set
+	flights sync.WaitGroup
+}
+
+// NewCommitter makes a Committer, whose scripts take the installation's settings before all else. contain runs a flight, and makes an error of its
+// panic. Of replicas see Redis's WAIT; 0 is none.
+func NewCommitter(rdb redis.UniversalClient, settings string, replicas int, contain func(ctx context.Context, do func() error) error) *Committer {
+	return &Committer{rdb: rdb, settings: settings, replicas: replicas, patience: patience, contain: contain}
+}
+
+// A Call is one step of one caller.
+type Call struct {
+	Script     *redis.Script // which takes calls together: it is one of lua's with each
+	Key        string        // the script's, of its company
+	Deliveries int           // that the step may touch, about
+	Args       []any         // strings, bytes and numbers
+
+	ctx    context.Context //nolint:containedctx // its caller's, whose end takes it out as long as it waits
+	done   chan struct{}
+	answer []string
+	err    error
+}
+
+// size is about how many bytes it sends.
+func (c *Call) size() (n int) {
+	for _, arg := range c.Args {
+		switch arg := arg.(type) {
+		case string:
+			n += len(arg)
+		case []byte:
+			n += len(arg)
+		default:
+			n += 8
+		}
+	}
+	return n
+}
+
+// Answer waits for the step's answer, or for the end of its caller: then the step may be done or not. Errors: ctx's, what Redis said, and
+// [ErrBadAnswer].
+func (c *Call) Answer() ([]string, error) {
+	select {
+	case <-c.done:
+		return c.answer, c.err
+	case <-c.ctx.Done():
+		return nil, c.ctx.Err()
+	}
+}
+
+// Close waits for the flights under way.
+func (c *Committer) Close() { c.flights.Wait() }
+
+// Do asks for steps, each of which has its own answer, and returns at once.
+func (c *Committer) Do(ctx context.Context, calls ...*Call) {
+	for _, call := range calls {
+		call.ctx, call.done = ctx, make(chan struct{})
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting = append(c.waiting, calls...)
+	c.next()
+}
+
+// next lets a flight go if there is something to go, and none under way or too slow. The caller holds the lock.
+func (c *Committer) next() {
+	for len(c.waiting) > 0 {
+		if since := time.Since(c.began); c.flying > 0 && since < c.patience {
+			if c.alarm == nil {
+				ctx := context.WithoutCancel(c.waiting[0].ctx)
+				c.alarm = time.AfterFunc(c.patience-since, func() { _ = c.contain(ctx, c.late) })
+			}
+			return
+		}
+		load := c.load()
+		if len(load) == 0 {
+			return
+		}
+		c.began = time.Now()
+		c.flying++
+		ctx := flightContext(load)
+		c.flights.Go(func() { _ = c.contain(ctx, func() error { c.fly(ctx, load); return nil }) })
+	}
+}
+
+// late lets go what has waited too long for a flight under way.
+func (c *Committer) late() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm = nil
+	c.next()
+	return nil
+}
+
+// load takes out of those that wait what goes with the next flight. The caller holds the lock.
+func (c *Committer) load() []*Call {
+	var load []*Call
+	size, n := 0, 0
+	for n < len(c.waiting) {
+		call := c.waiting[n]
+		if len(load) > 0 && size+call.size() > mostBytes {
+			break
+		}
+		n++
+		if call.ctx.Err() != nil { // nobody waits for it, and nothing of it was sent
+			call.err = call.ctx.Err()
+			close(call.done)
+			continue
+		}
+		size += call.size()
+		load = append(load, call)
+	}
+	c.waiting = append([]*Call(nil), c.waiting[n:]...)
+	return load
+}
+
+// fly makes the calls of a flight, answers them, and lets the next one go.
+func (c *Committer) fly(ctx context.Context, load []*Call) {
+	err := c.contain(ctx, func() error { c.run(ctx, c.groups(load)); return nil })
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, call := range load {
+		if call.answer == nil && call.err == nil {
+			call.err = err
+		}
+		close(call.done)
+	}
+	c.flying--
+	c.next()
+}
+
+// A group is what one run of a script does.
+type group struct {
+	script *redis.Script
+	key    string
+	args   []any
+	calls  []*Call
+	cmd    *redis.Cmd
+}
+
+// groups are a flight's runs: each of one script and one key, in the order of the calls.
+func (c *Committer) groups(load []*Call) []*group {
+	type name struct {
+		script *redis.Script
+		key    string
+	}
+	var all []*group
+	open := make(map[name]*group)
+	deliveries := make(map[*group]int)
+	for _, call := range load {
+		name := name{call.Script, call.Key}
+		g := open[name]
+		if g == nil || len(g.calls) == mostCalls || deliveries[g]+call.Deliveries > mostDeliveries {
+			g = &group{script: call.Script, key: call.Key, args: []any{c.settings}}
+			open[name] = g
+			all = append(all, g)
+		}
+		g.args = append(append(g.args, len(call.Args)), call.Args...)
+		g.calls = append(g.calls, call)
+		deliveries[g] += call.Deliveries
+	}
+	return all
+}
+
+// run sends the groups in one round trip, and again those whose script Redis did not know.
+func (c *Committer) run(ctx context.Context, all []*group) {
+	err := c.send(ctx, all, (*redis.Script).EvalSha)
+	var unknown []*group
+	for _, g := range all {
+		if redis.HasErrorPrefix(g.cmd.Err(), "NOSCRIPT") {
+			unknown = append(unknown, g)
+		}
+	}
+	if len(unknown) > 0 {
+		again := c.send(ctx, unknown, (*redis.Script).Eval)
+		if len(unknown) == len(all) {
+			err = again
+		}
+	}
+	for _, g := range all {
+		g.settle(err)
+	}
+}
+
+type eval = func(s *redis.Script, ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd
+
+// send runs each group's script. Its error is of what they have in common: the replicas that were waited for.
+func (c *Committer) send(ctx context.Context, all []*group, how eval) error {
+	if len(all) == 1 && c.replicas == 0 {
+		all[0].cmd = how(all[0].script, ctx, c.rdb, []string{all[0].key}, all[0].args...)
+		return nil
+	}
+	replicas := redis.NewIntCmd(ctx, "wait", c.replicas, time.Second.Milliseconds())
+	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, g := range all {
+			g.cmd = how(g.script, ctx, p, []string{g.key}, g.args...)
+		}
+		if c.replicas > 0 { // on the connection that wrote
+			return p.Process(ctx, replicas)
+		}
+		return nil
+	})
+	if c.replicas == 0 {
+		return nil
+	}
+	if err := replicas.Err(); err != nil {
+		return err
+	}
+	if replicas.Val() < int64(c.replicas) {
+		return fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.replicas)
+	}
+	return nil
+}
+
+// settle hands the run's answers to its calls. err is what else went wrong.
+func (g *group) settle(err error) {
+	v, failed := g.cmd.Result()
+	answers, _ := v.([]any)
+	if failed == nil && len(answers) != len(g.calls) {
+		failed = fmt.Errorf("%d calls have %d answers: %w", len(g.calls), len(answers), ErrBadAnswer)
+	}
+	for i, call := range g.calls {
+		switch {
+		case failed != nil:
+			call.err = failed
+		case err != nil:
+			call.err = err
+		default:
+			call.answer, call.err = readAnswer(answers[i])
+		}
+	}
+}
+
+// readAnswer reads what a step answered, or what Redis said against it.
+func readAnswer(v any) ([]string, error) {
+	answer := Strings(v)
+	switch {
+	case len(answer) == 0:
+		return nil, ErrBadAnswer
+	case answer[0] == "error":
+		return nil, errors.New("a step failed in Redis: " + strings.Join(answer[1:], " "))
+	}
+	return answer, nil
+}
+
+// ErrBadAnswer says that Redis's answer is none that our scripts give.
+var ErrBadAnswer = errors.New("the answer of a script cannot be read")
+
+type callersKey struct{}
+
+// flightContext is a flight's context: it has what the first of its callers knows, and ends with none of them.
+func flightContext(load []*Call) context.Context {
+	callers := make([]context.Context, len(load))
+	for i, call := range load {
+		callers[i] = call.ctx
+	}
+	return context.WithValue(context.WithoutCancel(load[0].ctx), callersKey{}, callers)
+}
+
+// Callers are the contexts of those for whom a command goes to Redis, where it goes for several: a hook that bounds how long a caller waits finds
+// them here.
+func Callers(ctx context.Context) []context.Context {
+	callers, _ := ctx.Value(callersKey{}).([]context.Context)
+	return callers
+}
+
+// Strings reads a script's flat answer.
+func Strings(v any) []string {
+	items, _ := v.([]any)
+	out := make([]string, len(items))
+	for i, item := range items {
+		out[i] = String(item)
+	}
+	return out
+}
+
+// String reads a string or a number of a script's answer; what is neither is empty.
+func String(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case int64:
+		return strconv.FormatInt(v, 10)
+	default:
+		return ""
+	}
+}
