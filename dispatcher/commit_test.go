@@ -204,7 +204,7 @@ func TestTogetherIsAsOneByOne(t *testing.T) {
 				_, err := h.registry.Pause(t.Context(), w.company, 3)
 				h.must(err)
 			}
-			random := rand.New(rand.NewPCG(seed, 7)) //nolint:gosec // a test's, that shall be the same each time
+			random := rand.New(rand.NewPCG(seed, 7))
 			for round := range 12 {
 				steps := someSteps(twins[0], random, round)
 				compareTwins(t, twins, steps)

@@ -99,7 +99,7 @@ func (c *Committer) Do(ctx context.Context, calls ...*Call) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.waiting = append(c.waiting, calls...)
-	c.next()
+	c.next() //nolint:contextcheck // a flight has what those know that wait for it
 }
 
 // next lets a flight go if there is something to go, and none under way or too slow. The caller holds the lock.
@@ -166,7 +166,7 @@ func (c *Committer) fly(ctx context.Context, load []*Call) {
 		close(call.done)
 	}
 	c.flying--
-	c.next()
+	c.next() //nolint:contextcheck // a flight has what those know that wait for it
 }
 
 // A group is what one run of a script does.
