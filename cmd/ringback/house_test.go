@@ -163,13 +163,20 @@ var uncontained = map[string]string{
 	"cmd/ringback/dev.go runClock":       "dev's embedded Redis runs in this process, and nobody guards its own goroutines",
 	"cmd/ringback/bulk.go run":           "a command that ends",
 	"cmd/ringback/listen.go serveUntil":  "a command that ends",
+
+	"cmd/ringback/bench/site.go launch":    "a command that ends",
+	"cmd/ringback/bench/site.go register":  "a command that ends",
+	"cmd/ringback/bench/receiver.go serve": "a command that ends",
+	"cmd/ringback/bench/load.go sendLoad":  "a command that ends",
+	"cmd/ringback/bench/load.go deliver":   "a command that ends",
+	"cmd/ringback/bench/floors.go hurry":   "a command that ends",
 }
 
 // TestGoroutinesCatchTheirPanics: what begins a goroutine or a timer in the server's packages contains what runs there, or is known.
 func TestGoroutinesCatchTheirPanics(t *testing.T) {
 	t.Parallel()
 	known := map[string]bool{}
-	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/lua", "dispatcher/verdict", "cmd/ringback"} {
+	for _, dir := range []string{"payloads", "registry", "dispatcher", "dispatcher/egress", "dispatcher/httpapi", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/lua", "dispatcher/verdict", "cmd/ringback", "cmd/ringback/bench"} {
 		files, err := filepath.Glob(filepath.Join(root, dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)
