@@ -10,6 +10,8 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 FUZZTIME  ?= 10s
 TESTFLAGS ?=
+OLD       ?= 6da24ca
+BENCHFLAGS ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +63,15 @@ fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 load: prepare ## measure latency and throughput, and what kills under load lose and double (some minutes)
 	go test -tags load -count 1 -timeout 50m -v -run '^TestLoad' ./cmd/ringback
 
+bench: build prepare ## measure what this program does and costs on this machine (a minute; BENCHFLAGS='--runs 3' and the like)
+	bin/ringback bench --runs 1 --short $(BENCHFLAGS)
+
+bench-old: build prepare ## the same by turns with commit OLD (6da24ca), and compare (8 minutes; BENCHFLAGS='--scenario saturate' is quicker)
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	git archive $(OLD) | tar -x -C "$$dir"; \
+	(cd "$$dir" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(OLD)' -o ringback ./cmd/ringback); \
+	bin/ringback bench --binary "$$dir/ringback" --binary bin/ringback $(BENCHFLAGS)
+
 pictures: prepare ## take the pictures of asynq's UI in deploy/pictures anew (needs chromium and fonts-dejavu-core)
 	go test -tags pictures -count 1 -run '^TestPictures$$' ./cmd/ringback
 
@@ -91,4 +102,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load pictures vuln clean prepare
+.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load bench bench-old pictures vuln clean prepare

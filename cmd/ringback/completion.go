@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/cmd/ringback/bench"
 )
 
 // completeWords is the first argument when a shell asks how a command line may go on: the words so far follow, the last of them, which
@@ -81,6 +83,7 @@ var values = map[string][]string{
 	"state":        {"pending", "active", "retrying", "held", "delivered", "dead", "cancelled"},
 	"method":       {"POST", "PUT", "PATCH"},
 	"content-type": {"application/json", "application/x-www-form-urlencoded"},
+	"scenario":     bench.Names(),
 }
 
 // complete prints what the last of words may become, one a line, with what it is for after a tab. It prints nothing where it does not

@@ -3,6 +3,7 @@
 // Every command is one file of this package: its flags, what it does with them, and how it prints.
 // dev and serve become a config and are wired by hand in house.go; callbacks, events, deliveries and egress talk to the
 // HTTP API of a running server, through the client package; keys, keyset and doctor talk to Redis; listen and verify talk to nobody.
+// bench is a package of its own, which knows Ringback from outside only.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly; of dev and serve, 64 called or configured wrongly. Errors are one line on stderr that says what to do.
 package main
@@ -106,7 +107,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(), keysetCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), verifyCommand(), doctorCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,
