@@ -355,3 +355,51 @@ func TestABeginThatIsRepeatedBegins(t *testing.T) {
 		t.Errorf("another task: %q, %v", answer, err)
 	}
 }
+
+// TestLongBodiesDoNotTravelTogether: however many attempts begin at once, an answer has a mebibyte of payload or one payload. What it leaves out is
+// read by itself, and each partner gets its own.
+func TestLongBodiesDoNotTravelTogether(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	long := func(id string, n int) payloads.Event {
+		e := proof(id)
+		e.Payload = fmt.Appendf(nil, `{"requestId": %q, "status": "OK", "issuerName": %q}`, id, strings.Repeat(id[len(id)-1:], n))
+		return e
+	}
+	ids := eventIDs("p-", 6)
+	var calls []*ledger.Call
+	for _, id := range ids {
+		h.send(long(id, 400_000))
+		calls = append(calls, &ledger.Call{Script: beginScript, Key: keyOf(acme, "due"), Deliveries: 1, Args: []any{id + "/1", 1, "token-" + id, 1, false, false}})
+	}
+	h.client.steps.Do(t.Context(), calls...)
+	size, left := 0, 0
+	for i, call := range calls {
+		answer, err := call.Answer()
+		h.must(err)
+		switch body := answer[5]; {
+		case body == "":
+			left++
+		case body != string(long(ids[i], 400_000).Payload):
+			t.Errorf("%s has another's payload", ids[i])
+		default:
+			size += len(body)
+		}
+	}
+	if size > 1<<20 || left != len(ids)-2 {
+		t.Errorf("one answer has %d bytes of payload, and leaves out %d", size, left)
+	}
+	for i := range 12 {
+		h.send(long(fmt.Sprintf("q-%c", 'a'+i), 300_000))
+	}
+	h.work() // the leases of those that were begun here are over
+	h.awaitAll(30 * time.Second)
+	for _, r := range h.partner.requests() {
+		id := r.header.Get("Ringback-Event-Id")
+		if want := string(h.acked[id].Payload); r.body != want {
+			t.Errorf("%s arrived as %d bytes, not the %d that were sent", id, len(r.body), len(want))
+		}
+	}
+	h.check()
+}

@@ -352,6 +352,11 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
 	c.at("granted")
+	if len(a.body) == 0 { // no payload is: it is one of several long ones
+		if a.body, err = c.rdb.HGet(ctx, eventKey(r.company, r.event), "b").Bytes(); err != nil {
+			return nil, fmt.Errorf("reading the payload of %s: %w", r.deliveryID(), err)
+		}
+	}
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return nil, err
 	}

@@ -1,16 +1,21 @@
 -- Begins an attempt, if it is still due and still this task's.
 -- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback),
 --       barred ('1': the worker may not call the callback's host name)
--- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}
+-- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}; the body is '' where others' bodies
+--    are so long that one answer should not have them all: then it is to be read by itself
 --  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
+local MOST, given = 1048576, 0 -- bytes of payload that one run answers, but for the first, and how many it has so far
 return each(function(ARGV)
   local member = ARGV[1]
   local r, ev, field, cb = load(member)
   if not r then return {'gone'} end
   if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
   local function go()
-    local e = redis.call('HMGET', ev, 'm', 'b', 'a', 'r' .. cb)
-    return {'go', r.num, r.spent, r.log, e[1], e[2], e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}
+    local size = redis.call('HSTRLEN', ev, 'b')
+    local fits = given == 0 or given + size <= MOST
+    if fits then given = given + size end
+    local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb)
+    return {'go', r.num, r.spent, r.log, e[1], e[2] or '', e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}
   end
   if r.s == 'A' and r.tok == ARGV[3] then return go() end -- the command is repeated, since its answer was lost
   if r.s == 'A' then return {'busy'} end
