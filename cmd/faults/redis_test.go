@@ -347,7 +347,7 @@ func ageLeases(s *scene) {
 	s.open(setup{workers: 2, callbacks: 6, options: map[string]any{"timeout": "60s", "retry": map[string]any{"initial_interval": "40s", "max_attempts": 3}}})
 	s.partner.handle(func(w http.ResponseWriter, r *http.Request, a *arrival) {
 		if a.attempt == 1 && a.event[len(a.event)-1]%2 == 0 {
-			w.WriteHeader(http.StatusServiceUnavailable) // to be tried again in 32 to 48 s
+			w.WriteHeader(http.StatusInternalServerError) // to be tried again in 32 to 48 s; a 503 would be the host's, which all callbacks share
 			return
 		}
 		if a.attempt == 1 {
