@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,7 +68,7 @@ const sendPage = 16
 // SendAll accepts several events as [Client.Send] does, each for itself, in fewer round trips. The results are in the order of the events.
 func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 	all := make([]Sent, 0, len(events))
-	var away error // of a Redis that took nothing of a page
+	var away error // of a Redis that did not answer in time
 	for chunk := range slices.Chunk(events, sendPage) {
 		page := make([]*sending, len(chunk))
 		for i, e := range chunk {
@@ -148,16 +149,19 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 		call := c.acceptCall(ctx, s)
 		c.accepts.Do(ctx, call)
 		answer, err := call.Answer()
-		if err != nil {
+		switch {
+		case errors.Is(err, errPanicked):
+			s.Err = err
+		case err != nil:
 			s.Err = unavailable(ctx, c, "accepting the event", err)
-		} else if c.understand(ctx, s, answer) {
+		case c.understand(ctx, s, answer):
 			return
 		}
 	}
 }
 
-// acceptAll accepts several together, and those that they left open one by one. It returns an error if Redis took none: then there is no use in
-// trying more.
+// acceptAll accepts several together, and one by one those that they left open, or that a panic of one of them kept from it. It returns an error if
+// Redis did not answer in time: then there is no use in trying more.
 func (c *Client) acceptAll(ctx context.Context, page []*sending) (failed error) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
 	calls := make([]*ledger.Call, len(ready))
@@ -165,23 +169,21 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) (failed error) 
 		calls[i] = c.acceptCall(ctx, s)
 	}
 	c.accepts.Do(ctx, calls...)
-	taken := len(ready) == 0
+	late := false
 	for i, s := range ready {
 		answer, err := calls[i].Answer()
 		switch {
-		case err == nil:
-			taken = true
-			if !c.understand(ctx, s, answer) {
-				c.accept(ctx, s)
+		case errors.Is(err, errPanicked) || err == nil && !c.understand(ctx, s, answer):
+			c.accept(ctx, s)
+		case err != nil:
+			late = late || errors.Is(err, context.DeadlineExceeded)
+			if failed == nil { // once in the log is enough
+				failed = unavailable(ctx, c, "accepting events", err)
 			}
-		case failed == nil: // once in the log is enough
-			failed = unavailable(ctx, c, "accepting events", err)
-			fallthrough
-		default:
 			s.Err = failed
 		}
 	}
-	if taken {
+	if !late {
 		return nil
 	}
 	return failed

@@ -286,8 +286,8 @@ func TestBatchIsSentPageByPage(t *testing.T) {
 	if got := h.batch(batchOf("e", 3*batchPage)); len(got) != 3*batchPage {
 		t.Errorf("%d answers", len(got))
 	}
-	if trips, most := g.trips.Load(), g.most.Load(); trips != 12 || most != batchPage/4 {
-		t.Errorf("%d round trips, %d events at most, want 12 and %d", trips, most, batchPage/4)
+	if trips, most := g.trips.Load(), g.most.Load(); trips != 12 || most != 1 {
+		t.Errorf("%d round trips, %d runs of a script in one at most, want 12 and 1", trips, most)
 	}
 }
 
@@ -331,10 +331,10 @@ func TestBatchOverTheWire(t *testing.T) {
 		conn := dial(body, len(body))
 		<-g.began
 		h.must(conn.Close())
-		<-g.ended
-		close(g.hold)
 		server.Close() // once all requests are done
-		for _, id := range []string{"h0", "h64", "h499"} {
+		close(g.hold)
+		<-g.ended // what was sent already may be accepted
+		for _, id := range []string{"h64", "h499"} {
 			h.call("producer", "GET", "/companies/acme/events/"+id, "").wantProblem(http.StatusNotFound)
 		}
 	})
@@ -355,18 +355,18 @@ func TestBatchContainsPanics(t *testing.T) {
 	if diff := cmp.Diff(map[int]int{202: 10, 500: 1}, statuses); diff != "" {
 		t.Error(diff)
 	}
-	if log := h.log.String(); !strings.Contains(log, "ouch") || !strings.Contains(log, "POST "+batchRoute) {
+	if log := h.log.String(); !strings.Contains(log, "ouch") {
 		t.Errorf("the log does not tell what happened: %s", log)
 	}
 }
 
-// A line that fails for the store's sake leaves the others alone.
+// A page that is lost on its way leaves the others alone.
 func TestBatchWithAFault(t *testing.T) {
 	h := newHouse(t)
 	h.batch(event("first"))
 	h.rdb.AddHook(&gauge{lose: "e7"})
 	for _, r := range h.batch(batchOf("e", 2*batchPage)) {
-		if want := map[bool]int{true: 503, false: 202}[r.Line == 8]; r.Status != want {
+		if want := map[bool]int{true: 503, false: 202}[r.Line <= batchPage/4]; r.Status != want {
 			t.Errorf("line %d: status %d, want %d", r.Line, r.Status, want)
 		}
 	}
