@@ -129,8 +129,8 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	return nil
 }
 
-// match finds the callbacks that the event goes to, and then names their company: was that erased after it was read, the accepting script says so,
-// and if before, the reading made Touch forget that it was named.
+// match finds the callbacks that the event goes to, and then names their company. If the company was erased after it was read, the accepting script
+// reports a newer version, and the event is matched again. If it was erased before, the reading made Touch forget that it was named.
 func (c *Client) match(ctx context.Context, s *sending) (err error) {
 	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now())
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -171,11 +172,13 @@ func (c *Committer) fly(ctx context.Context, load []*Call) {
 
 // A group is what one run of a script does.
 type group struct {
-	script *redis.Script
-	key    string
-	args   []any
-	calls  []*Call
-	cmd    *redis.Cmd
+	script     *redis.Script
+	key        string
+	args       []any
+	calls      []*Call
+	deliveries int // of the calls together
+	cmd        *redis.Cmd
+	err        error // of the round trip that took it
 }
 
 // groups are a flight's runs: each of one script and one key, in the order of the calls.
@@ -186,49 +189,40 @@ func (c *Committer) groups(load []*Call) []*group {
 	}
 	var all []*group
 	open := make(map[name]*group)
-	deliveries := make(map[*group]int)
 	for _, call := range load {
 		name := name{call.Script, call.Key}
 		g := open[name]
-		if g == nil || len(g.calls) == mostCalls || deliveries[g]+call.Deliveries > mostDeliveries {
+		if g == nil || len(g.calls) == mostCalls || g.deliveries+call.Deliveries > mostDeliveries {
 			g = &group{script: call.Script, key: call.Key, args: []any{c.settings}}
 			open[name] = g
 			all = append(all, g)
 		}
 		g.args = append(append(g.args, len(call.Args)), call.Args...)
 		g.calls = append(g.calls, call)
-		deliveries[g] += call.Deliveries
+		g.deliveries += call.Deliveries
 	}
 	return all
 }
 
 // run sends the groups in one round trip, and again those whose script Redis did not know.
 func (c *Committer) run(ctx context.Context, all []*group) {
-	err := c.send(ctx, all, (*redis.Script).EvalSha)
-	var unknown []*group
-	for _, g := range all {
-		if redis.HasErrorPrefix(g.cmd.Err(), "NOSCRIPT") {
-			unknown = append(unknown, g)
-		}
-	}
-	if len(unknown) > 0 {
-		again := c.send(ctx, unknown, (*redis.Script).Eval)
-		if len(unknown) == len(all) {
-			err = again
-		}
+	c.send(ctx, all, (*redis.Script).EvalSha)
+	known := func(g *group) bool { return !redis.HasErrorPrefix(g.cmd.Err(), "NOSCRIPT") }
+	if unknown := slices.DeleteFunc(slices.Clone(all), known); len(unknown) > 0 {
+		c.send(ctx, unknown, (*redis.Script).Eval)
 	}
 	for _, g := range all {
-		g.settle(err)
+		g.settle()
 	}
 }
 
 type eval = func(s *redis.Script, ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-// send runs each group's script. Its error is of what they have in common: the replicas that were waited for.
-func (c *Committer) send(ctx context.Context, all []*group, how eval) error {
+// send runs each group's script. An error that the groups have in common is that too few replicas have what they wrote.
+func (c *Committer) send(ctx context.Context, all []*group, how eval) {
 	if len(all) == 1 && c.replicas == 0 {
 		all[0].cmd = how(all[0].script, ctx, c.rdb, []string{all[0].key}, all[0].args...)
-		return nil
+		return
 	}
 	replicas := redis.NewIntCmd(ctx, "wait", c.replicas, time.Second.Milliseconds())
 	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
@@ -241,31 +235,30 @@ func (c *Committer) send(ctx context.Context, all []*group, how eval) error {
 		return nil
 	})
 	if c.replicas == 0 {
-		return nil
+		return
 	}
-	if err := replicas.Err(); err != nil {
-		return err
+	err := replicas.Err()
+	if err == nil && replicas.Val() < int64(c.replicas) {
+		err = fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.replicas)
 	}
-	if replicas.Val() < int64(c.replicas) {
-		return fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.replicas)
+	for _, g := range all {
+		g.err = err
 	}
-	return nil
 }
 
-// settle hands the run's answers to its calls. err is what else went wrong.
-func (g *group) settle(err error) {
-	v, failed := g.cmd.Result()
+// settle hands the run's answers to its calls.
+func (g *group) settle() {
+	v, err := g.cmd.Result()
 	answers, _ := v.([]any)
-	if failed == nil && len(answers) != len(g.calls) {
-		failed = fmt.Errorf("%d calls have %d answers: %w", len(g.calls), len(answers), ErrBadAnswer)
+	switch {
+	case err != nil:
+	case g.err != nil:
+		err = g.err
+	case len(answers) != len(g.calls):
+		err = fmt.Errorf("%d calls have %d answers: %w", len(g.calls), len(answers), ErrBadAnswer)
 	}
 	for i, call := range g.calls {
-		switch {
-		case failed != nil:
-			call.err = failed
-		case err != nil:
-			call.err = err
-		default:
+		if call.err = err; err == nil {
 			call.answer, call.err = readAnswer(answers[i])
 		}
 	}

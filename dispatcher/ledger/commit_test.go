@@ -318,18 +318,50 @@ func TestAScriptThatRedisForgotIsSentAgain(t *testing.T) {
 	}
 }
 
-// TestReplicasThatAreMissing are each caller's error: what was asked may be done or not.
+// TestReplicasThatAreMissing are each caller's error: what was asked may be done or not. It counts which round trip a call was made in: a script that
+// Redis does not know goes again, and has other replicas to wait for than what travelled beside it.
 func TestReplicasThatAreMissing(t *testing.T) {
 	t.Parallel()
-	rdb := redistest.Start(t).Client()
-	c := NewCommitter(rdb, settings, 1, contained)
-	t.Cleanup(c.Close)
-	calls := []*Call{callFor("a", "one"), callFor("b", "two")}
-	c.Do(t.Context(), calls...)
-	for _, call := range calls {
-		if _, err := call.Answer(); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
-			t.Errorf("without a replica: %v", err)
+	for name, confirmed := range map[string]bool{"none confirms": false, "one confirms the first trip": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb := redistest.Start(t).Client()
+			other := lua.New("return each(function(ARGV) return {'heard', ARGV[1], #ARGV} end)")
+			if err := other.Load(t.Context(), rdb).Err(); err != nil {
+				t.Fatal(err)
+			}
+			rdb.AddHook(&replica{confirms: confirmed})
+			c := NewCommitter(rdb, settings, 1, contained)
+			t.Cleanup(c.Close)
+			beside := callFor("c", "beside")
+			beside.Script = other
+			unknown := []*Call{callFor("a", "one"), callFor("b", "two")}
+			c.Do(t.Context(), append(unknown, beside)...)
+			for _, call := range unknown {
+				if _, err := call.Answer(); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
+					t.Errorf("without a replica: %v", err)
+				}
+			}
+			if _, err := beside.Answer(); (err == nil) != confirmed {
+				t.Errorf("in the first trip: %v", err)
+			}
+		})
+	}
+}
+
+// A replica is a hook that confirms the first trip, if it is told to.
+type replica struct {
+	gate
+	confirms bool
+}
+
+func (r *replica) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		err := next(ctx, cmds)
+		if wait, ok := cmds[len(cmds)-1].(*redis.IntCmd); ok && r.trips.Add(1) == 1 && r.confirms {
+			wait.SetVal(1)
 		}
+		return err
 	}
 }
 

@@ -32,8 +32,10 @@ func TestMonitoredCommands(t *testing.T) {
 // TestUsageCountsNothingTwice: what a script calls is in the script's own time already.
 func TestUsageCountsNothingTwice(t *testing.T) {
 	t.Parallel()
-	info := parseInfo("# Commandstats\r\ncmdstat_evalsha:calls=10,usec=1000,usec_per_call=100.00\r\ncmdstat_hget:calls=70,usec=300\r\n" +
-		"cmdstat_publish:calls=5,usec=20\r\ncmdstat_info:calls=2,usec=500\r\ncmdstat_client|list:calls=1,usec=90\r\ncmdstat_zcount:calls=9,usec=90\r\n")
+	info := map[string]string{
+		"cmdstat_evalsha": "calls=10,usec=1000,usec_per_call=100.00", "cmdstat_hget": "calls=70,usec=300", "cmdstat_publish": "calls=5,usec=20",
+		"cmdstat_info": "calls=2,usec=500", "cmdstat_client|list": "calls=1,usec=90", "cmdstat_zcount": "calls=9,usec=90",
+	}
 	got := usageOf(info, map[string]bool{"publish": true, "info": true})
 	if want := (usage{15, 1020 * time.Microsecond}); got != want {
 		t.Errorf("%v, want %v", got, want)

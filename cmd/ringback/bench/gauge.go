@@ -73,11 +73,11 @@ func (s *site) readLast(ctx context.Context) (r reading, err error) {
 }
 
 func (s *site) readUsage(ctx context.Context) (r reading, err error) {
-	text, err := s.rdb.Info(ctx, "commandstats").Result()
+	info, err := s.rdb.InfoMap(ctx, "commandstats").Result()
 	if err != nil {
 		return r, fmt.Errorf("asking Redis what it has used: %w", err)
 	}
-	r.usage = usageOf(parseInfo(text), s.fromClients)
+	r.usage = usageOf(info["Commandstats"], s.fromClients)
 	var self time.Duration
 	var errs [4]error
 	r.at = time.Now()
@@ -151,16 +151,6 @@ func usageOf(info map[string]string, fromClients map[string]bool) (u usage) {
 		}
 	}
 	return u
-}
-
-func parseInfo(text string) map[string]string {
-	info := map[string]string{}
-	for line := range strings.Lines(text) {
-		if field, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
-			info[field] = value
-		}
-	}
-	return info
 }
 
 // number is 0 where there is none: an older Redis says less.

@@ -350,11 +350,11 @@ func startRedisAt(ctx context.Context, path, dir string, fail context.CancelCaus
 	rdb := redisClient(addr)
 	defer func() { _ = rdb.Close() }()
 	err = c.await(ctx, func() error {
-		text, err := rdb.Info(ctx, "server").Result()
-		if pid := parseInfo(text)["process_id"]; err == nil && pid != strconv.Itoa(c.pid()) {
-			err = fmt.Errorf("port %s is another process's", port)
+		info := rdb.InfoMap(ctx, "server")
+		if pid := info.Item("Server", "process_id"); info.Err() == nil && pid != strconv.Itoa(c.pid()) {
+			return fmt.Errorf("port %s is another process's", port)
 		}
-		return err
+		return info.Err()
 	})
 	if err != nil {
 		c.end()
