@@ -68,17 +68,12 @@ const sendPage = 16
 // SendAll accepts several events as [Client.Send] does, each for itself, in fewer round trips. The results are in the order of the events.
 func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 	all := make([]Sent, 0, len(events))
-	var away error // of a Redis that did not answer in time
 	for chunk := range slices.Chunk(events, sendPage) {
 		page := make([]*sending, len(chunk))
 		for i, e := range chunk {
-			if page[i] = c.newSending(ctx, e, false); page[i].Err == nil {
-				page[i].Err = away
-			}
+			page[i] = c.newSending(ctx, e, false)
 		}
-		if failed := c.acceptAll(ctx, page); failed != nil {
-			away = failed
-		}
+		c.acceptAll(ctx, page)
 		c.at("accepted")
 		c.expand(ctx, page...)
 		c.at("enqueued")
@@ -160,33 +155,27 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 	}
 }
 
-// acceptAll accepts several together, and one by one those that they left open, or that a panic of one of them kept from it. It returns an error if
-// Redis did not answer in time: then there is no use in trying more.
-func (c *Client) acceptAll(ctx context.Context, page []*sending) (failed error) {
+// acceptAll accepts several together, and one by one those that they left open, or that a panic of one of them kept from it.
+func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
 	calls := make([]*ledger.Call, len(ready))
 	for i, s := range ready {
 		calls[i] = c.acceptCall(ctx, s)
 	}
 	c.accepts.Do(ctx, calls...)
-	late := false
+	var failed error // once in the log is enough
 	for i, s := range ready {
 		answer, err := calls[i].Answer()
 		switch {
 		case errors.Is(err, errPanicked) || err == nil && !c.understand(ctx, s, answer):
 			c.accept(ctx, s)
 		case err != nil:
-			late = late || errors.Is(err, context.DeadlineExceeded)
-			if failed == nil { // once in the log is enough
+			if failed == nil {
 				failed = unavailable(ctx, c, "accepting events", err)
 			}
 			s.Err = failed
 		}
 	}
-	if !late {
-		return nil
-	}
-	return failed
 }
 
 // understand takes the script's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.

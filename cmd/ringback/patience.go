@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -100,7 +101,7 @@ func (h patienceHook) wait(ctx context.Context, ask func(context.Context) error)
 	queue := poolPatience
 	if len(waiting) > 0 {
 		queue = queuePatience
-		if len(waiting) == 1 && waiting[0].lost.Load() {
+		if !slices.ContainsFunc(waiting, func(p *requestPatience) bool { return !p.lost.Load() }) {
 			return errNoPatience
 		}
 	}

@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -172,4 +174,75 @@ func TestOnlyRequestsLosePatience(t *testing.T) {
 		}
 	})
 	wg.Wait()
+}
+
+// TestCallersOfOneTripLosePatienceTogether: what several requests ask for goes to Redis in one trip, and a Redis that hangs is waited for once by
+// each of them. After that, a trip of nobody else is not even sent.
+func TestCallersOfOneTripLosePatienceTogether(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	rdb := server.Client()
+	rdb.AddHook(newPatienceHook(10))
+	var sent countingHook
+	rdb.AddHook(&sent)
+	steps := ledger.NewCommitter(rdb, "settings", 0, func(_ context.Context, do func() error) error { return do() })
+	heard := redis.NewScript("local out, at = {}, 2 while at <= #ARGV do out[#out + 1], at = {'heard'}, at + 1 + ARGV[at] end return out")
+	ask := func(ctx context.Context, n int) (calls []*ledger.Call) {
+		for range n {
+			calls = append(calls, &ledger.Call{Script: heard, Key: "{a}:due"})
+		}
+		steps.Do(ctx, calls...)
+		return calls
+	}
+	if answer, err := ask(t.Context(), 1)[0].Answer(); err != nil || answer[0] != "heard" {
+		t.Fatalf("%q, %v", answer, err)
+	}
+	server.Stop()
+	t.Cleanup(func() {
+		server.Cont()
+		steps.Close()
+	})
+	ask(t.Context(), 1) // of no request: those that follow go together behind it
+	var waiting []*requestPatience
+	var calls []*ledger.Call
+	var asking context.Context
+	for range 3 {
+		p := &requestPatience{}
+		waiting = append(waiting, p)
+		asking = context.WithValue(t.Context(), patienceKey{}, p)
+		calls = append(calls, ask(asking, 1)...)
+	}
+	for i, call := range calls {
+		if _, err := call.Answer(); !errors.Is(err, context.DeadlineExceeded) || !waiting[i].lost.Load() {
+			t.Errorf("request %d: %v, its patience is lost: %t", i, err, waiting[i].lost.Load())
+		}
+	}
+	before := sent.Load()
+	for _, call := range ask(asking, 5) {
+		if _, err := call.Answer(); !errors.Is(err, errNoPatience) {
+			t.Errorf("once it is lost: %v", err)
+		}
+	}
+	if n := sent.Load() - before; n != 0 {
+		t.Errorf("%d commands were sent for a request that has no patience", n)
+	}
+}
+
+// A countingHook counts the commands that are sent.
+type countingHook struct{ atomic.Int64 }
+
+func (h *countingHook) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *countingHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		h.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (h *countingHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		h.Add(1)
+		return next(ctx, cmds)
+	}
 }
