@@ -189,15 +189,16 @@ func TestFinishOfAFailureFails(t *testing.T) {
 }
 
 func TestFinishNeverSucceeds(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, impatient)
-	h.duplicates = 1
-	h.register("payment_proof", `"timeout": "1s"`)
-	h.breaks(isScript(finishScript), false, 12) // more than finishWithin allows for
-	h.work()
-	h.send(proof("p-1"))
-	h.awaitAll(finishWithin + time.Second + ownerGrace + reconcileEvery + slack)
-	h.check()
+	inBubble(t, func(h *house) {
+		h.duplicates = 1
+		h.register("payment_proof", `"timeout": "1s"`)
+		h.breaks(isScript(finishScript), false, 12) // more than finishWithin allows for
+		stop := h.work()
+		h.send(proof("p-1"))
+		h.awaitAll(finishWithin + time.Second + ownerGrace + reconcileEvery + slack)
+		h.check()
+		stop()
+	}, impatient)
 }
 
 // TestRegisteredMeansDelivered: two processes' worth of clients on one Redis; a registration on one, at once an event on the other.

@@ -102,60 +102,61 @@ func TestListsFindEverythingOnce(t *testing.T) {
 }
 
 func TestTheWindowBoundsTheLanes(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, withWindow(2))
-	h.register("payment_proof", "")
-	states := make(map[State]int)
-	for _, id := range eventIDs("p-", 50) {
-		states[h.send(proof(id)).Deliveries[0].State]++
-	}
-	if states[Pending] != 2 || states[Held] != 48 {
-		t.Errorf("states: %v", states)
-	}
-	e, err := h.client.Event(t.Context(), acme, "p-49")
-	h.must(err)
-	if d := e.Deliveries[0]; d.HeldReason != "window" || !strings.Contains(d.Summary, "turn") {
-		t.Errorf("held: %+v", d)
-	}
-	began := time.Now()
-	h.work()
-	h.awaitAll(12 * time.Second)
-	if took := time.Since(began); took > 24*reconcileEvery*3/4 { // each that finishes lets one out; the reconciler alone would take 48 s
-		t.Errorf("it took %s", took)
-	}
-	h.check()
-	h.awaitIdle(5 * time.Second)
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		states := make(map[State]int)
+		for _, id := range eventIDs("p-", 50) {
+			states[h.send(proof(id)).Deliveries[0].State]++
+		}
+		if states[Pending] != 2 || states[Held] != 48 {
+			h.t.Errorf("states: %v", states)
+		}
+		e, err := h.client.Event(h.t.Context(), acme, "p-49")
+		h.must(err)
+		if d := e.Deliveries[0]; d.HeldReason != "window" || !strings.Contains(d.Summary, "turn") {
+			h.t.Errorf("held: %+v", d)
+		}
+		began := time.Now()
+		stop := h.work()
+		h.awaitAll(12 * time.Second)
+		if took := time.Since(began); took > 24*reconcileEvery*3/4 { // each that finishes lets one out; the reconciler alone would take 48 s
+			h.t.Errorf("it took %s", took)
+		}
+		h.check()
+		h.awaitIdle(5 * time.Second)
+		stop()
+	}, withWindow(2))
 }
 
 // TestABacklogIsWorkedOffInChains: what a delivery lets out of the room follows in its place; what then fails is asynq's again.
 func TestABacklogIsWorkedOffInChains(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, withWindow(1))
-	h.partner.answers(func(r *http.Request, n int) reply {
-		if r.Header.Get("Ringback-Event-Id") == "p-3" && n == 0 {
-			return reply{status: 503}
+	inBubble(t, func(h *house) {
+		h.partner.answers(func(r *http.Request, n int) reply {
+			if r.Header.Get("Ringback-Event-Id") == "p-3" && n == 0 {
+				return reply{status: 503}
+			}
+			return reply{status: 204}
+		})
+		h.register("payment_proof", `"retry": {"initial_interval": "8s"}`)
+		for _, id := range eventIDs("p-", 6) {
+			h.send(proof(id))
 		}
-		return reply{status: 204}
-	})
-	h.register("payment_proof", `"retry": {"initial_interval": "8s"}`)
-	for _, id := range eventIDs("p-", 6) {
-		h.send(proof(id))
-	}
-	stop := h.work()
-	failed := ref{acme, "p-3", 1}
-	h.await(failed.deliveryID(), Retrying, 5*time.Second)
-	h.eventually(2*time.Second, func() bool {
-		info, err := h.client.inspector.GetTaskInfo(failed.queue(), taskID(failed, 1))
-		return err == nil && info.State == asynq.TaskStateScheduled
-	}, func() string { return "asynq does not have the failed one" })
-	h.awaitAll(10 * time.Second)
-	requests := h.partner.requests()
-	if d := requests[len(requests)-1]; d.header.Get("Ringback-Event-Id") != "p-3" || len(requests) != 7 {
-		t.Errorf("%d requests, the last for %s", len(requests), d.header.Get("Ringback-Event-Id"))
-	}
-	h.check()
-	h.awaitIdle(5 * time.Second)
-	stop()
+		stop := h.work()
+		failed := ref{acme, "p-3", 1}
+		h.await(failed.deliveryID(), Retrying, 5*time.Second)
+		h.eventually(2*time.Second, func() bool {
+			info, err := h.client.inspector.GetTaskInfo(failed.queue(), taskID(failed, 1))
+			return err == nil && info.State == asynq.TaskStateScheduled
+		}, func() string { return "asynq does not have the failed one" })
+		h.awaitAll(10 * time.Second)
+		requests := h.partner.requests()
+		if d := requests[len(requests)-1]; d.header.Get("Ringback-Event-Id") != "p-3" || len(requests) != 7 {
+			h.t.Errorf("%d requests, the last for %s", len(requests), d.header.Get("Ringback-Event-Id"))
+		}
+		h.check()
+		h.awaitIdle(5 * time.Second)
+		stop()
+	}, withWindow(1))
 }
 
 // TestChainsEnd: a backlog must not keep a worker from stopping, nor be lost to it, nor make one task of asynq's last as long as it does.
@@ -386,55 +387,56 @@ func TestACompanyRedisForgotIsNamedAgain(t *testing.T) {
 
 // TestOneThatHangsHurtsNobody: a callback in the same lane is served at once while another hangs on to all it may.
 func TestOneThatHangsHurtsNobody(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	release := make(chan struct{})
-	letGo := sync.OnceFunc(func() { close(release) })
-	t.Cleanup(letGo)
-	hanging := h.register("payment_proof", `"timeout": "60s"`)
-	install, _ := payloads.Builtin().Lookup("wallet_item_install")
-	h.partner.answers(func(r *http.Request, _ int) reply {
-		if r.URL.Path == "/payment_proof" {
-			return reply{status: 204, after: func(context.Context) { <-release }}
+	inBubble(t, func(h *house) {
+		release := make(chan struct{})
+		letGo := sync.OnceFunc(func() { close(release) })
+		h.t.Cleanup(letGo)
+		hanging := h.register("payment_proof", `"timeout": "60s"`)
+		install, _ := payloads.Builtin().Lookup("wallet_item_install")
+		h.partner.answers(func(r *http.Request, _ int) reply {
+			if r.URL.Path == "/payment_proof" {
+				return reply{status: 204, after: func(context.Context) { <-release }}
+			}
+			return reply{status: 204}
+		})
+		lane := ref{acme, "", hanging.ID}.queue()
+		for served := map[string]bool{}; len(served) < laneCount; { // callbacks in every lane, this one too
+			served[ref{acme, "", h.register(install.Name, "").ID}.queue()] = true
 		}
-		return reply{status: 204}
-	})
-	lane := ref{acme, "", hanging.ID}.queue()
-	for served := map[string]bool{}; len(served) < laneCount; { // callbacks in every lane, this one too
-		served[ref{acme, "", h.register(install.Name, "").ID}.queue()] = true
-	}
-	h.work()
-	began := time.Now()
-	h.sendAll(eventIDs("hang-", 100))
-	h.eventually(10*time.Second, func() bool {
-		held, err := h.rdb.ZCard(t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
-		return err == nil && held > 80
-	}, func() string { return "the hanging callback's deliveries stay in the lane" })
-	for _, id := range eventIDs("w-", 10) {
-		start := time.Now()
-		r := h.send(payloads.Event{Company: acme, ID: id, Type: install.Name, Payload: install.Example})
-		for _, d := range r.Deliveries {
-			if (ref{acme, id, d.CallbackID}).queue() == lane {
-				h.await(d.DeliveryID, Delivered, 15*time.Second)
+		stop := h.work()
+		began := time.Now()
+		h.sendAll(eventIDs("hang-", 100))
+		h.eventually(10*time.Second, func() bool {
+			held, err := h.rdb.ZCard(h.t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
+			return err == nil && held > 80
+		}, func() string { return "the hanging callback's deliveries stay in the lane" })
+		for _, id := range eventIDs("w-", 10) {
+			start := time.Now()
+			r := h.send(payloads.Event{Company: acme, ID: id, Type: install.Name, Payload: install.Example})
+			for _, d := range r.Deliveries {
+				if (ref{acme, id, d.CallbackID}).queue() == lane {
+					h.await(d.DeliveryID, Delivered, 15*time.Second)
+				}
+			}
+			if took := time.Since(start); took > 30*time.Second { // half of what the hanging ones take, and far more than it should be
+				h.t.Errorf("neighbours served in %s", took)
 			}
 		}
-		if took := time.Since(start); took > 30*time.Second { // half of what the hanging ones take, and far more than it should be
-			t.Errorf("neighbours served in %s", took)
+		<-time.After(2*reconcileEvery + time.Second/2) // what waits is tried once in five seconds at most, not round after round
+		most := 2 + int64(time.Since(began)/(5*time.Second))
+		for id := range h.acked {
+			text, err := h.rdb.HGet(h.t.Context(), eventKey(acme, id), recordField(hanging.ID)).Result()
+			if err != nil {
+				continue // a neighbour's
+			}
+			if rec, err := parseRecord(text); err != nil || rec.generation > most {
+				h.t.Errorf("%s is at generation %d, want %d at most: %v", id, rec.generation, most, err)
+			}
 		}
-	}
-	<-time.After(2*reconcileEvery + time.Second/2) // what waits is tried once in five seconds at most, not round after round
-	most := 2 + int64(time.Since(began)/(5*time.Second))
-	for id := range h.acked {
-		text, err := h.rdb.HGet(t.Context(), eventKey(acme, id), recordField(hanging.ID)).Result()
-		if err != nil {
-			continue // a neighbour's
-		}
-		if rec, err := parseRecord(text); err != nil || rec.generation > most {
-			t.Errorf("%s is at generation %d, want %d at most: %v", id, rec.generation, most, err)
-		}
-	}
-	letGo()
-	h.awaitAll(30 * time.Second)
-	h.check()
-	h.awaitIdle(10 * time.Second)
+		letGo()
+		h.awaitAll(30 * time.Second)
+		h.check()
+		h.awaitIdle(10 * time.Second)
+		stop()
+	})
 }
