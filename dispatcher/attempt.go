@@ -302,7 +302,11 @@ func (a *attempt) after(state string) error {
 	if state != "R" {
 		return nil
 	}
-	e := a.written.unmasked() // asynq's UI is for operators
-	return &laterError{wait: a.wait, why: fmt.Sprintf("%s: attempt %d to callback %d of %s: %s",
-		e.Reason, a.number, a.ref.callback, a.ref.company, e.detail()), failure: true}
+	return &laterError{wait: a.wait, why: a.written.failed(a.ref), failure: true}
+}
+
+// failed says in asynq's UI, which is for operators, what a delivery's attempt failed by.
+func (e entry) failed(r ref) string {
+	e = e.unmasked()
+	return fmt.Sprintf("%s: attempt %d to callback %d of %s: %s", e.Reason, e.Number, r.callback, r.company, e.detail())
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -128,7 +129,8 @@ type Client struct {
 	tracer    trace.Tracer
 	metrics   *metrics
 	asynq     *asynq.Client
-	bell      *lanes.Bell // rung for what is enqueued
+	bell      *lanes.Bell            // rung for what is enqueued
+	worker    atomic.Pointer[Worker] // which begins at once what this process accepts; nil: none does
 	inspector *asynq.Inspector
 
 	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), for how long it may fail

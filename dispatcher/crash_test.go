@@ -42,6 +42,7 @@ type childJob struct {
 	Stall  bool   // SIGSTOP instead of SIGKILL
 
 	Work     bool     // run a worker until stdin ends
+	Near     bool     // run one that begins at once what is sent here
 	Send     []string // payment proofs by event id; each accepted one is printed
 	Register string   // a registration
 	Resume   int64    // a callback id
@@ -91,8 +92,23 @@ func child() int {
 		w.Shutdown()
 		return 0
 	}
+	if job.Near {
+		w, err := NewWorker(c, WorkerConfig{Concurrency: 2 * fewAttempts, ReconcileEvery: time.Second})
+		if err != nil {
+			return complainf("worker: %v", err)
+		}
+		if err := w.Start(); err != nil {
+			return complainf("start: %v", err)
+		}
+		for !c.laneRuns(ctx, queues[0]) { // else what is sent goes by the lanes
+			<-time.After(time.Millisecond)
+		}
+	}
 	if err := job.act(ctx, c); err != nil {
 		return complainf("%v", err)
+	}
+	if job.Near {
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	}
 	return 0
 }

@@ -73,6 +73,7 @@
 // A delivery's life (states as in [State]):
 //
 //	accept ── gate open, room empty, pace allows ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
+//	   ├───── the same, and its process has a place for it ─────────────> active
 //	   └───── else ──> held ── pump or a finish ──> pending        retrying ── its time, begin ──> active
 //	                    └───── too long, or too many ──> dead       └───── pace forbids ──> held
 //
@@ -91,8 +92,8 @@
 //
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
-// The scripts: accept (event, records, window or room; or nothing, if the registry moved on since matching or the event is known), begin (is
-// it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
+// The scripts: accept (event, records, window or room, and the first attempt's beginning where the accepting process makes that; or nothing, if
+// the registry moved on since matching or the event is known), begin (is it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
 // replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
 // count (compares what is counted as waiting with what waits), prune (the dead whose time is over
@@ -110,6 +111,7 @@
 //	kill between                        leaves                              repaired
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
 //	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
+//	accept script that begins / POST    attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
 //	a run of several / its answers      each as after its own step          each as after its own step; begin knows its token again
 //	a call of a run fails in Redis      what it had written so far; pending its caller repeats it; reconciler, 25 s
 //	                                    only with its place in due
@@ -124,8 +126,8 @@
 //	                                                                        reconciler 25 s after its time
 //	finish pops the room / enqueue,     pending and due, no task            reconciler, 25 s
 //	or the popped one's begin
-//	popped one's finish(retry) / its    retrying and due, no task           reconciler, 25 s after its time
-//	enqueue
+//	finish(retry) of one without task / retrying and due, no task           reconciler, 25 s after its time
+//	its enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
 //	let out to a narrow host / finish   the turn is taken, by nobody        the next one goes 75 s later
 //	told to wait / the pacer's pump     room, and nobody who remembers      rooms, next round
@@ -159,8 +161,9 @@
 //	enqueue
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
 //
-// A worker that delivered goes on with the delivery that its finish let out of the room, without a detour over asynq: half the round trips
-// while a callback has a backlog. Whatever does not deliver goes back to asynq, for its UI to show.
+// A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker
+// that delivered goes on with the delivery that its finish let out of the room. Neither takes a detour over asynq: that would cost three more
+// round trips. What does not deliver has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
 //

@@ -16,6 +16,9 @@ import (
 // given it the task just before the pause, and what goes on in a chain, or is asked or tested, comes out of no lane.
 const haltLook = 250 * time.Millisecond
 
+// glance is how long an event that is being accepted waits for such a look; without one, its deliveries go by the lanes.
+const glance = 10 * time.Millisecond
+
 // ErrEgressPaused says that nothing goes out at the moment.
 var ErrEgressPaused = errors.New("an operator has paused everything that goes out, decisions too: nobody was asked; try again after `ringback egress resume`")
 
@@ -203,4 +206,24 @@ func (c *Client) laneHalted(ctx context.Context, lane string) bool {
 // egressHalted reports whether any lane is.
 func (c *Client) egressHalted(ctx context.Context) bool {
 	return egressOf(c.stoppedLanes(ctx)).Status == EgressPaused
+}
+
+// laneRuns reports whether a lane is known not to be paused. It waits for a look at most so long: who asks has a caller who waits for something else.
+func (c *Client) laneRuns(ctx context.Context, lane string) bool {
+	if !c.stopped.last.Load().holds() {
+		looked := make(chan struct{})
+		ctx = context.WithoutCancel(ctx)
+		go func() {
+			defer close(looked)
+			_ = c.contain(ctx, placeTask, func() error { c.stoppedLanes(ctx); return nil })
+		}()
+		timer := time.NewTimer(glance)
+		defer timer.Stop()
+		select {
+		case <-looked:
+		case <-timer.C:
+		}
+	}
+	last := c.stopped.last.Load()
+	return last.holds() && !last.failed && last.since[lane].IsZero()
 }

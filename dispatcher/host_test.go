@@ -180,7 +180,7 @@ func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
 					narrow(time.Now().Add(75 * time.Second)) // the probe is another's
 				}
 				r := ref{acme, "p-0", cb.ID}
-				answer, err := h.client.step(h.t.Context(), beginScript, acme, r.member(), 1, "token", 1000, !tt.late, false)
+				answer, err := h.client.step(h.t.Context(), beginScript, acme, r.member(), 1, "token", 1000, !tt.late, false, 0)
 				h.must(err)
 				if answer[0] != "held" {
 					h.t.Fatalf("begin answered %q", answer)

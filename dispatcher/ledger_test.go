@@ -146,7 +146,7 @@ func TestABacklogIsWorkedOffInChains(t *testing.T) {
 		h.await(failed.deliveryID(), Retrying, 5*time.Second)
 		h.eventually(2*time.Second, func() bool {
 			info, err := h.client.inspector.GetTaskInfo(failed.queue(), taskID(failed, 1))
-			return err == nil && info.State == asynq.TaskStateScheduled
+			return err == nil && info.State == asynq.TaskStateRetry && strings.HasPrefix(info.LastErr, "status_503: attempt 1 ")
 		}, func() string { return "asynq does not have the failed one" })
 		h.awaitAll(10 * time.Second)
 		requests := h.partner.requests()

@@ -660,7 +660,7 @@ func TestLostAttemptsComeBackAtTheirPace(t *testing.T) {
 		w := h.worker() // never started: it begins, and ends nothing
 		for _, id := range ids {
 			r, _ := parseDeliveryID(acme, id)
-			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true)
+			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
 			h.must(err)
 			if a == nil {
 				t.Fatalf("%s did not begin", id)
@@ -730,7 +730,7 @@ func TestWhatComesBackIsLetOutAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		h.ails(cb, "f", 10, "l", 1, "b", time.Now().UnixMilli())
 		w := h.worker() // never started: no reconciler
-		a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true)
+		a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
 		h.must(err)
 		if health := h.health(cb.ID); a != nil || health.Held != 1 {
 			t.Fatalf("it is not held: %+v", health)

@@ -30,6 +30,7 @@ type Sent struct {
 // A sending is an event on its way into Redis.
 type sending struct {
 	event    payloads.Event
+	typ      *payloads.Type
 	own      bool // Ringback's, about its own work
 	span     trace.Span
 	attrs    map[string]string
@@ -108,6 +109,7 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	if err != nil {
 		return err
 	}
+	s.typ = typ
 	if typ.Synchronous {
 		return misfit("body.event_type", "is asked, not sent: the partner decides while the caller waits, with POST …/decisions")
 	}
@@ -141,9 +143,10 @@ func (c *Client) match(ctx context.Context, s *sending) (err error) {
 // registration returned cannot miss it.
 func (c *Client) accept(ctx context.Context, s *sending) {
 	for s.Err == nil {
-		call := c.acceptCall(ctx, s)
-		c.accepts.Do(ctx, call)
-		answer, err := call.Answer()
+		f := c.acceptCall(ctx, s)
+		c.accepts.Do(ctx, f.call)
+		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
+		answer, err := f.call.Answer()
 		switch {
 		case errors.Is(err, errPanicked):
 			s.Err = err
@@ -158,11 +161,15 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 // acceptAll accepts several together, and one by one those that they left open, or that a panic of one of them kept from it.
 func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
-	calls := make([]*ledger.Call, len(ready))
+	calls, follows := make([]*ledger.Call, len(ready)), make([]following, len(ready))
 	for i, s := range ready {
-		calls[i] = c.acceptCall(ctx, s)
+		follows[i] = c.acceptCall(ctx, s)
+		calls[i] = follows[i].call
 	}
 	c.accepts.Do(ctx, calls...)
+	for _, f := range follows {
+		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
+	}
 	var failed error // once in the log is enough
 	for i, s := range ready {
 		answer, err := calls[i].Answer()
@@ -203,7 +210,7 @@ func readable(answer []string) ([]string, error) {
 	if _, err := atLeast(1, answer); err != nil {
 		return nil, err
 	}
-	return atLeast(map[string]int{"version": 2, "exists": 4, "accepted": 4}[answer[0]], answer)
+	return atLeast(map[string]int{"version": 2, "exists": 4, "accepted": 5}[answer[0]], answer)
 }
 
 func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {
@@ -231,15 +238,17 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 	return nil
 }
 
-// acceptCall is the accepting step for an event.
-func (c *Client) acceptCall(ctx context.Context, s *sending) *ledger.Call {
-	m, _ := json.Marshal(newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version)) // strings and numbers always encode
-	args := make([]any, 0, 4+len(s.matched))
+// acceptCall is the accepting step for an event, and what follows from it.
+func (c *Client) acceptCall(ctx context.Context, s *sending) following {
+	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version, starts: c.starts(ctx, s)}
+	m, _ := json.Marshal(f.meta) // strings and numbers always encode
+	args := make([]any, 0, 4+2*len(s.matched))
 	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload))
-	for _, cb := range s.matched {
-		args = append(args, cb.ID)
+	for i, cb := range s.matched {
+		args = append(args, cb.ID, f.starts[i].argument(c))
 	}
-	return &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(s.matched), Args: args}
+	f.call = &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(s.matched), Args: args}
+	return f
 }
 
 // expand brings what was accepted to the lanes. Deliveries that are held wait in their rooms, and need nothing.
@@ -290,17 +299,18 @@ func contentHash(e payloads.Event) string {
 	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// accepted reads the script's answer: log id, and the callbacks, separated by commas, whose deliveries are held, and whose go to the slow lane.
+// accepted reads the script's answer: log id, and the callbacks, separated by commas, whose deliveries are held, whose go to the slow lane, and
+// whose have begun.
 func (c *Client) accepted(e payloads.Event, answer []string, matched []*registry.Callback) (Receipt, []pendingTask) {
 	receipt, states := newReceipt(e, answer[0], false), firstStates(answer[1])
-	slow := strings.Split(answer[2], ",")
+	slow, begun := strings.Split(answer[2], ","), strings.Split(answer[3], ",")
 	var pending []pendingTask
 	for _, cb := range matched {
 		r := ref{e.Company, e.ID, cb.ID}
 		state := states(cb.ID)
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
-		if state == Pending {
-			pending = append(pending, pendingTask{r, 1, slices.Contains(slow, strconv.FormatInt(cb.ID, 10))})
+		if id := strconv.FormatInt(cb.ID, 10); state == Pending && !slices.Contains(begun, id) {
+			pending = append(pending, pendingTask{r, 1, slices.Contains(slow, id)})
 		}
 	}
 	return receipt, pending

@@ -206,7 +206,7 @@ func steps() []step {
 		{name: "reconcile", before: func(h *house) {
 			cb := h.register("payment_proof", `"timeout": "1s"`)
 			h.sendAll(eventIDs("p-", 2))
-			a, err := h.worker().begin(h.t.Context(), hint{acme, "p-0", cb.ID, 1}, true) // an owner who is gone
+			a, err := h.worker().begin(h.t.Context(), hint{acme, "p-0", cb.ID, 1}, true, 0) // an owner who is gone
 			h.must(err)
 			h.client.forget(h.t.Context(), ref{acme, "p-1", cb.ID}, "1") // and a task that is lost
 			if a == nil {

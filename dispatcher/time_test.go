@@ -142,7 +142,7 @@ func TestPatience(t *testing.T) {
 		h.partner.answers(answering(204))
 		h.send(proof("p-2"))
 		began = time.Now()
-		if a, err := h.worker().begin(h.t.Context(), hint{acme, "p-2", cb.ID, 1}, true); err != nil || a == nil {
+		if a, err := h.worker().begin(h.t.Context(), hint{acme, "p-2", cb.ID, 1}, true, 0); err != nil || a == nil {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		stop = h.work()

@@ -10,8 +10,8 @@ const (
 	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: a quarter if all lanes had the same, so
 	// that one that hangs leaves the rest to its neighbours.
 	shareOfLane = 4
-	// turnover is how lately a callback must have answered for its next delivery to wait for a turn, and how long that waits. A
-	// delivery that waits holds one of the lane's places, so the time is short: it suits receivers that answer in milliseconds.
+	// turnover is how long a delivery that comes out of a lane waits for a turn. It holds one of the lane's places meanwhile, so the time is short:
+	// it suits receivers that answer in milliseconds.
 	turnover = 50 * time.Millisecond
 )
 
@@ -37,8 +37,9 @@ func (r ref) key() turnKey { return turnKey{r.company, r.callback} }
 
 func newTurns(limit int) *turns { return &turns{limit: max(1, limit), by: make(map[turnKey]*turn)} }
 
-// take asks for a turn to attempt a delivery. Without one (ok is false) the delivery has to wait in its room; with one, give it back with done.
-func (t *turns) take(ctx context.Context, r ref) (done func(), ok bool) {
+// take asks for a turn to attempt a delivery, and waits for it so long at most, if the callback has answered as lately. Without one (ok is false)
+// the delivery has to wait elsewhere; with one, give it back with done.
+func (t *turns) take(ctx context.Context, r ref, wait time.Duration) (done func(), ok bool) {
 	key := r.key()
 	t.mu.Lock()
 	mine := t.by[key]
@@ -47,9 +48,11 @@ func (t *turns) take(ctx context.Context, r ref) (done func(), ok bool) {
 		t.by[key] = mine
 	}
 	mine.users++
-	brisk := time.Since(mine.last) < turnover
+	if time.Since(mine.last) >= wait {
+		wait = 0
+	}
 	t.mu.Unlock()
-	if !mine.enter(ctx, brisk) {
+	if !mine.enter(ctx, wait) {
 		t.leave(key, mine)
 		return nil, false
 	}
@@ -62,16 +65,16 @@ func (t *turns) take(ctx context.Context, r ref) (done func(), ok bool) {
 	}, true
 }
 
-func (m *turn) enter(ctx context.Context, wait bool) bool {
+func (m *turn) enter(ctx context.Context, wait time.Duration) bool {
 	select {
 	case m.places <- struct{}{}:
 		return true
 	default:
 	}
-	if !wait {
+	if wait <= 0 {
 		return false
 	}
-	timer := time.NewTimer(turnover)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case m.places <- struct{}{}:

@@ -12,7 +12,7 @@ func TestTurns(t *testing.T) {
 		one, other := ref{acme, "e", 1}, ref{acme, "e", 2}
 		take := func(r ref) (done func(), ok bool, waited time.Duration) {
 			start := time.Now()
-			done, ok = turns.take(t.Context(), r)
+			done, ok = turns.take(t.Context(), r, turnover)
 			return done, ok, time.Since(start)
 		}
 		first, _, _ := take(one)

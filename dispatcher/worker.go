@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,8 @@ type Worker struct {
 	every    time.Duration // between two rounds of the reconciler
 
 	turns    *turns
+	near     *near // nil: everything goes by the lanes
+	grace    time.Duration
 	pacer    *pacer
 	stopping atomic.Bool
 	servers  []laneServer
@@ -108,9 +111,13 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w.stopped = make(chan struct{})
 	rdb := c.bell.Client(look, w.stopped)
 	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
+	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
 	perLane := serversPerLane
 	if concurrency < fewAttempts {
 		perLane = 1
+	} else {
+		w.near = newNear(concurrency / shareOfNear)
+		concurrency -= concurrency / shareOfNear
 	}
 	served := append(slices.Repeat(queues[:laneCount], perLane), slowLane)
 	for _, lane := range served {
@@ -123,7 +130,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 			Queues:                   map[string]int{lane: 1},
 			TaskCheckInterval:        taskCheckInterval,
 			DelayedTaskCheckInterval: max(delayedCheckInterval, look),
-			ShutdownTimeout:          defaulted(cfg.ShutdownGrace, DefaultShutdownGrace),
+			ShutdownTimeout:          w.grace,
 			RetryDelayFunc:           w.retryDelay,
 			IsFailure:                w.isFailure,
 			Logger:                   logger,
@@ -152,6 +159,9 @@ func (w *Worker) Start() error {
 		}
 	}
 	w.stop = stop
+	if w.near != nil {
+		w.client.worker.Store(w)
+	}
 	w.wg.Go(func() { w.client.bell.Listen(ctx) })
 	w.wg.Go(func() { w.reconcile(ctx) })
 	return nil
@@ -164,6 +174,7 @@ func (w *Worker) Shutdown() {
 		return
 	}
 	w.stopping.Store(true)
+	w.client.worker.CompareAndSwap(w, nil)
 	close(w.stopped)
 	for _, server := range w.servers {
 		server.Stop() // all lanes stop taking work before any is waited for
@@ -172,6 +183,9 @@ func (w *Worker) Shutdown() {
 	var wg sync.WaitGroup
 	for _, server := range w.servers {
 		wg.Go(server.Shutdown)
+	}
+	if w.near != nil {
+		w.near.close(w.grace)
 	}
 	wg.Wait()
 	w.wg.Wait()
@@ -225,14 +239,14 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 		return nil
 	}
 	w.client.at("dequeued")
-	done, mine := w.turns.take(ctx, h.ref())
+	done, mine := w.turns.take(ctx, h.ref(), turnover)
 	if mine {
 		defer done()
 	}
 	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
 		return &laterError{wait: haltedDelay, why: "egress is paused"}
 	}
-	a, err := w.begin(ctx, h, mine)
+	a, err := w.begin(ctx, h, mine, earliness(ctx))
 	if err != nil || a == nil {
 		return err
 	}
@@ -261,22 +275,28 @@ func (w *Worker) chain(ctx context.Context, lane, company string, released []str
 			c.enqueueAll(ctx, []pendingTask{t})
 			return
 		}
-		a, err := w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true)
+		a, err := w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true, 0)
 		if err != nil {
-			c.log.WarnContext(ctx, "released delivery did not begin; the reconciler will bring it", "delivery", t.ref.deliveryID(), "error", err)
+			c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
+			c.enqueueAll(ctx, []pendingTask{t})
 		}
 		if a == nil {
 			return
 		}
-		released, err = w.attempt(ctx, a)
-		if later, ok := errors.AsType[*laterError](err); ok {
-			if _, err := c.enqueue(context.WithoutCancel(ctx), t, asynq.ProcessIn(later.wait)); err != nil {
-				c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it", "delivery", t.ref.deliveryID(), "error", err)
-			}
-		} else if err != nil {
-			c.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.ref.deliveryID(), "error", err)
-		}
+		released = w.goOn(ctx, t, a)
 	}
+}
+
+// goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
+// what it failed by.
+func (w *Worker) goOn(ctx context.Context, t pendingTask, a *attempt) (released []string) {
+	released, err := w.attempt(ctx, a)
+	if _, ok := errors.AsType[*laterError](err); ok {
+		w.client.enqueueAll(ctx, []pendingTask{t})
+	} else if err != nil {
+		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.ref.deliveryID(), "error", err)
+	}
+	return released
 }
 
 // attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, released are the deliveries that were let
@@ -308,12 +328,35 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 	return released, a.after(state)
 }
 
+// skew is how long before its time a retry may begin that asynq brings: it keeps whole seconds by its worker's clock, and the record milliseconds
+// by Redis's.
+const skew = 5 * time.Second
+
+// earliness is how long before its time a task's retry may begin: one that asynq has not kept yet was put into the lane at once, for asynq to
+// show it as a retry.
+func earliness(ctx context.Context) time.Duration {
+	if retried, ok := asynq.GetRetryCount(ctx); ok && retried > 0 {
+		return skew
+	}
+	return 0
+}
+
+// tooEarly sends a task back until its retry is due. attempts are the record's: the last is why. asynq does not know yet of the failure that a
+// new task is for.
+func tooEarly(r ref, wait time.Duration, isNew bool, attempts []string) *laterError {
+	later := &laterError{wait: wait, why: "not due yet", failure: isNew}
+	if entries := parseEntries(strings.Join(attempts, "")); len(entries) > 0 {
+		later.why = entries[len(entries)-1].failed(r)
+	}
+	return later
+}
+
 // newToken names an attempt's owner.
 func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
 
 // begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
 // if there is nothing to do.
-func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error) {
+func (w *Worker) begin(ctx context.Context, h hint, turn bool, early time.Duration) (*attempt, error) {
 	c, r := w.client, h.ref()
 	a := &attempt{ref: r, generation: h.Generation, token: w.newToken()}
 	cb, err := c.callback(ctx, r, 0)
@@ -329,7 +372,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 		return nil, err
 	}
 	lease := a.timeout + c.ownerGrace
-	answer, err := c.step(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred)
+	answer, err := c.step(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred, early.Milliseconds())
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
@@ -341,7 +384,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool) (*attempt, error)
 			return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 		}
 		if word == "early" {
-			return nil, &laterError{wait: wait, why: "not due yet"}
+			return nil, tooEarly(r, wait, early == 0, answer[2:])
 		}
 		w.pacer.after(ctx, r.key(), wait)
 		return nil, nil // documented: nothing to do

@@ -153,6 +153,7 @@ var uncontained = map[string]string{
 	"dispatcher/worker.go Start":         "reconcile contains each round",
 	"dispatcher/worker.go Shutdown":      "asynq's own code, at the end of the process",
 	"dispatcher/task.go inParallel":      "each contains its task",
+	"dispatcher/near.go close":           "it ends a context",
 	"dispatcher/lanes/bell.go hear":      "it closes a connection",
 	"dispatcher/egress/conn.go Write":    "lose is a few lines that close a connection",
 	"dispatcher/egress/conn.go park":     "retired is a few lines that close a connection",

@@ -27,8 +27,8 @@ const (
 // way goes with the next flight. So who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
 // for all calls of a company.
 //
-// Each call has its own answer and its own error, and its caller its own deadline. Calls of a company are made in the order in which they came, unless
-// flights overtake each other: who needs an order waits for the answer.
+// Each call has its own answer and its own error, and its caller its own deadline. A flight makes a company's calls of one script in the order in which
+// they came. Other scripts' calls, and other flights, may overtake them: who needs an order waits for the answer.
 type Committer struct {
 	rdb      redis.UniversalClient
 	settings string
@@ -87,6 +87,12 @@ func (c *Call) Answer() ([]string, error) {
 	case <-c.ctx.Done():
 		return nil, c.ctx.Err()
 	}
+}
+
+// End waits for the step's answer even beyond the end of its caller. A call that was still waiting then is not made. Errors as for Answer.
+func (c *Call) End() ([]string, error) {
+	<-c.done
+	return c.answer, c.err
 }
 
 // Close waits for the flights under way.

@@ -1,6 +1,7 @@
--- Accepts an event and a delivery for each matched callback, or nothing.
--- ARGV: event id, registry version matched at, meta, body, callback id...
--- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane}
+-- Accepts an event and a delivery for each matched callback, or nothing. A delivery whose caller has a place for its first attempt begins it, if
+-- it may go at once.
+-- ARGV: event id, registry version matched at, meta, body, callback id, token and lease (ms) of its first attempt or '', ...
+-- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
 return each(function(ARGV)
   local id = ARGV[1]
   local ev = prefix .. 'ev:' .. id
@@ -31,20 +32,23 @@ return each(function(ARGV)
   end
 
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', #ARGV - 4)
+  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', (#ARGV - 4) / 2)
   if most then waits(ev) end
-  local held, slow = {}, {}
-  for i = 5, #ARGV do
+  local held, slow, begun = {}, {}, {}
+  for i = 5, #ARGV, 2 do
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb) then
+    local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
+    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, token, lease) then
       held[#held + 1] = cb
     elseif r.slow then
       slow[#slow + 1] = cb
+    elseif token then
+      begun[#begun + 1] = cb
     end
   end
   held = table.concat(held, ',')
   if held ~= '' then redis.call('HSET', ev, 'h', held) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
   if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
-  return {'accepted', log, held, table.concat(slow, ',')}
+  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}
 end)

@@ -1,9 +1,9 @@
 -- Begins an attempt, if it is still due and still this task's.
 -- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback),
---       barred ('1': the worker may not call the callback's host name)
+--       barred ('1': the worker may not call the callback's host name), how long before its time a retry may begin (ms)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}; the body is '' where others' bodies
 --    are so long that one answer should not have them all: then it is to be read by itself
---  | {'early', ms to wait} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
+--  | {'early', ms to wait, attempts} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 local MOST, given = 1048576, 0 -- bytes of payload that one run answers, but for the first, and how many it has so far
 return each(function(ARGV)
   local member = ARGV[1]
@@ -29,7 +29,7 @@ return each(function(ARGV)
     close(ev, member, cb, 'C')
     return {'cancelled'}
   end
-  if r.s == 'R' and r.at > now + 5000 then return {'early', r.at - now} end
+  if r.s == 'R' and r.at > now + tonumber(ARGV[7]) then return {'early', r.at - now, r.log} end
   local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
   local busy, barred = ARGV[5] == '1', ARGV[6] == '1'
   local p, wait, late = pace(cb), 0, false

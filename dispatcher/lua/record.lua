@@ -280,24 +280,29 @@ local function fails(p) return p.limit and p.limit <= FEW and p.failures > 0 end
 -- What is enqueued: the generation, and s if it goes to the slow lane, where nobody waits behind it who does well.
 local function ticket(r) return int(r.gen) .. (r.slow and 's' or '') end
 
--- Out of the room, or past it: into the window. Writes the record.
-local function ready(r, ev, field, member, cb, p)
+-- Out of the room, or past it: into the window. Where there is a token, whose owner has so long (ms), it begins, unless it goes to the slow lane.
+-- Writes the record.
+local function ready(r, ev, field, member, cb, p, token, lease)
   r.slow = fails(p)
   r.s, r.at, r.tok = 'P', now, '-'
-  redis.call('ZADD', due, int(now + PATIENCE), member) -- first: what is written of a delivery and stands nowhere is looked at by nobody
+  local worry = now + PATIENCE
+  if token and not r.slow then
+    r.s, r.num, r.tok, worry = 'A', r.num + 1, token, now + tonumber(lease)
+  end
+  redis.call('ZADD', due, int(worry), member) -- first: what is written of a delivery and stands nowhere is looked at by nobody
   redis.call('SADD', prefix .. 'ready:' .. cb, member)
   redis.call('HSET', ev, field, format(r))
 end
 
 -- A delivery that may go now takes a place in the window, if gate, room and pace say so; else it waits in the room. Writes the record;
--- returns true if it may be enqueued.
-local function admit(r, ev, field, member, cb)
+-- returns true if it may be enqueued, or has begun under the token.
+local function admit(r, ev, field, member, cb, token, lease)
   local closed = gate(cb)
   if not closed and redis.call('ZCARD', prefix .. 'room:' .. cb) == 0 then
     local p = pace(cb)
     if allowance(cb, p, WINDOW) > 0 then
       spend(cb, p, 1)
-      ready(r, ev, field, member, cb, p)
+      ready(r, ev, field, member, cb, p, token, lease)
       return true
     end
   end

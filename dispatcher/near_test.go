@@ -1,0 +1,218 @@
+package dispatcher
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// nearly is a worker that begins at once what its process accepts: those of most tests are too small for that.
+func (h *house) nearly(grace time.Duration) *Worker {
+	h.t.Helper()
+	cfg := workerConfig(h.cfg.Patience, h.poll)
+	cfg.Concurrency, cfg.ShutdownGrace = 2*fewAttempts, grace
+	w, err := NewWorker(h.client, cfg)
+	h.must(err)
+	h.must(w.Start())
+	h.t.Cleanup(w.Shutdown)
+	return w
+}
+
+// enqueues counts the tasks that the house's processes enqueue from now on.
+func (h *house) enqueues() *atomic.Int64 {
+	var n atomic.Int64
+	f := &fault{matches: func(cmd redis.Cmder) bool {
+		if isEnqueue(cmd) {
+			n.Add(1)
+		}
+		return false
+	}}
+	h.rdb.AddHook(f)
+	return &n
+}
+
+// TestWhatIsAcceptedHereBeginsHere: no task is made for what the process that accepts can begin at once; one that fails has one for its retry.
+func TestWhatIsAcceptedHereBeginsHere(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+		stop := h.nearly(0).Shutdown
+		tasks := h.enqueues()
+		for _, id := range eventIDs("p-", 20) {
+			r := h.send(proof(id))
+			h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
+		}
+		if n := tasks.Load(); n != 0 {
+			h.t.Errorf("%d tasks were made for what went well", n)
+		}
+		h.partner.answers(answering(503, 204))
+		id := h.send(proof("fails")).Deliveries[0].DeliveryID
+		h.eventually(10*time.Second, func() bool { return len(h.retries()) == 1 }, func() string { return "asynq shows no retry" })
+		if task := h.retries()[0]; !strings.HasPrefix(task.LastErr, "status_503: attempt 1 to callback 1 of acme: ") || task.Retried != 1 {
+			h.t.Errorf("asynq shows, at its retry %d: %s", task.Retried, task.LastErr)
+		}
+		if n := len(h.delivery(id).Attempts); n != 1 {
+			h.t.Errorf("%d attempts, an hour before the second is due", n)
+		}
+		if n := tasks.Load(); n != 1 {
+			h.t.Errorf("%d tasks were made for one retry", n)
+		}
+		_, err := h.client.Replay(h.t.Context(), acme, id)
+		h.must(err)
+		h.awaitAll(20 * time.Second)
+		h.check()
+		h.awaitIdle(5 * time.Second)
+		stop()
+	})
+}
+
+// TestWhatFindsNoPlaceGoesByTheLanes: a callback that hangs has no more than its turns here, and what waits behind it hurts nobody.
+func TestWhatFindsNoPlaceGoesByTheLanes(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	release := make(chan struct{})
+	var under, most atomic.Int64
+	h.partner.answers(func(r *http.Request, _ int) reply {
+		if r.URL.Path != "/payment_proof" {
+			return reply{status: 204}
+		}
+		return reply{status: 204, after: func(context.Context) {
+			now := under.Add(1)
+			for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
+			}
+			<-release
+			under.Add(-1)
+		}}
+	})
+	h.register("payment_proof", `"timeout": "60s"`)
+	w := h.nearly(0)
+	var wg sync.WaitGroup
+	for _, id := range eventIDs("p-", 60) {
+		wg.Go(func() {
+			if _, err := h.client.Send(t.Context(), proof(id)); err != nil {
+				t.Error(err)
+			}
+			h.ack(proof(id))
+		})
+	}
+	wg.Wait()
+	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.turns.limit) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
+	if used := len(w.near.places); used > w.turns.limit {
+		t.Errorf("%d places are used by one callback, which has %d turns", used, w.turns.limit)
+	}
+	close(release)
+	h.awaitAll(60 * time.Second)
+	if n := most.Load(); n > int64(w.turns.limit) {
+		t.Errorf("%d attempts were under way at once, %d turns", n, w.turns.limit)
+	}
+	h.check()
+	h.awaitIdle(10 * time.Second)
+}
+
+// TestShutdownWaitsForWhatItBegan, as for tasks: what is under way is finished and recorded.
+func TestShutdownWaitsForWhatItBegan(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	called, release := make(chan struct{}), make(chan struct{})
+	h.partner.answers(func(*http.Request, int) reply {
+		return reply{status: 204, after: func(context.Context) {
+			close(called)
+			<-release
+		}}
+	})
+	h.register("payment_proof", "")
+	w := h.nearly(time.Hour)
+	r := h.send(proof("p-1"))
+	<-called
+	ended := make(chan struct{})
+	go func() {
+		w.Shutdown()
+		close(ended)
+	}()
+	h.eventually(10*time.Second, func() bool { return h.client.worker.Load() == nil }, func() string { return "the client's worker still takes" })
+	h.send(proof("p-2")) // for others
+	close(release)
+	<-ended
+	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != Delivered || len(d.Attempts) != 1 {
+		t.Errorf("after the end: %s", d.Summary)
+	}
+	h.partner.answers(answering(204))
+	h.work()
+	h.awaitAll(10 * time.Second)
+	h.check()
+}
+
+// TestGraceCutsOffWhatItBegan: once the grace is over, the attempt counts as unknown, and another worker sends it again.
+func TestGraceCutsOffWhatItBegan(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	called := make(chan struct{}, 9)
+	h.partner.answers(func(r *http.Request, n int) reply {
+		if n > 0 {
+			return reply{status: 204}
+		}
+		return reply{status: 204, after: func(ctx context.Context) {
+			called <- struct{}{}
+			<-ctx.Done()
+		}}
+	})
+	h.duplicates = 1
+	h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
+	w := h.nearly(100 * time.Millisecond)
+	r := h.send(proof("p-1"))
+	<-called
+	w.Shutdown()
+	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != Retrying || d.Attempts[0].Reason != "unknown" {
+		t.Errorf("after the grace: %s", d.Summary)
+	}
+	h.work()
+	h.awaitAll(20 * time.Second)
+	h.check()
+}
+
+// TestNothingBeginsHereWhileEgressIsPaused: what is accepted meanwhile waits in the lanes.
+func TestNothingBeginsHereWhileEgressIsPaused(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.announce()
+	h.register("payment_proof", "")
+	h.nearly(0)
+	_, err := h.client.PauseEgress(t.Context())
+	h.must(err)
+	for _, id := range eventIDs("p-", 10) {
+		h.send(proof(id))
+	}
+	<-time.After(time.Second) // in which anything that began would have arrived
+	if n := len(h.partner.requests()); n != 0 {
+		t.Errorf("%d requests went out of a paused installation", n)
+	}
+	_, err = h.client.ResumeEgress(t.Context())
+	h.must(err)
+	h.awaitAll(20 * time.Second)
+	h.check()
+}
+
+// TestKillOfWhatWasTaken: the process that accepted is killed before it begins, while its attempt is under way, or before that is recorded.
+func TestKillOfWhatWasTaken(t *testing.T) {
+	t.Parallel()
+	for point, duplicates := range map[string]int{"taken": 0, "begun": 0, "posted": 1, "finished": 0} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, impatient)
+			h.duplicates = duplicates
+			h.register("payment_proof", `"timeout": "1s"`)
+			h.start(childJob{Send: []string{"p-1"}, Near: true, KillAt: point}).dies()
+			h.ack(proof("p-1"))
+			h.work()
+			h.awaitAll(patience + time.Second + ownerGrace + reconcileEvery + slack)
+			h.check()
+			h.awaitIdle(10 * time.Second)
+		})
+	}
+}
