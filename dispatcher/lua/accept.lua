@@ -2,6 +2,7 @@
 -- it may go at once.
 -- ARGV: event id, registry version matched at, meta, body, callback id, token and lease (ms) of its first attempt or '', ...
 -- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
+local version, most
 return each(function(ARGV)
   local id = ARGV[1]
   local ev = prefix .. 'ev:' .. id
@@ -17,13 +18,13 @@ return each(function(ARGV)
     end
     return out
   end
-  local version = redis.call('GET', prefix .. 'ver') or '0'
+  version = version or redis.call('GET', prefix .. 'ver') or '0'
   if version ~= ARGV[2] then return {'version', version} end
 
   -- A quota on the bytes that wait. If none wait, one that is larger than the quota gets in: else it never could. So does what tells the company
   -- how its callbacks do.
-  local most = #ARGV > 4 and redis.call('HGET', prefix .. 'quota', 'waiting_bytes')
-  if most then
+  if most == nil then most = redis.call('HGET', prefix .. 'quota', 'waiting_bytes') end
+  if most and #ARGV > 4 then
     local there = tonumber(redis.call('HGET', waiting, '/') or 0)
     if there > 0 and there + #ARGV[4] > tonumber(most) then
       local kind = cjson.decode(ARGV[3]).t
@@ -33,20 +34,20 @@ return each(function(ARGV)
 
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
   redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', (#ARGV - 4) / 2)
-  if most then waits(ev) end
-  local held, slow, begun = {}, {}, {}
+  if most and #ARGV > 4 then waits(ev) end
+  local late, slow, begun = {}, {}, {}
   for i = 5, #ARGV, 2 do
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
     local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
     if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, token, lease) then
-      held[#held + 1] = cb
+      late[#late + 1] = cb
     elseif r.slow then
       slow[#slow + 1] = cb
     elseif token then
       begun[#begun + 1] = cb
     end
   end
-  held = table.concat(held, ',')
+  local held = table.concat(late, ',')
   if held ~= '' then redis.call('HSET', ev, 'h', held) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
   if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end

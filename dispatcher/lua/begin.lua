@@ -4,18 +4,19 @@
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}; the body is '' where others' bodies
 --    are so long that one answer should not have them all: then it is to be read by itself
 --  | {'early', ms to wait, attempts} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
-local MOST, given = 1048576, 0 -- bytes of payload that one run answers, but for the first, and how many it has so far
+local MOST, MUCH, given = 1048576, 65536, 0 -- bytes of payload that one run answers, but for the first, and how many it has so far; from MUCH on they are counted before they are read
+local version
 return each(function(ARGV)
   local member = ARGV[1]
   local r, ev, field, cb = load(member)
   if not r then return {'gone'} end
   if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
   local function go()
-    local size = redis.call('HSTRLEN', ev, 'b')
-    local fits = given == 0 or given + size <= MOST
-    if fits then given = given + size end
+    local fits = given < MUCH or given + redis.call('HSTRLEN', ev, 'b') <= MOST
     local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb)
-    return {'go', r.num, r.spent, r.log, e[1], e[2] or '', e[3], redis.call('GET', prefix .. 'ver') or '0', int(now), e[4] or ''}
+    given = given + #(e[2] or '')
+    version = version or redis.call('GET', prefix .. 'ver') or '0'
+    return {'go', r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or ''}
   end
   if r.s == 'A' and r.tok == ARGV[3] then return go() end -- the command is repeated, since its answer was lost
   if r.s == 'A' then return {'busy'} end
@@ -53,14 +54,15 @@ return each(function(ARGV)
       spare(p.host)
     end
     hold(r, ev, field, member, cb, closed or barred)
-    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, redis.call('SCARD', prefix .. 'ready:' .. cb), 'PX', BUSY) end
+    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, lanes(cb), 'PX', BUSY) end
     return {'held', wait}
   end
   if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end
 
+  local was = r.s
   r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
   redis.call('HSET', ev, field, format(r))
-  redis.call('SADD', prefix .. 'ready:' .. cb, member)
+  if was == 'R' then enter(cb, member) end
   redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
   return go()
 end)

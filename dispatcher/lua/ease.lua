@@ -4,5 +4,5 @@ local key = prefix .. 'health:' .. cb
 if deleted(gate(cb)) then return 0 end
 redis.call('HDEL', key, 'f', 'l', 'k', 'o', 'b')
 forgive(cb)
-if redis.call('ZCARD', prefix .. 'room:' .. cb) > FEW then redis.call('HSET', key, 'l', math.min(FEW, WINDOW)) end
+if held(cb) > FEW then redis.call('HSET', key, 'l', math.min(FEW, WINDOW)) end
 return 1

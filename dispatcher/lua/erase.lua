@@ -17,8 +17,8 @@ local function erase(id)
       if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
       retriesNoMore(r, member, cb)
       redis.call('ZREM', due, member)
-      redis.call('SREM', prefix .. 'ready:' .. cb, member)
-      redis.call('ZREM', prefix .. 'room:' .. cb, member)
+      leave(cb, member)
+      unhold(cb, member)
       unbook(ev, member, cb)
       for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
         local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)

@@ -45,6 +45,7 @@ return each(function(ARGV)
     local was = closed and cjson.decode(closed).status or 'enabled'
     closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
     redis.call('SET', prefix .. 'gate:' .. cb, closed)
+    gates[cb] = closed
     audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
       {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
     notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
@@ -57,6 +58,7 @@ return each(function(ARGV)
   -- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
   local function failed(counts)
     local key = prefix .. 'health:' .. cb
+    well[cb] = nil
     local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
     local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
     if not counts then
@@ -105,7 +107,7 @@ return each(function(ARGV)
     r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
     if r.at < now + tonumber(ARGV[9]) then r.at = r.at + 1000 end
     redis.call('HSET', ev, field, format(r))
-    redis.call('SREM', prefix .. 'ready:' .. cb, member)
+    leave(cb, member)
     redis.call('ZADD', due, int(r.at + PATIENCE), member)
     retries(ev, member, cb)
   else
@@ -119,10 +121,10 @@ return each(function(ARGV)
     end
   end
   local out, wait = {}, 0
-  if not closed then
+  if not closed and held(cb) > 0 then
     -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
     -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-    out, wait = release(cb, redis.call('SCARD', prefix .. 'ready:' .. cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
+    out, wait = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
   end
   for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
   return out

@@ -13,37 +13,37 @@ local page = redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, 5 * A
 for _, member in ipairs(page) do
   local r, ev, field = load(member)
   if not r or r.s ~= 'H' then
-    redis.call('ZREM', room, member)
+    unhold(cb, member)
   elseif r.at < now - HOLD_AGE * 1000 then
     bury(r, ev, field, member, cb, 'hold_expired')
   end
 end
 
 -- More than the room may hold is there only if that was less than it was before.
-local excess = math.min(redis.call('ZCARD', room) - HOLD_MAX, 5 * ARGV[2])
+local excess = math.min(held(cb) - HOLD_MAX, 5 * ARGV[2])
 for _, member in ipairs(excess > 0 and redis.call('ZRANGE', room, 0, excess - 1) or {}) do
   local r, ev, field = load(member)
-  if r and r.s == 'H' then bury(r, ev, field, member, cb, 'hold_full') else redis.call('ZREM', room, member) end
+  if r and r.s == 'H' then bury(r, ev, field, member, cb, 'hold_full') else unhold(cb, member) end
 end
 
 local function again(ms)
-  if redis.call('ZCARD', room) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
+  if held(cb) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
 end
 if closed or ARGV[3] == '1' then
   again((#page == 5 * ARGV[2] or excess == 5 * ARGV[2]) and 0 or AIRING)
   return {'closed'}
 end
 -- Where a worker had no turn left, what ends lets others out: as long as there is enough that will.
-local lanes = redis.call('SCARD', prefix .. 'ready:' .. cb)
+local there = lanes(cb)
 local before = tonumber(redis.call('GET', prefix .. 'busy:' .. cb))
-if before and lanes > 0 and 2 * lanes >= before then
+if before and there > 0 and 2 * there >= before then
   again(1000)
   return {'busy'}
 end
 -- At most twice as many as there are in the lanes: nobody knows how many processes there are to attempt them.
-local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, lanes)))
+local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, there)))
 again(math.min(5000, math.max(1000, wait))) -- whoever was told to wait may be gone, or the rate limit another
 table.insert(out, 1, int(wait))
-table.insert(out, 1, redis.call('ZCARD', room))
+table.insert(out, 1, held(cb))
 table.insert(out, 1, 'open')
 return out

@@ -8,8 +8,8 @@ local function told()
   end
 end
 if ARGV[4] ~= '' and cursor == '0' then
-  local held = redis.call('ZCARD', prefix .. 'room:' .. cb)
-  if held > 0 and not told() then audit(trail, ARGV[4], {{field = 'held', old = held, new = 0}}) end
+  local before = held(cb)
+  if before > 0 and not told() then audit(trail, ARGV[4], {{field = 'held', old = before, new = 0}}) end
 end
 local cancelled = 0
 local function cancel(member)
@@ -25,10 +25,10 @@ end
 
 local room = prefix .. 'room:' .. cb
 for _, member in ipairs(redis.call('ZRANGE', room, 0, limit - 1)) do
-  redis.call('ZREM', room, member)
+  unhold(cb, member)
   cancel(member)
 end
-if redis.call('ZCARD', room) > 0 then return {'room', cancelled} end
+if held(cb) > 0 then return {'room', cancelled} end
 if not deleted(gate(cb)) then return {'0', cancelled} end
 
 if cursor == 'room' then cursor = '0' end

@@ -49,9 +49,7 @@ local function parse(text)
   return {s = s, gen = tonumber(g), num = tonumber(n), spent = tonumber(sp), at = tonumber(at), tok = tok, log = log}
 end
 
-local function format(r)
-  return r.s .. ' ' .. int(r.gen) .. ' ' .. int(r.num) .. ' ' .. int(r.spent) .. ' ' .. int(r.at) .. ' ' .. r.tok .. r.log
-end
+local function format(r) return string.format('%s %.0f %.0f %.0f %.0f ', r.s, r.gen, r.num, r.spent, r.at) .. r.tok .. r.log end
 
 local function final(s) return s == 'D' or s == 'X' or s == 'C' end
 
@@ -68,7 +66,39 @@ local function load(member)
   return parse(text), ev, field, cb
 end
 
-local function gate(cb) return redis.call('GET', prefix .. 'gate:' .. cb) end
+-- What a run has read of its callbacks is remembered until it writes there: calls that travel together are mostly for the same ones.
+local gates, paces, inside, outside, well = {}, {}, {}, {}, {}
+
+local function gate(cb)
+  if gates[cb] == nil then gates[cb] = redis.call('GET', prefix .. 'gate:' .. cb) end
+  return gates[cb]
+end
+
+-- How many of a callback's deliveries are in the lanes, and how one comes there and goes.
+local function lanes(cb)
+  if not inside[cb] then inside[cb] = redis.call('SCARD', prefix .. 'ready:' .. cb) end
+  return inside[cb]
+end
+
+local function enter(cb, member)
+  local new = redis.call('SADD', prefix .. 'ready:' .. cb, member)
+  if inside[cb] then inside[cb] = inside[cb] + new end
+end
+
+local function leave(cb, member)
+  local gone = redis.call('SREM', prefix .. 'ready:' .. cb, member)
+  if inside[cb] then inside[cb] = inside[cb] - gone end
+end
+
+-- How many wait in a callback's room, and how one stops to.
+local function held(cb)
+  if not outside[cb] then outside[cb] = redis.call('ZCARD', prefix .. 'room:' .. cb) end
+  return outside[cb]
+end
+
+local function unhold(cb, member)
+  if held(cb) > 0 then outside[cb] = outside[cb] - redis.call('ZREM', prefix .. 'room:' .. cb, member) end
+end
 
 local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, true) ~= nil end
 
@@ -117,14 +147,17 @@ end
 -- Bytes of payload that wait, for a company with a quota on them and for no other: a hash of event -> bytes, and their sum under '/', which is
 -- in no event's id. An event stands in it at most once, and the sum changes with it in one step: so it is the sum of what stands there,
 -- whatever is repeated or lost. What stands there and what should are compared by the reconciler (count.lua).
-local waiting = prefix .. 'waiting'
+local waiting, counted = prefix .. 'waiting', nil -- counted: whether anything stands in it, once that is known
 local function eventOf(ev) return string.sub(ev, #prefix + 4) end
 local function waits(ev)
   if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then return end
   local bytes = redis.call('HSTRLEN', ev, 'b')
+  counted = true
   if redis.call('HSETNX', waiting, eventOf(ev), bytes) == 1 then redis.call('HINCRBY', waiting, '/', bytes) end
 end
 local function waitsNoMore(ev)
+  if counted == nil then counted = redis.call('EXISTS', waiting) == 1 end
+  if not counted then return end
   local bytes = redis.call('HGET', waiting, eventOf(ev))
   if not bytes then return end
   redis.call('HDEL', waiting, eventOf(ev))
@@ -134,14 +167,15 @@ end
 -- An unfinished delivery becomes final. The caller writes the record.
 local function close(ev, member, cb, state)
   redis.call('ZREM', due, member)
-  redis.call('SREM', prefix .. 'ready:' .. cb, member)
-  redis.call('ZREM', prefix .. 'room:' .. cb, member)
-  if redis.call('HINCRBY', ev, 'n', -1) <= 0 then waitsNoMore(ev) end
+  leave(cb, member)
+  unhold(cb, member)
+  local unfinished = redis.call('HINCRBY', ev, 'n', -1)
+  if unfinished <= 0 then waitsNoMore(ev) end
   if state == 'X' then
     redis.call('HINCRBY', ev, 'x', 1)
     redis.call('ZADD', dead, accepted(ev), member)
     letters(cb, 1)
-  else
+  elseif unfinished <= 0 then
     settle(ev)
   end
 end
@@ -184,12 +218,14 @@ local function host(name)
 end
 
 local function spare(h)
+  paces, well = {}, {}
   noteHost(hosts, h.name, table.concat({h.failures, h.probes, int(h.before), int(h.since), h.cb, int(h.at)}, ' '), HOST_MEMORY)
 end
 
 -- What stops a callback's deliveries for a while, from its health: the breaker (l: how many may be out at once, absent while it is closed;
 -- o: nothing goes out before (ms); b: since when (ms) what is in the lanes was let out under it), and the rate limit's bucket.
 local function pace(cb)
+  if paces[cb] then return paces[cb] end
   local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'l', 'o', 'b', 'tk', 'ta', 'f', 'hn')
   local p = {limit = tonumber(h[1]), failures = tonumber(h[6] or 0), before = tonumber(h[2] or 0), since = tonumber(h[3] or 0)}
   -- Redis's clock may step back, when another takes its place: no pause is longer than half a minute, and no bucket waits for its old time.
@@ -209,6 +245,7 @@ local function pace(cb)
     if at > now then redis.call('HSET', prefix .. 'health:' .. cb, 'ta', int(now)) end
     p.tokens = math.min(p.burst, tonumber(h[4] or burst) + math.max(0, now - at) * p.per_second / 1000)
   end
+  paces[cb] = p
   return p
 end
 
@@ -231,7 +268,7 @@ local FLOW = math.min(WINDOW, 256)
 
 -- How many deliveries may go out now, of most in the lanes; if time stands in the way, how long that lasts (ms).
 local function allowance(cb, p, most)
-  local out = redis.call('SCARD', prefix .. 'ready:' .. cb)
+  local out = lanes(cb)
   local places = most - out
   if p.limit then
     if p.before > now then return 0, p.before - now end
@@ -252,6 +289,7 @@ local function spend(cb, p, n)
   end
   if not p.tokens then return end
   p.tokens = p.tokens - n
+  paces[cb] = nil -- what is kept is rounded
   redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
 end
 
@@ -261,13 +299,13 @@ local function hold(r, ev, field, member, cb, closed)
   r.s, r.at, r.tok = 'H', now, '-'
   redis.call('HSET', ev, field, format(r))
   redis.call('ZREM', due, member)
-  redis.call('SREM', prefix .. 'ready:' .. cb, member)
-  redis.call('ZADD', room, order(ev), member)
+  leave(cb, member)
+  outside[cb] = held(cb) + redis.call('ZADD', room, order(ev), member)
   redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb)
-  if redis.call('ZCARD', room) > HOLD_MAX then
+  if held(cb) > HOLD_MAX then
     local oldest = redis.call('ZRANGE', room, 0, 0)[1]
     local o, oev, ofield = load(oldest)
-    if o and o.s == 'H' then bury(o, oev, ofield, oldest, cb, 'hold_full') else redis.call('ZREM', room, oldest) end
+    if o and o.s == 'H' then bury(o, oev, ofield, oldest, cb, 'hold_full') else unhold(cb, oldest) end
   end
 end
 
@@ -290,7 +328,7 @@ local function ready(r, ev, field, member, cb, p, token, lease)
     r.s, r.num, r.tok, worry = 'A', r.num + 1, token, now + tonumber(lease)
   end
   redis.call('ZADD', due, int(worry), member) -- first: what is written of a delivery and stands nowhere is looked at by nobody
-  redis.call('SADD', prefix .. 'ready:' .. cb, member)
+  enter(cb, member)
   redis.call('HSET', ev, field, format(r))
 end
 
@@ -298,7 +336,7 @@ end
 -- returns true if it may be enqueued, or has begun under the token.
 local function admit(r, ev, field, member, cb, token, lease)
   local closed = gate(cb)
-  if not closed and redis.call('ZCARD', prefix .. 'room:' .. cb) == 0 then
+  if not closed and held(cb) == 0 then
     local p = pace(cb)
     if allowance(cb, p, WINDOW) > 0 then
       spend(cb, p, 1)
@@ -314,12 +352,12 @@ end
 -- Returns {member, ticket, ...} and, if time stands in the way of more, how long that lasts (ms).
 local function release(cb, max)
   local out, room = {}, prefix .. 'room:' .. cb
-  if redis.call('ZCARD', room) == 0 then return out, 0 end
+  if held(cb) == 0 then return out, 0 end
   local p = pace(cb)
   local places, wait = allowance(cb, p, FLOW)
   local n = math.min(max, places)
   for _, member in ipairs(n > 0 and redis.call('ZRANGE', room, 0, n - 1) or {}) do
-    redis.call('ZREM', room, member)
+    unhold(cb, member)
     local r, ev, field = load(member)
     if r and r.s == 'H' then
       ready(r, ev, field, member, cb, p)
@@ -328,7 +366,7 @@ local function release(cb, max)
     end
   end
   spend(cb, p, #out / 2)
-  if redis.call('ZCARD', room) == 0 then return out, 0 end
+  if held(cb) == 0 then return out, 0 end
   if n > 0 then
     places, wait = allowance(cb, p, FLOW)
   end
@@ -342,12 +380,16 @@ local PAUSE, LONGEST = 1000, 10000
 
 -- Notes which host a callback goes to, unless that is noted. known is what is.
 local function goes(cb, name, known)
-  if name ~= '' and name ~= known then redis.call('HSET', prefix .. 'health:' .. cb, 'hn', name) end
+  if name ~= '' and name ~= known then
+    paces[cb] = nil
+    redis.call('HSET', prefix .. 'health:' .. cb, 'hn', name)
+  end
 end
 
 -- An attempt failed. down: nobody answered. pause: what the partner asked for (ms).
 local function stumble(cb, name, down, pause)
   local key = prefix .. 'health:' .. cb
+  paces[cb], well[cb] = nil, nil
   local h = redis.call('HMGET', key, 'f', 'l', 'k', 'o', 'hn')
   goes(cb, name, h[5])
   local failures, limit, probes = tonumber(h[1] or 0) + 1, tonumber(h[2]), tonumber(h[3] or 0)
@@ -366,7 +408,7 @@ end
 local function visit(cb, name, word, began, pause)
   if name == '' then return end
   if word == 'up' then
-    redis.call('HDEL', hosts, name)
+    if redis.call('HDEL', hosts, name) == 1 then paces = {} end
     return
   end
   local h = host(name)
@@ -395,16 +437,21 @@ end
 -- Forgets the run of failures that would end with the callback disabled (see finish.lua).
 local function forgive(cb) redis.call('HDEL', prefix .. 'health:' .. cb, 'fs', 'fl', 'fo', 'fn', 'w') end
 
--- An attempt delivered: the breaker widens by one each time, until it is closed.
+-- An attempt delivered: the breaker widens by one each time, until it is closed. well: of a callback that does, to a host, there is nothing new to say
+-- in the same moment.
 local function recover(cb, name)
-  if deleted(gate(cb)) then return end
+  if well[cb] == name or deleted(gate(cb)) then return end
+  paces[cb] = nil
   local key = prefix .. 'health:' .. cb
   local h = redis.call('HMGET', key, 'l', 'fs', 'hn')
   goes(cb, name, h[3])
   local limit = tonumber(h[1])
   redis.call('HSET', key, 'ok', int(now), 'f', 0)
   if h[2] then forgive(cb) end
-  if not limit then return end
+  if not limit then
+    well[cb] = name
+    return
+  end
   if limit + 1 >= FLOW then
     redis.call('HDEL', key, 'l', 'k', 'o', 'b')
   else

@@ -6,7 +6,7 @@ if not r then return {'none'} end
 if deleted(gate(cb)) then return {'deleted'} end
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
-if redis.call('ZCARD', prefix .. 'room:' .. cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
+if held(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local old = r.gen
 local STATES = {R = 'retrying', D = 'delivered', X = 'dead', C = 'cancelled'}
 local was = STATES[r.s]

@@ -20,9 +20,9 @@ if mode == 'replay' then
     return {'', 0}
   end
   -- Paced: what is accepted meanwhile must not wait behind all of it.
-  local waiting = redis.call('ZCARD', prefix .. 'room:' .. cb)
+  local waiting = held(cb)
   -- What is in the lanes may come back to the room, and a room that is too full would bury what was just replayed.
-  local free = HOLD_MAX - waiting - redis.call('SCARD', prefix .. 'ready:' .. cb)
+  local free = HOLD_MAX - waiting - lanes(cb)
   if waiting >= WINDOW or free <= 0 then return {'wait'} end
   limit = math.min(limit, free)
 end
