@@ -93,14 +93,14 @@ func child() int {
 		return 0
 	}
 	if job.Near {
-		w, err := NewWorker(c, WorkerConfig{Concurrency: 2 * fewAttempts, ReconcileEvery: time.Second})
+		w, err := NewWorker(c, WorkerConfig{Concurrency: 2 * fewAttempts, Accepts: true, ReconcileEvery: time.Second})
 		if err != nil {
 			return complainf("worker: %v", err)
 		}
 		if err := w.Start(); err != nil {
 			return complainf("start: %v", err)
 		}
-		for !c.laneRuns(ctx, queues[0]) { // else what is sent goes by the lanes
+		for !w.runs() { // else what is sent goes by the lanes
 			<-time.After(time.Millisecond)
 		}
 	}

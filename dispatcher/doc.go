@@ -93,7 +93,7 @@
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
 // The scripts: accept (event, records, window or room, and the first attempt's beginning where the accepting process makes that; or nothing, if
-// the registry moved on since matching or the event is known), begin (is it due, and this task's?), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
+// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out any more, since egress is paused), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
 // replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
 // count (compares what is counted as waiting with what waits), prune (the dead whose time is over
@@ -112,6 +112,9 @@
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
 //	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
 //	accept script that begins / POST    attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
+//	the same / its answer, which is     attempt begun, owner unsure         the owner asks, within 3 s; else the same
+//	lost, or which replicas lack
+//	unbegin / enqueue                   pending and due, no task            reconciler, 25 s
 //	a run of several / its answers      each as after its own step          each as after its own step; begin knows its token again
 //	a call of a run fails in Redis      what it had written so far; pending its caller repeats it; reconciler, 25 s
 //	                                    only with its place in due
@@ -154,8 +157,8 @@
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
 //	a panic while encoding, sending      an attempt of unknown outcome       at once: it follows the callback's schedule and eats its budget,
 //	or judging                                                               so what panics each time ends in the book and not in a loop
-//	a panic elsewhere in a task          as a kill just there                asynq brings the task back after 5 s; what had begun counts as
-//	                                                                         lost at timeout + 15 s
+//	a panic elsewhere in a task          as a kill just there                asynq brings the task back after 5 s, if there is one; what had
+//	                                                                         begun counts as lost at timeout + 15 s
 //	a panic while a connection is opened a failed attempt (network)         by the callback's schedule
 //	a panic in a round, a timer or an    as a kill just there                the next round; of other companies, the same one
 //	enqueue
@@ -163,7 +166,7 @@
 //
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker
 // that delivered goes on with the delivery that its finish let out of the room. Neither takes a detour over asynq: that would cost three more
-// round trips. What does not deliver has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
+// round trips. What is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
 //

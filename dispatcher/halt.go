@@ -12,12 +12,13 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// haltLook is for how long a process goes on once it has seen that no lane is paused. Before each attempt it asks itself, for asynq may have
-// given it the task just before the pause, and what goes on in a chain, or is asked or tested, comes out of no lane.
+// haltLook is for how long a process goes on once it has seen that no lane is paused. Before each attempt begins it asks itself, for asynq may have
+// given it the task just before the pause, and what goes on in a chain, begins as it is accepted, or is asked or tested, comes out of no lane. If
+// the beginning took longer than this, it asks again, and takes back what has begun.
 const haltLook = 250 * time.Millisecond
 
-// glance is how long an event that is being accepted waits for such a look; without one, its deliveries go by the lanes.
-const glance = 10 * time.Millisecond
+// glance is how long an event that is being accepted waits for such a look, where nobody has looked lately. Without one, its deliveries go by the lanes.
+const glance = 100 * time.Millisecond
 
 // ErrEgressPaused says that nothing goes out at the moment.
 var ErrEgressPaused = errors.New("an operator has paused everything that goes out, decisions too: nobody was asked; try again after `ringback egress resume`")
@@ -175,11 +176,16 @@ func (l *look) holds() bool {
 // stoppedLanes are the paused lanes. That there is none may be known for a quarter of a second; while Redis does not answer, they are as they
 // were before.
 func (c *Client) stoppedLanes(ctx context.Context) map[string]time.Time {
-	s := &c.stopped
-	last := s.last.Load()
-	if last.holds() {
+	if last := c.stopped.last.Load(); last.holds() {
 		return last.since
 	}
+	return c.look(ctx)
+}
+
+// look asks which lanes are paused, unless somebody else just does.
+func (c *Client) look(ctx context.Context) map[string]time.Time {
+	s := &c.stopped
+	last := s.last.Load()
 	if last != nil { // of those who know nothing yet, each looks
 		if !s.asking.CompareAndSwap(false, true) {
 			return last.since
@@ -206,24 +212,4 @@ func (c *Client) laneHalted(ctx context.Context, lane string) bool {
 // egressHalted reports whether any lane is.
 func (c *Client) egressHalted(ctx context.Context) bool {
 	return egressOf(c.stoppedLanes(ctx)).Status == EgressPaused
-}
-
-// laneRuns reports whether a lane is known not to be paused. It waits for a look at most so long: who asks has a caller who waits for something else.
-func (c *Client) laneRuns(ctx context.Context, lane string) bool {
-	if !c.stopped.last.Load().holds() {
-		looked := make(chan struct{})
-		ctx = context.WithoutCancel(ctx)
-		go func() {
-			defer close(looked)
-			_ = c.contain(ctx, placeTask, func() error { c.stoppedLanes(ctx); return nil })
-		}()
-		timer := time.NewTimer(glance)
-		defer timer.Stop()
-		select {
-		case <-looked:
-		case <-timer.C:
-		}
-	}
-	last := c.stopped.last.Load()
-	return last.holds() && !last.failed && last.since[lane].IsZero()
 }

@@ -609,6 +609,13 @@ func (p *partner) knows(cb *registry.Callback) {
 	p.hooks[cb.ID] = hook
 }
 
+// strike takes out of the books what came to a path.
+func (p *partner) strike(path string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.got = slices.DeleteFunc(p.got, func(r request) bool { return r.path == path })
+}
+
 // answers sets how requests are answered: n counts a delivery's requests from 0.
 func (p *partner) answers(f func(r *http.Request, n int) reply) {
 	p.mu.Lock()

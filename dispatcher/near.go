@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,52 +22,72 @@ const shareOfNear = 4
 // another process accepts. What fails goes by the lanes from then on.
 //
 // A process that is killed before it sends leaves an attempt whose owner is gone.
+//
+// A company has at most greed times as many places as it leaves free. So one alone has most of them, several share, and whoever comes next finds
+// one: a customer with thousands of callbacks keeps nobody waiting.
 type near struct {
-	places chan struct{} // holds one for each delivery under way
 	ctx    context.Context
 	cancel context.CancelFunc
 
 	mu     sync.Mutex
+	free   int
+	taken  map[string]int // places by company
 	closed bool
 	wg     sync.WaitGroup
 }
 
+const greed = 3
+
 func newNear(places int) *near {
-	n := &near{places: make(chan struct{}, places)}
+	n := &near{free: places, taken: make(map[string]int)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n
 }
 
-// enter takes a place, if there is one.
-func (n *near) enter() bool {
+// enter takes a place, if there is one for the company.
+func (n *near) enter(company string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed {
+	if n.closed || n.taken[company] >= greed*n.free {
 		return false
 	}
-	select {
-	case n.places <- struct{}{}:
-		n.wg.Add(1)
-		return true
-	default:
-		return false
-	}
+	n.free--
+	n.taken[company]++
+	n.wg.Add(1)
+	return true
 }
 
-func (n *near) leave() {
-	<-n.places
+func (n *near) leave(company string) {
+	n.mu.Lock()
+	n.free++
+	if n.taken[company]--; n.taken[company] == 0 {
+		delete(n.taken, company)
+	}
+	n.mu.Unlock()
 	n.wg.Done()
 }
 
-// close takes no more, and waits for what is under way: at most for the grace, then it is cut off and written down.
-func (n *near) close(grace time.Duration) {
+// close takes no more, and waits for what is under way: at most for the grace, then it is cut off, and has so long to be written down.
+func (n *near) close(grace, recording time.Duration) {
 	n.mu.Lock()
 	n.closed = true
 	n.mu.Unlock()
-	timer := time.AfterFunc(grace, n.cancel)
-	defer timer.Stop()
-	n.wg.Wait()
-	n.cancel()
+	defer n.cancel()
+	ended := make(chan struct{})
+	go func() {
+		n.wg.Wait()
+		close(ended)
+	}()
+	for _, wait := range []time.Duration{grace, recording} {
+		timer := time.NewTimer(wait)
+		select {
+		case <-ended:
+			timer.Stop()
+			return
+		case <-timer.C:
+			n.cancel()
+		}
+	}
 }
 
 // A start is the place and the turn of a delivery that is to begin as it is accepted.
@@ -75,6 +96,7 @@ type start struct {
 	ref      ref
 	callback *registry.Callback
 	token    string
+	looked   time.Time // when its lane was known to run
 	leave    func()
 }
 
@@ -87,29 +109,74 @@ func (s *start) argument(c *Client) string {
 }
 
 // starts are an event's, for each matched callback: nil for one that goes by the lanes.
-func (c *Client) starts(ctx context.Context, s *sending) []*start {
+func (c *Client) starts(s *sending) []*start {
 	all := make([]*start, len(s.matched))
 	w := c.worker.Load()
-	if w == nil {
+	if w == nil || len(all) == 0 || !w.runs() {
 		return all
 	}
+	whole := false
+	defer func() {
+		if !whole { // it panics
+			leave(all)
+		}
+	}()
 	for i, cb := range s.matched {
-		all[i] = w.reserve(ctx, ref{s.event.Company, s.event.ID, cb.ID}, cb)
+		all[i] = w.reserve(ref{s.event.Company, s.event.ID, cb.ID}, cb)
 	}
+	whole = true
 	return all
 }
 
+func leave(starts []*start) {
+	for _, s := range starts {
+		if s != nil {
+			s.leave()
+		}
+	}
+}
+
 // reserve takes a place and a turn for a delivery, or returns nil.
-func (w *Worker) reserve(ctx context.Context, r ref, cb *registry.Callback) *start {
-	if w.client.namesRefused(cb) || !w.client.laneRuns(ctx, r.queue()) || !w.near.enter() {
+func (w *Worker) reserve(r ref, cb *registry.Callback) *start {
+	if w.client.namesRefused(cb) || !w.near.enter(r.company) {
 		return nil
 	}
-	done, mine := w.turns.take(ctx, r, 0)
+	done, mine := w.turns.take(w.near.ctx, r, 0)
 	if !mine {
-		w.near.leave()
+		w.near.leave(r.company)
 		return nil
 	}
-	return &start{w, r, cb, w.newToken(), func() { done(); w.near.leave() }}
+	return &start{w, r, cb, w.newToken(), time.Now(), sync.OnceFunc(func() { done(); w.near.leave(r.company) })}
+}
+
+// runs reports whether it is known that no lane is paused. What is known is renewed before it is too old. Else the caller, who has an event to accept,
+// waits for a glance.
+func (w *Worker) runs() bool {
+	c, ctx := w.client, w.near.ctx
+	known := func() (l *look, age time.Duration) {
+		if l = c.stopped.last.Load(); l == nil {
+			return nil, haltLook
+		}
+		return l, time.Since(l.at)
+	}
+	last, age := known()
+	if age > haltLook/2 {
+		looked := make(chan struct{})
+		go func() {
+			defer close(looked)
+			_ = c.contain(ctx, placeTask, func() error { c.look(ctx); return nil })
+		}()
+		if age >= haltLook {
+			timer := time.NewTimer(glance)
+			defer timer.Stop()
+			select {
+			case <-looked:
+			case <-timer.C:
+			}
+			last, age = known()
+		}
+	}
+	return last != nil && age < haltLook && !last.failed && len(last.since) == 0
 }
 
 // A following is what has to be known to go on with an event's deliveries once they have begun.
@@ -139,46 +206,74 @@ func (c *Client) follow(f following) {
 }
 
 func (s *start) run(f following) {
-	logID, begun := f.began(s)
-	if !begun {
-		return
-	}
 	w := s.worker
 	ctx, cancel := context.WithTimeout(w.near.ctx, taskTimeout)
 	defer cancel()
+	a := s.begun(ctx, f)
+	if a == nil {
+		return
+	}
 	w.client.at("taken")
-	at := logTime(logID)
-	released := w.goOn(ctx, pendingTask{ref: s.ref, generation: 1}, &attempt{
-		ref: s.ref, generation: 1, token: s.token, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout,
-		number: 1, meta: f.meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.version,
-	})
-	w.chain(ctx, s.ref.queue(), s.ref.company, released)
+	t := pendingTask{ref: s.ref, generation: 1}
+	if w.heldBack(ctx, s.ref.queue(), s.looked, a) {
+		w.client.enqueueAll(ctx, []pendingTask{t})
+		return
+	}
+	w.chain(ctx, s.ref.queue(), s.ref.company, w.goOn(ctx, t, a))
 }
 
-// began reads from the accepting step's answer whether it began a delivery under this start's token, and the event's log id. A step that is
-// repeated, since its answer was lost, finds the event there, and the delivery with that token.
-func (f following) began(s *start) (logID string, begun bool) {
-	answer, err := f.call.End()
+// begun is the attempt that the accepting step began under this start's token, or nil. A step that is repeated, since its answer was lost, finds the
+// event there, and the delivery with that token.
+func (s *start) begun(ctx context.Context, f following) *attempt {
+	answer, sent := f.call.End()
+	if !sent {
+		return nil
+	}
+	answer, err := readable(answer)
 	if err != nil {
-		return "", false
+		return s.search(ctx)
 	}
-	if answer, err = readable(answer); err != nil {
-		return "", false
-	}
-	id := strconv.FormatInt(s.callback.ID, 10)
+	logID, id := "", strconv.FormatInt(s.callback.ID, 10)
 	switch answer[0] {
 	case "accepted":
-		for cb := range strings.SplitSeq(answer[4], ",") {
-			begun = begun || cb == id
+		if slices.Contains(strings.Split(answer[4], ","), id) {
+			logID = answer[1]
 		}
-		return answer[1], begun
 	case "exists":
 		for i := 4; i+1 < len(answer); i += 2 {
 			rec, err := parseRecord(answer[i+1])
 			if err == nil && answer[i] == id && rec.state == 'A' && rec.token == s.token {
-				return answer[2], true
+				logID = answer[2]
 			}
 		}
 	}
-	return "", false
+	if logID == "" {
+		return nil
+	}
+	at := logTime(logID)
+	return &attempt{
+		ref: s.ref, generation: 1, token: s.token, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout,
+		number: 1, meta: f.meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.version,
+	}
+}
+
+// searches is when an answer that was lost is searched for: early enough for the attempt and the recording of its outcome to end within its lease.
+var searches = []time.Duration{0, time.Second, 2 * time.Second}
+
+// search looks whether an accepting step whose answer was lost has begun the delivery. Else it would be nobody's until its lease ends.
+func (s *start) search(ctx context.Context) *attempt {
+	w := s.worker
+	for _, wait := range searches {
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if a, err := w.beginAs(ctx, s.token, hint{s.ref.company, s.ref.event, s.ref.callback, 1}, true, 0); err == nil && a != nil {
+			return a
+		}
+	}
+	return nil
 }

@@ -2,12 +2,14 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -17,12 +19,18 @@ import (
 func (h *house) nearly(grace time.Duration) *Worker {
 	h.t.Helper()
 	cfg := workerConfig(h.cfg.Patience, h.poll)
-	cfg.Concurrency, cfg.ShutdownGrace = 2*fewAttempts, grace
+	cfg.Concurrency, cfg.Accepts, cfg.ShutdownGrace = 2*fewAttempts, true, grace
 	w, err := NewWorker(h.client, cfg)
 	h.must(err)
 	h.must(w.Start())
 	h.t.Cleanup(w.Shutdown)
 	return w
+}
+
+func (n *near) takenBy(company string) int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.taken[company]
 }
 
 // enqueues counts the tasks that the house's processes enqueue from now on.
@@ -103,8 +111,8 @@ func TestWhatFindsNoPlaceGoesByTheLanes(t *testing.T) {
 	}
 	wg.Wait()
 	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.turns.limit) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
-	if used := len(w.near.places); used > w.turns.limit {
-		t.Errorf("%d places are used by one callback, which has %d turns", used, w.turns.limit)
+	if taken := w.near.takenBy(acme); taken > w.turns.limit {
+		t.Errorf("%d places are taken by one callback, which has %d turns", taken, w.turns.limit)
 	}
 	close(release)
 	h.awaitAll(60 * time.Second)
@@ -215,4 +223,168 @@ func TestKillOfWhatWasTaken(t *testing.T) {
 			h.awaitIdle(10 * time.Second)
 		})
 	}
+}
+
+func TestPlacesAreShared(t *testing.T) {
+	n := newNear(8)
+	fill := func(company string) (got int) {
+		for n.enter(company) {
+			got++
+		}
+		return got
+	}
+	if a, b, c := fill("a"), fill("b"), fill("c"); a != 6 || b != 2 || c != 0 {
+		t.Errorf("of 8 places, one who is alone has %d, the second %d, the third %d", a, b, c)
+	}
+	for range 4 {
+		n.leave("a")
+	}
+	if a, c := fill("a"), fill("c"); a == 0 || c == 0 || a+c != 4 {
+		t.Errorf("of 4 that came free, who had 2 has %d more, and a newcomer %d", a, c)
+	}
+	for company, taken := range n.taken {
+		for range taken {
+			n.leave(company)
+		}
+	}
+	if n.free != 8 || len(n.taken) != 0 {
+		t.Errorf("once all have left, %d places are free and %v remembered", n.free, n.taken)
+	}
+	n.close(0, 0)
+	if n.enter("a") {
+		t.Error("after the end there is a place")
+	}
+}
+
+// TestOneCompanyKeepsNobodyFromBeginning: one that has events for many callbacks that hang leaves places for others, which need no lane.
+func TestOneCompanyKeepsNobodyFromBeginning(t *testing.T) {
+	inBubble(t, func(h *house) {
+		release := make(chan struct{})
+		h.partner.answers(func(r *http.Request, _ int) reply {
+			if r.URL.Path == "/other" {
+				return reply{status: 204}
+			}
+			return reply{status: 204, after: func(context.Context) { <-release }}
+		})
+		for range 20 {
+			h.register("payment_proof", `"timeout": "60s"`)
+		}
+		h.must(second(h.registry.Create(h.t.Context(), "other", []byte(`{"callback_type": "payment_proof", "destination": {"url": "`+h.partner.url("other")+`"}}`))))
+		w := h.nearly(0)
+		for _, id := range eventIDs("p-", 20) { // 400 deliveries
+			h.send(proof(id))
+		}
+		if taken := w.near.takenBy(acme); taken == 0 || taken == 2*fewAttempts/shareOfNear {
+			h.t.Errorf("one company has %d places", taken)
+		}
+		tasks := h.enqueues()
+		for _, id := range eventIDs("o-", 20) {
+			e := proof(id)
+			e.Company = "other"
+			r, err := h.client.Send(h.t.Context(), e)
+			h.must(err)
+			h.eventually(time.Second, func() bool {
+				d, err := h.client.Delivery(h.t.Context(), "other", r.Deliveries[0].DeliveryID)
+				return err == nil && d.State == Delivered
+			}, func() string { return id + " waits behind the other company" })
+		}
+		if n := tasks.Load(); n != 0 {
+			t.Errorf("%d of another company's deliveries went by the lanes", n)
+		}
+		close(release)
+		h.awaitAll(5 * time.Minute)
+		h.partner.strike("/other") // the books are one company's
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestAnAcceptanceWhoseAnswerIsLostIsAttempted: who accepted cannot know what the step began, and asks. Nobody's attempt has to be given up first.
+func TestAnAcceptanceWhoseAnswerIsLostIsAttempted(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		w := h.nearly(0)
+		h.breaks(isScript(acceptScript), true, 1)
+		began := time.Now()
+		if _, err := h.client.Send(h.t.Context(), proof("p-1")); !errors.Is(err, ErrUnavailable) {
+			h.t.Errorf("the answer was lost: %v", err)
+		}
+		h.ack(proof("p-1"))
+		h.awaitAll(10 * time.Second)
+		h.wantSooner(began)
+		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 {
+			h.t.Errorf("%d attempts: %s", len(d.Attempts), d.Summary)
+		}
+		if r := h.send(proof("p-1")); !r.Duplicate {
+			h.t.Error("the repeat is taken for another event")
+		}
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestAStepThatBeganBeforeAPauseIsTakenBack: accepting takes so long that egress is paused meanwhile. Nothing goes out, and what began is pending again.
+func TestAStepThatBeganBeforeAPauseIsTakenBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		w := h.nearly(0)
+		h.rdb.AddHook(slowly(isScript(acceptScript), 2*time.Second))
+		var wg sync.WaitGroup
+		wg.Go(func() { h.send(proof("p-1")) })
+		time.Sleep(time.Second)
+		_, err := h.client.PauseEgress(h.t.Context())
+		h.must(err)
+		wg.Wait()
+		time.Sleep(10 * time.Second)
+		d := h.delivery(ref{acme, "p-1", 1}.deliveryID())
+		if n := len(h.partner.requests()); n != 0 || d.State != Pending || len(d.Attempts) != 0 {
+			h.t.Errorf("paused, and %d requests went out: %s with %d attempts", n, d.State, len(d.Attempts))
+		}
+		_, err = h.client.ResumeEgress(h.t.Context())
+		h.must(err)
+		h.awaitAll(time.Minute)
+		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 || d.Attempts[0].Number != 1 {
+			h.t.Errorf("attempts: %+v", d.Attempts)
+		}
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestWhatWasReservedIsGivenBack: whatever becomes of an event, its places and turns are free again.
+func TestWhatWasReservedIsGivenBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		w := h.nearly(0)
+		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
+		for _, f := range []*fault{{panics: true}, {}, {stored: true}} {
+			f.matches = isScript(acceptScript)
+			f.left.Store(1)
+			h.rdb.AddHook(f)
+			if _, err := h.client.Send(h.t.Context(), proof("p-1")); err == nil {
+				h.t.Error("the fault does nothing")
+			}
+		}
+		h.send(proof("p-1"))
+		h.awaitAll(2 * time.Minute)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if taken := w.near.takenBy(acme); taken != 0 {
+			h.t.Errorf("%d places are taken", taken)
+		}
+		w.turns.mu.Lock()
+		if n := len(w.turns.by); n != 0 {
+			h.t.Errorf("%d callbacks have turns taken", n)
+		}
+		w.turns.mu.Unlock()
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// slowly is a hook that carries out commands after a time.
+func slowly(matches func(redis.Cmder) bool, wait time.Duration) redis.Hook {
+	f := &fault{matches: matches, slow: wait}
+	f.left.Store(1)
+	return f
 }

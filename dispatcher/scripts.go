@@ -15,6 +15,7 @@ import (
 var (
 	acceptScript  = lua.Script("accept")
 	beginScript   = lua.Script("begin")
+	unbeginScript = lua.Script("unbegin")
 	finishScript  = lua.Script("finish")
 	overdueScript = lua.Script("overdue")
 	reviveScript  = lua.Script("revive")

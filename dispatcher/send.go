@@ -162,11 +162,20 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
 	calls, follows := make([]*ledger.Call, len(ready)), make([]following, len(ready))
+	asked := false
+	defer func() {
+		for _, f := range follows {
+			if !asked { // it panics
+				leave(f.starts)
+			}
+		}
+	}()
 	for i, s := range ready {
 		follows[i] = c.acceptCall(ctx, s)
 		calls[i] = follows[i].call
 	}
 	c.accepts.Do(ctx, calls...)
+	asked = true
 	for _, f := range follows {
 		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
 	}
@@ -240,8 +249,9 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 
 // acceptCall is the accepting step for an event, and what follows from it.
 func (c *Client) acceptCall(ctx context.Context, s *sending) following {
-	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version, starts: c.starts(ctx, s)}
+	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version}
 	m, _ := json.Marshal(f.meta) // strings and numbers always encode
+	f.starts = c.starts(s)
 	args := make([]any, 0, 4+2*len(s.matched))
 	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload))
 	for i, cb := range s.matched {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -28,7 +29,7 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		m := miniredis.NewMiniRedis()
 		m.ClockTTL(true)
 		rdb := redis.NewClient(&redis.Options{
-			Dialer:   func(context.Context, string, string) (net.Conn, error) { return m.Dial() },
+			Dialer:   func(context.Context, string, string) (net.Conn, error) { return roomy(m.Dial()) },
 			Addr:     "127.0.0.1:6379", // never dialled; a name would be looked up
 			Protocol: 2, DisableIdentity: true, PoolSize: 100,
 		})
@@ -48,6 +49,51 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		m.Close()
 	})
 }
+
+// A roomyConn takes what is written without waiting for its reader, as a network does: else a pipeline that is longer than the server's buffer, and
+// the answer to its first command, wait for each other.
+type roomyConn struct {
+	net.Conn
+	writes chan []byte
+	done   chan struct{}
+	once   sync.Once
+}
+
+func roomy(conn net.Conn, err error) (net.Conn, error) {
+	if err != nil {
+		return nil, err
+	}
+	c := &roomyConn{Conn: conn, writes: make(chan []byte, 1000), done: make(chan struct{})}
+	go func() {
+		for {
+			select {
+			case b := <-c.writes:
+				_, _ = c.Conn.Write(b)
+			case <-c.done:
+				return
+			}
+		}
+	}()
+	return c, nil
+}
+
+func (c *roomyConn) Write(b []byte) (int, error) {
+	select {
+	case c.writes <- slices.Clone(b):
+		return len(b), nil
+	case <-c.done:
+		return 0, net.ErrClosed
+	}
+}
+
+func (c *roomyConn) Close() error {
+	c.once.Do(func() { close(c.done) })
+	return c.Conn.Close()
+}
+
+// SetWriteDeadline and SetDeadline bound nothing that is written: what was taken goes its way.
+func (c *roomyConn) SetWriteDeadline(time.Time) error { return nil }
+func (c *roomyConn) SetDeadline(at time.Time) error   { return c.SetReadDeadline(at) }
 
 // A pipeListener accepts the other ends of what dial returns.
 type pipeListener struct {

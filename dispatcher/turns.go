@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: a quarter if all lanes had the same, so
-	// that one that hangs leaves the rest to its neighbours.
+	// shareOfLane is the part of a lane's attempts in a process that one callback may have under way: a quarter if all that is attempted went by four
+	// lanes alike, a third since the slow lane has its own. One that hangs leaves the rest to its neighbours.
 	shareOfLane = 4
 	// turnover is how long a delivery that comes out of a lane waits for a turn. It holds one of the lane's places meanwhile, so the time is short:
 	// it suits receivers that answer in milliseconds.

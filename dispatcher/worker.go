@@ -24,9 +24,12 @@ import (
 
 // WorkerConfig is what a [Worker] needs.
 type WorkerConfig struct {
-	// Concurrency is how many attempts may be under way at once, spread over the lanes; a sixteenth of them to any one callback.
+	// Concurrency is how many attempts may be under way at once. What is not for Accepts is spread over the lanes. A sixteenth of that may go to any
+	// one callback.
 	// Default [DefaultConcurrency].
 	Concurrency int
+	// Accepts is that the client accepts events, too: then a quarter of Concurrency is for what it accepts, which begins in the accepting step.
+	Accepts bool
 	// ShutdownGrace is how long [Worker.Shutdown] waits for attempts under way. Default 65 s: the longest timeout and the recording.
 	ShutdownGrace time.Duration
 
@@ -65,6 +68,8 @@ const (
 	pumpWithin = 10 * time.Second
 	// chainFor is how long a task may go on with others' deliveries.
 	chainFor = 2 * time.Second
+	// slackOfEnd is how much longer than the grace and the recording of an outcome the end of a worker waits for what it began without tasks.
+	slackOfEnd = 5 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
 	troubleDelay = 5 * time.Second
 	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
@@ -110,15 +115,16 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	concurrency, look := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
 	w.stopped = make(chan struct{})
 	rdb := c.bell.Client(look, w.stopped)
-	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
 	perLane := serversPerLane
 	if concurrency < fewAttempts {
 		perLane = 1
-	} else {
+	}
+	if cfg.Accepts {
 		w.near = newNear(concurrency / shareOfNear)
 		concurrency -= concurrency / shareOfNear
 	}
+	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
 	served := append(slices.Repeat(queues[:laneCount], perLane), slowLane)
 	for _, lane := range served {
 		places := (concurrency - concurrency/shareOfSlow) / (laneCount * perLane)
@@ -185,7 +191,7 @@ func (w *Worker) Shutdown() {
 		wg.Go(server.Shutdown)
 	}
 	if w.near != nil {
-		w.near.close(w.grace)
+		w.near.close(w.grace, w.finishWithin()+slackOfEnd)
 	}
 	wg.Wait()
 	w.wg.Wait()
@@ -243,12 +249,17 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if mine {
 		defer done()
 	}
+	halted := &laterError{wait: haltedDelay, why: "egress is paused"}
+	looked := time.Now()
 	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
-		return &laterError{wait: haltedDelay, why: "egress is paused"}
+		return halted
 	}
 	a, err := w.begin(ctx, h, mine, earliness(ctx))
 	if err != nil || a == nil {
 		return err
+	}
+	if w.heldBack(ctx, lane, looked, a) {
+		return halted
 	}
 	released, err := w.attempt(ctx, a)
 	w.chain(ctx, lane, h.Company, released)
@@ -261,6 +272,7 @@ func (w *Worker) chain(ctx context.Context, lane, company string, released []str
 	c := w.client
 	until := time.Now().Add(chainFor)
 	for len(released) > 1 {
+		looked := time.Now()
 		if w.stopping.Load() || time.Now().After(until) || c.laneHalted(ctx, lane) {
 			c.enqueueReleased(ctx, company, released)
 			return
@@ -283,8 +295,25 @@ func (w *Worker) chain(ctx context.Context, lane, company string, released []str
 		if a == nil {
 			return
 		}
+		if w.heldBack(ctx, lane, looked, a) {
+			c.enqueueAll(ctx, []pendingTask{t})
+			return
+		}
 		released = w.goOn(ctx, t, a)
 	}
+}
+
+// heldBack takes back that an attempt has begun, if so much time has passed since a look found its lane running that the lane may be paused, and it
+// is. If that fails the attempt has no owner.
+func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *attempt) bool {
+	c := w.client
+	if time.Since(looked) < haltLook || !c.laneHalted(ctx, lane) {
+		return false
+	}
+	if _, err := c.run(ctx, unbeginScript, a.ref.company, a.ref.member(), a.token).Result(); err != nil {
+		c.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.deliveryID(), "error", err)
+	}
+	return true
 }
 
 // goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
@@ -330,7 +359,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 
 // skew is how long before its time a retry may begin that asynq brings: it keeps whole seconds by its worker's clock, and the record milliseconds
 // by Redis's.
-const skew = 5 * time.Second
+const skew = 2 * time.Second
 
 // earliness is how long before its time a task's retry may begin: one that asynq has not kept yet was put into the lane at once, for asynq to
 // show it as a retry.
@@ -357,8 +386,13 @@ func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
 // begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
 // if there is nothing to do.
 func (w *Worker) begin(ctx context.Context, h hint, turn bool, early time.Duration) (*attempt, error) {
+	return w.beginAs(ctx, w.newToken(), h, turn, early)
+}
+
+// beginAs is begin under a token that may have begun it already.
+func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, early time.Duration) (*attempt, error) {
 	c, r := w.client, h.ref()
-	a := &attempt{ref: r, generation: h.Generation, token: w.newToken()}
+	a := &attempt{ref: r, generation: h.Generation, token: token}
 	cb, err := c.callback(ctx, r, 0)
 	if err != nil {
 		return nil, err

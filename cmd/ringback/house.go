@@ -99,7 +99,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	}
 	if cfg.Worker {
 		h.worker, err = dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{
-			Concurrency: cfg.Concurrency, Poll: cfg.Poll, ShutdownGrace: cfg.ShutdownGrace,
+			Concurrency: cfg.Concurrency, Accepts: cfg.API, Poll: cfg.Poll, ShutdownGrace: cfg.ShutdownGrace,
 		})
 		if err != nil {
 			return nil, err

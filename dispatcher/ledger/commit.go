@@ -59,6 +59,7 @@ type Call struct {
 
 	ctx    context.Context //nolint:containedctx // its caller's, whose end takes it out as long as it waits
 	done   chan struct{}
+	sent   bool
 	answer []string
 	err    error
 }
@@ -83,16 +84,20 @@ func (c *Call) size() (n int) {
 func (c *Call) Answer() ([]string, error) {
 	select {
 	case <-c.done:
-		return c.answer, c.err
+		if c.err != nil {
+			return nil, c.err
+		}
+		return c.answer, nil
 	case <-c.ctx.Done():
 		return nil, c.ctx.Err()
 	}
 }
 
-// End waits for the step's answer even beyond the end of its caller. A call that was still waiting then is not made. Errors as for Answer.
-func (c *Call) End() ([]string, error) {
+// End waits for the step even beyond the end of its caller. It tells whether the call was sent, and what was answered, if anything was: also where
+// Answer has an error because too few replicas have it.
+func (c *Call) End() (answer []string, sent bool) {
 	<-c.done
-	return c.answer, c.err
+	return c.answer, c.sent
 }
 
 // Close waits for the flights under way.
@@ -155,6 +160,7 @@ func (c *Committer) load() []*Call {
 			continue
 		}
 		size += call.size()
+		call.sent = true
 		load = append(load, call)
 	}
 	c.waiting = append([]*Call(nil), c.waiting[n:]...)
@@ -258,14 +264,15 @@ func (g *group) settle() {
 	answers, _ := v.([]any)
 	switch {
 	case err != nil:
-	case g.err != nil:
-		err = g.err
 	case len(answers) != len(g.calls):
 		err = fmt.Errorf("%d calls have %d answers: %w", len(g.calls), len(answers), ErrBadAnswer)
 	}
 	for i, call := range g.calls {
-		if call.err = err; err == nil {
-			call.answer, call.err = readAnswer(answers[i])
+		if call.err = err; err != nil {
+			continue
+		}
+		if call.answer, call.err = readAnswer(answers[i]); call.err == nil {
+			call.err = g.err
 		}
 	}
 }

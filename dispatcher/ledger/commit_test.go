@@ -341,6 +341,9 @@ func TestReplicasThatAreMissing(t *testing.T) {
 				if _, err := call.Answer(); err == nil || !strings.Contains(err.Error(), "0 of 1 replicas") {
 					t.Errorf("without a replica: %v", err)
 				}
+				if answer, sent := call.End(); !sent || len(answer) == 0 {
+					t.Errorf("what Redis answered is lost: %q, sent %t", answer, sent)
+				}
 			}
 			if _, err := beside.Answer(); (err == nil) != confirmed {
 				t.Errorf("in the first trip: %v", err)
