@@ -35,11 +35,13 @@ return each(function(ARGV)
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
   redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', (#ARGV - 4) / 2)
   if most and #ARGV > 4 then waits(ev) end
+  -- An event fills a window, however many callbacks it has: what comes out of the rooms in chains costs less than what goes by the lanes.
+  local share = math.max(1, math.floor(WINDOW / ((#ARGV - 4) / 2)))
   local late, slow, begun = {}, {}, {}
   for i = 5, #ARGV, 2 do
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
     local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
-    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, token, lease) then
+    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, share, token, lease) then
       late[#late + 1] = cb
     elseif r.slow then
       slow[#slow + 1] = cb

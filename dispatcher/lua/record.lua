@@ -333,12 +333,12 @@ local function ready(r, ev, field, member, cb, p, token, lease)
 end
 
 -- A delivery that may go now takes a place in the window, if gate, room and pace say so; else it waits in the room. Writes the record;
--- returns true if it may be enqueued, or has begun under the token.
-local function admit(r, ev, field, member, cb, token, lease)
+-- returns true if it may be enqueued, or has begun under the token. most: how many of the callback may be in the lanes.
+local function admit(r, ev, field, member, cb, most, token, lease)
   local closed = gate(cb)
   if not closed and held(cb) == 0 then
     local p = pace(cb)
-    if allowance(cb, p, WINDOW) > 0 then
+    if allowance(cb, p, most) > 0 then
       spend(cb, p, 1)
       ready(r, ev, field, member, cb, p, token, lease)
       return true
@@ -471,7 +471,7 @@ local function again(r, ev, field, member, cb)
   redis.call('HSET', ev, 'r' .. cb, 1)
   retriesNoMore(r, member, cb)
   r.gen, r.spent = r.gen + 1, 0
-  return admit(r, ev, field, member, cb)
+  return admit(r, ev, field, member, cb, WINDOW)
 end
 
 -- A cancelled attempt that is still under way would race with a replay.
