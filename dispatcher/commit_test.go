@@ -153,9 +153,10 @@ func someSteps(w twin, random *rand.Rand, round int) []stepMaker {
 			token = "strangers"
 		}
 		outcome := []string{"D", "D", "D", "R", "R", "X", "G"}[random.IntN(7)]
-		steps = append(steps, finishStep(member, token, outcome, rec))
+		next := []string{"", "next-" + id}[random.IntN(2)]
+		steps = append(steps, finishStep(member, token, outcome, rec, next))
 		if random.IntN(6) == 0 {
-			steps = append(steps, finishStep(member, token, outcome, rec)) // the command is repeated
+			steps = append(steps, finishStep(member, token, outcome, rec, next)) // the command is repeated
 		}
 	}
 	return steps
@@ -178,7 +179,7 @@ func beginStep(member string, generation int64, token string, busy bool) stepMak
 	}
 }
 
-func finishStep(member, token, outcome string, rec record) stepMaker {
+func finishStep(member, token, outcome string, rec record, next string) stepMaker {
 	return func(w twin) *ledger.Call {
 		line := fmt.Sprintf(`{"n":%d,"v":"x"}`, rec.number)
 		health, breaker, run, host := "bad", "down", "count", "down"
@@ -188,7 +189,7 @@ func finishStep(member, token, outcome string, rec record) stepMaker {
 		_, cb, _ := cutLast(member, '/')
 		version := w.h.rdb.ZScore(w.h.t.Context(), "{"+w.company+"}:cbver", cb).Val()
 		return w.call(finishScript, member, token, outcome, line, rec.attempts+"\n"+line, rec.spent+1, 60_000, "2026-01-01T00:00:00Z", 60_000,
-			health, breaker, 0, run, "payment_proof", "1-1", "partner"+cb+".example", host, int64(version), 50)
+			health, breaker, 0, run, "payment_proof", "1-1", "partner"+cb+".example", host, int64(version), 50, next, 30_000)
 	}
 }
 

@@ -93,7 +93,7 @@
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
 // The scripts: accept (event, records, window or room, and the first attempt's beginning where the accepting process makes that; or nothing, if
-// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out any more, since egress is paused), finish (outcome, and one delivery from the room into the place that came free), overdue and revive (repair),
+// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out any more, since egress is paused), finish (outcome, and one delivery from the room into the place that came free, which begins if the same owner makes it next), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
 // replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
 // count (compares what is counted as waiting with what waits), prune (the dead whose time is over
@@ -129,6 +129,8 @@
 //	                                                                        reconciler 25 s after its time
 //	finish pops the room / enqueue,     pending and due, no task            reconciler, 25 s
 //	or the popped one's begin
+//	finish begins the next / its POST,  attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
+//	or its answer, which is lost
 //	finish(retry) of one without task / retrying and due, no task           reconciler, 25 s after its time
 //	its enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
@@ -165,7 +167,7 @@
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
 //
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker
-// that delivered goes on with the delivery that its finish let out of the room. Neither takes a detour over asynq: that would cost three more
+// that delivered goes on with the delivery that its finish let out of the room, and began. Neither takes a detour over asynq: that would cost three more
 // round trips. What is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.

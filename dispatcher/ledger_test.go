@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -157,6 +159,50 @@ func TestABacklogIsWorkedOffInChains(t *testing.T) {
 		h.awaitIdle(5 * time.Second)
 		stop()
 	}, withWindow(1))
+}
+
+// TestOneStepEndsAndBegins: in a chain, the step that writes down how a delivery ended begins the next.
+func TestOneStepEndsAndBegins(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		for _, id := range eventIDs("p-", 6) {
+			h.send(proof(id))
+		}
+		var begins atomic.Int64
+		h.rdb.AddHook(&fault{matches: func(cmd redis.Cmder) bool {
+			if isScript(beginScript)(cmd) {
+				begins.Add(1)
+			}
+			return false
+		}})
+		stop := h.work()
+		h.awaitAll(10 * time.Second)
+		if n := begins.Load(); n > 2 { // the script's loading counts
+			h.t.Errorf("%d steps begin one of six in a chain", n)
+		}
+		h.check()
+		h.awaitIdle(5 * time.Second)
+		stop()
+	}, withWindow(1))
+}
+
+// TestTheAnswerThatBeganTheNextIsLost: nobody knows of the next one's attempt, so it counts as lost, and is made anew.
+func TestTheAnswerThatBeganTheNextIsLost(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", `"timeout": "1s"`)
+		for _, id := range eventIDs("p-", 3) {
+			h.send(proof(id))
+		}
+		h.breaks(isScript(finishScript), true, 1)
+		stop := h.work()
+		h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
+		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 2 || d.Attempts[0].Reason != verdict.ReasonUnknown {
+			h.t.Errorf("attempts: %+v", d.Attempts)
+		}
+		h.check()
+		h.awaitIdle(5 * time.Second)
+		stop()
+	}, impatient, withWindow(1))
 }
 
 // TestChainsEnd: a backlog must not keep a worker from stopping, nor be lost to it, nor make one task of asynq's last as long as it does.

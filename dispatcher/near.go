@@ -219,7 +219,8 @@ func (s *start) run(f following) {
 		w.client.enqueueAll(ctx, []pendingTask{t})
 		return
 	}
-	w.chain(ctx, s.ref.queue(), s.ref.company, w.goOn(ctx, t, a))
+	l := link{s.ref.queue(), time.Now().Add(chainFor)}
+	w.chain(ctx, l, s.ref.company, w.goOn(ctx, t, a, l))
 }
 
 // begun is the attempt that the accepting step began under this start's token, or nil. A step that is repeated, since its answer was lost, finds the

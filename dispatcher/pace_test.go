@@ -602,12 +602,13 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		wantLane("revived", slowLane, ids[2], 2)
 		w := h.worker() // never started
 		fourth, _ := parseDeliveryID(acme, ids[3])
-		w.chain(h.t.Context(), ordinary, acme, []string{fourth.member(), "1s"})
+		soon := time.Now().Add(time.Hour)
+		w.chain(h.t.Context(), link{ordinary, soon}, acme, sequel{released: []string{fourth.member(), "1s"}})
 		wantLane("let out, failing", slowLane, ids[3], 1)
 		h.ails(cb, "f", 0)
 		h.must(h.client.revive(h.t.Context(), third, 2))
 		wantLane("revived, well", ordinary, ids[2], 3)
-		w.chain(h.t.Context(), slowLane, acme, []string{third.member(), "3"})
+		w.chain(h.t.Context(), link{slowLane, soon}, acme, sequel{released: []string{third.member(), "3"}})
 		if n := len(h.partner.requests()); n > 0 {
 			t.Errorf("%d were sent from a lane that is not theirs", n)
 		}

@@ -261,45 +261,67 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if w.heldBack(ctx, lane, looked, a) {
 		return halted
 	}
-	released, err := w.attempt(ctx, a)
-	w.chain(ctx, lane, h.Company, released)
+	l := link{lane, time.Now().Add(chainFor)}
+	next, err := w.attempt(ctx, a, l)
+	w.chain(ctx, l, h.Company, next)
 	return err
+}
+
+// A link ties what goes on without asynq to the lane that it came from, and to an end.
+type link struct {
+	lane  string
+	until time.Time
+}
+
+// holds reports whether the next delivery may begin.
+func (w *Worker) holds(ctx context.Context, l link) bool {
+	return !w.stopping.Load() && time.Now().Before(l.until) && !w.client.laneHalted(ctx, l.lane)
+}
+
+// A sequel is what may follow a delivery that ended well.
+type sequel struct {
+	released []string  // what was let out of the room for it: member, ticket, …
+	first    *attempt  // the first of them, if it has begun
+	looked   time.Time // when its lane was known to run
 }
 
 // chain goes on with the delivery that a finished one let out of the room, in its place and without a detour over asynq: half the round trips
 // to Redis while a callback has a backlog. It ends with the first that does not deliver, or soon, so that asynq's tasks stay short.
-func (w *Worker) chain(ctx context.Context, lane, company string, released []string) {
+func (w *Worker) chain(ctx context.Context, l link, company string, next sequel) {
 	c := w.client
-	until := time.Now().Add(chainFor)
-	for len(released) > 1 {
-		looked := time.Now()
-		if w.stopping.Load() || time.Now().After(until) || c.laneHalted(ctx, lane) {
-			c.enqueueReleased(ctx, company, released)
-			return
-		}
-		c.enqueueReleased(ctx, company, released[2:])
-		t, err := readTask(company, released[0], released[1])
+	for len(next.released) > 1 {
+		t, err := readTask(company, next.released[0], next.released[1])
 		if err != nil {
 			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
 			return
 		}
-		if t.queue() != lane { // the partner came back, or fell ill
-			c.enqueueAll(ctx, []pendingTask{t})
-			return
-		}
-		a, err := w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true, 0)
-		if err != nil {
-			c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
-			c.enqueueAll(ctx, []pendingTask{t})
-		}
+		a, looked := next.first, next.looked
 		if a == nil {
-			return
+			looked = time.Now()
+			if !w.holds(ctx, l) {
+				c.enqueueReleased(ctx, company, next.released)
+				return
+			}
 		}
-		if w.heldBack(ctx, lane, looked, a) {
+		c.enqueueReleased(ctx, company, next.released[2:])
+		if a == nil {
+			if t.queue() != l.lane { // the partner came back, or fell ill
+				c.enqueueAll(ctx, []pendingTask{t})
+				return
+			}
+			if a, err = w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true, 0); err != nil {
+				c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
+				c.enqueueAll(ctx, []pendingTask{t})
+			}
+			if a == nil {
+				return
+			}
+		}
+		if w.heldBack(ctx, l.lane, looked, a) {
 			c.enqueueAll(ctx, []pendingTask{t})
 			return
 		}
-		released = w.goOn(ctx, t, a)
+		next = w.goOn(ctx, t, a, l)
 	}
 }
 
@@ -310,27 +332,32 @@ func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a 
 	if time.Since(looked) < haltLook || !c.laneHalted(ctx, lane) {
 		return false
 	}
-	if _, err := c.run(ctx, unbeginScript, a.ref.company, a.ref.member(), a.token).Result(); err != nil {
-		c.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.deliveryID(), "error", err)
-	}
+	w.unbegin(ctx, a)
 	return true
+}
+
+// unbegin takes back that an attempt has begun, of which nothing went out.
+func (w *Worker) unbegin(ctx context.Context, a *attempt) {
+	if _, err := w.client.run(context.WithoutCancel(ctx), unbeginScript, a.ref.company, a.ref.member(), a.token).Result(); err != nil {
+		w.client.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.deliveryID(), "error", err)
+	}
 }
 
 // goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
 // what it failed by.
-func (w *Worker) goOn(ctx context.Context, t pendingTask, a *attempt) (released []string) {
-	released, err := w.attempt(ctx, a)
+func (w *Worker) goOn(ctx context.Context, t pendingTask, a *attempt, l link) sequel {
+	next, err := w.attempt(ctx, a, l)
 	if _, ok := errors.AsType[*laterError](err); ok {
 		w.client.enqueueAll(ctx, []pendingTask{t})
 	} else if err != nil {
 		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.ref.deliveryID(), "error", err)
 	}
-	return released
+	return next
 }
 
-// attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, released are the deliveries that were let
-// out of the room for it (member, generation, …), still to be enqueued.
-func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, err error) {
+// attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, what was let out of the room for it is still to
+// be enqueued, or to go on with.
+func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, err error) {
 	w.client.at("begun")
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
@@ -344,17 +371,17 @@ func (w *Worker) attempt(ctx context.Context, a *attempt) (released []string, er
 	if err != nil {
 		a.broke()
 	}
-	state, released, err := w.finish(ctx, a)
+	state, next, err := w.finish(ctx, a, l)
 	if err != nil {
-		return nil, err
+		return sequel{}, err
 	}
 	if state != "D" { // what comes next is asynq's to show
-		w.client.enqueueReleased(ctx, a.ref.company, released)
-		released = nil
+		w.client.enqueueReleased(ctx, a.ref.company, next.released)
+		next = sequel{}
 	}
 	w.client.at("finished")
 	w.client.report(ctx, span, a, state)
-	return released, a.after(state)
+	return next, a.after(state)
 }
 
 // skew is how long before its time a retry may begin that asynq brings: it keeps whole seconds by its worker's clock, and the record milliseconds
@@ -425,52 +452,67 @@ func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, e
 	default: // gone, stale, busy, done, cancelled: this task has served
 		return nil, nil // documented: nothing to do
 	}
-	if err := a.read(answer[1:]); err != nil {
-		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
+	if err := w.understand(ctx, a, answer[1:]); err != nil {
+		w.unbegin(ctx, a)
+		return nil, err
+	}
+	return a, nil
+}
+
+// understand reads what an owner has to know of an attempt that has begun, and what else it takes to make it.
+func (w *Worker) understand(ctx context.Context, a *attempt, answer []string) (err error) {
+	c, r := w.client, a.ref
+	if err := a.read(answer); err != nil {
+		return fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
 	}
 	c.at("granted")
 	if len(a.body) == 0 { // no payload is: it is one of several long ones
 		if a.body, err = c.rdb.HGet(ctx, eventKey(r.company, r.event), "b").Bytes(); err != nil {
-			return nil, fmt.Errorf("reading the payload of %s: %w", r.deliveryID(), err)
+			return fmt.Errorf("reading the payload of %s: %w", r.deliveryID(), err)
 		}
 	}
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
-		return nil, err
+		return err
 	}
 	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
-		return nil, err // not sent, since nobody could judge the answer: whoever takes it over does
+		return err // not sent, since nobody could judge the answer: whoever takes it over does
 	}
 	proven, err := c.recheck(ctx, a)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.unproven = !proven
 	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
 		a.timeout = min(a.timeout, a.callback.Timeout)
 	}
-	return a, nil
+	return nil
 }
 
 // finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
 func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }
 
 // finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more.
-func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released []string, err error) {
+func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state string, next sequel, err error) {
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
-	args := append(a.recorded, w.turns.limit)
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		return c.step(ctx, finishScript, a.ref.company, args...)
+		token, lease := "", time.Duration(0)
+		next.looked = time.Now()
+		if a.Verdict == verdict.Delivered && w.holds(ctx, l) {
+			token, lease = w.newToken(), a.callback.Timeout+c.ownerGrace
+		}
+		next.first = &attempt{token: token, timeout: lease - c.ownerGrace}
+		return c.step(ctx, finishScript, a.ref.company, append(slices.Clone(a.recorded), w.turns.limit, token, lease.Milliseconds())...)
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
-		return "", nil, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
+		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
 	}
 	switch answer[0] {
 	case "ok":
-		if answer, err = atLeast(5, answer); err != nil {
-			return "", nil, err
+		if answer, err = atLeast(6, answer); err != nil {
+			return "", sequel{}, err
 		}
 		a.nextIn(answer[2])
 		w.pacer.after(ctx, a.ref.key(), readMS(answer[3]))
@@ -478,22 +520,52 @@ func (w *Worker) finish(ctx context.Context, a *attempt) (state string, released
 			c.at("noted")
 			c.tellNotices(ctx, a.ref.company)
 		}
-		if len(answer) > 5 {
+		if len(answer) > 6 {
 			c.at("popped")
 		}
-		return answer[1], answer[5:], nil
+		return answer[1], w.follows(ctx, a, next, answer[5:]), nil
 	case "late":
-		return "D", nil, nil
+		return "D", sequel{}, nil
 	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner
 		if answer, err = atLeast(4, answer); err != nil {
-			return "", nil, err
+			return "", sequel{}, err
 		}
 		if answer[1] == "R" && answer[2] == strconv.FormatInt(a.generation, 10) {
 			a.nextIn(answer[3])
-			return "R", nil, nil
+			return "R", sequel{}, nil
 		}
-		return "", nil, nil
+		return "", sequel{}, nil
 	}
+}
+
+// follows reads what finish.lua let out of the room: how many strings are of an attempt that has begun, those, and names and tickets. One that has
+// begun and cannot be made is pending again.
+func (w *Worker) follows(ctx context.Context, a *attempt, next sequel, answer []string) sequel {
+	first := next.first
+	next.first = nil
+	n, err := strconv.Atoi(answer[0])
+	if err != nil || n < 0 || len(answer) < 1+n {
+		w.client.log.ErrorContext(ctx, "what is let out of the room is unreadable; the reconciler will bring it", "company", a.ref.company, "error", errBadRecord)
+		return next
+	}
+	if next.released = answer[1+n:]; n == 0 || len(next.released) < 2 {
+		return next
+	}
+	t, err := readTask(a.ref.company, next.released[0], next.released[1])
+	if err == nil {
+		first.ref, first.generation = t.ref, t.generation
+		err = w.understand(ctx, first, answer[1:1+n])
+	}
+	switch {
+	case err != nil:
+		w.client.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
+	case first.callback != nil && w.client.namesRefused(first.callback):
+	default:
+		next.first = first
+		return next
+	}
+	w.unbegin(ctx, first)
+	return next
 }
 
 // headers are what the partner receives beside the body.

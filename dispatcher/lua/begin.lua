@@ -4,21 +4,12 @@
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}; the body is '' where others' bodies
 --    are so long that one answer should not have them all: then it is to be read by itself
 --  | {'early', ms to wait, attempts} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
-local MOST, MUCH, given = 1048576, 65536, 0 -- bytes of payload that one run answers, but for the first, and how many it has so far; from MUCH on they are counted before they are read
-local version
 return each(function(ARGV)
   local member = ARGV[1]
   local r, ev, field, cb = load(member)
   if not r then return {'gone'} end
   if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
-  local function go()
-    local fits = given < MUCH or given + redis.call('HSTRLEN', ev, 'b') <= MOST
-    local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb)
-    given = given + #(e[2] or '')
-    version = version or redis.call('GET', prefix .. 'ver') or '0'
-    return {'go', r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or ''}
-  end
-  if r.s == 'A' and r.tok == ARGV[3] then return go() end -- the command is repeated, since its answer was lost
+  if r.s == 'A' and r.tok == ARGV[3] then return {'go', unpack(granted(r, ev, cb))} end -- the command is repeated, since its answer was lost
   if r.s == 'A' then return {'busy'} end
   if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
 
@@ -64,5 +55,5 @@ return each(function(ARGV)
   redis.call('HSET', ev, field, format(r))
   if was == 'R' then enter(cb, member) end
   redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-  return go()
+  return {'go', unpack(granted(r, ev, cb))}
 end)

@@ -4,8 +4,10 @@
 --       what it means to the breaker ('': nothing, 'bad': answered, not well, 'down': nobody answered), pause that was asked for (ms),
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, name of the host it went to ('': none), what it means to the host ('up', 'down', '': nothing),
---       the callback's version that was called, how many attempts to the callback its process has turns for
--- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send, member, ticket, ...}
+--       the callback's version that was called, how many attempts to the callback its process has turns for,
+--       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none)
+-- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send,
+--     how many strings follow of the next attempt (0: it has not begun), those (as begin's after 'go'), member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
 return each(function(ARGV)
   local member, outcome = ARGV[1], ARGV[3]
@@ -120,12 +122,15 @@ return each(function(ARGV)
       disable('gone', since or now, failures or 1)
     end
   end
-  local out, wait = {}, 0
+  local out, wait, next = {}, 0, nil
   if not closed and held(cb) > 0 then
     -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
     -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-    out, wait = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1)
+    local token = r.s == 'D' and ARGV[20] ~= '' and ARGV[20]
+    out, wait, next = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1, token, ARGV[21])
   end
-  for i, v in ipairs({'ok', r.s, int(r.at - now), int(wait), noticed}) do table.insert(out, i, v) end
-  return out
+  local answer = {'ok', r.s, int(r.at - now), int(wait), noticed, next and #next or 0}
+  for _, v in ipairs(next or {}) do answer[#answer + 1] = v end
+  for _, v in ipairs(out) do answer[#answer + 1] = v end
+  return answer
 end)

@@ -348,11 +348,23 @@ local function admit(r, ev, field, member, cb, most, token, lease)
   return false
 end
 
--- Moves up to max deliveries, oldest first, from an open room into the window.
--- Returns {member, ticket, ...} and, if time stands in the way of more, how long that lasts (ms).
-local function release(cb, max)
+-- What the owner of an attempt that has begun has to know: number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay
+-- or ''. One run answers so many bytes of payload, but for the first; from some on they are counted before they are read.
+local MOST_BYTES, MANY_BYTES, given, version = 1048576, 65536, 0, nil
+local function granted(r, ev, cb)
+  local fits = given < MANY_BYTES or given + redis.call('HSTRLEN', ev, 'b') <= MOST_BYTES
+  local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb)
+  given = given + #(e[2] or '')
+  version = version or redis.call('GET', prefix .. 'ver') or '0'
+  return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or ''}
+end
+
+-- Moves up to max deliveries, oldest first, from an open room into the window. Where there is a token, the first begins.
+-- Returns {member, ticket, ...}; if time stands in the way of more, how long that lasts (ms); and what the owner has to know of the one that began.
+local function release(cb, max, token, lease)
   local out, room = {}, prefix .. 'room:' .. cb
   if held(cb) == 0 then return out, 0 end
+  local first
   local p = pace(cb)
   local places, wait = allowance(cb, p, FLOW)
   local n = math.min(max, places)
@@ -360,17 +372,18 @@ local function release(cb, max)
     unhold(cb, member)
     local r, ev, field = load(member)
     if r and r.s == 'H' then
-      ready(r, ev, field, member, cb, p)
+      ready(r, ev, field, member, cb, p, #out == 0 and token, lease)
+      if r.s == 'A' then first = granted(r, ev, cb) end
       out[#out + 1] = member
       out[#out + 1] = ticket(r)
     end
   end
   spend(cb, p, #out / 2)
-  if held(cb) == 0 then return out, 0 end
+  if held(cb) == 0 then return out, 0, first end
   if n > 0 then
     places, wait = allowance(cb, p, FLOW)
   end
-  return out, wait
+  return out, wait, first
 end
 
 -- The breaker. So many failures in a row open it; while it is not closed, so many are enough to narrow it again.
