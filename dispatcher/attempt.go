@@ -44,6 +44,7 @@ type attempt struct {
 	accepted time.Time
 	version  int64     // of the registry when it began
 	begun    time.Time // by Redis's clock
+	since    time.Time // by this process's clock: its lease began no earlier
 
 	accessToken string    // that the last request carried, where the callback's auth wants one
 	sentAt      time.Time // by this process's clock, as all that follows; of the last request, where there were two
@@ -228,7 +229,7 @@ func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string,
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
-// finishArgs are finish.lua's arguments but for the last: the verdict, and what the schedule makes of it.
+// finishArgs are finish.lua's arguments but for those about what comes next: the verdict, and what the schedule makes of it.
 func (a *attempt) finishArgs() []any {
 	if a.callback == nil {
 		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}

@@ -68,7 +68,8 @@ type Config struct {
 	// Retention. What will go within the next tenth of it is announced: in the log, and as a metric. Nothing goes that was not announced
 	// for so long. At least a second; default 720 h.
 	DeadRetention time.Duration
-	// Window is how many deliveries of one callback may be in the lanes at once; the others wait in its room. Default 1,000.
+	// Window is how many deliveries of one callback may be in the lanes at once; the others wait in its room. An event with many callbacks finds
+	// its share of each one's. Default 1,000.
 	// Tests make it small.
 	Window int
 	// HoldMaxAge is how long a delivery may be held in its callback's room, and HoldMaxCount how many of a callback's may be there: past

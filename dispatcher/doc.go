@@ -74,7 +74,7 @@
 //
 //	accept ── gate open, room empty, pace allows ──> pending ── begin ──> active ── finish ──> delivered | dead | retrying
 //	   ├───── the same, and its process has a place for it ─────────────> active
-//	   └───── else ──> held ── pump or a finish ──> pending        retrying ── its time, begin ──> active
+//	   └───── else ──> held ── pump or a finish ──> pending or, by its owner, active      retrying ── its time, begin ──> active
 //	                    └───── too long, or too many ──> dead       └───── pace forbids ──> held
 //
 // A callback whose host name egress's policy does not let through has its deliveries in the room, too: begin puts them there, and the pump
@@ -93,7 +93,7 @@
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
 // The scripts: accept (event, records, window or room, and the first attempt's beginning where the accepting process makes that; or nothing, if
-// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out any more, since egress is paused), finish (outcome, and one delivery from the room into the place that came free, which begins if the same owner makes it next), overdue and revive (repair),
+// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out of what has begun: egress is paused, or it took too long), finish (outcome, and one delivery from the room into the place that came free, which begins if the same owner makes it next), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
 // replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
 // count (compares what is counted as waiting with what waits), prune (the dead whose time is over
@@ -129,8 +129,9 @@
 //	                                                                        reconciler 25 s after its time
 //	finish pops the room / enqueue,     pending and due, no task            reconciler, 25 s
 //	or the popped one's begin
-//	finish begins the next / its POST,  attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
-//	or its answer, which is lost
+//	finish begins the next / its POST   attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
+//	the same / its answer, which is     attempt begun, owner unsure         finish again, which knows its token
+//	lost
 //	finish(retry) of one without task / retrying and due, no task           reconciler, 25 s after its time
 //	its enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round

@@ -173,6 +173,12 @@ func (l *look) holds() bool {
 	return l != nil && time.Since(l.at) < haltLook && (l.failed || len(l.since) == 0)
 }
 
+// running reports whether a lane is known to run, without a look.
+func (s *stopped) running(lane string) bool {
+	last := s.last.Load()
+	return last != nil && !last.failed && time.Since(last.at) < haltLook && last.since[lane].IsZero()
+}
+
 // stoppedLanes are the paused lanes. That there is none may be known for a quarter of a second; while Redis does not answer, they are as they
 // were before.
 func (c *Client) stoppedLanes(ctx context.Context) map[string]time.Time {

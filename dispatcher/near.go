@@ -23,8 +23,8 @@ const shareOfNear = 4
 //
 // A process that is killed before it sends leaves an attempt whose owner is gone.
 //
-// A company has at most greed times as many places as it leaves free. So one alone has most of them, several share, and whoever comes next finds
-// one: a customer with thousands of callbacks keeps nobody waiting.
+// A company that has greed times as many places as it leaves free gets no more. So one alone has most of them and several share: a customer with
+// thousands of callbacks keeps nobody waiting.
 type near struct {
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -219,7 +219,7 @@ func (s *start) run(f following) {
 		w.client.enqueueAll(ctx, []pendingTask{t})
 		return
 	}
-	l := link{s.ref.queue(), time.Now().Add(chainFor)}
+	l := link{lane: s.ref.queue()}
 	w.chain(ctx, l, s.ref.company, w.goOn(ctx, t, a, l))
 }
 
@@ -254,16 +254,17 @@ func (s *start) begun(ctx context.Context, f following) *attempt {
 	at := logTime(logID)
 	return &attempt{
 		ref: s.ref, generation: 1, token: s.token, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout,
-		number: 1, meta: f.meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.version,
+		since: s.looked, number: 1, meta: f.meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.version,
 	}
 }
 
-// searches is when an answer that was lost is searched for: early enough for the attempt and the recording of its outcome to end within its lease.
+// searches is how long after one another an answer that was lost is searched for. A Redis that hangs may still carry out what it was sent.
 var searches = []time.Duration{0, time.Second, 2 * time.Second}
 
 // search looks whether an accepting step whose answer was lost has begun the delivery. Else it would be nobody's until its lease ends.
 func (s *start) search(ctx context.Context) *attempt {
 	w := s.worker
+	var failed error
 	for _, wait := range searches {
 		timer := time.NewTimer(wait)
 		select {
@@ -272,9 +273,14 @@ func (s *start) search(ctx context.Context) *attempt {
 			timer.Stop()
 			return nil
 		}
-		if a, err := w.beginAs(ctx, s.token, hint{s.ref.company, s.ref.event, s.ref.callback, 1}, true, 0); err == nil && a != nil {
+		s.looked = time.Time{} // long ago
+		var a *attempt
+		if a, failed = w.beginAs(ctx, s.token, hint{s.ref.company, s.ref.event, s.ref.callback, 1}, true, 0); a != nil {
 			return a
 		}
+	}
+	if failed != nil { // it may be pending
+		w.client.enqueueAll(ctx, []pendingTask{{ref: s.ref, generation: 1}})
 	}
 	return nil
 }

@@ -388,3 +388,92 @@ func slowly(matches func(redis.Cmder) bool, wait time.Duration) redis.Hook {
 	f.left.Store(1)
 	return f
 }
+
+// TestALostAcceptanceDoesNotPassAGate: the callback is paused, or moved to a URL that is not verified, before the answer that was lost is searched for.
+func TestALostAcceptanceDoesNotPassAGate(t *testing.T) {
+	inBubble(t, func(h *house) {
+		cb := h.register("payment_proof", "")
+		w := h.nearly(0)
+		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
+		lost := &fault{matches: isScript(acceptScript), stored: true}
+		lost.left.Store(1)
+		h.rdb.AddHook(lost)
+		late := &fault{matches: isScript(beginScript), slow: time.Second}
+		late.left.Store(1)
+		h.rdb.AddHook(late)
+		if _, err := h.client.Send(h.t.Context(), proof("p-1")); err == nil {
+			h.t.Error("the answer is not lost")
+		}
+		h.ack(proof("p-1"))
+		h.must(second(h.registry.Pause(h.t.Context(), acme, cb.ID)))
+		id := ref{acme, "p-1", cb.ID}.deliveryID()
+		h.await(id, Held, 10*time.Second)
+		if n := len(h.partner.requests()); n != 0 {
+			h.t.Errorf("%d requests went to a paused callback", n)
+		}
+		h.must(second(h.registry.Resume(h.t.Context(), acme, cb.ID)))
+		h.awaitAll(time.Minute)
+		if d := h.delivery(id); len(d.Attempts) != 1 || d.Attempts[0].Number != 1 {
+			h.t.Errorf("attempts: %+v", d.Attempts)
+		}
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestWhatTookMostOfItsLeaseIsTakenBack: else its attempt would outlive the lease, and another's would begin beside it.
+func TestWhatTookMostOfItsLeaseIsTakenBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		w := h.nearly(0)
+		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
+		h.rdb.AddHook(slowly(isScript(acceptScript), ownerGrace))
+		tasks := h.enqueues()
+		h.send(proof("p-1"))
+		h.awaitAll(time.Minute)
+		if tasks.Load() != 1 {
+			h.t.Error("it was attempted though its lease was nearly over")
+		}
+		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 {
+			h.t.Errorf("attempts: %+v", d.Attempts)
+		}
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestUnbegin: what is given back is as it was, and what was cancelled meanwhile is nobody's.
+func TestUnbegin(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.partner.answers(answering(503, 204))
+		cb := h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+		stop := h.work()
+		id := h.send(proof("p-1")).Deliveries[0].DeliveryID
+		h.await(id, Retrying, time.Minute)
+		stop()
+		time.Sleep(2 * time.Hour)
+		w := h.worker() // never started: it begins, and ends nothing
+		r := ref{acme, "p-1", cb.ID}
+		begin := func() *attempt {
+			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
+			h.must(err)
+			if a == nil || a.number != 2 {
+				h.t.Fatalf("it does not begin its second attempt: %+v", a)
+			}
+			return a
+		}
+		w.unbegin(h.t.Context(), &attempt{ref: r, token: "strangers"})
+		w.unbegin(h.t.Context(), begin())
+		if d := h.delivery(id); d.State != Pending || len(d.Attempts) != 1 {
+			h.t.Errorf("given back: %s", d.Summary)
+		}
+		a := begin()
+		h.must(second(h.client.Cancel(h.t.Context(), acme, id)))
+		w.unbegin(h.t.Context(), a)
+		h.must(second(h.client.Replay(h.t.Context(), acme, id))) // nobody's attempt is waited for
+		stop = h.work()
+		h.awaitAll(time.Minute)
+		h.check()
+		stop()
+	})
+}

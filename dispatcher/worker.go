@@ -69,7 +69,7 @@ const (
 	// chainFor is how long a task may go on with others' deliveries.
 	chainFor = 2 * time.Second
 	// slackOfEnd is how much longer than the grace and the recording of an outcome the end of a worker waits for what it began without tasks.
-	slackOfEnd = 5 * time.Second
+	slackOfEnd = 2 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
 	troubleDelay = 5 * time.Second
 	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
@@ -261,7 +261,7 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if w.heldBack(ctx, lane, looked, a) {
 		return halted
 	}
-	l := link{lane, time.Now().Add(chainFor)}
+	l := link{lane: lane}
 	next, err := w.attempt(ctx, a, l)
 	w.chain(ctx, l, h.Company, next)
 	return err
@@ -270,12 +270,12 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 // A link ties what goes on without asynq to the lane that it came from, and to an end.
 type link struct {
 	lane  string
-	until time.Time
+	until time.Time // zero: not yet
 }
 
-// holds reports whether the next delivery may begin.
-func (w *Worker) holds(ctx context.Context, l link) bool {
-	return !w.stopping.Load() && time.Now().Before(l.until) && !w.client.laneHalted(ctx, l.lane)
+// holds reports whether the next delivery may begin. halted says whether a lane is paused.
+func (w *Worker) holds(l link, halted func(lane string) bool) bool {
+	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane)
 }
 
 // A sequel is what may follow a delivery that ended well.
@@ -289,6 +289,7 @@ type sequel struct {
 // to Redis while a callback has a backlog. It ends with the first that does not deliver, or soon, so that asynq's tasks stay short.
 func (w *Worker) chain(ctx context.Context, l link, company string, next sequel) {
 	c := w.client
+	l.until = time.Now().Add(chainFor)
 	for len(next.released) > 1 {
 		t, err := readTask(company, next.released[0], next.released[1])
 		if err != nil {
@@ -298,7 +299,7 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 		a, looked := next.first, next.looked
 		if a == nil {
 			looked = time.Now()
-			if !w.holds(ctx, l) {
+			if !w.holds(l, func(lane string) bool { return c.laneHalted(ctx, lane) }) {
 				c.enqueueReleased(ctx, company, next.released)
 				return
 			}
@@ -326,10 +327,13 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 }
 
 // heldBack takes back that an attempt has begun, if so much time has passed since a look found its lane running that the lane may be paused, and it
-// is. If that fails the attempt has no owner.
+// is, or if so much of its lease is over that the rest may not do. If that fails the attempt has no owner.
 func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *attempt) bool {
 	c := w.client
-	if time.Since(looked) < haltLook || !c.laneHalted(ctx, lane) {
+	if time.Since(looked) < haltLook {
+		return false
+	}
+	if !c.laneHalted(ctx, lane) && time.Since(a.since) < c.ownerGrace-w.finishWithin() {
 		return false
 	}
 	w.unbegin(ctx, a)
@@ -419,7 +423,7 @@ func (w *Worker) begin(ctx context.Context, h hint, turn bool, early time.Durati
 // beginAs is begin under a token that may have begun it already.
 func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, early time.Duration) (*attempt, error) {
 	c, r := w.client, h.ref()
-	a := &attempt{ref: r, generation: h.Generation, token: token}
+	a := &attempt{ref: r, generation: h.Generation, token: token, since: time.Now()}
 	cb, err := c.callback(ctx, r, 0)
 	if err != nil {
 		return nil, err
@@ -496,15 +500,17 @@ func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state string, 
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
+	token, lease := "", time.Duration(0)
+	if a.Verdict == verdict.Delivered && l.lane == a.ref.queue() && w.holds(l, func(lane string) bool { return !c.stopped.running(lane) }) {
+		token, lease = w.newToken(), a.callback.Timeout+c.ownerGrace
+		next.looked = time.Now()
+		next.first = &attempt{token: token, timeout: a.callback.Timeout, since: next.looked}
+	}
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		token, lease := "", time.Duration(0)
-		next.looked = time.Now()
-		if a.Verdict == verdict.Delivered && w.holds(ctx, l) {
-			token, lease = w.newToken(), a.callback.Timeout+c.ownerGrace
-		}
-		next.first = &attempt{token: token, timeout: lease - c.ownerGrace}
-		return c.step(ctx, finishScript, a.ref.company, append(slices.Clone(a.recorded), w.turns.limit, token, lease.Milliseconds())...)
+		answer, err := c.step(ctx, finishScript, a.ref.company, append(slices.Clone(a.recorded), w.turns.limit, token, lease.Milliseconds())...)
+		lease = 0 // who repeats it asks for what has begun, and begins nothing more
+		return answer, err
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
 		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
@@ -544,7 +550,7 @@ func (w *Worker) follows(ctx context.Context, a *attempt, next sequel, answer []
 	first := next.first
 	next.first = nil
 	n, err := strconv.Atoi(answer[0])
-	if err != nil || n < 0 || len(answer) < 1+n {
+	if err != nil || n < 0 || len(answer) < 1+n || n > 0 && first == nil {
 		w.client.log.ErrorContext(ctx, "what is let out of the room is unreadable; the reconciler will bring it", "company", a.ref.company, "error", errBadRecord)
 		return next
 	}

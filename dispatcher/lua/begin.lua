@@ -9,11 +9,17 @@ return each(function(ARGV)
   local r, ev, field, cb = load(member)
   if not r then return {'gone'} end
   if r.gen ~= tonumber(ARGV[2]) then return {'stale'} end
-  if r.s == 'A' and r.tok == ARGV[3] then return {'go', unpack(granted(r, ev, cb))} end -- the command is repeated, since its answer was lost
+  local closed = gate(cb)
+  if r.s == 'A' and r.tok == ARGV[3] then -- the step is repeated, since its answer was lost: nothing went out
+    if not closed then
+      redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
+      return {'go', unpack(granted(r, ev, cb))}
+    end
+    r.s, r.num = 'P', r.num - 1
+  end
   if r.s == 'A' then return {'busy'} end
   if r.s ~= 'P' and r.s ~= 'R' then return {'done'} end
 
-  local closed = gate(cb)
   if deleted(closed) then
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok = 'C', now, '-'

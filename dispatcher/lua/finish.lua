@@ -5,10 +5,26 @@
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, name of the host it went to ('': none), what it means to the host ('up', 'down', '': nothing),
 --       the callback's version that was called, how many attempts to the callback its process has turns for,
---       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none)
+--       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none; 0: none that has not begun)
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send,
 --     how many strings follow of the next attempt (0: it has not begun), those (as begin's after 'go'), member, ticket, ...}
 --  | {'late'} | {'lost', state, generation, ms until the next attempt}
+
+-- The delivery that an earlier run of this step began under a token: its answer was lost.
+local function begunBefore(cb, token)
+  for _, member in ipairs(token ~= '' and redis.call('SMEMBERS', prefix .. 'ready:' .. cb) or {}) do
+    local r, ev = load(member)
+    if r and r.s == 'A' and r.tok == token then return r, ev, member end
+  end
+end
+
+local function recorded(r, wait, noticed, next, out)
+  local answer = {'ok', r.s, int(r.at - now), int(wait), noticed, next and #next or 0}
+  for _, v in ipairs(next or {}) do answer[#answer + 1] = v end
+  for _, v in ipairs(out) do answer[#answer + 1] = v end
+  return answer
+end
+
 return each(function(ARGV)
   local member, outcome = ARGV[1], ARGV[3]
   local r, ev, field, cb = load(member)
@@ -16,6 +32,10 @@ return each(function(ARGV)
 
   if r.tok ~= ARGV[2] then
     -- Another log id: the event was erased under way, and sent anew since.
+    if outcome == 'D' and r.s == 'D' then
+      local next, nev, name = begunBefore(cb, ARGV[20])
+      if next then return recorded(r, 0, '', granted(next, nev, cb), {name, ticket(next)}) end
+    end
     if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
     local was = r.s
     retriesNoMore(r, member, cb)
@@ -126,11 +146,8 @@ return each(function(ARGV)
   if not closed and held(cb) > 0 then
     -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
     -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
-    local token = r.s == 'D' and ARGV[20] ~= '' and ARGV[20]
+    local token = r.s == 'D' and ARGV[20] ~= '' and tonumber(ARGV[21]) > 0 and ARGV[20]
     out, wait, next = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1, token, ARGV[21])
   end
-  local answer = {'ok', r.s, int(r.at - now), int(wait), noticed, next and #next or 0}
-  for _, v in ipairs(next or {}) do answer[#answer + 1] = v end
-  for _, v in ipairs(out) do answer[#answer + 1] = v end
-  return answer
+  return recorded(r, wait, noticed, next, out)
 end)
