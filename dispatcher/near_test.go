@@ -328,7 +328,7 @@ func TestAStepThatBeganBeforeAPauseIsTakenBack(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.register("payment_proof", "")
 		w := h.nearly(0)
-		h.rdb.AddHook(slowly(isScript(acceptScript), 2*time.Second))
+		h.strikes(acceptScript, &fault{slow: 2 * time.Second})
 		var wg sync.WaitGroup
 		wg.Go(func() { h.send(proof("p-1")) })
 		time.Sleep(time.Second)
@@ -356,11 +356,8 @@ func TestWhatWasReservedIsGivenBack(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.register("payment_proof", "")
 		w := h.nearly(0)
-		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
 		for _, f := range []*fault{{panics: true}, {}, {stored: true}} {
-			f.matches = isScript(acceptScript)
-			f.left.Store(1)
-			h.rdb.AddHook(f)
+			h.strikes(acceptScript, f)
 			if _, err := h.client.Send(h.t.Context(), proof("p-1")); err == nil {
 				h.t.Error("the fault does nothing")
 			}
@@ -382,11 +379,13 @@ func TestWhatWasReservedIsGivenBack(t *testing.T) {
 	})
 }
 
-// slowly is a hook that carries out commands after a time.
-func slowly(matches func(redis.Cmder) bool, wait time.Duration) redis.Hook {
-	f := &fault{matches: matches, slow: wait}
+// strikes has the fault strike a script's next call.
+func (h *house) strikes(script *redis.Script, f *fault) {
+	h.t.Helper()
+	h.must(script.Load(h.t.Context(), h.rdb).Err()) // else the call is made twice
+	f.matches = isScript(script)
 	f.left.Store(1)
-	return f
+	h.rdb.AddHook(f)
 }
 
 // TestALostAcceptanceDoesNotPassAGate: the callback is paused, or moved to a URL that is not verified, before the answer that was lost is searched for.
@@ -394,13 +393,8 @@ func TestALostAcceptanceDoesNotPassAGate(t *testing.T) {
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
 		w := h.nearly(0)
-		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
-		lost := &fault{matches: isScript(acceptScript), stored: true}
-		lost.left.Store(1)
-		h.rdb.AddHook(lost)
-		late := &fault{matches: isScript(beginScript), slow: time.Second}
-		late.left.Store(1)
-		h.rdb.AddHook(late)
+		h.strikes(acceptScript, &fault{stored: true})
+		h.strikes(beginScript, &fault{slow: time.Second})
 		if _, err := h.client.Send(h.t.Context(), proof("p-1")); err == nil {
 			h.t.Error("the answer is not lost")
 		}
@@ -426,8 +420,7 @@ func TestWhatTookMostOfItsLeaseIsTakenBack(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.register("payment_proof", "")
 		w := h.nearly(0)
-		h.must(acceptScript.Load(h.t.Context(), h.rdb).Err())
-		h.rdb.AddHook(slowly(isScript(acceptScript), ownerGrace))
+		h.strikes(acceptScript, &fault{slow: ownerGrace})
 		tasks := h.enqueues()
 		h.send(proof("p-1"))
 		h.awaitAll(time.Minute)
