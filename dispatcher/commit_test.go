@@ -210,6 +210,11 @@ func TestTogetherIsAsOneByOne(t *testing.T) {
 				}
 				random := rand.New(rand.NewPCG(seed, 7))
 				for round := range 12 {
+					if limit := random.IntN(4); limit > 1 { // a breaker that widens with each success
+						for _, w := range twins {
+							h.must(h.rdb.HSet(h.t.Context(), "{"+w.company+"}:health:1", "l", limit, "f", 0).Err())
+						}
+					}
 					compareTwins(h.t, twins, someSteps(twins[0], random, round))
 					if h.t.Failed() {
 						h.t.Fatalf("in round %d", round)

@@ -365,18 +365,40 @@ func TestWhatWasReservedIsGivenBack(t *testing.T) {
 		h.send(proof("p-1"))
 		h.awaitAll(2 * time.Minute)
 		time.Sleep(10 * time.Second)
-		synctest.Wait()
-		if taken := w.near.takenBy(acme); taken != 0 {
-			h.t.Errorf("%d places are taken", taken)
-		}
-		w.turns.mu.Lock()
-		if n := len(w.turns.by); n != 0 {
-			h.t.Errorf("%d callbacks have turns taken", n)
-		}
-		w.turns.mu.Unlock()
+		h.wantAllFree(w)
 		h.check()
 		w.Shutdown()
 	})
+}
+
+// TestAPageThatPanicsGivesItsPlacesBack: of its second event, the second callback cannot be looked at.
+func TestAPageThatPanicsGivesItsPlacesBack(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		w := h.nearly(0)
+		page := []*sending{h.client.newSending(h.t.Context(), proof("p-1"), false), h.client.newSending(h.t.Context(), proof("p-2"), false)}
+		page[1].matched = append(page[1].matched, nil)
+		if err := h.client.contain(h.t.Context(), placeEnqueue, func() error { h.client.acceptAll(h.t.Context(), page); return nil }); err == nil {
+			h.t.Error("it does not panic")
+		}
+		h.wantAllFree(w)
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// wantAllFree fails the test unless all places and turns of acme's are free.
+func (h *house) wantAllFree(w *Worker) {
+	h.t.Helper()
+	synctest.Wait()
+	if taken := w.near.takenBy(acme); taken != 0 {
+		h.t.Errorf("%d places are taken", taken)
+	}
+	w.turns.mu.Lock()
+	defer w.turns.mu.Unlock()
+	if n := len(w.turns.by); n != 0 {
+		h.t.Errorf("%d callbacks have turns taken", n)
+	}
 }
 
 // strikes has the fault strike a script's next call.
