@@ -208,10 +208,12 @@ func TestNetHTTPSpeaksThroughSlog(t *testing.T) {
 		"text": func(w io.Writer) slog.Handler { return slog.NewTextHandler(w, nil) },
 	} {
 		var out bytes.Buffer
-		server := newServer(http.NotFoundHandler(), slog.New(handler(&out)))
-		for range 100 {
-			server.ErrorLog.Printf("http: TLS handshake error from 10.0.0.1:5: \x1b[31m\u009b1mred\u202e\u2066\r\nlevel=ERROR msg=%s", strings.Repeat("x", 8<<10))
-		}
+		synctest.Test(t, func(*testing.T) { // in which all is said in one moment
+			server := newServer(http.NotFoundHandler(), slog.New(handler(&out)))
+			for range 100 {
+				server.ErrorLog.Printf("http: TLS handshake error from 10.0.0.1:5: \x1b[31m\u009b1mred\u202e\u2066\r\nlevel=ERROR msg=%s", strings.Repeat("x", 8<<10))
+			}
+		})
 		said := out.String()
 		if strings.Count(said, "\n") != 1 || !strings.Contains(said, "TLS handshake error from 10.0.0.1:5") || len(said) > 2*dispatcher.MaxTold || !strings.Contains(said, "left_out") {
 			t.Errorf("%s: %d lines, %d bytes: %.300s", name, strings.Count(said, "\n"), len(said), said)
