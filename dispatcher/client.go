@@ -139,6 +139,7 @@ type Client struct {
 	settings     string
 	accepts      *ledger.Committer // of events
 	steps        *ledger.Committer // of workers
+	expander     *expander
 	ownerGrace   time.Duration
 	deadFor      time.Duration
 	waitReplicas int
@@ -202,6 +203,7 @@ func New(cfg Config) (*Client, error) {
 	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
 	c.accepts = ledger.NewCommitter(c.rdb, c.settings, c.waitReplicas, together)
 	c.steps = ledger.NewCommitter(c.rdb, c.settings, 0, together)
+	c.expander = newExpander(c)
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.tokens = egress.NewTokens(c.egress, c.userAgent, c.tokenFetched, func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
@@ -220,6 +222,7 @@ func defaulted[T comparable](v, fallback T) T {
 
 // Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
 func (c *Client) Close() error {
+	c.expander.close()
 	c.bell.Close()
 	c.accepts.Close()
 	c.steps.Close()

@@ -49,6 +49,8 @@ type childJob struct {
 	Replay   string   // a delivery id
 	Sweep    bool     // go on with replays
 	Erase    bool     // the company
+	EraseOne string   // an event id
+	Stay     bool     // after that, until stdin ends
 }
 
 func child() int {
@@ -107,7 +109,7 @@ func child() int {
 	if err := job.act(ctx, c); err != nil {
 		return complainf("%v", err)
 	}
-	if job.Near {
+	if job.Near || job.Stay {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	}
 	return 0
@@ -133,6 +135,9 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		return err
 	case job.Erase:
 		_, err := c.EraseCompany(ctx, registry.NewKeys(c.rdb), acme, "")
+		return err
+	case job.EraseOne != "":
+		_, err := c.EraseEvent(ctx, acme, job.EraseOne, "")
 		return err
 	case job.Sweep:
 		return c.sweep(ctx, acme, time.Now().Add(sweepFor))

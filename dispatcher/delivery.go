@@ -101,9 +101,11 @@ type Receipt struct {
 	EventID    string     `json:"event_id"`
 	EventType  string     `json:"event_type"`
 	AcceptedAt time.Time  `json:"accepted_at"`
-	Deliveries []Accepted `json:"deliveries"` // one for each callback that matched, by callback id
+	Deliveries []Accepted `json:"deliveries"` // one for each callback that matched, the first 100, by callback id
 	// Duplicate is set when the same event was accepted before; the rest is the first answer.
 	Duplicate bool `json:"duplicate,omitempty"`
+	// Expanding is set where the event matched more callbacks than are listed: the deliveries of the others are written from now on.
+	Expanding bool `json:"expanding,omitempty"`
 	// Warnings say what of the payload does not fit the type's schema, where the type only warns.
 	Warnings []string `json:"warnings,omitempty"`
 }
@@ -122,7 +124,8 @@ type EventRecord struct {
 	AcceptedAt time.Time   `json:"accepted_at"`
 	OccurredAt time.Time   `json:"occurred_at,omitzero"`
 	TraceID    string      `json:"trace_id,omitempty"`
-	Deliveries []*Delivery `json:"-"` // by callback id
+	Expanding  bool        `json:"expanding,omitempty"` // deliveries to more callbacks are still being written
+	Deliveries []*Delivery `json:"-"`                   // by callback id
 }
 
 // A Decision says whether an event went to a callback, and why or why not.

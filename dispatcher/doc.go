@@ -12,14 +12,18 @@
 //
 // The company is the hash tag of its keys, written {c} here; every line marked "script" below is one Lua script on them, so it happens whole
 // or not at all. All times in records are Redis's own clock. What is written here has a number (ledger.Model), which grows with any change of a
-// key's type or a record's format; testdata/model1.txt is what 1 stands for, and every test holds what it finds in Redis against it.
+// key's type or a record's format; testdata/model1.txt is what 1 stands for, model1-additions.txt what was added that others leave alone, and every test holds what it finds in Redis against it.
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
-//	                             r<cb> it was replayed: its attempts say so
+//	                             r<cb> it was replayed: its attempts say so;
+//	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page
+//	{c}:gone:<event> hash        an event that is being erased in pages, under this name so that nobody finds it; and g1 to g5, what was erased so
+//	                             far, and l the audit trail's line
+//	{c}:paged       zset         each event that is written or erased in pages; score: when to look whether that goes on (ms)
 //	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
@@ -92,8 +96,12 @@
 //
 // and from each unfinished state to cancelled. Replay leads from the final states back to pending or held, with a new generation and the same webhook-id.
 //
+// An event that matches more callbacks than a run should write deliveries for (100) is accepted with those of the first page, and expands: the process
+// that accepted it writes page after page, the companies by turns. Whoever asks for a delivery of a later page has it written first. An event with many
+// deliveries is erased in pages as well.
+//
 // The scripts: accept (event, records, window or room, and the first attempt's beginning where the accepting process makes that; or nothing, if
-// the registry moved on since matching or the event is known), begin (is it due, and this task's?), unbegin (nothing goes out of what has begun: egress is paused, or it took too long), finish (outcome, and one delivery from the room into the place that came free, which begins if the same owner makes it next), overdue and revive (repair),
+// the registry moved on since matching or the event is known), expand (a page of an event's deliveries), begin (is it due, and this task's?), unbegin (nothing goes out of what has begun: egress is paused, or it took too long), finish (outcome, and one delivery from the room into the place that came free, which begins if the same owner makes it next), overdue and revive (repair),
 // pump (room to window; buries what was held too long), ease (a resumed callback begins with a few), purge (cancel what waits), cancel,
 // replay, sweep (a page of a replay of many: replays and notes how far it is), replay_start and replay_stop, halt (pauses or resumes all lanes),
 // count (compares what is counted as waiting with what waits), prune (the dead whose time is over
@@ -114,6 +122,8 @@
 //	accept script that begins / POST    attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
 //	the same / its answer, which is     attempt begun, owner unsure         the owner asks, within 3 s; else the same
 //	lost, or which replicas lack
+//	accept script / a page, two pages   the event knows which are left      reconciler, 25 s; the caller's repeat at once
+//	a page / its enqueue                pending and due, no task            reconciler, 25 s
 //	unbegin / enqueue                   pending and due, no task            reconciler, 25 s
 //	a run of several / its answers      each as after its own step          each as after its own step; begin knows its token again
 //	a call of a run fails in Redis      what it had written so far; pending its caller repeats it; reconciler, 25 s
@@ -144,6 +154,7 @@
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
 //	two pages of the pruning            the hash knows how far it is        reconciler, within a minute
+//	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again

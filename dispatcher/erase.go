@@ -53,8 +53,8 @@ var kept = []string{
 const (
 	// eraseFor is how long one call erases: less than what servers, clients and proxies wait for an answer.
 	eraseFor = 20 * time.Second
-	// erasePage bounds the events that one script run erases, eraseDeliveries their deliveries: some ten milliseconds of Redis's time.
-	erasePage, eraseDeliveries = 200, 500
+	// erasePage bounds the events that one script run erases, eraseDeliveries their deliveries: a few milliseconds of Redis's time.
+	erasePage, eraseDeliveries = 200, 100
 	// oldTasks is how many generations of a delivery are looked for in asynq: a task of an older one ends by itself.
 	oldTasks = 8
 )
@@ -62,22 +62,52 @@ const (
 // EraseEvent removes an event as if it had never been accepted: its deliveries, its content, its place in all lists. An attempt under way
 // finishes, and its outcome counts for nothing. The same event id may be sent anew. by names who asked, for the log.
 //
+// An event with many deliveries is out of sight at once, and then goes in pages. If the call is cut off before the last, workers go on.
+//
 // Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*ErasedEvent, error) {
-	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID, registry.AuditLine(ctx, company, "event.erase", "events/"+eventID))
+	left, err := c.eraseRest(ctx, company, eventID) // of an earlier call, under the same id
 	if err != nil {
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
-	n := numbers(answer[:6])
+	n, more, err := c.erasePage(ctx, company, eventID, registry.AuditLine(ctx, company, "event.erase", "events/"+eventID))
+	if err == nil && more {
+		n, err = c.eraseRest(ctx, company, eventID)
+	}
+	if err != nil {
+		return nil, unavailable(ctx, c, "erasing the event", err)
+	}
+	if n[0] == 0 {
+		n = left
+	}
 	if n[0] == 0 {
 		return nil, ErrNotFound
 	}
-	c.at("erased")
-	c.forgetTasks(context.WithoutCancel(ctx), company, answer[6:])
 	e := &ErasedEvent{EventID: eventID, Deliveries: n[1], Unfinished: n[2], Dead: n[3], InFlight: n[4]}
 	c.log.InfoContext(ctx, "event erased", "company", company, "event", eventID, "by", by,
 		"deliveries", e.Deliveries, "unfinished", e.Unfinished, "dead", e.Dead, "in_flight", e.InFlight)
 	return e, nil
+}
+
+// erasePage erases an event's deliveries, so many at most, with their tasks. It returns what was erased of the event so far, as erase.lua counts it,
+// and whether there is more. line is the audit trail's; empty: to go on with an erasure, which has one.
+func (c *Client) erasePage(ctx context.Context, company, eventID, line string) (n []int64, more bool, err error) {
+	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID, eraseDeliveries, line)
+	if err != nil {
+		return nil, false, err
+	}
+	c.at("erased")
+	c.forgetTasks(context.WithoutCancel(ctx), company, answer[6:])
+	n = numbers(answer[:6])
+	return n, n[5] == 0, nil
+}
+
+// eraseRest goes on to the end with an event's erasure that was begun, if one was.
+func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n []int64, err error) {
+	for more := true; more && err == nil; {
+		n, more, err = c.erasePage(ctx, company, eventID, "")
+	}
+	return n, err
 }
 
 func numbers(texts []string) []int64 {
@@ -345,7 +375,7 @@ func (e *erasure) replays(ctx context.Context) (err error) {
 // book erases what a zset names, and adds up how many of it there still were.
 func (e *erasure) book(ctx context.Context, book, prefix string, n int64) (int64, error) {
 	for !e.late() {
-		names, err := e.rdb.ZRange(ctx, keyOf(e.said.Company, book), 0, reconcilePage-1).Result()
+		names, err := e.rdb.ZRange(ctx, keyOf(e.said.Company, book), 0, glancePage-1).Result()
 		if err != nil || len(names) == 0 {
 			return n, err
 		}
@@ -389,7 +419,7 @@ func (e *erasure) traces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for page := range slices.Chunk(ids, reconcilePage/8) {
+	for page := range slices.Chunk(ids, glancePage/8) {
 		var keys []string
 		for _, id := range page {
 			for _, name := range []string{"gate:", "health:", "rate:", "ready:", "room:", "busy:", "retry:"} {

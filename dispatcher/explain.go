@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ringback/ringback/registry"
@@ -16,98 +18,169 @@ import (
 // Explain answers what happened to an event, callback by callback. Matches were recorded when it was accepted; why a callback did not
 // match is worked out now, against the callbacks as they are now. Errors: [ErrNotFound], [ErrBadCursor], [ErrUnavailable].
 func (c *Client) Explain(ctx context.Context, company, eventID string, q ExplainQuery) (*Explanation, error) {
-	e, err := c.Event(ctx, company, eventID)
+	after, err := q.after()
 	if err != nil {
 		return nil, err
 	}
-	var after int64
-	if q.Cursor != "" {
-		text, err := decodeCursor(q.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		if after, err = strconv.ParseInt(text, 10, 64); err != nil {
-			return nil, ErrBadCursor
-		}
-	}
-	decisions, err := c.decisions(ctx, company, e)
+	fields, err := c.eventFields(ctx, company, eventID)
 	if err != nil {
 		return nil, err
 	}
-	x := &Explanation{EventRecord: *e, Summary: e.summary(len(decisions)), Callbacks: []Decision{}}
+	v, err := c.newView(ctx, company)
+	if err != nil {
+		return nil, err
+	}
+	f, err := v.fate(ctx, eventID, fields)
+	if err != nil {
+		return nil, err
+	}
+	x := &Explanation{EventRecord: *f.event, Callbacks: []Decision{}}
+	if x.Summary, err = v.summarize(f); err != nil {
+		return nil, err
+	}
 	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
-	for _, d := range decisions {
-		if d.CallbackID <= after || q.CallbackID != 0 && q.CallbackID != d.CallbackID {
+	for _, id := range f.everybody() {
+		if id <= after || q.CallbackID != 0 && q.CallbackID != id {
 			continue
 		}
 		if len(x.Callbacks) == limit {
 			x.NextCursor = encodeCursor(strconv.FormatInt(x.Callbacks[limit-1].CallbackID, 10))
 			break
 		}
+		d, err := v.decide(ctx, f, id)
+		if err != nil {
+			return nil, err
+		}
 		x.Callbacks = append(x.Callbacks, d)
 	}
 	return x, nil
 }
 
-// summary is the answer in short, for a company with so many callbacks.
-func (e *EventRecord) summary(callbacks int) string {
+func (q *ExplainQuery) after() (int64, error) {
+	if q.Cursor == "" {
+		return 0, nil
+	}
+	text, err := decodeCursor(q.Cursor)
+	if err != nil {
+		return 0, err
+	}
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return 0, ErrBadCursor
+	}
+	return id, nil
+}
+
+// A fate is what an explanation is taken from: an event as its hash has it, beside the company's callbacks of today. Of an event with
+// many deliveries only those are looked at closely that are asked for.
+type fate struct {
+	event     *EventRecord // without deliveries
+	fields    map[string]string
+	written   []int64 // the callbacks with a delivery
+	later     []int64 // those whose delivery is still to be written
+	callbacks map[int64]*registry.Callback
+	attrs     func() (map[string]string, error) // the event's, to match by
+}
+
+func (v *view) fate(ctx context.Context, eventID string, fields map[string]string) (*fate, error) {
+	e, err := head(eventID, fields)
+	if err != nil {
+		return nil, err
+	}
+	all, err := v.c.registry.All(ctx, v.company)
+	if err != nil {
+		return nil, unavailable(ctx, v.c, "listing the callbacks", err)
+	}
+	f := &fate{event: e, fields: fields, written: writtenTo(fields), later: yetToWrite(fields), callbacks: make(map[int64]*registry.Callback, len(all))}
+	for _, cb := range all {
+		f.callbacks[cb.ID] = cb
+	}
+	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, e) })
+	return f, v.lookUp(ctx, f.written...)
+}
+
+// everybody are the callbacks that there is something to say of: those of today, and those that were deleted since.
+func (f *fate) everybody() []int64 {
+	ids := slices.Concat(slices.Collect(maps.Keys(f.callbacks)), f.written, f.later)
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// summarize counts how the event's deliveries stand.
+func (v *view) summarize(f *fate) (string, error) {
+	states := make(map[State]int)
+	for _, id := range f.written {
+		rec, err := parseRecord(f.fields[recordField(id)])
+		if err != nil {
+			return "", fmt.Errorf("delivery %s: %w", ref{v.company, f.event.EventID, id}.deliveryID(), err)
+		}
+		states[rec.stateBehind(v.gates[id])]++
+	}
+	return f.event.summary(states, len(f.written), len(f.later), len(f.callbacks)), nil
+}
+
+// summary is the answer in short: how many deliveries are written and in which states, how many will be, and how many callbacks the company has.
+func (e *EventRecord) summary(states map[State]int, written, later, callbacks int) string {
 	accepted := fmt.Sprintf("%s (%s) was accepted at %s", e.EventID, e.EventType, e.AcceptedAt.Format(time.RFC3339))
-	if len(e.Deliveries) == 0 {
+	if written+later == 0 {
 		if callbacks == 0 {
 			return accepted + ". The company has no callbacks, so it goes nowhere."
 		}
 		return accepted + fmt.Sprintf(". It matched none of the company's %s, so it goes nowhere.", count(callbacks, "callback"))
 	}
-	states := make(map[State]int)
-	for _, d := range e.Deliveries {
-		states[d.State]++
-	}
 	var parts []string
 	for _, s := range States {
-		if n := states[s]; n == len(e.Deliveries) && n > 1 {
+		if n := states[s]; n == written && n > 1 && later == 0 {
 			parts = append(parts, "all "+string(s))
 		} else if n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, s))
 		}
 	}
-	return fmt.Sprintf("%s and went to %s: %s.", accepted, count(len(e.Deliveries), "callback"), strings.Join(parts, ", "))
+	if later > 0 {
+		parts = append(parts, fmt.Sprintf("%s still to be written", count(later, "delivery")))
+	}
+	return fmt.Sprintf("%s and went to %s: %s.", accepted, count(written+later, "callback"), strings.Join(parts, ", "))
 }
 
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		noun = stem + "ie"
+	}
 	return strconv.Itoa(n) + " " + noun + "s"
 }
 
-// decisions are the event's, by callback id: recorded matches, and the other callbacks of today.
-func (c *Client) decisions(ctx context.Context, company string, e *EventRecord) ([]Decision, error) {
-	callbacks, err := c.allCallbacks(ctx, company)
-	if err != nil {
-		return nil, err
+// decide says whether the event went to a callback: a recorded match, or what can be said of a callback of today.
+func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, error) {
+	d, cb := Decision{CallbackID: callback}, f.callbacks[callback]
+	if cb != nil {
+		d.CallbackType = cb.Type
 	}
-	attrs, err := c.attributes(ctx, company, e)
-	if err != nil {
-		return nil, err
-	}
-	var decisions []Decision
-	matched := make(map[int64]*Delivery, len(e.Deliveries))
-	for _, d := range e.Deliveries {
-		matched[d.CallbackID] = d
-	}
-	for _, cb := range callbacks {
-		if d, ok := matched[cb.ID]; ok {
-			decisions = append(decisions, Decision{cb.ID, cb.Type, "matched", "It matched when the event was accepted. " + d.Summary, d})
-			delete(matched, cb.ID)
-			continue
+	record, written := f.fields[recordField(callback)]
+	if !written && !slices.Contains(f.later, callback) {
+		attrs, err := f.attrs()
+		if err != nil {
+			return Decision{}, err
 		}
-		decisions = append(decisions, Decision{cb.ID, cb.Type, "not_matched", c.whyNot(cb, e, attrs), nil})
+		d.Decision, d.Why = "not_matched", v.c.whyNot(cb, f.event, attrs)
+		return d, nil
 	}
-	for id, d := range matched {
-		decisions = append(decisions, Decision{id, "", "matched", "It matched when the event was accepted; the callback was deleted since. " + d.Summary, d})
+	d.Decision, d.Why = "matched", "It matched when the event was accepted"
+	if cb == nil {
+		d.Why += "; the callback was deleted since"
 	}
-	slices.SortFunc(decisions, func(a, b Decision) int { return int(a.CallbackID - b.CallbackID) })
-	return decisions, nil
+	if !written {
+		d.Why += ". It matched so many callbacks that their deliveries are written in pages; this one's follows."
+		return d, nil
+	}
+	var err error
+	if d.Delivery, err = v.delivery(ctx, ref{v.company, f.event.EventID, callback}, f.event, record); err != nil {
+		return Decision{}, err
+	}
+	d.Why += ". " + d.Delivery.Summary
+	return d, nil
 }
 
 func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]string) string {
@@ -141,19 +214,4 @@ func (c *Client) attributes(ctx context.Context, company string, e *EventRecord)
 		return nil, nil // the type's schema changed since: nothing to match by
 	}
 	return attrs, nil
-}
-
-func (c *Client) allCallbacks(ctx context.Context, company string) ([]*registry.Callback, error) {
-	var all []*registry.Callback
-	cursor := ""
-	for {
-		page, next, err := c.registry.List(ctx, company, registry.Filter{Limit: MaxLimit, Cursor: cursor})
-		if err != nil {
-			return nil, unavailable(ctx, c, "listing the callbacks", err)
-		}
-		all = append(all, page...)
-		if cursor = next; cursor == "" {
-			return all, nil
-		}
-	}
 }

@@ -50,15 +50,15 @@ func (c *Client) eventFields(ctx context.Context, company, eventID string) (map[
 	if len(names) == 0 {
 		return nil, ErrNotFound
 	}
-	values, err := c.rdb.HMGet(ctx, key, names...).Result()
-	if err != nil {
-		return nil, unavailable(ctx, c, "reading the event", err)
-	}
 	fields := make(map[string]string, len(names))
-	for i, name := range names {
-		if i < len(values) {
-			if value, ok := values[i].(string); ok {
-				fields[name] = value
+	for page := range slices.Chunk(names, glancePage) {
+		values, err := c.rdb.HMGet(ctx, key, page...).Result()
+		if err != nil {
+			return nil, unavailable(ctx, c, "reading the event", err)
+		}
+		for i, value := range values[:min(len(values), len(page))] {
+			if text, ok := value.(string); ok {
+				fields[page[i]] = text
 			}
 		}
 	}
@@ -166,48 +166,96 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 
 // gate is the callback's closed gate, or nil if it is open.
 func (v *view) gate(ctx context.Context, callback int64) (*registry.Gate, error) {
-	if g, ok := v.gates[callback]; ok {
-		return g, nil
-	}
-	text, err := v.c.rdb.Get(ctx, registry.GateKey(v.company, callback)).Result()
-	if errors.Is(err, redis.Nil) {
-		v.gates[callback] = nil
-		return nil, nil // documented: open
-	}
-	if err != nil {
-		return nil, unavailable(ctx, v.c, "reading the callback's gate", err)
-	}
-	g, err := registry.ParseGate(text)
-	if err != nil {
+	if err := v.lookUp(ctx, callback); err != nil {
 		return nil, err
 	}
-	v.gates[callback] = &g
-	return &g, nil
+	return v.gates[callback], nil
 }
 
-func (v *view) event(ctx context.Context, eventID string, fields map[string]string) (*EventRecord, error) {
+// lookUp reads the gates of callbacks that were not looked up yet, many in one command.
+func (v *view) lookUp(ctx context.Context, callbacks ...int64) error {
+	callbacks = slices.DeleteFunc(slices.Clone(callbacks), func(id int64) bool { _, known := v.gates[id]; return known })
+	for page := range slices.Chunk(callbacks, glancePage) {
+		keys := make([]string, len(page))
+		for i, id := range page {
+			keys[i] = registry.GateKey(v.company, id)
+		}
+		texts, err := v.c.rdb.MGet(ctx, keys...).Result()
+		if err == nil && len(texts) != len(page) {
+			err = errBadRecord
+		}
+		if err != nil {
+			return unavailable(ctx, v.c, "reading the callbacks' gates", err)
+		}
+		for i, id := range page {
+			v.gates[id] = nil // documented: open
+			if text, ok := texts[i].(string); ok {
+				g, err := registry.ParseGate(text)
+				if err != nil {
+					return err
+				}
+				v.gates[id] = &g
+			}
+		}
+	}
+	return nil
+}
+
+// head is an event without its deliveries.
+func head(eventID string, fields map[string]string) (*EventRecord, error) {
 	var m meta
 	if err := json.Unmarshal([]byte(fields["m"]), &m); err != nil {
 		return nil, fmt.Errorf("event %s: %w", eventID, errBadRecord)
 	}
-	e := &EventRecord{
-		EventID: eventID, EventType: m.Type, AcceptedAt: logTime(fields["a"]), OccurredAt: fromMS(m.Occurred),
-		Deliveries: []*Delivery{},
+	return &EventRecord{
+		EventID: eventID, EventType: m.Type, AcceptedAt: logTime(fields["a"]), OccurredAt: fromMS(m.Occurred), TraceID: traceID(m.TraceParent),
+		Expanding: fields["e"] != "", Deliveries: []*Delivery{},
+	}, nil
+}
+
+func (v *view) event(ctx context.Context, eventID string, fields map[string]string) (*EventRecord, error) {
+	e, err := head(eventID, fields)
+	if err != nil {
+		return nil, err
 	}
-	e.TraceID = traceID(m.TraceParent)
-	for name, text := range fields {
-		id, ok := callbackOf(name)
-		if !ok {
-			continue
-		}
-		d, err := v.delivery(ctx, ref{v.company, eventID, id}, e, text)
+	ids := writtenTo(fields)
+	if err := v.lookUp(ctx, ids...); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		d, err := v.delivery(ctx, ref{v.company, eventID, id}, e, fields[recordField(id)])
 		if err != nil {
 			return nil, err
 		}
 		e.Deliveries = append(e.Deliveries, d)
 	}
-	slices.SortFunc(e.Deliveries, func(a, b *Delivery) int { return int(a.CallbackID - b.CallbackID) })
 	return e, nil
+}
+
+// writtenTo are the callbacks for which an event has deliveries, by id.
+func writtenTo(fields map[string]string) (ids []int64) {
+	for name := range fields {
+		if id, ok := callbackOf(name); ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// yetToWrite are the callbacks for which an event's deliveries are still to be written.
+func yetToWrite(fields map[string]string) (ids []int64) {
+	for name, csv := range fields {
+		if number, ok := strings.CutPrefix(name, "e"); !ok || !digits(number) {
+			continue
+		}
+		for text := range strings.SplitSeq(csv, ",") {
+			if id, err := strconv.ParseInt(text, 10, 64); err == nil {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
 }
 
 // traceID is the trace's part of a traceparent (W3C Trace Context), "" where there is none.
@@ -234,7 +282,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 	}
 	d := &Delivery{
 		DeliveryID: r.deliveryID(), EventID: e.EventID, EventType: e.EventType, CallbackID: r.callback,
-		State: stateOf[rec.state], AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID,
+		AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID,
 	}
 	for _, entry := range parseEntries(rec.attempts) {
 		d.Attempts = append(d.Attempts, entry.forReader(ctx).attempt())
@@ -243,9 +291,8 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 	if err != nil {
 		return nil, err
 	}
+	d.State = rec.stateBehind(gate)
 	switch {
-	case gate != nil && gate.Status == registry.Deleted && !d.State.Final() && d.State != Active:
-		d.State = Cancelled // as good as: whoever touches it next writes it down
 	case d.State == Retrying:
 		d.NextAttemptAt = fromMS(rec.at)
 	case d.State == Held:
@@ -266,6 +313,16 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
 	}
 	return d, nil
+}
+
+// stateBehind is how a delivery stands behind a gate, or none. What waits behind a deleted callback's is as good as cancelled: whoever touches it next
+// writes it down.
+func (r record) stateBehind(gate *registry.Gate) State {
+	state := stateOf[r.state]
+	if gate != nil && gate.Status == registry.Deleted && !state.Final() && state != Active {
+		return Cancelled
+	}
+	return state
 }
 
 // pruned reports whether a dead delivery has left the dead-letter book, and what buried it, if anything did; see lua/record.lua.
@@ -378,7 +435,7 @@ func givenUp(r Reason) string {
 
 func clock(ms int64) string { return fromMS(ms).Format(time.RFC3339) }
 
-// Delivery reads one delivery, or one decision. Errors: [ErrNotFound], [ErrUnavailable].
+// Delivery reads one delivery, or one decision. Where a large fan-out's is still to be written, it is first. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
 	if strings.HasPrefix(deliveryID, decisionPrefix) {
 		return c.decision(ctx, company, deliveryID)
@@ -392,6 +449,11 @@ func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Del
 		return nil, err
 	}
 	found, err := v.deliveries(ctx, []ref{r})
+	if err == nil && len(found) == 0 {
+		if err = c.expandFor(ctx, r); err == nil {
+			found, err = v.deliveries(ctx, []ref{r})
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -448,9 +510,7 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	}
 	c.at("replayed")
 	switch answer[0] {
-	case "none":
-		return nil, ErrNotFound
-	case "waiting":
+	case "none", "waiting": // one that is still to be written is, first
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s already: it goes out by itself, a held one once its callback is resumed")
 	case "deleted":
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event under a new event_id")

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -81,8 +82,15 @@ func (v *view) walkLog(ctx context.Context, q Query) ([]*Delivery, string, error
 			return nil, "", err
 		}
 		for _, row := range rows {
-			for _, d := range row.deliveries {
-				if row.logID == last.logID && d.CallbackID <= last.callback || !q.admits(d) {
+			for _, id := range row.callbacks {
+				if row.logID == last.logID && id <= last.callback {
+					continue
+				}
+				d, err := v.delivery(ctx, ref{v.company, row.event.EventID, id}, row.event, row.fields[recordField(id)])
+				if err != nil {
+					return nil, "", err
+				}
+				if !q.admits(d) {
 					continue
 				}
 				if len(found) == q.Limit {
@@ -104,9 +112,12 @@ func (v *view) walkLog(ctx context.Context, q Query) ([]*Delivery, string, error
 	return found, last.cursor(), nil
 }
 
+// A logRow is an event in the log, with its deliveries' records.
 type logRow struct {
-	logID      string
-	deliveries []*Delivery // by callback id
+	logID     string
+	event     *EventRecord // without deliveries
+	fields    map[string]string
+	callbacks []int64 // those that it has deliveries for, by id
 }
 
 // page reads events from the log, with one callback's deliveries or (0) all, and says whether there are more.
@@ -119,25 +130,42 @@ func (v *view) page(ctx context.Context, newest, oldest string, callback int64) 
 		return nil, false, fmt.Errorf("the log: %w", errBadRecord)
 	}
 	for _, item := range answer[1:] {
-		row := ledger.Strings(item)
-		if len(row) < 3 {
-			return nil, false, fmt.Errorf("the log: %w", errBadRecord)
-		}
-		r := logRow{logID: row[0]}
-		if row[2] != "" { // else the event aged away before its log entry
-			fields := map[string]string{"m": row[2], "a": row[0]}
-			for i := 3; i+1 < len(row); i += 2 {
-				fields[row[i]] = row[i+1]
-			}
-			e, err := v.event(ctx, row[1], fields)
-			if err != nil {
-				return nil, false, err
-			}
-			r.deliveries = e.Deliveries
+		r, err := v.row(ctx, ledger.Strings(item))
+		if err != nil {
+			return nil, false, err
 		}
 		rows = append(rows, r)
 	}
 	return rows, ledger.String(answer[0]) == "more", nil
+}
+
+// row reads an event in the log as page.lua answers it.
+func (v *view) row(ctx context.Context, row []string) (logRow, error) {
+	if len(row) < 4 {
+		return logRow{}, fmt.Errorf("the log: %w", errBadRecord)
+	}
+	r := logRow{logID: row[0]}
+	if row[2] == "" { // the event aged away before its log entry, or is being erased
+		return r, nil
+	}
+	r.fields = map[string]string{"m": row[2], "a": row[0]}
+	for i := 4; i+1 < len(row); i += 2 {
+		r.fields[row[i]] = row[i+1]
+	}
+	var err error
+	if row[3] != "" {
+		switch r.fields, err = v.c.eventFields(ctx, v.company, row[1]); {
+		case errors.Is(err, ErrNotFound):
+			return r, nil
+		case err != nil:
+			return r, err
+		}
+	}
+	if r.event, err = head(row[1], r.fields); err != nil {
+		return r, err
+	}
+	r.callbacks = writtenTo(r.fields)
+	return r, v.lookUp(ctx, r.callbacks...)
 }
 
 // A logPosition is a delivery's place in the order of lists.

@@ -108,9 +108,10 @@ func (s *start) argument(c *Client) string {
 	return s.token + " " + strconv.FormatInt((s.callback.Timeout+c.ownerGrace).Milliseconds(), 10)
 }
 
-// starts are an event's, for each matched callback: nil for one that goes by the lanes.
+// starts are an event's, for each callback of its first page: nil for one that goes by the lanes.
 func (c *Client) starts(s *sending) []*start {
-	all := make([]*start, len(s.matched))
+	callbacks := s.firstPage()
+	all := make([]*start, len(callbacks))
 	w := c.worker.Load()
 	if w == nil || len(all) == 0 || !w.runs() {
 		return all
@@ -121,7 +122,7 @@ func (c *Client) starts(s *sending) []*start {
 			leave(all)
 		}
 	}()
-	for i, cb := range s.matched {
+	for i, cb := range callbacks {
 		all[i] = w.reserve(ref{s.event.Company, s.event.ID, cb.ID}, cb)
 	}
 	whole = true
@@ -241,7 +242,7 @@ func (s *start) begun(ctx context.Context, f following) *attempt {
 			logID = answer[1]
 		}
 	case "exists":
-		for i := 4; i+1 < len(answer); i += 2 {
+		for i := 5; i+1 < len(answer); i += 2 {
 			rec, err := parseRecord(answer[i+1])
 			if err == nil && answer[i] == id && rec.state == 'A' && rec.token == s.token {
 				logID = answer[2]

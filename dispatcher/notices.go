@@ -127,7 +127,7 @@ func (c *Client) tellNotices(ctx context.Context, company string) {
 // tellAllNotices sends what is in the companies' outboxes, which are empty but for what a crash or a full Redis left there. What fails is
 // logged, and stays there.
 func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
-	for page := range slices.Chunk(companies, reconcilePage) {
+	for page := range slices.Chunk(companies, glancePage) {
 		lengths := make([]*redis.IntCmd, len(page))
 		if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 			for i, company := range page {

@@ -42,7 +42,7 @@ func ExpiringLetters(ctx context.Context, rdb redis.UniversalClient) (int64, err
 		return 0, err
 	}
 	var sum int64
-	for page := range slices.Chunk(companies, reconcilePage) {
+	for page := range slices.Chunk(companies, glancePage) {
 		pipe := rdb.Pipeline()
 		counts := make([]*redis.StringCmd, len(page))
 		for i, company := range page {

@@ -14,10 +14,12 @@ import (
 )
 
 const (
-	// reconcilePage bounds how many deliveries one script run looks at.
-	reconcilePage = 500
+	// reconcilePage bounds how many deliveries one script run repairs or moves: a few milliseconds of Redis's time.
+	reconcilePage = 100
 	// reconcilePages bounds one company's share of a round.
-	reconcilePages = 20
+	reconcilePages = 100
+	// glancePage is how many keys or entries are looked at in one run, or one command, if little is done about each.
+	glancePage = 500
 	// trimEvery is how often the companies' logs and dead-letter books lose what is older than it may be.
 	trimEvery = time.Minute
 )
@@ -120,18 +122,24 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	return ok
 }
 
-// repair looks at a company's overdue deliveries: those that lost their task get it again, and those whose attempt lost its owner begin anew.
+// repair looks at a company's overdue deliveries: those that lost their task get it again, and those whose attempt lost its owner begin anew. Events
+// of which nobody writes, or erases, the next page are gone on with here.
 func (c *Client) repair(ctx context.Context, company string) error {
 	for range reconcilePages {
-		found, err := c.answer(ctx, 0, overdueScript, company, reconcilePage, unknownEntry)
+		answer, err := c.answer(ctx, 1, overdueScript, company, reconcilePage, unknownEntry)
 		if err != nil {
 			return err
 		}
+		more, found := answer[0], answer[1:]
 		if len(found) > 0 {
 			c.at("overdue")
 		}
 		var tasks []pendingTask
 		for i := 0; i+2 < len(found); i += 3 {
+			if found[i] == "paged" {
+				c.expander.add(company, found[i+1])
+				continue
+			}
 			t, err := readTask(company, found[i+1], found[i+2])
 			if err != nil {
 				return err
@@ -146,7 +154,7 @@ func (c *Client) repair(ctx context.Context, company string) error {
 				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
 			}
 		})
-		if len(found) < 3*reconcilePage {
+		if more == "" {
 			return nil
 		}
 	}
@@ -209,8 +217,8 @@ func (c *Client) trimLog(ctx context.Context, company string) error {
 	if last, ok := c.trimmed.Load(company); ok {
 		from = last.(string)
 	}
-	for range reconcilePages {
-		next, err := c.run(ctx, trimScript, company, from, reconcilePage).Text()
+	for range reconcilePages / 5 {
+		next, err := c.run(ctx, trimScript, company, from, glancePage).Text()
 		if err != nil {
 			return err
 		}

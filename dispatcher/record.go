@@ -4,7 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,12 +28,20 @@ var errBadRecord = errors.New("the record in Redis cannot be read")
 
 func parseRecord(text string) (record, error) {
 	head, _, _ := strings.Cut(text, "\n")
-	var r record
-	if _, err := fmt.Sscanf(head, "%c %d %d %d %d %s", &r.state, &r.generation, &r.number, &r.spent, &r.at, &r.token); err != nil {
+	words := strings.Split(head, " ")
+	if len(words) != 6 || len(words[0]) != 1 {
 		return record{}, errBadRecord
 	}
-	r.attempts = text[len(head):]
-	return r, nil
+	var n [4]int64
+	for i, word := range words[1:5] {
+		var err error
+		if n[i], err = strconv.ParseInt(word, 10, 64); err != nil {
+			return record{}, errBadRecord
+		}
+	}
+	return record{
+		state: words[0][0], generation: n[0], number: int(n[1]), spent: int(n[2]), at: n[3], token: words[5], attempts: text[len(head):],
+	}, nil
 }
 
 var stateOf = map[byte]State{

@@ -60,7 +60,7 @@ const (
 	// dryRunKept is the same for one that only counted.
 	dryRunKept = time.Hour
 	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
-	sweepPage = 200
+	sweepPage = 100
 	// sweepFor bounds the share of a reconciler's round that all replays have together: pumping and repair must not wait for them.
 	sweepFor = time.Second
 	// countFor bounds how long one may be waited for that is asked for.

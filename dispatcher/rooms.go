@@ -105,7 +105,7 @@ func (c *Client) namesRefused(cb *registry.Callback) bool {
 func (c *Client) purge(ctx context.Context, company string, callbackID int64, line string) error {
 	cursor := "0"
 	for {
-		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, 5*pumpPage, line)
+		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, pumpPage, line)
 		if err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (c *Client) purge(ctx context.Context, company string, callbackID int64, li
 func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error {
 	c := w.client
 	ids, err := c.rdb.ZRangeByScore(ctx, registry.RoomsKey(company), &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(now, 10), Count: reconcilePage,
+		Min: "-inf", Max: strconv.FormatInt(now, 10), Count: glancePage,
 	}).Result()
 	if err != nil {
 		return err

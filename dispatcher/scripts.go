@@ -14,6 +14,7 @@ import (
 // The scripts: each is one atomic step of the crash story in the package documentation.
 var (
 	acceptScript  = lua.Script("accept")
+	expandScript  = lua.Script("expand")
 	beginScript   = lua.Script("begin")
 	unbeginScript = lua.Script("unbegin")
 	finishScript  = lua.Script("finish")

@@ -57,7 +57,7 @@ func (c *Client) send(ctx context.Context, e payloads.Event, own bool) (Receipt,
 	s := c.newSending(ctx, e, own)
 	c.accept(ctx, s)
 	c.at("accepted")
-	c.expand(ctx, s)
+	c.bringOut(ctx, s)
 	c.at("enqueued")
 	c.finished(ctx, s)
 	return s.Receipt, s.Err
@@ -76,7 +76,7 @@ func (c *Client) SendAll(ctx context.Context, events []payloads.Event) []Sent {
 		}
 		c.acceptAll(ctx, page)
 		c.at("accepted")
-		c.expand(ctx, page...)
+		c.bringOut(ctx, page...)
 		c.at("enqueued")
 		for _, s := range page {
 			c.finished(ctx, s)
@@ -209,7 +209,8 @@ func (c *Client) understand(ctx context.Context, s *sending, answer []string) (d
 	case "exists":
 		s.Receipt, s.pending, s.Err = c.duplicate(ctx, s.event, answer[1:])
 	default:
-		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.matched)
+		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.firstPage())
+		s.Receipt.Expanding = len(s.matched) > fanOutPage
 	}
 	return true
 }
@@ -219,7 +220,7 @@ func readable(answer []string) ([]string, error) {
 	if _, err := atLeast(1, answer); err != nil {
 		return nil, err
 	}
-	return atLeast(map[string]int{"version": 2, "exists": 4, "accepted": 5}[answer[0]], answer)
+	return atLeast(map[string]int{"version": 2, "exists": 5, "accepted": 5}[answer[0]], answer)
 }
 
 func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {
@@ -252,23 +253,28 @@ func (c *Client) acceptCall(ctx context.Context, s *sending) following {
 	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version}
 	m, _ := json.Marshal(f.meta) // strings and numbers always encode
 	f.starts = c.starts(s)       //nolint:contextcheck // an attempt outlives the request that brought it
-	args := make([]any, 0, 4+2*len(s.matched))
-	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload))
-	for i, cb := range s.matched {
+	first := s.firstPage()
+	args := make([]any, 0, 6+2*len(first))
+	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload), len(s.matched), s.laterPages())
+	for i, cb := range first {
 		args = append(args, cb.ID, f.starts[i].argument(c))
 	}
-	f.call = &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(s.matched), Args: args}
+	f.call = &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(first), Args: args}
 	return f
 }
 
-// expand brings what was accepted to the lanes. Deliveries that are held wait in their rooms, and need nothing.
-func (c *Client) expand(ctx context.Context, page ...*sending) {
+// bringOut brings what was accepted to the lanes, and has the rest of large fan-outs written. Deliveries that are held wait in their rooms, and need
+// nothing.
+func (c *Client) bringOut(ctx context.Context, page ...*sending) {
 	var pending []pendingTask
 	for _, s := range page {
 		if s.Err != nil {
 			continue
 		}
 		pending = append(pending, s.pending...)
+		if s.Receipt.Expanding {
+			c.expander.add(s.event.Company, s.event.ID)
+		}
 		_, span := c.tracer.Start(trace.ContextWithSpan(ctx, s.span), "expand "+s.event.Type, trace.WithAttributes(
 			attribute.String("ringback.event.id", s.event.ID),
 			attribute.Int("ringback.deliveries", len(s.Receipt.Deliveries)), attribute.Int("ringback.deliveries.pending", len(s.pending))))
@@ -336,8 +342,9 @@ func (c *Client) duplicate(ctx context.Context, e payloads.Event, answer []strin
 		return Receipt{}, nil, ErrEventConflict
 	}
 	receipt, states := newReceipt(e, answer[1], true), firstStates(answer[2])
+	receipt.Expanding = answer[3] != ""
 	var pending []pendingTask
-	for i := 3; i+1 < len(answer); i += 2 {
+	for i := 4; i+1 < len(answer); i += 2 {
 		id, err := strconv.ParseInt(answer[i], 10, 64)
 		if err != nil {
 			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)

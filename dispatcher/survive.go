@@ -19,6 +19,7 @@ import (
 const (
 	placeReconciler = "reconciler"
 	placePacer      = "pacer"
+	placeExpander   = "expander"
 	placeTask       = "task"    // asynq's handler and what it asks about a task's end
 	placeAttempt    = "attempt" // from encoding to judging
 	placeEnqueue    = "enqueue"
@@ -32,7 +33,7 @@ const (
 	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
+var places = []string{placeReconciler, placePacer, placeExpander, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

@@ -154,6 +154,7 @@ var uncontained = map[string]string{
 	"dispatcher/worker.go Shutdown":      "asynq's own code, at the end of the process",
 	"dispatcher/task.go inParallel":      "each contains its task",
 	"dispatcher/near.go close":           "it ends a context",
+	"dispatcher/expand.go add":           "newExpander's page contains each page, and the rest moves names about",
 	"dispatcher/lanes/bell.go hear":      "it closes a connection",
 	"dispatcher/egress/conn.go Write":    "lose is a few lines that close a connection",
 	"dispatcher/egress/conn.go park":     "retired is a few lines that close a connection",

@@ -288,12 +288,14 @@ type ExplainQuery struct {
 // An Explanation says what became of an event, callback by callback.
 type Explanation struct {
 	Answer
-	EventID    string     `json:"event_id"`
-	EventType  string     `json:"event_type"`
-	AcceptedAt time.Time  `json:"accepted_at"`
-	OccurredAt time.Time  `json:"occurred_at,omitzero"`
-	TraceID    string     `json:"trace_id,omitempty"` // of the trace (W3C Trace Context) that it came in with
-	Summary    string     `json:"summary"`            // a sentence
+	EventID    string    `json:"event_id"`
+	EventType  string    `json:"event_type"`
+	AcceptedAt time.Time `json:"accepted_at"`
+	OccurredAt time.Time `json:"occurred_at,omitzero"`
+	TraceID    string    `json:"trace_id,omitempty"` // of the trace (W3C Trace Context) that it came in with
+	// Expanding is set while deliveries of a large fan-out are still to be written.
+	Expanding  bool       `json:"expanding,omitempty"`
+	Summary    string     `json:"summary"` // a sentence
 	Callbacks  []Decision `json:"callbacks"`
 	NextCursor string     `json:"next_cursor,omitempty"` // empty on the last page
 }

@@ -47,7 +47,8 @@ func (s *server) events() {
 		Summary: "Hand over an event",
 		Description: "202 says that the event is durable: it will be delivered to every callback that matches, even if all of Ringback " +
 			"stops this instant. The payload goes out byte for byte as it came in. The same event_id with the same type and payload again " +
-			"is answered 200 and `duplicate`; with others, 409. After a 429, a 503 or a lost answer repeat it with the same event_id.",
+			"is answered 200 and `duplicate`; with others, 409. Of an event that matches more than 100 callbacks the answer lists the first " +
+			"100 deliveries, and says `expanding`: the others are written right after. After a 429, a 503 or a lost answer repeat it with the same event_id.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}
 	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}

@@ -240,6 +240,7 @@ type ReceiptDoc struct {
 	AcceptedAt time.Time             `json:"accepted_at,omitzero"`
 	Deliveries []dispatcher.Accepted `json:"deliveries,omitempty"`
 	Duplicate  bool                  `json:"duplicate,omitempty"`
+	Expanding  bool                  `json:"expanding,omitempty" doc:"There are more deliveries than are listed: they are written from now on."`
 	Warnings   []string              `json:"warnings,omitempty" doc:"What of the payload does not fit the type's schema, where the type only warns."`
 }
 

@@ -1,20 +1,28 @@
 -- Accepts an event and a delivery for each matched callback, or nothing. A delivery whose caller has a place for its first attempt begins it, if
--- it may go at once.
--- ARGV: event id, registry version matched at, meta, body, callback id, token and lease (ms) of its first attempt or '', ...
--- -> {'exists', meta, log id, held csv, callback id, record, ...} | {'version', current} | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
+-- it may go at once. Where it matched more callbacks than one run should write deliveries for, the rest of them stand in the event, in pages, for
+-- expand.lua.
+-- ARGV: event id, registry version matched at, meta, body, how many callbacks it matched, the pages of those that come later (csv;csv;…), callback
+--       id, token and lease (ms) of its first attempt or '', ...
+-- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
+--  | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
 local version, most
 return each(function(ARGV)
   local id = ARGV[1]
   local ev = prefix .. 'ev:' .. id
-  local first = redis.call('HMGET', ev, 'm', 'a', 'h')
+  local first = redis.call('HMGET', ev, 'm', 'a', 'h', 'c')
   if first[1] then
-    local out = {'exists', first[1], first[2], first[3] or ''}
-    for _, field in ipairs(redis.call('HKEYS', ev)) do
-      local cb = string.match(field, '^d(%d+)$')
-      if cb then
+    local out = {'exists', first[1], first[2], first[3] or '', first[4] and '1' or ''}
+    local function tell(cb)
+      local text = cb and redis.call('HGET', ev, 'd' .. cb)
+      if text then
         out[#out + 1] = cb
-        out[#out + 1] = redis.call('HGET', ev, field)
+        out[#out + 1] = text
       end
+    end
+    if first[4] then
+      for cb in string.gmatch(first[4], '%d+') do tell(cb) end
+    else
+      for _, field in ipairs(redis.call('HKEYS', ev)) do tell(string.match(field, '^d(%d+)$')) end
     end
     return out
   end
@@ -24,7 +32,8 @@ return each(function(ARGV)
   -- A quota on the bytes that wait. If none wait, one that is larger than the quota gets in: else it never could. So does what tells the company
   -- how its callbacks do.
   if most == nil then most = redis.call('HGET', prefix .. 'quota', 'waiting_bytes') end
-  if most and #ARGV > 4 then
+  local callbacks = tonumber(ARGV[5])
+  if most and callbacks > 0 then
     local there = tonumber(redis.call('HGET', waiting, '/') or 0)
     if there > 0 and there + #ARGV[4] > tonumber(most) then
       local kind = cjson.decode(ARGV[3]).t
@@ -33,12 +42,11 @@ return each(function(ARGV)
   end
 
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', (#ARGV - 4) / 2)
-  if most and #ARGV > 4 then waits(ev) end
-  -- An event fills a window, however many callbacks it has: what comes out of the rooms in chains costs less than what goes by the lanes.
-  local share = math.max(1, math.floor(WINDOW / ((#ARGV - 4) / 2)))
-  local late, slow, begun = {}, {}, {}
-  for i = 5, #ARGV, 2 do
+  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', callbacks)
+  if most and callbacks > 0 then waits(ev) end
+  local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}
+  for i = 7, #ARGV, 2 do
+    page[#page + 1] = ARGV[i]
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
     local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
     if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, share, token, lease) then
@@ -51,7 +59,8 @@ return each(function(ARGV)
   end
   local held = table.concat(late, ',')
   if held ~= '' then redis.call('HSET', ev, 'h', held) end
+  if ARGV[6] ~= '' then later(ev, id, callbacks, ARGV[6], page) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
-  if #ARGV == 4 then redis.call('EXPIRE', ev, RETENTION) end
+  if callbacks == 0 then redis.call('EXPIRE', ev, RETENTION) end
   return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}
 end)

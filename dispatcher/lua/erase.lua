@@ -1,58 +1,107 @@
 -- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
--- ARGV: 'event', its id, line of the audit trail | 'page' or 'rest', events at most, deliveries after which the page ends
--- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the rest, member, generation, ...}
+-- ARGV: 'event', its id, deliveries after which a run ends, line of the audit trail ('': only to go on with what is begun)
+--  | 'page' or 'rest', events at most, deliveries after which the page ends
+-- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the event or of the rest, member, generation, ...}
+-- An event with many deliveries takes several runs. The first gives it another name, {c}:gone:<event>, so that from then on nothing of it is seen or
+-- sent; the next go on there. The last writes the line, with what all of them erased.
 -- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
 -- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
-local mode, n = ARGV[1], {0, 0, 0, 0, 0, 0}
-local function erase(id)
-  local ev = prefix .. 'ev:' .. id
-  for _, name in ipairs(redis.call('HKEYS', ev)) do
-    if string.find(name, '^d%d') then
-      local cb = string.sub(name, 2)
-      local member = id .. '/' .. cb
-      local r = load(member)
-      n[2] = n[2] + 1
-      if not final(r.s) then n[3] = n[3] + 1 end
-      if r.s == 'X' then n[4] = n[4] + 1 end
-      if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
-      retriesNoMore(r, member, cb)
-      redis.call('ZREM', due, member)
-      leave(cb, member)
-      unhold(cb, member)
-      unbook(ev, member, cb)
-      for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
-        local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
-        if noted and string.sub(noted, 1, #member + 1) == member .. '\n' then redis.call('HDEL', prefix .. 'health:' .. cb, field) end
-      end
-      n[#n + 1] = member
-      n[#n + 1] = int(r.gen)
-    end
+local mode, most, n = ARGV[1], tonumber(ARGV[3]), {0, 0, 0, 0, 0, 0}
+local log = prefix .. 'log'
+
+-- What stands about a delivery beside its record. Where the event was sent anew since, the new one's stays.
+local function erase(gone, id, cb, r, new)
+  local member = id .. '/' .. cb
+  n[2] = n[2] + 1
+  if not final(r.s) then n[3] = n[3] + 1 end
+  if r.s == 'X' then n[4] = n[4] + 1 end
+  if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
+  if new and redis.call('HEXISTS', prefix .. 'ev:' .. id, 'd' .. cb) == 1 then return end
+  retriesNoMore(r, member, cb)
+  redis.call('ZREM', due, member)
+  leave(cb, member)
+  unhold(cb, member)
+  unbook(gone, member, cb)
+  for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
+    local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
+    if noted and string.sub(noted, 1, #member + 1) == member .. '\n' then redis.call('HDEL', prefix .. 'health:' .. cb, field) end
   end
-  local log = redis.call('HGET', ev, 'a')
-  if log then
-    n[1] = n[1] + 1
-    redis.call('XDEL', prefix .. 'log', log)
-  end
+  n[#n + 1] = member
+  n[#n + 1] = int(r.gen)
+end
+
+-- Takes an event out of all sight. Deliveries that were not written yet are counted: they will not be.
+local function vanish(ev, gone)
   waitsNoMore(ev)
-  redis.call('DEL', ev)
+  redis.call('RENAME', ev, gone)
+  redis.call('PERSIST', gone)
+  n[1] = n[1] + 1
+  local pages = string.match(redis.call('HGET', gone, 'e') or '', '^(%d+)')
+  for page = 1, tonumber(pages or 0) do
+    local _, callbacks = string.gsub(redis.call('HGET', gone, 'e' .. page) or '', '%d+', '')
+    n[2], n[3] = n[2] + callbacks, n[3] + callbacks
+    redis.call('HDEL', gone, 'e' .. page)
+  end
+  redis.call('HDEL', gone, 'm', 'b', 'e')
+end
+
+-- Returns true once nothing of the event is left, but for its other name.
+local function goOn(id, begin)
+  local ev, gone = prefix .. 'ev:' .. id, prefix .. 'gone:' .. id
+  if redis.call('EXISTS', gone) == 0 then
+    if not begin or redis.call('EXISTS', ev) == 0 then return true end
+    vanish(ev, gone)
+  end
+  local new, cursor = redis.call('EXISTS', ev) == 1, '0'
+  repeat
+    local page = redis.call('HSCAN', gone, cursor, 'COUNT', 50)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do
+      local cb = string.match(page[2][i], '^d(%d+)$')
+      if cb then
+        erase(gone, id, cb, parse(page[2][i + 1]), new)
+        redis.call('HDEL', gone, page[2][i])
+      end
+    end
+    if n[2] >= most and cursor ~= '0' then return false end
+  until cursor == '0'
+  local at = redis.call('HGET', gone, 'a')
+  if at then redis.call('XDEL', log, at) end
+  if not new then redis.call('ZREM', paged, id) end
+  return true
 end
 
 if mode == 'event' then
-  erase(ARGV[2])
-  if n[1] > 0 then audit(trail, ARGV[3], {{field = 'deliveries', old = n[2]}, {field = 'unfinished', old = n[3]}}) end
+  local id = ARGV[2]
+  local gone = prefix .. 'gone:' .. id
+  local before = redis.call('EXISTS', gone) == 1
+  local whole = goOn(id, ARGV[4] ~= '')
+  if before or not whole then
+    for i = 1, 5 do n[i] = redis.call('HINCRBY', gone, 'g' .. i, n[i]) end
+  end
+  if not whole then
+    if not before then redis.call('HSET', gone, 'l', ARGV[4]) end
+    redis.call('ZADD', paged, int(now + PATIENCE), id)
+    return n
+  end
+  n[6] = 1
+  local line = ARGV[4]
+  if before then line = redis.call('HGET', gone, 'l') or '' end
+  if n[1] > 0 and line ~= '' then audit(trail, line, {{field = 'deliveries', old = n[2]}, {field = 'unfinished', old = n[3]}}) end
+  redis.call('UNLINK', gone)
   return n
 end
-local log = prefix .. 'log'
 for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', ARGV[2])) do
-  erase(entry[2][2])
+  if not goOn(entry[2][2], true) then break end
+  redis.call('UNLINK', prefix .. 'gone:' .. entry[2][2])
   redis.call('XDEL', log, entry[1]) -- its event may have aged away before it
-  if n[2] >= tonumber(ARGV[3]) then break end
+  if n[2] >= most then break end
 end
 if mode == 'rest' then
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays') == 0) and 1 or 0
   if n[6] == 1 then
     redis.call('DEL', log, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,
-      trail, prefix .. 'hosts', prefix .. 'challenges')
+      trail, prefix .. 'hosts', prefix .. 'challenges', paged)
     redis.call('EXPIRE', prefix .. 'erased', 3600) -- the call that erases deletes it after the last keys. If that is killed and nobody calls again, it expires
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end

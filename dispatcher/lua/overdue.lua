@@ -1,8 +1,14 @@
--- Looks at deliveries whose time to worry has come.
+-- Looks at deliveries whose time to worry has come, and at events of which nobody writes or erases the next page.
 -- ARGV: limit, attempt line of an unknown outcome with %n and %t for number and start
--- -> kind, member, generation, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new generation
-local out = {}
+-- -> '1' if there may be more, kind, member, generation, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new
+--    generation, 'paged' the member is an event's id, whose pages nobody goes on with
+local out, seen = {}, 0
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', paged, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
+  redis.call('ZADD', paged, int(now + PATIENCE), id)
+  for _, v in ipairs({'paged', id, '0'}) do out[#out + 1] = v end
+end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
+  seen = seen + 1
   local r, ev, field, cb = load(member)
   if not r or final(r.s) or r.s == 'H' then
     redis.call('ZREM', due, member)
@@ -29,4 +35,5 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
     for _, v in ipairs({'check', member, int(r.gen)}) do out[#out + 1] = v end
   end
 end
+table.insert(out, 1, seen == tonumber(ARGV[1]) and '1' or '')
 return out

@@ -9,7 +9,7 @@ local room = prefix .. 'room:' .. cb
 
 -- What was accepted after this cannot have waited too long.
 local latest = int((now - HOLD_AGE * 1000) * 4096)
-local page = redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, 5 * ARGV[2])
+local page = redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, ARGV[2])
 for _, member in ipairs(page) do
   local r, ev, field = load(member)
   if not r or r.s ~= 'H' then
@@ -20,7 +20,7 @@ for _, member in ipairs(page) do
 end
 
 -- More than the room may hold is there only if that was less than it was before.
-local excess = math.min(held(cb) - HOLD_MAX, 5 * ARGV[2])
+local excess = math.min(held(cb) - HOLD_MAX, tonumber(ARGV[2]))
 for _, member in ipairs(excess > 0 and redis.call('ZRANGE', room, 0, excess - 1) or {}) do
   local r, ev, field = load(member)
   if r and r.s == 'H' then bury(r, ev, field, member, cb, 'hold_full') else unhold(cb, member) end
@@ -30,7 +30,7 @@ local function again(ms)
   if held(cb) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
 end
 if closed or ARGV[3] == '1' then
-  again((#page == 5 * ARGV[2] or excess == 5 * ARGV[2]) and 0 or AIRING)
+  again((#page == tonumber(ARGV[2]) or excess == tonumber(ARGV[2])) and 0 or AIRING)
   return {'closed'}
 end
 -- Where a worker had no turn left, what ends lets others out: as long as there is enough that will.

@@ -348,6 +348,24 @@ local function admit(r, ev, field, member, cb, most, token, lease)
   return false
 end
 
+-- An event fills a window, however many callbacks it has: what comes out of the rooms in chains costs less than what goes by the lanes. So many of
+-- each callback's may be in the lanes for it to go there.
+local function shareOf(callbacks) return math.max(1, math.floor(WINDOW / callbacks)) end
+
+-- A large fan-out is written in pages. Its event has e, how many pages are left and how many callbacks it matched, e<n>, the n-th page's callbacks
+-- (csv), and c, those whose deliveries were written first. {c}:paged has each event that is
+-- written, or erased, in pages; score: when somebody has to look whether that goes on (ms).
+local paged = prefix .. 'paged'
+local function later(ev, id, callbacks, rest, page)
+  redis.call('ZADD', paged, int(now + PATIENCE), id)
+  local pages = 0
+  for csv in string.gmatch(rest, '[^;]+') do
+    pages = pages + 1
+    redis.call('HSET', ev, 'e' .. pages, csv)
+  end
+  redis.call('HSET', ev, 'e', pages .. ' ' .. callbacks, 'c', table.concat(page, ','))
+end
+
 -- What the owner of an attempt that has begun has to know: number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay
 -- or ''. One run answers so many bytes of payload, but for the first; from some on they are counted before they are read.
 local MOST_BYTES, MANY_BYTES, given, version = 1048576, 65536, 0, nil
