@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/time/rate"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
@@ -131,6 +132,9 @@ type Client struct {
 	metrics   *metrics
 	asynq     *asynq.Client
 	bell      *lanes.Bell            // rung for what is enqueued
+	intake    *lanes.Intake          // by which it comes into the lanes
+	often     rate.Sometimes         // it may say that too many wait there
+	lone      lanes.Lone             // whether one company has this process for itself
 	worker    atomic.Pointer[Worker] // which begins at once what this process accepts; nil: none does
 	inspector *asynq.Inspector
 
@@ -198,7 +202,10 @@ func New(cfg Config) (*Client, error) {
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
-	c.bell = lanes.NewBell(c.rdb, queues, c.log, func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) })
+	entering := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) }
+	c.bell = lanes.NewBell(c.rdb, queues, c.log, entering)
+	c.intake = lanes.NewIntake(queues, &c.lone, c.pendingIn, func(context.Context, string) int { return 1 }, entering)
+	c.often = rate.Sometimes{Interval: time.Second}
 	c.outage.log = c.log
 	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
 	c.accepts = ledger.NewCommitter(c.rdb, c.settings, c.waitReplicas, together)
@@ -223,6 +230,7 @@ func defaulted[T comparable](v, fallback T) T {
 // Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
 func (c *Client) Close() error {
 	c.expander.close()
+	c.intake.Close()
 	c.bell.Close()
 	c.accepts.Close()
 	c.steps.Close()

@@ -128,6 +128,8 @@
 //	a run of several / its answers      each as after its own step          each as after its own step; begin knows its token again
 //	a call of a run fails in Redis      what it had written so far; pending its caller repeats it; reconciler, 25 s
 //	                                    only with its place in due
+//	a task waits to come into a lane /  pending and due, no task            reconciler, 25 s
+//	it does
 //	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
 //	enqueue / the bell                  a task that nobody was told of      the workers look into idle lanes, 0.25 s
 //	enqueue's reply lost                false conflict of task ids          a conflict is success
@@ -181,6 +183,11 @@
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker
 // that delivered goes on with the delivery that its finish let out of the room, and began. Neither takes a detour over asynq: that would cost three more
 // round trips. What is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
+//
+// Who goes next is shared by company. A lane is first come, first served, so it holds few tasks; what is more waits in the process that brings it, and
+// comes in by turns: the companies, and a company's callbacks (package lanes, Intake). Of the attempts that a worker may have under way a company has
+// at most three times what it leaves free (shares). While the processors are short, a worker makes fewer attempts at a time of those companies that have
+// many (brake). A company that is alone has all there is.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
 //

@@ -292,10 +292,10 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 		return nil, err
 	}
 	d.State = rec.stateBehind(gate)
-	switch {
-	case d.State == Retrying:
+	switch d.State {
+	case Retrying:
 		d.NextAttemptAt = fromMS(rec.at)
-	case d.State == Held:
+	case Held:
 		p, err := v.pace(ctx, r.callback)
 		if err != nil {
 			return nil, err
@@ -305,7 +305,7 @@ func (v *view) delivery(ctx context.Context, r ref, e *EventRecord, text string)
 			return nil, err
 		}
 		d.HeldReason, d.held = v.held(gate, p, barred)
-	case d.State == Dead:
+	case Dead:
 		d.Reason = rec.reason(d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate)

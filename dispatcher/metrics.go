@@ -42,7 +42,7 @@ var (
 func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 	m := &metrics{}
 	meter := provider.Meter(scope)
-	var laneDepth, roomDepth, dead, breakers, expiring metric.Int64ObservableGauge
+	var laneDepth, laneWaiting, roomDepth, dead, breakers, expiring metric.Int64ObservableGauge
 	var buried metric.Int64ObservableCounter
 	var callbacks, used, limit, paused, outage metric.Int64ObservableGauge
 	var oldest, drift, roomAge metric.Float64ObservableGauge
@@ -108,6 +108,11 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
+			laneWaiting, err = meter.Int64ObservableGauge("ringback.lane.waiting", metric.WithUnit("{task}"),
+				metric.WithDescription("Tasks that wait in this process to come into a lane."))
+			return err
+		},
+		func() (err error) {
 			roomDepth, err = meter.Int64ObservableGauge("ringback.room.deliveries", metric.WithUnit("{delivery}"),
 				metric.WithDescription("Deliveries held in callbacks' rooms."))
 			return err
@@ -168,10 +173,10 @@ func newMetrics(provider metric.MeterProvider, c *Client) (*metrics, error) {
 			return err
 		},
 		func() (err error) {
-			g := gauges{laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge}
+			g := gauges{laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge}
 			m.observed, err = meter.RegisterCallback(func(ctx context.Context, o metric.Observer) error {
 				return c.contain(ctx, placeMetrics, func() error { return c.observe(ctx, o, g) })
-			}, laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge)
+			}, laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage, oldest, drift, roomAge)
 			return err
 		},
 	} {
@@ -239,8 +244,8 @@ func reasonLabel(r Reason) string {
 
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
-	laneDepth, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
-	oldest, drift, roomAge                                                                         metric.Float64Observable
+	laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
+	oldest, drift, roomAge                                                                                      metric.Float64Observable
 }
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
@@ -257,6 +262,11 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 			return err
 		}
 		age = max(age, info.Latency)
+		waiting, since := c.intake.Waits(lane)
+		o.ObserveInt64(g.laneWaiting, int64(waiting), metric.WithAttributes(attribute.String("lane", lane)))
+		if waiting > 0 {
+			age = max(age, time.Since(since))
+		}
 		for state, n := range map[string]int{
 			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
 		} {

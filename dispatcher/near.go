@@ -22,24 +22,18 @@ const shareOfNear = 4
 // another process accepts. What fails goes by the lanes from then on.
 //
 // A process that is killed before it sends leaves an attempt whose owner is gone.
-//
-// A company that has greed times as many places as it leaves free gets no more. So one alone has most of them and several share: a customer with
-// thousands of callbacks keeps nobody waiting.
 type near struct {
 	ctx    context.Context
 	cancel context.CancelFunc
+	shares *shares
 
 	mu     sync.Mutex
-	free   int
-	taken  map[string]int // places by company
 	closed bool
 	wg     sync.WaitGroup
 }
 
-const greed = 3
-
 func newNear(places int) *near {
-	n := &near{free: places, taken: make(map[string]int)}
+	n := &near{shares: newShares(places)}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n
 }
@@ -48,22 +42,15 @@ func newNear(places int) *near {
 func (n *near) enter(company string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.closed || n.taken[company] >= greed*n.free {
+	if n.closed || !n.shares.enter(company) {
 		return false
 	}
-	n.free--
-	n.taken[company]++
 	n.wg.Add(1)
 	return true
 }
 
 func (n *near) leave(company string) {
-	n.mu.Lock()
-	n.free++
-	if n.taken[company]--; n.taken[company] == 0 {
-		delete(n.taken, company)
-	}
-	n.mu.Unlock()
+	n.shares.leave(company)
 	n.wg.Done()
 }
 

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -28,16 +29,19 @@ func (h *house) nearly(grace time.Duration) *Worker {
 }
 
 func (n *near) takenBy(company string) int {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.taken[company]
+	n.shares.mu.Lock()
+	defer n.shares.mu.Unlock()
+	return n.shares.taken[company]
 }
 
 // enqueues counts the tasks that the house's processes enqueue from now on.
-func (h *house) enqueues() *atomic.Int64 {
+func (h *house) enqueues() *atomic.Int64 { return h.enqueuesOf("") }
+
+// enqueuesOf counts a company's.
+func (h *house) enqueuesOf(company string) *atomic.Int64 {
 	var n atomic.Int64
 	f := &fault{matches: func(cmd redis.Cmder) bool {
-		if isEnqueue(cmd) {
+		if isEnqueue(cmd) && strings.Contains(fmt.Sprintf("%s", cmd.Args()), `"company":"`+company) {
 			n.Add(1)
 		}
 		return false
@@ -242,13 +246,13 @@ func TestPlacesAreShared(t *testing.T) {
 	if a, c := fill("a"), fill("c"); a == 0 || c == 0 || a+c != 4 {
 		t.Errorf("of 4 that came free, who had 2 has %d more, and a newcomer %d", a, c)
 	}
-	for company, taken := range n.taken {
+	for company, taken := range n.shares.taken {
 		for range taken {
 			n.leave(company)
 		}
 	}
-	if n.free != 8 || len(n.taken) != 0 {
-		t.Errorf("once all have left, %d places are free and %v remembered", n.free, n.taken)
+	if n.shares.free != 8 || len(n.shares.taken) != 0 {
+		t.Errorf("once all have left, %d places are free and %v remembered", n.shares.free, n.shares.taken)
 	}
 	n.close(0, 0)
 	if n.enter("a") {
@@ -277,7 +281,7 @@ func TestOneCompanyKeepsNobodyFromBeginning(t *testing.T) {
 		if taken := w.near.takenBy(acme); taken == 0 || taken == 2*fewAttempts/shareOfNear {
 			h.t.Errorf("one company has %d places", taken)
 		}
-		tasks := h.enqueues()
+		tasks := h.enqueuesOf("other")
 		for _, id := range eventIDs("o-", 20) {
 			e := proof(id)
 			e.Company = "other"

@@ -149,7 +149,7 @@ func (c *Client) repair(ctx context.Context, company string) error {
 			}
 			tasks = append(tasks, t)
 		}
-		c.inParallel(ctx, tasks, func(t pendingTask) {
+		c.letIn(ctx, tasks, func(ctx context.Context, t pendingTask) {
 			if err := c.bring(ctx, t); err != nil {
 				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
 			}

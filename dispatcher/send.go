@@ -326,7 +326,7 @@ func (c *Client) accepted(e payloads.Event, answer []string, matched []*registry
 		state := states(cb.ID)
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
 		if id := strconv.FormatInt(cb.ID, 10); state == Pending && !slices.Contains(begun, id) {
-			pending = append(pending, pendingTask{r, 1, slices.Contains(slow, id)})
+			pending = append(pending, pendingTask{ref: r, generation: 1, slow: slices.Contains(slow, id), bytes: len(e.Payload)})
 		}
 	}
 	return receipt, pending

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"golang.org/x/time/rate"
 
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
@@ -101,6 +102,7 @@ type pendingTask struct {
 	ref        ref
 	generation int64
 	slow       bool // it goes to the slow lane
+	bytes      int  // of its payload; 0 where that is not known
 }
 
 func (t pendingTask) queue() string {
@@ -118,19 +120,45 @@ func readTask(company, member, ticket string) (pendingTask, error) {
 	if !ok || err != nil {
 		return pendingTask{}, fmt.Errorf("delivery %q of %s: %w", member, company, errBadRecord)
 	}
-	return pendingTask{r, g, slow}, nil
+	return pendingTask{ref: r, generation: g, slow: slow}, nil
 }
 
-// enqueueAll enqueues deliveries that are pending in Redis. It does not fail: the reconciler repeats what is missing. Nor does it stop
-// with its caller, who may have gone.
+// enqueueAll enqueues deliveries that are pending in Redis: at once, or when it is their turn. It does not fail: the reconciler repeats what is missing.
+// Nor does it stop with its caller, who may have gone.
 func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
-	ctx = context.WithoutCancel(ctx)
-	c.inParallel(ctx, tasks, func(t pendingTask) {
+	c.letIn(ctx, tasks, func(ctx context.Context, t pendingTask) {
 		if _, err := c.enqueue(ctx, t); err != nil {
 			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
 				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
 		}
 	})
+}
+
+// letIn brings tasks into the lanes: those that may come at once before it returns, the others by turns. Those that too many wait before are the
+// reconciler's.
+func (c *Client) letIn(ctx context.Context, tasks []pendingTask, bring func(context.Context, pendingTask)) {
+	ctx = context.WithoutCancel(ctx)
+	now := make([]pendingTask, 0, len(tasks))
+	for _, t := range tasks {
+		if c.intake.Pass(ctx, t.queue(), t.ref.company, t.bytes) {
+			now = append(now, t)
+			continue
+		}
+		if !c.intake.Wait(lanes.Waiting{
+			Lane: t.queue(), Company: t.ref.company, Callback: t.ref.callback, Name: taskID(t.ref, t.generation), Bytes: t.bytes,
+			Enter: func(ctx context.Context) { bring(ctx, t) },
+		}) {
+			c.often.Do(func() {
+				c.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", t.queue(), "company", t.ref.company)
+			})
+		}
+	}
+	c.inParallel(ctx, now, func(t pendingTask) { bring(ctx, t) })
+}
+
+// pendingIn is how many tasks a lane holds that no worker has taken.
+func (c *Client) pendingIn(ctx context.Context, lane string) (int64, error) {
+	return c.rdb.LLen(ctx, "asynq:{"+lane+"}:pending").Result()
 }
 
 // enqueueReleased enqueues what a script let out of a room: member, ticket, member, ticket, …

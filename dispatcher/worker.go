@@ -83,6 +83,8 @@ type Worker struct {
 	every    time.Duration // between two rounds of the reconciler
 
 	turns    *turns
+	shares   map[string]*shares // by lane
+	brake    *brake
 	near     *near // nil: everything goes by the lanes
 	grace    time.Duration
 	pacer    *pacer
@@ -114,7 +116,8 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	logger := newAsynqLog(c)
 	concurrency, look := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
 	w.stopped = make(chan struct{})
-	rdb := c.bell.Client(look, w.stopped)
+	w.brake = newBrake(&c.lone)
+	rdb := c.bell.Client(look, w.stopped, w.brake.full)
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
 	perLane := serversPerLane
 	if concurrency < fewAttempts {
@@ -125,14 +128,19 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		concurrency -= concurrency / shareOfNear
 	}
 	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
+	w.shares = make(map[string]*shares, len(queues))
 	served := append(slices.Repeat(queues[:laneCount], perLane), slowLane)
 	for _, lane := range served {
 		places := (concurrency - concurrency/shareOfSlow) / (laneCount * perLane)
 		if lane == slowLane {
 			places = concurrency / shareOfSlow
 		}
+		if places = max(1, places); w.shares[lane] == nil {
+			w.shares[lane] = newShares(0)
+		}
+		w.shares[lane].free += places
 		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(rdb, asynq.Config{
-			Concurrency:              max(1, places),
+			Concurrency:              places,
 			Queues:                   map[string]int{lane: 1},
 			TaskCheckInterval:        taskCheckInterval,
 			DelayedTaskCheckInterval: max(delayedCheckInterval, look),
@@ -249,6 +257,14 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if mine {
 		defer done()
 	}
+	shares := w.shares[lane]
+	if mine = mine && shares.await(ctx, h.Company, turnover); mine {
+		defer shares.leave(h.Company)
+	}
+	var took time.Duration
+	ride := w.brake.enter(ctx, h.Company, true)
+	left := sync.OnceFunc(func() { w.brake.leave(ride, took) })
+	defer left()
 	halted := &laterError{wait: haltedDelay, why: "egress is paused"}
 	looked := time.Now()
 	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
@@ -263,6 +279,8 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	}
 	l := link{lane: lane}
 	next, err := w.attempt(ctx, a, l)
+	took = next.took
+	left()
 	w.chain(ctx, l, h.Company, next)
 	return err
 }
@@ -280,9 +298,10 @@ func (w *Worker) holds(l link, halted func(lane string) bool) bool {
 
 // A sequel is what may follow a delivery that ended well.
 type sequel struct {
-	released []string  // what was let out of the room for it: member, ticket, …
-	first    *attempt  // the first of them, if it has begun
-	looked   time.Time // when its lane was known to run
+	released []string      // what was let out of the room for it: member, ticket, …
+	first    *attempt      // the first of them, if it has begun
+	looked   time.Time     // when its lane was known to run
+	took     time.Duration // to record what came before
 }
 
 // chain goes on with the delivery that a finished one let out of the room, in its place and without a detour over asynq: half the round trips
@@ -322,8 +341,15 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 			c.enqueueAll(ctx, []pendingTask{t})
 			return
 		}
-		next = w.goOn(ctx, t, a, l)
+		next = w.goOnBraked(ctx, t, a, l)
 	}
+}
+
+// goOnBraked is goOn, once the brake lets it.
+func (w *Worker) goOnBraked(ctx context.Context, t pendingTask, a *attempt, l link) (next sequel) {
+	ride := w.brake.enter(ctx, a.ref.company, false)
+	defer func() { w.brake.leave(ride, next.took) }()
+	return w.goOn(ctx, t, a, l)
 }
 
 // heldBack takes back that an attempt has begun, if so much time has passed since a look found its lane running that the lane may be paused, and it
@@ -381,7 +407,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 	}
 	if state != "D" { // what comes next is asynq's to show
 		w.client.enqueueReleased(ctx, a.ref.company, next.released)
-		next = sequel{}
+		next = sequel{took: next.took}
 	}
 	w.client.at("finished")
 	w.client.report(ctx, span, a, state)
@@ -506,6 +532,8 @@ func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state string, 
 		next.looked = time.Now()
 		next.first = &attempt{token: token, timeout: a.callback.Timeout, since: next.looked}
 	}
+	began := time.Now()
+	defer func() { next.took = time.Since(began) }()
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	answer, err := backoff.RetryWithData(func() ([]string, error) {
 		answer, err := c.step(ctx, finishScript, a.ref.company, append(slices.Clone(a.recorded), w.turns.limit, token, lease.Milliseconds())...)

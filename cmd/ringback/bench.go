@@ -37,6 +37,7 @@ func benchCommand() *cli.Command {
 			&cli.IntFlag{Name: "companies", Usage: "have `N` companies in saturate, which get the events in turn", Value: 1},
 			&cli.StringFlag{Name: "receiver-listen", Usage: "receive deliveries on `ADDR`", DefaultText: "any port of 127.0.0.1"},
 			&cli.StringFlag{Name: "receiver-url", Usage: "`URL` at which --server reaches that", DefaultText: "http:// and the address"},
+			&cli.BoolFlag{Name: "apart", Usage: "run the API and the workers in a process each"},
 			&cli.DurationFlag{Name: "deadline", Usage: "give up a scenario after `DURATION`, and say what is missing", Value: bench.DefaultDeadline},
 		},
 		Action: measure,
@@ -68,7 +69,7 @@ func benchConfig(c *cli.Context) (bench.Config, error) {
 	cfg := bench.Config{
 		Binaries: c.StringSlice("binary"), Scenarios: commaSeparated(c.StringSlice("scenario")), Runs: c.Int("runs"), N: c.Int("n"), Short: c.Bool("short"),
 		Callbacks: c.Int("callbacks"), Companies: c.Int("companies"), ReceiverListen: c.String("receiver-listen"), ReceiverURL: c.String("receiver-url"),
-		Deadline: c.Duration("deadline"),
+		Deadline: c.Duration("deadline"), Apart: c.Bool("apart"),
 		Say: func(format string, a ...any) {
 			_, _ = fmt.Fprintln(c.App.ErrWriter, printable(fmt.Sprintf(format, a...)))
 		},
@@ -102,6 +103,8 @@ func benchConfig(c *cli.Context) (bench.Config, error) {
 // puts no load on anybody.
 func atServer(c *cli.Context, cfg *bench.Config) (err error) {
 	switch {
+	case cfg.Apart:
+		return usagef("--apart is for what ringback bench starts itself, not for --server (or RINGBACK_SERVER)")
 	case len(cfg.Binaries) > 0:
 		return usagef("--binary and --server (or RINGBACK_SERVER) exclude each other: say which is to be measured")
 	case cfg.ReceiverListen == "":

@@ -306,7 +306,7 @@ func (h *house) closeDoor(ctx context.Context) {
 }
 
 func (h *house) close(ctx context.Context) {
-	err := h.client.Close()
+	err := h.client.Close() //nolint:contextcheck // an end has its own time
 	h.egress.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()

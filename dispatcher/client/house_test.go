@@ -117,7 +117,7 @@ func startServer(ctx context.Context, rdb redis.UniversalClient) (server *httpte
 		return nil, "", nil, err
 	}
 	server = httptest.NewServer(api)
-	return server, key, func() {
+	return server, key, func() { //nolint:contextcheck // as every end
 		server.Close()
 		_ = engine.Close()
 		door.Close()

@@ -1,4 +1,5 @@
-// Package lanes is what the engine has of its own around asynq: idle servers that are told of work, and do not ask for it all the time.
+// Package lanes is what the engine has of its own around asynq: idle servers that are told of work, and do not ask for it all the time; and tasks that
+// come into a lane by turns, so that no company keeps another waiting.
 package lanes
 
 import (
@@ -164,8 +165,10 @@ func (b *Bell) hear(ctx context.Context) error {
 
 // Client is for the asynq servers of a process: they wait by it. look is how often they look at an idle lane of which nobody told. Once stop is
 // closed they get no task any more, and nobody waits.
-func (b *Bell) Client(look time.Duration, stop <-chan struct{}) redis.UniversalClient {
-	return &patient{UniversalClient: b.rdb, bell: b, look: look, stop: stop}
+//
+// full returns nil as long as the process can do with tasks, else what is closed when it can again.
+func (b *Bell) Client(look time.Duration, stop <-chan struct{}, full func() <-chan struct{}) redis.UniversalClient {
+	return &patient{UniversalClient: b.rdb, bell: b, look: look, stop: stop, full: full}
 }
 
 // patient is a client whose question for a task waits until there may be one.
@@ -174,6 +177,7 @@ type patient struct {
 	bell *Bell
 	look time.Duration
 	stop <-chan struct{}
+	full func() <-chan struct{}
 }
 
 // EvalSha is how asynq runs its scripts. Two are known by their keys: the one that takes a task from a lane, and the one that moves what is due
@@ -211,6 +215,7 @@ func (b *Bell) laneOf(keys []string, ends ...string) *lane {
 
 // take asks for a task once there may be one.
 func (p *patient) take(ctx context.Context, l *lane, sha string, keys []string, args []any) *redis.Cmd {
+	p.untilThereIsRoom()
 	rings, mine := p.wait(l)
 	began, cmd := time.Now(), answered(ctx, nil, redis.Nil)
 	select {
@@ -230,6 +235,21 @@ func (p *patient) take(ctx context.Context, l *lane, sha string, keys []string, 
 		l.looked = began
 	}
 	return cmd
+}
+
+// untilThereIsRoom waits as long as the process has enough to do.
+func (p *patient) untilThereIsRoom() {
+	for {
+		room := p.full()
+		if room == nil {
+			return
+		}
+		select {
+		case <-room:
+		case <-p.stop:
+			return
+		}
+	}
 }
 
 // waiting is how many tasks are in a lane, where that is asked for; else there may be one.

@@ -46,7 +46,7 @@ func TestWhatComesDuringALookIsNotOverlooked(t *testing.T) {
 		}
 		bell.deaf.Store(false)
 		stop := make(chan struct{})
-		client, take := bell.Client(time.Hour, stop), redis.NewScript(`return redis.call('RPOP', KEYS[1])`)
+		client, take := bell.Client(time.Hour, stop, func() <-chan struct{} { return nil }), redis.NewScript(`return redis.call('RPOP', KEYS[1])`)
 		if err := take.Load(ctx, rdb).Err(); err != nil {
 			t.Fatal(err)
 		}

@@ -48,6 +48,8 @@ type Config struct {
 	Callbacks int      // of the company in saturate, at least 1
 	Companies int      // in saturate, each with Callbacks, at least 1
 
+	Apart bool // API and workers are a process each
+
 	ReceiverListen string // where deliveries are received; port 0 is any
 	ReceiverURL    string // where that is for Server; empty is http:// and the address
 

@@ -79,14 +79,17 @@ func (s *site) readUsage(ctx context.Context) (r reading, err error) {
 	}
 	r.usage = usageOf(info["Commandstats"], s.fromClients)
 	var self time.Duration
-	var errs [4]error
+	var errs [3]error
 	r.at = time.Now()
-	r.ringback, errs[0] = processorTime(s.serve.pid())
-	r.redis, errs[1] = processorTime(s.redis.pid())
-	self, errs[2] = processorTime(os.Getpid())
-	r.others, errs[3] = busyTime()
-	r.others -= r.ringback + r.redis + self
+	r.redis, errs[0] = processorTime(s.redis.pid())
+	self, errs[1] = processorTime(os.Getpid())
+	r.others, errs[2] = busyTime()
 	r.processes = errors.Join(errs[:]...) == nil
+	for _, c := range s.serves {
+		took, err := processorTime(c.pid())
+		r.ringback, r.processes = r.ringback+took, r.processes && err == nil
+	}
+	r.others -= r.ringback + r.redis + self
 	return r, nil
 }
 

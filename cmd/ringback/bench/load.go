@@ -233,8 +233,10 @@ func (s *site) costs(ctx context.Context, before reading, deliveries int, f Figu
 		return err
 	}
 	after.since(before, deliveries, f)
-	if resident := residentMiB(s.serve.pid()); resident > 0 {
-		f[RingbackRSS] = resident
+	for _, c := range s.serves {
+		if resident := residentMiB(c.pid()); resident > 0 {
+			f[RingbackRSS] += resident
+		}
 	}
 	return nil
 }

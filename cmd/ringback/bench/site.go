@@ -41,9 +41,10 @@ type site struct {
 	cfg *Config
 	dir string // of our own installation's files
 
-	redis, serve *child // nil: an installation of others
-	rdb          *redis.Client
-	fromClients  map[string]bool // the commands that only clients send to Redis; see usage
+	redis       *child   // nil: an installation of others
+	serves      []*child // of our own: its processes, the API first
+	rdb         *redis.Client
+	fromClients map[string]bool // the commands that only clients send to Redis; see usage
 
 	server   string // URL of the API
 	header   http.Header
@@ -85,23 +86,41 @@ func (s *site) start(ctx context.Context, fail context.CancelCauseFunc, path str
 	}
 	s.rdb = redisClient(s.redis.addr)
 	env := []string{"RINGBACK_REDIS=redis://" + s.redis.addr, "RINGBACK_KEYSET_FILE=" + filepath.Join(s.dir, "keyset.json"), "RINGBACK_EGRESS_ALLOW=127.0.0.0/8"}
-	if s.serve, err = launch(ctx, "ringback serve", filepath.Join(s.dir, "serve.log"), env, fail, path, "serve", "--listen", "127.0.0.1:0"); err != nil {
-		return "", err
+	roles := []string{"api,worker"}
+	if s.cfg.Apart {
+		roles = []string{"api", "worker"}
 	}
-	ready := regexp.MustCompile(`"msg":"ready","address":"([^"]+)"`)
-	err = s.serve.await(ctx, func() error {
-		match := ready.FindStringSubmatch(s.serve.said())
-		if match == nil {
-			return errors.New("it does not say that it is ready")
+	for i, role := range roles {
+		address, err := s.serve(ctx, env, fail, path, role)
+		if err != nil {
+			return "", err
 		}
-		s.server = "http://" + match[1]
-		return nil
-	})
-	if err != nil {
-		return "", err
+		if i == 0 {
+			s.server = "http://" + address
+		}
 	}
 	key, err = ask(ctx, path, env, "keys", "create", "--role", "operator")
 	return strings.TrimSpace(key), err
+}
+
+// serve starts a process of the program with some roles, and returns its address.
+func (s *site) serve(ctx context.Context, env []string, fail context.CancelCauseFunc, path, roles string) (address string, err error) {
+	log := filepath.Join(s.dir, strings.ReplaceAll(roles, ",", "-")+".log")
+	c, err := launch(ctx, "ringback serve", log, env, fail, path, "serve", "--roles", roles, "--listen", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	s.serves = append(s.serves, c)
+	ready := regexp.MustCompile(`"msg":"ready","address":"([^"]+)"`)
+	err = c.await(ctx, func() error {
+		match := ready.FindStringSubmatch(c.said())
+		if match == nil {
+			return errors.New("it does not say that it is ready")
+		}
+		address = match[1]
+		return nil
+	})
+	return address, err
 }
 
 // close ends what open started, and leaves nothing behind that it can take away.
@@ -109,10 +128,11 @@ func (s *site) close(ctx context.Context) {
 	if s.redis == nil {
 		s.eraseCompanies(ctx)
 	}
-	for _, c := range []*child{s.serve, s.redis} {
-		if c != nil {
-			c.end()
-		}
+	for _, c := range s.serves {
+		c.end()
+	}
+	if s.redis != nil {
+		s.redis.end()
 	}
 	if s.rdb != nil {
 		_ = s.rdb.Close()

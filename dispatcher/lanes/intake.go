@@ -1,0 +1,323 @@
+package lanes
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// depth is how many tasks a lane should hold that no worker has taken: as many as workers take until the next look. Whoever comes waits behind no
+	// more than these. depthAlone is how many where one company has the process for itself.
+	depth, depthAlone = 8, 64
+	// topUp is how long after a look a lane is looked at again for which others wait, and longest how long where nobody takes from it.
+	topUp, longest = 3 * time.Millisecond, 100 * time.Millisecond
+	// mostWaiting is how many may wait for a lane. Who comes then is turned away.
+	mostWaiting = 20_000
+	// weighs is how many bytes count as one more task.
+	weighs = 16 << 10
+	// turn is how many tasks a company of weight 1 may bring in when its turn is.
+	turn = 4
+	// flushed is how many are let in at a time when an Intake is closed, and flushWithin for how long.
+	flushed, flushWithin = 16, 5 * time.Second
+)
+
+// An Intake lets a process's tasks into the lanes. A lane is first come, first served, so it is to hold few; what is more than these waits here, and
+// is let in by turns: company after company, each as much as its weight says, and of a company callback after callback (deficit round robin). So a
+// customer with thousands of deliveries at once delays another by moments, and one alone has all there is. Tasks count by number, and by the
+// bytes of their payloads.
+//
+// What waits here is lost with the process: it is for who repairs that to bring it again.
+type Intake struct {
+	pending func(ctx context.Context, lane string) (int64, error) // how many tasks it holds that no worker has taken
+	weight  func(ctx context.Context, company string) int         // how much more than others it may have; 1 as a rule
+	contain func(ctx context.Context, do func() error) error
+
+	ctx    context.Context //nolint:containedctx // its own: what waits has no caller any more
+	cancel context.CancelFunc
+	gates  map[string]*gate // by lane
+	lone   *Lone
+	wg     sync.WaitGroup
+}
+
+// A gate is one lane's.
+type gate struct {
+	lane string
+
+	mu     sync.Mutex
+	room   int                // how much may come in before the lane is looked at
+	turns  []*crowd           // the companies of which something waits, the next one first
+	crowds map[string]*crowd  // by company
+	known  map[string]Waiting // what waits, by name
+	runs   bool               // somebody lets in what waits
+	closed bool
+}
+
+// A crowd is what waits of one company.
+type crowd struct {
+	company string
+	weight  int // 0: not known yet
+	credit  int // what is left of its turns
+	turns   []int64
+	tasks   map[int64][]Waiting // by callback
+}
+
+// A Waiting is a task that is to come into a lane.
+type Waiting struct {
+	Lane, Company string
+	Callback      int64
+	Name          string // the same for the same task: none waits twice
+	Bytes         int    // of its payload; 0 if that is not known
+	Enter         func(ctx context.Context)
+
+	since time.Time
+}
+
+func (w Waiting) cost() int { return 1 + w.Bytes/weighs }
+
+// NewIntake makes an Intake for lanes. pending says how many tasks a lane holds that no worker has taken, weight how much more than others a company
+// may have, and contain runs do and survives its panic. lone is the process's.
+func NewIntake(names []string, lone *Lone, pending func(context.Context, string) (int64, error), weight func(context.Context, string) int,
+	contain func(ctx context.Context, do func() error) error,
+) *Intake {
+	in := &Intake{lone: lone, pending: pending, weight: weight, contain: contain, gates: make(map[string]*gate, len(names))}
+	in.ctx, in.cancel = context.WithCancel(context.Background())
+	for _, name := range names {
+		in.gates[name] = &gate{lane: name, crowds: make(map[string]*crowd), known: make(map[string]Waiting)}
+	}
+	return in
+}
+
+// Pass reports whether a company's task with so many bytes of payload may come into a lane at once: then it is for the caller to bring it. Else it has to
+// Wait. Now and then it looks at the lane.
+func (in *Intake) Pass(ctx context.Context, lane, company string, bytes int) bool {
+	in.lone.Note(company)
+	g := in.gates[lane]
+	if g.out() {
+		n, err := in.pending(ctx, lane)
+		if err != nil {
+			return true // its caller learns what is wrong with Redis
+		}
+		g.found(in.lacks(n))
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return true
+	}
+	if len(g.turns) > 0 || g.room <= 0 {
+		return false
+	}
+	g.room -= Waiting{Bytes: bytes}.cost()
+	return true
+}
+
+// out reports whether it is time to look at the lane for who comes: nobody waits, and as much has come in as was free.
+func (g *gate) out() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.closed && len(g.turns) == 0 && g.room <= 0
+}
+
+func (g *gate) found(room int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.turns) == 0 {
+		g.room = room
+	}
+}
+
+// lacks is how many a lane should hold beside those that it does.
+func (in *Intake) lacks(pending int64) int {
+	if in.lone.Is() {
+		return max(0, depthAlone-int(pending))
+	}
+	return max(0, depth-int(pending))
+}
+
+// Wait has a task come in when its turn is. It returns false if so many wait for the lane already that it is turned away.
+func (in *Intake) Wait(w Waiting) bool {
+	g := in.gates[w.Lane]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, ok := g.known[w.Name]; ok {
+		return true
+	}
+	if g.closed || len(g.known) >= mostWaiting {
+		return false
+	}
+	w.since = time.Now()
+	g.known[w.Name] = w
+	c := g.crowds[w.Company]
+	if c == nil {
+		c = &crowd{company: w.Company, tasks: make(map[int64][]Waiting)}
+		g.crowds[w.Company] = c
+		g.turns = append(g.turns, c)
+	}
+	if len(c.tasks[w.Callback]) == 0 {
+		c.turns = append(c.turns, w.Callback)
+	}
+	c.tasks[w.Callback] = append(c.tasks[w.Callback], w)
+	if !g.runs {
+		g.runs = true
+		in.wg.Go(func() { in.run(g) }) // what it calls is contained
+	}
+	return true
+}
+
+// Waits says how many tasks of this process wait to come into a lane, and since when the first of them does.
+func (in *Intake) Waits(lane string) (n int, since time.Time) {
+	g := in.gates[lane]
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, w := range g.known {
+		if since.IsZero() || w.since.Before(since) {
+			since = w.since
+		}
+	}
+	return len(g.known), since
+}
+
+// run lets in what waits for a lane, as long as anything does.
+func (in *Intake) run(g *gate) {
+	for pause := topUp; ; {
+		came := in.letIn(g)
+		if pause = min(2*pause, longest); came > 0 {
+			pause = topUp
+		}
+		if !in.goesOn(g, pause) {
+			return
+		}
+	}
+}
+
+// letIn looks at the lane and lets in as many as it lacks. It returns how many.
+func (in *Intake) letIn(g *gate) (came int) {
+	_ = in.contain(in.ctx, func() error {
+		in.weigh(g)
+		n, err := in.pending(in.ctx, g.lane)
+		if err != nil {
+			return err // it is tried again
+		}
+		let := g.take(in.lacks(n))
+		came = len(let)
+		in.enter(in.ctx, let, 1)
+		return nil
+	})
+	return came
+}
+
+// weigh learns the weights of those that came since the last look.
+func (in *Intake) weigh(g *gate) {
+	g.mu.Lock()
+	var unknown []*crowd
+	for _, c := range g.turns {
+		if c.weight == 0 {
+			unknown = append(unknown, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range unknown {
+		weight := max(1, in.weight(in.ctx, c.company))
+		g.mu.Lock()
+		c.weight = weight
+		g.mu.Unlock()
+	}
+}
+
+// take takes out what may come in by turns, so much of it together.
+func (g *gate) take(free int) (let []Waiting) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for free > 0 && len(g.turns) > 0 {
+		c := g.turns[0]
+		g.turns = g.turns[1:]
+		c.credit += turn * max(1, c.weight)
+		for free > 0 && len(c.turns) > 0 && c.credit >= c.next().cost() {
+			w := c.pop()
+			delete(g.known, w.Name)
+			let = append(let, w)
+			free, c.credit = free-w.cost(), c.credit-w.cost()
+		}
+		if len(c.turns) > 0 {
+			g.turns = append(g.turns, c)
+		} else {
+			delete(g.crowds, c.company)
+		}
+	}
+	g.room = free
+	return let
+}
+
+// next is the task of the callback whose turn it is.
+func (c *crowd) next() Waiting { return c.tasks[c.turns[0]][0] }
+
+// pop takes it out, and gives the next callback its turn.
+func (c *crowd) pop() Waiting {
+	callback := c.turns[0]
+	w := c.next()
+	c.turns = c.turns[1:]
+	if left := c.tasks[callback][1:]; len(left) > 0 {
+		c.tasks[callback] = left
+		c.turns = append(c.turns, callback)
+	} else {
+		delete(c.tasks, callback)
+	}
+	return w
+}
+
+// enter brings tasks in, some at a time.
+func (in *Intake) enter(ctx context.Context, let []Waiting, atOnce int) {
+	var wg sync.WaitGroup
+	for part := range slices.Chunk(let, max(1, (len(let)+atOnce-1)/atOnce)) {
+		bring := func() {
+			for _, w := range part {
+				_ = in.contain(ctx, func() error { w.Enter(ctx); return nil })
+			}
+		}
+		if atOnce == 1 {
+			bring()
+			continue
+		}
+		wg.Go(func() { bring() }) // each task is contained
+	}
+	wg.Wait()
+}
+
+// goesOn waits until it is time to look again, if anything waits.
+func (in *Intake) goesOn(g *gate, pause time.Duration) bool {
+	g.mu.Lock()
+	if g.closed || len(g.turns) == 0 {
+		g.runs = false
+		g.mu.Unlock()
+		return false
+	}
+	g.mu.Unlock()
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-in.ctx.Done():
+	}
+	return true
+}
+
+// Close lets in all that waits, as far as it can be in a few seconds, and whatever comes from then on.
+func (in *Intake) Close() {
+	var left []Waiting
+	for _, g := range in.gates {
+		g.mu.Lock()
+		g.closed = true
+		for _, w := range g.known {
+			left = append(left, w)
+		}
+		g.known, g.crowds, g.turns = nil, nil, nil
+		g.mu.Unlock()
+	}
+	in.cancel()
+	in.wg.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.ctx), flushWithin)
+	defer cancel()
+	in.enter(ctx, left, flushed)
+}

@@ -1,0 +1,178 @@
+package lanes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A hall is an Intake with one lane, of which a test takes.
+type hall struct {
+	*Intake
+	mu      sync.Mutex
+	pending int64 // in the lane
+	failed  error
+	came    []string
+	weights map[string]int
+}
+
+func newHall() *hall {
+	h := &hall{weights: map[string]int{}}
+	pending := func(context.Context, string) (int64, error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.pending, h.failed
+	}
+	contain := func(_ context.Context, do func() error) (err error) {
+		defer func() {
+			if recover() != nil {
+				err = errors.New("panicked")
+			}
+		}()
+		return do()
+	}
+	h.Intake = NewIntake([]string{"l"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
+	return h
+}
+
+func (h *hall) bring(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pending++
+	h.came = append(h.came, name)
+}
+
+// wait has a company's tasks wait, one after another for some callbacks.
+func (h *hall) wait(company string, callbacks, n, bytes int) {
+	for i := range n {
+		callback := int64(i / (n / callbacks))
+		name := fmt.Sprintf("%s%d.%d", company, callback, i%(n/callbacks))
+		h.Wait(Waiting{Lane: "l", Company: company, Callback: callback, Name: name, Bytes: bytes, Enter: func(context.Context) { h.bring(name) }})
+	}
+}
+
+// others has somebody else be there, too.
+func (h *hall) others() {
+	h.lone.Note("other")
+	h.lone.Note("another")
+}
+
+// take takes so many out of the lane, and returns what came in since, once it is as full as it is to be.
+func (h *hall) take(n int64) string {
+	h.mu.Lock()
+	h.pending -= n
+	h.came = nil
+	h.mu.Unlock()
+	time.Sleep(2 * longest) // of the bubble
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return strings.Join(h.came, " ")
+}
+
+// TestWhoHasMuchLetsOthersBefore: a lane holds few, the companies come in by turns, and each one's callbacks, too.
+func TestWhoHasMuchLetsOthersBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		h.weights["heavy"] = 2
+		h.others()
+		defer h.Close()
+		var got []string
+		h.pending = depth
+		h.wait("big", 2, 100, 0)
+		got = append(got, h.take(depth))
+		if h.Pass(context.Background(), "l", "small", 0) {
+			t.Error("one passes by those that wait")
+		}
+		h.wait("small", 1, 1, 0)
+		h.wait("heavy", 1, 20, 0)
+		for range 3 {
+			got = append(got, h.take(depth))
+		}
+		want := []string{
+			"big0.0 big1.0 big0.1 big1.1 big0.2 big1.2 big0.3 big1.3",
+			"big0.4 big1.4 big0.5 big1.5 small0.0 heavy0.0 heavy0.1 heavy0.2",
+			"big0.6 big1.6 big0.7 big1.7 heavy0.3 heavy0.4 heavy0.5 heavy0.6",
+			"big0.8 big1.8 big0.9 big1.9 heavy0.7 heavy0.8 heavy0.9 heavy0.10",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestLongBodiesCountForMore: a company whose tasks bring long bodies has fewer of them in.
+func TestLongBodiesCountForMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.others()
+		h.pending = depth
+		h.wait("long", 1, 3, 5*weighs)
+		h.wait("short", 1, 12, 0)
+		got := []string{h.take(depth), h.take(1), h.take(5)}
+		want := []string{"short0.0 short0.1 short0.2 short0.3 long0.0 short0.4 short0.5 short0.6", "long0.1", "short0.7 short0.8 short0.9 short0.10 short0.11"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+// TestWhoIsAloneHasAll: nothing waits for turns where there is nobody else.
+func TestWhoIsAloneHasAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.Pass(context.Background(), "l", "alone", 0)
+		time.Sleep(2 * loneFor)
+		passed := 0
+		for passed <= 2*depthAlone && h.Pass(context.Background(), "l", "alone", 0) {
+			passed++
+			h.bring("")
+		}
+		if passed < depthAlone || passed > depthAlone+depth {
+			t.Errorf("%d pass, where a lane holds %d", passed, depthAlone)
+		}
+	})
+}
+
+// TestNothingWaitsTwice, and not without end; what Redis or a panic keeps from coming in keeps nobody else; and at the end all come in.
+func TestNothingWaitsTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		h.failed = errors.New("away")
+		h.Wait(Waiting{Lane: "l", Company: "a", Name: "a", Enter: func(context.Context) { panic("no") }})
+		for range 2 {
+			h.wait("b", 1, 3, 0)
+		}
+		if got := h.take(0); got != "" {
+			t.Errorf("%s came in although nobody knows how many there are", got)
+		}
+		h.mu.Lock()
+		h.failed = nil
+		h.mu.Unlock()
+		if got := h.take(0); got != "b0.0 b0.1 b0.2" {
+			t.Errorf("%s came in", got)
+		}
+		h.others()
+		h.pending = depth
+		h.wait("c", 1, mostWaiting, 0)
+		if h.Wait(Waiting{Lane: "l", Company: "d", Name: "d", Enter: func(context.Context) {}}) {
+			t.Error("more wait than are remembered")
+		}
+		h.came = nil
+		h.Close()
+		if len(h.came) != mostWaiting {
+			t.Errorf("%d of %d came in at the end", len(h.came), mostWaiting)
+		}
+		if !h.Pass(context.Background(), "l", "a", 0) {
+			t.Error("after the end somebody has to wait")
+		}
+	})
+}

@@ -1,0 +1,53 @@
+package dispatcher
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// greed is how many times as many places as it leaves free a company may have. So one alone has most of them and several share: a customer with
+// thousands of callbacks keeps nobody waiting.
+const greed = 3
+
+// shares are a number of attempts that may be under way at a time, their places, as the companies share them.
+type shares struct {
+	mu    sync.Mutex
+	free  int
+	taken map[string]int // by company
+}
+
+func newShares(places int) *shares { return &shares{free: places, taken: make(map[string]int)} }
+
+// enter takes a place, if there is one for the company.
+func (s *shares) enter(company string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.taken[company] >= greed*s.free {
+		return false
+	}
+	s.free--
+	s.taken[company]++
+	return true
+}
+
+// await takes a place, and waits so long for it at most.
+func (s *shares) await(ctx context.Context, company string, wait time.Duration) bool {
+	for end := time.Now().Add(wait); !s.enter(company); {
+		if ctx.Err() != nil || !time.Now().Before(end) {
+			return false
+		}
+		timer := time.NewTimer(wait / 10)
+		<-timer.C
+	}
+	return true
+}
+
+func (s *shares) leave(company string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free++
+	if s.taken[company]--; s.taken[company] == 0 {
+		delete(s.taken, company)
+	}
+}

@@ -1,0 +1,129 @@
+package dispatcher
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// other registers a callback of another company's and returns an event for it.
+func (h *house) other() func(id string) payloads.Event {
+	h.t.Helper()
+	h.must(second(h.registry.Create(h.t.Context(), "other", []byte(`{"callback_type": "payment_proof", "destination": {"url": "`+h.partner.url("other")+`"}}`))))
+	return func(id string) payloads.Event {
+		e := proof(id)
+		e.Company = "other"
+		return e
+	}
+}
+
+// TestACompanyThatHangsLeavesPlaces: of a worker that takes from the lanes, one company with many callbacks that hang has no more than its share, so
+// that another's deliveries go out at once.
+func TestACompanyThatHangsLeavesPlaces(t *testing.T) {
+	inBubble(t, func(h *house) {
+		release := make(chan struct{})
+		var under atomic.Int64
+		h.partner.answers(func(r *http.Request, _ int) reply {
+			if r.URL.Path == "/other" {
+				return reply{status: 204}
+			}
+			return reply{status: 204, after: func(context.Context) {
+				under.Add(1)
+				<-release
+			}}
+		})
+		for range 40 {
+			h.register("payment_proof", `"timeout": "60s"`)
+		}
+		event := h.other()
+		cfg := workerConfig(h.cfg.Patience, h.poll)
+		cfg.Concurrency = 2 * fewAttempts
+		w, err := NewWorker(h.client, cfg)
+		h.must(err)
+		h.must(w.Start())
+		for _, id := range eventIDs("p-", 20) { // 800 deliveries
+			h.send(proof(id))
+		}
+		h.eventually(10*time.Second, func() bool { return under.Load() > fewAttempts/2 }, func() string { return "few are under way" })
+		time.Sleep(time.Second) // of the bubble
+		began := time.Now()
+		for _, id := range eventIDs("o-", 20) {
+			r, err := h.client.Send(h.t.Context(), event(id))
+			h.must(err)
+			h.eventually(5*time.Second, func() bool {
+				d, err := h.client.Delivery(h.t.Context(), "other", r.Deliveries[0].DeliveryID)
+				return err == nil && d.State == Delivered
+			}, func() string {
+				return id + " waits behind the other company, which has " + strconv.FormatInt(under.Load(), 10) + " under way"
+			})
+		}
+		t.Logf("20 of another company took %s, one after another", time.Since(began))
+		close(release)
+		h.awaitAll(10 * time.Minute)
+		h.partner.strike("/other") // the books are one company's
+		h.check()
+		w.Shutdown()
+	})
+}
+
+// TestACrowdWaitsForItsTurns: the lanes hold few of one company's, and another's are let in between; a process that ends lets in all that wait.
+func TestACrowdWaitsForItsTurns(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	cb := h.register("payment_proof", "")
+	event := h.other()
+	_, err := h.client.Send(t.Context(), event("o-0"))
+	h.must(err)
+	for _, id := range eventIDs("p-", 100) {
+		h.send(proof(id))
+	}
+	lane := ref{acme, "", cb.ID}.queue()
+	n, err := h.client.pendingIn(t.Context(), lane)
+	h.must(err)
+	if waits, since := h.client.intake.Waits(lane); since.IsZero() || waits < 50 || int(n)+waits < 100 || n > 20 {
+		t.Errorf("the lane holds %d, and %d wait", n, waits)
+	}
+	_, err = h.client.Send(t.Context(), event("o-1"))
+	h.must(err)
+	h.work()
+	h.awaitAll(20 * time.Second)
+	h.eventually(10*time.Second, func() bool {
+		e, err := h.client.Event(t.Context(), "other", "o-1")
+		return err == nil && e.Deliveries[0].State == Delivered
+	}, func() string { return "the other company's is not delivered" })
+	h.partner.strike("/other")
+	h.check()
+}
+
+// TestTheEndLetsAllIn: what waits to come into the lanes when a client is closed is brought there.
+func TestTheEndLetsAllIn(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	event := h.other()
+	_, err := h.client.Send(t.Context(), event("o-0"))
+	h.must(err)
+	for _, id := range eventIDs("p-", 60) {
+		h.send(proof(id))
+	}
+	h.client.intake.Close()
+	var n int64
+	for _, lane := range queues {
+		pending, err := h.client.pendingIn(t.Context(), lane)
+		h.must(err)
+		n += pending
+	}
+	if n != 61 {
+		t.Errorf("the lanes hold %d tasks, want 61", n)
+	}
+	h.work()
+	h.awaitAll(20 * time.Second)
+	h.eventually(10*time.Second, func() bool { return len(h.tasks()) == 0 }, func() string { return "tasks are left" })
+	h.partner.strike("/other")
+	h.check()
+}
