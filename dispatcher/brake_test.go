@@ -224,3 +224,42 @@ func TestTheLimitFollowsTheMachine(t *testing.T) {
 		}
 	})
 }
+
+// TestWhatIsBrakedIsHeldBackByAPause: a delivery that has begun and waits for the brake does not go out once egress is paused.
+func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		h.send(proof("p-1"))
+		w := h.worker() // never started
+		w.brake.limit = 1
+		var rides []*ride
+		for range fewAtOnce {
+			rides = append(rides, w.brake.enter(h.t.Context(), acme, false))
+		}
+		h.client.lone.Note("other")
+		r, looked := ref{acme, "p-1", 1}, time.Now()
+		a, err := w.begin(h.t.Context(), hint{acme, "p-1", 1, 1}, true, 0)
+		h.must(err)
+		gone := make(chan struct{})
+		go func() {
+			defer close(gone)
+			w.goOnBraked(h.t.Context(), pendingTask{ref: r, generation: 1}, a, link{lane: r.queue()}, looked)
+		}()
+		_, err = h.client.PauseEgress(h.t.Context())
+		h.must(err)
+		for _, ride := range rides {
+			w.brake.leave(ride, 0)
+		}
+		<-gone
+		if d := h.delivery(r.deliveryID()); d.State != Pending || len(h.partner.requests()) > 0 {
+			h.t.Errorf("it is %s, and %d requests went out", d.State, len(h.partner.requests()))
+		}
+		_, err = h.client.ResumeEgress(h.t.Context())
+		h.must(err)
+		stop := h.work()
+		h.awaitAll(time.Minute)
+		h.check()
+		stop()
+		w.pacer.close()
+	})
+}

@@ -204,7 +204,7 @@ func New(cfg Config) (*Client, error) {
 	}
 	entering := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) }
 	c.bell = lanes.NewBell(c.rdb, queues, c.log, entering)
-	c.intake = lanes.NewIntake(queues, &c.lone, c.pendingIn, func(context.Context, string) int { return 1 }, entering)
+	c.intake = lanes.NewIntake(queues, &c.lone, c.pendingIn, c.weight, entering)
 	c.often = rate.Sometimes{Interval: time.Second}
 	c.outage.log = c.log
 	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
@@ -227,7 +227,8 @@ func defaulted[T comparable](v, fallback T) T {
 	return v
 }
 
-// Close ends the Client's metrics and the fetches of access tokens. It leaves Redis open.
+// Close ends the Client's metrics and the fetches of access tokens, and brings to the lanes what waits for that, for some seconds at most. It leaves
+// Redis open.
 func (c *Client) Close() error {
 	c.expander.close()
 	c.intake.Close()

@@ -26,6 +26,7 @@ type expander struct {
 	turns  []string            // the companies that have something to write, in their order
 	events map[string][]string // theirs
 	known  map[[2]string]bool  // company and event
+	runs   bool                // somebody writes
 	closed bool
 	wg     sync.WaitGroup
 }
@@ -54,12 +55,12 @@ func (x *expander) add(company, event string) {
 		return
 	}
 	x.known[name] = true
-	idle := len(x.turns) == 0
 	if len(x.events[company]) == 0 {
 		x.turns = append(x.turns, company)
 	}
 	x.events[company] = append(x.events[company], event)
-	if idle {
+	if !x.runs {
+		x.runs = true
 		x.wg.Go(x.run)
 	}
 }
@@ -84,6 +85,7 @@ func (x *expander) next() (company, event string, ok bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.turns) == 0 || x.closed {
+		x.runs = false
 		return "", "", false
 	}
 	return x.turns[0], x.events[x.turns[0]][0], true

@@ -9,10 +9,12 @@ import (
 	"maps"
 	"net"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -371,6 +373,39 @@ func TestCompaniesExpandByTurns(t *testing.T) {
 	}
 	if len(x.known)+len(x.events)+len(x.turns) != 0 {
 		t.Errorf("it remembers %v, %v, %v", x.known, x.events, x.turns)
+	}
+}
+
+// TestAnExpanderRunsOnce: however many add to it as it ends, each page is written once, by one at a time.
+func TestAnExpanderRunsOnce(t *testing.T) {
+	t.Parallel()
+	var running, pages atomic.Int64
+	x := &expander{events: make(map[string][]string), known: make(map[[2]string]bool), ctx: t.Context(), cancel: func() {}}
+	x.page = func(context.Context, string, string) (int, error) {
+		if running.Add(1) > 1 {
+			t.Error("two write at a time")
+		}
+		defer running.Add(-1)
+		pages.Add(1)
+		return 0, nil
+	}
+	var wg sync.WaitGroup
+	const each = 2000
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range each {
+				x.add(strconv.Itoa(n%3), strconv.Itoa(i)+"/"+strconv.Itoa(n))
+				if n%7 == 0 {
+					runtime.Gosched()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	x.wg.Wait()
+	x.close()
+	if n := pages.Load(); n != 4*each {
+		t.Errorf("%d pages of %d were written", n, 4*each)
 	}
 }
 

@@ -252,7 +252,8 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 func (c *Client) acceptCall(ctx context.Context, s *sending) following {
 	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version}
 	m, _ := json.Marshal(f.meta) // strings and numbers always encode
-	f.starts = c.starts(s)       //nolint:contextcheck // an attempt outlives the request that brought it
+	c.lone.Note(s.event.Company)
+	f.starts = c.starts(s) //nolint:contextcheck // an attempt outlives the request that brought it
 	first := s.firstPage()
 	args := make([]any, 0, 6+2*len(first))
 	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload), len(s.matched), s.laterPages())

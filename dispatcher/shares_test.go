@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 // other registers a callback of another company's and returns an event for it.
@@ -71,33 +72,34 @@ func TestACompanyThatHangsLeavesPlaces(t *testing.T) {
 	})
 }
 
-// TestACrowdWaitsForItsTurns: the lanes hold few of one company's, and another's are let in between; a process that ends lets in all that wait.
+// TestACrowdWaitsForItsTurns: the lanes hold few of one company's, and another's come in all the same.
 func TestACrowdWaitsForItsTurns(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	cb := h.register("payment_proof", "")
-	event := h.other()
-	_, err := h.client.Send(t.Context(), event("o-0"))
-	h.must(err)
-	for _, id := range eventIDs("p-", 100) {
-		h.send(proof(id))
-	}
-	lane := ref{acme, "", cb.ID}.queue()
-	n, err := h.client.pendingIn(t.Context(), lane)
-	h.must(err)
-	if waits, since := h.client.intake.Waits(lane); since.IsZero() || waits < 50 || int(n)+waits < 100 || n > 20 {
-		t.Errorf("the lane holds %d, and %d wait", n, waits)
-	}
-	_, err = h.client.Send(t.Context(), event("o-1"))
-	h.must(err)
-	h.work()
-	h.awaitAll(20 * time.Second)
-	h.eventually(10*time.Second, func() bool {
-		e, err := h.client.Event(t.Context(), "other", "o-1")
-		return err == nil && e.Deliveries[0].State == Delivered
-	}, func() string { return "the other company's is not delivered" })
-	h.partner.strike("/other")
-	h.check()
+	inBubble(t, func(h *house) { // in which sending takes no time
+		cb := h.register("payment_proof", "")
+		event := h.other()
+		h.must(second(h.client.Send(h.t.Context(), event("o-0"))))
+		for _, id := range eventIDs("p-", 100) {
+			h.send(proof(id))
+		}
+		lane := ref{acme, "", cb.ID}.queue()
+		n, err := h.client.pendingIn(h.t.Context(), lane)
+		h.must(err)
+		if waits, since := h.client.intake.Waits(lane); since.IsZero() || waits < 80 || int(n)+waits < 100 {
+			h.t.Errorf("the lane holds %d, and %d wait", n, waits)
+		}
+		h.must(second(h.client.Send(h.t.Context(), event("o-1"))))
+		stop := h.work()
+		h.awaitAll(time.Minute)
+		for _, id := range []string{"o-0", "o-1"} {
+			h.eventually(10*time.Second, func() bool {
+				e, err := h.client.Event(h.t.Context(), "other", id)
+				return err == nil && e.Deliveries[0].State == Delivered
+			}, func() string { return id + " of the other company is not delivered" })
+		}
+		h.partner.strike("/other")
+		h.check()
+		stop()
+	})
 }
 
 // TestTheEndLetsAllIn: what waits to come into the lanes when a client is closed is brought there.
@@ -126,4 +128,19 @@ func TestTheEndLetsAllIn(t *testing.T) {
 	h.eventually(10*time.Second, func() bool { return len(h.tasks()) == 0 }, func() string { return "tasks are left" })
 	h.partner.strike("/other")
 	h.check()
+}
+
+// TestWeight: a company that an operator gave a weight has it when its tasks wait, and any other one.
+func TestWeight(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	weight := int64(3)
+	h.must(second(h.client.SetQuotas(t.Context(), acme, map[string]*int64{registry.QuotaWeight: &weight})))
+	if a, b := h.client.weight(t.Context(), acme), h.client.weight(t.Context(), "other"); a != 3 || b != 1 {
+		t.Errorf("weights %d and %d, want 3 and 1", a, b)
+	}
+	h.redis.Kill()
+	if got := h.client.weight(t.Context(), acme); got != 1 {
+		t.Errorf("without Redis it has %d", got)
+	}
 }

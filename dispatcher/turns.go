@@ -11,7 +11,7 @@ const (
 	// lanes alike, a third since the slow lane has its own. One that hangs leaves the rest to its neighbours.
 	shareOfLane = 4
 	// turnover is how long a delivery that comes out of a lane waits for a turn. It holds one of the lane's places meanwhile, so the time is short:
-	// it suits receivers that answer in milliseconds.
+	// it suits receivers that answer in milliseconds. For a share of its company's it waits as long once more.
 	turnover = 50 * time.Millisecond
 )
 

@@ -72,6 +72,8 @@ const (
 	slackOfEnd = 2 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
 	troubleDelay = 5 * time.Second
+	// crowdedDelay is when asynq brings a task again whose company has its share of the attempts under way.
+	crowdedDelay = time.Second
 	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
 	haltedDelay = time.Second
 )
@@ -257,14 +259,20 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if mine {
 		defer done()
 	}
-	shares := w.shares[lane]
-	if mine = mine && shares.await(ctx, h.Company, turnover); mine {
-		defer shares.leave(h.Company)
+	if mine {
+		if shares := w.shares[lane]; shares.await(ctx, h.Company, turnover) {
+			defer shares.leave(h.Company)
+		} else {
+			return &laterError{wait: crowdedDelay, why: "the company has its share of the attempts under way"}
+		}
 	}
 	var took time.Duration
-	ride := w.brake.enter(ctx, h.Company, true)
-	left := sync.OnceFunc(func() { w.brake.leave(ride, took) })
-	defer left()
+	left := func() {}
+	if mine { // else it goes to its room
+		ride := w.brake.enter(ctx, h.Company, true)
+		left = sync.OnceFunc(func() { w.brake.leave(ride, took) })
+	}
+	defer func() { left() }()
 	halted := &laterError{wait: haltedDelay, why: "egress is paused"}
 	looked := time.Now()
 	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
@@ -337,18 +345,18 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 				return
 			}
 		}
-		if w.heldBack(ctx, l.lane, looked, a) {
-			c.enqueueAll(ctx, []pendingTask{t})
-			return
-		}
-		next = w.goOnBraked(ctx, t, a, l)
+		next = w.goOnBraked(ctx, t, a, l, looked)
 	}
 }
 
-// goOnBraked is goOn, once the brake lets it.
-func (w *Worker) goOnBraked(ctx context.Context, t pendingTask, a *attempt, l link) (next sequel) {
+// goOnBraked is goOn, once the brake lets it and unless it is held back by then. looked is when its lane was known to run.
+func (w *Worker) goOnBraked(ctx context.Context, t pendingTask, a *attempt, l link, looked time.Time) (next sequel) {
 	ride := w.brake.enter(ctx, a.ref.company, false)
 	defer func() { w.brake.leave(ride, next.took) }()
+	if w.heldBack(ctx, l.lane, looked, a) {
+		w.client.enqueueAll(ctx, []pendingTask{t})
+		return sequel{}
+	}
 	return w.goOn(ctx, t, a, l)
 }
 

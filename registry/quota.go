@@ -19,13 +19,15 @@ const (
 	QuotaReplays = "replays"
 	// QuotaWaitingBytes is how many bytes of payload of a company may wait: those of events with an unfinished delivery, each event once.
 	QuotaWaitingBytes = "waiting_bytes"
+	// QuotaWeight is how much more of what is shared a company gets than one of weight 1, while both have more to send than goes out. Nothing is refused for it.
+	QuotaWeight = "weight"
 	// QuotaTypes is how many callback types operators may add to the installation.
 	QuotaTypes = "callback_types"
 )
 
 // The quotas of who has no others. There is none on waiting bytes: how much may wait is a matter of the Redis that holds it.
 const (
-	// DefaultCallbacks is far more than one company has use for, and little enough that an event for all of them takes Redis milliseconds.
+	// DefaultCallbacks is far more than one company has use for.
 	DefaultCallbacks = 1000
 	// DefaultReplays is how many replays get on at a useful speed beside what is accepted meanwhile.
 	DefaultReplays = 10
@@ -38,11 +40,12 @@ var quotaRange = map[string]struct{ least, most, fallback int64 }{
 	QuotaCallbacks:    {0, 1_000_000, DefaultCallbacks},
 	QuotaReplays:      {0, 1000, DefaultReplays},
 	QuotaWaitingBytes: {1, 1 << 50, -1},
+	QuotaWeight:       {1, 100, 1},
 	QuotaTypes:        {0, 100_000, DefaultTypes},
 }
 
 // companyQuotas are those that a company has, installationQuotas those of all of them together.
-var companyQuotas, installationQuotas = []string{QuotaCallbacks, QuotaReplays, QuotaWaitingBytes}, []string{QuotaTypes}
+var companyQuotas, installationQuotas = []string{QuotaCallbacks, QuotaReplays, QuotaWaitingBytes, QuotaWeight}, []string{QuotaTypes}
 
 // A QuotaError says that a quota leaves no room for what was asked.
 type QuotaError struct {

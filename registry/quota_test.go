@@ -131,7 +131,7 @@ func TestTypeQuota(t *testing.T) {
 func TestQuotasAreCheckedAndShown(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
-	for name, n := range map[string]int64{"callbacks": -1, "replays": 1001, "waiting_bytes": 0, "callback_types": 5, "nonsense": 1} {
+	for name, n := range map[string]int64{"callbacks": -1, "replays": 1001, "waiting_bytes": 0, "weight": 101, "callback_types": 5, "nonsense": 1} {
 		_, err := h.SetQuotas(ctx, "acme", map[string]*int64{name: &n})
 		bad, ok := errors.AsType[*payloads.InvalidError](err)
 		if !ok || bad.Fields[0].Location != "body."+name {
@@ -141,7 +141,7 @@ func TestQuotasAreCheckedAndShown(t *testing.T) {
 	if _, err := h.SetQuotas(ctx, "a b", nil); err == nil {
 		t.Error("a company that cannot be one has quotas")
 	}
-	want := map[string]int64{"callbacks": registry.DefaultCallbacks, "replays": registry.DefaultReplays, "waiting_bytes": -1}
+	want := map[string]int64{"callbacks": registry.DefaultCallbacks, "replays": registry.DefaultReplays, "waiting_bytes": -1, "weight": 1}
 	got, err := h.Quotas(ctx, "acme")
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("quotas %v, %v; want %v", got, err, want)

@@ -15,7 +15,7 @@ import (
 const wholeInstallation = "*"
 
 // The quotas by their flags, and the names that the API has for them.
-var companyQuotaFlags, installationQuotaFlags = []string{"callbacks", "replays", "waiting-bytes"}, []string{"callback-types"}
+var companyQuotaFlags, installationQuotaFlags = []string{"callbacks", "replays", "waiting-bytes", "weight"}, []string{"callback-types"}
 
 func quotasCommand() *cli.Command {
 	quota := func(name, usage string) cli.Flag {
@@ -34,6 +34,7 @@ func quotasCommand() *cli.Command {
 			quota("callbacks", "how many callbacks the company may have"),
 			quota("replays", "how many replays of many deliveries may be under way at a time"),
 			quota("waiting-bytes", "how many bytes of payload may wait for delivery"),
+			quota("weight", "how many times as much as a company of weight 1 it gets, while both have more to send than goes out"),
 			quota("callback-types", "with '*': how many callback types may be added"),
 		},
 		Action: companyQuotas,
@@ -99,6 +100,7 @@ func companyQuotas(c *cli.Context) error {
 		quotaRow("callbacks", &q.Callbacks, &q.Used.Callbacks, &q.Defaults.Callbacks),
 		quotaRow("replays", &q.Replays, &q.Used.Replays, &q.Defaults.Replays),
 		quotaRow("waiting_bytes", q.WaitingBytes, q.Used.WaitingBytes, q.Defaults.WaitingBytes),
+		{"weight", fmt.Sprint(q.Weight), "-", fmt.Sprint(q.Defaults.Weight)},
 	})
 }
 

@@ -208,8 +208,8 @@ func methods(then time.Time) []method {
 			return e, err
 		}},
 		{operation: "PATCH " + company + "/quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
-			q, err := c.SetQuotas(ctx, "acme", map[string]*int64{"callbacks": new(int64(50)), "waiting_bytes": new(int64(1 << 20)), "replays": nil})
-			if err == nil && (q.Callbacks != 50 || q.WaitingBytes == nil || *q.WaitingBytes != 1<<20 || q.Used.Callbacks == 0 || q.Defaults.Callbacks != 1000 || q.Replays != q.Defaults.Replays) {
+			q, err := c.SetQuotas(ctx, "acme", map[string]*int64{"callbacks": new(int64(50)), "waiting_bytes": new(int64(1 << 20)), "replays": nil, "weight": new(int64(2))})
+			if err == nil && (q.Callbacks != 50 || q.WaitingBytes == nil || *q.WaitingBytes != 1<<20 || q.Used.Callbacks == 0 || q.Defaults.Callbacks != 1000 || q.Replays != q.Defaults.Replays || q.Weight != 2 || q.Defaults.Weight != 1) {
 				err = fmt.Errorf("%s", q.Raw)
 			}
 			return q, err

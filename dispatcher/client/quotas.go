@@ -21,6 +21,7 @@ type CompanyLimits struct {
 	Callbacks    int64  `json:"callbacks"`     // it may have; past it, registering is refused (422)
 	Replays      int64  `json:"replays"`       // that may be under way at a time; past it, starting one is refused (409)
 	WaitingBytes *int64 `json:"waiting_bytes"` // of payload that may wait for delivery; past it, events are refused (429). Nil: no limit
+	Weight       int64  `json:"weight"`        // how many times as much as a company of weight 1 it gets, while both have more to send than goes out
 }
 
 // CompanyUse is how much of its quotas a company uses.
@@ -48,7 +49,7 @@ func (c *Client) Quotas(ctx context.Context, company string) (*Quotas, error) {
 	return ask[Quotas](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "quotas"}, repeat: true})
 }
 
-// SetQuotas changes the quotas that are named as the API names them ("callbacks", "replays", "waiting_bytes"); nil stands for the default. It
+// SetQuotas changes the quotas that are named as the API names them ("callbacks", "replays", "waiting_bytes", "weight"); nil stands for the default. It
 // takes an operator's key.
 func (c *Client) SetQuotas(ctx context.Context, company string, change map[string]*int64) (*Quotas, error) {
 	body, err := json.Marshal(change)

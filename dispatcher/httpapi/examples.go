@@ -66,8 +66,8 @@ const (
 	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
 
-	exampleQuotas = `{"company":"acme","callbacks":50,"replays":10,"waiting_bytes":268435456,"used":{"callbacks":12,"replays":0,"waiting_bytes":1834201},` +
-		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null}}`
+	exampleQuotas = `{"company":"acme","callbacks":50,"replays":10,"waiting_bytes":268435456,"weight":1,"used":{"callbacks":12,"replays":0,"waiting_bytes":1834201},` +
+		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null,"weight":1}}`
 	exampleAllQuotas = `{"callback_types":2000,"used":{"callback_types":14},"defaults":{"callback_types":1000}}`
 
 	exampleOldProcess = "a quota has to wait: a process of an older version is still running here; try again when the operator has upgraded it"

@@ -42,6 +42,7 @@ type (
 		Callbacks    int64  `json:"callbacks" doc:"How many callbacks it may have: past it, registering is answered 422."`
 		Replays      int64  `json:"replays" doc:"How many replays of many deliveries may be under way at a time: past it, starting one is answered 409."`
 		WaitingBytes *int64 `json:"waiting_bytes" doc:"How many bytes of payload may wait for delivery, each event's once: past it, events are answered 429 with Retry-After. Null: no limit."`
+		Weight       int64  `json:"weight" doc:"How many times as much as a company of weight 1 it gets, while both have more to send than goes out."`
 	}
 	companyUse struct {
 		Callbacks    int64  `json:"callbacks"`
@@ -63,6 +64,7 @@ type (
 		Callbacks    *int64   `json:"callbacks,omitempty" nullable:"true" minimum:"0" maximum:"1000000"`
 		Replays      *int64   `json:"replays,omitempty" nullable:"true" minimum:"0" maximum:"1000"`
 		WaitingBytes *int64   `json:"waiting_bytes,omitempty" nullable:"true" minimum:"1" maximum:"1125899906842624"`
+		Weight       *int64   `json:"weight,omitempty" nullable:"true" minimum:"1" maximum:"100"`
 	}
 	allQuotaChangeDoc struct {
 		_             struct{} `additionalProperties:"false"`
@@ -134,7 +136,7 @@ func shownQuotas(q *dispatcher.Quotas, err error) (*companyQuotasOut, error) {
 }
 
 func limitsOf(limits map[string]int64) CompanyLimits {
-	l := CompanyLimits{Callbacks: limits[registry.QuotaCallbacks], Replays: limits[registry.QuotaReplays]}
+	l := CompanyLimits{Callbacks: limits[registry.QuotaCallbacks], Replays: limits[registry.QuotaReplays], Weight: limits[registry.QuotaWeight]}
 	if waiting := limits[registry.QuotaWaitingBytes]; waiting >= 0 {
 		l.WaitingBytes = &waiting
 	}

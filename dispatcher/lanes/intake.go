@@ -13,8 +13,9 @@ const (
 	depth, depthAlone = 8, 64
 	// topUp is how long after a look a lane is looked at again for which others wait, and longest how long where nobody takes from it.
 	topUp, longest = 3 * time.Millisecond, 100 * time.Millisecond
-	// mostWaiting is how many may wait for a lane. Who comes then is turned away.
-	mostWaiting = 20_000
+	// mostWaiting is how many may wait for a lane. What comes then of a company that has many waiting is turned away: more than it would have where
+	// fewCrowds are alike.
+	mostWaiting, fewCrowds = 20_000, 100
 	// weighs is how many bytes count as one more task.
 	weighs = 16 << 10
 	// turn is how many tasks a company of weight 1 may bring in when its turn is.
@@ -47,6 +48,7 @@ type gate struct {
 
 	mu     sync.Mutex
 	room   int                // how much may come in before the lane is looked at
+	last   time.Time          // when something of what waits was let in
 	turns  []*crowd           // the companies of which something waits, the next one first
 	crowds map[string]*crowd  // by company
 	known  map[string]Waiting // what waits, by name
@@ -58,7 +60,8 @@ type gate struct {
 type crowd struct {
 	company string
 	weight  int // 0: not known yet
-	credit  int // what is left of its turns
+	credit  int // what is left of its turn
+	size    int
 	turns   []int64
 	tasks   map[int64][]Waiting // by callback
 }
@@ -97,7 +100,7 @@ func (in *Intake) Pass(ctx context.Context, lane, company string, bytes int) boo
 	if g.out() {
 		n, err := in.pending(ctx, lane)
 		if err != nil {
-			return true // its caller learns what is wrong with Redis
+			n = 0 // some callers learn what is wrong with Redis before it is asked again
 		}
 		g.found(in.lacks(n))
 	}
@@ -144,12 +147,12 @@ func (in *Intake) Wait(w Waiting) bool {
 	if _, ok := g.known[w.Name]; ok {
 		return true
 	}
-	if g.closed || len(g.known) >= mostWaiting {
+	c := g.crowds[w.Company]
+	if much := c != nil && c.size >= mostWaiting/fewCrowds; g.closed || len(g.known) >= 2*mostWaiting || much && len(g.known) >= mostWaiting {
 		return false
 	}
 	w.since = time.Now()
 	g.known[w.Name] = w
-	c := g.crowds[w.Company]
 	if c == nil {
 		c = &crowd{company: w.Company, tasks: make(map[int64][]Waiting)}
 		g.crowds[w.Company] = c
@@ -159,8 +162,9 @@ func (in *Intake) Wait(w Waiting) bool {
 		c.turns = append(c.turns, w.Callback)
 	}
 	c.tasks[w.Callback] = append(c.tasks[w.Callback], w)
+	c.size++
 	if !g.runs {
-		g.runs = true
+		g.runs, g.last = true, time.Now()
 		in.wg.Go(func() { in.run(g) }) // what it calls is contained
 	}
 	return true
@@ -200,12 +204,23 @@ func (in *Intake) letIn(g *gate) (came int) {
 		if err != nil {
 			return err // it is tried again
 		}
-		let := g.take(in.lacks(n))
+		lacks := in.lacks(n)
+		if lacks == 0 && g.stuck() { // others fill it: who waits has a part of it
+			lacks = turn
+		}
+		let := g.take(lacks)
 		came = len(let)
 		in.enter(in.ctx, let, 1)
 		return nil
 	})
 	return came
+}
+
+// stuck reports whether nothing of what waits was let in for long.
+func (g *gate) stuck() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return time.Since(g.last) > longest
 }
 
 // weigh learns the weights of those that came since the last look.
@@ -232,21 +247,27 @@ func (g *gate) take(free int) (let []Waiting) {
 	defer g.mu.Unlock()
 	for free > 0 && len(g.turns) > 0 {
 		c := g.turns[0]
-		g.turns = g.turns[1:]
-		c.credit += turn * max(1, c.weight)
-		for free > 0 && len(c.turns) > 0 && c.credit >= c.next().cost() {
+		if c.credit < c.next().cost() {
+			c.credit += turn * max(1, c.weight)
+		}
+		for free > 0 && c.size > 0 && c.credit >= c.next().cost() {
 			w := c.pop()
 			delete(g.known, w.Name)
 			let = append(let, w)
 			free, c.credit = free-w.cost(), c.credit-w.cost()
 		}
-		if len(c.turns) > 0 {
-			g.turns = append(g.turns, c)
-		} else {
+		switch {
+		case c.size == 0:
+			g.turns = g.turns[1:]
 			delete(g.crowds, c.company)
-		}
+		case c.credit < c.next().cost():
+			g.turns = append(g.turns[1:], c)
+		} // else its turn is not over
 	}
 	g.room = free
+	if len(let) > 0 {
+		g.last = time.Now()
+	}
 	return let
 }
 
@@ -258,6 +279,7 @@ func (c *crowd) pop() Waiting {
 	callback := c.turns[0]
 	w := c.next()
 	c.turns = c.turns[1:]
+	c.size--
 	if left := c.tasks[callback][1:]; len(left) > 0 {
 		c.tasks[callback] = left
 		c.turns = append(c.turns, callback)
@@ -315,8 +337,10 @@ func (in *Intake) Close() {
 		g.known, g.crowds, g.turns = nil, nil, nil
 		g.mu.Unlock()
 	}
-	in.cancel()
+	hung := time.AfterFunc(flushWithin, in.cancel)
 	in.wg.Wait()
+	hung.Stop()
+	in.cancel()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(in.ctx), flushWithin)
 	defer cancel()
 	in.enter(ctx, left, flushed)

@@ -70,7 +70,17 @@ func (h *hall) take(n int64) string {
 	h.pending -= n
 	h.came = nil
 	h.mu.Unlock()
-	time.Sleep(2 * longest) // of the bubble
+	came := func() int {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return len(h.came)
+	}
+	for range 50 { // of the bubble's time
+		if time.Sleep(topUp); came() > 0 {
+			break
+		}
+	}
+	time.Sleep(3 * topUp)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return strings.Join(h.came, " ")
@@ -98,12 +108,69 @@ func TestWhoHasMuchLetsOthersBefore(t *testing.T) {
 		want := []string{
 			"big0.0 big1.0 big0.1 big1.1 big0.2 big1.2 big0.3 big1.3",
 			"big0.4 big1.4 big0.5 big1.5 small0.0 heavy0.0 heavy0.1 heavy0.2",
-			"big0.6 big1.6 big0.7 big1.7 heavy0.3 heavy0.4 heavy0.5 heavy0.6",
-			"big0.8 big1.8 big0.9 big1.9 heavy0.7 heavy0.8 heavy0.9 heavy0.10",
+			"heavy0.3 heavy0.4 heavy0.5 heavy0.6 heavy0.7 big0.6 big1.6 big0.7",
+			"big1.7 heavy0.8 heavy0.9 heavy0.10 heavy0.11 heavy0.12 heavy0.13 heavy0.14",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
+	})
+}
+
+// TestWeightsHold, however few come in at a time.
+func TestWeightsHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.weights["heavy"] = 2
+		h.others()
+		h.pending = depth
+		h.wait("light", 1, 100, 0)
+		h.wait("heavy", 1, 100, 0)
+		got := map[string]int{}
+		for range 10 * 3 * turn {
+			h.others()
+			for name := range strings.FieldsSeq(h.take(1)) {
+				got[strings.TrimRight(name, "0123456789.")]++
+			}
+		}
+		if sum := got["light"] + got["heavy"]; sum != 10*3*turn || got["heavy"] != 2*got["light"] {
+			t.Errorf("one at a time, %v came in", got)
+		}
+	})
+}
+
+// TestWhoWaitsHasAPart of a lane that others fill without asking.
+func TestWhoWaitsHasAPart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.others()
+		h.pending = 10 * depth
+		h.wait("waits", 1, 20, 0)
+		time.Sleep(10 * longest)
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if n := len(h.came); n < turn || n > 20 {
+			t.Errorf("%d came in", n)
+		}
+	})
+}
+
+// TestOneCompanyLeavesRoomToWait: when many wait, those of a company that has few are still let wait.
+func TestOneCompanyLeavesRoomToWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		h.others()
+		h.failed = errors.New("away")
+		h.wait("much", 10, mostWaiting+1000, 0)
+		if n, _ := h.Waits("l"); n != mostWaiting {
+			t.Errorf("%d of one company wait, want %d at most", n, mostWaiting)
+		}
+		if !h.Wait(Waiting{Lane: "l", Company: "little", Name: "x", Enter: func(context.Context) {}}) {
+			t.Error("who has little is turned away")
+		}
+		h.Close()
 	})
 }
 
@@ -117,7 +184,7 @@ func TestLongBodiesCountForMore(t *testing.T) {
 		h.wait("long", 1, 3, 5*weighs)
 		h.wait("short", 1, 12, 0)
 		got := []string{h.take(depth), h.take(1), h.take(5)}
-		want := []string{"short0.0 short0.1 short0.2 short0.3 long0.0 short0.4 short0.5 short0.6", "long0.1", "short0.7 short0.8 short0.9 short0.10 short0.11"}
+		want := []string{"short0.0 short0.1 short0.2 short0.3 long0.0 short0.4 short0.5 short0.6", "short0.7", "long0.1 short0.8 short0.9 short0.10 short0.11"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
@@ -163,7 +230,7 @@ func TestNothingWaitsTwice(t *testing.T) {
 		h.others()
 		h.pending = depth
 		h.wait("c", 1, mostWaiting, 0)
-		if h.Wait(Waiting{Lane: "l", Company: "d", Name: "d", Enter: func(context.Context) {}}) {
+		if h.Wait(Waiting{Lane: "l", Company: "c", Name: "c", Enter: func(context.Context) {}}) {
 			t.Error("more wait than are remembered")
 		}
 		h.came = nil

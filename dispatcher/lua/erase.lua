@@ -16,25 +16,31 @@ local function erase(gone, id, cb, r, new)
   if not final(r.s) then n[3] = n[3] + 1 end
   if r.s == 'X' then n[4] = n[4] + 1 end
   if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
-  if new and redis.call('HEXISTS', prefix .. 'ev:' .. id, 'd' .. cb) == 1 then return end
-  retriesNoMore(r, member, cb)
-  redis.call('ZREM', due, member)
-  leave(cb, member)
-  unhold(cb, member)
-  unbook(gone, member, cb)
+  local anew = new and redis.call('HGET', prefix .. 'ev:' .. id, 'd' .. cb)
+  local s = anew and parse(anew).s
+  if s ~= 'R' then retriesNoMore(r, member, cb) end
+  if s ~= 'X' then unbook(gone, member, cb) end
+  if not anew then
+    redis.call('ZREM', due, member)
+    leave(cb, member)
+    unhold(cb, member)
+  end
   for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
     local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
     if noted and string.sub(noted, 1, #member + 1) == member .. '\n' then redis.call('HDEL', prefix .. 'health:' .. cb, field) end
   end
+  if anew then return end -- its tasks have the same names
   n[#n + 1] = member
   n[#n + 1] = int(r.gen)
 end
 
 -- Takes an event out of all sight. Deliveries that were not written yet are counted: they will not be.
-local function vanish(ev, gone)
+local function vanish(id, ev, gone)
   waitsNoMore(ev)
+  redis.call('ZADD', paged, int(now + PATIENCE), id) -- first: whatever fails from here on is gone on with
   redis.call('RENAME', ev, gone)
   redis.call('PERSIST', gone)
+  if mode == 'event' then redis.call('HSET', gone, 'l', ARGV[4]) end
   n[1] = n[1] + 1
   local pages = string.match(redis.call('HGET', gone, 'e') or '', '^(%d+)')
   for page = 1, tonumber(pages or 0) do
@@ -50,7 +56,7 @@ local function goOn(id, begin)
   local ev, gone = prefix .. 'ev:' .. id, prefix .. 'gone:' .. id
   if redis.call('EXISTS', gone) == 0 then
     if not begin or redis.call('EXISTS', ev) == 0 then return true end
-    vanish(ev, gone)
+    vanish(id, ev, gone)
   end
   local new, cursor = redis.call('EXISTS', ev) == 1, '0'
   repeat
@@ -80,11 +86,10 @@ if mode == 'event' then
     for i = 1, 5 do n[i] = redis.call('HINCRBY', gone, 'g' .. i, n[i]) end
   end
   if not whole then
-    if not before then redis.call('HSET', gone, 'l', ARGV[4]) end
     redis.call('ZADD', paged, int(now + PATIENCE), id)
     return n
   end
-  n[6] = 1
+  n[1], n[6] = before and 1 or n[1], 1
   local line = ARGV[4]
   if before then line = redis.call('HGET', gone, 'l') or '' end
   if n[1] > 0 and line ~= '' then audit(trail, line, {{field = 'deliveries', old = n[2]}, {field = 'unfinished', old = n[3]}}) end

@@ -23,7 +23,7 @@ for _, entry in ipairs(entries) do
     end
   end
   out[#out + 1] = row
-  if records > MANY then
+  if large or records > MANY then
     out[1] = 'more'
     break
   end
