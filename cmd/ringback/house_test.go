@@ -158,6 +158,7 @@ var uncontained = map[string]string{
 	"dispatcher/lanes/bell.go hear":      "it closes a connection",
 	"dispatcher/lanes/intake.go Wait":    "letIn contains each look, and the rest moves names about",
 	"dispatcher/lanes/intake.go enter":   "each contains its task",
+	"dispatcher/lanes/intake.go Close":   "it ends a context",
 	"dispatcher/brake.go enter":          "ring lets on what waits, and does nothing else",
 	"dispatcher/brake.go ring":           "the same",
 	"dispatcher/egress/conn.go Write":    "lose is a few lines that close a connection",

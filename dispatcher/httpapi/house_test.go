@@ -312,7 +312,8 @@ func (h *house) snapshot(company string) map[string]string {
 	return all
 }
 
-// everything is a fingerprint of all that Redis holds. Of API keys it is which there are: when they were last used changes by being asked.
+// everything is a fingerprint of all that Redis holds, but for asynq's tasks, which may come later than what they are for. Of API keys it is which
+// there are: when they were last used changes by being asked.
 var everything = redis.NewScript(`
 local names, all = redis.call('KEYS', '*'), {}
 table.sort(names)
@@ -321,7 +322,7 @@ for _, name in ipairs(names) do
 		local digests = redis.call('HKEYS', name)
 		table.sort(digests)
 		table.insert(all, table.concat(digests))
-	else
+	elseif not string.find(name, '^asynq:{.*}:t:') and not string.find(name, '^asynq:{.*}:pending$') then
 		table.insert(all, name .. redis.sha1hex(redis.call('DUMP', name)))
 	end
 end
