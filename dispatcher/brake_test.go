@@ -243,7 +243,7 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 		gone := make(chan struct{})
 		go func() {
 			defer close(gone)
-			w.goOnBraked(h.t.Context(), pendingTask{ref: r, generation: 1}, a, link{lane: r.queue()}, looked)
+			w.goOnBraked(h.t.Context(), pendingTask{ref: r, generation: 1}, a, link{lane: r.queue(), shares: w.shares[r.queue()]}, looked)
 		}()
 		_, err = h.client.PauseEgress(h.t.Context())
 		h.must(err)

@@ -186,7 +186,7 @@
 //
 // Who goes next is shared by company. A lane is first come, first served, so it holds few tasks; what is more waits in the process that brings it, and
 // comes in by turns: the companies, and a company's callbacks (package lanes, Intake). Of the attempts that a worker may have under way a company has
-// at most three times what it leaves free (shares); its other tasks come back a second later. While the processors are short, a worker makes fewer attempts at a time of those companies that have
+// at most three times what it leaves free (shares); what else comes out of a lane goes to its room, or comes back a second later where nobody else waits. While the processors are short, a worker makes fewer attempts at a time of those companies that have
 // many (brake). A company that is alone has all there is, but for the quarter of the places.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.

@@ -207,7 +207,7 @@ func (s *start) run(f following) {
 		w.client.enqueueAll(ctx, []pendingTask{t})
 		return
 	}
-	l := link{lane: s.ref.queue()}
+	l := link{lane: s.ref.queue(), shares: w.near.shares}
 	w.chain(ctx, l, s.ref.company, w.goOn(ctx, t, a, l))
 }
 

@@ -603,12 +603,12 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		w := h.worker() // never started
 		fourth, _ := parseDeliveryID(acme, ids[3])
 		soon := time.Now().Add(time.Hour)
-		w.chain(h.t.Context(), link{ordinary, soon}, acme, sequel{released: []string{fourth.member(), "1s"}})
+		w.chain(h.t.Context(), link{ordinary, soon, w.shares[ordinary]}, acme, sequel{released: []string{fourth.member(), "1s"}})
 		wantLane("let out, failing", slowLane, ids[3], 1)
 		h.ails(cb, "f", 0)
 		h.must(h.client.revive(h.t.Context(), third, 2))
 		wantLane("revived, well", ordinary, ids[2], 3)
-		w.chain(h.t.Context(), link{slowLane, soon}, acme, sequel{released: []string{third.member(), "3"}})
+		w.chain(h.t.Context(), link{slowLane, soon, w.shares[slowLane]}, acme, sequel{released: []string{third.member(), "3"}})
 		if n := len(h.partner.requests()); n > 0 {
 			t.Errorf("%d were sent from a lane that is not theirs", n)
 		}

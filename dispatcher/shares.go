@@ -51,3 +51,10 @@ func (s *shares) leave(company string) {
 		delete(s.taken, company)
 	}
 }
+
+// crowded reports whether a company has so many places that it would get no other, and more than one.
+func (s *shares) crowded(company string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.taken[company] > max(1, greed*s.free-1)
+}

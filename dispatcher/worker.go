@@ -72,7 +72,7 @@ const (
 	slackOfEnd = 2 * time.Second
 	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
 	troubleDelay = 5 * time.Second
-	// crowdedDelay is when asynq brings a task again whose company has its share of the attempts under way.
+	// crowdedDelay is when asynq brings a task again whose company is alone and has its share of the attempts under way.
 	crowdedDelay = time.Second
 	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
 	haltedDelay = time.Second
@@ -260,9 +260,11 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 		defer done()
 	}
 	if mine {
-		if shares := w.shares[lane]; shares.await(ctx, h.Company, turnover) {
+		shares := w.shares[lane]
+		switch mine = shares.await(ctx, h.Company, turnover); {
+		case mine:
 			defer shares.leave(h.Company)
-		} else {
+		case w.client.lone.Is(): // else it goes to its room: what comes back from there comes by turns
 			return &laterError{wait: crowdedDelay, why: "the company has its share of the attempts under way"}
 		}
 	}
@@ -285,7 +287,7 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	if w.heldBack(ctx, lane, looked, a) {
 		return halted
 	}
-	l := link{lane: lane}
+	l := link{lane: lane, shares: w.shares[lane]}
 	next, err := w.attempt(ctx, a, l)
 	took = next.took
 	left()
@@ -295,13 +297,16 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 
 // A link ties what goes on without asynq to the lane that it came from, and to an end.
 type link struct {
-	lane  string
-	until time.Time // zero: not yet
+	lane   string
+	until  time.Time // zero: not yet
+	shares *shares   // of which one is its own
 }
 
-// holds reports whether the next delivery may begin. halted says whether a lane is paused.
-func (w *Worker) holds(l link, halted func(lane string) bool) bool {
-	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane)
+// holds reports whether a company's next delivery may begin: not where it is crowded, and others would wait for the place. halted says whether a lane
+// is paused.
+func (w *Worker) holds(l link, company string, halted func(lane string) bool) bool {
+	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane) &&
+		(w.client.lone.Is() || !l.shares.crowded(company))
 }
 
 // A sequel is what may follow a delivery that ended well.
@@ -326,7 +331,7 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 		a, looked := next.first, next.looked
 		if a == nil {
 			looked = time.Now()
-			if !w.holds(l, func(lane string) bool { return c.laneHalted(ctx, lane) }) {
+			if !w.holds(l, company, func(lane string) bool { return c.laneHalted(ctx, lane) }) {
 				c.enqueueReleased(ctx, company, next.released)
 				return
 			}
@@ -535,7 +540,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state string, 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
 	token, lease := "", time.Duration(0)
-	if a.Verdict == verdict.Delivered && l.lane == a.ref.queue() && w.holds(l, func(lane string) bool { return !c.stopped.running(lane) }) {
+	if a.Verdict == verdict.Delivered && l.lane == a.ref.queue() && w.holds(l, a.ref.company, func(lane string) bool { return !c.stopped.running(lane) }) {
 		token, lease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
 		next.first = &attempt{token: token, timeout: a.callback.Timeout, since: next.looked}
