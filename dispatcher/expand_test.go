@@ -20,6 +20,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
@@ -494,5 +496,22 @@ func TestNoStepTakesLong(t *testing.T) {
 		if most[name] == 0 {
 			t.Errorf("%s was not seen", name)
 		}
+	}
+}
+
+// TestTrimLeavesWhatIsBeingErased: the log's entry is what a company's erasure finds a half erased event by, however old that is.
+func TestTrimLeavesWhatIsBeingErased(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx, log := t.Context(), keyOf(acme, "log")
+	for _, event := range []string{"half", "whole"} {
+		h.must(h.rdb.XAdd(ctx, &redis.XAddArgs{Stream: log, ID: "1-*", Values: []string{"e", event}}).Err())
+	}
+	h.must(h.rdb.HSet(ctx, keyOf(acme, "gone:half"), "n", 1).Err())
+	h.must(h.client.trimLog(ctx, acme))
+	left, err := h.rdb.XRange(ctx, log, "-", "+").Result()
+	h.must(err)
+	if len(left) != 1 || left[0].Values["e"] != "half" {
+		t.Errorf("the log has %v, want the half erased event alone", left)
 	}
 }

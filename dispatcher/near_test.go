@@ -496,3 +496,26 @@ func TestUnbegin(t *testing.T) {
 		stop()
 	})
 }
+
+// TestWhoBeginsAtOnceIsNotAlone: a company whose deliveries all begin as they are accepted is seen by what others are held back for.
+func TestWhoBeginsAtOnceIsNotAlone(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.register("payment_proof", "")
+		event := h.other()
+		w := h.nearly(0)
+		tasks := h.enqueues()
+		h.send(proof("p-1"))
+		time.Sleep(2 * time.Second) // of the bubble
+		if !h.client.lone.Is() {
+			h.t.Error("one company is not alone")
+		}
+		h.must(second(h.client.Send(h.t.Context(), event("o-1"))))
+		if h.client.lone.Is() || tasks.Load() > 0 {
+			h.t.Errorf("two companies are one, or %d of two deliveries went by the lanes", tasks.Load())
+		}
+		h.awaitAll(10 * time.Second)
+		h.partner.strike("/other")
+		h.check()
+		w.Shutdown()
+	})
+}
