@@ -184,10 +184,11 @@
 // that delivered goes on with the delivery that its finish let out of the room, and began. Neither takes a detour over asynq: that would cost three more
 // round trips. What is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
-// Who goes next is shared by company. A lane is first come, first served, so it holds few tasks; what is more waits in the process that brings it, and
-// comes in by turns: the companies, and a company's callbacks (package lanes, Intake). Of the attempts that a worker may have under way a company has
-// at most three times what it leaves free (shares); what else comes out of a lane goes to its room, or comes back a second later where nobody else waits. While the processors are short, a worker makes fewer attempts at a time of those companies that have
-// many (brake). A company that is alone has all there is, but for the quarter of the places.
+// Who goes next is shared by company. A lane is first come, first served, so it holds few tasks. What is more waits in the process that brings it, and
+// comes in by turns: the companies, and a company's callbacks (package lanes, Intake). A company has at most three times as many of a worker's attempts
+// under way as it leaves free (shares). What else of it comes out of a lane goes to its room, or comes back a second later if the company is alone.
+// While processors are short, a worker makes fewer attempts at a time of companies that have many (brake). A company that is alone is held back by its
+// share only.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
 //

@@ -15,14 +15,13 @@ type Lone struct {
 	other  time.Time // when another one had
 }
 
-// Note says that a company has something to do, and returns whether it is alone.
-func (l *Lone) Note(company string) bool {
+// Note says that a company has something to do.
+func (l *Lone) Note(company string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if company != l.latest {
 		l.latest, l.other = company, time.Now()
 	}
-	return time.Since(l.other) > loneFor
 }
 
 // Is reports whether the company that had something to do last is alone.
