@@ -17,9 +17,8 @@ import (
 
 	"go.opentelemetry.io/otel/propagation"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -150,7 +149,7 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	a.written = a.entry()
 	c.at("asked")
 	c.recordAnswer(ctx, a)
-	c.metrics.asked(ctx, a.Verdict, a.written.unmasked().Reason, a.took)
+	c.metrics.asked(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
 	c.tell(ctx, attempt, a, "decision")
 	if a.Verdict != verdict.Delivered {
 		return nil, a.noDecision(ctx)
@@ -193,26 +192,25 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 			return nil, unavailable(ctx, c, "matching the callbacks", err)
 		}
 		matched = nearest(matched, q.Type)
-		args := []any{version, id, q.Type, (maxAskTimeout + c.ownerGrace).Milliseconds(), parent["traceparent"]}
-		for _, cb := range matched {
-			args = append(args, cb.ID)
+		ids := make([]int64, len(matched))
+		for i, cb := range matched {
+			ids[i] = cb.ID
 		}
-		answer, err := c.answer(ctx, 1, askScript, q.Company, args...)
-		if err == nil && (answer[0] == "version" || answer[0] == "go") {
-			answer, err = atLeast(map[string]int{"version": 2, "go": 3}[answer[0]], answer)
-		}
+		e, err := c.ledger.Elect(ctx, q.Company, ledger.Question{
+			ID: id, Type: q.Type, Version: version, Callbacks: ids, Lease: maxAskTimeout + c.ownerGrace, TraceParent: parent["traceparent"],
+		})
 		if err != nil {
 			return nil, unavailable(ctx, c, "choosing the callback", err)
 		}
-		switch answer[0] {
-		case "version":
-			if err := c.refresh(ctx, q.Company, answer[1]); err != nil {
+		switch {
+		case e.Outdated != 0:
+			if err := c.refresh(ctx, q.Company, e.Outdated); err != nil {
 				return nil, err
 			}
-		case "go":
-			return newQuestion(q, id, answer, matched)
+		case e.Chosen != 0:
+			return newQuestion(q, id, e, matched)
 		default:
-			return nil, electionError(q.Type, answer)
+			return nil, electionError(q.Type, e)
 		}
 	}
 }
@@ -226,55 +224,47 @@ func nearest(matched []*registry.Callback, typ string) []*registry.Callback {
 	return matched
 }
 
-func newQuestion(q Question, id string, answer []string, matched []*registry.Callback) (*attempt, error) {
-	cb, err := strconv.ParseInt(answer[1], 10, 64)
-	i := slices.IndexFunc(matched, func(m *registry.Callback) bool { return m.ID == cb })
-	if err != nil || i < 0 {
-		return nil, fmt.Errorf("choosing the callback of %s: %w", id, errBadRecord)
+func newQuestion(q Question, id string, e ledger.Election, matched []*registry.Callback) (*attempt, error) {
+	i := slices.IndexFunc(matched, func(m *registry.Callback) bool { return m.ID == e.Chosen })
+	if i < 0 {
+		return nil, fmt.Errorf("choosing the callback of %s: %w", id, ledger.ErrBadRecord)
 	}
-	now, _ := strconv.ParseInt(answer[2], 10, 64)
-	a := &attempt{
-		ref: ref{q.Company, id, cb}, ownID: id, number: 1, callback: matched[i], meta: meta{Type: q.Type},
-		timeout: defaulted(q.Timeout, matched[i].Timeout), keepBody: answerLimit, begun: fromMS(now),
-	}
-	return a, nil
+	return &attempt{
+		ref: ledger.Ref{Company: q.Company, Event: id, Callback: e.Chosen}, ownID: id, number: 1, callback: matched[i], meta: ledger.Meta{Type: q.Type},
+		timeout: defaulted(q.Timeout, matched[i].Timeout), keepBody: answerLimit, begun: e.At,
+	}, nil
 }
 
 // maxNamed is how many callbacks an ElectionError names.
 const maxNamed = 20
 
-func electionError(typ string, answer []string) error {
-	if answer[0] == "none" {
+func electionError(typ string, e ledger.Election) error {
+	ids := slices.Concat(e.Several, e.Closed)
+	if len(ids) == 0 {
 		return ErrNotAsked
 	}
-	e := &ElectionError{}
-	step, names, cure := 1, "", "resume one"
-	if answer[0] == "closed" {
-		step = 2
-	}
-	for i := 1; i+step <= len(answer); i += step {
-		if len(e.Callbacks) == maxNamed {
-			names += ", …"
-			break
-		}
-		id, _ := strconv.ParseInt(answer[i], 10, 64)
-		e.Callbacks = append(e.Callbacks, id)
-		names += ", " + answer[i]
-		if step == 2 {
-			gate, _ := registry.ParseGate(answer[i+1])
-			names += " (" + string(gate.Status) + ")"
+	var names []string
+	cure := "resume one"
+	for _, id := range ids[:min(len(ids), maxNamed)] {
+		name := strconv.FormatInt(id, 10)
+		if gate := e.Gates[id]; gate != nil {
+			name += " (" + string(gate.Status) + ")"
 			if gate.Status == registry.Unverified {
 				cure = "resume or verify one"
 			}
 		}
+		names = append(names, name)
 	}
-	names = strings.TrimPrefix(names, ", ")
-	if step == 2 {
-		e.Message = "nobody can be asked: of the callbacks for " + typ + " none is enabled: " + names + "; " + cure
+	if len(ids) > maxNamed {
+		names = append(names, "…")
+	}
+	said := &ElectionError{Callbacks: ids[:min(len(ids), maxNamed)]}
+	if named := strings.Join(names, ", "); len(e.Closed) > 0 {
+		said.Message = "nobody can be asked: of the callbacks for " + typ + " none is enabled: " + named + "; " + cure
 	} else {
-		e.Message = "more than one callback is enabled for " + typ + ", and only one can decide: " + names + "; pause or delete the others"
+		said.Message = "more than one callback is enabled for " + typ + ", and only one can decide: " + named + "; pause or delete the others"
 	}
-	return e
+	return said
 }
 
 // decide judges a partner's answer as a decision and returns its body, null if it has none. asker is whoever waits: if it gave up before
@@ -316,21 +306,13 @@ func (a *attempt) decide(asker context.Context) json.RawMessage {
 }
 
 func (a *attempt) noDecision(ctx context.Context) error {
-	written := a.written.forReader(ctx)
+	written := forReader(ctx, a.written)
 	e := &NoDecisionError{
-		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: written.decisionDetail(),
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: written.DecisionDetail(),
 		Body: written.Body, Late: a.Reason == verdict.ReasonTimeout || a.Reason == verdict.ReasonOAuthToken && a.took >= a.timeout,
 	}
 	if e.Late {
 		e.StatusCode = 0
-	}
-	return e
-}
-
-// withoutWords is e as logs and traces may tell of it.
-func (e entry) withoutWords() entry {
-	if e.Status >= http.StatusBadRequest {
-		e.Note = ""
 	}
 	return e
 }
@@ -360,8 +342,8 @@ func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 	if a.Verdict == verdict.Delivered {
 		field = "ok"
 	}
-	if err := c.run(ctx, answerScript, a.ref.company, a.ownID, a.written.line(), field).Err(); err != nil {
-		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.company, "decision", a.ownID, "error", err)
+	if err := c.ledger.RecordDecision(ctx, a.ref.Company, a.ownID, a.written, field); err != nil {
+		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.Company, "decision", a.ownID, "error", err)
 	}
 }
 
@@ -373,7 +355,7 @@ func (c *Client) decision(ctx context.Context, company, id string) (*Delivery, e
 	if err != nil {
 		return nil, err
 	}
-	found, err := v.readDecisions(ctx, []redis.Z{{Member: id}})
+	found, err := v.readDecisions(ctx, []string{id})
 	if err != nil {
 		return nil, err
 	}
@@ -383,53 +365,43 @@ func (c *Client) decision(ctx context.Context, company, id string) (*Delivery, e
 	return found[0], nil
 }
 
-// readDecisions reads the decisions the book's entries name; nil where one is gone.
-func (v *view) readDecisions(ctx context.Context, entries []redis.Z) ([]*Delivery, error) {
-	pipe := v.c.rdb.Pipeline()
-	reads := make([]*redis.MapStringStringCmd, len(entries))
-	for i, z := range entries {
-		reads[i] = pipe.HGetAll(ctx, keyOf(v.company, "ask:"+z.Member.(string)))
-	}
-	if len(entries) == 0 {
-		return nil, nil
-	}
-	if err := execute(ctx, pipe); err != nil {
+// readDecisions reads the decisions that the book names; nil where one is gone.
+func (v *view) readDecisions(ctx context.Context, ids []string) ([]*Delivery, error) {
+	decisions, err := v.c.ledger.Decisions(ctx, v.company, ids)
+	if err != nil {
 		return nil, unavailable(ctx, v.c, "reading decisions", err)
 	}
-	found := make([]*Delivery, len(entries))
-	for i, z := range entries {
-		if fields := reads[i].Val(); len(fields) > 0 {
-			found[i] = v.readDecision(ctx, z.Member.(string), fields)
+	found := make([]*Delivery, len(decisions))
+	for i, d := range decisions {
+		if d != nil {
+			found[i] = v.shownDecision(ctx, d)
 		}
 	}
 	return found, nil
 }
 
-func (v *view) readDecision(ctx context.Context, id string, fields map[string]string) *Delivery {
-	ms := func(name string) int64 {
-		n, _ := strconv.ParseInt(fields[name], 10, 64)
-		return n
-	}
+func (v *view) shownDecision(ctx context.Context, from *ledger.Decision) *Delivery {
 	d := &Delivery{
-		DecisionID: id, DeliveryID: id, EventID: id, EventType: fields["t"], CallbackID: ms("c"), AcceptedAt: fromMS(ms("a")), Attempts: []Attempt{},
-		TraceID: traceID(fields["p"]),
+		DecisionID: from.ID, DeliveryID: from.ID, EventID: from.ID, EventType: from.Type, CallbackID: from.Callback, AcceptedAt: from.Asked,
+		Attempts: []Attempt{}, TraceID: traceID(from.TraceParent),
 	}
-	var e entry
-	switch err := json.Unmarshal([]byte(fields["e"]), &e); {
-	case err == nil:
-	case v.now.UnixMilli() < ms("u"):
-		d.State, d.Summary = Active, "The partner is being asked."
+	var e ledger.Entry
+	switch {
+	case from.Attempt != nil:
+		e = *from.Attempt
+	case v.now.Before(from.Lease):
+		d.State, d.Summary = ledger.Active, "The partner is being asked."
 		return d
 	default: // whoever asked is gone
-		e = entry{Number: 1, Started: ms("a"), Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
+		e = ledger.Entry{Number: 1, Started: from.Asked.UnixMilli(), Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
 	}
-	e = e.forReader(ctx)
-	attempt := e.attempt()
-	attempt.Detail = e.decisionDetail()
+	e = forReader(ctx, e)
+	attempt := shownAttempt(e)
+	attempt.Detail = e.DecisionDetail()
 	d.Attempts = append(d.Attempts, attempt)
-	d.State, d.Summary = Delivered, "Decided: "+attempt.Detail+"."
+	d.State, d.Summary = ledger.Delivered, "Decided: "+attempt.Detail+"."
 	if e.Verdict != verdict.Delivered {
-		d.State, d.Summary = Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."
+		d.State, d.Summary = ledger.Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."
 	}
 	return d
 }

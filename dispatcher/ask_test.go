@@ -22,6 +22,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -80,7 +81,7 @@ func TestAsk(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 			d := h.delivery(got.DecisionID)
-			if d.State != Delivered || d.DecisionID != got.DecisionID || d.EventType != verify || d.CallbackID != cb.ID || len(d.Attempts) != 1 ||
+			if d.State != ledger.Delivered || d.DecisionID != got.DecisionID || d.EventType != verify || d.CallbackID != cb.ID || len(d.Attempts) != 1 ||
 				d.Attempts[0].StatusCode != tt.status || !strings.HasPrefix(d.Attempts[0].ResponseBody, tt.body[:min(len(tt.body), 500)]) {
 				t.Errorf("recorded as %+v", d)
 			}
@@ -130,7 +131,7 @@ func TestAskWithoutDecision(t *testing.T) {
 			t.Errorf("%s: %+v", tt.what, e)
 		}
 		d := h.delivery(e.DecisionID)
-		if d.State != Dead || d.Attempts[0].Reason != tt.reason || d.Attempts[0].Detail != e.Detail || !strings.Contains(d.Summary, "asked for once") {
+		if d.State != ledger.Dead || d.Attempts[0].Reason != tt.reason || d.Attempts[0].Detail != e.Detail || !strings.Contains(d.Summary, "asked for once") {
 			t.Errorf("%s: recorded as %+v", tt.what, d)
 		}
 	}
@@ -190,7 +191,7 @@ func TestAskInTime(t *testing.T) {
 	_, err = h.client.Ask(ctx, patient)
 	if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != verdict.ReasonUnknown {
 		t.Errorf("hung up: %v", err)
-	} else if d := h.delivery(e.DecisionID); d.State != Dead || len(d.Attempts) != 1 {
+	} else if d := h.delivery(e.DecisionID); d.State != ledger.Dead || len(d.Attempts) != 1 {
 		t.Errorf("hung up, and recorded as %+v", d)
 	}
 	after, err := h.client.Health(t.Context(), acme, cb.ID)
@@ -346,14 +347,14 @@ func TestDecisionsAreListed(t *testing.T) {
 	if got := list(Query{Decisions: true}); !slices.Equal(slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(asked))) {
 		t.Errorf("listed %v, want %v", got, asked)
 	}
-	if got := list(Query{Decisions: true, States: []State{Dead}}); len(got) != 2 {
+	if got := list(Query{Decisions: true, States: []ledger.State{ledger.Dead}}); len(got) != 2 {
 		t.Errorf("dead: %v", got)
 	}
 	if got := list(Query{Decisions: true, EventType: "payment_proof"}); len(got) != 0 {
 		t.Errorf("of another type: %v", got)
 	}
 	h.awaitAll(30 * time.Second)
-	for _, q := range []Query{{}, {States: []State{Dead}}} {
+	for _, q := range []Query{{}, {States: []ledger.State{ledger.Dead}}} {
 		for _, id := range list(q) {
 			if strings.HasPrefix(id, "dec_") {
 				t.Errorf("%+v lists decision %s", q, id)
@@ -385,10 +386,10 @@ func TestDecisionsAreKept(t *testing.T) {
 		if name != "asking" {
 			return
 		}
-		keys, err := h.rdb.Keys(t.Context(), keyOf(acme, "ask:*")).Result()
+		keys, err := h.rdb.Keys(t.Context(), ledger.Key(acme, "ask:*")).Result()
 		h.must(err)
-		id = strings.TrimPrefix(keys[0], keyOf(acme, "ask:"))
-		if d := h.delivery(id); d.State != Active || len(d.Attempts) != 0 {
+		id = strings.TrimPrefix(keys[0], ledger.Key(acme, "ask:"))
+		if d := h.delivery(id); d.State != ledger.Active || len(d.Attempts) != 0 {
 			t.Errorf("while it is asked: %+v", d)
 		}
 		panic("killed")
@@ -398,25 +399,25 @@ func TestDecisionsAreKept(t *testing.T) {
 		_, _ = h.client.Ask(t.Context(), question())
 	}()
 	h.client.failpoint = nil
-	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "ask:"+id), "u", 1).Err()) // its time is up
-	if d := h.delivery(id); d.State != Dead || d.Attempts[0].Reason != verdict.ReasonUnknown || !strings.Contains(d.Summary, "not known") {
+	h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "ask:"+id), "u", 1).Err()) // its time is up
+	if d := h.delivery(id); d.State != ledger.Dead || d.Attempts[0].Reason != verdict.ReasonUnknown || !strings.Contains(d.Summary, "not known") {
 		t.Errorf("after a kill: %+v", d)
 	}
 	h.check()
 	for i := range 12 {
 		if i == 11 {
-			h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), keyOf(acme, "ask:"+id)).Result(); return n == 0 }, func() string { return "the record stays" })
-			h.must(h.rdb.ZAdd(t.Context(), keyOf(acme, "asks"), redis.Z{Score: 1, Member: "dec_old"}).Err())
+			h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), ledger.Key(acme, "ask:"+id)).Result(); return n == 0 }, func() string { return "the record stays" })
+			h.must(h.rdb.ZAdd(t.Context(), ledger.Key(acme, "asks"), redis.Z{Score: 1, Member: "dec_old"}).Err())
 		}
 		_, err := h.client.Ask(t.Context(), question())
 		h.must(err)
 	}
-	left, err := h.rdb.ZRange(t.Context(), keyOf(acme, "asks"), 0, -1).Result()
+	left, err := h.rdb.ZRange(t.Context(), ledger.Key(acme, "asks"), 0, -1).Result()
 	h.must(err)
 	if slices.Contains(left, "dec_old") || slices.Contains(left, id) {
 		t.Errorf("the book still names %v", left)
 	}
-	h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), keyOf(acme, "asks")).Result(); return n == 0 }, func() string { return "the book of an idle company stays" })
+	h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), ledger.Key(acme, "asks")).Result(); return n == 0 }, func() string { return "the book of an idle company stays" })
 }
 
 // The callback's success rule says which statuses count, among those that can carry a decision.
@@ -649,8 +650,7 @@ func TestAskWithARevokedToken(t *testing.T) {
 }
 
 func TestElectionErrorsStayShort(t *testing.T) {
-	answer := append([]string{"several"}, slices.Repeat([]string{"7"}, 1000)...)
-	e, ok := errors.AsType[*ElectionError](electionError(verify, answer))
+	e, ok := errors.AsType[*ElectionError](electionError(verify, ledger.Election{Several: slices.Repeat([]int64{7}, 1000)}))
 	if !ok || len(e.Callbacks) != maxNamed || !strings.Contains(e.Message, "7, …; pause") {
 		t.Errorf("%d callbacks, %v", len(e.Callbacks), e)
 	}

@@ -3,17 +3,15 @@ package dispatcher
 import (
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -21,7 +19,7 @@ import (
 
 // An attempt is one request in the making: what begin found, then what came back, then what it means.
 type attempt struct {
-	ref        ref
+	ref        ledger.Ref
 	generation int64
 	token      string
 	ownID      string             // of a test or a decision, which are no deliveries
@@ -38,7 +36,7 @@ type attempt struct {
 	number   int
 	spent    int // of the budget, before this attempt
 	log      string
-	meta     meta
+	meta     ledger.Meta
 	body     []byte
 	logID    string // of its event, which may be erased and sent anew meanwhile
 	accepted time.Time
@@ -54,28 +52,20 @@ type attempt struct {
 	response    *egress.Response
 	verdict.Judgement
 	wait    time.Duration // until the next attempt, where there is one
-	written entry         // what finish records of it
+	written ledger.Entry  // what finish records of it
 
-	recorded []any // finish.lua's arguments
-	broken   bool  // it panicked
+	result ledger.Result // what it means for the delivery; see settle
+	spends bool          // it counts against the callback's budget
+	least  time.Duration // the shortest that wait may become
+	broken bool          // it panicked
+
+	recorded ledger.Finish
 }
 
-// read takes begin.lua's answer.
-func (a *attempt) read(answer []string) error {
-	if _, err := atLeast(9, answer); err != nil {
-		return err
-	}
-	var errs [4]error
-	a.number, errs[0] = strconv.Atoi(answer[0])
-	a.spent, errs[1] = strconv.Atoi(answer[1])
-	a.version, errs[2] = strconv.ParseInt(answer[6], 10, 64)
-	now, err := strconv.ParseInt(answer[7], 10, 64)
-	errs[3] = err
-	if err := errors.Join(errs[:]...); err != nil {
-		return err
-	}
-	a.log, a.body, a.logID, a.accepted, a.begun, a.replay = answer[2], []byte(answer[4]), answer[5], logTime(answer[5]), fromMS(now), answer[8] != ""
-	return json.Unmarshal([]byte(answer[3]), &a.meta)
+// grant takes what the ledger tells the attempt's owner.
+func (a *attempt) grant(g *ledger.Grant) {
+	a.number, a.spent, a.log, a.meta, a.body, a.logID = g.Number, g.Spent, g.Attempts, g.Meta, g.Payload, g.LogID
+	a.version, a.begun, a.replay, a.accepted = g.Version, g.At, g.Replayed, ledger.LogTime(g.LogID)
 }
 
 // id is the webhook-id.
@@ -83,7 +73,7 @@ func (a *attempt) id() string {
 	if a.ownID != "" {
 		return a.ownID
 	}
-	return a.ref.deliveryID()
+	return a.ref.DeliveryID()
 }
 
 func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decisionPrefix) }
@@ -91,14 +81,14 @@ func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decision
 // sentence says what came of it, for logs and traces.
 func (a *attempt) sentence() string {
 	if a.isDecision() {
-		return a.written.withoutWords().unmasked().decisionDetail()
+		return a.written.WithoutWords().Unmasked().DecisionDetail()
 	}
-	return a.written.unmasked().detail()
+	return a.written.Unmasked().Detail()
 }
 
 // callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
-func (c *Client) callback(ctx context.Context, r ref, atLeast int64) (*registry.Callback, error) {
-	cb, err := c.registry.Lookup(ctx, r.company, r.callback, atLeast)
+func (c *Client) callback(ctx context.Context, r ledger.Ref, atLeast int64) (*registry.Callback, error) {
+	cb, err := c.registry.Lookup(ctx, r.Company, r.Callback, atLeast)
 	if errors.Is(err, registry.ErrNotFound) {
 		return nil, nil // documented: deleted
 	}
@@ -184,8 +174,8 @@ func basic(user, password string) string {
 }
 
 // entry is the attempt's line in the record.
-func (a *attempt) entry() entry {
-	e := entry{
+func (a *attempt) entry() ledger.Entry {
+	e := ledger.Entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(), Status: a.Status,
 		Verdict: a.Verdict, Reason: a.Reason, ContentType: a.ContentType, Note: a.Note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.RetryAfter / time.Second),
 		Inside: a.Inside,
@@ -229,45 +219,52 @@ func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string,
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
-// finishArgs are finish.lua's arguments but for those about what comes next: the verdict, and what the schedule makes of it.
-func (a *attempt) finishArgs() []any {
+// settle decides what the attempt means for its delivery: its result, what is spent of the budget, and when the next attempt is due.
+func (a *attempt) settle() {
 	if a.callback == nil {
 		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
 	}
 	blame := a.Blame()
-	outcome, spent, least := "D", a.spent+1, time.Duration(0)
+	a.result, a.spends, a.least = ledger.ResultDelivered, true, 0
 	switch {
 	case a.callback == nil:
-		outcome = "C"
+		a.result = ledger.ResultCancelled
 	case a.Verdict == verdict.Dead:
-		outcome = "X"
+		a.result = ledger.ResultDead
 	case a.Verdict == verdict.Gone:
-		outcome = "G"
+		a.result = ledger.ResultGone
 	case a.Verdict == verdict.Retry && !blame.Spends() && !a.broken:
-		outcome, spent = "R", a.spent
+		a.result, a.spends = ledger.ResultRetry, false
 		if blame == verdict.BlameWayOut { // as often as it takes, and ever more slowly
 			a.wait = verdict.Delay(a.callback.Retry, min(a.number, 100))
 		}
 	case a.Verdict == verdict.Retry:
-		outcome = "R"
+		a.result = ledger.ResultRetry
 		var exhausted bool
-		if a.wait, least, exhausted = verdict.Next(a.callback.Retry, spent, a.RetryAfter); exhausted {
-			outcome, a.Verdict = "X", verdict.Dead
+		if a.wait, a.least, exhausted = verdict.Next(a.callback.Retry, a.spent+1, a.RetryAfter); exhausted {
+			a.result, a.Verdict = ledger.ResultDead, verdict.Dead
 		}
 	}
 	a.written = a.entry()
-	log := a.log
-	if outcome != "C" {
-		log = appendEntry(a.log, a.written)
+}
+
+// finish is what is recorded of the attempt, once it is settled.
+func (a *attempt) finish() ledger.Finish {
+	blame := a.Blame()
+	f := ledger.Finish{
+		Ref: a.ref, Token: a.token, LogID: a.logID, Result: a.result, Attempt: a.written, Attempts: a.log, Spent: a.spent, At: time.Now(),
+		Delay: a.wait, Least: a.least, Health: blame.Health(), Breaker: blame.Breaker(), Pause: min(a.RetryAfter, maxPause), Run: a.run(), HostMeans: blame.Host(),
 	}
-	callbackType, host, version := "", "", int64(0)
+	if a.result != ledger.ResultCancelled {
+		f.Attempts = ledger.AppendEntry(a.log, a.written)
+	}
+	if a.spends {
+		f.Spent++
+	}
 	if a.callback != nil {
-		callbackType, host, version = a.callback.Type, a.callback.Destination.Host(), a.callback.Version
+		f.CallbackType, f.Host, f.Version = a.callback.Type, a.callback.Destination.Host(), a.callback.Version
 	}
-	return []any{
-		a.ref.member(), a.token, outcome, a.written.line(), log, spent, a.wait.Milliseconds(), time.Now().UTC().Format(time.RFC3339Nano), least.Milliseconds(),
-		blame.Health(), blame.Breaker(), min(a.RetryAfter, maxPause).Milliseconds(), a.run(), callbackType, a.logID, host, blame.Host(), version,
-	}
+	return f
 }
 
 // broke makes of an attempt that panicked one whose outcome is unknown. It follows the callback's schedule and eats its budget: what makes
@@ -275,39 +272,14 @@ func (a *attempt) finishArgs() []any {
 func (a *attempt) broke() {
 	a.broken, a.response = true, nil
 	a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnknown}
-	a.recorded = a.finishArgs()
-}
-
-// answeredMS is a duration in milliseconds in an answer.
-func answeredMS(answer []string, i int) (time.Duration, error) {
-	if _, err := atLeast(i+1, answer); err != nil {
-		return 0, err
-	}
-	if _, err := strconv.ParseInt(answer[i], 10, 64); err != nil {
-		return 0, errBadRecord
-	}
-	return readMS(answer[i]), nil
-}
-
-// nextIn takes from the record when the next attempt is due.
-func (a *attempt) nextIn(ms string) { a.wait = readMS(ms) }
-
-// readMS reads a duration as scripts give it, in milliseconds.
-func readMS(ms string) time.Duration {
-	n, _ := strconv.ParseInt(ms, 10, 64)
-	return max(0, time.Duration(n)*time.Millisecond)
+	a.settle()
+	a.recorded = a.finish()
 }
 
 // after is what asynq is told: nil for a delivery that is done with, and when and why to come back for a retry.
-func (a *attempt) after(state string) error {
-	if state != "R" {
+func (a *attempt) after(state ledger.State) error {
+	if state != ledger.Retrying {
 		return nil
 	}
-	return &laterError{wait: a.wait, why: a.written.failed(a.ref), failure: true}
-}
-
-// failed says in asynq's UI, which is for operators, what a delivery's attempt failed by.
-func (e entry) failed(r ref) string {
-	e = e.unmasked()
-	return fmt.Sprintf("%s: attempt %d to callback %d of %s: %s", e.Reason, e.Number, r.callback, r.company, e.detail())
+	return &laterError{wait: a.wait, why: a.written.Failed(a.ref), failure: true}
 }

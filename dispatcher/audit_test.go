@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -57,7 +58,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 		id = fmt.Sprintf("e-%d", n)
 		h.must(second(h.client.Send(t.Context(), sized(id, 100))))
 	}
-	delivery := func() string { return ref{acme, id, cb.ID}.deliveryID() }
+	delivery := func() string { return ledger.Ref{Company: acme, Event: id, Callback: cb.ID}.DeliveryID() }
 	none := func() {}
 	for _, op := range []struct {
 		action string
@@ -107,7 +108,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 	}
 	before, line := len(h.trail("")), registry.UniqueAuditLine(ctx, acme, "callback.skip_held", "callbacks/1")
 	for range 2 {
-		h.must(h.client.run(ctx, purgeScript, acme, cb.ID, "0", 1, line).Err())
+		h.must(h.script(ctx, purgeScript, acme, cb.ID, "0", 1, line).Err())
 	}
 	if got := h.since(before); !slices.Equal(got, []string{"callback.skip_held"}) {
 		t.Errorf("a page asked for twice: the trail got %v", got)

@@ -11,6 +11,7 @@ import (
 	"github.com/alicebob/miniredis/v2/server"
 
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // TestIdleWorkersAskForLittle: what a worker at rest asks of Redis, by the command, those in scripts included.
@@ -42,7 +43,7 @@ func (h *house) delivers(client *Client, id string) time.Duration {
 	r, err := client.Send(h.t.Context(), proof(id))
 	h.must(err)
 	h.ack(proof(id))
-	for h.delivery(r.Deliveries[0].DeliveryID).State != Delivered && time.Since(began) < time.Minute {
+	for h.delivery(r.Deliveries[0].DeliveryID).State != ledger.Delivered && time.Since(began) < time.Minute {
 		time.Sleep(time.Millisecond)
 	}
 	return time.Since(began)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // A road is a brake under test: what goes on it says so.
@@ -237,13 +238,13 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 			rides = append(rides, w.brake.enter(h.t.Context(), acme, false))
 		}
 		h.client.lone.Note("other")
-		r, looked := ref{acme, "p-1", 1}, time.Now()
+		r, looked := ledger.Ref{Company: acme, Event: "p-1", Callback: 1}, time.Now()
 		a, err := w.begin(h.t.Context(), hint{acme, "p-1", 1, 1}, true, 0)
 		h.must(err)
 		gone := make(chan struct{})
 		go func() {
 			defer close(gone)
-			w.goOnBraked(h.t.Context(), pendingTask{ref: r, generation: 1}, a, link{lane: r.queue(), shares: w.shares[r.queue()]}, looked)
+			w.goOnBraked(h.t.Context(), ledger.Ticket{Ref: r, Generation: 1}, a, link{lane: laneOf(r), shares: w.shares[laneOf(r)]}, looked)
 		}()
 		_, err = h.client.PauseEgress(h.t.Context())
 		h.must(err)
@@ -251,7 +252,7 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 			w.brake.leave(ride, 0)
 		}
 		<-gone
-		if d := h.delivery(r.deliveryID()); d.State != Pending || len(h.partner.requests()) > 0 {
+		if d := h.delivery(r.DeliveryID()); d.State != ledger.Pending || len(h.partner.requests()) > 0 {
 			h.t.Errorf("it is %s, and %d requests went out", d.State, len(h.partner.requests()))
 		}
 		_, err = h.client.ResumeEgress(h.t.Context())

@@ -15,7 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/ringback/ringback/dispatcher/egress"
-	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -74,9 +74,6 @@ func (e *ChallengedTooOftenError) Error() string {
 	return fmt.Sprintf("many challenges to this host, or to that of its token_url, failed within the last hour: nothing was sent; try again in %s", verdict.InWords(e.Wait))
 }
 
-// challengeScript takes a place among the challenges to hosts, or says how long to wait.
-var challengeScript = lua.Script("challenge")
-
 // Verify asks a callback's endpoint whether it wants to be called: first by the handshake of CloudEvents, then by a signed challenge, a
 // request like a delivery whose body is {"challenge": token}. The endpoint agrees if it allows the origin, or answers 2xx with a JSON object
 // whose member challenge is the token. Then an unverified callback is what it was before, and what waits for it goes out. A callback that is
@@ -105,7 +102,7 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	ctx = context.WithoutCancel(ctx) // what came of it is noted, whoever waits for it
 	reason := ""
 	if verified {
-		if err := c.rdb.HDel(ctx, keyOf(company, "challenges"), hosts...).Err(); err != nil {
+		if err := c.ledger.ForgetChallenges(ctx, company, hosts...); err != nil {
 			return nil, unavailable(ctx, c, "noting a challenge", err)
 		}
 	} else {
@@ -118,7 +115,7 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	if now.Version != cb.Version && now.Status == registry.Unverified {
 		return nil, &StateError{Message: "the callback was changed while it was challenged: verify it again"}
 	}
-	result := &ChallengeResult{Verified: verified, Callback: now, Attempt: a.written.forReader(ctx).attempt()}
+	result := &ChallengeResult{Verified: verified, Callback: now, Attempt: shownAttempt(forReader(ctx, a.written))}
 	if a.posted {
 		result.DeliveryID = a.ownID
 	}
@@ -127,7 +124,7 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 
 // alone sees to it that a callback has one test or challenge of this process at a time.
 func (c *Client) alone(company string, callback int64) (done func(), err error) {
-	r := ref{company: company, callback: callback}
+	r := ledger.Ref{Company: company, Callback: callback}
 	if _, busy := c.testing.LoadOrStore(r, true); busy {
 		return nil, &StateError{Message: "this callback is being tested or challenged already: wait for the answer"}
 	}
@@ -145,16 +142,12 @@ func challengedHosts(cb *registry.Callback) []string {
 
 // reserve counts a challenge to hosts as failed until it succeeds. It returns a *ChallengedTooOftenError where too many did.
 func (c *Client) reserve(ctx context.Context, company string, hosts []string) error {
-	args := make([]any, len(hosts))
-	for i, host := range hosts {
-		args[i] = host
-	}
-	wait, err := c.run(ctx, challengeScript, company, args...).Int64()
+	wait, err := c.ledger.ReserveChallenge(ctx, company, hosts...)
 	if err != nil {
 		return unavailable(ctx, c, "counting a challenge", err)
 	}
 	if wait > 0 {
-		return &ChallengedTooOftenError{(time.Duration(wait) * time.Millisecond).Round(time.Second) + time.Second}
+		return &ChallengedTooOftenError{wait.Round(time.Second) + time.Second}
 	}
 	return nil
 }
@@ -165,8 +158,8 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) (a *attem
 	body, _ := json.Marshal(map[string]string{"challenge": token}) // of letters and digits
 	now := time.Now()
 	a = &attempt{
-		ref: ref{cb.Company, "challenge", cb.ID}, ownID: challengePrefix + strings.ToLower(rand.Text()), number: 1, keepBody: challengeBody,
-		callback: cb, timeout: min(cb.Timeout, challengeTimeout), meta: meta{Type: TypeChallenge}, body: body, accepted: now, begun: now,
+		ref: ledger.Ref{Company: cb.Company, Event: "challenge", Callback: cb.ID}, ownID: challengePrefix + strings.ToLower(rand.Text()), number: 1, keepBody: challengeBody,
+		callback: cb, timeout: min(cb.Timeout, challengeTimeout), meta: ledger.Meta{Type: TypeChallenge}, body: body, accepted: now, begun: now,
 	}
 	ctx, span := c.tracer.Start(ctx, "challenge "+TypeChallenge, a.spanOptions()...)
 	defer span.End()
@@ -227,7 +220,7 @@ func (c *Client) recheck(ctx context.Context, a *attempt) (proven bool, err erro
 	if a.callback == nil || a.callback.Version <= a.version {
 		return true, nil
 	}
-	a.callback, err = c.registry.Get(ctx, a.ref.company, a.ref.callback)
+	a.callback, err = c.registry.Get(ctx, a.ref.Company, a.ref.Callback)
 	if errors.Is(err, registry.ErrNotFound) {
 		return true, nil // deleted since, as for Client.callback
 	}

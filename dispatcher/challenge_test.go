@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -145,9 +146,9 @@ func TestUnverifiedIsHeld(t *testing.T) {
 		if n := len(h.partner.requests()); n != 0 {
 			t.Fatalf("%d requests to an unverified callback", n)
 		}
-		d, err := h.client.Delivery(ctx, acme, ref{acme, "p0", cb.ID}.deliveryID())
+		d, err := h.client.Delivery(ctx, acme, ledger.Ref{Company: acme, Event: "p0", Callback: cb.ID}.DeliveryID())
 		h.must(err)
-		if d.State != Held || d.HeldReason != "unverified" || !strings.Contains(d.Summary, "challenge_failed") {
+		if d.State != ledger.Held || d.HeldReason != "unverified" || !strings.Contains(d.Summary, "challenge_failed") {
 			t.Errorf("held as %s %q: %s", d.State, d.HeldReason, d.Summary)
 		}
 		h.partner.answers(echoing)
@@ -200,7 +201,7 @@ func TestAMovedCallbackIsHeldAtOnce(t *testing.T) {
 			}
 		}
 		d := h.delivery(r.Deliveries[0].DeliveryID)
-		if !moved.Load() || d.State == Delivered || len(d.Attempts) != 1 || d.Attempts[0].Reason != verdict.ReasonUnverified {
+		if !moved.Load() || d.State == ledger.Delivered || len(d.Attempts) != 1 || d.Attempts[0].Reason != verdict.ReasonUnverified {
 			t.Errorf("moved %t, then %s: %s", moved.Load(), d.State, d.Summary)
 		}
 		h.verify(cb.ID)
@@ -296,7 +297,7 @@ func TestChallengesAreNoWeapon(t *testing.T) {
 		if got := h.verify(callbacks[0]); !got.Verified {
 			t.Errorf("not verified: %+v", got)
 		}
-		if n := h.rdb.HLen(ctx, keyOf(acme, "challenges")).Val(); n != 0 {
+		if n := h.rdb.HLen(ctx, ledger.Key(acme, "challenges")).Val(); n != 0 {
 			t.Errorf("%d hosts are remembered after a success", n)
 		}
 		for _, id := range callbacks[1:] {

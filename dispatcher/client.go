@@ -138,24 +138,19 @@ type Client struct {
 	worker    atomic.Pointer[Worker] // which begins at once what this process accepts; nil: none does
 	inspector *asynq.Inspector
 
-	// As the scripts take them: window, retention (s), most that one callback may have held, and for how long (s), for how long it may fail
-	// (s, 0: for ever), and patience (ms).
-	settings     string
-	accepts      *ledger.Committer // of events
-	steps        *ledger.Committer // of workers
-	expander     *expander
-	ownerGrace   time.Duration
-	deadFor      time.Duration
-	waitReplicas int
-	shedAt       int64 // percent
-	memory       gauge
-	asked        underWay          // decisions, by company and type
-	testing      sync.Map          // ref of the callbacks that are being tested
-	trimmed      sync.Map          // company -> where in its log to go on trimming
-	counted      sync.Map          // company -> *countWalk, where to go on counting what waits
-	stopped      stopped           // lanes that are paused
-	outage       outage            // of our own way out
-	failpoint    func(name string) // tests stop here; nil otherwise
+	ledger     *ledger.Ledger
+	expander   *expander
+	ownerGrace time.Duration
+	deadFor    time.Duration
+	shedAt     int64 // percent
+	memory     gauge
+	asked      underWay          // decisions, by company and type
+	testing    sync.Map          // ref of the callbacks that are being tested
+	trimmed    sync.Map          // company -> where in its log to go on trimming
+	counted    sync.Map          // company -> *countWalk, where to go on counting what waits
+	stopped    stopped           // lanes that are paused
+	outage     outage            // of our own way out
+	failpoint  func(name string) // tests stop here; nil otherwise
 }
 
 // New makes a Client.
@@ -183,15 +178,11 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
 		userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin),
-		asynq:     asynq.NewClientFromRedisClient(cfg.Redis),
-		inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
-		settings: fmt.Sprintf("%d %d %d %d %d %d", defaulted(cfg.Window, DefaultWindow), defaulted(cfg.Retention, DefaultRetention)/time.Second,
-			defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge)/time.Second,
-			max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter))/time.Second, defaulted(cfg.Patience, DefaultPatience).Milliseconds()),
-		ownerGrace:   defaulted(cfg.OwnerGrace, DefaultOwnerGrace),
-		deadFor:      defaulted(cfg.DeadRetention, DefaultDeadRetention),
-		waitReplicas: cfg.WaitReplicas,
-		shedAt:       int64(defaulted(cfg.ShedAt, DefaultShedAt)),
+		asynq:      asynq.NewClientFromRedisClient(cfg.Redis),
+		inspector:  asynq.NewInspectorFromRedisClient(cfg.Redis),
+		ownerGrace: defaulted(cfg.OwnerGrace, DefaultOwnerGrace),
+		deadFor:    defaulted(cfg.DeadRetention, DefaultDeadRetention),
+		shedAt:     int64(defaulted(cfg.ShedAt, DefaultShedAt)),
 	}
 	if c.log == nil {
 		c.log = slog.Default()
@@ -208,8 +199,7 @@ func New(cfg Config) (*Client, error) {
 	c.often = rate.Sometimes{Interval: time.Second}
 	c.outage.log = c.log
 	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
-	c.accepts = ledger.NewCommitter(c.rdb, c.settings, c.waitReplicas, together)
-	c.steps = ledger.NewCommitter(c.rdb, c.settings, 0, together)
+	c.ledger = ledger.New(ledger.Config{Redis: c.rdb, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas, Contain: together})
 	c.expander = newExpander(c)
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
@@ -217,6 +207,15 @@ func New(cfg Config) (*Client, error) {
 	var err error
 	c.metrics, err = newMetrics(cfg.MeterProvider, c)
 	return c, err
+}
+
+// rules are what of the configuration the ledger keeps to.
+func (cfg *Config) rules() ledger.Rules {
+	return ledger.Rules{
+		Window: defaulted(cfg.Window, DefaultWindow), Retention: defaulted(cfg.Retention, DefaultRetention),
+		HoldMaxCount: defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), HoldMaxAge: defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge),
+		DisableAfter: max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter)), Patience: defaulted(cfg.Patience, DefaultPatience),
+	}
 }
 
 func defaulted[T comparable](v, fallback T) T {
@@ -233,8 +232,7 @@ func (c *Client) Close() error {
 	c.expander.close()
 	c.intake.Close()
 	c.bell.Close()
-	c.accepts.Close()
-	c.steps.Close()
+	c.ledger.Close()
 	c.tokens.Close()
 	return c.metrics.close()
 }
@@ -284,4 +282,9 @@ func (c *Client) Ready(ctx context.Context) error {
 // registerQueues names the lanes to asynq's UI and Inspector. asynq does so once per process, which a Redis that lost its data outlives.
 func (c *Client) registerQueues(ctx context.Context) error {
 	return c.rdb.SAdd(ctx, "asynq:queues", queues).Err()
+}
+
+// misfit says what is wrong with what a caller handed over, and where.
+func misfit(location, message string) error {
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message}}}
 }

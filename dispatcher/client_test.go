@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -14,10 +15,10 @@ func TestAnEventIsDeliveredOnce(t *testing.T) {
 	cb := h.register("payment_proof", `"headers": {"X-Origin": "ringback"}, "auth": {"type": "bearer", "token": "canary-token"}`)
 	h.work()
 	r := h.send(proof("p-1"))
-	if len(r.Deliveries) != 1 || r.Deliveries[0].CallbackID != cb.ID || r.Deliveries[0].State != Pending || r.Duplicate {
+	if len(r.Deliveries) != 1 || r.Deliveries[0].CallbackID != cb.ID || r.Deliveries[0].State != ledger.Pending || r.Duplicate {
 		t.Fatalf("receipt: %+v", r)
 	}
-	d := h.await(r.Deliveries[0].DeliveryID, Delivered, 5*time.Second)
+	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 5*time.Second)
 	if len(d.Attempts) != 1 || d.Attempts[0].StatusCode != 204 || d.Attempts[0].Number != 1 {
 		t.Errorf("attempts: %+v", d.Attempts)
 	}

@@ -28,7 +28,7 @@ type twin struct {
 
 // call is a step of the company's.
 func (w twin) call(script *redis.Script, args ...any) *ledger.Call {
-	return &ledger.Call{Script: script, Key: keyOf(w.company, "due"), Deliveries: 1, Args: args}
+	return &ledger.Call{Script: script, Key: ledger.Key(w.company, "due"), Deliveries: 1, Args: args}
 }
 
 // answer is what a step answered, without what differs between twins, or its error.
@@ -107,17 +107,17 @@ func (w twin) contents(kind, key string) (lines []string) {
 }
 
 // records are the company's deliveries by member.
-func (w twin) records() map[string]record {
+func (w twin) records() map[string]ledger.Record {
 	w.h.t.Helper()
-	all := make(map[string]record)
+	all := make(map[string]ledger.Record)
 	keys, err := w.h.rdb.Keys(w.h.t.Context(), "{"+w.company+"}:ev:*").Result()
 	w.h.must(err)
 	for _, key := range keys {
 		for field, value := range w.h.rdb.HGetAll(w.h.t.Context(), key).Val() {
-			if cb, ok := callbackOf(field); ok {
-				rec, err := parseRecord(value)
+			if id, ok := strings.CutPrefix(field, "d"); ok {
+				rec, err := ledger.ParseRecord(value)
 				w.h.must(err)
-				all[strings.TrimPrefix(key, "{"+w.company+"}:ev:")+"/"+strconv.FormatInt(cb, 10)] = rec
+				all[strings.TrimPrefix(key, "{"+w.company+"}:ev:")+"/"+id] = rec
 			}
 		}
 	}
@@ -145,10 +145,10 @@ func someSteps(w twin, random *rand.Rand, round int) []stepMaker {
 		member := members[random.IntN(len(members))]
 		rec := records[member]
 		if choice < 7 {
-			steps = append(steps, beginStep(member, rec.generation-int64(random.IntN(6)/5), "token-"+id, random.IntN(8) == 0))
+			steps = append(steps, beginStep(member, rec.Generation-int64(random.IntN(6)/5), "token-"+id, random.IntN(8) == 0))
 			continue
 		}
-		token := rec.token
+		token := rec.Token
 		if random.IntN(6) == 0 {
 			token = "strangers"
 		}
@@ -179,16 +179,16 @@ func beginStep(member string, generation int64, token string, busy bool) stepMak
 	}
 }
 
-func finishStep(member, token, outcome string, rec record, next string) stepMaker {
+func finishStep(member, token, outcome string, rec ledger.Record, next string) stepMaker {
 	return func(w twin) *ledger.Call {
-		line := fmt.Sprintf(`{"n":%d,"v":"x"}`, rec.number)
+		line := fmt.Sprintf(`{"n":%d,"v":"x"}`, rec.Number)
 		health, breaker, run, host := "bad", "down", "count", "down"
 		if outcome == "D" {
 			health, breaker, run, host = "", "", "", "up"
 		}
-		_, cb, _ := cutLast(member, '/')
+		_, cb, _ := ledger.CutLast(member, '/')
 		version := w.h.rdb.ZScore(w.h.t.Context(), "{"+w.company+"}:cbver", cb).Val()
-		return w.call(finishScript, member, token, outcome, line, rec.attempts+"\n"+line, rec.spent+1, 60_000, "2026-01-01T00:00:00Z", 60_000,
+		return w.call(finishScript, member, token, outcome, line, rec.Attempts+"\n"+line, rec.Spent+1, 60_000, "2026-01-01T00:00:00Z", 60_000,
 			health, breaker, 0, run, "payment_proof", "1-1", "partner"+cb+".example", host, int64(version), 50, next, 30_000)
 	}
 }
@@ -242,12 +242,12 @@ func compareTwins(t *testing.T, twins []twin, steps []stepMaker) {
 	for _, script := range scripts {
 		for _, call := range alone {
 			if call.Script == script {
-				twins[0].h.client.steps.Do(t.Context(), call)
+				twins[0].h.steps().Do(t.Context(), call)
 				_, _ = call.Answer()
 			}
 		}
 	}
-	twins[1].h.client.steps.Do(t.Context(), together...)
+	twins[1].h.steps().Do(t.Context(), together...)
 	for i := range steps {
 		if a, b := twins[0].answer(alone[i]), twins[1].answer(together[i]); a != b {
 			t.Errorf("step %d, %v\nalone    %s\ntogether %s", i, alone[i].Args, a, b)
@@ -273,7 +273,7 @@ func TestAMemberThatFailsKeepsItsNeighbours(t *testing.T) {
 	cb := strconv.FormatInt(second.ID, 10)
 	for n, key := range []string{"gate:" + cb, "room:" + cb, "ready:" + cb, "health:" + cb, "rate:" + cb, "ev:broken-" + "5"} {
 		id := fmt.Sprintf("broken-%d", n)
-		name := keyOf(acme, key)
+		name := ledger.Key(acme, key)
 		saved, err := h.rdb.Dump(t.Context(), name).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			t.Fatal(err)
@@ -289,9 +289,9 @@ func TestAMemberThatFailsKeepsItsNeighbours(t *testing.T) {
 				h.ack(events[i])
 			}
 		}
-		for field, value := range h.rdb.HGetAll(t.Context(), eventKey(acme, id)).Val() {
-			if _, ok := callbackOf(field); ok && value[0] == 'P' {
-				if h.rdb.ZScore(t.Context(), keyOf(acme, "due"), id+"/"+cb).Err() != nil {
+		for field, value := range h.rdb.HGetAll(t.Context(), ledger.EventKey(acme, id)).Val() {
+			if strings.HasPrefix(field, "d") && value[0] == 'P' {
+				if h.rdb.ZScore(t.Context(), ledger.Key(acme, "due"), id+"/"+cb).Err() != nil {
 					t.Errorf("%s is of another type: %s is pending, and nobody looks at it", key, id)
 				}
 			}
@@ -364,14 +364,14 @@ func TestABeginThatIsRepeatedBegins(t *testing.T) {
 	h.send(proof("p-1"))
 	var answers []string
 	for range 2 {
-		answer, err := h.client.step(t.Context(), beginScript, acme, "p-1/1", 1, "mine", 30_000, false, false, 0)
+		answer, err := h.step(t.Context(), beginScript, acme, "p-1/1", 1, "mine", 30_000, false, false, 0)
 		h.must(err)
 		answers = append(answers, strings.Join(slices.Delete(answer, 8, 9), "|")) // without the time
 	}
 	if answers[0] != answers[1] || !strings.HasPrefix(answers[0], "go|1|") {
 		t.Errorf("begun twice: %q", answers)
 	}
-	if answer, err := h.client.step(t.Context(), beginScript, acme, "p-1/1", 1, "another's", 30_000, false, false, 0); err != nil || answer[0] != "busy" {
+	if answer, err := h.step(t.Context(), beginScript, acme, "p-1/1", 1, "another's", 30_000, false, false, 0); err != nil || answer[0] != "busy" {
 		t.Errorf("another task: %q, %v", answer, err)
 	}
 }
@@ -391,9 +391,9 @@ func TestLongBodiesDoNotTravelTogether(t *testing.T) {
 	var calls []*ledger.Call
 	for _, id := range ids {
 		h.send(long(id, 400_000))
-		calls = append(calls, &ledger.Call{Script: beginScript, Key: keyOf(acme, "due"), Deliveries: 1, Args: []any{id + "/1", 1, "token-" + id, 1, false, false, 0}})
+		calls = append(calls, &ledger.Call{Script: beginScript, Key: ledger.Key(acme, "due"), Deliveries: 1, Args: []any{id + "/1", 1, "token-" + id, 1, false, false, 0}})
 	}
-	h.client.steps.Do(t.Context(), calls...)
+	h.steps().Do(t.Context(), calls...)
 	size, left := 0, 0
 	for i, call := range calls {
 		answer, err := call.Answer()

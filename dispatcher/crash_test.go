@@ -19,6 +19,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -318,7 +319,7 @@ func TestKillBetweenBeginAndPost(t *testing.T) {
 	h.work()
 	h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
 	d := h.delivery(r.Deliveries[0].DeliveryID)
-	if d.State != Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != verdict.ReasonUnknown {
+	if d.State != ledger.Delivered || len(d.Attempts) != 3 || d.Attempts[0].Reason != verdict.ReasonUnknown {
 		t.Errorf("the lost attempt must be kept as unknown and not eat the budget of two: %+v", d)
 	}
 	h.check()
@@ -348,10 +349,10 @@ func TestKillBetweenFinishAndDone(t *testing.T) {
 	cb := h.register("payment_proof", "")
 	r := h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "finished"}).dies()
-	h.await(r.Deliveries[0].DeliveryID, Delivered, time.Second)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, time.Second)
 	// What asynq does when it brings the task back, a minute later:
 	w := h.worker()
-	h.must(w.process(t.Context(), queues[0], taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
+	h.must(w.process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 	h.check()
 }
 
@@ -362,7 +363,7 @@ func TestKillBetweenFinishAndRetry(t *testing.T) {
 	h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
 	r := h.send(proof("p-1"))
 	h.start(childJob{Work: true, KillAt: "finished"}).dies()
-	h.await(r.Deliveries[0].DeliveryID, Retrying, time.Second)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Retrying, time.Second)
 	h.work()
 	h.awaitAll(3*time.Second + patience + reconcileEvery + slack)
 	h.check()
@@ -413,7 +414,7 @@ func TestKillBetweenResumeAndPump(t *testing.T) {
 			_, err := h.registry.Pause(t.Context(), acme, cb.ID)
 			h.must(err)
 			for _, id := range eventIDs("p-", 3) {
-				if r := h.send(proof(id)); r.Deliveries[0].State != Held {
+				if r := h.send(proof(id)); r.Deliveries[0].State != ledger.Held {
 					t.Errorf("not held: %+v", r)
 				}
 			}
@@ -458,11 +459,11 @@ func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 	h.register("payment_proof", `"retry": {"max_attempts": 1}`)
 	r := h.send(proof("p-1"))
 	stop := h.work()
-	h.await(r.Deliveries[0].DeliveryID, Dead, 5*time.Second)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Dead, 5*time.Second)
 	stop()
 	h.start(childJob{Replay: r.Deliveries[0].DeliveryID, KillAt: "replayed"}).dies()
 	h.work()
-	d := h.await(r.Deliveries[0].DeliveryID, Delivered, patience+reconcileEvery+slack)
+	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, patience+reconcileEvery+slack)
 	if len(d.Attempts) != 2 || d.Attempts[1].Number != 2 {
 		t.Errorf("attempts: %+v", d.Attempts)
 	}
@@ -473,7 +474,7 @@ func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 func TestKillBetweenPagesOfAReplay(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, impatient)
-	const n = sweepPage + 50
+	const n, page = 150, 100
 	h.partner.answers(answering(400, 204))
 	h.register("payment_proof", `"retry": {"max_attempts": 1}`)
 	stop := h.work()
@@ -485,7 +486,7 @@ func TestKillBetweenPagesOfAReplay(t *testing.T) {
 	h.start(childJob{Sweep: true, KillAt: "swept"}).dies()
 	half, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID)
 	h.must(err)
-	if half.State != ReplayRunning || half.Replayed != sweepPage {
+	if half.State != ReplayRunning || half.Replayed != page {
 		t.Errorf("after the kill: %+v", half)
 	}
 	h.work()
@@ -493,7 +494,7 @@ func TestKillBetweenPagesOfAReplay(t *testing.T) {
 		if done, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID); err != nil || done.State != ReplayDone {
 			return false
 		}
-		page, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Delivered}, Limit: MaxLimit})
+		page, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []ledger.State{ledger.Delivered}, Limit: MaxLimit})
 		return err == nil && len(page) == n
 	}, func() string { return "not all are delivered" })
 	if done, err := h.client.ReplayProgress(t.Context(), acme, r.ReplayID); err != nil || done.Replayed != n {
@@ -509,7 +510,7 @@ func TestDeletedCallbacksDeliveriesAreCancelled(t *testing.T) {
 	cb := h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
 	stop := h.work()
 	first := h.send(proof("retrying"))
-	h.await(first.Deliveries[0].DeliveryID, Retrying, 5*time.Second)
+	h.await(first.Deliveries[0].DeliveryID, ledger.Retrying, 5*time.Second)
 	stop()
 	for _, id := range eventIDs("p-", 5) { // two pending, three in the room
 		h.send(proof(id))
@@ -518,14 +519,14 @@ func TestDeletedCallbacksDeliveriesAreCancelled(t *testing.T) {
 	for id := range h.acked {
 		e, err := h.client.Event(t.Context(), acme, id)
 		h.must(err)
-		if s := e.Deliveries[0].State; s != Cancelled {
+		if s := e.Deliveries[0].State; s != ledger.Cancelled {
 			t.Errorf("%s is shown as %s", id, s)
 		}
 	}
 	h.work()
 	h.eventually(reconcileEvery+slack, func() bool {
-		n, err := h.rdb.ZCard(t.Context(), keyOf(acme, "due")).Result()
-		rooms, err2 := h.rdb.Exists(t.Context(), keyOf(acme, fmt.Sprintf("room:%d", cb.ID))).Result()
+		n, err := h.rdb.ZCard(t.Context(), ledger.Key(acme, "due")).Result()
+		rooms, err2 := h.rdb.Exists(t.Context(), ledger.Key(acme, fmt.Sprintf("room:%d", cb.ID))).Result()
 		return err == nil && err2 == nil && n+rooms == 0
 	}, func() string { return "deliveries of a deleted callback still wait" })
 	h.check()
@@ -541,7 +542,7 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 	stalled := h.start(childJob{Work: true, KillAt: "posted", Stall: true})
 	h.eventually(10*time.Second, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "no request came" })
 	h.work()
-	d := h.await(r.Deliveries[0].DeliveryID, Delivered, time.Second+ownerGrace+reconcileEvery+slack)
+	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, time.Second+ownerGrace+reconcileEvery+slack)
 	h.must(stalled.cmd.Process.Signal(syscall.SIGCONT))
 	h.must(stalled.stdin.Close())
 	select {
@@ -553,7 +554,7 @@ func TestAStalledOwnerDoesNotUndoItsSuccessor(t *testing.T) {
 		t.Errorf("the owner did not stall: %+v", d.Attempts)
 	}
 	after := h.delivery(d.DeliveryID)
-	if after.State != Delivered || len(after.Attempts) != len(d.Attempts) {
+	if after.State != ledger.Delivered || len(after.Attempts) != len(d.Attempts) {
 		t.Errorf("the stalled owner changed the record: %+v", after)
 	}
 	h.check()
@@ -569,9 +570,9 @@ func TestALateDeliveryCounts(t *testing.T) {
 	stalled := h.start(childJob{Work: true, KillAt: "posted", Stall: true})
 	h.eventually(10*time.Second, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "no request came" })
 	h.work()
-	h.await(r.Deliveries[0].DeliveryID, Retrying, time.Second+ownerGrace+reconcileEvery+slack)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Retrying, time.Second+ownerGrace+reconcileEvery+slack)
 	h.must(stalled.cmd.Process.Signal(syscall.SIGCONT))
-	h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 10*time.Second)
 	h.must(stalled.stdin.Close())
 	<-stalled.done
 	h.check()
@@ -637,18 +638,18 @@ func TestAnOldGenerationsTaskEnds(t *testing.T) {
 	w := h.worker()
 	stop := h.work()
 	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
-	h.await(id, Dead, 5*time.Second)
+	h.await(id, ledger.Dead, 5*time.Second)
 	stop()
 	_, err := h.client.Replay(t.Context(), acme, id)
 	h.must(err)
-	h.must(w.process(t.Context(), queues[0], taskOf(t, ref{acme, "p-1", cb.ID}, 1)))
+	h.must(w.process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 	if n := len(h.partner.requests()); n != 1 {
 		t.Errorf("%d requests: the task of the first generation attempted the second", n)
 	}
-	if d := h.delivery(id); d.State != Pending {
+	if d := h.delivery(id); d.State != ledger.Pending {
 		t.Errorf("the replayed delivery is %s", d.State)
 	}
 	h.work()
-	h.await(id, Delivered, 5*time.Second)
+	h.await(id, ledger.Delivered, 5*time.Second)
 	h.check()
 }

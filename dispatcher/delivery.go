@@ -1,9 +1,11 @@
 package dispatcher
 
 import (
+	"context"
 	"encoding/json"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -13,36 +15,15 @@ type Verdict = verdict.Verdict
 // A Reason says in one word why an attempt did not deliver; its values are package verdict's.
 type Reason = verdict.Reason
 
-// A State says where a delivery stands.
-type State string
-
-// The states of a delivery. Pending, active, retrying and held ones are unfinished; the rest are final
-// until a replay.
-const (
-	Pending   State = "pending"   // in a lane, its first (or replayed) attempt is due
-	Active    State = "active"    // an attempt is under way
-	Retrying  State = "retrying"  // an attempt failed, another is scheduled
-	Held      State = "held"      // waits in its callback's room; HeldReason says why
-	Delivered State = "delivered" // the partner's answer met the contract
-	Dead      State = "dead"      // given up; kept in the dead-letter book
-	Cancelled State = "cancelled" // cancelled by hand, or its callback was deleted
-)
-
-// States lists every state a delivery can be in.
-var States = []State{Pending, Active, Retrying, Held, Delivered, Dead, Cancelled}
-
-// Final reports whether nothing more will happen to a delivery in this state by itself.
-func (s State) Final() bool { return s == Delivered || s == Dead || s == Cancelled }
-
 // A Delivery is one event's way to one callback: what became of it and what comes next.
 type Delivery struct {
 	DeliveryID string `json:"delivery_id"` // also the webhook-id the partner sees, on every attempt
 	// DecisionID is set on what is no delivery but a decision (see [Client.Ask]); its other names are the same.
-	DecisionID string `json:"decision_id,omitempty"`
-	EventID    string `json:"event_id"`
-	EventType  string `json:"event_type"`
-	CallbackID int64  `json:"callback_id"`
-	State      State  `json:"state"`
+	DecisionID string       `json:"decision_id,omitempty"`
+	EventID    string       `json:"event_id"`
+	EventType  string       `json:"event_type"`
+	CallbackID int64        `json:"callback_id"`
+	State      ledger.State `json:"state"`
 	// HeldReason says why a held delivery waits: "paused", "disabled", "unverified" (its endpoint has not answered its challenge),
 	// "name_not_allowed" (an operator has to allow the callback's host name),
 	// "breaker" (the callback keeps failing), "host" (all callbacks of its host do), "rate_limit" or "window" (others of its callback are ahead of it).
@@ -112,9 +93,9 @@ type Receipt struct {
 
 // Accepted is a delivery as it stood when its event was accepted.
 type Accepted struct {
-	DeliveryID string `json:"delivery_id"`
-	CallbackID int64  `json:"callback_id"`
-	State      State  `json:"state"`
+	DeliveryID string       `json:"delivery_id"`
+	CallbackID int64        `json:"callback_id"`
+	State      ledger.State `json:"state"`
 }
 
 // An EventRecord is an accepted event and all its deliveries.
@@ -155,9 +136,9 @@ type ExplainQuery struct {
 
 // A Query selects deliveries. The zero value selects all. Order, Since, Until and the cursor go by the time of acceptance.
 type Query struct {
-	States     []State // empty: all
-	CallbackID int64   // 0: all
-	EventType  string  // empty: all
+	States     []ledger.State // empty: all
+	CallbackID int64          // 0: all
+	EventType  string         // empty: all
 	Since      time.Time
 	Until      time.Time
 	// Decisions selects decisions instead, of which AcceptedAt is when they were asked for; their state is delivered where one came.
@@ -165,3 +146,44 @@ type Query struct {
 	Limit     int    // 0: 50; at most 500
 	Cursor    string // next of the page before
 }
+
+// shownAttempt is an attempt as readers see it.
+func shownAttempt(e ledger.Entry) Attempt {
+	return Attempt{
+		Number: e.Number, StartedAt: ledger.FromMS(e.Started), Duration: time.Duration(e.DurationMS) * time.Millisecond,
+		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: e.Detail(),
+		ResponseHeaders: e.Headers, ResponseBody: e.Body,
+	}
+}
+
+type unmaskedKey struct{}
+
+// Unmasked returns ctx for a reader who may know which host names lead inside: to all others they do not exist.
+func Unmasked(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unmaskedKey{}, true)
+}
+
+// forReader is an attempt as the reader behind ctx may see it.
+func forReader(ctx context.Context, e ledger.Entry) ledger.Entry {
+	if ctx.Value(unmaskedKey{}) != nil {
+		return e.Unmasked()
+	}
+	return e
+}
+
+// A State says where a delivery stands; its values are package ledger's.
+type State = ledger.State
+
+// The states of a delivery; see package ledger.
+const (
+	Pending   = ledger.Pending
+	Active    = ledger.Active
+	Retrying  = ledger.Retrying
+	Held      = ledger.Held
+	Delivered = ledger.Delivered
+	Dead      = ledger.Dead
+	Cancelled = ledger.Cancelled
+)
+
+// States lists every state a delivery can be in.
+var States = ledger.States

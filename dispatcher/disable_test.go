@@ -25,6 +25,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -62,7 +63,7 @@ func (h *house) fail(prefix string, n int) {
 // run is what a callback's health knows of its run of failures.
 func (h *house) run(cb int64) map[string]int64 {
 	h.t.Helper()
-	fields, err := h.rdb.HGetAll(h.t.Context(), keyOf(acme, fmt.Sprintf("health:%d", cb))).Result()
+	fields, err := h.rdb.HGetAll(h.t.Context(), ledger.Key(acme, fmt.Sprintf("health:%d", cb))).Result()
 	h.must(err)
 	run := make(map[string]int64)
 	for _, name := range []string{"fs", "fl", "fo", "fn", "w"} {
@@ -79,7 +80,7 @@ func (h *house) age(cb int64, ago time.Duration) {
 	h.t.Helper()
 	now, err := h.rdb.Time(h.t.Context()).Result()
 	h.must(err)
-	h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, fmt.Sprintf("health:%d", cb)), "fs", now.Add(-ago).UnixMilli()).Err())
+	h.must(h.rdb.HSet(h.t.Context(), ledger.Key(acme, fmt.Sprintf("health:%d", cb)), "fs", now.Add(-ago).UnixMilli()).Err())
 }
 
 // told are the operational events that Ringback accepted from itself, by what they say: "failing 50", "disabled gone".
@@ -94,7 +95,7 @@ func (h *house) told() map[string]int {
 			if !strings.HasPrefix(d.EventType, "callback.") {
 				continue
 			}
-			body, err := h.rdb.HGet(h.t.Context(), eventKey(acme, d.EventID), "b").Result()
+			body, err := h.rdb.HGet(h.t.Context(), ledger.EventKey(acme, d.EventID), "b").Result()
 			h.must(err)
 			var p struct {
 				Percent int
@@ -113,7 +114,7 @@ func (h *house) told() map[string]int {
 // notices are how many wait in the outbox.
 func (h *house) notices() int64 {
 	h.t.Helper()
-	n, err := h.rdb.HLen(h.t.Context(), noticesKey(acme)).Result()
+	n, err := h.rdb.HLen(h.t.Context(), ledger.Key(acme, "notices")).Result()
 	h.must(err)
 	return n
 }
@@ -166,7 +167,7 @@ func TestACallbackThatKeepsFailingIsDisabled(t *testing.T) {
 	// What comes is held, until it is resumed; and the resumed one has a clean slate.
 	h.partner.answers(answering(204))
 	held := h.send(proof("held")).Deliveries[0]
-	if d := h.delivery(held.DeliveryID); d.State != Held || d.HeldReason != "disabled" || !strings.Contains(d.Summary, "failing") {
+	if d := h.delivery(held.DeliveryID); d.State != ledger.Held || d.HeldReason != "disabled" || !strings.Contains(d.Summary, "failing") {
 		t.Errorf("%s (%s): %s", d.State, d.HeldReason, d.Summary)
 	}
 	if _, err := h.client.Resume(t.Context(), acme, cb.ID, false); err != nil {
@@ -176,7 +177,7 @@ func TestACallbackThatKeepsFailingIsDisabled(t *testing.T) {
 		t.Errorf("resumed, it still has %v", run)
 	}
 	h.drain()
-	h.await(held.DeliveryID, Delivered, 10*time.Second)
+	h.await(held.DeliveryID, ledger.Delivered, 10*time.Second)
 	h.check()
 
 	for _, line := range []string{"callback fails and fails", "callback disabled"} {
@@ -373,9 +374,9 @@ func TestGoneIsToldOnce(t *testing.T) {
 // TestWhatCounts: what says nothing about the callback is no failure of its.
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
-	for reason, want := range map[Reason]string{
-		"status_500": runCounts, "status_404": runCounts, verdict.ReasonWrongContentType: runCounts, verdict.ReasonBlockedAddress: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonEgressProxy: "", "timeout": runCounts, "dns": runCounts,
-		verdict.ReasonGone: runCounts, "tls": runCounts, verdict.ReasonUnknown: "", verdict.ReasonOAuthToken: "", verdict.ReasonEncodeFailed: "",
+	for reason, want := range map[Reason]ledger.Run{
+		"status_500": ledger.RunCounts, "status_404": ledger.RunCounts, verdict.ReasonWrongContentType: ledger.RunCounts, verdict.ReasonBlockedAddress: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonEgressProxy: "", "timeout": ledger.RunCounts, "dns": ledger.RunCounts,
+		verdict.ReasonGone: ledger.RunCounts, "tls": ledger.RunCounts, verdict.ReasonUnknown: "", verdict.ReasonOAuthToken: "", verdict.ReasonEncodeFailed: "",
 	} {
 		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judgement{Verdict: verdict.Retry, Reason: reason}}
 		if got := a.run(); got != want {
@@ -398,7 +399,8 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 	} {
 		a := &attempt{callback: &registry.Callback{Retry: registry.Retry{InitialInterval: time.Second, Multiplier: 1, MaxInterval: time.Second, MaxAttempts: 5}}}
 		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: reason}
-		if got := a.finishArgs()[9]; got != want {
+		a.settle()
+		if got := a.finish().Health; got != want {
 			t.Errorf("%s is noted as %q, want %q", reason, got, want)
 		}
 	}
@@ -406,8 +408,8 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 	cb := h.register("entry_code.verify", "")
 	for _, reason := range []Reason{verdict.ReasonEgressProxy, verdict.ReasonNameNotAllowed, "timeout"} {
 		id := "dec_" + string(reason)
-		h.must(h.rdb.HSet(t.Context(), keyOf(acme, "ask:"+id), "c", cb.ID).Err())
-		a := &attempt{ref: ref{acme, id, cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now(), Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
+		h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "ask:"+id), "c", cb.ID).Err())
+		a := &attempt{ref: ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now(), Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
 		a.written = a.entry()
 		h.client.recordAnswer(t.Context(), a)
 		health, err := h.client.Health(t.Context(), acme, cb.ID)
@@ -423,7 +425,7 @@ func TestSilenceDoesNotCount(t *testing.T) {
 	h := newHouse(t)
 	cb := h.failing()
 	h.fail("a-", 22)
-	key := keyOf(acme, fmt.Sprintf("health:%d", cb.ID))
+	key := ledger.Key(acme, fmt.Sprintf("health:%d", cb.ID))
 	h.age(cb.ID, 7*24*time.Hour)
 	h.must(h.rdb.HSet(t.Context(), key, "fl", h.run(cb.ID)["fs"]+1000).Err())
 	h.fail("b-", 1)
@@ -500,7 +502,7 @@ func TestNoticesKeepNothingBack(t *testing.T) {
 	stop := h.work()
 	h.awaitAll(10 * time.Second)
 	stop()
-	h.must(h.rdb.HSet(t.Context(), noticesKey(acme), "callback.disabled:1", "{", "strange:1", `{"e":"{}"}`).Err())
+	h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "notices"), "callback.disabled:1", "{", "strange:1", `{"e":"{}"}`).Err())
 	for range 2 {
 		if !h.worker().round(t.Context(), true) {
 			t.Error("the round is not well: the next will trim and prune again")
@@ -796,7 +798,7 @@ func TestATaskFromBeforeThePauseWaits(t *testing.T) {
 	_, err = h.client.ResumeEgress(t.Context())
 	h.must(err)
 	h.work()
-	h.await(d.DeliveryID, Delivered, 10*time.Second)
+	h.await(d.DeliveryID, ledger.Delivered, 10*time.Second)
 	h.check()
 }
 

@@ -3,15 +3,12 @@ package dispatcher
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -53,8 +50,6 @@ var kept = []string{
 const (
 	// eraseFor is how long one call erases: less than what servers, clients and proxies wait for an answer.
 	eraseFor = 20 * time.Second
-	// erasePage bounds the events that one script run erases, eraseDeliveries their deliveries: a few milliseconds of Redis's time.
-	erasePage, eraseDeliveries = 200, 100
 	// oldTasks is how many generations of a delivery are looked for in asynq: a task of an older one ends by itself.
 	oldTasks = 8
 )
@@ -70,69 +65,55 @@ func (c *Client) EraseEvent(ctx context.Context, company, eventID, by string) (*
 	if err != nil {
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
-	n, more, err := c.erasePage(ctx, company, eventID, registry.AuditLine(ctx, company, "event.erase", "events/"+eventID))
-	if err == nil && more {
+	n, err := c.erasePage(ctx, company, eventID, registry.AuditLine(ctx, company, "event.erase", "events/"+eventID))
+	if err == nil && !n.Done {
 		n, err = c.eraseRest(ctx, company, eventID)
 	}
 	if err != nil {
 		return nil, unavailable(ctx, c, "erasing the event", err)
 	}
-	if n[0] == 0 {
+	if n.Events == 0 {
 		n = left
 	}
-	if n[0] == 0 {
+	if n.Events == 0 {
 		return nil, ErrNotFound
 	}
-	e := &ErasedEvent{EventID: eventID, Deliveries: n[1], Unfinished: n[2], Dead: n[3], InFlight: n[4]}
+	e := &ErasedEvent{EventID: eventID, Deliveries: n.Deliveries, Unfinished: n.Unfinished, Dead: n.Dead, InFlight: n.InFlight}
 	c.log.InfoContext(ctx, "event erased", "company", company, "event", eventID, "by", by,
 		"deliveries", e.Deliveries, "unfinished", e.Unfinished, "dead", e.Dead, "in_flight", e.InFlight)
 	return e, nil
 }
 
-// erasePage erases an event's deliveries, so many at most, with their tasks. It returns what was erased of the event so far, as erase.lua counts it,
-// and whether there is more. line is the audit trail's; empty: to go on with an erasure, which has one.
-func (c *Client) erasePage(ctx context.Context, company, eventID, line string) (n []int64, more bool, err error) {
-	answer, err := c.answer(ctx, 6, eraseScript, company, "event", eventID, eraseDeliveries, line)
+// erasePage erases a page of an event's deliveries, with their tasks. It returns what was erased of the event so far. line is the audit trail's; empty:
+// to go on with an erasure, which has one.
+func (c *Client) erasePage(ctx context.Context, company, eventID, line string) (ledger.Erased, error) {
+	n, err := c.ledger.EraseEvent(ctx, company, eventID, line)
 	if err != nil {
-		return nil, false, err
+		return ledger.Erased{}, err
 	}
 	c.at("erased")
-	c.forgetTasks(context.WithoutCancel(ctx), company, answer[6:])
-	n = numbers(answer[:6])
-	return n, n[5] == 0, nil
+	c.forgetTasks(context.WithoutCancel(ctx), n.Tasks)
+	return n, nil
 }
 
 // eraseRest goes on to the end with an event's erasure that was begun, if one was.
-func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n []int64, err error) {
-	for more := true; more && err == nil; {
-		n, more, err = c.erasePage(ctx, company, eventID, "")
+func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n ledger.Erased, err error) {
+	for !n.Done && err == nil {
+		n, err = c.erasePage(ctx, company, eventID, "")
 	}
 	return n, err
 }
 
-func numbers(texts []string) []int64 {
-	n := make([]int64, len(texts))
-	for i, text := range texts {
-		n[i], _ = strconv.ParseInt(text, 10, 64)
-	}
-	return n
-}
-
-// forgetTasks removes the tasks of deliveries (member, generation, …) from asynq: the same event may come again, and its tasks have the same
-// ids. One that is under way ends by itself.
-func (c *Client) forgetTasks(ctx context.Context, company string, erased []string) {
-	var tasks []pendingTask
-	for i := 0; i+1 < len(erased); i += 2 {
-		t, err := readTask(company, erased[i], erased[i+1])
-		if err != nil {
-			c.log.ErrorContext(ctx, "erased delivery has no readable name", "error", err)
-			continue
-		}
-		for g := t.generation; g > max(0, t.generation-oldTasks); g-- {
-			tasks = append(tasks, pendingTask{ref: t.ref, generation: g})
+// forgetTasks removes the tasks of erased deliveries from asynq: the same event may come again, and its tasks have the same ids. One that is under way
+// ends by itself.
+func (c *Client) forgetTasks(ctx context.Context, erased []ledger.Ticket) {
+	var tasks []ledger.Ticket
+	for _, t := range erased {
+		for g := t.Generation; g > max(0, t.Generation-oldTasks); g-- {
+			tasks = append(tasks, ledger.Ticket{Ref: t.Ref, Generation: g})
 		}
 	}
-	c.inParallel(ctx, tasks, func(t pendingTask) { c.forget(ctx, t.ref, strconv.FormatInt(t.generation, 10)) })
+	c.inParallel(ctx, tasks, func(t ledger.Ticket) { c.forget(ctx, t.Ref, t.Generation) })
 }
 
 // EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
@@ -179,51 +160,28 @@ type erasure struct {
 
 	registry.Erasure        // the same for all calls until the company is gone
 	call             string // this one's name among them
+	last             bool   // the last page was all that was left
 }
 
-// counts are what a call erased, by the names that the audit trail has for it.
-type counts map[string]int64
-
-func (e *erasure) counts() counts {
-	return counts{
+// counts are what this call erased, by the names that the audit trail has for it.
+func (e *erasure) counts() ledger.Counts {
+	return ledger.Counts{
 		"callbacks": e.said.Callbacks, "events": e.said.Events, "deliveries": e.said.Deliveries, "unfinished": e.said.Unfinished, "dead": e.said.Dead,
 		"decisions": e.said.Decisions, "replays": e.said.Replays, "api_keys": e.said.APIKeys,
 	}
 }
 
 // begin begins the company's erasure, or goes on with the one that is under way.
-func (e *erasure) begin(ctx context.Context) error {
+func (e *erasure) begin(ctx context.Context) (err error) {
 	e.call = rand.Text()
-	answer, err := e.answer(ctx, 2, erasedScript, e.said.Company, e.call)
-	if err != nil {
-		return err
-	}
-	e.ID, e.Began = answer[0], time.UnixMilli(numbers(answer[1:2])[0])
-	return nil
+	e.ID, e.Began, err = e.ledger.BeginErasure(ctx, e.said.Company, e.call)
+	return err
 }
 
 // note notes what this call erased so far, and returns what all calls did: nil if nobody knows of the erasure any more. If a
 // call is killed, the line does not tell of what it erased since its last note.
-func (e *erasure) note(ctx context.Context) (all counts, err error) {
-	mine, err := json.Marshal(e.counts())
-	if err != nil {
-		return nil, err
-	}
-	answer, err := e.answer(ctx, 0, erasedScript, e.said.Company, e.call, e.ID, mine)
-	if err != nil || len(answer) == 0 {
-		return nil, err
-	}
-	all = counts{}
-	for _, text := range answer[2:] {
-		var one counts
-		if err := json.Unmarshal([]byte(text), &one); err != nil {
-			return nil, err
-		}
-		for name, n := range one {
-			all[name] += n
-		}
-	}
-	return all, nil
+func (e *erasure) note(ctx context.Context) (all ledger.Counts, err error) {
+	return e.ledger.NoteErasure(ctx, e.said.Company, e.call, e.ID, e.counts())
 }
 
 // leave takes the company's name away, and writes the one line that it leaves in the audit trail. It is over if another call came to the end.
@@ -261,10 +219,8 @@ func (e *erasure) something(ctx context.Context) (bool, error) {
 	if err != nil || known {
 		return known, err
 	}
-	n, err := e.rdb.Exists(ctx, keyOf(e.said.Company, "cb"), keyOf(e.said.Company, "log"), keyOf(e.said.Company, "asks"), keyOf(e.said.Company, "audit"),
-		keyOf(e.said.Company, "erased")).Result()
-	if err != nil || n > 0 {
-		return n > 0, err
+	if there, err := e.ledger.HasAnything(ctx, e.said.Company); err != nil || there {
+		return there, err
 	}
 	bound, err := e.keys.OfCompany(ctx, e.said.Company)
 	return bound > 0, err
@@ -296,7 +252,7 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 	if err := e.revoke(ctx, registry.Operator); err != nil {
 		return false, err
 	}
-	return true, e.rdb.Del(ctx, keyOf(e.said.Company, "erased")).Err()
+	return true, e.ledger.EndErasure(ctx, e.said.Company)
 }
 
 func (e *erasure) revoke(ctx context.Context, roles ...registry.Role) error {
@@ -327,89 +283,51 @@ func (e *erasure) callbacks(ctx context.Context) error {
 
 // events erases page by page all that there is of them now. What is accepted meanwhile, after the callbacks, matched none.
 func (e *erasure) events(ctx context.Context) error {
-	log := keyOf(e.said.Company, "log")
-	newest, err := e.rdb.XRevRangeN(ctx, log, "+", "-", 1).Result()
-	for err == nil && len(newest) > 0 && !e.late() {
-		if _, err = e.page(ctx, "page"); err != nil {
+	newest, err := e.ledger.NewestEvent(ctx, e.said.Company)
+	for err == nil && newest != "" && !e.late() {
+		if err = e.page(ctx, e.ledger.ErasePage); err != nil {
 			break
 		}
-		var oldest []redis.XMessage
-		oldest, err = e.rdb.XRangeN(ctx, log, "-", "+", 1).Result()
-		if len(oldest) == 0 || logIDLess(newest[0].ID, oldest[0].ID) {
+		var oldest string
+		oldest, err = e.ledger.OldestEvent(ctx, e.said.Company)
+		if oldest == "" || ledger.LogIDLess(newest, oldest) {
 			break
 		}
 	}
 	return err
 }
 
-// page erases a page of events, with their tasks, and reports whether, with mode rest, it was all there was.
-func (e *erasure) page(ctx context.Context, mode string) (all bool, err error) {
-	answer, err := e.answer(ctx, 6, eraseScript, e.said.Company, mode, erasePage, eraseDeliveries)
+// page erases a page of events, with their tasks.
+func (e *erasure) page(ctx context.Context, erase func(context.Context, string) (ledger.Erased, error)) error {
+	n, err := erase(ctx, e.said.Company)
 	if err != nil {
-		return false, err
+		return err
 	}
-	n := numbers(answer[:6])
-	e.said.Events, e.said.Deliveries = e.said.Events+n[0], e.said.Deliveries+n[1]
-	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n[2], e.said.Dead+n[3], e.said.InFlight+n[4]
+	e.said.Events, e.said.Deliveries = e.said.Events+n.Events, e.said.Deliveries+n.Deliveries
+	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n.Unfinished, e.said.Dead+n.Dead, e.said.InFlight+n.InFlight
 	e.at("erased")
-	e.forgetTasks(context.WithoutCancel(ctx), e.said.Company, answer[6:])
-	return n[5] == 1, nil
+	e.forgetTasks(context.WithoutCancel(ctx), n.Tasks)
+	e.last = n.Done
+	return nil
 }
 
-func (e *erasure) decisions(ctx context.Context) (err error) {
-	e.said.Decisions, err = e.book(ctx, "asks", "ask:", e.said.Decisions)
-	return err
+func (e *erasure) decisions(ctx context.Context) error {
+	return e.book(ctx, e.ledger.EraseDecisions, &e.said.Decisions)
 }
 
-func (e *erasure) replays(ctx context.Context) (err error) {
-	if e.said.Replays, err = e.book(ctx, "replays", "replay:", e.said.Replays); err != nil {
-		return err
-	}
-	running, err := e.rdb.SMembers(ctx, keyOf(e.said.Company, "replaying")).Result() // those that are older than what the book has
-	if err != nil || len(running) == 0 {
-		return err
-	}
-	return e.delete(ctx, "replay:", running)
+func (e *erasure) replays(ctx context.Context) error {
+	return e.book(ctx, e.ledger.EraseSweeps, &e.said.Replays)
 }
 
-// book erases what a zset names, and adds up how many of it there still were.
-func (e *erasure) book(ctx context.Context, book, prefix string, n int64) (int64, error) {
+// book erases page by page what a book names, and adds up how many of it there still were.
+func (e *erasure) book(ctx context.Context, erase func(context.Context, string) (int64, bool, error), sum *int64) error {
 	for !e.late() {
-		names, err := e.rdb.ZRange(ctx, keyOf(e.said.Company, book), 0, glancePage-1).Result()
-		if err != nil || len(names) == 0 {
-			return n, err
-		}
-		keys := e.names(prefix, names)
-		removed, err := e.rdb.Del(ctx, keys...).Result()
-		if err != nil {
-			return n, err
-		}
-		n += removed
-		if err := e.rdb.ZRem(ctx, keyOf(e.said.Company, book), anys(names)...).Err(); err != nil {
-			return n, err
+		n, done, err := erase(ctx, e.said.Company)
+		if *sum += n; err != nil || done {
+			return err
 		}
 	}
-	return n, nil
-}
-
-func (e *erasure) names(prefix string, names []string) []string {
-	keys := make([]string, len(names))
-	for i, name := range names {
-		keys[i] = keyOf(e.said.Company, prefix+name)
-	}
-	return keys
-}
-
-func (e *erasure) delete(ctx context.Context, prefix string, names []string) error {
-	return e.rdb.Del(ctx, e.names(prefix, names)...).Err()
-}
-
-func anys(texts []string) []any {
-	all := make([]any, len(texts))
-	for i, text := range texts {
-		all[i] = text
-	}
-	return all
+	return nil
 }
 
 // traces removes what there is of each callback beside its registration. Of the log no more is left than what matched none of them, so nobody
@@ -419,41 +337,15 @@ func (e *erasure) traces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for page := range slices.Chunk(ids, glancePage/8) {
-		var keys []string
-		for _, id := range page {
-			for _, name := range []string{"gate:", "health:", "rate:", "ready:", "room:", "busy:", "retry:"} {
-				keys = append(keys, keyOf(e.said.Company, name+strconv.FormatInt(id, 10)))
-			}
-		}
-		if err := e.rdb.Del(ctx, keys...).Err(); err != nil {
+	for page := range slices.Chunk(ids, ledger.TracesPage) {
+		if err := e.ledger.EraseTraces(ctx, e.said.Company, page...); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// burials moves the counts of those given up to where those of all erased companies are: a counter that falls is taken for one that began anew.
-// A kill in between loses the counts, and no more.
-func (e *erasure) burials(ctx context.Context) error {
-	var counts *redis.MapStringStringCmd
-	if _, err := e.rdb.TxPipelined(ctx, func(p redis.Pipeliner) error {
-		counts = p.HGetAll(ctx, keyOf(e.said.Company, "buried"))
-		return p.Del(ctx, keyOf(e.said.Company, "buried")).Err()
-	}); err != nil {
-		return err
-	}
-	for reason, count := range counts.Val() {
-		n, err := strconv.ParseInt(count, 10, 64)
-		if err != nil {
-			continue // not ours
-		}
-		if err := e.rdb.HIncrBy(ctx, buriedKey, reason, n).Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (e *erasure) burials(ctx context.Context) error { return e.ledger.MoveBuried(ctx, e.said.Company) }
 
 // rest erases the events that came meanwhile, what was shared by all of the company and, unless there is something again, its name.
 func (e *erasure) rest(ctx context.Context) (done bool, err error) {
@@ -464,8 +356,7 @@ func (e *erasure) rest(ctx context.Context) (done bool, err error) {
 		return over, err
 	}
 	e.at("forgotten")
-	all, err := e.page(ctx, "rest")
-	if err == nil && all {
+	if err = e.page(ctx, e.ledger.EraseRest); err == nil && e.last {
 		return true, nil
 	}
 	return false, errors.Join(err, e.registry.Touch(ctx, e.said.Company)) // it is to be found by its name

@@ -19,6 +19,7 @@ import (
 	"github.com/hibiken/asynq"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -60,22 +61,22 @@ func byPath(slow <-chan struct{}) func(*http.Request, int) reply {
 }
 
 // everywhere has callbacks whose deliveries end up in each state, and sends them events with the ids.
-func (h *house) everywhere(ids ...string) (slow chan struct{}, states map[State]int64) {
+func (h *house) everywhere(ids ...string) (slow chan struct{}, states map[ledger.State]int64) {
 	h.t.Helper()
 	slow = make(chan struct{})
 	h.partner.answers(byPath(slow))
-	ends := map[int64]State{
-		h.at("dead", `"retry": {"max_attempts": 1}`).ID: Dead, h.at("later", `"retry": {"initial_interval": "1h"}`).ID: Retrying,
-		h.at("slow", `"timeout": "60s"`).ID: Active, h.at("fine", "").ID: Delivered, h.at("held", "").ID: Held,
+	ends := map[int64]ledger.State{
+		h.at("dead", `"retry": {"max_attempts": 1}`).ID: ledger.Dead, h.at("later", `"retry": {"initial_interval": "1h"}`).ID: ledger.Retrying,
+		h.at("slow", `"timeout": "60s"`).ID: ledger.Active, h.at("fine", "").ID: ledger.Delivered, h.at("held", "").ID: ledger.Held,
 	}
 	_, err := h.registry.Pause(h.t.Context(), acme, 5)
 	h.must(err)
-	states = make(map[State]int64)
+	states = make(map[ledger.State]int64)
 	for _, id := range ids {
 		_, err := h.client.Send(h.t.Context(), telltale(id))
 		h.must(err)
 		for cb, state := range ends {
-			h.await(ref{acme, id, cb}.deliveryID(), state, 10*time.Second)
+			h.await(ledger.Ref{Company: acme, Event: id, Callback: cb}.DeliveryID(), state, 10*time.Second)
 			states[state]++
 		}
 	}
@@ -114,7 +115,7 @@ func TestEraseEvent(t *testing.T) {
 	}
 	for _, err := range []error{
 		second(h.client.EraseEvent(t.Context(), acme, "e-goes", "")), second(h.client.Event(t.Context(), acme, "e-goes")),
-		second(h.client.Delivery(t.Context(), acme, ref{acme, "e-goes", 1}.deliveryID())), second(h.client.EraseEvent(t.Context(), "other", "e-stays", "")),
+		second(h.client.Delivery(t.Context(), acme, ledger.Ref{Company: acme, Event: "e-goes", Callback: 1}.DeliveryID())), second(h.client.EraseEvent(t.Context(), "other", "e-stays", "")),
 	} {
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("not found, but: %v", err)
@@ -138,7 +139,7 @@ func TestEraseEvent(t *testing.T) {
 	}
 	slow <- struct{}{}
 	slow <- struct{}{} // the one and the other
-	h.await(ref{acme, "e-stays", 3}.deliveryID(), Delivered, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "e-stays", Callback: 3}.DeliveryID(), ledger.Delivered, 5*time.Second)
 	if lines := h.trail(acme); lines[len(lines)-1].Action != "event.erase" || lines[len(lines)-1].Object != "events/e-goes" {
 		t.Errorf("the audit trail ends with %+v", lines[len(lines)-1])
 	}
@@ -149,10 +150,10 @@ func TestEraseEvent(t *testing.T) {
 			_, err = h.client.Resume(t.Context(), acme, cb, false)
 		} else {
 			h.partner.answers(answering(204))
-			_, err = h.client.Replay(t.Context(), acme, ref{acme, "e-stays", cb}.deliveryID())
+			_, err = h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: "e-stays", Callback: cb}.DeliveryID())
 		}
 		h.must(err)
-		h.await(ref{acme, "e-stays", cb}.deliveryID(), Delivered, 5*time.Second)
+		h.await(ledger.Ref{Company: acme, Event: "e-stays", Callback: cb}.DeliveryID(), ledger.Delivered, 5*time.Second)
 	}
 }
 
@@ -168,10 +169,10 @@ func TestAnErasedEventComesAnew(t *testing.T) {
 	defer letGo()
 	h.partner.answers(byPath(slow))
 	cb := h.at("slow", `"timeout": "60s"`)
-	r := ref{acme, "tale-1", cb.ID}
+	r := ledger.Ref{Company: acme, Event: "tale-1", Callback: cb.ID}
 	_, err := h.client.Send(t.Context(), telltale("tale-1"))
 	h.must(err)
-	h.await(r.deliveryID(), Active, 5*time.Second)
+	h.await(r.DeliveryID(), ledger.Active, 5*time.Second)
 	_, err = h.client.EraseEvent(t.Context(), acme, "tale-1", "")
 	h.must(err)
 	_, err = h.registry.Pause(t.Context(), acme, cb.ID)
@@ -182,12 +183,12 @@ func TestAnErasedEventComesAnew(t *testing.T) {
 	}
 	letGo()
 	h.awaitIdle(5 * time.Second)
-	if d := h.delivery(r.deliveryID()); d.State != Held || len(d.Attempts) != 0 {
+	if d := h.delivery(r.DeliveryID()); d.State != ledger.Held || len(d.Attempts) != 0 {
 		t.Errorf("the old attempt's outcome counts for the new event: %+v", d)
 	}
 	_, err = h.client.Resume(t.Context(), acme, cb.ID, false)
 	h.must(err)
-	h.await(r.deliveryID(), Delivered, 5*time.Second)
+	h.await(r.DeliveryID(), ledger.Delivered, 5*time.Second)
 	if got := h.partner.requests(); len(got) != 2 || got[1].body != string(proof("tale-1").Payload) {
 		t.Errorf("the partner got %+v", got)
 	}
@@ -227,11 +228,11 @@ func TestEraseCompany(t *testing.T) {
 	h.must(second(h.client.Ask(t.Context(), question())))
 	h.must(second(h.client.ReplayCallback(t.Context(), acme, 1, ReplayQuery{DryRun: true})))
 	h.must(h.client.prune(t.Context(), acme))
-	if c, err := h.client.Verify(t.Context(), acme, 1); err != nil || c.Verified || h.rdb.Exists(t.Context(), keyOf(acme, "challenges")).Val() != 1 {
+	if c, err := h.client.Verify(t.Context(), acme, 1); err != nil || c.Verified || h.rdb.Exists(t.Context(), ledger.Key(acme, "challenges")).Val() != 1 {
 		t.Errorf("a challenge in vain leaves no trace that could be erased: %+v, %v", c, err)
 	}
-	h.must(h.rdb.HSet(t.Context(), keyOf(acme, "buried"), "hold_full", 3, "hold_expired", 2).Err())
-	h.must(h.rdb.HSet(t.Context(), keyOf("other", "buried"), "hold_full", 1).Err())
+	h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "buried"), "hold_full", 3, "hold_expired", 2).Err())
+	h.must(h.rdb.HSet(t.Context(), ledger.Key("other", "buried"), "hold_full", 1).Err())
 	other := telltale("theirs")
 	other.Company, other.Payload = "other", proof("theirs").Payload
 	h.must(second(h.registry.Create(t.Context(), "other", fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}}`, h.partner.url("other")))))
@@ -241,10 +242,10 @@ func TestEraseCompany(t *testing.T) {
 	// Another process, which has the callbacks in memory and named the company a moment ago.
 	elsewhere := furnishAgain(h)
 	h.must(second(elsewhere.Send(t.Context(), telltale("tale-4"))))
-	h.await(ref{acme, "tale-4", 3}.deliveryID(), Active, 5*time.Second)
-	h.await(ref{acme, "tale-4", 1}.deliveryID(), Dead, 5*time.Second)
-	h.await(ref{acme, "tale-4", 2}.deliveryID(), Retrying, 5*time.Second)
-	h.await(ref{acme, "tale-4", 4}.deliveryID(), Delivered, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "tale-4", Callback: 3}.DeliveryID(), ledger.Active, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "tale-4", Callback: 1}.DeliveryID(), ledger.Dead, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "tale-4", Callback: 2}.DeliveryID(), ledger.Retrying, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "tale-4", Callback: 4}.DeliveryID(), ledger.Delivered, 5*time.Second)
 	for state := range states {
 		states[state]++
 	}
@@ -263,8 +264,8 @@ func TestEraseCompany(t *testing.T) {
 		t.Errorf("the buried are a counter, and it changed with the erasure: %s", diff)
 	}
 	want := &ErasedCompany{
-		Company: acme, Done: true, Callbacks: 6, Events: 5, Deliveries: 20, Unfinished: states[Retrying] + states[Active] + states[Held], Dead: states[Dead],
-		InFlight: states[Active], Decisions: 1, Replays: 1, APIKeys: 2, Kept: kept,
+		Company: acme, Done: true, Callbacks: 6, Events: 5, Deliveries: 20, Unfinished: states[ledger.Retrying] + states[ledger.Active] + states[ledger.Held], Dead: states[ledger.Dead],
+		InFlight: states[ledger.Active], Decisions: 1, Replays: 1, APIKeys: 2, Kept: kept,
 	}
 	if time.Since(began) > time.Minute { // on a machine that stands still, the slow ones' attempts end by their timeout
 		want.InFlight = got.InFlight
@@ -303,7 +304,7 @@ func TestEraseCompany(t *testing.T) {
 	if left, err := keys.List(t.Context()); err != nil || len(left) != 2 {
 		t.Errorf("keys: %+v, %v", left, err)
 	}
-	if d, err := h.client.Delivery(t.Context(), "other", receipt.Deliveries[0].DeliveryID); err != nil || d.State != Delivered {
+	if d, err := h.client.Delivery(t.Context(), "other", receipt.Deliveries[0].DeliveryID); err != nil || d.State != ledger.Delivered {
 		t.Errorf("the other company's: %+v, %v", d, err)
 	}
 
@@ -328,7 +329,7 @@ func TestEraseCompany(t *testing.T) {
 	}
 	h.partner.answers(answering(204))
 	h.send(proof("tale-9"))
-	h.await(ref{acme, "tale-9", 7}.deliveryID(), Delivered, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: "tale-9", Callback: 7}.DeliveryID(), ledger.Delivered, 5*time.Second)
 	if bytes.Contains([]byte(log.String()), []byte("forgotten changes")) {
 		t.Error("a process took the erasure for a Redis that lost its data")
 	}
@@ -361,7 +362,7 @@ func TestKillWhileErasingACompany(t *testing.T) {
 			_, err := h.registry.Pause(t.Context(), acme, 1)
 			h.must(err)
 			var page []payloads.Event
-			for _, id := range eventIDs("tale-", 2*erasePage+10) {
+			for _, id := range eventIDs("tale-", 410) {
 				page = append(page, telltale(id))
 			}
 			for _, s := range h.client.SendAll(t.Context(), page) {
@@ -439,7 +440,7 @@ func TestEraseCompanyAmongOthers(t *testing.T) {
 	h := newHouse(t)
 	const others = 500
 	for n := range others {
-		_, err := h.client.enqueue(t.Context(), pendingTask{ref: ref{"other", fmt.Sprint("theirs-", n), int64(n)}, generation: 1}, asynq.ProcessIn(time.Hour))
+		_, err := h.client.enqueue(t.Context(), ledger.Ticket{Ref: ledger.Ref{Company: "other", Event: fmt.Sprint("theirs-", n), Callback: int64(n)}, Generation: 1}, asynq.ProcessIn(time.Hour))
 		h.must(err)
 	}
 	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
@@ -447,11 +448,13 @@ func TestEraseCompanyAmongOthers(t *testing.T) {
 	stop := h.work()
 	for _, id := range []string{"tale-1", "tale-2"} {
 		h.send(proof(id))
-		h.await(ref{acme, id, 1}.deliveryID(), Retrying, 5*time.Second)
+		h.await(ledger.Ref{Company: acme, Event: id, Callback: 1}.DeliveryID(), ledger.Retrying, 5*time.Second)
 	}
-	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "tale-2", 1}.deliveryID())))
-	h.eventually(5*time.Second, func() bool { return len(h.delivery(ref{acme, "tale-2", 1}.deliveryID()).Attempts) == 2 }, func() string { return "not replayed" })
-	h.await(ref{acme, "tale-2", 1}.deliveryID(), Retrying, 5*time.Second)
+	h.must(second(h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: "tale-2", Callback: 1}.DeliveryID())))
+	h.eventually(5*time.Second, func() bool {
+		return len(h.delivery(ledger.Ref{Company: acme, Event: "tale-2", Callback: 1}.DeliveryID()).Attempts) == 2
+	}, func() string { return "not replayed" })
+	h.await(ledger.Ref{Company: acme, Event: "tale-2", Callback: 1}.DeliveryID(), ledger.Retrying, 5*time.Second)
 	stop()
 	read := func() int64 {
 		info, err := h.rdb.InfoMap(t.Context(), "stats").Result()
@@ -559,7 +562,7 @@ func TestAnErasureLeavesOneLine(t *testing.T) {
 		if told["callbacks"] != callbacks || told["events"] != events || told["api_keys"] != keys {
 			t.Errorf("after %d calls the audit trail tells of %v", calls, told)
 		}
-		if left := h.rdb.Exists(t.Context(), keyOf(acme, "erased")).Val(); left != 0 {
+		if left := h.rdb.Exists(t.Context(), ledger.Key(acme, "erased")).Val(); left != 0 {
 			t.Error("the erasure's own notes are left")
 		}
 	}
@@ -589,7 +592,7 @@ func TestAnErasureLeavesOneLine(t *testing.T) {
 	h.client.failpoint = func(name string) {
 		if name == "step" {
 			h.client.failpoint = nil
-			h.must(h.rdb.Del(t.Context(), keyOf(acme, "erased")).Err())
+			h.must(h.rdb.Del(t.Context(), ledger.Key(acme, "erased")).Err())
 		}
 	}
 	if e, err = h.client.EraseCompany(t.Context(), keys, acme, ""); err != nil || e.Done {

@@ -3,10 +3,9 @@ package dispatcher
 import (
 	"context"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -118,39 +117,36 @@ func (x *expander) close() {
 
 // expandPage writes an event's next page, brings it to the lanes, and says how many are left. If the event is being erased, that goes on.
 func (c *Client) expandPage(ctx context.Context, company, event string) (left int, err error) {
-	answer, err := c.answer(ctx, 1, expandScript, company, event)
+	page, err := c.ledger.Expand(ctx, company, event)
 	if err != nil {
 		return 0, err
 	}
-	if answer[0] == "gone" {
-		_, more, err := c.erasePage(ctx, company, event, "")
-		if more {
+	if page.Erasing {
+		e, err := c.erasePage(ctx, company, event, "")
+		if !e.Done {
 			left = 1
 		}
 		return left, err
 	}
-	if left, err = strconv.Atoi(answer[0]); err != nil {
-		return 0, errBadRecord
-	}
 	c.at("expanded")
-	c.enqueueReleased(ctx, company, answer[1:])
-	return left, nil
+	c.enqueueAll(ctx, page.Released)
+	return page.Left, nil
 }
 
 // expandFor writes pages of an expanding event until they have the delivery that somebody asks for. Errors: [ErrUnavailable].
-func (c *Client) expandFor(ctx context.Context, r ref) error {
-	for more := true; more; {
-		n, err := c.rdb.HMGet(ctx, eventKey(r.company, r.event), "e", recordField(r.callback)).Result()
+func (c *Client) expandFor(ctx context.Context, r ledger.Ref) error {
+	for {
+		missing, err := c.ledger.ToWrite(ctx, r)
 		if err != nil {
 			return unavailable(ctx, c, "reading the event", err)
 		}
-		if more = len(n) == 2 && n[0] != nil && n[1] == nil; more {
-			if _, err := c.expandPage(ctx, r.company, r.event); err != nil {
-				return unavailable(ctx, c, "expanding the event", err)
-			}
+		if !missing {
+			return nil
+		}
+		if _, err := c.expandPage(ctx, r.Company, r.Event); err != nil {
+			return unavailable(ctx, c, "expanding the event", err)
 		}
 	}
-	return nil
 }
 
 // firstPage are the callbacks whose deliveries are written as the event is accepted.
@@ -158,16 +154,14 @@ func (s *sending) firstPage() []*registry.Callback {
 	return s.matched[:min(len(s.matched), fanOutPage)]
 }
 
-// laterPages are the ids of the others as accept.lua takes them: the last page first, since expand.lua begins with the last it has.
-func (s *sending) laterPages() string {
-	var pages []string
+// laterPages are the ids of the others.
+func (s *sending) laterPages() (pages [][]int64) {
 	for page := range slices.Chunk(s.matched[len(s.firstPage()):], fanOutPage) {
-		ids := make([]string, len(page))
+		ids := make([]int64, len(page))
 		for i, cb := range page {
-			ids[i] = strconv.FormatInt(cb.ID, 10)
+			ids[i] = cb.ID
 		}
-		pages = append(pages, strings.Join(ids, ","))
+		pages = append(pages, ids)
 	}
-	slices.Reverse(pages)
-	return strings.Join(pages, ";")
+	return pages
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
@@ -61,7 +62,7 @@ func (h *house) received(event string, callbacks int) (n int) {
 	for id := range int64(callbacks) {
 		count := 0
 		for _, r := range h.partner.requests() {
-			if r.id == (ref{acme, event, id + 1}).deliveryID() {
+			if r.id == (ledger.Ref{Company: acme, Event: event, Callback: id + 1}).DeliveryID() {
 				count++
 			}
 		}
@@ -120,7 +121,7 @@ func TestALargeFanOutIsWrittenInPages(t *testing.T) {
 	if again.Duplicate = false; cmp.Diff(r.Deliveries, again.Deliveries) != "" {
 		t.Error("a repeat after the end has another answer")
 	}
-	h.eventually(5*time.Second, func() bool { return h.rdb.Exists(t.Context(), keyOf(acme, "paged")).Val() == 0 }, func() string { return "it stands where events stand that expand" })
+	h.eventually(5*time.Second, func() bool { return h.rdb.Exists(t.Context(), ledger.Key(acme, "paged")).Val() == 0 }, func() string { return "it stands where events stand that expand" })
 }
 
 // TestKillWhileExpanding: wherever the process that accepted it is killed, an event comes to all of its callbacks.
@@ -156,14 +157,14 @@ func TestRedisFailsWhileExpanding(t *testing.T) {
 		strike.left.Store(3)
 		h.rdb.AddHook(strike)
 		stop := h.work()
-		h.must(h.rdb.Set(h.t.Context(), keyOf(acme, "ready:"+strconv.Itoa(wide-1)), "no set", 0).Err())
+		h.must(h.rdb.Set(h.t.Context(), ledger.Key(acme, "ready:"+strconv.Itoa(wide-1)), "no set", 0).Err())
 		h.send(proof("wide"))
 		time.Sleep(2 * DefaultPatience) // of the bubble
 		h.eventually(3*DefaultPatience, func() bool { return h.received("wide", wide) == wide-2 }, func() string { return "what was written does not go out" })
 		if e, err := h.client.Event(h.t.Context(), acme, "wide"); err != nil || !e.Expanding {
 			h.t.Errorf("a page that cannot be written counts as written: %v", err)
 		}
-		h.must(h.rdb.Del(h.t.Context(), keyOf(acme, "ready:"+strconv.Itoa(wide-1))).Err())
+		h.must(h.rdb.Del(h.t.Context(), ledger.Key(acme, "ready:"+strconv.Itoa(wide-1))).Err())
 		h.awaitAll(2 * DefaultPatience)
 		h.check()
 		stop()
@@ -177,18 +178,18 @@ func TestWhatIsYetToBeWrittenCanBeActedOn(t *testing.T) {
 	h.registerMany(wide)
 	h.client.expander.close() // nobody writes
 	h.send(proof("wide"))
-	last := ref{acme, "wide", wide}.deliveryID()
+	last := ledger.Ref{Company: acme, Event: "wide", Callback: wide}.DeliveryID()
 	if _, err := h.client.Cancel(t.Context(), acme, last); err != nil {
 		t.Errorf("cancel: %v", err)
 	}
 	h.send(proof("other"))
 	state := (*StateError)(nil)
-	if _, err := h.client.Replay(t.Context(), acme, ref{acme, "other", wide}.deliveryID()); !errors.As(err, &state) || state.Delivery.State != Pending {
+	if _, err := h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: "other", Callback: wide}.DeliveryID()); !errors.As(err, &state) || state.Delivery.State != ledger.Pending {
 		t.Errorf("replay: %v", err)
 	}
 	h.work()
 	h.awaitAll(20 * time.Second)
-	if d := h.delivery(last); d.State != Cancelled {
+	if d := h.delivery(last); d.State != ledger.Cancelled {
 		t.Errorf("it is %s", d.State)
 	}
 	h.check()
@@ -207,10 +208,10 @@ func TestDeletedWhileExpanding(t *testing.T) {
 	goOn()
 	h.work()
 	h.awaitAll(20 * time.Second)
-	if d := h.delivery(ref{acme, "wide", wide}.deliveryID()); d.State != Cancelled || len(d.Attempts) > 0 {
+	if d := h.delivery(ledger.Ref{Company: acme, Event: "wide", Callback: wide}.DeliveryID()); d.State != ledger.Cancelled || len(d.Attempts) > 0 {
 		t.Errorf("it is %s: %s", d.State, d.Summary)
 	}
-	h.eventually(20*time.Second, func() bool { return h.rdb.HGet(t.Context(), eventKey(acme, "wide"), "n").Val() == "0" }, func() string { return "nobody cancels what has no callback" })
+	h.eventually(20*time.Second, func() bool { return h.rdb.HGet(t.Context(), ledger.EventKey(acme, "wide"), "n").Val() == "0" }, func() string { return "nobody cancels what has no callback" })
 	h.check()
 }
 
@@ -262,21 +263,21 @@ func TestKillBetweenPagesOfAnErasure(t *testing.T) {
 	expands(false)
 	_, err := h.client.Send(t.Context(), telltale("again"))
 	h.must(err)
-	h.must(h.client.expandFor(t.Context(), ref{acme, "again", wide}))
+	h.must(h.client.expandFor(t.Context(), ledger.Ref{Company: acme, Event: "again", Callback: wide}))
 	h.start(childJob{EraseOne: "again", KillAt: "erased", After: 1}).dies()
 	if _, err := h.client.Event(t.Context(), acme, "again"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("half erased: %v", err)
 	}
-	left, err := h.rdb.HLen(t.Context(), keyOf(acme, "gone:again")).Result()
+	left, err := h.rdb.HLen(t.Context(), ledger.Key(acme, "gone:again")).Result()
 	if h.must(err); left < 20 {
 		t.Fatalf("%d fields are left: nothing was cut off", left)
 	}
 	h.send(proof("again"))
-	h.must(h.client.expandFor(t.Context(), ref{acme, "again", wide}))
+	h.must(h.client.expandFor(t.Context(), ledger.Ref{Company: acme, Event: "again", Callback: wide}))
 	expands(true)
 	_, err = h.client.eraseRest(t.Context(), acme, "again")
 	h.must(err)
-	if n := h.rdb.ZCard(t.Context(), keyOf(acme, "due")).Val(); n != wide {
+	if n := h.rdb.ZCard(t.Context(), ledger.Key(acme, "due")).Val(); n != wide {
 		t.Errorf("%d of %d new deliveries are due", n, wide)
 	}
 	h.work()
@@ -299,7 +300,7 @@ func TestWorkersEraseTheRest(t *testing.T) {
 	h.registerMany(wide)
 	_, err := h.client.Send(t.Context(), telltale("goes"))
 	h.must(err)
-	h.must(h.client.expandFor(t.Context(), ref{acme, "goes", wide}))
+	h.must(h.client.expandFor(t.Context(), ledger.Ref{Company: acme, Event: "goes", Callback: wide}))
 	h.start(childJob{EraseOne: "goes", KillAt: "erased", After: 1}).dies()
 	h.work()
 	h.wantNothingOf(canary, "{acme}:gone:", "{acme}:paged")
@@ -315,7 +316,7 @@ func TestALargeEventIsListedInPages(t *testing.T) {
 	h.registerMany(many)
 	for _, id := range []string{"first", "second"} {
 		h.send(proof(id))
-		h.must(h.client.expandFor(t.Context(), ref{acme, id, many}))
+		h.must(h.client.expandFor(t.Context(), ledger.Ref{Company: acme, Event: id, Callback: many}))
 	}
 	var got []string
 	q := Query{Limit: 333}
@@ -358,7 +359,7 @@ func TestCompaniesExpandByTurns(t *testing.T) {
 			close(ended)
 		}
 		if company == "failing" {
-			return 0, errBadRecord
+			return 0, ledger.ErrBadRecord
 		}
 		return left[name], nil
 	}
@@ -464,13 +465,13 @@ func TestNoStepTakesLong(t *testing.T) {
 	w := h.worker()
 	for left := true; left; { // pages are the expander's; the rest is done by hand
 		fail(h.client.repair(t.Context(), acme))
-		n, err := h.rdb.Exists(t.Context(), keyOf(acme, "paged")).Result()
+		n, err := h.rdb.Exists(t.Context(), ledger.Key(acme, "paged")).Result()
 		fail(err)
 		left = n > 0
 	}
 	h.overdue()
 	fail(h.client.repair(t.Context(), acme))
-	fail(w.pumpRooms(t.Context(), acme, time.Now().UnixMilli()))
+	fail(w.pumpRooms(t.Context(), acme, time.Now()))
 	fail(h.client.prune(t.Context(), acme))
 	fail(h.client.trimLog(t.Context(), acme))
 	fail(h.client.recount(t.Context(), acme))
@@ -503,11 +504,11 @@ func TestNoStepTakesLong(t *testing.T) {
 func TestTrimLeavesWhatIsBeingErased(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	ctx, log := t.Context(), keyOf(acme, "log")
+	ctx, log := t.Context(), ledger.Key(acme, "log")
 	for _, event := range []string{"half", "whole"} {
 		h.must(h.rdb.XAdd(ctx, &redis.XAddArgs{Stream: log, ID: "1-*", Values: []string{"e", event}}).Err())
 	}
-	h.must(h.rdb.HSet(ctx, keyOf(acme, "gone:half"), "n", 1).Err())
+	h.must(h.rdb.HSet(ctx, ledger.Key(acme, "gone:half"), "n", 1).Err())
 	h.must(h.client.trimLog(ctx, acme))
 	left, err := h.rdb.XRange(ctx, log, "-", "+").Result()
 	h.must(err)

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -22,7 +23,7 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 	if err != nil {
 		return nil, err
 	}
-	fields, err := c.eventFields(ctx, company, eventID)
+	e, err := c.readEvent(ctx, company, eventID)
 	if err != nil {
 		return nil, err
 	}
@@ -30,14 +31,12 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 	if err != nil {
 		return nil, err
 	}
-	f, err := v.fate(ctx, eventID, fields)
+	f, err := v.fate(ctx, e)
 	if err != nil {
 		return nil, err
 	}
 	x := &Explanation{EventRecord: *f.event, Callbacks: []Decision{}}
-	if x.Summary, err = v.summarize(f); err != nil {
-		return nil, err
-	}
+	x.Summary = v.summarize(f)
 	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
 	for _, id := range f.everybody() {
 		if id <= after || q.CallbackID != 0 && q.CallbackID != id {
@@ -71,56 +70,46 @@ func (q *ExplainQuery) after() (int64, error) {
 	return id, nil
 }
 
-// A fate is what an explanation is taken from: an event as its hash has it, beside the company's callbacks of today. Of an event with
+// A fate is what an explanation is taken from: an event as Redis has it, beside the company's callbacks of today. Of an event with
 // many deliveries only those are looked at closely that are asked for.
 type fate struct {
-	event     *EventRecord // without deliveries
-	fields    map[string]string
-	written   []int64 // the callbacks with a delivery
-	later     []int64 // those whose delivery is still to be written
+	*ledger.Event
+	event     *EventRecord // the same, without deliveries
 	callbacks map[int64]*registry.Callback
 	attrs     func() (map[string]string, error) // the event's, to match by
 }
 
-func (v *view) fate(ctx context.Context, eventID string, fields map[string]string) (*fate, error) {
-	e, err := head(eventID, fields)
-	if err != nil {
-		return nil, err
-	}
+func (v *view) fate(ctx context.Context, e *ledger.Event) (*fate, error) {
 	all, err := v.c.registry.All(ctx, v.company)
 	if err != nil {
 		return nil, unavailable(ctx, v.c, "listing the callbacks", err)
 	}
-	f := &fate{event: e, fields: fields, written: writtenTo(fields), later: yetToWrite(fields), callbacks: make(map[int64]*registry.Callback, len(all))}
+	f := &fate{Event: e, event: head(e), callbacks: make(map[int64]*registry.Callback, len(all))}
 	for _, cb := range all {
 		f.callbacks[cb.ID] = cb
 	}
-	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, e) })
-	return f, v.lookUp(ctx, f.written...)
+	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, f.event) })
+	return f, v.lookUp(ctx, e.Written()...)
 }
 
 // everybody are the callbacks that there is something to say of: those of today, and those that were deleted since.
 func (f *fate) everybody() []int64 {
-	ids := slices.Concat(slices.Collect(maps.Keys(f.callbacks)), f.written, f.later)
+	ids := slices.Concat(slices.Collect(maps.Keys(f.callbacks)), f.Written(), f.Later)
 	slices.Sort(ids)
 	return slices.Compact(ids)
 }
 
 // summarize counts how the event's deliveries stand.
-func (v *view) summarize(f *fate) (string, error) {
+func (v *view) summarize(f *fate) string {
 	states := make(map[State]int)
-	for _, id := range f.written {
-		rec, err := parseRecord(f.fields[recordField(id)])
-		if err != nil {
-			return "", fmt.Errorf("delivery %s: %w", ref{v.company, f.event.EventID, id}.deliveryID(), err)
-		}
-		states[rec.stateBehind(v.gates[id])]++
+	for id, rec := range f.Records {
+		states[rec.StateBehind(v.gates[id])]++
 	}
-	return f.event.summary(states, len(f.written), len(f.later), len(f.callbacks)), nil
+	return f.event.summary(states, len(f.Records), len(f.Later), len(f.callbacks))
 }
 
 // summary is the answer in short: how many deliveries are written and in which states, how many will be, and how many callbacks the company has.
-func (e *EventRecord) summary(states map[State]int, written, later, callbacks int) string {
+func (e *EventRecord) summary(states map[ledger.State]int, written, later, callbacks int) string {
 	accepted := fmt.Sprintf("%s (%s) was accepted at %s", e.EventID, e.EventType, e.AcceptedAt.Format(time.RFC3339))
 	if written+later == 0 {
 		if callbacks == 0 {
@@ -129,7 +118,7 @@ func (e *EventRecord) summary(states map[State]int, written, later, callbacks in
 		return accepted + fmt.Sprintf(". It matched none of the company's %s, so it goes nowhere.", count(callbacks, "callback"))
 	}
 	var parts []string
-	for _, s := range States {
+	for _, s := range ledger.States {
 		if n := states[s]; n == written && n > 1 && later == 0 {
 			parts = append(parts, "all "+string(s))
 		} else if n > 0 {
@@ -158,8 +147,8 @@ func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, e
 	if cb != nil {
 		d.CallbackType = cb.Type
 	}
-	record, written := f.fields[recordField(callback)]
-	if !written && !slices.Contains(f.later, callback) {
+	record, written := f.Records[callback]
+	if !written && !slices.Contains(f.Later, callback) {
 		attrs, err := f.attrs()
 		if err != nil {
 			return Decision{}, err
@@ -176,7 +165,7 @@ func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, e
 		return d, nil
 	}
 	var err error
-	if d.Delivery, err = v.delivery(ctx, ref{v.company, f.event.EventID, callback}, f.event, record); err != nil {
+	if d.Delivery, err = v.delivery(ctx, f.event, callback, record); err != nil {
 		return Decision{}, err
 	}
 	d.Why += ". " + d.Delivery.Summary
@@ -198,7 +187,7 @@ func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]
 }
 
 func (c *Client) attributes(ctx context.Context, company string, e *EventRecord) (map[string]string, error) {
-	body, err := c.rdb.HGet(ctx, eventKey(company, e.EventID), "b").Bytes()
+	body, err := c.ledger.Payload(ctx, company, e.EventID)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the payload", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -74,7 +75,7 @@ func isEnqueue(cmd redis.Cmder) bool {
 	}
 	task, _ := args[3].(string)
 	pending, _ := args[4].(string)
-	return strings.Contains(task, ":t:"+deliveryPrefix) && strings.HasSuffix(pending, ":pending")
+	return strings.Contains(task, ":t:"+ledger.DeliveryPrefix) && strings.HasSuffix(pending, ":pending")
 }
 
 // breaks arms a fault for the next n commands that match. The scripts are loaded first, so that a stored one is.
@@ -228,7 +229,7 @@ func TestRegisteredMeansDelivered(t *testing.T) {
 // TestTheOutcomeIsRecordedBeforeAsynqHears: when asynq is told that a task has served, or when to come back, the record knows that already. Else
 // a kill in between would lose an outcome that nobody would come back for.
 func TestTheOutcomeIsRecordedBeforeAsynqHears(t *testing.T) {
-	for status, want := range map[int]State{204: Delivered, 500: Retrying, 410: Dead} {
+	for status, want := range map[int]ledger.State{204: ledger.Delivered, 500: ledger.Retrying, 410: ledger.Dead} {
 		t.Run(string(want), func(t *testing.T) {
 			inBubble(t, func(h *house) {
 				h.partner.answers(answering(status))

@@ -88,7 +88,7 @@ func (c *Client) halt(ctx context.Context, what, action string) error {
 	for i, lane := range queues {
 		keys[i] = pausedKey(lane)
 	}
-	now, err := c.rdb.Time(ctx).Result()
+	now, err := c.ledger.Now(ctx)
 	if err != nil {
 		return err
 	}
@@ -96,7 +96,7 @@ func (c *Client) halt(ctx context.Context, what, action string) error {
 	if _, ok := c.rdb.(*redis.ClusterClient); ok {
 		return c.haltCluster(ctx, what, keys, now.Unix(), line)
 	}
-	if err := haltScript.Run(ctx, c.rdb, append(keys, registry.AuditKeyOfAll), c.settings, what, now.Unix(), line).Err(); err != nil {
+	if err := c.ledger.Halt(ctx, keys, what == "resume", now, line); err != nil {
 		return err
 	}
 	for _, lane := range queues { // what is in them may be taken again

@@ -2,10 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/json"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
@@ -52,60 +48,34 @@ type Failure struct {
 	Detail     string    `json:"detail"`
 }
 
-// healthPage is how many callbacks one script run looks at: a millisecond or two of Redis's time when all are busy.
-const healthPage = 10
-
 // Health tells how callbacks do, in the order of ids; one that does not exist does nothing. Errors: [ErrUnavailable].
 func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]Health, error) {
-	all := make([]Health, 0, len(ids))
-	for page := range slices.Chunk(ids, healthPage) {
-		args := make([]any, len(page))
-		for i, id := range page {
-			args[i] = id
-		}
-		rows, err := c.run(ctx, healthScript, company, args...).Slice()
-		if err == nil && len(rows) != len(args) {
-			err = errBadRecord
-		}
-		if err != nil {
-			return nil, unavailable(ctx, c, "reading how callbacks do", err)
-		}
-		for _, v := range rows {
-			row, err := atLeast(10, ledger.Strings(v))
-			if err != nil {
-				return nil, unavailable(ctx, c, "reading how callbacks do", err)
-			}
-			all = append(all, readHealth(ctx, company, row))
+	found, err := c.ledger.Health(ctx, company, ids...)
+	if err != nil {
+		return nil, unavailable(ctx, c, "reading how callbacks do", err)
+	}
+	all := make([]Health, len(found))
+	for i, h := range found {
+		all[i] = Health{
+			Pending: h.Pending, Held: h.Held, OldestWaitingAt: h.OldestWaiting, Dead: h.Dead, LastSuccessAt: h.LastSuccess,
+			LastFailure: shownFailure(ctx, h.LastFailure), ConsecutiveFailures: h.Failures, Breaker: Breaker(h.Breaker), PausedUntil: h.PausedUntil,
+			LastTokenFailure: shownFailure(ctx, h.TokenFailure),
 		}
 	}
 	return all, nil
 }
 
-// readHealth reads a row of health.lua's answer.
-func readHealth(ctx context.Context, company string, row []string) Health {
-	number := func(i int) int64 {
-		n, _ := strconv.ParseInt(row[i], 10, 64)
-		return n
-	}
-	h := Health{Pending: number(0), Held: number(1), OldestWaitingAt: fromMS(number(2)), Dead: number(3), LastSuccessAt: fromMS(number(4))}
-	h.LastFailure, h.LastTokenFailure = readFailure(ctx, company, row[5]), readFailure(ctx, company, row[6])
-	h.ConsecutiveFailures, h.Breaker, h.PausedUntil = number(7), Breaker(row[8]), fromMS(number(9))
-	return h
-}
-
-// readFailure reads an attempt as finish.lua notes it, of a delivery, or answer.lua, of a decision: nil if there is none.
-func readFailure(ctx context.Context, company, noted string) *Failure {
-	name, line, ok := strings.Cut(noted, "\n")
-	var e entry
-	if !ok || json.Unmarshal([]byte(line), &e) != nil {
+// shownFailure is a failure as the reader behind ctx may see it; nil if there is none.
+func shownFailure(ctx context.Context, f *ledger.Failure) *Failure {
+	if f == nil {
 		return nil
 	}
-	e = e.forReader(ctx)
-	f := &Failure{At: fromMS(e.Started), DeliveryID: name, StatusCode: e.Status, Reason: e.Reason}
-	if r, isDelivery := parseMember(company, name); isDelivery {
-		f.DeliveryID, f.Detail = r.deliveryID(), e.detail()
+	e := forReader(ctx, f.Entry)
+	shown := &Failure{At: ledger.FromMS(e.Started), DeliveryID: f.Decision, StatusCode: e.Status, Reason: e.Reason}
+	if f.Decision == "" {
+		shown.DeliveryID, shown.Detail = f.Ref.DeliveryID(), e.Detail()
 	} else {
-		f.Detail = e.decisionDetail()
+		shown.Detail = e.DecisionDetail()
 	}
-	return f
+	return shown
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
@@ -52,7 +53,7 @@ func TestHostsAreSpared(t *testing.T) {
 		}
 		held := 0
 		for _, d := range receipt.Deliveries {
-			if d := h.delivery(d.DeliveryID); d.State == Held {
+			if d := h.delivery(d.DeliveryID); d.State == ledger.Held {
 				held++
 				if d.HeldReason != "host" || !strings.Contains(d.Summary, "by all callbacks that go there") {
 					t.Errorf("%s is held (%s): %s", d.DeliveryID, d.HeldReason, d.Summary)
@@ -64,7 +65,7 @@ func TestHostsAreSpared(t *testing.T) {
 		}
 		back.Store(true)
 		h.awaitAll(30 * time.Second)
-		if left := h.rdb.HLen(h.t.Context(), keyOf(acme, "hosts")).Val(); left != 0 {
+		if left := h.rdb.HLen(h.t.Context(), ledger.Key(acme, "hosts")).Val(); left != 0 {
 			t.Errorf("%d hosts are spared still", left)
 		}
 		h.check()
@@ -98,7 +99,7 @@ func TestHostsAreSparedForSilenceOnly(t *testing.T) {
 					receipt := h.send(proof(fmt.Sprintf("p-%d", i)))
 					time.Sleep(3 * time.Second)
 					for _, d := range receipt.Deliveries {
-						if d := h.delivery(d.DeliveryID); d.HeldReason == "host" || d.CallbackID == well.ID && d.State != Delivered {
+						if d := h.delivery(d.DeliveryID); d.HeldReason == "host" || d.CallbackID == well.ID && d.State != ledger.Delivered {
 							t.Errorf("callback %d: %s (%s): %s", d.CallbackID, d.State, d.HeldReason, d.Summary)
 						}
 					}
@@ -122,9 +123,9 @@ func TestOneCallbackNarrowsNoHost(t *testing.T) {
 		h.sendMany("p-", 15)
 		time.Sleep(10 * time.Second)
 		well := h.registerAt("well", "")
-		id := ref{acme, "q", well.ID}.deliveryID()
+		id := ledger.Ref{Company: acme, Event: "q", Callback: well.ID}.DeliveryID()
 		h.send(proof("q"))
-		h.await(id, Delivered, 5*time.Second)
+		h.await(id, ledger.Delivered, 5*time.Second)
 	})
 }
 
@@ -136,18 +137,18 @@ func TestNarrowHost(t *testing.T) {
 		ids := h.sendMany("before-", 1)
 		time.Sleep(time.Second)
 		now := time.Now()
-		h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "hosts"), cb.Destination.Host(),
+		h.must(h.rdb.HSet(h.t.Context(), ledger.Key(acme, "hosts"), cb.Destination.Host(),
 			fmt.Sprintf("12 3 %d %d 7 %d", now.Add(75*time.Second).UnixMilli(), now.UnixMilli(), now.UnixMilli())).Err())
 		ids = append(ids, h.sendMany("after-", 1)...)
 		defer h.work()()
 		time.Sleep(60 * time.Second)
 		for _, id := range ids {
-			if d := h.delivery(id); d.State != Held || d.HeldReason != "host" {
+			if d := h.delivery(id); d.State != ledger.Held || d.HeldReason != "host" {
 				t.Errorf("while an attempt may be under way: %s is %s (%s)", id, d.State, d.HeldReason)
 			}
 		}
 		for _, id := range ids {
-			h.await(id, Delivered, 30*time.Second)
+			h.await(id, ledger.Delivered, 30*time.Second)
 		}
 		h.check()
 	})
@@ -167,7 +168,7 @@ func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(h *house) {
 				cb := h.registerAt("hook", `"rate_limit": {"per_second": 0.1, "burst": 1}`)
-				host, hosts := cb.Destination.Host(), keyOf(acme, "hosts")
+				host, hosts := cb.Destination.Host(), ledger.Key(acme, "hosts")
 				narrow := func(before time.Time) {
 					h.must(h.rdb.HSet(h.t.Context(), hosts, host, fmt.Sprintf("12 3 %d %d 7 %d", before.UnixMilli(), time.Now().UnixMilli(), time.Now().UnixMilli())).Err())
 				}
@@ -179,8 +180,8 @@ func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
 				if !tt.probe {
 					narrow(time.Now().Add(75 * time.Second)) // the probe is another's
 				}
-				r := ref{acme, "p-0", cb.ID}
-				answer, err := h.client.step(h.t.Context(), beginScript, acme, r.member(), 1, "token", 1000, !tt.late, false, 0)
+				r := ledger.Ref{Company: acme, Event: "p-0", Callback: cb.ID}
+				answer, err := h.step(h.t.Context(), beginScript, acme, r.Member(), 1, "token", 1000, !tt.late, false, 0)
 				h.must(err)
 				if answer[0] != "held" {
 					h.t.Fatalf("begin answered %q", answer)
@@ -202,21 +203,21 @@ func TestHostsThatAreGoneAreForgotten(t *testing.T) {
 		for _, key := range []string{"hosts", "challenges"} {
 			fail := func(name string) {
 				if key == "hosts" {
-					if err := h.client.run(ctx, fails, acme, 1, name).Err(); !errors.Is(err, redis.Nil) {
+					if err := h.script(ctx, fails, acme, 1, name).Err(); !errors.Is(err, redis.Nil) {
 						h.must(err)
 					}
 					return
 				}
-				h.must(h.client.run(ctx, challengeScript, acme, name).Err())
+				h.must(h.script(ctx, challengeScript, acme, name).Err())
 			}
 			for age := range 3 {
 				for i := range many {
 					fail(fmt.Sprintf("%d-%d.example", age, i))
 				}
-				h.must(h.rdb.Persist(ctx, keyOf(acme, key)).Err())
+				h.must(h.rdb.Persist(ctx, ledger.Key(acme, key)).Err())
 				time.Sleep(61 * time.Minute)
 			}
-			names, err := h.rdb.HKeys(ctx, keyOf(acme, key)).Result()
+			names, err := h.rdb.HKeys(ctx, ledger.Key(acme, key)).Result()
 			h.must(err)
 			old := slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "2-") })
 			if len(old) > many/2 {

@@ -31,6 +31,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -227,7 +228,7 @@ func (h *house) delivery(id string) *Delivery {
 }
 
 // await waits until a delivery is in the state, or fails after the time.
-func (h *house) await(id string, state State, within time.Duration) *Delivery {
+func (h *house) await(id string, state ledger.State, within time.Duration) *Delivery {
 	h.t.Helper()
 	h.checkModel(someKeys)
 	var d *Delivery
@@ -340,7 +341,7 @@ func (all tallies) add(d *Delivery) {
 		all[d.CallbackID] = &tally{}
 	}
 	mine := all[d.CallbackID]
-	if d.State == Dead && d.DecisionID == "" {
+	if d.State == ledger.Dead && d.DecisionID == "" {
 		mine.dead++
 	}
 	for _, a := range d.Attempts {
@@ -384,7 +385,7 @@ func (h *house) checkDecisions(byID map[string][]request, all tallies) (known in
 			got := byID[d.DecisionID]
 			known += len(got)
 			heard := slices.DeleteFunc(slices.Clone(got), func(r request) bool { return r.status == http.StatusUnauthorized && len(got) > 1 }) // a stale token
-			if len(heard) > 1 || len(got) > 2 || d.State != Active && len(d.Attempts) != 1 {
+			if len(heard) > 1 || len(got) > 2 || d.State != ledger.Active && len(d.Attempts) != 1 {
 				h.t.Errorf("%s: asked %d times, recorded %+v", d.DecisionID, len(got), d)
 			}
 			for _, r := range got {
@@ -424,7 +425,7 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 			good++
 		}
 	}
-	if d.State == Delivered && good == 0 {
+	if d.State == ledger.Delivered && good == 0 {
 		h.t.Errorf("%s: delivered, but the partner never answered well", d.DeliveryID)
 	}
 	unknown, posted := 0, 0
@@ -453,11 +454,11 @@ func (h *house) checkRedis() {
 	h.checkModel(10 * someKeys)
 	ctx := h.t.Context()
 	h.eventually(3*time.Second, func() bool {
-		n, _ := h.rdb.ZCard(ctx, keyOf(acme, "due")).Result()
+		n, _ := h.rdb.ZCard(ctx, ledger.Key(acme, "due")).Result()
 		return n == 0
 	}, func() string { return "due holds finished deliveries" })
 	for _, pattern := range []string{"ready:*", "room:*"} {
-		keys, err := h.rdb.Keys(ctx, keyOf(acme, pattern)).Result()
+		keys, err := h.rdb.Keys(ctx, ledger.Key(acme, pattern)).Result()
 		h.must(err)
 		for _, key := range keys {
 			if !strings.Contains(key, ":room:") {
@@ -466,9 +467,9 @@ func (h *house) checkRedis() {
 		}
 	}
 	for id := range h.acked {
-		counts, err := h.rdb.HMGet(ctx, eventKey(acme, id), "n", "x").Result()
+		counts, err := h.rdb.HMGet(ctx, ledger.EventKey(acme, id), "n", "x").Result()
 		h.must(err)
-		ttl, err := h.rdb.TTL(ctx, eventKey(acme, id)).Result()
+		ttl, err := h.rdb.TTL(ctx, ledger.EventKey(acme, id)).Result()
 		h.must(err)
 		if counts[0] != "0" {
 			h.t.Errorf("%s: %v deliveries are counted as unfinished", id, counts[0])
@@ -490,10 +491,10 @@ func (h *house) keys() []string {
 // overdue makes the reconciler look at all of acme's deliveries at once, as if its patience were over.
 func (h *house) overdue() {
 	h.t.Helper()
-	members, err := h.rdb.ZRange(h.t.Context(), keyOf(acme, "due"), 0, -1).Result()
+	members, err := h.rdb.ZRange(h.t.Context(), ledger.Key(acme, "due"), 0, -1).Result()
 	h.must(err)
 	for _, member := range members {
-		h.must(h.rdb.ZAddXX(h.t.Context(), keyOf(acme, "due"), redis.Z{Score: 1, Member: member}).Err())
+		h.must(h.rdb.ZAddXX(h.t.Context(), ledger.Key(acme, "due"), redis.Z{Score: 1, Member: member}).Err())
 	}
 }
 
@@ -690,9 +691,9 @@ func eventIDs(prefix string, n int) []string {
 }
 
 // taskOf is the task asynq holds for a generation.
-func taskOf(t *testing.T, r ref, generation int64) *asynq.Task {
+func taskOf(t *testing.T, r ledger.Ref, generation int64) *asynq.Task {
 	t.Helper()
-	payload, err := json.Marshal(hint{r.company, r.event, r.callback, generation})
+	payload, err := json.Marshal(hint{r.Company, r.Event, r.Callback, generation})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/egress/egresstest"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -34,7 +35,7 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 				time.Sleep(time.Minute)
 				for _, id := range sent {
 					d := h.delivery(id)
-					if d.State != Held || d.HeldReason != "name_not_allowed" || len(d.Attempts) != 0 || !strings.Contains(d.Summary, "an operator allows that name") {
+					if d.State != ledger.Held || d.HeldReason != "name_not_allowed" || len(d.Attempts) != 0 || !strings.Contains(d.Summary, "an operator allows that name") {
 						h.t.Errorf("%s (%s), %d attempts: %s", d.State, d.HeldReason, len(d.Attempts), d.Summary)
 					}
 				}
@@ -42,11 +43,11 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 					h.t.Errorf("%+v, %d requests; want nothing but three that are held", health, len(h.partner.requests()))
 				}
 				for _, id := range sent {
-					r, _ := parseDeliveryID(acme, id)
-					text, err := h.rdb.HGet(h.t.Context(), eventKey(acme, r.event), fmt.Sprintf("d%d", cb.ID)).Result()
+					r, _ := ledger.ParseDeliveryID(acme, id)
+					text, err := h.rdb.HGet(h.t.Context(), ledger.EventKey(acme, r.Event), fmt.Sprintf("d%d", cb.ID)).Result()
 					h.must(err)
-					if rec, err := parseRecord(text); err != nil || rec.generation > 2 {
-						h.t.Errorf("%s went in and out of its room %d times (%v)", id, rec.generation, err)
+					if rec, err := ledger.ParseRecord(text); err != nil || rec.Generation > 2 {
+						h.t.Errorf("%s went in and out of its room %d times (%v)", id, rec.Generation, err)
 					}
 				}
 				stop()
@@ -57,7 +58,7 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 				h.client.egress, h.client.tokens = allowed, egress.NewTokens(allowed, "", h.client.tokenFetched, nil)
 				stop = h.work()
 				if name == "token_url" { // there is no token endpoint at the other end, but it is asked now
-					h.await(sent[0], Retrying, 3*time.Minute)
+					h.await(sent[0], ledger.Retrying, 3*time.Minute)
 				} else {
 					h.awaitAll(3 * time.Minute)
 					h.check()
@@ -75,7 +76,7 @@ func TestInsideNamesDoNotExist(t *testing.T) {
 	for name, inside := range map[string]bool{"inside": true, "nowhere": false} {
 		err := &egress.Error{Reason: egress.DNS, Phase: egress.PhaseDNS, Detail: "the host name does not exist or has no address", Inside: inside}
 		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now())}
-		if a.Blame().Breaker() != "down" || a.RetryAfter != 0 || a.run() != runCounts || !a.Unconnected || a.Verdict != verdict.Retry || a.Reason != "dns" {
+		if a.Blame().Breaker() != "down" || a.RetryAfter != 0 || a.run() != ledger.RunCounts || !a.Unconnected || a.Verdict != verdict.Retry || a.Reason != "dns" {
 			t.Errorf("%s: breaker %q, run %q, %+v", name, a.Blame().Breaker(), a.run(), a.Judgement)
 		}
 		outcomes[name] = a
@@ -102,7 +103,7 @@ func TestInsideNamesDoNotExist(t *testing.T) {
 		h.partner.knows(cb)
 	}
 	for _, d := range h.send(proof("p-1")).Deliveries {
-		h.await(d.DeliveryID, Retrying, 30*time.Second)
+		h.await(d.DeliveryID, ledger.Retrying, 30*time.Second)
 		partners, err := h.client.Delivery(t.Context(), acme, d.DeliveryID)
 		h.must(err)
 		operators, err := h.client.Delivery(Unmasked(t.Context()), acme, d.DeliveryID)
@@ -140,16 +141,16 @@ func TestTheProxyIsNotThePartner(t *testing.T) {
 	err := &egress.Error{Reason: egress.EgressProxy, Phase: egress.PhaseConnect, Detail: "the egress proxy refused the connection (it answered 407)"}
 	for number, least := range map[int]time.Duration{1: 4 * time.Second, 2: 10 * time.Second, 5: 2 * time.Minute, 15: 9 * time.Hour, 1000: 9 * time.Hour} {
 		a := attempt{
-			ref: ref{acme, "e", 1}, callback: &registry.Callback{Retry: retry}, number: number, begun: time.Now(),
+			ref: ledger.Ref{Company: acme, Event: "e", Callback: 1}, callback: &registry.Callback{Retry: retry}, number: number, begun: time.Now(),
 			Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now()),
 		}
-		args := a.finishArgs()
+		a.settle()
 		kind := a.Blame().Breaker()
-		if args[2] != "R" || args[5] != 0 || a.wait < least || a.wait > 15*time.Hour || kind != "" || a.run() != "" {
-			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, args[2], args[5], a.wait, kind, a.run())
+		if a.result != ledger.ResultRetry || a.spends || a.wait < least || a.wait > 15*time.Hour || kind != "" || a.run() != "" {
+			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, a.result, a.finish().Spent, a.wait, kind, a.run())
 		}
-		if !strings.Contains(a.written.detail(), "407); this is for the operator to mend") {
-			t.Error(a.written.detail())
+		if !strings.Contains(a.written.Detail(), "407); this is for the operator to mend") {
+			t.Error(a.written.Detail())
 		}
 	}
 	o := &outage{log: testLog(t)}

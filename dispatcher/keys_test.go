@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -14,20 +15,20 @@ func FuzzDeliveryID(f *testing.F) {
 		if !payloads.ValidCompany(company) || !payloads.ValidEventID(event) || callback < 1 || callback >= 1<<62 {
 			return
 		}
-		r := ref{company, event, callback}
-		id := r.deliveryID()
+		r := ledger.Ref{Company: company, Event: event, Callback: callback}
+		id := r.DeliveryID()
 		if strings.ContainsAny(id, "./ ~:") {
 			t.Errorf("%s holds what an id must not", id)
 		}
-		back, ok := parseDeliveryID(company, id)
+		back, ok := ledger.ParseDeliveryID(company, id)
 		if !ok || back != r {
 			t.Errorf("%s reads as %+v, %t", id, back, ok)
 		}
-		if _, ok := parseDeliveryID(company+"x", id); ok {
+		if _, ok := ledger.ParseDeliveryID(company+"x", id); ok {
 			t.Errorf("%s is another company's too", id)
 		}
-		if back, ok := parseMember(company, r.member()); !ok || back != r {
-			t.Errorf("%s reads as %+v", r.member(), back)
+		if back, ok := ledger.ParseMember(company, r.Member()); !ok || back != r {
+			t.Errorf("%s reads as %+v", r.Member(), back)
 		}
 	})
 }
@@ -35,8 +36,8 @@ func FuzzDeliveryID(f *testing.F) {
 func FuzzParseDeliveryID(f *testing.F) {
 	f.Add("dlv_AQ")
 	f.Fuzz(func(t *testing.T, id string) {
-		if r, ok := parseDeliveryID("acme", id); ok && r.deliveryID() != id {
-			t.Errorf("%s is read as %s", id, r.deliveryID())
+		if r, ok := ledger.ParseDeliveryID("acme", id); ok && r.DeliveryID() != id {
+			t.Errorf("%s is read as %s", id, r.DeliveryID())
 		}
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -37,7 +38,7 @@ func TestListsFindEverythingOnce(t *testing.T) {
 		}
 	}
 	h.eventually(10*time.Second, func() bool {
-		open, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Pending, Active, Held}, Limit: 500})
+		open, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []ledger.State{ledger.Pending, ledger.Active, ledger.Held}, Limit: 500})
 		return err == nil && len(open) == 15 && !slices.ContainsFunc(open, func(d *Delivery) bool { return d.CallbackID != paused.ID })
 	}, func() string { return "attempts are still to come" })
 
@@ -47,16 +48,16 @@ func TestListsFindEverythingOnce(t *testing.T) {
 	}{
 		"all":           {Query{}, 45},
 		"one callback":  {Query{CallbackID: second.ID}, 15},
-		"dead":          {Query{States: []State{Dead}}, 15},
-		"retrying":      {Query{States: []State{Retrying}}, 15},
-		"held":          {Query{States: []State{Held}}, 15},
-		"two states":    {Query{States: []State{Held, Dead}}, 30},
-		"dead of first": {Query{States: []State{Dead}, CallbackID: first.ID}, 15},
-		"dead of other": {Query{States: []State{Dead}, CallbackID: second.ID}, 0},
+		"dead":          {Query{States: []ledger.State{ledger.Dead}}, 15},
+		"retrying":      {Query{States: []ledger.State{ledger.Retrying}}, 15},
+		"held":          {Query{States: []ledger.State{ledger.Held}}, 15},
+		"two states":    {Query{States: []ledger.State{ledger.Held, ledger.Dead}}, 30},
+		"dead of first": {Query{States: []ledger.State{ledger.Dead}, CallbackID: first.ID}, 15},
+		"dead of other": {Query{States: []ledger.State{ledger.Dead}, CallbackID: second.ID}, 0},
 		"other type":    {Query{EventType: "wallet_item_install"}, 0},
 		"since now":     {Query{Since: time.Now().Add(time.Minute)}, 0},
 		"until now":     {Query{Until: time.Now().Add(time.Minute)}, 45},
-		"dead till now": {Query{States: []State{Dead}, Until: time.Now().Add(time.Minute)}, 15},
+		"dead till now": {Query{States: []ledger.State{ledger.Dead}, Until: time.Now().Add(time.Minute)}, 15},
 	} {
 		for _, limit := range []int{1, 7, 500} {
 			q := tc.q
@@ -86,7 +87,7 @@ func TestListsFindEverythingOnce(t *testing.T) {
 		}
 	}
 	for _, cursor := range []string{"x", "!!", encodeCursor("a/b"), encodeCursor("1-/2")} {
-		for _, states := range [][]State{nil, {Dead}} {
+		for _, states := range [][]ledger.State{nil, {ledger.Dead}} {
 			if _, _, err := h.client.Deliveries(t.Context(), acme, Query{Cursor: cursor, States: states}); !errors.Is(err, ErrBadCursor) {
 				t.Errorf("cursor %q: %v", cursor, err)
 			}
@@ -105,11 +106,11 @@ func TestListsFindEverythingOnce(t *testing.T) {
 func TestTheWindowBoundsTheLanes(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.register("payment_proof", "")
-		states := make(map[State]int)
+		states := make(map[ledger.State]int)
 		for _, id := range eventIDs("p-", 50) {
 			states[h.send(proof(id)).Deliveries[0].State]++
 		}
-		if states[Pending] != 2 || states[Held] != 48 {
+		if states[ledger.Pending] != 2 || states[ledger.Held] != 48 {
 			h.t.Errorf("states: %v", states)
 		}
 		e, err := h.client.Event(h.t.Context(), acme, "p-49")
@@ -143,10 +144,10 @@ func TestABacklogIsWorkedOffInChains(t *testing.T) {
 			h.send(proof(id))
 		}
 		stop := h.work()
-		failed := ref{acme, "p-3", 1}
-		h.await(failed.deliveryID(), Retrying, 5*time.Second)
+		failed := ledger.Ref{Company: acme, Event: "p-3", Callback: 1}
+		h.await(failed.DeliveryID(), ledger.Retrying, 5*time.Second)
 		h.eventually(2*time.Second, func() bool {
-			info, err := h.client.inspector.GetTaskInfo(failed.queue(), taskID(failed, 1))
+			info, err := h.client.inspector.GetTaskInfo(laneOf(failed), taskID(failed, 1))
 			return err == nil && info.State == asynq.TaskStateRetry && strings.HasPrefix(info.LastErr, "status_503: attempt 1 ")
 		}, func() string { return "asynq does not have the failed one" })
 		h.awaitAll(10 * time.Second)
@@ -196,7 +197,7 @@ func TestTheAnswerThatBeganTheNextIsLost(t *testing.T) {
 		stop := h.work()
 		h.awaitAll(time.Second + ownerGrace + reconcileEvery + slack)
 		for _, id := range eventIDs("p-", 3) {
-			if d := h.delivery(ref{acme, id, 1}.deliveryID()); len(d.Attempts) != 1 {
+			if d := h.delivery(ledger.Ref{Company: acme, Event: id, Callback: 1}.DeliveryID()); len(d.Attempts) != 1 {
 				h.t.Errorf("%s: %s after %d attempts", id, d.Summary, len(d.Attempts))
 			}
 		}
@@ -225,7 +226,7 @@ func TestChainsEnd(t *testing.T) {
 		t.Errorf("%d requests were sent while the worker stopped", after)
 	}
 	processed := func() int {
-		info, err := h.client.inspector.GetQueueInfo(ref{acme, "", cb.ID}.queue())
+		info, err := h.client.inspector.GetQueueInfo(laneOf(ledger.Ref{Company: acme, Event: "", Callback: cb.ID}))
 		h.must(err)
 		return info.Processed
 	}
@@ -246,23 +247,23 @@ func TestCancelAndReplay(t *testing.T) {
 	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
 	h.work()
 	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
-	h.await(id, Retrying, 5*time.Second)
+	h.await(id, ledger.Retrying, 5*time.Second)
 	h.eventually(5*time.Second, func() bool { return len(h.retries()) == 1 }, func() string { return "no retry stands in asynq" })
-	if task := h.retries()[0]; !strings.Contains(task.LastErr, "status_503") || task.ID != taskID(ref{acme, "p-1", 1}, 1) {
+	if task := h.retries()[0]; !strings.Contains(task.LastErr, "status_503") || task.ID != taskID(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}, 1) {
 		t.Errorf("asynq shows %s: %s", task.ID, task.LastErr)
 	}
 	if _, err := h.client.Replay(t.Context(), acme, id); err != nil { // now instead of in an hour
 		t.Fatal(err)
 	}
 	h.eventually(5*time.Second, func() bool { return len(h.delivery(id).Attempts) == 2 }, func() string { return "no second attempt" })
-	d := h.await(id, Retrying, 5*time.Second)
+	d := h.await(id, ledger.Retrying, 5*time.Second)
 	if !strings.Contains(d.Summary, "next attempt is at") {
 		t.Errorf("summary: %s", d.Summary)
 	}
 	h.eventually(5*time.Second, func() bool { return len(h.retries()) == 1 }, func() string { return "no retry stands in asynq" })
 	d, err := h.client.Cancel(t.Context(), acme, id)
 	h.must(err)
-	if d.State != Cancelled {
+	if d.State != ledger.Cancelled {
 		t.Errorf("cancelled, but %s", d.State)
 	}
 	h.awaitIdle(5 * time.Second)
@@ -272,8 +273,8 @@ func TestCancelAndReplay(t *testing.T) {
 	}
 	_, err = h.client.Replay(t.Context(), acme, id)
 	h.must(err)
-	h.await(id, Delivered, 5*time.Second)
-	for _, bad := range []string{"dlv_x", "", "dlv_" + strings.Repeat("A", 400), ref{"other", "p-1", 1}.deliveryID(), ref{acme, "none", 1}.deliveryID()} {
+	h.await(id, ledger.Delivered, 5*time.Second)
+	for _, bad := range []string{"dlv_x", "", "dlv_" + strings.Repeat("A", 400), ledger.Ref{Company: "other", Event: "p-1", Callback: 1}.DeliveryID(), ledger.Ref{Company: acme, Event: "none", Callback: 1}.DeliveryID()} {
 		for name, act := range map[string]func() (*Delivery, error){
 			"read":   func() (*Delivery, error) { return h.client.Delivery(t.Context(), acme, bad) },
 			"replay": func() (*Delivery, error) { return h.client.Replay(t.Context(), acme, bad) },
@@ -290,7 +291,7 @@ func TestCancelAndReplay(t *testing.T) {
 // TestCancelUnderWay: an attempt under way finishes, and counts if it delivers.
 func TestCancelUnderWay(t *testing.T) {
 	t.Parallel()
-	for status, want := range map[int]State{204: Delivered, 503: Cancelled} {
+	for status, want := range map[int]ledger.State{204: ledger.Delivered, 503: ledger.Cancelled} {
 		t.Run(strconv.Itoa(status), func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
@@ -372,13 +373,13 @@ func TestTheLogOutlivesRetention(t *testing.T) {
 	for _, id := range eventIDs("held-", 7) {
 		h.send(proof(id))
 	}
-	log := keyOf(acme, "log")
+	log := ledger.Key(acme, "log")
 	h.eventually(10*time.Second, func() bool {
 		h.must(h.client.trimLog(t.Context(), acme))
 		n, err := h.rdb.XLen(t.Context(), log).Result()
 		return err == nil && n == 7
 	}, func() string { return "the log keeps entries of events that are gone" })
-	held, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Held}})
+	held, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []ledger.State{ledger.Held}})
 	h.must(err)
 	if len(held) != 7 {
 		t.Errorf("%d held deliveries are listed", len(held))
@@ -410,7 +411,7 @@ func TestALongerTimeoutDoesNotOutliveItsLease(t *testing.T) {
 	_, err = other.Patch(t.Context(), acme, cb.ID, []byte(`{"timeout": "60s"}`))
 	h.must(err)
 	h.work()
-	d := h.await(r.Deliveries[0].DeliveryID, Delivered, 70*time.Second)
+	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 70*time.Second)
 	if a := d.Attempts[0]; len(d.Attempts) != 2 || a.Reason != "timeout" || a.Duration > 10*time.Second {
 		t.Errorf("attempts: %+v", d.Attempts)
 	}
@@ -446,23 +447,23 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 			}
 			return reply{status: 204}
 		})
-		lane := ref{acme, "", hanging.ID}.queue()
+		lane := laneOf(ledger.Ref{Company: acme, Event: "", Callback: hanging.ID})
 		for served := map[string]bool{}; len(served) < laneCount; { // callbacks in every lane, this one too
-			served[ref{acme, "", h.register(install.Name, "").ID}.queue()] = true
+			served[laneOf(ledger.Ref{Company: acme, Event: "", Callback: h.register(install.Name, "").ID})] = true
 		}
 		stop := h.work()
 		began := time.Now()
 		h.sendAll(eventIDs("hang-", 100))
 		h.eventually(10*time.Second, func() bool {
-			held, err := h.rdb.ZCard(h.t.Context(), keyOf(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
+			held, err := h.rdb.ZCard(h.t.Context(), ledger.Key(acme, "room:"+strconv.FormatInt(hanging.ID, 10))).Result()
 			return err == nil && held > 80
 		}, func() string { return "the hanging callback's deliveries stay in the lane" })
 		for _, id := range eventIDs("w-", 10) {
 			start := time.Now()
 			r := h.send(payloads.Event{Company: acme, ID: id, Type: install.Name, Payload: install.Example})
 			for _, d := range r.Deliveries {
-				if (ref{acme, id, d.CallbackID}).queue() == lane {
-					h.await(d.DeliveryID, Delivered, 15*time.Second)
+				if laneOf(ledger.Ref{Company: acme, Event: id, Callback: d.CallbackID}) == lane {
+					h.await(d.DeliveryID, ledger.Delivered, 15*time.Second)
 				}
 			}
 			if took := time.Since(start); took > 30*time.Second { // half of what the hanging ones take, and far more than it should be
@@ -472,12 +473,12 @@ func TestOneThatHangsHurtsNobody(t *testing.T) {
 		<-time.After(2*reconcileEvery + time.Second/2) // what waits is tried once in five seconds at most, not round after round
 		most := 2 + int64(time.Since(began)/(5*time.Second))
 		for id := range h.acked {
-			text, err := h.rdb.HGet(h.t.Context(), eventKey(acme, id), recordField(hanging.ID)).Result()
+			text, err := h.rdb.HGet(h.t.Context(), ledger.EventKey(acme, id), ledger.RecordField(hanging.ID)).Result()
 			if err != nil {
 				continue // a neighbour's
 			}
-			if rec, err := parseRecord(text); err != nil || rec.generation > most {
-				h.t.Errorf("%s is at generation %d, want %d at most: %v", id, rec.generation, most, err)
+			if rec, err := ledger.ParseRecord(text); err != nil || rec.Generation > most {
+				h.t.Errorf("%s is at generation %d, want %d at most: %v", id, rec.Generation, most, err)
 			}
 		}
 		letGo()

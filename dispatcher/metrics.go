@@ -7,11 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 
-	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -274,7 +272,7 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 		}
 	}
 	asked := time.Now()
-	now, err := c.rdb.Time(ctx).Result()
+	now, err := c.ledger.Now(ctx)
 	if err != nil {
 		return err
 	}
@@ -289,25 +287,25 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	buried := map[Reason]int64{verdict.ReasonHoldFull: 0, verdict.ReasonHoldExpired: 0}
 	statuses := map[registry.Status]int64{registry.Enabled: 0, registry.Paused: 0, registry.Disabled: 0, registry.Unverified: 0}
 	for _, company := range companies {
-		d, err := c.depths(ctx, company)
+		d, err := c.ledger.Depths(ctx, company)
 		if err != nil {
 			return err
 		}
-		held, letters, expiring = held+d.held, letters+d.dead, expiring+d.expiring
-		breakers[BreakerOpen] += d.open
-		breakers[BreakerHalfOpen] += d.halfOpen
-		if d.oldest > 0 {
-			heldFor = max(heldFor, now.Sub(time.UnixMilli(d.oldest)))
+		held, letters, expiring = held+d.Held, letters+d.Dead, expiring+d.Expiring
+		breakers[BreakerOpen] += d.Open
+		breakers[BreakerHalfOpen] += d.HalfOpen
+		if !d.Oldest.IsZero() {
+			heldFor = max(heldFor, now.Sub(d.Oldest))
 		}
-		addBuried(buried, d.buried)
-		if d.due > 0 {
-			age = max(age, now.Sub(time.UnixMilli(d.due)))
+		addBuried(buried, d.Buried)
+		if !d.Due.IsZero() {
+			age = max(age, now.Sub(d.Due))
 		}
 		if err := c.registry.CountStatuses(ctx, company, statuses); err != nil {
 			return err
 		}
 	}
-	erased, err := c.rdb.HGetAll(ctx, buriedKey).Result()
+	erased, err := c.ledger.BuriedOfErased(ctx)
 	if err != nil {
 		return err
 	}
@@ -333,12 +331,8 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	return nil
 }
 
-// buriedKey is the hash of how many held deliveries were given up, by reason, in companies that were erased since.
-const buriedKey = "ringback:buried"
-
-func addBuried(sum map[Reason]int64, counts map[string]string) {
-	for reason, count := range counts {
-		n, _ := strconv.ParseInt(count, 10, 64)
+func addBuried(sum map[Reason]int64, counts map[string]int64) {
+	for reason, n := range counts {
 		sum[Reason(reason)] += n
 	}
 }
@@ -348,67 +342,4 @@ func oneIf(is bool) int64 {
 		return 1
 	}
 	return 0
-}
-
-// orderScale is lua/record.lua's: the order of acceptance, which rooms are sorted by, is milliseconds times this, and a sequence number.
-const orderScale = 4096
-
-type depths struct {
-	held, dead     int64
-	open, halfOpen int64             // breakers
-	oldest         int64             // ms: when the oldest of those held was accepted, 0 if there is none
-	expiring       int64             // of the dead, those that will be pruned soon
-	buried         map[string]string // how many were, by reason
-	due            int64             // ms: the earliest time to worry, 0 if there is none
-}
-
-func (c *Client) depths(ctx context.Context, company string) (depths, error) {
-	var d depths
-	pipe := c.rdb.Pipeline()
-	rooms := pipe.ZRange(ctx, registry.RoomsKey(company), 0, -1)
-	dead := pipe.ZCard(ctx, keyOf(company, "dead"))
-	due := pipe.ZRangeWithScores(ctx, keyOf(company, "due"), 0, 0)
-	expiring := pipe.HGet(ctx, keyOf(company, "prune"), "expiring")
-	buried := pipe.HGetAll(ctx, keyOf(company, "buried"))
-	if err := execute(ctx, pipe); err != nil {
-		return d, err
-	}
-	d.dead, d.buried = dead.Val(), buried.Val()
-	d.expiring, _ = expiring.Int64() // absent: none
-	if first := due.Val(); len(first) > 0 {
-		d.due = int64(first[0].Score)
-	}
-	if len(rooms.Val()) == 0 {
-		return d, nil
-	}
-	pipe = c.rdb.Pipeline()
-	type room struct {
-		length *redis.IntCmd
-		first  *redis.ZSliceCmd
-		pace   *redis.SliceCmd
-	}
-	var all []room
-	for _, cb := range rooms.Val() {
-		key := keyOf(company, "room:"+cb)
-		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, keyOf(company, "health:"+cb), "l", "f")})
-	}
-	if err := execute(ctx, pipe); err != nil {
-		return d, err
-	}
-	for _, r := range all {
-		d.held += r.length.Val()
-		if first := r.first.Val(); len(first) > 0 {
-			if at := int64(first[0].Score) / orderScale; d.oldest == 0 || at < d.oldest {
-				d.oldest = at
-			}
-		}
-		if pace := ledger.Strings(r.pace.Val()); len(pace) == 2 && pace[0] != "" {
-			if n, _ := strconv.Atoi(pace[1]); n > 0 {
-				d.open++
-			} else {
-				d.halfOpen++
-			}
-		}
-	}
-	return d, nil
 }

@@ -2,9 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -80,19 +77,19 @@ func (n *near) close(grace, recording time.Duration) {
 // A start is the place and the turn of a delivery that is to begin as it is accepted.
 type start struct {
 	worker   *Worker
-	ref      ref
+	ref      ledger.Ref
 	callback *registry.Callback
 	token    string
 	looked   time.Time // when its lane was known to run
 	leave    func()
 }
 
-// argument is what accept.lua is told of a delivery's start: token and lease (ms), or nothing.
-func (s *start) argument(c *Client) string {
+// first is what the accepting step is told of a delivery: with its start, or without if s is nil.
+func (s *start) first(callback int64, grace time.Duration) ledger.First {
 	if s == nil {
-		return ""
+		return ledger.First{Callback: callback}
 	}
-	return s.token + " " + strconv.FormatInt((s.callback.Timeout+c.ownerGrace).Milliseconds(), 10)
+	return ledger.First{Callback: callback, Token: s.token, Lease: s.callback.Timeout + grace}
 }
 
 // starts are an event's, for each callback of its first page: nil for one that goes by the lanes.
@@ -110,7 +107,7 @@ func (c *Client) starts(s *sending) []*start {
 		}
 	}()
 	for i, cb := range callbacks {
-		all[i] = w.reserve(ref{s.event.Company, s.event.ID, cb.ID}, cb)
+		all[i] = w.reserve(ledger.Ref{Company: s.event.Company, Event: s.event.ID, Callback: cb.ID}, cb)
 	}
 	whole = true
 	return all
@@ -125,16 +122,16 @@ func leave(starts []*start) {
 }
 
 // reserve takes a place and a turn for a delivery, or returns nil.
-func (w *Worker) reserve(r ref, cb *registry.Callback) *start {
-	if w.client.namesRefused(cb) || !w.near.enter(r.company) {
+func (w *Worker) reserve(r ledger.Ref, cb *registry.Callback) *start {
+	if w.client.namesRefused(cb) || !w.near.enter(r.Company) {
 		return nil
 	}
 	done, mine := w.turns.take(w.near.ctx, r, 0)
 	if !mine {
-		w.near.leave(r.company)
+		w.near.leave(r.Company)
 		return nil
 	}
-	return &start{w, r, cb, w.newToken(), time.Now(), sync.OnceFunc(func() { done(); w.near.leave(r.company) })}
+	return &start{w, r, cb, w.newToken(), time.Now(), sync.OnceFunc(func() { done(); w.near.leave(r.Company) })}
 }
 
 // runs reports whether it is known that no lane is paused. What is known is renewed before it is too old. Else the caller, who has an event to accept,
@@ -169,12 +166,11 @@ func (w *Worker) runs() bool {
 
 // A following is what has to be known to go on with an event's deliveries once they have begun.
 type following struct {
-	event   payloads.Event
-	typ     *payloads.Type
-	meta    meta
-	version int64
-	starts  []*start
-	call    *ledger.Call
+	event  payloads.Event
+	typ    *payloads.Type
+	offer  *ledger.Offer
+	starts []*start
+	step   *ledger.Acceptance
 }
 
 // follow waits for the accepting step to end, whoever else waits for it, and attempts those deliveries that it began.
@@ -202,47 +198,33 @@ func (s *start) run(f following) {
 		return
 	}
 	w.client.at("taken")
-	t := pendingTask{ref: s.ref, generation: 1}
-	if w.heldBack(ctx, s.ref.queue(), s.looked, a) {
-		w.client.enqueueAll(ctx, []pendingTask{t})
+	t := ledger.Ticket{Ref: s.ref, Generation: 1}
+	if w.heldBack(ctx, laneOf(s.ref), s.looked, a) {
+		w.client.enqueueAll(ctx, []ledger.Ticket{t})
 		return
 	}
-	l := link{lane: s.ref.queue(), shares: w.near.shares}
-	w.chain(ctx, l, s.ref.company, w.goOn(ctx, t, a, l))
+	l := link{lane: laneOf(s.ref), shares: w.near.shares}
+	w.chain(ctx, l, s.ref.Company, w.goOn(ctx, t, a, l))
 }
 
 // begun is the attempt that the accepting step began under this start's token, or nil. A step that is repeated, since its answer was lost, finds the
 // event there, and the delivery with that token.
 func (s *start) begun(ctx context.Context, f following) *attempt {
-	answer, sent := f.call.End()
+	accepted, sent, err := f.step.End()
 	if !sent {
 		return nil
 	}
-	answer, err := readable(answer)
 	if err != nil {
 		return s.search(ctx)
 	}
-	logID, id := "", strconv.FormatInt(s.callback.ID, 10)
-	switch answer[0] {
-	case "accepted":
-		if slices.Contains(strings.Split(answer[4], ","), id) {
-			logID = answer[1]
-		}
-	case "exists":
-		for i := 5; i+1 < len(answer); i += 2 {
-			rec, err := parseRecord(answer[i+1])
-			if err == nil && answer[i] == id && rec.state == 'A' && rec.token == s.token {
-				logID = answer[2]
-			}
-		}
-	}
+	logID := accepted.BegunUnder(s.callback.ID, s.token)
 	if logID == "" {
 		return nil
 	}
-	at := logTime(logID)
+	at := ledger.LogTime(logID)
 	return &attempt{
 		ref: s.ref, generation: 1, token: s.token, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout,
-		since: s.looked, number: 1, meta: f.meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.version,
+		since: s.looked, number: 1, meta: f.offer.Meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.offer.Version,
 	}
 }
 
@@ -263,12 +245,12 @@ func (s *start) search(ctx context.Context) *attempt {
 		}
 		s.looked = time.Time{} // long ago
 		var a *attempt
-		if a, failed = w.beginAs(ctx, s.token, hint{s.ref.company, s.ref.event, s.ref.callback, 1}, true, 0); a != nil {
+		if a, failed = w.beginAs(ctx, s.token, hint{s.ref.Company, s.ref.Event, s.ref.Callback, 1}, true, 0); a != nil {
 			return a
 		}
 	}
 	if failed != nil { // it may be pending
-		w.client.enqueueAll(ctx, []pendingTask{{ref: s.ref, generation: 1}})
+		w.client.enqueueAll(ctx, []ledger.Ticket{{Ref: s.ref, Generation: 1}})
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // nearly is a worker that begins at once what its process accepts: those of most tests are too small for that.
@@ -58,7 +59,7 @@ func TestWhatIsAcceptedHereBeginsHere(t *testing.T) {
 		tasks := h.enqueues()
 		for _, id := range eventIDs("p-", 20) {
 			r := h.send(proof(id))
-			h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
+			h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 10*time.Second)
 		}
 		if n := tasks.Load(); n != 0 {
 			h.t.Errorf("%d tasks were made for what went well", n)
@@ -151,7 +152,7 @@ func TestShutdownWaitsForWhatItBegan(t *testing.T) {
 	h.send(proof("p-2")) // for others
 	close(release)
 	<-ended
-	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != Delivered || len(d.Attempts) != 1 {
+	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != ledger.Delivered || len(d.Attempts) != 1 {
 		t.Errorf("after the end: %s", d.Summary)
 	}
 	h.partner.answers(answering(204))
@@ -180,7 +181,7 @@ func TestGraceCutsOffWhatItBegan(t *testing.T) {
 	r := h.send(proof("p-1"))
 	<-called
 	w.Shutdown()
-	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != Retrying || d.Attempts[0].Reason != "unknown" {
+	if d := h.delivery(r.Deliveries[0].DeliveryID); d.State != ledger.Retrying || d.Attempts[0].Reason != "unknown" {
 		t.Errorf("after the grace: %s", d.Summary)
 	}
 	h.work()
@@ -289,7 +290,7 @@ func TestOneCompanyKeepsNobodyFromBeginning(t *testing.T) {
 			h.must(err)
 			h.eventually(time.Second, func() bool {
 				d, err := h.client.Delivery(h.t.Context(), "other", r.Deliveries[0].DeliveryID)
-				return err == nil && d.State == Delivered
+				return err == nil && d.State == ledger.Delivered
 			}, func() string { return id + " waits behind the other company" })
 		}
 		if n := tasks.Load(); n > 3 { // one goes by the lanes where the look at what is paused comes too late
@@ -316,7 +317,7 @@ func TestAnAcceptanceWhoseAnswerIsLostIsAttempted(t *testing.T) {
 		h.ack(proof("p-1"))
 		h.awaitAll(10 * time.Second)
 		h.wantSooner(began)
-		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 {
+		if d := h.delivery(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID()); len(d.Attempts) != 1 {
 			h.t.Errorf("%d attempts: %s", len(d.Attempts), d.Summary)
 		}
 		if r := h.send(proof("p-1")); !r.Duplicate {
@@ -340,14 +341,14 @@ func TestAStepThatBeganBeforeAPauseIsTakenBack(t *testing.T) {
 		h.must(err)
 		wg.Wait()
 		time.Sleep(10 * time.Second)
-		d := h.delivery(ref{acme, "p-1", 1}.deliveryID())
-		if n := len(h.partner.requests()); n != 0 || d.State != Pending || len(d.Attempts) != 0 {
+		d := h.delivery(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID())
+		if n := len(h.partner.requests()); n != 0 || d.State != ledger.Pending || len(d.Attempts) != 0 {
 			h.t.Errorf("paused, and %d requests went out: %s with %d attempts", n, d.State, len(d.Attempts))
 		}
 		_, err = h.client.ResumeEgress(h.t.Context())
 		h.must(err)
 		h.awaitAll(time.Minute)
-		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 || d.Attempts[0].Number != 1 {
+		if d := h.delivery(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID()); len(d.Attempts) != 1 || d.Attempts[0].Number != 1 {
 			h.t.Errorf("attempts: %+v", d.Attempts)
 		}
 		h.check()
@@ -426,8 +427,8 @@ func TestALostAcceptanceDoesNotPassAGate(t *testing.T) {
 		}
 		h.ack(proof("p-1"))
 		h.must(second(h.registry.Pause(h.t.Context(), acme, cb.ID)))
-		id := ref{acme, "p-1", cb.ID}.deliveryID()
-		h.await(id, Held, 10*time.Second)
+		id := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()
+		h.await(id, ledger.Held, 10*time.Second)
 		if n := len(h.partner.requests()); n != 0 {
 			h.t.Errorf("%d requests went to a paused callback", n)
 		}
@@ -453,7 +454,7 @@ func TestWhatTookMostOfItsLeaseIsTakenBack(t *testing.T) {
 		if tasks.Load() != 1 {
 			h.t.Error("it was attempted though its lease was nearly over")
 		}
-		if d := h.delivery(ref{acme, "p-1", 1}.deliveryID()); len(d.Attempts) != 1 {
+		if d := h.delivery(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID()); len(d.Attempts) != 1 {
 			h.t.Errorf("attempts: %+v", d.Attempts)
 		}
 		h.check()
@@ -468,13 +469,13 @@ func TestUnbegin(t *testing.T) {
 		cb := h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
 		stop := h.work()
 		id := h.send(proof("p-1")).Deliveries[0].DeliveryID
-		h.await(id, Retrying, time.Minute)
+		h.await(id, ledger.Retrying, time.Minute)
 		stop()
 		time.Sleep(2 * time.Hour)
 		w := h.worker() // never started: it begins, and ends nothing
-		r := ref{acme, "p-1", cb.ID}
+		r := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
 		begin := func() *attempt {
-			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
+			a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
 			h.must(err)
 			if a == nil || a.number != 2 {
 				h.t.Fatalf("it does not begin its second attempt: %+v", a)
@@ -483,7 +484,7 @@ func TestUnbegin(t *testing.T) {
 		}
 		w.unbegin(h.t.Context(), &attempt{ref: r, token: "strangers"})
 		w.unbegin(h.t.Context(), begin())
-		if d := h.delivery(id); d.State != Pending || len(d.Attempts) != 1 {
+		if d := h.delivery(id); d.State != ledger.Pending || len(d.Attempts) != 1 {
 			h.t.Errorf("given back: %s", d.Summary)
 		}
 		a := begin()

@@ -9,8 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -22,22 +21,15 @@ const (
 	typeDisabled = "callback.disabled"
 )
 
-// A run of failures counts towards a callback's end or it does not.
-const (
-	runCounts = "count"
-	runSkips  = "skip" // an outage of our own: neither the attempt nor the time since the one before
-)
-
-// run is what an attempt means to the run of failures that ends with its callback disabled, as finish.lua takes it. It is empty if the attempt
-// does not count.
-func (a *attempt) run() string {
+// run is what an attempt means to the run of failures that ends with its callback disabled.
+func (a *attempt) run() ledger.Run {
 	switch {
 	case !a.Blame().Counts():
-		return ""
+		return ledger.RunUntouched
 	case a.ownOutage:
-		return runSkips
+		return ledger.RunSkips
 	}
-	return runCounts
+	return ledger.RunCounts
 }
 
 // A notice is an entry of a company's outbox, as finish.lua writes it.
@@ -85,19 +77,19 @@ type (
 
 // event is the notice as the company's callbacks get it. The same notice makes the same event, byte for byte: sent twice, it is a duplicate.
 func (n notice) event(company, id string) (e payloads.Event, gate registry.Gate, err error) {
-	var last entry
+	var last ledger.Entry
 	if err := json.Unmarshal([]byte(n.Attempt), &last); err != nil {
-		return e, gate, errBadRecord
+		return e, gate, ledger.ErrBadRecord
 	}
-	failure := lastFailure{At: fromMS(last.Started), Reason: last.Reason, StatusCode: last.Status, Detail: last.detail()}
-	e = payloads.Event{Company: company, ID: id, OccurredAt: fromMS(n.At)}
+	failure := lastFailure{At: ledger.FromMS(last.Started), Reason: last.Reason, StatusCode: last.Status, Detail: last.Detail()}
+	e = payloads.Event{Company: company, ID: id, OccurredAt: ledger.FromMS(n.At)}
 	var payload any
 	switch kind, _, _ := strings.Cut(id, ":"); kind {
 	case typeFailing:
 		e.Type = kind
 		payload = failing{
-			Company: company, CallbackID: n.Callback, CallbackType: n.CallbackType, FailingSince: fromMS(n.Since), Attempts: n.Failures,
-			Percent: n.Percent, DisablesAt: fromMS(n.Disables), LastFailure: failure,
+			Company: company, CallbackID: n.Callback, CallbackType: n.CallbackType, FailingSince: ledger.FromMS(n.Since), Attempts: n.Failures,
+			Percent: n.Percent, DisablesAt: ledger.FromMS(n.Disables), LastFailure: failure,
 		}
 	case typeDisabled:
 		if gate, err = registry.ParseGate(n.Gate); err != nil {
@@ -106,16 +98,14 @@ func (n notice) event(company, id string) (e payloads.Event, gate registry.Gate,
 		e.Type, e.OccurredAt = kind, gate.At
 		payload = disabled{
 			Company: company, CallbackID: n.Callback, CallbackType: n.CallbackType, Reason: gate.Reason, DisabledAt: gate.At,
-			FailingSince: fromMS(n.Since), Attempts: n.Failures, LastFailure: failure,
+			FailingSince: ledger.FromMS(n.Since), Attempts: n.Failures, LastFailure: failure,
 		}
 	default:
-		return e, gate, errBadRecord
+		return e, gate, ledger.ErrBadRecord
 	}
 	e.Payload, err = json.Marshal(payload)
 	return e, gate, err
 }
-
-func noticesKey(company string) string { return keyOf(company, "notices") }
 
 // tellNotices sends what is in a company's outbox. What fails stays there: the reconciler's next round repeats it.
 func (c *Client) tellNotices(ctx context.Context, company string) {
@@ -128,20 +118,15 @@ func (c *Client) tellNotices(ctx context.Context, company string) {
 // logged, and stays there.
 func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
 	for page := range slices.Chunk(companies, glancePage) {
-		lengths := make([]*redis.IntCmd, len(page))
-		if _, err := c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, company := range page {
-				lengths[i] = p.HLen(ctx, noticesKey(company))
-			}
-			return nil
-		}); err != nil {
+		some, err := c.ledger.HasNotices(ctx, page)
+		if err != nil {
 			if ctx.Err() == nil {
 				c.log.WarnContext(ctx, "looking for what to tell of callbacks failed; the next round repeats it", "error", err)
 			}
 			return
 		}
-		for i, company := range page {
-			if lengths[i].Val() > 0 && ctx.Err() == nil {
+		for _, company := range some {
+			if ctx.Err() == nil {
 				c.tellNotices(ctx, company)
 			}
 		}
@@ -149,7 +134,7 @@ func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
 }
 
 func (c *Client) sendNotices(ctx context.Context, company string) error {
-	waiting, err := c.rdb.HGetAll(ctx, noticesKey(company)).Result()
+	waiting, err := c.ledger.Notices(ctx, company)
 	if err != nil {
 		return err
 	}
@@ -174,9 +159,10 @@ func (c *Client) sendNotice(ctx context.Context, company, id, text string) error
 	}
 	if err != nil {
 		c.log.ErrorContext(ctx, "what is to be told of a callback cannot be read; dropped", "company", company, "event", verdict.Clip(id, 200), "error", err)
-		return c.rdb.HDel(ctx, noticesKey(company), id).Err()
+		_, err := c.ledger.DropNotice(ctx, company, id)
+		return err
 	}
-	there, err := c.rdb.HExists(ctx, noticesKey(company), id).Result()
+	there, err := c.ledger.HasNotice(ctx, company, id)
 	if err != nil || !there { // told by another, or erased with its company: it must not come back
 		return err
 	}
@@ -184,14 +170,14 @@ func (c *Client) sendNotice(ctx context.Context, company, id, text string) error
 		return err
 	}
 	c.at("told")
-	mine, err := c.rdb.HDel(ctx, noticesKey(company), id).Result()
-	if err != nil || mine == 0 {
+	mine, err := c.ledger.DropNotice(ctx, company, id)
+	if err != nil || !mine {
 		return err
 	}
-	args := []any{"company", company, "callback", n.Callback, "type", n.CallbackType, "failing_since", fromMS(n.Since), "attempts", n.Failures, "event", id}
+	args := []any{"company", company, "callback", n.Callback, "type", n.CallbackType, "failing_since", ledger.FromMS(n.Since), "attempts", n.Failures, "event", id}
 	if e.Type == typeFailing {
 		c.metrics.warned(ctx, n.Percent)
-		c.log.WarnContext(ctx, "callback fails and fails; it will be disabled", append(args, "percent", n.Percent, "disables_at", fromMS(n.Disables))...)
+		c.log.WarnContext(ctx, "callback fails and fails; it will be disabled", append(args, "percent", n.Percent, "disables_at", ledger.FromMS(n.Disables))...)
 		return nil
 	}
 	c.metrics.disabledCallback(ctx, gate.Reason)

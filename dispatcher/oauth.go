@@ -41,7 +41,7 @@ func (a *attempt) postWithToken(ctx context.Context, c *Client) {
 // getToken gets a token, and notes in the attempt's span if that took a fetch.
 func (a *attempt) getToken(ctx context.Context, c *Client) (*egress.Token, error) {
 	auth := a.callback.Auth
-	token, waited, err := c.tokens.Get(ctx, egress.Owner{Company: a.ref.company, Callback: a.ref.callback}, egress.ClientCredentials{
+	token, waited, err := c.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
 		TokenURL: auth.TokenURL, ClientID: auth.ClientID, ClientSecret: auth.ClientSecret, Scopes: auth.Scopes, Audience: auth.Audience,
 	})
 	if waited > 0 {

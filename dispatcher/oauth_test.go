@@ -20,6 +20,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -130,7 +131,7 @@ func (h *house) wantOneAttemptEach() {
 		e, err := h.client.Event(h.t.Context(), acme, id)
 		h.must(err)
 		for _, d := range e.Deliveries {
-			if d.State != Delivered || len(d.Attempts) != 1 {
+			if d.State != ledger.Delivered || len(d.Attempts) != 1 {
 				h.t.Errorf("%s is %s after %d attempts: %s", id, d.State, len(d.Attempts), d.Summary)
 			}
 		}
@@ -187,7 +188,7 @@ func TestOneTokenForManyDeliveries(t *testing.T) {
 	if asked, issued := i.counts(); issued != 1 || asked != 2 { // one to learn that the credentials belong in the body
 		t.Errorf("%d tokens in %d requests", issued, asked)
 	}
-	d := h.delivery(ref{acme, echoed, cb.ID}.deliveryID())
+	d := h.delivery(ledger.Ref{Company: acme, Event: echoed, Callback: cb.ID}.DeliveryID())
 	if len(d.Attempts) != 2 || !strings.HasPrefix(d.Attempts[0].ResponseBody, "Bearer *** ***") || d.Attempts[0].ResponseHeaders["Server"] != "Bearer *** ***" {
 		t.Errorf("what was echoed is kept as %+v", d.Attempts)
 	}
@@ -315,7 +316,7 @@ func TestNoTokenForAWrongSecret(t *testing.T) {
 		cb := h.register("payment_proof", strings.Replace(auth, clientSecret, "canary-wrong", 1))
 		defer h.work()()
 		id := h.send(proof("p-1")).Deliveries[0].DeliveryID
-		d := h.await(id, Retrying, 10*time.Second)
+		d := h.await(id, ledger.Retrying, 10*time.Second)
 		const says = "the token endpoint answered 401 (invalid_client); check auth.token_url, client_id and client_secret"
 		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || a.Verdict != verdict.Retry || a.Detail != says || a.StatusCode != 0 {
 			h.t.Errorf("%+v", a)
@@ -335,7 +336,7 @@ func TestNoTokenForAWrongSecret(t *testing.T) {
 		}
 		_, err = h.registry.Patch(h.t.Context(), acme, cb.ID, fmt.Appendf(nil, `{"auth": {"client_secret": %q}}`, clientSecret))
 		h.must(err)
-		h.await(id, Delivered, time.Minute)
+		h.await(id, ledger.Delivered, time.Minute)
 		if n := len(h.partner.requests()); n != 1 {
 			h.t.Errorf("the partner got %d requests", n)
 		}
@@ -368,8 +369,8 @@ func TestATokenEndpointThatIsDown(t *testing.T) {
 		h.awaitAll(5 * time.Minute)
 		var details []string
 		for id := range h.acked {
-			d := h.delivery(ref{acme, id, cb.ID}.deliveryID())
-			if d.State != Delivered || len(d.Attempts) < 3 {
+			d := h.delivery(ledger.Ref{Company: acme, Event: id, Callback: cb.ID}.DeliveryID())
+			if d.State != ledger.Delivered || len(d.Attempts) < 3 {
 				h.t.Errorf("%s is %s after %d attempts", id, d.State, len(d.Attempts))
 			}
 			for _, a := range d.Attempts[:len(d.Attempts)-1] {
@@ -410,7 +411,7 @@ func TestOneTimeoutForTokenAndRequests(t *testing.T) {
 			return a
 		})
 		h.send(proof("slow"))
-		d := h.await(ref{acme, "slow", cb.ID}.deliveryID(), Retrying, time.Minute)
+		d := h.await(ledger.Ref{Company: acme, Event: "slow", Callback: cb.ID}.DeliveryID(), ledger.Retrying, time.Minute)
 		if a := d.Attempts[0]; a.Reason != Reason(egress.Timeout) || a.Duration != 10*time.Second || len(h.partner.requests()) != 3 {
 			h.t.Errorf("%+v after %d requests", a, len(h.partner.requests()))
 		}
@@ -422,7 +423,7 @@ func TestOneTimeoutForTokenAndRequests(t *testing.T) {
 		i.revoke()
 		i.fails(func(w http.ResponseWriter, _ *http.Request) bool { w.WriteHeader(500); return true })
 		h.send(proof("refused"))
-		d = h.await(ref{acme, "refused", cb.ID}.deliveryID(), Retrying, time.Minute)
+		d = h.await(ledger.Ref{Company: acme, Event: "refused", Callback: cb.ID}.DeliveryID(), ledger.Retrying, time.Minute)
 		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || !strings.HasPrefix(a.Detail, "the partner refused the token it had (401), and the token endpoint answered 500;") ||
 			a.Duration != 5*time.Second || a.StatusCode != 0 {
 			h.t.Errorf("%+v", a)
@@ -440,7 +441,7 @@ func TestAPartnerThatRefusesEveryToken(t *testing.T) {
 		cb := h.register("payment_proof", h.withTokens(i)+`, "retry": {"initial_interval": "2s", "multiplier": 1, "max_attempts": 9}`)
 		h.partner.answers(answering(401))
 		defer h.work()()
-		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Dead, time.Minute)
+		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, ledger.Dead, time.Minute)
 		for _, a := range d.Attempts {
 			if a.Reason != "status_401" || a.StatusCode != 401 {
 				h.t.Errorf("%+v", a)
@@ -499,11 +500,11 @@ func TestTokenEndpointsThatCannotBeUsed(t *testing.T) {
 		"http://no-such.invalid/tok": "the token endpoint: the host name",
 	} {
 		cb := h.register("payment_proof", h.oauth2(target)+`, "retry": {"initial_interval": "1h"}`)
-		deliveries[ref{acme, "p-1", cb.ID}.deliveryID()] = says
+		deliveries[ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()] = says
 	}
 	h.send(proof("p-1"))
 	for id, says := range deliveries {
-		d := h.await(id, Retrying, 15*time.Second)
+		d := h.await(id, ledger.Retrying, 15*time.Second)
 		if a := d.Attempts[0]; a.Reason != verdict.ReasonOAuthToken || !strings.HasPrefix(a.Detail, says) || !strings.HasSuffix(a.Detail, "; check auth.token_url, client_id and client_secret") ||
 			strings.Contains(a.Detail, "canary") {
 			t.Errorf("%+v, want %s", a, says)

@@ -22,6 +22,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
@@ -86,30 +87,30 @@ func TestEveryOutcome(t *testing.T) {
 	}()
 
 	type want struct {
-		state  State
+		state  ledger.State
 		reason Reason
 		says   string
 	}
 	at := func(path string) string { return "http://" + h.partner.host + "/" + path }
 	cases := map[string]want{
-		at("204"):                                {Delivered, "", "delivered"},
-		at("200:application_json"):               {Delivered, "", "delivered"},
-		at("200:application_json;charset=utf-8"): {Delivered, "", "delivered"},
-		at("200:text_html"):                      {Retrying, verdict.ReasonWrongContentType, "login page"},
-		at("200"):                                {Retrying, verdict.ReasonWrongContentType, "without a Content-Type"},
-		at("410"):                                {Dead, verdict.ReasonGone, "disabled"},
-		"http://" + closed:                       {Retrying, "connection_closed", "closed"},
-		"http://" + reset:                        {Retrying, "reset", "reset"},
-		"http://" + silent:                       {Retrying, "timeout", "in time"},
-		"http://" + nonsense:                     {Retrying, "bad_response", "HTTP"},
-		"http://" + refused:                      {Retrying, "refused", "refused"},
-		selfSigned.URL:                           {Retrying, "tls", "certificate"},
-		"https://" + h.partner.host:              {Retrying, "tls", "TLS"},
-		"http://no-such-host.invalid":            {Retrying, "dns", "host name"},
-		"http://10.1.2.3":                        {Dead, verdict.ReasonBlockedAddress, "address"},
+		at("204"):                                {ledger.Delivered, "", "delivered"},
+		at("200:application_json"):               {ledger.Delivered, "", "delivered"},
+		at("200:application_json;charset=utf-8"): {ledger.Delivered, "", "delivered"},
+		at("200:text_html"):                      {ledger.Retrying, verdict.ReasonWrongContentType, "login page"},
+		at("200"):                                {ledger.Retrying, verdict.ReasonWrongContentType, "without a Content-Type"},
+		at("410"):                                {ledger.Dead, verdict.ReasonGone, "disabled"},
+		"http://" + closed:                       {ledger.Retrying, "connection_closed", "closed"},
+		"http://" + reset:                        {ledger.Retrying, "reset", "reset"},
+		"http://" + silent:                       {ledger.Retrying, "timeout", "in time"},
+		"http://" + nonsense:                     {ledger.Retrying, "bad_response", "HTTP"},
+		"http://" + refused:                      {ledger.Retrying, "refused", "refused"},
+		selfSigned.URL:                           {ledger.Retrying, "tls", "certificate"},
+		"https://" + h.partner.host:              {ledger.Retrying, "tls", "TLS"},
+		"http://no-such-host.invalid":            {ledger.Retrying, "dns", "host name"},
+		"http://10.1.2.3":                        {ledger.Dead, verdict.ReasonBlockedAddress, "address"},
 	}
 	for _, status := range []int{201, 202, 301, 400, 401, 404, 409, 429, 500, 503} {
-		cases[at(strconv.Itoa(status))] = want{Retrying, verdict.StatusReason(status), strconv.Itoa(status)}
+		cases[at(strconv.Itoa(status))] = want{ledger.Retrying, verdict.StatusReason(status), strconv.Itoa(status)}
 	}
 	urls := make(map[int64]string)
 	for url := range cases {
@@ -149,7 +150,7 @@ func TestEveryOutcome(t *testing.T) {
 		h.must(h.registry.Delete(t.Context(), acme, id)) // what retries is cancelled
 	}
 	h.eventually(10*time.Second, func() bool {
-		n, err := h.rdb.ZCard(t.Context(), keyOf(acme, "due")).Result()
+		n, err := h.rdb.ZCard(t.Context(), ledger.Key(acme, "due")).Result()
 		return err == nil && n == 0
 	}, func() string { return "retries of deleted callbacks still wait" })
 }
@@ -211,7 +212,7 @@ func TestTelemetry(t *testing.T) {
 	h.must(err)
 	h.work()
 	r := h.send(proof("p-1"))
-	h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second)
+	h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 10*time.Second)
 	e, err := h.client.Event(t.Context(), acme, "p-1")
 	h.must(err)
 	h.eventually(5*time.Second, func() bool { return len(spans.GetSpans()) == 4 }, func() string { return fmt.Sprintf("%d spans", len(spans.GetSpans())) })
@@ -431,14 +432,14 @@ func TestFormatTask(t *testing.T) {
 	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
 	h.work()
 	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
-	h.await(id, Retrying, 5*time.Second)
-	task := taskOf(t, ref{acme, "p-1", 1}, 1)
+	h.await(id, ledger.Retrying, 5*time.Second)
+	task := taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: 1}, 1)
 	shown := h.client.FormatTask(task.Type(), task.Payload())
 	want := `{"company":"acme","callback_id":1,"event_type":"payment_proof","event_id":"p-1","delivery_id":"` + id + `","state":"retrying","attempt":1,"generation":1}`
 	if shown != want {
 		t.Errorf("shown: %s\nwant:  %s", shown, want)
 	}
-	gone := taskOf(t, ref{acme, "none", 7}, 3)
+	gone := taskOf(t, ledger.Ref{Company: acme, Event: "none", Callback: 7}, 3)
 	if shown := h.client.FormatTask(gone.Type(), gone.Payload()); !strings.Contains(shown, `"callback_id":7`) || strings.Contains(shown, "state") {
 		t.Errorf("a task without record: %s", shown)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -31,7 +32,7 @@ func (h *house) health(id int64) Health {
 // ails sets fields of a callback's health, as if it had come that far: f failures in a row, l how many may be out, b since when.
 func (h *house) ails(cb *registry.Callback, fields ...any) {
 	h.t.Helper()
-	h.must(h.rdb.HSet(h.t.Context(), keyOf(acme, "health:"+strconv.FormatInt(cb.ID, 10)), fields...).Err())
+	h.must(h.rdb.HSet(h.t.Context(), ledger.Key(acme, "health:"+strconv.FormatInt(cb.ID, 10)), fields...).Err())
 }
 
 // limit gives a callback a rate limit.
@@ -86,7 +87,7 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 			t.Errorf("after twenty seconds: %+v", health)
 		}
 		d := h.delivery(ids[39])
-		if d.State != Held || d.HeldReason != "breaker" || !strings.Contains(d.Summary, "tried carefully") {
+		if d.State != ledger.Held || d.HeldReason != "breaker" || !strings.Contains(d.Summary, "tried carefully") {
 			t.Errorf("the last is %s (%s): %s", d.State, d.HeldReason, d.Summary)
 		}
 		time.Sleep(90 * time.Second)
@@ -96,7 +97,7 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 		if n := attemptsUnderWay(h, cb.ID); n > 1 {
 			t.Errorf("%d are in the lanes", n)
 		}
-		if d, err := h.client.depths(h.t.Context(), acme); err != nil || d.open != 1 || d.held < 30 || time.Since(time.UnixMilli(d.oldest)) < 110*time.Second {
+		if d, err := h.client.ledger.Depths(h.t.Context(), acme); err != nil || d.Open != 1 || d.Held < 30 || time.Since(d.Oldest) < 110*time.Second {
 			t.Errorf("%+v, %v", d, err)
 		}
 		back.Store(true)
@@ -110,7 +111,7 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 
 func attemptsUnderWay(h *house, callback int64) int64 {
 	h.t.Helper()
-	n, err := h.rdb.SCard(h.t.Context(), keyOf(acme, "ready:"+strconv.FormatInt(callback, 10))).Result()
+	n, err := h.rdb.SCard(h.t.Context(), ledger.Key(acme, "ready:"+strconv.FormatInt(callback, 10))).Result()
 	h.must(err)
 	return n
 }
@@ -173,7 +174,7 @@ func TestTheRateLimitPacesEverything(t *testing.T) {
 		began := time.Now()
 		ids := h.sendMany("p-", n)
 		time.Sleep(time.Second)
-		if d := h.delivery(ids[n-1]); d.State != Held || d.HeldReason != "rate_limit" && d.HeldReason != "breaker" {
+		if d := h.delivery(ids[n-1]); d.State != ledger.Held || d.HeldReason != "rate_limit" && d.HeldReason != "breaker" {
 			t.Errorf("the last is %s (%s): %s", d.State, d.HeldReason, d.Summary)
 		}
 		h.drained(cb.ID, 2*time.Minute)
@@ -228,19 +229,19 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 		for i, id := range ids {
 			d := h.delivery(id)
 			switch {
-			case i >= 3 && d.State != Held:
+			case i >= 3 && d.State != ledger.Held:
 				t.Errorf("%d is %s", i, d.State)
-			case i < 3 && (d.State != Dead || d.Reason != verdict.ReasonHoldFull || !strings.Contains(d.Summary, "needed its place")):
+			case i < 3 && (d.State != ledger.Dead || d.Reason != verdict.ReasonHoldFull || !strings.Contains(d.Summary, "needed its place")):
 				t.Errorf("%d is %s (%s): %s", i, d.State, d.Reason, d.Summary)
 			}
 		}
 		time.Sleep(time.Minute + 2*time.Minute) // as long as they may, and a look
 		for _, id := range ids[3:] {
-			if d := h.delivery(id); d.State != Dead || d.Reason != verdict.ReasonHoldExpired || !strings.Contains(d.Summary, "held for longer") {
+			if d := h.delivery(id); d.State != ledger.Dead || d.Reason != verdict.ReasonHoldExpired || !strings.Contains(d.Summary, "held for longer") {
 				t.Errorf("%s is %s (%s): %s", id, d.State, d.Reason, d.Summary)
 			}
 		}
-		found, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []State{Dead}})
+		found, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []ledger.State{ledger.Dead}})
 		h.must(err)
 		if health := h.health(cb.ID); len(found) != 8 || health.Dead != 8 || health.Held != 0 {
 			t.Errorf("%d are in the book, %+v", len(found), health)
@@ -255,7 +256,7 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 			}
 		}
 		for _, id := range ids {
-			h.await(id, Delivered, time.Minute)
+			h.await(id, ledger.Delivered, time.Minute)
 		}
 		h.check()
 	}, func(c *Config) { c.HoldMaxCount, c.HoldMaxAge = 5, time.Minute })
@@ -280,15 +281,15 @@ func TestNothingOvertakesInTheLane(t *testing.T) {
 			furthest = max(furthest, i-slices.Index(ids, r.id), slices.Index(ids, r.id)-i)
 		}
 		for _, id := range ids {
-			r, ok := parseDeliveryID(acme, id)
+			r, ok := ledger.ParseDeliveryID(acme, id)
 			if !ok {
 				t.Fatalf("%q is no delivery", id)
 			}
-			text, err := h.rdb.HGet(h.t.Context(), eventKey(acme, r.event), recordField(r.callback)).Result()
+			text, err := h.rdb.HGet(h.t.Context(), ledger.EventKey(acme, r.Event), ledger.RecordField(r.Callback)).Result()
 			h.must(err)
-			rec, err := parseRecord(text)
+			rec, err := ledger.ParseRecord(text)
 			h.must(err)
-			if rec.generation > 1 {
+			if rec.Generation > 1 {
 				bounced++
 			}
 		}
@@ -307,7 +308,7 @@ func TestEmptyLanesAreFilled(t *testing.T) {
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
 		h.sendMany("p-", 20)
-		h.must(h.rdb.Set(h.t.Context(), keyOf(acme, fmt.Sprintf("busy:%d", cb.ID)), 50, time.Minute).Err())
+		h.must(h.rdb.Set(h.t.Context(), ledger.Key(acme, fmt.Sprintf("busy:%d", cb.ID)), 50, time.Minute).Err())
 		defer h.work()()
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
@@ -476,13 +477,13 @@ func TestAReplayDoesNotFillARoomBeyondItsBounds(t *testing.T) {
 		}
 		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == 0 }, func() string { return "not all were replayed" })
 		h.drained(cb.ID, time.Minute)
-		if d := h.delivery(ids[0]); d.State != Delivered {
+		if d := h.delivery(ids[0]); d.State != ledger.Delivered {
 			t.Errorf("%s: %s", d.State, d.Summary)
 		}
 		_, err = h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
 		h.sendMany("q-", 3)
-		if _, err := h.client.Replay(h.t.Context(), acme, ids[7]); err == nil || h.delivery(ids[7]).State != Delivered {
+		if _, err := h.client.Replay(h.t.Context(), acme, ids[7]); err == nil || h.delivery(ids[7]).State != ledger.Delivered {
 			t.Errorf("one more than may be held was taken: %v", err)
 		}
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
@@ -546,7 +547,7 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 		}
 		var named hint
 		h.must(json.Unmarshal(retrying.Payload, &named))
-		_, err := h.client.Replay(h.t.Context(), acme, named.ref().deliveryID())
+		_, err := h.client.Replay(h.t.Context(), acme, named.ref().DeliveryID())
 		h.must(err)
 		if slices.ContainsFunc(h.retries(), func(task *asynq.TaskInfo) bool { return task.ID == retrying.ID }) {
 			t.Errorf("%s is replayed, and its old task still there", retrying.ID)
@@ -577,12 +578,12 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		ids := h.sendMany("p-", 4)
 		wantLane := func(how, lane, id string, generation int64) {
 			h.t.Helper()
-			r, _ := parseDeliveryID(acme, id)
+			r, _ := ledger.ParseDeliveryID(acme, id)
 			if _, err := h.client.inspector.GetTaskInfo(lane, taskID(r, generation)); err != nil {
 				t.Errorf("%s: %s has no task %s: %v", how, lane, taskID(r, generation), err)
 			}
 		}
-		ordinary := ref{acme, "p-0", cb.ID}.queue()
+		ordinary := laneOf(ledger.Ref{Company: acme, Event: "p-0", Callback: cb.ID})
 		wantLane("accepted", ordinary, ids[0], 1)
 		for _, id := range ids[:2] {
 			_, err := h.client.Cancel(h.t.Context(), acme, id)
@@ -593,22 +594,22 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		_, err := h.client.Replay(h.t.Context(), acme, ids[0])
 		h.must(err)
 		wantLane("replayed", slowLane, ids[0], 2)
-		r, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{States: []State{Cancelled}})
+		r, err := h.client.ReplayCallback(h.t.Context(), acme, cb.ID, ReplayQuery{States: []ledger.State{ledger.Cancelled}})
 		h.must(err)
-		h.must(h.client.sweepOne(h.t.Context(), acme, r, time.Now().Add(time.Second)))
+		h.must(h.client.sweepOne(h.t.Context(), acme, r.stored(), time.Now().Add(time.Second)))
 		wantLane("replayed in bulk", slowLane, ids[1], 2)
-		third, _ := parseDeliveryID(acme, ids[2])
+		third, _ := ledger.ParseDeliveryID(acme, ids[2])
 		h.must(h.client.revive(h.t.Context(), third, 1))
 		wantLane("revived", slowLane, ids[2], 2)
 		w := h.worker() // never started
-		fourth, _ := parseDeliveryID(acme, ids[3])
+		fourth, _ := ledger.ParseDeliveryID(acme, ids[3])
 		soon := time.Now().Add(time.Hour)
-		w.chain(h.t.Context(), link{ordinary, soon, w.shares[ordinary]}, acme, sequel{released: []string{fourth.member(), "1s"}})
+		w.chain(h.t.Context(), link{ordinary, soon, w.shares[ordinary]}, acme, sequel{released: []ledger.Ticket{{Ref: fourth, Generation: 1, Slow: true}}})
 		wantLane("let out, failing", slowLane, ids[3], 1)
 		h.ails(cb, "f", 0)
 		h.must(h.client.revive(h.t.Context(), third, 2))
 		wantLane("revived, well", ordinary, ids[2], 3)
-		w.chain(h.t.Context(), link{slowLane, soon, w.shares[slowLane]}, acme, sequel{released: []string{third.member(), "3"}})
+		w.chain(h.t.Context(), link{slowLane, soon, w.shares[slowLane]}, acme, sequel{released: []ledger.Ticket{{Ref: third, Generation: 3}}})
 		if n := len(h.partner.requests()); n > 0 {
 			t.Errorf("%d were sent from a lane that is not theirs", n)
 		}
@@ -640,14 +641,14 @@ func TestWhatWaitsInALaneIsLeftAlone(t *testing.T) {
 				}
 			}
 		}
-		want := []string{ref{acme, "i-1", well.ID}.queue() + " " + ids[3] + ":g1", slowLane + " " + ids[0] + ":g1"}
+		want := []string{laneOf(ledger.Ref{Company: acme, Event: "i-1", Callback: well.ID}) + " " + ids[3] + ":g1", slowLane + " " + ids[0] + ":g1"}
 		if !slices.Equal(waiting, want) {
 			t.Errorf("in the lanes: %q, want %q", waiting, want)
 		}
 		_, err := h.client.ResumeEgress(h.t.Context())
 		h.must(err)
 		for _, id := range ids {
-			h.await(id, Delivered, time.Minute)
+			h.await(id, ledger.Delivered, time.Minute)
 		}
 		h.check()
 	})
@@ -660,8 +661,8 @@ func TestLostAttemptsComeBackAtTheirPace(t *testing.T) {
 		ids := h.sendMany("p-", 30)
 		w := h.worker() // never started: it begins, and ends nothing
 		for _, id := range ids {
-			r, _ := parseDeliveryID(acme, id)
-			a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
+			r, _ := ledger.ParseDeliveryID(acme, id)
+			a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
 			h.must(err)
 			if a == nil {
 				t.Fatalf("%s did not begin", id)
@@ -683,7 +684,7 @@ func TestACrowdThatWaitedTooLongGoesAtOnce(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
-		const n = 5*pumpPage + 100
+		const n = 600
 		h.sendMany("p-", n)
 		time.Sleep(2 * time.Minute)
 		began := time.Now()
@@ -703,15 +704,15 @@ func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
 		ids := h.sendMany("p-", 10)
-		lowered := strings.Fields(h.client.settings)
-		lowered[2] = "4"
-		h.client.settings = strings.Join(lowered, " ")
+		rules := h.cfg.rules()
+		rules.HoldMaxCount = 4
+		h.client.ledger = ledger.New(ledger.Config{Redis: h.rdb, Logger: h.client.log, Rules: rules, Contain: func(_ context.Context, do func() error) error { return do() }})
 		h.must(h.rdb.ZAdd(h.t.Context(), registry.RoomsKey(acme), redis.Z{Member: cb.ID}).Err()) // or it would be looked at within a minute
 		defer h.work()()
 		h.eventually(2*time.Minute, func() bool { return h.health(cb.ID).Held == 4 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
 		for i, id := range ids {
 			d := h.delivery(id)
-			if i < 6 && (d.State != Dead || d.Reason != verdict.ReasonHoldFull) || i >= 6 && d.State != Held {
+			if i < 6 && (d.State != ledger.Dead || d.Reason != verdict.ReasonHoldFull) || i >= 6 && d.State != ledger.Held {
 				t.Errorf("%d is %s (%s)", i, d.State, d.Reason)
 			}
 		}
@@ -727,11 +728,11 @@ func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
 func TestWhatComesBackIsLetOutAgain(t *testing.T) {
 	inBubble(t, func(h *house) {
 		cb := h.register("payment_proof", "")
-		r, _ := parseDeliveryID(acme, h.sendMany("p-", 1)[0])
+		r, _ := ledger.ParseDeliveryID(acme, h.sendMany("p-", 1)[0])
 		time.Sleep(time.Second)
 		h.ails(cb, "f", 10, "l", 1, "b", time.Now().UnixMilli())
 		w := h.worker() // never started: no reconciler
-		a, err := w.begin(h.t.Context(), hint{acme, r.event, r.callback, 1}, true, 0)
+		a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
 		h.must(err)
 		if health := h.health(cb.ID); a != nil || health.Held != 1 {
 			t.Fatalf("it is not held: %+v", health)

@@ -20,19 +20,19 @@ import (
 )
 
 // age sets back by d when a dead delivery's event was accepted, and when it died.
-func (h *house) antedate(r ref, accepted, dead time.Duration) {
+func (h *house) antedate(r ledger.Ref, accepted, dead time.Duration) {
 	h.t.Helper()
 	ctx := h.t.Context()
-	score, err := h.rdb.ZScore(ctx, keyOf(acme, "dead"), r.member()).Result()
+	score, err := h.rdb.ZScore(ctx, ledger.Key(acme, "dead"), r.Member()).Result()
 	h.must(err)
-	h.must(h.rdb.ZIncrBy(ctx, keyOf(acme, "dead"), -float64(accepted.Milliseconds()), r.member()).Err())
-	text, err := h.rdb.HGet(ctx, eventKey(acme, r.event), recordField(r.callback)).Result()
+	h.must(h.rdb.ZIncrBy(ctx, ledger.Key(acme, "dead"), -float64(accepted.Milliseconds()), r.Member()).Err())
+	text, err := h.rdb.HGet(ctx, ledger.EventKey(acme, r.Event), ledger.RecordField(r.Callback)).Result()
 	h.must(err)
-	rec, err := parseRecord(text)
+	rec, err := ledger.ParseRecord(text)
 	h.must(err)
 	fields := strings.SplitN(text, " ", 6)
-	fields[4] = toText(rec.at - dead.Milliseconds())
-	h.must(h.rdb.HSet(ctx, eventKey(acme, r.event), recordField(r.callback), strings.Join(fields, " ")).Err())
+	fields[4] = toText(rec.At - dead.Milliseconds())
+	h.must(h.rdb.HSet(ctx, ledger.EventKey(acme, r.Event), ledger.RecordField(r.Callback), strings.Join(fields, " ")).Err())
 	if score == 0 {
 		h.t.Fatal("not in the book")
 	}
@@ -89,13 +89,13 @@ func TestPrune(t *testing.T) {
 	ids := []string{"long-ago", "soon", "lately", "fresh", "stuck"}
 	for _, id := range ids {
 		h.must(second(h.client.Send(t.Context(), telltale(id))))
-		h.await(ref{acme, id, dead.ID}.deliveryID(), Dead, 5*time.Second)
-		h.await(ref{acme, id, retrying.ID}.deliveryID(), Retrying, 5*time.Second)
+		h.await(ledger.Ref{Company: acme, Event: id, Callback: dead.ID}.DeliveryID(), ledger.Dead, 5*time.Second)
+		h.await(ledger.Ref{Company: acme, Event: id, Callback: retrying.ID}.DeliveryID(), ledger.Retrying, 5*time.Second)
 	}
-	h.antedate(ref{acme, "long-ago", dead.ID}, keep+time.Hour, keep+time.Minute)
-	h.antedate(ref{acme, "soon", dead.ID}, keep+2*time.Hour, keep-notice+time.Minute)
-	h.antedate(ref{acme, "lately", dead.ID}, keep+3*time.Hour, time.Hour) // died late in a long schedule
-	h.antedate(ref{acme, "long-ago", held.ID}, keep+4*time.Hour, keep+time.Minute)
+	h.antedate(ledger.Ref{Company: acme, Event: "long-ago", Callback: dead.ID}, keep+time.Hour, keep+time.Minute)
+	h.antedate(ledger.Ref{Company: acme, Event: "soon", Callback: dead.ID}, keep+2*time.Hour, keep-notice+time.Minute)
+	h.antedate(ledger.Ref{Company: acme, Event: "lately", Callback: dead.ID}, keep+3*time.Hour, time.Hour) // died late in a long schedule
+	h.antedate(ledger.Ref{Company: acme, Event: "long-ago", Callback: held.ID}, keep+4*time.Hour, keep+time.Minute)
 
 	want := func(letters, expiring, pruned int64, warnings int) {
 		t.Helper()
@@ -112,7 +112,7 @@ func TestPrune(t *testing.T) {
 			t.Errorf("%d warnings, want %d", n, warnings)
 		}
 	}
-	prune := keyOf(acme, "prune")
+	prune := ledger.Key(acme, "prune")
 	earlier := func(field string, d time.Duration) {
 		t.Helper()
 		h.must(h.rdb.HIncrBy(t.Context(), prune, field, -d.Milliseconds()).Err())
@@ -133,17 +133,17 @@ func TestPrune(t *testing.T) {
 	h.client.deadFor = keep
 	want(7, 1, 2, 3)
 
-	gone := h.delivery(ref{acme, "long-ago", dead.ID}.deliveryID())
-	if gone.State != Dead || !strings.Contains(gone.Summary, "no longer kept") || gone.Reason != "status_500" {
+	gone := h.delivery(ledger.Ref{Company: acme, Event: "long-ago", Callback: dead.ID}.DeliveryID())
+	if gone.State != ledger.Dead || !strings.Contains(gone.Summary, "no longer kept") || gone.Reason != "status_500" {
 		t.Errorf("pruned: %+v", gone)
 	}
-	if buried := h.delivery(ref{acme, "long-ago", held.ID}.deliveryID()); buried.Reason != verdict.ReasonHoldFull || !strings.Contains(buried.Summary, "no longer kept") {
+	if buried := h.delivery(ledger.Ref{Company: acme, Event: "long-ago", Callback: held.ID}.DeliveryID()); buried.Reason != verdict.ReasonHoldFull || !strings.Contains(buried.Summary, "no longer kept") {
 		t.Errorf("buried and pruned: %+v", buried)
 	}
 	if got := gaugesOf(t, reader); got["ringback.deliveries.buried{reason=hold_full}"] != 4 || got["ringback.deliveries.buried{reason=hold_expired}"] != 0 {
 		t.Errorf("buried: %v", got)
 	}
-	book, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Dead}, CallbackID: dead.ID})
+	book, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []ledger.State{ledger.Dead}, CallbackID: dead.ID})
 	h.must(err)
 	listed := make(map[string]bool)
 	for _, d := range book {
@@ -162,7 +162,7 @@ func TestPrune(t *testing.T) {
 	if r.Matched != 4 {
 		t.Errorf("%d would be replayed, where 4 are kept", r.Matched)
 	}
-	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "long-ago")).Val(); ttl != -1 {
+	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "long-ago")).Val(); ttl != -1 {
 		t.Errorf("the event ages (%s), though a delivery of it is unfinished", ttl)
 	}
 
@@ -172,13 +172,13 @@ func TestPrune(t *testing.T) {
 		if cb == held {
 			h.must(second(h.client.Resume(t.Context(), acme, held.ID, false)))
 		}
-		h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "long-ago", cb.ID}.deliveryID())))
-		h.await(ref{acme, "long-ago", cb.ID}.deliveryID(), Delivered, 10*time.Second)
+		h.must(second(h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: "long-ago", Callback: cb.ID}.DeliveryID())))
+		h.await(ledger.Ref{Company: acme, Event: "long-ago", Callback: cb.ID}.DeliveryID(), ledger.Delivered, 10*time.Second)
 	}
-	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "long-ago")).Val(); ttl <= 0 {
+	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "long-ago")).Val(); ttl <= 0 {
 		t.Errorf("all of it is delivered, but it does not age: %s", ttl)
 	}
-	if counts := h.rdb.HMGet(t.Context(), eventKey(acme, "long-ago"), "n", "x").Val(); counts[0] != "0" || counts[1] != "0" {
+	if counts := h.rdb.HMGet(t.Context(), ledger.EventKey(acme, "long-ago"), "n", "x").Val(); counts[0] != "0" || counts[1] != "0" {
 		t.Errorf("unfinished and dead are counted as %v", counts)
 	}
 }
@@ -195,12 +195,12 @@ func TestPruneGoesOnWhereItWas(t *testing.T) {
 		h.send(proof(id))
 	}
 	for _, id := range eventIDs("e-", n) {
-		h.antedate(ref{acme, id, cb.ID}, 2*time.Hour, 2*time.Hour)
+		h.antedate(ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, 2*time.Hour, 2*time.Hour)
 	}
-	h.antedate(ref{acme, "e-3", cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
+	h.antedate(ledger.Ref{Company: acme, Event: "e-3", Callback: cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
 	page := func() []string {
 		t.Helper()
-		v, err := h.client.run(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()
+		v, err := h.script(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()
 		h.must(err)
 		return ledger.Strings(v)
 	}
@@ -212,19 +212,19 @@ func TestPruneGoesOnWhereItWas(t *testing.T) {
 	if got := page(); !slices.Equal(got, []string{"end", "0", "29", "1"}) {
 		t.Errorf("through: %v", got)
 	}
-	h.must(h.rdb.HIncrBy(t.Context(), keyOf(acme, "prune"), "since", -time.Hour.Milliseconds()).Err())
+	h.must(h.rdb.HIncrBy(t.Context(), ledger.Key(acme, "prune"), "since", -time.Hour.Milliseconds()).Err())
 	for i, want := range [][]string{{"more", "6"}, {"more", "7"}, {"more", "7"}, {"more", "7"}, {"end", "2"}} {
 		if got := page(); !slices.Equal(got[:2], want) {
 			t.Errorf("page %d: %v, want %v", i, got, want)
 		}
 	}
-	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-0")).Val(); ttl <= 0 {
+	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "e-0")).Val(); ttl <= 0 {
 		t.Errorf("an event whose dead was pruned does not age: %s", ttl)
 	}
-	if got := page(); !slices.Equal(got, []string{"end", "0", "0", ""}) || h.rdb.Exists(t.Context(), keyOf(acme, "prune")).Val() != 0 {
+	if got := page(); !slices.Equal(got, []string{"end", "0", "0", ""}) || h.rdb.Exists(t.Context(), ledger.Key(acme, "prune")).Val() != 0 {
 		t.Errorf("nothing is left to do: %v", got)
 	}
-	if left := h.rdb.ZRange(t.Context(), keyOf(acme, "dead"), 0, -1).Val(); !slices.Equal(left, []string{"e-3/1"}) {
+	if left := h.rdb.ZRange(t.Context(), ledger.Key(acme, "dead"), 0, -1).Val(); !slices.Equal(left, []string{"e-3/1"}) {
 		t.Errorf("left: %v", left)
 	}
 }
@@ -237,50 +237,50 @@ func TestRetentionIsForWhatIsOver(t *testing.T) {
 	slow, _ := h.everywhere("e-1")
 	const over = "over" // of this one, nothing that is to be kept stays
 	h.must(second(h.client.Send(t.Context(), telltale(over))))
-	h.await(ref{acme, over, 1}.deliveryID(), Dead, 5*time.Second)
-	h.await(ref{acme, over, 3}.deliveryID(), Active, 5*time.Second)
-	h.await(ref{acme, over, 4}.deliveryID(), Delivered, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: over, Callback: 1}.DeliveryID(), ledger.Dead, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: over, Callback: 3}.DeliveryID(), ledger.Active, 5*time.Second)
+	h.await(ledger.Ref{Company: acme, Event: over, Callback: 4}.DeliveryID(), ledger.Delivered, 5*time.Second)
 	for _, cb := range []int64{2, 3, 5} {
-		h.must(second(h.client.Cancel(t.Context(), acme, ref{acme, over, cb}.deliveryID())))
+		h.must(second(h.client.Cancel(t.Context(), acme, ledger.Ref{Company: acme, Event: over, Callback: cb}.DeliveryID())))
 	}
 	close(slow)
 	h.partner.answers(answering(204))
-	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, over, 1}.deliveryID())))
-	h.eventually(10*time.Second, func() bool { return h.rdb.Exists(t.Context(), eventKey(acme, over)).Val() == 0 }, func() string { return "a finished event does not age" })
-	states := func() map[int64]State {
+	h.must(second(h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: over, Callback: 1}.DeliveryID())))
+	h.eventually(10*time.Second, func() bool { return h.rdb.Exists(t.Context(), ledger.EventKey(acme, over)).Val() == 0 }, func() string { return "a finished event does not age" })
+	states := func() map[int64]ledger.State {
 		list, _, err := h.client.Deliveries(t.Context(), acme, Query{})
 		h.must(err)
-		got := make(map[int64]State)
+		got := make(map[int64]ledger.State)
 		for _, d := range list {
 			got[d.CallbackID] = d.State
 		}
 		return got
 	}
-	want := map[int64]State{1: Dead, 2: Retrying, 3: Delivered, 4: Delivered, 5: Held}
+	want := map[int64]ledger.State{1: ledger.Dead, 2: ledger.Retrying, 3: ledger.Delivered, 4: ledger.Delivered, 5: ledger.Held}
 	h.eventually(10*time.Second, func() bool {
 		h.must(h.client.trimLog(t.Context(), acme))
 		h.must(h.client.prune(t.Context(), acme))
-		return h.rdb.XLen(t.Context(), keyOf(acme, "log")).Val() == 1
+		return h.rdb.XLen(t.Context(), ledger.Key(acme, "log")).Val() == 1
 	}, func() string { return "the log keeps the finished event" })
 	if diff := cmp.Diff(want, states()); diff != "" {
 		t.Error(diff)
 	}
-	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-1")).Val(); ttl != -1 {
+	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "e-1")).Val(); ttl != -1 {
 		t.Errorf("it ages: %s", ttl)
 	}
 	for _, end := range []struct {
 		cb    int64
-		state State
-	}{{2, Cancelled}, {5, Cancelled}} {
-		h.must(second(h.client.Cancel(t.Context(), acme, ref{acme, "e-1", end.cb}.deliveryID())))
+		state ledger.State
+	}{{2, ledger.Cancelled}, {5, ledger.Cancelled}} {
+		h.must(second(h.client.Cancel(t.Context(), acme, ledger.Ref{Company: acme, Event: "e-1", Callback: end.cb}.DeliveryID())))
 	}
-	if ttl := h.rdb.TTL(t.Context(), eventKey(acme, "e-1")).Val(); ttl != -1 {
+	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "e-1")).Val(); ttl != -1 {
 		t.Errorf("only the dead one is left of it, and it ages: %s", ttl)
 	}
-	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, "e-1", 1}.deliveryID())))
+	h.must(second(h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: "e-1", Callback: 1}.DeliveryID())))
 	h.eventually(10*time.Second, func() bool {
 		h.must(h.client.trimLog(t.Context(), acme))
-		return h.rdb.XLen(t.Context(), keyOf(acme, "log")).Val() == 0
+		return h.rdb.XLen(t.Context(), ledger.Key(acme, "log")).Val() == 0
 	}, func() string { return "nothing of it is left to wait for, and it stays" })
 }
 
@@ -291,14 +291,14 @@ func TestReplaysSayThatTheyAreOne(t *testing.T) {
 	cb := h.register("payment_proof", `"retry": {"initial_interval": "1s", "max_attempts": 2}`)
 	h.partner.answers(answering(503, 503, 503, 204, 503, 204, 204))
 	h.work()
-	r := ref{acme, "p-1", cb.ID}
+	r := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
 	h.send(proof("p-1"))
-	h.await(r.deliveryID(), Dead, 10*time.Second)
-	h.must(second(h.client.Replay(t.Context(), acme, r.deliveryID())))
-	h.await(r.deliveryID(), Delivered, 10*time.Second)
-	h.must(second(h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{States: []State{Delivered}})))
+	h.await(r.DeliveryID(), ledger.Dead, 10*time.Second)
+	h.must(second(h.client.Replay(t.Context(), acme, r.DeliveryID())))
+	h.await(r.DeliveryID(), ledger.Delivered, 10*time.Second)
+	h.must(second(h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{States: []ledger.State{ledger.Delivered}})))
 	h.eventually(15*time.Second, func() bool { return len(h.partner.requests()) == 6 }, func() string { return "it is not replayed" })
-	h.await(r.deliveryID(), Delivered, 5*time.Second)
+	h.await(r.DeliveryID(), ledger.Delivered, 5*time.Second)
 	var got []string
 	for _, q := range h.partner.requests() {
 		got = append(got, q.header.Get("Ringback-Replay"))

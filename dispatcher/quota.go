@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"github.com/ringback/ringback/registry"
@@ -46,16 +45,13 @@ func (c *Client) withUse(ctx context.Context, company string, limits map[string]
 		q.Used[registry.QuotaTypes] = n
 		return q, err
 	}
-	pipe := c.rdb.Pipeline()
-	callbacks, replays := pipe.HLen(ctx, keyOf(company, "cb")), pipe.SCard(ctx, keyOf(company, "replaying"))
-	waiting := pipe.HGet(ctx, keyOf(company, "waiting"), "/")
-	if err := execute(ctx, pipe); err != nil {
+	callbacks, replays, waiting, err := c.ledger.Uses(ctx, company)
+	if err != nil {
 		return nil, unavailable(ctx, c, "reading what is used of the quotas", err)
 	}
-	q.Used[registry.QuotaCallbacks], q.Used[registry.QuotaReplays] = callbacks.Val(), replays.Val()
+	q.Used[registry.QuotaCallbacks], q.Used[registry.QuotaReplays] = callbacks, replays
 	if limits[registry.QuotaWaitingBytes] >= 0 {
-		n, _ := strconv.ParseInt(waiting.Val(), 10, 64) // absent: none
-		q.Used[registry.QuotaWaitingBytes] = n
+		q.Used[registry.QuotaWaitingBytes] = waiting
 	}
 	return q, nil
 }
@@ -104,7 +100,7 @@ func (c *Client) countPage(ctx context.Context, company string, walk *countWalk)
 	if len(walk.left) == 0 {
 		walk.left, walk.cursor = []string{"counted"}, "0"
 	}
-	next, err := c.run(ctx, countScript, company, walk.left[0], walk.cursor, reconcilePage).Text()
+	next, err := c.ledger.CountWaiting(ctx, company, walk.left[0], walk.cursor)
 	switch {
 	case err != nil:
 		return false, err
@@ -112,7 +108,7 @@ func (c *Client) countPage(ctx context.Context, company string, walk *countWalk)
 		walk.left = nil
 		return true, nil
 	case next == "0" && walk.left[0] == "counted":
-		rooms, err := c.rdb.ZRange(ctx, registry.RoomsKey(company), 0, -1).Result()
+		rooms, err := c.ledger.Rooms(ctx, company)
 		if err != nil {
 			return false, err
 		}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -37,7 +38,7 @@ func (h *house) wantWaiting(want int64) {
 	if got := q.Used[registry.QuotaWaitingBytes]; got != want {
 		h.t.Errorf("%d bytes are counted as waiting, want %d", got, want)
 	}
-	fields, err := h.rdb.HGetAll(h.t.Context(), keyOf(acme, "waiting")).Result()
+	fields, err := h.rdb.HGetAll(h.t.Context(), ledger.Key(acme, "waiting")).Result()
 	h.must(err)
 	var sum, n int64
 	for field, text := range fields {
@@ -109,10 +110,10 @@ func TestWaitingBytesQuota(t *testing.T) {
 	delete(h.acked, "small")
 	h.wantWaiting(3000)
 	for i, id := range []int64{cb.ID, also.ID} { // an event waits until its last delivery is over
-		h.must(second(h.client.Cancel(t.Context(), acme, ref{acme, ids[1], id}.deliveryID())))
+		h.must(second(h.client.Cancel(t.Context(), acme, ledger.Ref{Company: acme, Event: ids[1], Callback: id}.DeliveryID())))
 		h.wantWaiting([]int64{3000, 2000}[i])
 	}
-	h.must(second(h.client.Replay(t.Context(), acme, ref{acme, ids[1], cb.ID}.deliveryID())))
+	h.must(second(h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: ids[1], Callback: cb.ID}.DeliveryID())))
 	h.wantWaiting(3000)
 
 	h.ack(sized(ids[1], 1000))
@@ -158,17 +159,17 @@ func TestWaitingBytesAreCountedFromWhatWaits(t *testing.T) {
 	h.must(second(h.registry.Resume(ctx, acme, cb.ID)))
 	other := h.register("payment_proof", "")
 	h.send(sized("pending", 1000))
-	if n := h.rdb.Exists(ctx, keyOf(acme, "waiting")).Val(); n != 0 {
+	if n := h.rdb.Exists(ctx, ledger.Key(acme, "waiting")).Val(); n != 0 {
 		t.Error("without a quota something is counted")
 	}
 	h.quota(registry.QuotaWaitingBytes, 10_000)
 	h.wantWaiting(3000)
 
 	// An old process delivered, and sent something: nothing of it was counted.
-	h.must(h.rdb.HSet(ctx, keyOf(acme, "waiting"), "gone", 700).Err())
-	h.must(h.rdb.HIncrBy(ctx, keyOf(acme, "waiting"), "/", 700).Err())
-	h.must(h.rdb.HDel(ctx, keyOf(acme, "waiting"), "pending").Err())
-	h.must(h.rdb.HIncrBy(ctx, keyOf(acme, "waiting"), "/", -1000).Err())
+	h.must(h.rdb.HSet(ctx, ledger.Key(acme, "waiting"), "gone", 700).Err())
+	h.must(h.rdb.HIncrBy(ctx, ledger.Key(acme, "waiting"), "/", 700).Err())
+	h.must(h.rdb.HDel(ctx, ledger.Key(acme, "waiting"), "pending").Err())
+	h.must(h.rdb.HIncrBy(ctx, ledger.Key(acme, "waiting"), "/", -1000).Err())
 	h.must(h.client.recount(ctx, acme))
 	h.wantWaiting(3000)
 
@@ -178,7 +179,7 @@ func TestWaitingBytesAreCountedFromWhatWaits(t *testing.T) {
 	}
 	h.wantWaiting(0)
 	h.must(second(h.client.SetQuotas(ctx, acme, map[string]*int64{registry.QuotaWaitingBytes: nil})))
-	if n := h.rdb.Exists(ctx, keyOf(acme, "waiting")).Val(); n != 0 {
+	if n := h.rdb.Exists(ctx, ledger.Key(acme, "waiting")).Val(); n != 0 {
 		t.Error("once there is no quota any more, something is still counted")
 	}
 	h.must(h.client.recount(ctx, acme))

@@ -10,12 +10,11 @@ import (
 
 	"github.com/hibiken/asynq"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 const (
-	// reconcilePage bounds how many deliveries one script run repairs or moves: a few milliseconds of Redis's time.
-	reconcilePage = 100
 	// reconcilePages bounds one company's share of a round.
 	reconcilePages = 100
 	// glancePage is how many keys or entries are looked at in one run, or one command, if little is done about each.
@@ -90,7 +89,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 	first := rand.IntN(len(companies)) //nolint:gosec // each has its turn, which is no secret
 	companies = slices.Concat(companies[first:], companies[:first])
 	var now time.Time
-	note("reading the clock", "", func() (err error) { now, err = c.rdb.Time(ctx).Result(); return err })
+	note("reading the clock", "", func() (err error) { now, err = c.ledger.Now(ctx); return err })
 	if trim && !now.IsZero() {
 		note("trimming the audit trail", "", func() error { return c.registry.TrimAudit(ctx, companies, now) })
 	}
@@ -98,7 +97,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 		if now.IsZero() {
 			break
 		}
-		note("pumping", company, func() error { return w.pumpRooms(ctx, company, now.UnixMilli()) })
+		note("pumping", company, func() error { return w.pumpRooms(ctx, company, now) })
 	}
 	note("telling how callbacks do", "", func() error { c.tellAllNotices(ctx, companies); return nil })
 	for _, company := range companies {
@@ -126,35 +125,25 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 // of which nobody writes, or erases, the next page are gone on with here.
 func (c *Client) repair(ctx context.Context, company string) error {
 	for range reconcilePages {
-		answer, err := c.answer(ctx, 1, overdueScript, company, reconcilePage, unknownEntry)
+		found, err := c.ledger.Overdue(ctx, company, ledger.Page)
 		if err != nil {
 			return err
 		}
-		more, found := answer[0], answer[1:]
-		if len(found) > 0 {
+		if len(found.Check)+len(found.Lost)+len(found.Unwritten) > 0 {
 			c.at("overdue")
 		}
-		var tasks []pendingTask
-		for i := 0; i+2 < len(found); i += 3 {
-			if found[i] == "paged" {
-				c.expander.add(company, found[i+1])
-				continue
-			}
-			t, err := readTask(company, found[i+1], found[i+2])
-			if err != nil {
-				return err
-			}
-			if found[i] == "again" {
-				c.lost(ctx, t.ref)
-			}
-			tasks = append(tasks, t)
+		for _, event := range found.Unwritten {
+			c.expander.add(company, event)
 		}
-		c.letIn(ctx, tasks, func(ctx context.Context, t pendingTask) {
+		for _, t := range found.Lost {
+			c.lost(ctx, t.Ref)
+		}
+		c.letIn(ctx, slices.Concat(found.Check, found.Lost), func(ctx context.Context, t ledger.Ticket) {
 			if err := c.bring(ctx, t); err != nil {
-				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.ref.deliveryID(), "error", err)
+				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.DeliveryID(), "error", err)
 			}
 		})
-		if more == "" {
+		if !found.More {
 			return nil
 		}
 	}
@@ -162,8 +151,8 @@ func (c *Client) repair(ctx context.Context, company string) error {
 }
 
 // lost tells of an attempt whose owner is gone.
-func (c *Client) lost(ctx context.Context, r ref) {
-	c.log.WarnContext(ctx, "attempt", slog.String("company", r.company), slog.String("event", r.event), slog.Int64("callback", r.callback),
+func (c *Client) lost(ctx context.Context, r ledger.Ref) {
+	c.log.WarnContext(ctx, "attempt", slog.String("company", r.Company), slog.String("event", r.Event), slog.Int64("callback", r.Callback),
 		slog.String("verdict", string(verdict.Retry)), slog.String("reason", string(verdict.ReasonUnknown)))
 	c.metrics.attempted(ctx, verdict.Retry, verdict.ReasonUnknown, 0)
 }
@@ -171,20 +160,20 @@ func (c *Client) lost(ctx context.Context, r ref) {
 // bring enqueues an overdue delivery under its own task id, unless it is in the slow lane. A conflict proves that asynq has the task; if it
 // has it where it will not run by itself any more (handed to a worker that never began, archived, a name without content), a new generation
 // takes its place.
-func (c *Client) bring(ctx context.Context, t pendingTask) error {
-	r, generation := t.ref, t.generation
+func (c *Client) bring(ctx context.Context, t ledger.Ticket) error {
+	r, generation := t.Ref, t.Generation
 	info, err := c.inspector.GetTaskInfo(slowLane, taskID(r, generation))
 	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
 		known, failed := c.enqueue(ctx, t)
 		if failed != nil || !known {
 			return failed
 		}
-		info, err = c.inspector.GetTaskInfo(t.queue(), taskID(r, generation))
+		info, err = c.inspector.GetTaskInfo(queueOf(t), taskID(r, generation))
 	}
 	switch {
 	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
 	case err != nil:
-		c.log.WarnContext(ctx, "asynq has a task it cannot show", "company", r.company, "delivery", r.deliveryID(), "error", err)
+		c.log.WarnContext(ctx, "asynq has a task it cannot show", "company", r.Company, "delivery", r.DeliveryID(), "error", err)
 	case info.State == asynq.TaskStatePending, info.State == asynq.TaskStateScheduled, info.State == asynq.TaskStateRetry:
 		return nil
 	}
@@ -192,20 +181,13 @@ func (c *Client) bring(ctx context.Context, t pendingTask) error {
 }
 
 // revive gives a delivery a new generation and enqueues that. The old task, should it ever run, ends without an attempt.
-func (c *Client) revive(ctx context.Context, r ref, generation int64) error {
-	answer, err := c.answer(ctx, 0, reviveScript, r.company, r.member(), generation)
-	if err != nil {
+func (c *Client) revive(ctx context.Context, r ledger.Ref, generation int64) error {
+	t, ok, err := c.ledger.Revive(ctx, r, generation)
+	if err != nil || !ok { // it went on meanwhile
 		return err
 	}
-	if len(answer) == 0 {
-		return nil // it went on meanwhile
-	}
-	c.log.InfoContext(ctx, "task does not run: new generation", "company", r.company, "delivery", r.deliveryID(), "generation", answer[0])
+	c.log.InfoContext(ctx, "task does not run: new generation", "company", r.Company, "delivery", r.DeliveryID(), "generation", t.Generation)
 	c.at("revived")
-	t, err := readTask(r.company, r.member(), answer[0])
-	if err != nil {
-		return err
-	}
 	_, err = c.enqueue(ctx, t)
 	return err
 }
@@ -218,7 +200,7 @@ func (c *Client) trimLog(ctx context.Context, company string) error {
 		from = last.(string)
 	}
 	for range reconcilePages / 5 {
-		next, err := c.run(ctx, trimScript, company, from, glancePage).Text()
+		next, err := c.ledger.TrimLog(ctx, company, from)
 		if err != nil {
 			return err
 		}

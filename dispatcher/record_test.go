@@ -8,24 +8,25 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 func TestRecordsRoundTrip(t *testing.T) {
-	text := "R 3 7 5 1731234567890 tok.en\n" + entry{Number: 7, Started: 1, Status: 503, Verdict: verdict.Retry, Reason: "status_503", Body: "a\nb"}.line()
-	r, err := parseRecord(text)
+	text := "R 3 7 5 1731234567890 tok.en\n" + ledger.Entry{Number: 7, Started: 1, Status: 503, Verdict: verdict.Retry, Reason: "status_503", Body: "a\nb"}.Line()
+	r, err := ledger.ParseRecord(text)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := record{state: 'R', generation: 3, number: 7, spent: 5, at: 1731234567890, token: "tok.en", attempts: text[strings.Index(text, "\n"):]}
-	if diff := cmp.Diff(want, r, cmp.AllowUnexported(record{})); diff != "" {
+	want := ledger.Record{State: 'R', Generation: 3, Number: 7, Spent: 5, At: 1731234567890, Token: "tok.en", Attempts: text[strings.Index(text, "\n"):]}
+	if diff := cmp.Diff(want, r, cmp.AllowUnexported(ledger.Record{})); diff != "" {
 		t.Error(diff)
 	}
-	if e := parseEntries(r.attempts); len(e) != 1 || e[0].Body != "a\nb" {
+	if e := ledger.ParseEntries(r.Attempts); len(e) != 1 || e[0].Body != "a\nb" {
 		t.Errorf("entries: %+v", e)
 	}
 	for _, bad := range []string{"", "R", "R 1 2 3", "\n{}"} {
-		if _, err := parseRecord(bad); err == nil {
+		if _, err := ledger.ParseRecord(bad); err == nil {
 			t.Errorf("%q was read", bad)
 		}
 	}
@@ -34,14 +35,14 @@ func TestRecordsRoundTrip(t *testing.T) {
 func TestOnlyTheLastAnswersAreKept(t *testing.T) {
 	log := ""
 	for n := 1; n <= 150; n++ {
-		log = appendEntry(log, entry{Number: n, Verdict: verdict.Retry, Reason: "status_500", Body: "sorry", Headers: map[string]string{"Server": "x"}})
+		log = ledger.AppendEntry(log, ledger.Entry{Number: n, Verdict: verdict.Retry, Reason: "status_500", Body: "sorry", Headers: map[string]string{"Server": "x"}})
 	}
-	entries := parseEntries(log)
-	if len(entries) != keptEntries || entries[len(entries)-1].Number != 150 {
+	entries := ledger.ParseEntries(log)
+	if len(entries) != ledger.KeptEntries || entries[len(entries)-1].Number != 150 {
 		t.Fatalf("%d entries, last %d", len(entries), entries[len(entries)-1].Number)
 	}
 	for i, e := range entries {
-		if kept := e.Body != "" && e.Headers != nil; kept != (i >= len(entries)-keptAnswers) {
+		if kept := e.Body != "" && e.Headers != nil; kept != (i >= len(entries)-ledger.KeptAnswers) {
 			t.Errorf("entry %d of %d: answer kept %t", i, len(entries), kept)
 		}
 	}

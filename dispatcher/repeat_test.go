@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // TestADroppedDeliveryGoesOutAgainAtOnce: a partner that ends a kept connection instead of answering sees the delivery a second time, as the
@@ -31,10 +32,10 @@ func TestADroppedDeliveryGoesOutAgainAtOnce(t *testing.T) {
 		defer h.work()()
 		warm := func() {
 			h.t.Helper()
-			h.await(h.send(proof("warm")).Deliveries[0].DeliveryID, Delivered, time.Minute)
+			h.await(h.send(proof("warm")).Deliveries[0].DeliveryID, ledger.Delivered, time.Minute)
 		}
 		warm()
-		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Delivered, time.Minute)
+		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, ledger.Delivered, time.Minute)
 		if a := d.Attempts; len(a) != 1 || !strings.HasSuffix(a[0].Detail, "delivered; the request went out twice, because a kept connection ended before an answer") {
 			h.t.Errorf("attempts: %+v", a)
 		}
@@ -55,7 +56,7 @@ func TestADroppedDeliveryGoesOutAgainAtOnce(t *testing.T) {
 		if err != nil || tested.Reason != Reason(egress.ConnectionClosed) || seen(tested.DeliveryID) != 1 {
 			h.t.Errorf("the test: %+v, %v; the partner saw it %d times", tested, err, seen(tested.DeliveryID))
 		}
-		h.await(h.send(proof("warm-2")).Deliveries[0].DeliveryID, Delivered, time.Minute) // a new connection, which serves
+		h.await(h.send(proof("warm-2")).Deliveries[0].DeliveryID, ledger.Delivered, time.Minute) // a new connection, which serves
 		_, err = h.client.Ask(h.t.Context(), question())
 		if e, ok := errors.AsType[*NoDecisionError](err); !ok || e.Reason != Reason(egress.ConnectionClosed) || seen(e.DecisionID) != 1 {
 			h.t.Errorf("the decision: %v; the partner saw it %d times", err, seen(e.DecisionID))

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -18,12 +18,12 @@ import (
 
 // A ReplayQuery selects deliveries of one callback that are to be sent again.
 type ReplayQuery struct {
-	States    []State   // Dead, Delivered or Cancelled; empty: Dead
-	Since     time.Time // accepted then or later; zero: ever
-	Until     time.Time // accepted before; zero: the call itself
-	EventType string    // empty: any
-	Reason    Reason    // of the last attempt; empty: any
-	DryRun    bool      // count, and send nothing
+	States    []ledger.State // Dead, Delivered or Cancelled; empty: Dead
+	Since     time.Time      // accepted then or later; zero: ever
+	Until     time.Time      // accepted before; zero: the call itself
+	EventType string         // empty: any
+	Reason    Reason         // of the last attempt; empty: any
+	DryRun    bool           // count, and send nothing
 }
 
 // A ReplayState says how far a [Replay] is.
@@ -40,27 +40,21 @@ const (
 // A Replay is the work of sending many deliveries again: the workers go through it page by page, oldest first, and go on with it after
 // a crash. Each delivery is replayed as [Client.Replay] does it.
 type Replay struct {
-	ReplayID   string      `json:"replay_id"`
-	CallbackID int64       `json:"callback_id"`
-	State      ReplayState `json:"state"`
-	Matched    int64       `json:"matched"`  // counted when it was asked for
-	Replayed   int64       `json:"replayed"` // so far; what left the states meanwhile is never counted
-	States     []State     `json:"states"`
-	Since      time.Time   `json:"since,omitzero"`
-	Until      time.Time   `json:"until"`
-	EventType  string      `json:"event_type,omitempty"`
-	Reason     Reason      `json:"reason,omitempty"`
-	CreatedAt  time.Time   `json:"created_at"`
-	FinishedAt time.Time   `json:"finished_at,omitzero"`
+	ReplayID   string         `json:"replay_id"`
+	CallbackID int64          `json:"callback_id"`
+	State      ReplayState    `json:"state"`
+	Matched    int64          `json:"matched"`  // counted when it was asked for
+	Replayed   int64          `json:"replayed"` // so far; what left the states meanwhile is never counted
+	States     []ledger.State `json:"states"`
+	Since      time.Time      `json:"since,omitzero"`
+	Until      time.Time      `json:"until"`
+	EventType  string         `json:"event_type,omitempty"`
+	Reason     Reason         `json:"reason,omitempty"`
+	CreatedAt  time.Time      `json:"created_at"`
+	FinishedAt time.Time      `json:"finished_at,omitzero"`
 }
 
 const (
-	// replayKept is how long a replay is shown after its end.
-	replayKept = 7 * 24 * time.Hour
-	// dryRunKept is the same for one that only counted.
-	dryRunKept = time.Hour
-	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
-	sweepPage = 100
 	// sweepFor bounds the share of a reconciler's round that all replays have together: pumping and repair must not wait for them.
 	sweepFor = time.Second
 	// countFor bounds how long one may be waited for that is asked for.
@@ -69,18 +63,13 @@ const (
 	sweptReplays = 10
 )
 
-// replayable are the states that a replay may start from, as records have them.
-var replayable = map[State]string{Dead: "X", Delivered: "D", Cancelled: "C"}
-
-func replayKey(company, id string) string { return keyOf(company, "replay:"+id) }
-
 // ReplayCallback counts the deliveries of a callback that q selects and, unless it is a dry run, has the workers send them again.
 //
 // Errors: registry.ErrNotFound, *payloads.InvalidError for a state that cannot be replayed, a *registry.QuotaError if as many replays of the
 // company are under way as may be, [ErrUnavailable].
 func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID int64, q ReplayQuery) (*Replay, error) {
 	if len(q.States) == 0 {
-		q.States = []State{Dead}
+		q.States = []ledger.State{ledger.Dead}
 	}
 	if err := q.validate(); err != nil {
 		return nil, err
@@ -93,7 +82,7 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 			return nil, err
 		}
 	}
-	now, err := c.rdb.Time(ctx).Result()
+	now, err := c.ledger.Now(ctx)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the clock", err)
 	}
@@ -123,7 +112,7 @@ func (c *Client) mayReplay(ctx context.Context, company string) error {
 	if err != nil {
 		return unavailable(ctx, c, "reading the quota on replays", err)
 	}
-	running, err := c.rdb.SCard(ctx, keyOf(company, "replaying")).Result()
+	running, err := c.ledger.RunningSweeps(ctx, company)
 	if err != nil {
 		return unavailable(ctx, c, "counting the replays under way", err)
 	}
@@ -138,7 +127,7 @@ var reasonForm = regexp.MustCompile(`^[a-z0-9_]{1,64}$`)
 func (q *ReplayQuery) validate() error {
 	var fields []payloads.FieldError
 	for i, s := range q.States {
-		if replayable[s] == "" {
+		if !s.Replayable() {
 			fields = append(fields, payloads.FieldError{
 				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: verdict.Clip(string(s), 32),
 			})
@@ -156,37 +145,35 @@ func (q *ReplayQuery) validate() error {
 	return nil
 }
 
-// window is r's part of the log: from where, and to which millisecond.
-func (r *Replay) window() (from, to string) {
-	return (&Query{Since: r.Since, Until: r.Until}).bounds()
+// stored is r as the ledger has it.
+func (r *Replay) stored() *ledger.Sweep {
+	return &ledger.Sweep{
+		ID: r.ReplayID, Callback: r.CallbackID, State: string(r.State), Matched: r.Matched, Replayed: r.Replayed, States: r.States,
+		Span: ledger.Span{Since: r.Since, Until: r.Until}, EventType: r.EventType, Reason: r.Reason, Created: r.CreatedAt, Finished: r.FinishedAt,
+	}
 }
 
-func (r *Replay) letters() string {
-	var b strings.Builder
-	for _, s := range r.States {
-		b.WriteString(replayable[s])
+// shownReplay is the inverse of stored.
+func shownReplay(s *ledger.Sweep) *Replay {
+	return &Replay{
+		ReplayID: s.ID, CallbackID: s.Callback, State: ReplayState(s.State), Matched: s.Matched, Replayed: s.Replayed, States: s.States,
+		Since: s.Span.Since, Until: s.Span.Until, EventType: s.EventType, Reason: s.Reason, CreatedAt: s.Created, FinishedAt: s.Finished,
 	}
-	return b.String()
 }
 
 func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (int64, error) {
 	var matched int64
-	from, to := r.window()
+	from := ""
 	for end := time.Now().Add(countFor); ; {
 		if time.Now().After(end) {
 			return 0, misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
 		}
-		answer, err := c.answer(ctx, 2, sweepScript, company,
-			"count", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, 2*sweepPage, from)
-		if err != nil {
-			return 0, unavailable(ctx, c, "counting what matches", err)
-		}
-		n, err := strconv.ParseInt(answer[1], 10, 64)
+		n, next, err := c.ledger.CountSweep(ctx, company, r.stored(), from)
 		if err != nil {
 			return 0, unavailable(ctx, c, "counting what matches", err)
 		}
 		matched += n
-		if from = answer[0]; from == "" {
+		if from = next; from == "" {
 			return matched, nil
 		}
 	}
@@ -194,19 +181,12 @@ func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (i
 
 // storeReplay writes a new replay down, and if it is to run puts it up for the workers.
 func (c *Client) storeReplay(ctx context.Context, company string, r *Replay) error {
-	from, _ := r.window()
-	answer, err := c.answer(ctx, 1, startReplayScript, company, r.ReplayID, replayKept.Milliseconds(), dryRunKept.Milliseconds(), registry.DefaultReplays,
-		registry.AuditLine(ctx, company, "replay.start", "replays/"+r.ReplayID, r.changes()...),
-		"cb", r.CallbackID, "state", string(r.State), "matched", r.Matched, "replayed", 0, "states", r.letters(),
-		"since", toMS(r.Since), "until", toMS(r.Until), "type", r.EventType, "reason", string(r.Reason),
-		"created", toMS(r.CreatedAt), "finished", toMS(r.FinishedAt), "from", from)
-	if err != nil {
+	line := registry.AuditLine(ctx, company, "replay.start", "replays/"+r.ReplayID, r.changes()...)
+	err := c.ledger.StoreSweep(ctx, company, r.stored(), line)
+	if _, refused := errors.AsType[*registry.QuotaError](err); err != nil && !refused {
 		return unavailable(ctx, c, "storing the replay", err)
 	}
-	if answer[0] == "quota" {
-		return registry.ReadQuota(registry.QuotaReplays, company, answer)
-	}
-	return nil
+	return err
 }
 
 // changes are what the audit trail says of a new replay.
@@ -218,28 +198,14 @@ func (r *Replay) changes() []registry.AuditChange {
 
 // ReplayProgress reads a replay. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) ReplayProgress(ctx context.Context, company, replayID string) (*Replay, error) {
-	fields, err := c.rdb.HGetAll(ctx, replayKey(company, replayID)).Result()
+	s, err := c.ledger.Sweep(ctx, company, replayID)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the replay", err)
 	}
-	if len(fields) == 0 {
+	if s == nil {
 		return nil, ErrNotFound
 	}
-	number := func(name string) int64 {
-		n, _ := strconv.ParseInt(fields[name], 10, 64)
-		return n
-	}
-	r := &Replay{
-		ReplayID: replayID, CallbackID: number("cb"), State: ReplayState(fields["state"]), Matched: number("matched"), Replayed: number("replayed"),
-		Since: fromMS(number("since")), Until: fromMS(number("until")), EventType: fields["type"], Reason: Reason(fields["reason"]),
-		CreatedAt: fromMS(number("created")), FinishedAt: fromMS(number("finished")),
-	}
-	for _, s := range States {
-		if letter := replayable[s]; letter != "" && strings.Contains(fields["states"], letter) {
-			r.States = append(r.States, s)
-		}
-	}
-	return r, nil
+	return shownReplay(s), nil
 }
 
 // maxReplays is how many replays are listed.
@@ -247,8 +213,7 @@ const maxReplays = 100
 
 // Replays lists a company's replays, newest first, up to a hundred; those that ended up to seven days ago. Errors: [ErrUnavailable].
 func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error) {
-	key := keyOf(company, "replays")
-	ids, err := c.rdb.ZRevRange(ctx, key, 0, maxReplays-1).Result()
+	ids, err := c.ledger.Sweeps(ctx, company, maxReplays)
 	if err != nil {
 		return nil, unavailable(ctx, c, "listing the replays", err)
 	}
@@ -259,7 +224,7 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 		case err == nil:
 			found = append(found, r)
 		case errors.Is(err, ErrNotFound): // its days are over
-			c.rdb.ZRem(ctx, key, id)
+			_ = c.ledger.ForgetSweep(ctx, company, id) // else the next list does
 		default:
 			return nil, err
 		}
@@ -270,11 +235,11 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 // CancelReplay stops a replay; what it let out already stays on its way. Errors: [ErrNotFound], [ErrUnavailable].
 func (c *Client) CancelReplay(ctx context.Context, company, replayID string) error {
 	line := registry.AuditLine(ctx, company, "replay.cancel", "replays/"+replayID)
-	answer, err := c.run(ctx, stopReplayScript, company, replayID, replayKept.Milliseconds(), line).Int()
+	ok, err := c.ledger.CancelSweep(ctx, company, replayID, line)
 	if err != nil {
 		return unavailable(ctx, c, "cancelling the replay", err)
 	}
-	if answer == 0 {
+	if !ok {
 		return ErrNotFound
 	}
 	return nil
@@ -282,16 +247,16 @@ func (c *Client) CancelReplay(ctx context.Context, company, replayID string) err
 
 // sweep goes on with a company's replays until then, in no certain order, so that each has its turn.
 func (c *Client) sweep(ctx context.Context, company string, until time.Time) error {
-	ids, err := c.rdb.SRandMemberN(ctx, keyOf(company, "replaying"), sweptReplays).Result()
+	ids, err := c.ledger.AnySweeps(ctx, company, sweptReplays)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
-		r, err := c.ReplayProgress(ctx, company, id)
-		if errors.Is(err, ErrNotFound) {
-			err = c.rdb.SRem(ctx, keyOf(company, "replaying"), id).Err()
+		s, err := c.ledger.Sweep(ctx, company, id)
+		if err == nil && s == nil {
+			err = c.ledger.EndSweep(ctx, company, id)
 		} else if err == nil {
-			err = c.sweepOne(ctx, company, r, until)
+			err = c.sweepOne(ctx, company, s, until)
 		}
 		if err != nil {
 			return err
@@ -301,32 +266,17 @@ func (c *Client) sweep(ctx context.Context, company string, until time.Time) err
 }
 
 // sweepOne replays page by page until the replay or the time is over.
-func (c *Client) sweepOne(ctx context.Context, company string, r *Replay, until time.Time) error {
-	_, to := r.window()
+func (c *Client) sweepOne(ctx context.Context, company string, s *ledger.Sweep, until time.Time) error {
 	for time.Now().Before(until) && ctx.Err() == nil {
-		answer, err := c.answer(ctx, 1, sweepScript, company,
-			"replay", r.CallbackID, r.letters(), r.EventType, string(r.Reason), to, sweepPage, r.ReplayID, replayKept.Milliseconds())
+		page, err := c.ledger.GoOnSweeping(ctx, company, s)
 		if err != nil {
 			return err
 		}
 		c.at("swept")
-		if answer[0] == "wait" {
-			return nil
-		}
-		if answer, err = atLeast(2, answer); err != nil {
-			return err
-		}
-		c.enqueueReleased(ctx, company, answer[2:])
-		if answer[0] == "" {
+		c.enqueueAll(ctx, page.Released)
+		if page.Wait || page.Done {
 			return nil
 		}
 	}
 	return nil
-}
-
-func toMS(t time.Time) int64 {
-	if t.IsZero() {
-		return 0
-	}
-	return ceilMS(t)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -48,8 +49,8 @@ func TestReplayCallback(t *testing.T) {
 		"no reason": {ReplayQuery{Reason: "status_500"}, 0},
 		"type":      {ReplayQuery{EventType: "payment_proof"}, 6},
 		"no type":   {ReplayQuery{EventType: "wallet_item_install"}, 0},
-		"delivered": {ReplayQuery{States: []State{Delivered}}, 0},
-		"both":      {ReplayQuery{States: []State{Delivered, Dead, Dead}}, 6},
+		"delivered": {ReplayQuery{States: []ledger.State{ledger.Delivered}}, 0},
+		"both":      {ReplayQuery{States: []ledger.State{ledger.Delivered, ledger.Dead, ledger.Dead}}, 6},
 	} {
 		if got := count(tt.q); got != tt.want {
 			t.Errorf("%s: %d match, want %d", name, got, tt.want)
@@ -67,18 +68,18 @@ func TestReplayCallback(t *testing.T) {
 	}, func() string { return "the replay does not end" })
 	h.awaitAll(10 * time.Second)
 	for i, id := range ids {
-		want := Dead
+		want := ledger.Dead
 		if i >= 1 && i <= 4 {
-			want = Delivered
+			want = ledger.Delivered
 		}
-		if d := h.delivery(ref{acme, id, 1}.deliveryID()); d.State != want {
+		if d := h.delivery(ledger.Ref{Company: acme, Event: id, Callback: 1}.DeliveryID()); d.State != want {
 			t.Errorf("%s is %s, want %s", id, d.State, want)
 		}
-		if d := h.delivery(ref{acme, id, other.ID}.deliveryID()); d.State != Dead {
+		if d := h.delivery(ledger.Ref{Company: acme, Event: id, Callback: other.ID}.DeliveryID()); d.State != ledger.Dead {
 			t.Errorf("%s of the other callback is %s", id, d.State)
 		}
 	}
-	if got := count(ReplayQuery{States: []State{Delivered}}); got != 4 {
+	if got := count(ReplayQuery{States: []ledger.State{ledger.Delivered}}); got != 4 {
 		t.Errorf("%d delivered match, want 4", got)
 	}
 	all, err := h.client.Replays(t.Context(), acme)
@@ -96,7 +97,7 @@ func TestReplayCallbackRefuses(t *testing.T) {
 	if _, err := h.client.ReplayCallback(t.Context(), acme, 99, ReplayQuery{}); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("no such callback: %v", err)
 	}
-	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{States: []State{Dead, Held}}); err == nil {
+	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{States: []ledger.State{ledger.Dead, ledger.Held}}); err == nil {
 		t.Error("held ones are replayed")
 	} else if bad, ok := errors.AsType[*payloads.InvalidError](err); !ok || bad.Fields[0].Location != "body.states[1]" {
 		t.Errorf("held ones: %v", err)
@@ -118,14 +119,14 @@ func TestReplayCallbackRefuses(t *testing.T) {
 		t.Errorf("one replay too many: %v", err)
 	}
 	// It is refused before anything is counted, which takes long: here the log cannot even be read.
-	h.must(h.rdb.Rename(t.Context(), keyOf(acme, "log"), keyOf(acme, "log-away")).Err())
-	h.must(h.rdb.Set(t.Context(), keyOf(acme, "log"), "no log", 0).Err())
+	h.must(h.rdb.Rename(t.Context(), ledger.Key(acme, "log"), ledger.Key(acme, "log-away")).Err())
+	h.must(h.rdb.Set(t.Context(), ledger.Key(acme, "log"), "no log", 0).Err())
 	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{}); err == nil {
 		t.Error("one replay too many is taken")
 	} else if _, ok := errors.AsType[*registry.QuotaError](err); !ok {
 		t.Errorf("one replay too many is counted: %v", err)
 	}
-	h.must(h.rdb.Rename(t.Context(), keyOf(acme, "log-away"), keyOf(acme, "log")).Err())
+	h.must(h.rdb.Rename(t.Context(), ledger.Key(acme, "log-away"), ledger.Key(acme, "log")).Err())
 	if _, err := h.client.ReplayCallback(t.Context(), acme, cb.ID, ReplayQuery{DryRun: true}); err != nil {
 		t.Errorf("to count is free: %v", err)
 	}
@@ -155,14 +156,14 @@ func TestCancelReplay(t *testing.T) {
 	}
 	byHand := start()
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID))
-	if n, _ := h.rdb.SCard(t.Context(), keyOf(acme, "replaying")).Result(); n != 0 {
+	if n, _ := h.rdb.SCard(t.Context(), ledger.Key(acme, "replaying")).Result(); n != 0 {
 		t.Error("a cancelled replay takes the place of another until a worker comes by")
 	}
 	h.must(h.client.CancelReplay(t.Context(), acme, byHand.ReplayID)) // to cancel twice is to cancel
 	orphaned := start()
 	h.must(h.registry.Delete(t.Context(), acme, cb.ID))
 	h.must(h.client.sweep(t.Context(), acme, time.Now().Add(leastWait)))
-	if d := h.delivery(ref{acme, "p-1", cb.ID}.deliveryID()); !strings.Contains(d.Summary, "the callback was deleted since, so it cannot be replayed") {
+	if d := h.delivery(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()); !strings.Contains(d.Summary, "the callback was deleted since, so it cannot be replayed") {
 		t.Errorf("its dead delivery says: %s", d.Summary)
 	}
 	for _, r := range []*Replay{byHand, orphaned} {
@@ -172,7 +173,7 @@ func TestCancelReplay(t *testing.T) {
 			t.Errorf("%+v", got)
 		}
 	}
-	if n, _ := h.rdb.SCard(t.Context(), keyOf(acme, "replaying")).Result(); n != 0 {
+	if n, _ := h.rdb.SCard(t.Context(), ledger.Key(acme, "replaying")).Result(); n != 0 {
 		t.Errorf("%d replays still stand up for the workers", n)
 	}
 	h.check()
@@ -191,7 +192,7 @@ func TestHealth(t *testing.T) {
 	first := h.send(proof("p-1"))
 	h.send(proof("p-2"))
 	for _, id := range []string{"p-1", "p-2"} {
-		h.await(ref{acme, id, 1}.deliveryID(), Retrying, 5*time.Second)
+		h.await(ledger.Ref{Company: acme, Event: id, Callback: 1}.DeliveryID(), ledger.Retrying, 5*time.Second)
 	}
 	got, err := h.client.Health(t.Context(), acme, paused.ID, 1, 77)
 	h.must(err)
@@ -201,14 +202,14 @@ func TestHealth(t *testing.T) {
 	if got[1].Pending != 2 || got[1].Held != 0 || !got[1].OldestWaitingAt.Equal(first.AcceptedAt) {
 		t.Errorf("the failing one: %+v", got[1])
 	}
-	if f := got[1].LastFailure; f == nil || f.Reason != "status_503" || f.StatusCode != 503 || f.Detail == "" || h.delivery(f.DeliveryID).State != Retrying {
+	if f := got[1].LastFailure; f == nil || f.Reason != "status_503" || f.StatusCode != 503 || f.Detail == "" || h.delivery(f.DeliveryID).State != ledger.Retrying {
 		t.Errorf("its last failure: %+v", f)
 	}
 	if got[2] != (Health{Breaker: BreakerClosed}) {
 		t.Errorf("none: %+v", got[2])
 	}
 	for _, id := range []string{"p-1", "p-2"} {
-		_, err := h.client.Replay(t.Context(), acme, ref{acme, id, 1}.deliveryID())
+		_, err := h.client.Replay(t.Context(), acme, ledger.Ref{Company: acme, Event: id, Callback: 1}.DeliveryID())
 		h.must(err)
 	}
 	_, err = h.client.Resume(t.Context(), acme, paused.ID, false)

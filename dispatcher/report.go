@@ -9,6 +9,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -22,25 +23,25 @@ func (a *attempt) traced(ctx context.Context) context.Context {
 
 func (a *attempt) spanOptions() []trace.SpanStartOption {
 	return []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(
-		attribute.String("ringback.company", a.ref.company),
-		attribute.String("ringback.event.id", a.ref.event),
+		attribute.String("ringback.company", a.ref.Company),
+		attribute.String("ringback.event.id", a.ref.Event),
 		attribute.String("ringback.event.type", a.meta.Type),
-		attribute.Int64("ringback.callback.id", a.ref.callback),
+		attribute.Int64("ringback.callback.id", a.ref.Callback),
 		attribute.String("ringback.delivery.id", a.id()),
 		attribute.Int("ringback.attempt", a.number),
 	)}
 }
 
 // report tells metrics, log and trace of the attempt: one line each.
-func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state string) {
+func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state ledger.State) {
 	if state == "" || a.callback == nil {
 		return
 	}
-	c.metrics.attempted(ctx, a.Verdict, a.written.unmasked().Reason, a.took)
+	c.metrics.attempted(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
 	if a.Verdict == verdict.Delivered {
 		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	}
-	if state == "R" {
+	if state == ledger.Retrying {
 		c.tell(ctx, span, a, "attempt", "next_in", a.wait.Round(time.Second).String())
 	} else {
 		c.tell(ctx, span, a, "attempt")
@@ -49,7 +50,7 @@ func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state 
 
 // tell writes what came of a request into its span and, as one line, into the log.
 func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
-	reason := string(a.written.unmasked().Reason)
+	reason := string(a.written.Unmasked().Reason)
 	if a.Verdict != verdict.Delivered {
 		span.SetStatus(codes.Error, reason)
 	}
@@ -63,7 +64,7 @@ func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line str
 	span.SetAttributes(attribute.String("ringback.verdict", string(a.Verdict)), attribute.String("ringback.reason", reason),
 		attribute.String("ringback.detail", sentence))
 	args := []any{
-		"company", a.ref.company, "event", a.ref.event, "type", a.meta.Type, "callback", a.ref.callback, "delivery", a.id(),
+		"company", a.ref.Company, "event", a.ref.Event, "type", a.meta.Type, "callback", a.ref.Callback, "delivery", a.id(),
 		"attempt", a.number, "verdict", string(a.Verdict), "reason", reason, "status", status,
 		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
 	}

@@ -8,14 +8,10 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
-
-// pumpPage is how many deliveries one script run lets out of a room, or cancels in it: a few milliseconds of Redis's time.
-const pumpPage = 100
 
 // failedRooms is after how many that failed a round leaves a company's other rooms for the next.
 const failedRooms = 20
@@ -34,7 +30,7 @@ func (c *Client) Resume(ctx context.Context, company string, callbackID int64, s
 			return nil, err
 		}
 	}
-	if err := c.run(ctx, easeScript, company, callbackID).Err(); err != nil {
+	if err := c.ledger.Ease(ctx, company, callbackID); err != nil {
 		return nil, unavailable(ctx, c, "easing the callback's pace", err)
 	}
 	cb, err := c.registry.Resume(ctx, company, callbackID)
@@ -51,34 +47,29 @@ func (c *Client) Resume(ctx context.Context, company string, callbackID int64, s
 // pump lets out of a callback's room, in pages, what window, breaker and rate limit allow; of a deleted callback it cancels what waits. wait is
 // how long time keeps the rest in there, 0 if it does not: then attempts that end go on from here.
 func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wait time.Duration, err error) {
-	r := ref{company: company, callback: callbackID}
+	r := ledger.Ref{Company: company, Callback: callbackID}
 	cb, err := c.callback(ctx, r, 0)
 	if err != nil {
 		return 0, err
 	}
-	barred, err := c.barred(ctx, r.key(), cb)
+	barred, err := c.barred(ctx, turnOf(r), cb)
 	if err != nil {
 		return 0, err
 	}
 	for {
-		answer, err := c.answer(ctx, 1, pumpScript, company, callbackID, pumpPage, barred)
+		page, err := c.ledger.Pump(ctx, company, callbackID, barred)
 		if err != nil {
 			return 0, err
 		}
-		switch answer[0] {
-		case "deleted":
+		if page.Deleted {
 			return 0, c.purge(ctx, company, callbackID, "")
-		case "closed", "busy":
-			return 0, nil
 		}
-		if answer, err = atLeast(3, answer); err != nil {
-			return 0, err
+		if len(page.Released) > 0 {
+			c.at("released")
 		}
-		c.at("released")
-		released := answer[3:]
-		c.enqueueReleased(ctx, company, released)
-		if len(released) < 2*pumpPage { // the room is empty, or nothing more may go
-			return readMS(answer[2]), nil
+		c.enqueueAll(ctx, page.Released)
+		if !page.More { // the room is empty, or nothing more may go
+			return page.Wait, nil
 		}
 	}
 }
@@ -103,24 +94,21 @@ func (c *Client) namesRefused(cb *registry.Callback) bool {
 
 // purge cancels what waits for a callback. Its line of the audit trail is empty where that follows from another change.
 func (c *Client) purge(ctx context.Context, company string, callbackID int64, line string) error {
-	cursor := "0"
-	for {
-		answer, err := c.answer(ctx, 1, purgeScript, company, callbackID, cursor, pumpPage, line)
+	for cursor := "0"; ; {
+		next, err := c.ledger.Purge(ctx, company, callbackID, cursor, line)
 		if err != nil {
 			return err
 		}
-		if cursor = answer[0]; cursor == "0" {
+		if cursor = next; cursor == "0" {
 			return nil
 		}
 	}
 }
 
 // pumpRooms serves the company's rooms whose time has come. One that fails keeps no other from its turn.
-func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error {
+func (w *Worker) pumpRooms(ctx context.Context, company string, now time.Time) error {
 	c := w.client
-	ids, err := c.rdb.ZRangeByScore(ctx, registry.RoomsKey(company), &redis.ZRangeBy{
-		Min: "-inf", Max: strconv.FormatInt(now, 10), Count: glancePage,
-	}).Result()
+	ids, err := c.ledger.DueRooms(ctx, company, now)
 	if err != nil {
 		return err
 	}
@@ -143,7 +131,7 @@ func (w *Worker) pumpRooms(ctx context.Context, company string, now int64) error
 func (w *Worker) pumpRoom(ctx context.Context, company, room string) error {
 	id, err := strconv.ParseInt(room, 10, 64)
 	if err != nil {
-		return errBadRecord
+		return ledger.ErrBadRecord
 	}
 	wait, err := w.client.pump(ctx, company, id)
 	if err == nil {

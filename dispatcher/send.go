@@ -4,12 +4,9 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -37,7 +34,7 @@ type sending struct {
 	warnings []string
 	version  int64 // of the registry that matched is by
 	matched  []*registry.Callback
-	pending  []pendingTask // accepted, and still to be brought to the lanes
+	pending  []ledger.Ticket // accepted, and still to be brought to the lanes
 	Sent
 }
 
@@ -139,20 +136,20 @@ func (c *Client) match(ctx context.Context, s *sending) (err error) {
 	return nil
 }
 
-// accept runs the accepting script until it and the match speak of the same registry version: an event that is accepted after a
+// accept offers the event until the ledger and the match speak of the same registry version: an event that is accepted after a
 // registration returned cannot miss it.
 func (c *Client) accept(ctx context.Context, s *sending) {
 	for s.Err == nil {
-		f := c.acceptCall(ctx, s)
-		c.accepts.Do(ctx, f.call)
+		f := c.offer(ctx, s)
+		f.step = c.ledger.Accept(ctx, f.offer)[0]
 		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
-		answer, err := f.call.Answer()
+		accepted, err := f.step.Answer()
 		switch {
 		case errors.Is(err, errPanicked):
 			s.Err = err
 		case err != nil:
 			s.Err = unavailable(ctx, c, "accepting the event", err)
-		case c.understand(ctx, s, answer):
+		case c.understand(ctx, s, accepted):
 			return
 		}
 	}
@@ -161,7 +158,7 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 // acceptAll accepts several together, and one by one those that they left open, or that a panic of one of them kept from it.
 func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	ready := slices.DeleteFunc(slices.Clone(page), func(s *sending) bool { return s.Err != nil })
-	calls, follows := make([]*ledger.Call, len(ready)), make([]following, len(ready))
+	offers, follows := make([]*ledger.Offer, len(ready)), make([]following, len(ready))
 	asked := false
 	defer func() {
 		for _, f := range follows {
@@ -171,19 +168,20 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 		}
 	}()
 	for i, s := range ready {
-		follows[i] = c.acceptCall(ctx, s)
-		calls[i] = follows[i].call
+		follows[i] = c.offer(ctx, s)
+		offers[i] = follows[i].offer
 	}
-	c.accepts.Do(ctx, calls...)
+	steps := c.ledger.Accept(ctx, offers...)
 	asked = true
-	for _, f := range follows {
+	for i, f := range follows {
+		f.step = steps[i]
 		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
 	}
 	var failed error // once in the log is enough
 	for i, s := range ready {
-		answer, err := calls[i].Answer()
+		accepted, err := steps[i].Answer()
 		switch {
-		case errors.Is(err, errPanicked) || err == nil && !c.understand(ctx, s, answer):
+		case errors.Is(err, errPanicked) || err == nil && !c.understand(ctx, s, accepted):
 			c.accept(ctx, s)
 		case err != nil:
 			if failed == nil {
@@ -194,36 +192,24 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	}
 }
 
-// understand takes the script's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.
-func (c *Client) understand(ctx context.Context, s *sending, answer []string) (done bool) {
-	if answer, s.Err = readable(answer); s.Err != nil {
-		s.Err = unavailable(ctx, c, "accepting the event", s.Err)
-		return true
-	}
-	switch answer[0] {
-	case "version":
-		s.Err = c.matchAgain(ctx, s, answer[1])
+// understand takes the ledger's answer. It returns false if the registry moved on: then the event is matched anew, to be tried again.
+func (c *Client) understand(ctx context.Context, s *sending, accepted ledger.Accepted) (done bool) {
+	switch accepted.Outcome {
+	case ledger.Outdated:
+		s.Err = c.matchAgain(ctx, s, accepted.Version)
 		return false
-	case "quota":
-		s.Err = registry.ReadQuota(registry.QuotaWaitingBytes, s.event.Company, answer)
-	case "exists":
-		s.Receipt, s.pending, s.Err = c.duplicate(ctx, s.event, answer[1:])
+	case ledger.OverQuota:
+		s.Err = accepted.Refused
+	case ledger.Known:
+		s.Receipt, s.pending, s.Err = c.duplicate(ctx, s.event, accepted)
 	default:
-		s.Receipt, s.pending = c.accepted(s.event, answer[1:], s.firstPage())
+		s.Receipt, s.pending = newlyAccepted(s.event, accepted, s.firstPage())
 		s.Receipt.Expanding = len(s.matched) > fanOutPage
 	}
 	return true
 }
 
-// readable is accept.lua's answer, if there is enough of it.
-func readable(answer []string) ([]string, error) {
-	if _, err := atLeast(1, answer); err != nil {
-		return nil, err
-	}
-	return atLeast(map[string]int{"version": 2, "exists": 5, "accepted": 5}[answer[0]], answer)
-}
-
-func (c *Client) matchAgain(ctx context.Context, s *sending, version string) error {
+func (c *Client) matchAgain(ctx context.Context, s *sending, version int64) error {
 	if err := c.refresh(ctx, s.event.Company, version); err != nil {
 		return err
 	}
@@ -231,15 +217,11 @@ func (c *Client) matchAgain(ctx context.Context, s *sending, version string) err
 }
 
 // refresh reads the company's callbacks up to the version that a script found.
-func (c *Client) refresh(ctx context.Context, company, version string) error {
-	atLeast, err := strconv.ParseInt(version, 10, 64)
-	if err != nil {
-		return unavailable(ctx, c, "reading the registry's version", err)
-	}
+func (c *Client) refresh(ctx context.Context, company string, version int64) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	if err := c.registry.Refresh(ctx, company, atLeast); err != nil {
+	if err := c.registry.Refresh(ctx, company, version); err != nil {
 		return unavailable(ctx, c, "reading the callbacks", err)
 	}
 	if err := c.registry.Touch(ctx, company); err != nil { // it may have been erased since it was named
@@ -248,26 +230,25 @@ func (c *Client) refresh(ctx context.Context, company, version string) error {
 	return nil
 }
 
-// acceptCall is the accepting step for an event, and what follows from it.
-func (c *Client) acceptCall(ctx context.Context, s *sending) following {
-	f := following{event: s.event, typ: s.typ, meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version), version: s.version}
-	m, _ := json.Marshal(f.meta) // strings and numbers always encode
+// offer is what the ledger is asked to accept of an event, and what follows from it.
+func (c *Client) offer(ctx context.Context, s *sending) following {
 	c.lone.Note(s.event.Company)
-	f.starts = c.starts(s) //nolint:contextcheck // an attempt outlives the request that brought it
+	f := following{event: s.event, typ: s.typ, starts: c.starts(s)} //nolint:contextcheck // an attempt outlives the request that brought it
 	first := s.firstPage()
-	args := make([]any, 0, 6+2*len(first))
-	args = append(args, s.event.ID, s.version, m, []byte(s.event.Payload), len(s.matched), s.laterPages())
-	for i, cb := range first {
-		args = append(args, cb.ID, f.starts[i].argument(c))
+	f.offer = &ledger.Offer{
+		Company: s.event.Company, ID: s.event.ID, Version: s.version, Meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version),
+		Payload: s.event.Payload, First: make([]ledger.First, len(first)), Later: s.laterPages(),
 	}
-	f.call = &ledger.Call{Script: acceptScript, Key: keyOf(s.event.Company, "due"), Deliveries: len(first), Args: args}
+	for i, cb := range first {
+		f.offer.First[i] = f.starts[i].first(cb.ID, c.ownerGrace)
+	}
 	return f
 }
 
 // bringOut brings what was accepted to the lanes, and has the rest of large fan-outs written. Deliveries that are held wait in their rooms, and need
 // nothing.
 func (c *Client) bringOut(ctx context.Context, page ...*sending) {
-	var pending []pendingTask
+	var pending []ledger.Ticket
 	for _, s := range page {
 		if s.Err != nil {
 			continue
@@ -296,8 +277,8 @@ func (c *Client) finished(ctx context.Context, s *sending) {
 	c.metrics.acceptedEvent(ctx, s.Receipt)
 }
 
-func newMeta(ctx context.Context, e payloads.Event, version int64) meta {
-	m := meta{Type: e.Type, Content: contentHash(e), Version: version}
+func newMeta(ctx context.Context, e payloads.Event, version int64) ledger.Meta {
+	m := ledger.Meta{Type: e.Type, Content: contentHash(e), Version: version}
 	if !e.OccurredAt.IsZero() {
 		m.Occurred = e.OccurredAt.UnixMilli()
 	}
@@ -316,48 +297,34 @@ func contentHash(e payloads.Event) string {
 	return base64.RawStdEncoding.EncodeToString(h.Sum(nil)[:16])
 }
 
-// accepted reads the script's answer: log id, and the callbacks, separated by commas, whose deliveries are held, whose go to the slow lane, and
-// whose have begun.
-func (c *Client) accepted(e payloads.Event, answer []string, matched []*registry.Callback) (Receipt, []pendingTask) {
-	receipt, states := newReceipt(e, answer[0], false), firstStates(answer[1])
-	slow, begun := strings.Split(answer[2], ","), strings.Split(answer[3], ",")
-	var pending []pendingTask
+// newlyAccepted is the receipt of an event, and what of it is to be brought to the lanes.
+func newlyAccepted(e payloads.Event, a ledger.Accepted, matched []*registry.Callback) (Receipt, []ledger.Ticket) {
+	receipt := newReceipt(e, a.LogID, false)
+	var pending []ledger.Ticket
 	for _, cb := range matched {
-		r := ref{e.Company, e.ID, cb.ID}
-		state := states(cb.ID)
-		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), cb.ID, state})
-		if id := strconv.FormatInt(cb.ID, 10); state == Pending && !slices.Contains(begun, id) {
-			pending = append(pending, pendingTask{ref: r, generation: 1, slow: slices.Contains(slow, id), bytes: len(e.Payload)})
+		r := ledger.Ref{Company: e.Company, Event: e.ID, Callback: cb.ID}
+		state := firstState(a, cb.ID)
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.DeliveryID(), cb.ID, state})
+		if state == Pending && !slices.Contains(a.Begun, cb.ID) {
+			pending = append(pending, ledger.Ticket{Ref: r, Generation: 1, Slow: slices.Contains(a.Slow, cb.ID), Bytes: len(e.Payload)})
 		}
 	}
 	return receipt, pending
 }
 
 // duplicate gives the first answer again. Whatever of it is still pending is enqueued again, in case the first caller died before that.
-func (c *Client) duplicate(ctx context.Context, e payloads.Event, answer []string) (Receipt, []pendingTask, error) {
-	var m meta
-	if err := json.Unmarshal([]byte(answer[0]), &m); err != nil {
-		return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)
-	}
-	if m.Content != contentHash(e) {
+func (c *Client) duplicate(ctx context.Context, e payloads.Event, a ledger.Accepted) (Receipt, []ledger.Ticket, error) {
+	if a.Meta.Content != contentHash(e) {
 		return Receipt{}, nil, ErrEventConflict
 	}
-	receipt, states := newReceipt(e, answer[1], true), firstStates(answer[2])
-	receipt.Expanding = answer[3] != ""
-	var pending []pendingTask
-	for i := 4; i+1 < len(answer); i += 2 {
-		id, err := strconv.ParseInt(answer[i], 10, 64)
-		if err != nil {
-			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, errBadRecord)
-		}
-		rec, err := parseRecord(answer[i+1])
-		if err != nil {
-			return Receipt{}, nil, fmt.Errorf("event %s: %w", e.ID, err)
-		}
-		r := ref{e.Company, e.ID, id}
-		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.deliveryID(), id, states(id)})
-		if rec.state == 'P' {
-			if t := (pendingTask{ref: r, generation: rec.generation}); !c.inSlowLane(ctx, t) {
+	receipt := newReceipt(e, a.LogID, true)
+	receipt.Expanding = a.Expanding
+	var pending []ledger.Ticket
+	for _, d := range a.Written {
+		r := ledger.Ref{Company: e.Company, Event: e.ID, Callback: d.Callback}
+		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.DeliveryID(), d.Callback, firstState(a, d.Callback)})
+		if d.State == 'P' {
+			if t := (ledger.Ticket{Ref: r, Generation: d.Generation}); !c.inSlowLane(ctx, t) {
 				pending = append(pending, t)
 			}
 		}
@@ -366,29 +333,16 @@ func (c *Client) duplicate(ctx context.Context, e payloads.Event, answer []strin
 	return receipt, pending, nil
 }
 
-// firstStates says how deliveries stood when their event was accepted: held is the list of those that were.
-func firstStates(held string) func(callback int64) State {
-	ids := make(map[string]bool)
-	for id := range strings.SplitSeq(held, ",") {
-		ids[id] = true
+// firstState says how a delivery stood when its event was accepted.
+func firstState(a ledger.Accepted, callback int64) State {
+	if slices.Contains(a.Held, callback) {
+		return Held
 	}
-	return func(callback int64) State {
-		if ids[strconv.FormatInt(callback, 10)] {
-			return Held
-		}
-		return Pending
-	}
+	return Pending
 }
 
 func newReceipt(e payloads.Event, logID string, duplicate bool) Receipt {
 	return Receipt{
-		EventID: e.ID, EventType: e.Type, AcceptedAt: logTime(logID), Deliveries: []Accepted{}, Duplicate: duplicate,
+		EventID: e.ID, EventType: e.Type, AcceptedAt: ledger.LogTime(logID), Deliveries: []Accepted{}, Duplicate: duplicate,
 	}
-}
-
-// logTime is when Redis put an entry into the log, in its own clock: the event's accepted_at.
-func logTime(logID string) time.Time {
-	ms, _, _ := strings.Cut(logID, "-")
-	n, _ := strconv.ParseInt(ms, 10, 64)
-	return fromMS(n)
 }

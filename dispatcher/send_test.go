@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -136,7 +137,7 @@ func TestWorkersJudgeByTheTypesRule(t *testing.T) {
 	h.work()
 	r, err := sender.Send(t.Context(), payloads.Event{Company: acme, ID: "o-1", Type: "order.placed", Payload: json.RawMessage(`{}`)})
 	h.must(err)
-	if d := h.await(r.Deliveries[0].DeliveryID, Delivered, 10*time.Second); len(d.Attempts) != 1 {
+	if d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 10*time.Second); len(d.Attempts) != 1 {
 		t.Errorf("%+v", d.Attempts)
 	}
 }

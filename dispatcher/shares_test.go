@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -58,7 +59,7 @@ func TestACompanyThatHangsLeavesPlaces(t *testing.T) {
 			h.must(err)
 			h.eventually(5*time.Second, func() bool {
 				d, err := h.client.Delivery(h.t.Context(), "other", r.Deliveries[0].DeliveryID)
-				return err == nil && d.State == Delivered
+				return err == nil && d.State == ledger.Delivered
 			}, func() string {
 				return id + " waits behind the other company, which has " + strconv.FormatInt(under.Load(), 10) + " under way"
 			})
@@ -81,7 +82,7 @@ func TestACrowdWaitsForItsTurns(t *testing.T) {
 		for _, id := range eventIDs("p-", 100) {
 			h.send(proof(id))
 		}
-		lane := ref{acme, "", cb.ID}.queue()
+		lane := laneOf(ledger.Ref{Company: acme, Event: "", Callback: cb.ID})
 		n, err := h.client.pendingIn(h.t.Context(), lane)
 		h.must(err)
 		if waits, since := h.client.intake.Waits(lane); since.IsZero() || waits < 80 || int(n)+waits < 100 {
@@ -93,7 +94,7 @@ func TestACrowdWaitsForItsTurns(t *testing.T) {
 		for _, id := range []string{"o-0", "o-1"} {
 			h.eventually(10*time.Second, func() bool {
 				e, err := h.client.Event(h.t.Context(), "other", id)
-				return err == nil && e.Deliveries[0].State == Delivered
+				return err == nil && e.Deliveries[0].State == ledger.Delivered
 			}, func() string { return id + " of the other company is not delivered" })
 		}
 		h.partner.strike("/other")

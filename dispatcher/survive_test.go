@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
@@ -52,14 +53,14 @@ func TestARoomThatFailsKeepsNoOtherFromItsTurn(t *testing.T) {
 	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
 	h.must(err)
 	h.send(proof("p-1"))
-	room := keyOf(acme, fmt.Sprintf("room:%d", cb.ID))
+	room := ledger.Key(acme, fmt.Sprintf("room:%d", cb.ID))
 	if n := h.rdb.ZCard(t.Context(), room).Val(); n != 1 {
 		t.Fatalf("%d are held, want 1", n)
 	}
 	_, err = h.registry.Resume(t.Context(), acme, cb.ID) // whoever opened the gate died before it pumped
 	h.must(err)
 	h.must(h.rdb.ZAdd(t.Context(), registry.RoomsKey(acme), redis.Z{Score: -1, Member: "unreadable"}).Err())
-	if err := h.worker().pumpRooms(t.Context(), acme, time.Now().UnixMilli()); err == nil {
+	if err := h.worker().pumpRooms(t.Context(), acme, time.Now()); err == nil {
 		t.Error("a room that failed is not told of")
 	}
 	if n := h.rdb.ZCard(t.Context(), room).Val(); n != 0 {
@@ -72,7 +73,7 @@ func TestAFailingTrimIsNotRepeatedEachRound(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.register("payment_proof", "")
-	h.must(h.rdb.Set(t.Context(), keyOf(acme, "dead"), "no set", 0).Err())
+	h.must(h.rdb.Set(t.Context(), ledger.Key(acme, "dead"), "no set", 0).Err())
 	var r rounds
 	w := h.worker()
 	w.turn(t.Context(), &r)
@@ -175,7 +176,7 @@ func TestWhatAlwaysPanicsEndsInTheBook(t *testing.T) {
 		h.register("payment_proof", `"retry": {"initial_interval": "5s", "multiplier": 2, "max_attempts": 3}`)
 		h.poll = time.Second
 		stop := h.work()
-		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Dead, time.Minute)
+		d := h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, ledger.Dead, time.Minute)
 		h.wantGaps([2]time.Duration{4 * time.Second, 6 * time.Second}, [2]time.Duration{8 * time.Second, 12 * time.Second})
 		if len(d.Attempts) != 3 || d.Attempts[2].Reason != verdict.ReasonUnknown {
 			h.t.Errorf("%+v", d)

@@ -16,6 +16,7 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -166,7 +167,7 @@ type step struct {
 
 func steps() []step {
 	task := func(h *house, id string) error {
-		return h.worker().process(h.t.Context(), ref{acme, id, 1}.queue(), taskOf(h.t, ref{acme, id, 1}, 1))
+		return h.worker().process(h.t.Context(), laneOf(ledger.Ref{Company: acme, Event: id, Callback: 1}), taskOf(h.t, ledger.Ref{Company: acme, Event: id, Callback: 1}, 1))
 	}
 	registers := func(more string) func(h *house) { return func(h *house) { h.register("payment_proof", more) } }
 	dies := func(h *house) string {
@@ -174,7 +175,7 @@ func steps() []step {
 		h.register("payment_proof", `"retry": {"max_attempts": 1}`)
 		stop := h.work()
 		defer stop()
-		return h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, Dead, time.Minute).DeliveryID
+		return h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, ledger.Dead, time.Minute).DeliveryID
 	}
 	holds := func(h *house) {
 		cb := h.register("payment_proof", "")
@@ -208,7 +209,7 @@ func steps() []step {
 			h.sendAll(eventIDs("p-", 2))
 			a, err := h.worker().begin(h.t.Context(), hint{acme, "p-0", cb.ID, 1}, true, 0) // an owner who is gone
 			h.must(err)
-			h.client.forget(h.t.Context(), ref{acme, "p-1", cb.ID}, "1") // and a task that is lost
+			h.client.forget(h.t.Context(), ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1) // and a task that is lost
 			if a == nil {
 				h.t.Fatal("nothing began")
 			}
@@ -221,9 +222,11 @@ func steps() []step {
 		{name: "skip what is held", before: holds, again: true, do: func(h *house) error {
 			_, err := h.client.Resume(h.t.Context(), acme, 1, true)
 			return err
-		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Cancelled, time.Second) }},
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Cancelled, time.Second)
+		}},
 		{name: "cancel", before: holds, again: true, do: func(h *house) error {
-			_, err := h.client.Cancel(h.t.Context(), acme, ref{acme, "p-1", 1}.deliveryID())
+			_, err := h.client.Cancel(h.t.Context(), acme, ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID())
 			if _, over := errors.AsType[*StateError](err); over { // a repeat finds it cancelled
 				return nil
 			}
@@ -231,7 +234,9 @@ func steps() []step {
 		}, then: func(h *house) {
 			_, err := h.client.Resume(h.t.Context(), acme, 1, false)
 			h.must(err)
-		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Cancelled, time.Second) }},
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Cancelled, time.Second)
+		}},
 		{name: "pause egress", before: registers(""), again: true, do: func(h *house) error {
 			_, err := h.client.PauseEgress(h.t.Context())
 			return err
@@ -258,16 +263,20 @@ func steps() []step {
 			return err
 		}},
 		{name: "replay", before: func(h *house) { dies(h) }, again: true, do: func(h *house) error {
-			_, err := h.client.Replay(h.t.Context(), acme, ref{acme, "p-1", 1}.deliveryID())
+			_, err := h.client.Replay(h.t.Context(), acme, ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID())
 			if _, on := errors.AsType[*StateError](err); on { // a repeat finds it on its way
 				return nil
 			}
 			return err
-		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Delivered, time.Second) }},
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
+		}},
 		{name: "replay many", before: func(h *house) { dies(h) }, again: true, do: func(h *house) error {
 			_, err := h.client.ReplayCallback(h.t.Context(), acme, 1, ReplayQuery{})
 			return errors.Join(err, h.client.sweep(h.t.Context(), acme, time.Now().Add(sweepFor)))
-		}, after: func(h *house) { h.await(ref{acme, "p-1", 1}.deliveryID(), Delivered, time.Second) }},
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
+		}},
 		{name: "prune", options: []houseOption{func(c *Config) { c.DeadRetention = 10 * time.Second }}, before: func(h *house) {
 			dies(h)
 			<-time.After(15 * time.Second)
@@ -275,10 +284,10 @@ func steps() []step {
 			<-time.After(2 * time.Second)
 		}, do: func(h *house) error { return h.client.prune(h.t.Context(), acme) }, after: func(h *house) {
 			h.must(h.client.prune(h.t.Context(), acme))
-			if n := h.rdb.ZCard(h.t.Context(), keyOf(acme, "dead")).Val(); n != 0 {
+			if n := h.rdb.ZCard(h.t.Context(), ledger.Key(acme, "dead")).Val(); n != 0 {
 				h.t.Errorf("%d are left in the book", n)
 			}
-			if ttl := h.rdb.TTL(h.t.Context(), eventKey(acme, "p-1")).Val(); ttl <= 0 {
+			if ttl := h.rdb.TTL(h.t.Context(), ledger.EventKey(acme, "p-1")).Val(); ttl <= 0 {
 				h.t.Errorf("the pruned one's event does not age: %s", ttl)
 			}
 			h.acked = nil // what is pruned is dead, and counted nowhere: not check's to know

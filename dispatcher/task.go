@@ -42,12 +42,12 @@ func Queues() []string {
 
 var queues = Queues()
 
-// queue is the lane of a callback that does well.
-func (r ref) queue() string {
+// laneOf is the lane of a callback that does well.
+func laneOf(r ledger.Ref) string {
 	h := fnv.New32a()
-	_, _ = h.Write([]byte(r.company))
+	_, _ = h.Write([]byte(r.Company))
 	_, _ = h.Write([]byte{'/'})
-	_, _ = h.Write([]byte(strconv.FormatInt(r.callback, 10)))
+	_, _ = h.Write([]byte(strconv.FormatInt(r.Callback, 10)))
 	return queues[h.Sum32()%laneCount]
 }
 
@@ -60,10 +60,12 @@ type hint struct {
 	Generation int64  `json:"generation"`
 }
 
-func (h hint) ref() ref { return ref{h.Company, h.Event, h.Callback} }
+func (h hint) ref() ledger.Ref {
+	return ledger.Ref{Company: h.Company, Event: h.Event, Callback: h.Callback}
+}
 
-func taskID(r ref, generation int64) string {
-	return r.deliveryID() + ":g" + strconv.FormatInt(generation, 10)
+func taskID(r ledger.Ref, generation int64) string {
+	return r.DeliveryID() + ":g" + strconv.FormatInt(generation, 10)
 }
 
 const (
@@ -75,85 +77,67 @@ const (
 
 // enqueue puts a task for this generation into its lane. That asynq has it already is success: the id is derived, so it is the same task
 // (asynq.ErrTaskIDConflict is also what a lost reply and a repeated command look like).
-func (c *Client) enqueue(ctx context.Context, t pendingTask, options ...asynq.Option) (known bool, err error) {
-	payload, err := json.Marshal(hint{t.ref.company, t.ref.event, t.ref.callback, t.generation})
+func (c *Client) enqueue(ctx context.Context, t ledger.Ticket, options ...asynq.Option) (known bool, err error) {
+	payload, err := json.Marshal(hint{t.Ref.Company, t.Ref.Event, t.Ref.Callback, t.Generation})
 	if err != nil {
 		return false, err
 	}
-	options = append(options, asynq.TaskID(taskID(t.ref, t.generation)), asynq.Queue(t.queue()), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
+	options = append(options, asynq.TaskID(taskID(t.Ref, t.Generation)), asynq.Queue(queueOf(t)), asynq.MaxRetry(maxRetry), asynq.Timeout(taskTimeout))
 	_, err = c.asynq.EnqueueContext(ctx, asynq.NewTask(taskType, payload), options...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return true, nil
 	}
 	if err == nil {
-		c.bell.Ring(ctx, t.queue())
+		c.bell.Ring(ctx, queueOf(t))
 	}
 	return false, err
 }
 
 // inSlowLane reports whether asynq is known to have the task there. Task ids are a queue's own: in another lane it would be a second task.
-func (c *Client) inSlowLane(ctx context.Context, t pendingTask) bool {
-	n, err := c.rdb.Exists(ctx, "asynq:{"+slowLane+"}:t:"+taskID(t.ref, t.generation)).Result()
+func (c *Client) inSlowLane(ctx context.Context, t ledger.Ticket) bool {
+	n, err := c.rdb.Exists(ctx, "asynq:{"+slowLane+"}:t:"+taskID(t.Ref, t.Generation)).Result()
 	return err == nil && n > 0
 }
 
-// A pendingTask is a delivery that may go and whose task is to be enqueued.
-type pendingTask struct {
-	ref        ref
-	generation int64
-	slow       bool // it goes to the slow lane
-	bytes      int  // of its payload; 0 where that is not known
-}
-
-func (t pendingTask) queue() string {
-	if t.slow {
+// queueOf is the lane that a delivery's task goes to.
+func queueOf(t ledger.Ticket) string {
+	if t.Slow {
 		return slowLane
 	}
-	return t.ref.queue()
-}
-
-// readTask reads a delivery's name and ticket as scripts give them: its generation, and s if it goes to the slow lane.
-func readTask(company, member, ticket string) (pendingTask, error) {
-	r, ok := parseMember(company, member)
-	generation, slow := strings.CutSuffix(ticket, "s")
-	g, err := strconv.ParseInt(generation, 10, 64)
-	if !ok || err != nil {
-		return pendingTask{}, fmt.Errorf("delivery %q of %s: %w", member, company, errBadRecord)
-	}
-	return pendingTask{ref: r, generation: g, slow: slow}, nil
+	return laneOf(t.Ref)
 }
 
 // enqueueAll enqueues deliveries that are pending in Redis: at once, or when it is their turn. It does not fail: the reconciler repeats what is missing.
 // Nor does it stop with its caller, who may have gone.
-func (c *Client) enqueueAll(ctx context.Context, tasks []pendingTask) {
-	c.letIn(ctx, tasks, func(ctx context.Context, t pendingTask) {
+func (c *Client) enqueueAll(ctx context.Context, tasks []ledger.Ticket) {
+	c.letIn(ctx, tasks, func(ctx context.Context, t ledger.Ticket) {
 		if _, err := c.enqueue(ctx, t); err != nil {
 			c.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it",
-				"company", t.ref.company, "delivery", t.ref.deliveryID(), "error", err)
+				"company", t.Ref.Company, "delivery", t.Ref.DeliveryID(), "error", err)
 		}
 	})
 }
 
 // letIn brings tasks into the lanes: those that may come at once before it returns, the others by turns. Those that too many wait before are the
 // reconciler's.
-func (c *Client) letIn(ctx context.Context, tasks []pendingTask, bring func(context.Context, pendingTask)) {
+func (c *Client) letIn(ctx context.Context, tasks []ledger.Ticket, bring func(context.Context, ledger.Ticket)) {
 	ctx = context.WithoutCancel(ctx)
-	now := make([]pendingTask, 0, len(tasks))
+	now := make([]ledger.Ticket, 0, len(tasks))
 	for _, t := range tasks {
-		if c.intake.Pass(ctx, t.queue(), t.ref.company, t.bytes) {
+		if c.intake.Pass(ctx, queueOf(t), t.Ref.Company, t.Bytes) {
 			now = append(now, t)
 			continue
 		}
 		if !c.intake.Wait(lanes.Waiting{
-			Lane: t.queue(), Company: t.ref.company, Callback: t.ref.callback, Name: taskID(t.ref, t.generation), Bytes: t.bytes,
+			Lane: queueOf(t), Company: t.Ref.Company, Callback: t.Ref.Callback, Name: taskID(t.Ref, t.Generation), Bytes: t.Bytes,
 			Enter: func(ctx context.Context) { bring(ctx, t) },
 		}) {
 			c.often.Do(func() {
-				c.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", t.queue(), "company", t.ref.company)
+				c.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", queueOf(t), "company", t.Ref.Company)
 			})
 		}
 	}
-	c.inParallel(ctx, now, func(t pendingTask) { bring(ctx, t) })
+	c.inParallel(ctx, now, func(t ledger.Ticket) { bring(ctx, t) })
 }
 
 // pendingIn is how many tasks a lane holds that no worker has taken.
@@ -161,26 +145,12 @@ func (c *Client) pendingIn(ctx context.Context, lane string) (int64, error) {
 	return c.rdb.LLen(ctx, "asynq:{"+lane+"}:pending").Result()
 }
 
-// enqueueReleased enqueues what a script let out of a room: member, ticket, member, ticket, …
-func (c *Client) enqueueReleased(ctx context.Context, company string, released []string) {
-	tasks := make([]pendingTask, 0, len(released)/2)
-	for i := 0; i+1 < len(released); i += 2 {
-		t, err := readTask(company, released[i], released[i+1])
-		if err != nil {
-			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
-			continue
-		}
-		tasks = append(tasks, t)
-	}
-	c.enqueueAll(ctx, tasks)
-}
-
 // fanOut bounds how many tasks are handled at a time.
 const fanOut = 16
 
 // inParallel does it for each task. One that panics stays as it is, as if this process had been killed just then: the reconciler finds it.
-func (c *Client) inParallel(ctx context.Context, tasks []pendingTask, do func(pendingTask)) {
-	each := func(t pendingTask) { _ = c.contain(ctx, placeEnqueue, func() error { do(t); return nil }) }
+func (c *Client) inParallel(ctx context.Context, tasks []ledger.Ticket, do func(ledger.Ticket)) {
+	each := func(t ledger.Ticket) { _ = c.contain(ctx, placeEnqueue, func() error { do(t); return nil }) }
 	if len(tasks) == 1 {
 		each(tasks[0])
 		return
@@ -199,14 +169,14 @@ func (c *Client) inParallel(ctx context.Context, tasks []pendingTask, do func(pe
 
 // shownTask is what asynq's UI shows as a task's payload.
 type shownTask struct {
-	Company    string `json:"company"`
-	CallbackID int64  `json:"callback_id"`
-	EventType  string `json:"event_type,omitempty"`
-	EventID    string `json:"event_id"`
-	DeliveryID string `json:"delivery_id"`
-	State      State  `json:"state,omitempty"`
-	Attempt    int    `json:"attempt,omitempty"` // the last that began
-	Generation int64  `json:"generation"`
+	Company    string       `json:"company"`
+	CallbackID int64        `json:"callback_id"`
+	EventType  string       `json:"event_type,omitempty"`
+	EventID    string       `json:"event_id"`
+	DeliveryID string       `json:"delivery_id"`
+	State      ledger.State `json:"state,omitempty"`
+	Attempt    int          `json:"attempt,omitempty"` // the last that began
+	Generation int64        `json:"generation"`
 }
 
 // formatWithin is how long the UI waits for what a task's record says.
@@ -219,18 +189,13 @@ func (c *Client) FormatTask(kind string, payload []byte) string {
 		return "(not a delivery)"
 	}
 	shown := shownTask{
-		Company: h.Company, CallbackID: h.Callback, EventID: h.Event, DeliveryID: h.ref().deliveryID(), Generation: h.Generation,
+		Company: h.Company, CallbackID: h.Callback, EventID: h.Event, DeliveryID: h.ref().DeliveryID(), Generation: h.Generation,
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), formatWithin)
 	defer cancel()
-	values, err := c.rdb.HMGet(ctx, eventKey(h.Company, h.Event), "m", recordField(h.Callback)).Result()
-	if err == nil && len(values) == 2 { // else the names have to do
-		var m meta
-		_ = json.Unmarshal([]byte(ledger.String(values[0])), &m)
-		shown.EventType = m.Type
-		if rec, err := parseRecord(ledger.String(values[1])); err == nil {
-			shown.State, shown.Attempt = stateOf[rec.state], rec.number
-		}
+	if e, err := c.ledger.Deliveries(ctx, []ledger.Ref{h.ref()}); err == nil && e[0] != nil { // else the names have to do
+		rec := e[0].Records[h.Callback]
+		shown.EventType, shown.State, shown.Attempt = e[0].Meta.Type, ledger.StateOf[rec.State], rec.Number
 	}
 	text, _ := json.Marshal(shown) // strings and numbers always encode
 	return string(text)

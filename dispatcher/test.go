@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -70,21 +71,17 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	defer done()
 	now := time.Now()
 	a := &attempt{
-		ref: ref{company, "test", callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
-		callback: cb, typ: typ, timeout: cb.Timeout, meta: meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
+		ref: ledger.Ref{Company: company, Event: "test", Callback: callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
+		callback: cb, typ: typ, timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
 	}
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
 	defer span.End()
 	a.send(ctx, c)
 	a.written = a.entry()
 	c.tell(ctx, span, a, "test")
-	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: a.written.forReader(ctx).attempt()}
+	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, a.written))}
 	if a.Verdict == verdict.Gone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}
 	return result, nil
-}
-
-func misfit(location, message string) error {
-	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message}}}
 }

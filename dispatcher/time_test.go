@@ -17,6 +17,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -153,7 +154,7 @@ func TestRetriesFollowTheSchedule(t *testing.T) {
 		h.poll = time.Second
 		stop := h.work()
 		r := h.send(proof("p-1"))
-		d := h.await(r.Deliveries[0].DeliveryID, Delivered, 5*time.Minute)
+		d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 5*time.Minute)
 		// 5 s × 2.5, ± 20 %
 		h.wantGaps([2]time.Duration{4 * time.Second, 6 * time.Second}, [2]time.Duration{10 * time.Second, 15 * time.Second},
 			[2]time.Duration{25 * time.Second, 37500 * time.Millisecond})
@@ -176,12 +177,12 @@ func TestPatience(t *testing.T) {
 		stop := h.work()
 		h.eventually(time.Minute, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "the reconciler does not bring it" })
 		h.wantTook(began, patience)
-		id := ref{acme, "p-1", cb.ID}.deliveryID()
-		due := h.await(id, Retrying, time.Second).NextAttemptAt
+		id := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()
+		due := h.await(id, ledger.Retrying, time.Second).NextAttemptAt
 		stop()
-		h.must(h.client.inspector.DeleteTask(ref{acme, "p-1", cb.ID}.queue(), taskID(ref{acme, "p-1", cb.ID}, 1)))
+		h.must(h.client.inspector.DeleteTask(laneOf(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}), taskID(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 		stop = h.work()
-		h.await(id, Delivered, time.Minute)
+		h.await(id, ledger.Delivered, time.Minute)
 		h.wantTook(due, patience)
 
 		stop()
@@ -192,7 +193,7 @@ func TestPatience(t *testing.T) {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		stop = h.work()
-		d := h.await(ref{acme, "p-2", cb.ID}.deliveryID(), Delivered, time.Minute)
+		d := h.await(ledger.Ref{Company: acme, Event: "p-2", Callback: cb.ID}.DeliveryID(), ledger.Delivered, time.Minute)
 		h.wantTook(began, cb.Timeout+ownerGrace)
 		if len(d.Attempts) != 2 || d.Attempts[0].Reason != verdict.ReasonUnknown {
 			t.Errorf("attempts: %+v", d.Attempts)
@@ -235,7 +236,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 				h.poll = time.Second
 				stop := h.work()
 				r := h.send(proof("p-1"))
-				h.await(r.Deliveries[0].DeliveryID, Delivered, 3*time.Minute)
+				h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, 3*time.Minute)
 				h.wantGaps(tc.gap)
 				h.check()
 				stop()
@@ -255,7 +256,7 @@ func TestASilentPartnerTimesOut(t *testing.T) {
 		h.register("payment_proof", `"timeout": "7s"`)
 		stop := h.work()
 		r := h.send(proof("p-1"))
-		d := h.await(r.Deliveries[0].DeliveryID, Delivered, time.Minute)
+		d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, time.Minute)
 		if a := d.Attempts[0]; a.Reason != "timeout" || a.Duration < 7*time.Second || a.Duration > 8*time.Second || a.StatusCode != 0 {
 			t.Errorf("attempt: %+v", a)
 		}
@@ -270,11 +271,11 @@ func TestTheScheduleEndsInTheDeadLetterBook(t *testing.T) {
 		h.register("payment_proof", `"retry": {"max_attempts": 3}`)
 		stop := h.work()
 		r := h.send(proof("p-1"))
-		d := h.await(r.Deliveries[0].DeliveryID, Dead, time.Minute)
+		d := h.await(r.Deliveries[0].DeliveryID, ledger.Dead, time.Minute)
 		if last := d.Attempts[len(d.Attempts)-1]; len(d.Attempts) != 3 || last.Verdict != verdict.Dead || last.Reason != "status_500" {
 			t.Errorf("attempts: %+v", d.Attempts)
 		}
-		book, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []State{Dead}})
+		book, _, err := h.client.Deliveries(h.t.Context(), acme, Query{States: []ledger.State{ledger.Dead}})
 		h.must(err)
 		if len(book) != 1 || book[0].DeliveryID != d.DeliveryID {
 			t.Errorf("the book: %+v", book)
@@ -284,7 +285,7 @@ func TestTheScheduleEndsInTheDeadLetterBook(t *testing.T) {
 
 		d, err = h.client.Replay(h.t.Context(), acme, d.DeliveryID)
 		h.must(err)
-		d = h.await(d.DeliveryID, Delivered, time.Minute)
+		d = h.await(d.DeliveryID, ledger.Delivered, time.Minute)
 		if len(d.Attempts) != 4 || d.Attempts[3].Number != 4 {
 			t.Errorf("a replay continues the numbers: %+v", d.Attempts)
 		}
@@ -299,7 +300,7 @@ func TestGoneDisablesTheCallback(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		stop := h.work()
 		r := h.send(proof("p-1"))
-		d := h.await(r.Deliveries[0].DeliveryID, Dead, time.Minute)
+		d := h.await(r.Deliveries[0].DeliveryID, ledger.Dead, time.Minute)
 		if a := d.Attempts[0]; a.Verdict != verdict.Gone || a.Reason != verdict.ReasonGone {
 			t.Errorf("attempt: %+v", a)
 		}
@@ -309,13 +310,13 @@ func TestGoneDisablesTheCallback(t *testing.T) {
 			t.Errorf("callback: %s, %s", got.Status, got.DisabledReason)
 		}
 		later := h.send(proof("p-2"))
-		if s := later.Deliveries[0].State; s != Held {
+		if s := later.Deliveries[0].State; s != ledger.Held {
 			t.Errorf("a later delivery is %s", s)
 		}
 		h.partner.answers(answering(204))
 		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
 		h.must(err)
-		h.await(later.Deliveries[0].DeliveryID, Delivered, time.Minute)
+		h.await(later.Deliveries[0].DeliveryID, ledger.Delivered, time.Minute)
 		h.check()
 		stop()
 	})
@@ -333,7 +334,7 @@ func TestPausingHolds(t *testing.T) {
 		cb := h.register("payment_proof", "")
 		stop := h.work()
 		retrying := h.send(proof("retrying"))
-		h.await(retrying.Deliveries[0].DeliveryID, Retrying, time.Minute)
+		h.await(retrying.Deliveries[0].DeliveryID, ledger.Retrying, time.Minute)
 		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
 		h.must(err)
 		for _, id := range eventIDs("p-", 20) {
@@ -343,7 +344,7 @@ func TestPausingHolds(t *testing.T) {
 		if n := len(h.partner.requests()); n != 1 {
 			t.Errorf("%d requests, want only the one before the pause", n)
 		}
-		d := h.await(retrying.Deliveries[0].DeliveryID, Held, time.Second)
+		d := h.await(retrying.Deliveries[0].DeliveryID, ledger.Held, time.Second)
 		if d.HeldReason != "paused" || !strings.Contains(d.Summary, "paused") {
 			t.Errorf("held: %+v", d)
 		}

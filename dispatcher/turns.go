@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 const (
@@ -33,14 +35,14 @@ type turn struct {
 	last   time.Time     // when one ended; guarded by turns.mu
 }
 
-func (r ref) key() turnKey { return turnKey{r.company, r.callback} }
+func turnOf(r ledger.Ref) turnKey { return turnKey{r.Company, r.Callback} }
 
 func newTurns(limit int) *turns { return &turns{limit: max(1, limit), by: make(map[turnKey]*turn)} }
 
 // take asks for a turn to attempt a delivery, and waits for it so long at most, if the callback has answered as lately. Without one (ok is false)
 // the delivery has to wait elsewhere; with one, give it back with done.
-func (t *turns) take(ctx context.Context, r ref, wait time.Duration) (done func(), ok bool) {
-	key := r.key()
+func (t *turns) take(ctx context.Context, r ledger.Ref, wait time.Duration) (done func(), ok bool) {
+	key := turnOf(r)
 	t.mu.Lock()
 	mine := t.by[key]
 	if mine == nil {

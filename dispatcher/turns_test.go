@@ -4,13 +4,15 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := newTurns(2)
-		one, other := ref{acme, "e", 1}, ref{acme, "e", 2}
-		take := func(r ref) (done func(), ok bool, waited time.Duration) {
+		one, other := ledger.Ref{Company: acme, Event: "e", Callback: 1}, ledger.Ref{Company: acme, Event: "e", Callback: 2}
+		take := func(r ledger.Ref) (done func(), ok bool, waited time.Duration) {
 			start := time.Now()
 			done, ok = turns.take(t.Context(), r, turnover)
 			return done, ok, time.Since(start)

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -311,10 +311,10 @@ func (w *Worker) holds(l link, company string, halted func(lane string) bool) bo
 
 // A sequel is what may follow a delivery that ended well.
 type sequel struct {
-	released []string      // what was let out of the room for it: member, ticket, …
-	first    *attempt      // the first of them, if it has begun
-	looked   time.Time     // when its lane was known to run
-	took     time.Duration // to record what came before
+	released []ledger.Ticket // what was let out of the room for it
+	first    *attempt        // the first of them, if it has begun
+	looked   time.Time       // when its lane was known to run
+	took     time.Duration   // to record what came before
 }
 
 // chain goes on with the delivery that a finished one let out of the room, in its place and without a detour over asynq: half the round trips
@@ -322,29 +322,25 @@ type sequel struct {
 func (w *Worker) chain(ctx context.Context, l link, company string, next sequel) {
 	c := w.client
 	l.until = time.Now().Add(chainFor)
-	for len(next.released) > 1 {
-		t, err := readTask(company, next.released[0], next.released[1])
-		if err != nil {
-			c.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
-			return
-		}
-		a, looked := next.first, next.looked
+	for len(next.released) > 0 {
+		t, a, looked := next.released[0], next.first, next.looked
 		if a == nil {
 			looked = time.Now()
 			if !w.holds(l, company, func(lane string) bool { return c.laneHalted(ctx, lane) }) {
-				c.enqueueReleased(ctx, company, next.released)
+				c.enqueueAll(ctx, next.released)
 				return
 			}
 		}
-		c.enqueueReleased(ctx, company, next.released[2:])
+		c.enqueueAll(ctx, next.released[1:])
 		if a == nil {
-			if t.queue() != l.lane { // the partner came back, or fell ill
-				c.enqueueAll(ctx, []pendingTask{t})
+			if queueOf(t) != l.lane { // the partner came back, or fell ill
+				c.enqueueAll(ctx, []ledger.Ticket{t})
 				return
 			}
-			if a, err = w.begin(ctx, hint{company, t.ref.event, t.ref.callback, t.generation}, true, 0); err != nil {
-				c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
-				c.enqueueAll(ctx, []pendingTask{t})
+			var err error
+			if a, err = w.begin(ctx, hint{company, t.Event, t.Callback, t.Generation}, true, 0); err != nil {
+				c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.DeliveryID(), "error", err)
+				c.enqueueAll(ctx, []ledger.Ticket{t})
 			}
 			if a == nil {
 				return
@@ -355,11 +351,11 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 }
 
 // goOnBraked is goOn, once the brake lets it and unless it is held back by then. looked is when its lane was known to run.
-func (w *Worker) goOnBraked(ctx context.Context, t pendingTask, a *attempt, l link, looked time.Time) (next sequel) {
-	ride := w.brake.enter(ctx, a.ref.company, false)
+func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l link, looked time.Time) (next sequel) {
+	ride := w.brake.enter(ctx, a.ref.Company, false)
 	defer func() { w.brake.leave(ride, next.took) }()
 	if w.heldBack(ctx, l.lane, looked, a) {
-		w.client.enqueueAll(ctx, []pendingTask{t})
+		w.client.enqueueAll(ctx, []ledger.Ticket{t})
 		return sequel{}
 	}
 	return w.goOn(ctx, t, a, l)
@@ -381,19 +377,19 @@ func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a 
 
 // unbegin takes back that an attempt has begun, of which nothing went out.
 func (w *Worker) unbegin(ctx context.Context, a *attempt) {
-	if _, err := w.client.run(context.WithoutCancel(ctx), unbeginScript, a.ref.company, a.ref.member(), a.token).Result(); err != nil {
-		w.client.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.deliveryID(), "error", err)
+	if err := w.client.ledger.Unbegin(context.WithoutCancel(ctx), a.ref, a.token); err != nil {
+		w.client.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.DeliveryID(), "error", err)
 	}
 }
 
 // goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
 // what it failed by.
-func (w *Worker) goOn(ctx context.Context, t pendingTask, a *attempt, l link) sequel {
+func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *attempt, l link) sequel {
 	next, err := w.attempt(ctx, a, l)
 	if _, ok := errors.AsType[*laterError](err); ok {
-		w.client.enqueueAll(ctx, []pendingTask{t})
+		w.client.enqueueAll(ctx, []ledger.Ticket{t})
 	} else if err != nil {
-		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.ref.deliveryID(), "error", err)
+		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.DeliveryID(), "error", err)
 	}
 	return next
 }
@@ -408,7 +404,8 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 		a.send(ctx, w.client)
 		w.client.at("posted")
 		a.ownOutage = w.client.outage.note(ctx, a)
-		a.recorded = a.finishArgs()
+		a.settle()
+		a.recorded = a.finish()
 		return nil
 	})
 	if err != nil {
@@ -418,8 +415,8 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 	if err != nil {
 		return sequel{}, err
 	}
-	if state != "D" { // what comes next is asynq's to show
-		w.client.enqueueReleased(ctx, a.ref.company, next.released)
+	if state != ledger.Delivered { // what comes next is asynq's to show
+		w.client.enqueueAll(ctx, next.released)
 		next = sequel{took: next.took}
 	}
 	w.client.at("finished")
@@ -442,10 +439,10 @@ func earliness(ctx context.Context) time.Duration {
 
 // tooEarly sends a task back until its retry is due. attempts are the record's: the last is why. asynq does not know yet of the failure that a
 // new task is for.
-func tooEarly(r ref, wait time.Duration, isNew bool, attempts []string) *laterError {
+func tooEarly(r ledger.Ref, wait time.Duration, isNew bool, attempts string) *laterError {
 	later := &laterError{wait: wait, why: "not due yet", failure: isNew}
-	if entries := parseEntries(strings.Join(attempts, "")); len(entries) > 0 {
-		later.why = entries[len(entries)-1].failed(r)
+	if entries := ledger.ParseEntries(attempts); len(entries) > 0 {
+		later.why = entries[len(entries)-1].Failed(r)
 	}
 	return later
 }
@@ -471,31 +468,27 @@ func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, e
 	if cb != nil {
 		a.timeout = cb.Timeout
 	}
-	barred, err := c.barred(ctx, r.key(), cb)
+	barred, err := c.barred(ctx, turnOf(r), cb)
 	if err != nil {
 		return nil, err
 	}
-	lease := a.timeout + c.ownerGrace
-	answer, err := c.step(ctx, beginScript, r.company, r.member(), h.Generation, a.token, lease.Milliseconds(), !turn, barred, early.Milliseconds())
+	claimed, err := c.ledger.Begin(ctx, ledger.Claim{
+		Ref: r, Generation: h.Generation, Token: a.token, Lease: a.timeout + c.ownerGrace, NoTurn: !turn, Barred: barred, Early: early,
+	})
 	if err != nil {
-		return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
+		return nil, fmt.Errorf("beginning %s: %w", r.DeliveryID(), err)
 	}
-	switch word := answer[0]; word {
-	case "go":
-	case "early", "held":
-		wait, err := answeredMS(answer, 1)
-		if err != nil {
-			return nil, fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
-		}
-		if word == "early" {
-			return nil, tooEarly(r, wait, early == 0, answer[2:])
-		}
-		w.pacer.after(ctx, r.key(), wait)
+	switch claimed.Outcome {
+	case ledger.Begun:
+	case ledger.TooEarly:
+		return nil, tooEarly(r, claimed.Wait, early == 0, claimed.Attempts)
+	case ledger.WaitsInRoom:
+		w.pacer.after(ctx, turnOf(r), claimed.Wait)
 		return nil, nil // documented: nothing to do
-	default: // gone, stale, busy, done, cancelled: this task has served
+	default: // this task has served
 		return nil, nil // documented: nothing to do
 	}
-	if err := w.understand(ctx, a, answer[1:]); err != nil {
+	if err := w.understand(ctx, a, claimed.Grant); err != nil {
 		w.unbegin(ctx, a)
 		return nil, err
 	}
@@ -503,15 +496,13 @@ func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, e
 }
 
 // understand reads what an owner has to know of an attempt that has begun, and what else it takes to make it.
-func (w *Worker) understand(ctx context.Context, a *attempt, answer []string) (err error) {
+func (w *Worker) understand(ctx context.Context, a *attempt, g *ledger.Grant) (err error) {
 	c, r := w.client, a.ref
-	if err := a.read(answer); err != nil {
-		return fmt.Errorf("beginning %s: %w", r.deliveryID(), err)
-	}
+	a.grant(g)
 	c.at("granted")
 	if len(a.body) == 0 { // no payload is: it is one of several long ones
-		if a.body, err = c.rdb.HGet(ctx, eventKey(r.company, r.event), "b").Bytes(); err != nil {
-			return fmt.Errorf("reading the payload of %s: %w", r.deliveryID(), err)
+		if a.body, err = c.ledger.Payload(ctx, r.Company, r.Event); err != nil {
+			return fmt.Errorf("reading the payload of %s: %w", r.DeliveryID(), err)
 		}
 	}
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
@@ -534,78 +525,62 @@ func (w *Worker) understand(ctx context.Context, a *attempt, answer []string) (e
 // finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
 func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }
 
-// finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more.
-func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state string, next sequel, err error) {
+// finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more. The state is the
+// delivery's, or empty if it is another owner's by now.
+func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state ledger.State, next sequel, err error) {
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
-	token, lease := "", time.Duration(0)
-	if a.Verdict == verdict.Delivered && l.lane == a.ref.queue() && w.holds(l, a.ref.company, func(lane string) bool { return !c.stopped.running(lane) }) {
-		token, lease = w.newToken(), a.callback.Timeout+c.ownerGrace
+	f := a.recorded
+	f.Turns = w.turns.limit
+	if a.Verdict == verdict.Delivered && l.lane == laneOf(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.stopped.running(lane) }) {
+		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
-		next.first = &attempt{token: token, timeout: a.callback.Timeout, since: next.looked}
+		next.first = &attempt{token: f.NextToken, timeout: a.callback.Timeout, since: next.looked}
 	}
 	began := time.Now()
 	defer func() { next.took = time.Since(began) }()
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
-	answer, err := backoff.RetryWithData(func() ([]string, error) {
-		answer, err := c.step(ctx, finishScript, a.ref.company, append(slices.Clone(a.recorded), w.turns.limit, token, lease.Milliseconds())...)
-		lease = 0 // who repeats it asks for what has begun, and begins nothing more
-		return answer, err
+	done, err := backoff.RetryWithData(func() (ledger.Finished, error) {
+		done, err := c.ledger.Finish(ctx, f)
+		f.NextLease = 0 // who repeats it asks for what has begun, and begins nothing more
+		return done, err
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
-		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.deliveryID(), err)
+		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.DeliveryID(), err)
 	}
-	switch answer[0] {
-	case "ok":
-		if answer, err = atLeast(6, answer); err != nil {
-			return "", sequel{}, err
-		}
-		a.nextIn(answer[2])
-		w.pacer.after(ctx, a.ref.key(), readMS(answer[3]))
-		if answer[4] != "" {
-			c.at("noted")
-			c.tellNotices(ctx, a.ref.company)
-		}
-		if len(answer) > 6 {
-			c.at("popped")
-		}
-		return answer[1], w.follows(ctx, a, next, answer[5:]), nil
-	case "late":
-		return "D", sequel{}, nil
-	default: // recorded already by a repeated command whose reply was lost, or taken over by another owner
-		if answer, err = atLeast(4, answer); err != nil {
-			return "", sequel{}, err
-		}
-		if answer[1] == "R" && answer[2] == strconv.FormatInt(a.generation, 10) {
-			a.nextIn(answer[3])
-			return "R", sequel{}, nil
-		}
+	a.wait = done.Wait
+	switch {
+	case done.Outcome == ledger.RecordedLate:
+		return done.State, sequel{}, nil
+	case done.Outcome == ledger.NotOurs && done.State == ledger.Retrying && done.Generation == a.generation: // by an earlier run of the step
+		return done.State, sequel{}, nil
+	case done.Outcome == ledger.NotOurs:
 		return "", sequel{}, nil
 	}
+	w.pacer.after(ctx, turnOf(a.ref), done.RoomWait)
+	if done.Noticed {
+		c.at("noted")
+		c.tellNotices(ctx, a.ref.Company)
+	}
+	if len(done.Released) > 0 {
+		c.at("popped")
+	}
+	return done.State, w.follows(ctx, next, done), nil
 }
 
-// follows reads what finish.lua let out of the room: how many strings are of an attempt that has begun, those, and names and tickets. One that has
-// begun and cannot be made is pending again.
-func (w *Worker) follows(ctx context.Context, a *attempt, next sequel, answer []string) sequel {
+// follows is what goes on after an attempt. A delivery that has begun and cannot be made is pending again.
+func (w *Worker) follows(ctx context.Context, next sequel, done ledger.Finished) sequel {
 	first := next.first
-	next.first = nil
-	n, err := strconv.Atoi(answer[0])
-	if err != nil || n < 0 || len(answer) < 1+n || n > 0 && first == nil {
-		w.client.log.ErrorContext(ctx, "what is let out of the room is unreadable; the reconciler will bring it", "company", a.ref.company, "error", errBadRecord)
+	next.first, next.released = nil, done.Released
+	if done.Next == nil {
 		return next
 	}
-	if next.released = answer[1+n:]; n == 0 || len(next.released) < 2 {
-		return next
-	}
-	t, err := readTask(a.ref.company, next.released[0], next.released[1])
-	if err == nil {
-		first.ref, first.generation = t.ref, t.generation
-		err = w.understand(ctx, first, answer[1:1+n])
-	}
+	first.ref, first.generation = done.Released[0].Ref, done.Released[0].Generation
+	err := w.understand(ctx, first, done.Next)
 	switch {
 	case err != nil:
-		w.client.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.ref.deliveryID(), "error", err)
+		w.client.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", first.ref.DeliveryID(), "error", err)
 	case first.callback != nil && w.client.namesRefused(first.callback):
 	default:
 		next.first = first
@@ -632,7 +607,7 @@ func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header
 	if a.replay {
 		h.Set("Ringback-Replay", "1")
 	}
-	h.Set("Ringback-Event-Id", a.ref.event)
+	h.Set("Ringback-Event-Id", a.ref.Event)
 	h.Set("Ringback-Event-Type", a.meta.Type)
 	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
 	return h

@@ -27,9 +27,9 @@ var arrows = map[string][]string{
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
 	"dispatcher/lua":               {"registry"},
 	"dispatcher/lanes":             {},
-	"dispatcher/ledger":            {},
+	"dispatcher/ledger":            {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
+	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "cmd/ringback/bench"},
@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
-	"dispatcher/ledger": {"dispatcher/lua"},
+	"dispatcher":        {"dispatcher/lua"},
 	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
 }

@@ -1,0 +1,178 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/registry"
+)
+
+var acceptScript = lua.Script("accept")
+
+// An Offer is an event that is to be accepted, matched already.
+type Offer struct {
+	Company string
+	ID      string
+	Version int64 // of the registry that its callbacks were matched by
+	Meta    Meta
+	Payload []byte
+	First   []First   // the deliveries that are written at once
+	Later   [][]int64 // the callbacks of those that are written later, in pages
+}
+
+// A First is a delivery that is written as its event is accepted. If it has a token, its first attempt begins in the same step.
+type First struct {
+	Callback int64
+	Token    string
+	Lease    time.Duration // from when on the attempt counts as lost
+}
+
+// callbacks is how many the event goes to.
+func (o *Offer) callbacks() int {
+	n := len(o.First)
+	for _, page := range o.Later {
+		n += len(page)
+	}
+	return n
+}
+
+// call is the accepting step. The last page comes first, since expand.lua begins with the last that it has.
+func (o *Offer) call() *Call {
+	m, _ := json.Marshal(o.Meta) // strings and numbers always encode
+	pages := make([]string, 0, len(o.Later))
+	for _, page := range slices.Backward(o.Later) {
+		ids := make([]string, len(page))
+		for i, id := range page {
+			ids[i] = strconv.FormatInt(id, 10)
+		}
+		pages = append(pages, strings.Join(ids, ","))
+	}
+	args := make([]any, 0, 6+2*len(o.First))
+	args = append(args, o.ID, o.Version, m, o.Payload, o.callbacks(), strings.Join(pages, ";"))
+	for _, f := range o.First {
+		begin := ""
+		if f.Token != "" {
+			begin = f.Token + " " + strconv.FormatInt(f.Lease.Milliseconds(), 10)
+		}
+		args = append(args, f.Callback, begin)
+	}
+	return &Call{Script: acceptScript, Key: Key(o.Company, "due"), Deliveries: len(o.First), Args: args}
+}
+
+// An Acceptance is an accepting step that was asked for.
+type Acceptance struct {
+	offer *Offer
+	call  *Call
+}
+
+// Accept asks for the accepting steps of events, each for itself, and returns at once.
+func (l *Ledger) Accept(ctx context.Context, offers ...*Offer) []*Acceptance {
+	all, calls := make([]*Acceptance, len(offers)), make([]*Call, len(offers))
+	for i, o := range offers {
+		calls[i] = o.call()
+		all[i] = &Acceptance{o, calls[i]}
+	}
+	l.accepts.Do(ctx, calls...)
+	return all
+}
+
+// Answer waits for the step's answer, or for the end of its caller: then the event may be accepted or not.
+func (a *Acceptance) Answer() (Accepted, error) {
+	texts, err := a.call.Answer()
+	if err != nil {
+		return Accepted{}, err
+	}
+	return readAccepted(a.offer.Company, texts)
+}
+
+// End waits for the step even beyond the end of its caller. It tells whether the step was sent, and what was answered, if anything readable was:
+// also where Answer has an error because too few replicas have the event.
+func (a *Acceptance) End() (accepted Accepted, sent bool, err error) {
+	texts, sent := a.call.End()
+	if !sent {
+		return Accepted{}, false, nil
+	}
+	accepted, err = readAccepted(a.offer.Company, texts)
+	return accepted, true, err
+}
+
+// An AcceptOutcome is how an accepting step ended.
+type AcceptOutcome int
+
+const (
+	// Taken: the event is accepted, with all its deliveries.
+	Taken AcceptOutcome = iota + 1
+	// Known: an event of that id was accepted before; nothing changed.
+	Known
+	// Outdated: the registry is at another version than the match; nothing changed.
+	Outdated
+	// OverQuota: more of the company's payload waits than its quota allows; nothing changed.
+	OverQuota
+)
+
+// An Accepted is the answer to an [Offer].
+type Accepted struct {
+	Outcome AcceptOutcome
+
+	LogID string  // Taken, Known: the event's place in the log
+	Held  []int64 // Taken, Known: the callbacks whose deliveries were held at first
+	Slow  []int64 // Taken: those whose delivery goes to the slow lane
+	Begun []int64 // Taken: those whose first attempt has begun
+
+	Meta      Meta              // Known: what the event is
+	Expanding bool              // Known: deliveries are still to be written
+	Written   []WrittenDelivery // Known: those that are
+
+	Version int64 // Outdated: the registry's
+	Refused error // OverQuota: a *registry.QuotaError
+}
+
+// A WrittenDelivery is a delivery as it stands.
+type WrittenDelivery struct {
+	Callback int64
+	Record
+}
+
+// BegunUnder is the log id of the event if the delivery to a callback has begun under a token that its [Offer] had, in this step or in an earlier run
+// of it, whose answer was lost. Else it is empty.
+func (a Accepted) BegunUnder(callback int64, token string) (logID string) {
+	if slices.Contains(a.Begun, callback) {
+		return a.LogID
+	}
+	for _, w := range a.Written {
+		if w.Callback == callback && w.State == 'A' && w.Token == token {
+			return a.LogID
+		}
+	}
+	return ""
+}
+
+func readAccepted(company string, texts []string) (Accepted, error) {
+	a := &answer{left: texts}
+	var out Accepted
+	switch word := a.text(); word {
+	case "accepted":
+		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids()}
+	case "exists":
+		out = Accepted{Outcome: Known, Meta: a.meta(), LogID: a.text(), Held: a.ids(), Expanding: a.yes()}
+		for a.more() {
+			out.Written = append(out.Written, WrittenDelivery{a.number(), a.record()})
+		}
+	case "version":
+		out = Accepted{Outcome: Outdated, Version: a.number()}
+	case "quota":
+		out = Accepted{Outcome: OverQuota, Refused: registry.ReadQuota(registry.QuotaWaitingBytes, company, texts)}
+	default:
+		a.err = ErrBadRecord
+	}
+	if a.err != nil {
+		return Accepted{}, fmt.Errorf("accepting: %w", a.err)
+	}
+	return out, nil
+}

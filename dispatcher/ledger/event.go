@@ -1,0 +1,298 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/registry"
+)
+
+var pageScript = lua.Script("page")
+
+// An Event is one as its hash has it, without its payload.
+type Event struct {
+	ID        string
+	LogID     string // its place in the log
+	Meta      Meta
+	Expanding bool             // deliveries are still to be written
+	Records   map[int64]Record // its deliveries that are written, or those that were asked for, by callback
+	Later     []int64          // the callbacks of those that are not
+}
+
+// AcceptedAt is when Redis took it, by its clock.
+func (e *Event) AcceptedAt() time.Time { return LogTime(e.LogID) }
+
+// Written are the callbacks of its records, in order.
+func (e *Event) Written() []int64 {
+	ids := make([]int64, 0, len(e.Records))
+	for id := range e.Records {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// readEvent takes an event's hash apart. It is nil if the event is none, or is no longer kept.
+func readEvent(id string, fields map[string]string) (*Event, error) {
+	if fields["m"] == "" {
+		return nil, nil //nolint:nilnil // documented
+	}
+	e := &Event{ID: id, LogID: fields["a"], Expanding: fields["e"] != "", Records: make(map[int64]Record)}
+	if err := json.Unmarshal([]byte(fields["m"]), &e.Meta); err != nil {
+		return nil, fmt.Errorf("event %s: %w", id, ErrBadRecord)
+	}
+	for name, text := range fields {
+		number, err := strconv.ParseInt(name[1:], 10, 64)
+		switch {
+		case err != nil:
+		case name[0] == 'd':
+			if e.Records[number], err = ParseRecord(text); err != nil {
+				return nil, fmt.Errorf("event %s, callback %d: %w", id, number, err)
+			}
+		case name[0] == 'e':
+			ids, err := readIDs(text)
+			if err != nil {
+				return nil, fmt.Errorf("event %s: %w", id, err)
+			}
+			e.Later = append(e.Later, ids...)
+		}
+	}
+	return e, nil
+}
+
+// Event reads an event with all its deliveries, nil if there is none.
+func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) {
+	key := EventKey(company, id)
+	names, err := l.rdb.HKeys(ctx, key).Result()
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" })
+	fields := make(map[string]string, len(names))
+	for page := range slices.Chunk(names, glancePage) {
+		values, err := l.rdb.HMGet(ctx, key, page...).Result()
+		if err != nil {
+			return nil, err
+		}
+		for i, value := range values[:min(len(values), len(page))] {
+			if text, ok := value.(string); ok {
+				fields[page[i]] = text
+			}
+		}
+	}
+	return readEvent(id, fields)
+}
+
+// Deliveries reads events with one delivery each, in one round trip; nil where one is gone.
+func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
+	if len(refs) == 0 {
+		return nil, nil
+	}
+	pipe := l.rdb.Pipeline()
+	reads := make([]*redis.SliceCmd, len(refs))
+	for i, r := range refs {
+		reads[i] = pipe.HMGet(ctx, EventKey(r.Company, r.Event), "m", "a", RecordField(r.Callback))
+	}
+	if err := execute(ctx, pipe); err != nil {
+		return nil, err
+	}
+	found := make([]*Event, len(refs))
+	for i, r := range refs {
+		a := &answer{left: Strings(reads[i].Val())}
+		m, logID, record := a.text(), a.text(), a.text()
+		if a.err != nil || m == "" || record == "" {
+			continue
+		}
+		var err error
+		if found[i], err = readEvent(r.Event, map[string]string{"m": m, "a": logID, RecordField(r.Callback): record}); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// LogPage is how many events Log reads at a time.
+const LogPage = 200
+
+// Log reads a page of a company's log, newest first, from a place on: each event with one callback's delivery or (0) all. An event that is gone has no
+// records. more: there is more in the span.
+func (l *Ledger) Log(ctx context.Context, company string, from LogPlace, span Span, callback int64) (events []*Event, more bool, err error) {
+	oldest, newest := span.bounds()
+	if from != "" {
+		newest = string(from)
+	}
+	rows, err := l.run(ctx, pageScript, company, newest, oldest, LogPage, callback).Slice()
+	if err != nil {
+		return nil, false, err
+	}
+	if len(rows) == 0 {
+		return nil, false, fmt.Errorf("the log: %w", ErrBadRecord)
+	}
+	for _, row := range rows[1:] {
+		e, err := l.row(ctx, company, Strings(row))
+		if err != nil {
+			return nil, false, err
+		}
+		events = append(events, e)
+	}
+	return events, String(rows[0]) == "more", nil
+}
+
+// A LogPlace is where to read a log from. Empty: from its newest entry.
+type LogPlace string
+
+// From begins with an entry of the log, After behind it.
+func From(logID string) LogPlace { return LogPlace(logID) }
+
+// After is like From.
+func After(logID string) LogPlace { return LogPlace("(" + logID) }
+
+// row reads an event in the log as page.lua answers it. A large event's deliveries are read by themselves.
+func (l *Ledger) row(ctx context.Context, company string, row []string) (*Event, error) {
+	a := &answer{left: row}
+	logID, id, m, large := a.text(), a.text(), a.text(), a.yes()
+	fields := map[string]string{"m": m, "a": logID}
+	for len(a.left) > 1 {
+		name := a.text()
+		fields[name] = a.text()
+	}
+	if a.err != nil {
+		return nil, fmt.Errorf("the log: %w", a.err)
+	}
+	e, err := readEvent(id, fields)
+	if err == nil && e != nil && large {
+		e, err = l.Event(ctx, company, id)
+	}
+	if err == nil && e == nil { // it aged away before its log entry, or is being erased
+		e = &Event{ID: id, LogID: logID}
+	}
+	return e, err
+}
+
+// A BookEntry is a name in one of a company's books, and when it came there.
+type BookEntry struct {
+	Name string
+	At   int64 // ms
+}
+
+// The books of a company.
+const (
+	BookOfDead      = "dead"
+	BookOfDecisions = "asks"
+)
+
+// Book reads a page of a book, newest first, from a time on (ms; negative: the span's end), leaving out so many entries.
+func (l *Ledger) Book(ctx context.Context, company, book string, from int64, span Span, offset, count int64) ([]BookEntry, error) {
+	oldest, newest := span.bounds()
+	oldest, newest = map[bool]string{true: "-inf", false: oldest}[oldest == "-"], map[bool]string{true: "+inf", false: newest}[newest == "+"]
+	if from >= 0 {
+		newest = strconv.FormatInt(from, 10)
+	}
+	found, err := l.rdb.ZRevRangeByScoreWithScores(ctx, Key(company, book), &redis.ZRangeBy{Min: oldest, Max: newest, Offset: offset, Count: count}).Result()
+	if err != nil {
+		return nil, err
+	}
+	entries := make([]BookEntry, len(found))
+	for i, z := range found {
+		name, _ := z.Member.(string)
+		entries[i] = BookEntry{name, int64(z.Score)}
+	}
+	return entries, nil
+}
+
+// Gates are the closed gates of callbacks; one that is open is nil.
+func (l *Ledger) Gates(ctx context.Context, company string, ids []int64) (map[int64]*registry.Gate, error) {
+	gates := make(map[int64]*registry.Gate, len(ids))
+	for page := range slices.Chunk(ids, glancePage) {
+		keys := make([]string, len(page))
+		for i, id := range page {
+			keys[i] = registry.GateKey(company, id)
+		}
+		texts, err := l.rdb.MGet(ctx, keys...).Result()
+		if err == nil && len(texts) != len(page) {
+			err = ErrBadRecord
+		}
+		if err != nil {
+			return nil, err
+		}
+		for i, id := range page {
+			gates[id] = nil // documented: open
+			if text, ok := texts[i].(string); ok {
+				g, err := registry.ParseGate(text)
+				if err != nil {
+					return nil, err
+				}
+				gates[id] = &g
+			}
+		}
+	}
+	return gates, nil
+}
+
+// A Pace is what holds back a callback's deliveries where its gate is open.
+type Pace struct {
+	Failures int
+	Narrowed bool      // the breaker is not closed
+	Before   time.Time // nothing goes out until then, by the breaker
+	Limited  bool      // it has a rate limit
+	Host     HostPace
+}
+
+// A HostPace is what holds back all deliveries of a company to one host.
+type HostPace struct {
+	Narrowed bool
+	Before   time.Time // nothing goes out until then
+}
+
+// hostMemory is lua/record.lua's HOST_MEMORY.
+const hostMemory = time.Hour
+
+// Pace reads a callback's.
+func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now time.Time) (Pace, error) {
+	pipe := l.rdb.Pipeline()
+	health := pipe.HMGet(ctx, Key(company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn")
+	rate := pipe.Exists(ctx, registry.RateKey(company, callback))
+	if err := execute(ctx, pipe); err != nil {
+		return Pace{}, err
+	}
+	a := &answer{left: Strings(health.Val())}
+	p := Pace{Failures: int(a.numberIfAny()), Narrowed: a.yes(), Before: a.at(), Limited: rate.Val() > 0}
+	host := a.text()
+	if a.err != nil {
+		return Pace{}, a.err
+	}
+	var err error
+	p.Host, err = l.hostPace(ctx, company, host, now)
+	return p, err
+}
+
+// hostPace reads a host's, by the name that the callback's health has; empty if nobody noted it yet.
+func (l *Ledger) hostPace(ctx context.Context, company, name string, now time.Time) (HostPace, error) {
+	if name == "" {
+		return HostPace{}, nil
+	}
+	text, err := l.rdb.HGet(ctx, Key(company, "hosts"), name).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return HostPace{}, err
+	}
+	var failures, probes, before, since, callback, at int64
+	if n, _ := fmt.Sscan(text, &failures, &probes, &before, &since, &callback, &at); n < 6 || now.Sub(FromMS(at)) > hostMemory {
+		return HostPace{}, nil
+	}
+	return HostPace{Narrowed: since > 0, Before: FromMS(before)}, nil
+}
+
+// Less reports whether the name of a book's entry comes before another in the book: newest first, then by name backwards.
+func (e BookEntry) Less(other BookEntry) bool {
+	return cmp.Or(cmp.Compare(other.At, e.At), strings.Compare(other.Name, e.Name)) < 0
+}

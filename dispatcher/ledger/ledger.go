@@ -1,0 +1,106 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Config is what a [Ledger] needs.
+type Config struct {
+	Redis  redis.UniversalClient // required; the caller closes it
+	Logger *slog.Logger          // required
+	Rules  Rules
+
+	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most).
+	WaitReplicas int
+	// Contain runs what the ledger does in goroutines of its own, and makes an error of a panic. Required.
+	Contain func(ctx context.Context, do func() error) error
+}
+
+// Rules are the installation's numbers that the scripts keep to. All processes on a Redis should have the same.
+type Rules struct {
+	Window       int           // how many of a callback's deliveries may be in the lanes
+	Retention    time.Duration // of finished events; whole seconds count
+	HoldMaxCount int           // how many a callback may have held
+	HoldMaxAge   time.Duration // for how long one may be held; whole seconds count
+	DisableAfter time.Duration // for how long a callback may do nothing but fail; whole seconds count; 0: for ever
+	Patience     time.Duration // how long a delivery is left to its task
+}
+
+// String is the rules as lua/record.lua takes them.
+func (r Rules) String() string {
+	return fmt.Sprintf("%d %d %d %d %d %d", r.Window, r.Retention/time.Second, r.HoldMaxCount, r.HoldMaxAge/time.Second, r.DisableAfter/time.Second,
+		r.Patience.Milliseconds())
+}
+
+// A Ledger knows what Redis holds about deliveries. It is safe for concurrent use.
+//
+// Errors of its methods are ctx's, what Redis said, or [ErrBadRecord].
+type Ledger struct {
+	rdb     redis.UniversalClient
+	log     *slog.Logger
+	rules   string
+	accepts *Committer // of events
+	steps   *Committer // of attempts
+}
+
+// New makes a Ledger.
+func New(cfg Config) *Ledger {
+	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String()}
+	l.accepts = NewCommitter(l.rdb, l.rules, cfg.WaitReplicas, cfg.Contain)
+	l.steps = NewCommitter(l.rdb, l.rules, 0, cfg.Contain)
+	return l
+}
+
+// Close waits for the steps under way.
+func (l *Ledger) Close() {
+	l.accepts.Close()
+	l.steps.Close()
+}
+
+// Now is Redis's time.
+func (l *Ledger) Now(ctx context.Context) (time.Time, error) { return l.rdb.Time(ctx).Result() }
+
+// run runs a script on a company's keys. Each takes the rules before its own arguments.
+func (l *Ledger) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
+	return script.Run(ctx, l.rdb, []string{Key(company, "due")}, append([]any{l.rules}, args...)...)
+}
+
+// ask runs a script whose answer is a flat list.
+func (l *Ledger) ask(ctx context.Context, script *redis.Script, company string, args ...any) (*answer, error) {
+	v, err := l.run(ctx, script, company, args...).Result()
+	if err != nil {
+		return nil, err
+	}
+	return &answer{left: Strings(v)}, nil
+}
+
+// step runs a script that takes calls together, for one delivery.
+func (l *Ledger) step(ctx context.Context, script *redis.Script, company string, args ...any) (*answer, error) {
+	call := &Call{Script: script, Key: Key(company, "due"), Deliveries: 1, Args: args}
+	l.steps.Do(ctx, call)
+	texts, err := call.Answer()
+	if err != nil {
+		return nil, err
+	}
+	return &answer{left: texts}, nil
+}
+
+// execute sends a pipeline. Its error is the first command's that has one; that something is not there is none.
+func execute(ctx context.Context, p redis.Pipeliner) error {
+	cmds, err := p.Exec(ctx)
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	if errors.Is(err, redis.Nil) {
+		return nil
+	}
+	return err
+}

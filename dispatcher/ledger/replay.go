@@ -1,0 +1,168 @@
+package ledger
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/dispatcher/verdict"
+	"github.com/ringback/ringback/registry"
+)
+
+var (
+	sweepScript       = lua.Script("sweep")
+	startReplayScript = lua.Script("replay_start")
+	stopReplayScript  = lua.Script("replay_stop")
+)
+
+const (
+	// replayKept is how long a replay is shown after its end.
+	replayKept = 7 * 24 * time.Hour
+	// countKept is the same for one that only counted.
+	countKept = time.Hour
+	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
+	sweepPage = 100
+)
+
+// A Sweep is a replay of many of a callback's deliveries, as it is stored.
+type Sweep struct {
+	ID        string
+	Callback  int64
+	State     string // running, done, cancelled, dry_run
+	Matched   int64  // counted before it began
+	Replayed  int64  // so far
+	States    []State
+	Span      Span
+	EventType string // empty: any
+	Reason    verdict.Reason
+	Created   time.Time
+	Finished  time.Time // zero: it runs
+}
+
+// SweepRunning is the state of a [Sweep] that goes on.
+const SweepRunning = "running"
+
+func replayKey(company, id string) string { return Key(company, "replay:"+id) }
+
+// replayable are the states that a replay may start from, as records have them.
+var replayable = map[State]string{Dead: "X", Delivered: "D", Cancelled: "C"}
+
+// Replayable reports whether a delivery in a state may be replayed by a [Sweep].
+func (s State) Replayable() bool { return replayable[s] != "" }
+
+func (s *Sweep) letters() string {
+	var b strings.Builder
+	for _, state := range s.States {
+		b.WriteString(replayable[state])
+	}
+	return b.String()
+}
+
+// CountSweep counts a page of what a sweep would replay, from a place in the log on (empty to begin), and returns the next place (empty at the end).
+func (l *Ledger) CountSweep(ctx context.Context, company string, s *Sweep, from string) (matched int64, next string, err error) {
+	oldest, newest := s.Span.bounds()
+	if from == "" {
+		from = oldest
+	}
+	a, err := l.ask(ctx, sweepScript, company, "count", s.Callback, s.letters(), s.EventType, string(s.Reason), newest, 2*sweepPage, from)
+	if err != nil {
+		return 0, "", err
+	}
+	next, matched = a.text(), a.number()
+	return matched, next, a.err
+}
+
+// StoreSweep writes a new sweep down, and line to the audit trail; if it runs, the workers go on with it. Errors: a *registry.QuotaError if as many
+// run as may.
+func (l *Ledger) StoreSweep(ctx context.Context, company string, s *Sweep, line string) error {
+	from, _ := s.Span.bounds()
+	a, err := l.ask(ctx, startReplayScript, company, s.ID, replayKept.Milliseconds(), countKept.Milliseconds(), registry.DefaultReplays, line,
+		"cb", s.Callback, "state", s.State, "matched", s.Matched, "replayed", 0, "states", s.letters(),
+		"since", toMS(s.Span.Since), "until", toMS(s.Span.Until), "type", s.EventType, "reason", string(s.Reason),
+		"created", toMS(s.Created), "finished", toMS(s.Finished), "from", from)
+	if err != nil {
+		return err
+	}
+	if len(a.left) > 0 && a.left[0] == "quota" {
+		return registry.ReadQuota(registry.QuotaReplays, company, a.left)
+	}
+	return nil
+}
+
+// Sweep reads one, nil if there is none.
+func (l *Ledger) Sweep(ctx context.Context, company, id string) (*Sweep, error) {
+	fields, err := l.rdb.HGetAll(ctx, replayKey(company, id)).Result()
+	if err != nil || len(fields) == 0 {
+		return nil, err
+	}
+	number := func(name string) int64 {
+		n, _ := strconv.ParseInt(fields[name], 10, 64)
+		return n
+	}
+	s := &Sweep{
+		ID: id, Callback: number("cb"), State: fields["state"], Matched: number("matched"), Replayed: number("replayed"),
+		Span: Span{FromMS(number("since")), FromMS(number("until"))}, EventType: fields["type"], Reason: verdict.Reason(fields["reason"]),
+		Created: FromMS(number("created")), Finished: FromMS(number("finished")),
+	}
+	for _, state := range States {
+		if letter := replayable[state]; letter != "" && strings.Contains(fields["states"], letter) {
+			s.States = append(s.States, state)
+		}
+	}
+	return s, nil
+}
+
+// Sweeps are the ids of a company's, newest first, so many at most.
+func (l *Ledger) Sweeps(ctx context.Context, company string, limit int64) ([]string, error) {
+	return l.rdb.ZRevRange(ctx, Key(company, "replays"), 0, limit-1).Result()
+}
+
+// ForgetSweep takes one out of that list whose days are over.
+func (l *Ledger) ForgetSweep(ctx context.Context, company, id string) error {
+	return l.rdb.ZRem(ctx, Key(company, "replays"), id).Err()
+}
+
+// RunningSweeps is how many run.
+func (l *Ledger) RunningSweeps(ctx context.Context, company string) (int64, error) {
+	return l.rdb.SCard(ctx, Key(company, "replaying")).Result()
+}
+
+// AnySweeps are some of those that run, in no order.
+func (l *Ledger) AnySweeps(ctx context.Context, company string, limit int64) ([]string, error) {
+	return l.rdb.SRandMemberN(ctx, Key(company, "replaying"), limit).Result()
+}
+
+// EndSweep takes one that is gone out of those that run.
+func (l *Ledger) EndSweep(ctx context.Context, company, id string) error {
+	return l.rdb.SRem(ctx, Key(company, "replaying"), id).Err()
+}
+
+// CancelSweep ends one, if it runs, and writes line to the audit trail. ok is false if there is none.
+func (l *Ledger) CancelSweep(ctx context.Context, company, id, line string) (ok bool, err error) {
+	n, err := l.run(ctx, stopReplayScript, company, id, replayKept.Milliseconds(), line).Int()
+	return n > 0, err
+}
+
+// A Swept is a page that a sweep replayed.
+type Swept struct {
+	Wait     bool     // the room is full enough: nothing was replayed
+	Done     bool     // it was the last page
+	Released []Ticket // what may go
+}
+
+// GoOnSweeping replays the next page.
+func (l *Ledger) GoOnSweeping(ctx context.Context, company string, s *Sweep) (Swept, error) {
+	_, newest := s.Span.bounds()
+	a, err := l.ask(ctx, sweepScript, company, "replay", s.Callback, s.letters(), s.EventType, string(s.Reason), newest, sweepPage, s.ID, replayKept.Milliseconds())
+	if err != nil {
+		return Swept{}, err
+	}
+	next := a.text()
+	if next == "wait" {
+		return Swept{Wait: true}, nil
+	}
+	a.number() // matched
+	return Swept{Done: next == "", Released: l.tickets(ctx, company, a)}, a.err
+}
