@@ -1,16 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"math"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -435,35 +432,6 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
-}
-
-// byteOrderMark is what some programs write at the beginning of a text file. It says nothing about UTF-8, and is no part of the text.
-var byteOrderMark = []byte("\ufeff")
-
-// readJSON reads a JSON document from a file, or from stdin if it is named "-".
-func readJSON(c *cli.Context, file string) (json.RawMessage, error) {
-	var doc []byte
-	var err error
-	if file == "-" {
-		doc, err = io.ReadAll(c.App.Reader)
-	} else {
-		doc, err = os.ReadFile(file) //nolint:gosec // reading the file that the user named is the point
-	}
-	if err != nil {
-		return nil, err
-	}
-	doc = bytes.TrimPrefix(doc, byteOrderMark)
-	if !json.Valid(doc) {
-		return nil, fmt.Errorf("%s does not hold valid JSON", fileName(file))
-	}
-	return doc, nil
-}
-
-func fileName(file string) string {
-	if file == "-" {
-		return "stdin"
-	}
-	return file
 }
 
 func listCallbacks(c *cli.Context) error {

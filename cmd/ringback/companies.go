@@ -1,15 +1,12 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/ringback/ringback/dispatcher/client"
 )
@@ -78,23 +75,4 @@ func add(sum, e *client.ErasedCompany) {
 	sum.Callbacks, sum.Events, sum.Deliveries = sum.Callbacks+e.Callbacks, sum.Events+e.Events, sum.Deliveries+e.Deliveries
 	sum.Unfinished, sum.Dead, sum.InFlight = sum.Unfinished+e.Unfinished, sum.Dead+e.Dead, sum.InFlight+e.InFlight
 	sum.Decisions, sum.Replays, sum.APIKeys = sum.Decisions+e.Decisions, sum.Replays+e.Replays, sum.APIKeys+e.APIKeys
-}
-
-func yesFlag() cli.Flag {
-	return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
-}
-
-// confirm asks whoever sits there to type word, or wants it from what is piped in. --yes goes on without.
-func confirm(c *cli.Context, question, word string) error {
-	if c.Bool("yes") {
-		return nil
-	}
-	if in, ok := c.App.Reader.(*os.File); ok && term.IsTerminal(int(in.Fd())) {
-		_, _ = fmt.Fprint(c.App.ErrWriter, printable(question))
-	}
-	line, _ := bufio.NewReader(c.App.Reader).ReadString('\n') // the end without a line is no answer either
-	if strings.TrimSpace(line) != word {
-		return usagef("nothing is done: type %s when asked, or give --yes", printable(word))
-	}
-	return nil
 }

@@ -157,19 +157,6 @@ func newReceiver(c *cli.Context) (*receiver, error) {
 	return r, nil
 }
 
-// commaSeparated splits values that an environment variable may carry joined by commas.
-func commaSeparated(values []string) []string {
-	var out []string
-	for _, v := range values {
-		for part := range strings.SplitSeq(v, ",") {
-			if part = strings.TrimSpace(part); part != "" {
-				out = append(out, part)
-			}
-		}
-	}
-	return out
-}
-
 // answer is what a partner's server says.
 type answer struct {
 	status      int

@@ -16,20 +16,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
-)
-
-// The exit codes of every command. Of dev and serve a supervisor has to know whether starting again can help, and a Go program that panics
-// exits with 2: they say 64 (EX_USAGE in sysexits.h) where the call, a setting or a file is wrong.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
-	exitConfig  = 64
 )
 
 func main() {
@@ -56,19 +46,6 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	}
 	_, _ = fmt.Fprintln(stderr, "ringback: "+printable(oneLine(remedy(err).Error())))
 	return exitCode(err, serves(app, args))
-}
-
-// exitCode is what an error ends a command with.
-func exitCode(err error, serves bool) int {
-	_, usage := errors.AsType[*usageError](err)
-	_, config := errors.AsType[*configError](err)
-	switch {
-	case serves && (usage || config):
-		return exitConfig
-	case usage:
-		return exitUsage
-	}
-	return exitFailure
 }
 
 // serves reports whether a supervisor may have started this command, and starts it again when it ends.
@@ -132,36 +109,6 @@ func tame(commands []*cli.Command) {
 	}
 }
 
-// A configError is a setting, a file or what stands in Redis that is wrong: starting again will not put it right.
-type configError struct{ error }
-
-func (e *configError) Unwrap() error { return e.error }
-
-// misconfigured makes a configError of err.
-func misconfigured(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &configError{err}
-}
-
-// usageError is a command called wrongly.
-type usageError struct{ message string }
-
-func (e *usageError) Error() string { return e.message }
-
-func usagef(format string, a ...any) error {
-	return &usageError{fmt.Sprintf(format, a...)}
-}
-
-// errSaid is the failure of a command whose output has said it all: exit code 1, and no more words.
-var errSaid = errors.New("failed, as its output says")
-
-// examples begin a command's description.
-func examples(lines ...string) string {
-	return "For example:\n  " + strings.Join(lines, "\n  ")
-}
-
 func wrongFlags(c *cli.Context, err error, _ bool) error {
 	return usagef("%v; see `%s --help`", err, c.Command.HelpName)
 }
@@ -182,100 +129,4 @@ func noCommand(c *cli.Context) error {
 		return usagef("%s has no command %q, only %s; see `%s --help`", name, c.Args().First(), strings.Join(names, ", "), name)
 	}
 	return usagef("say which: %s with %s; see `%s --help`", name, strings.Join(names, ", "), name)
-}
-
-// arguments returns the command's arguments, exactly one for each name.
-func arguments(c *cli.Context, names ...string) ([]string, error) {
-	got := c.Args().Slice()
-	switch {
-	case len(got) < len(names):
-		return nil, usagef("%s needs %s; see `%s --help`", c.Command.HelpName, strings.Join(names[len(got):], " and "), c.Command.HelpName)
-	case len(got) > len(names):
-		return nil, usagef("%s does not know what to do with %q; see `%s --help`", c.Command.HelpName, got[len(names)], c.Command.HelpName)
-	}
-	return got, nil
-}
-
-// arrange lets flags stand anywhere, as in "ringback events get ID -o json": urfave/cli wants the program's flags before the
-// command and a command's flags before its arguments, so it gets them in that order.
-func arrange(app *cli.App, args []string) []string {
-	if len(args) == 0 {
-		return []string{app.Name}
-	}
-	p := place(app, args)
-	if len(p.positional) > 0 && strings.HasPrefix(p.positional[0], "-") {
-		p.positional = append([]string{"--"}, p.positional...)
-	}
-	return slices.Concat(args[:1], p.global, p.path, p.local, p.positional)
-}
-
-// placed are the words of a command line by what they are.
-type placed struct{ global, path, local, positional []string }
-
-func place(app *cli.App, args []string) placed {
-	var (
-		p        placed
-		flags    []cli.Flag
-		commands = app.Commands
-	)
-	for rest := args[min(1, len(args)):]; len(rest) > 0; {
-		arg := rest[0]
-		rest = rest[1:]
-		if arg == "--" {
-			p.positional = append(p.positional, rest...)
-			break
-		}
-		if arg == "-" || !strings.HasPrefix(arg, "-") {
-			if next := findCommand(commands, arg); next != nil && len(p.positional) == 0 {
-				p.path, commands, flags = append(p.path, arg), next.Subcommands, next.Flags
-			} else {
-				p.positional = append(p.positional, arg)
-			}
-			continue
-		}
-		name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		taken := []string{arg}
-		target, found := &p.local, findFlag(flags, name)
-		if found == nil {
-			if found = findFlag(app.Flags, name); found != nil || len(p.path) == 0 {
-				target = &p.global
-			}
-		}
-		if takesValue(found) && !hasValue && len(rest) > 0 {
-			taken, rest = append(taken, rest[0]), rest[1:]
-		}
-		*target = append(*target, taken...)
-	}
-	return p
-}
-
-func findCommand(commands []*cli.Command, name string) *cli.Command {
-	for _, c := range commands {
-		if c.HasName(name) {
-			return c
-		}
-	}
-	return nil
-}
-
-func findFlag(flags []cli.Flag, name string) cli.Flag {
-	for _, f := range flags {
-		if slices.Contains(f.Names(), name) {
-			return f
-		}
-	}
-	return nil
-}
-
-func takesValue(f cli.Flag) bool {
-	if f == nil {
-		return false
-	}
-	_, isBool := f.(*cli.BoolFlag)
-	return !isBool
-}
-
-// oneLine keeps an error on one line, whatever is in it.
-func oneLine(s string) string {
-	return strings.Join(strings.Fields(s), " ")
 }
