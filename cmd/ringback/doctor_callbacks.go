@@ -19,10 +19,10 @@ import (
 // namedCallbacks is how many callbacks a finding names; it counts the rest.
 const namedCallbacks = 20
 
-// examineCallbacks looks for callbacks that could be registered once and no longer can: what is for a host name that is not allowed is held,
-// and a header that is no longer taken is still sent. It takes the keyset, which it does not make.
+// examineCallbacks looks for callbacks that could be registered once and no longer can. Deliveries to a host name that is not allowed are held. A
+// header that is no longer taken is still sent. It reads the keyset, and makes none.
 func (d *diagnosis) examineCallbacks(ctx context.Context, rdb redis.UniversalClient, file string, door *egress.Client) {
-	if sealed, err := registry.Sealed(ctx, rdb); err != nil || !sealed { // what cannot be read, other checks have said
+	if sealed, err := registry.Sealed(ctx, rdb); err != nil || !sealed { // other checks have said what cannot be read
 		return
 	}
 	all, err := readCallbacks(ctx, rdb, file)
@@ -61,8 +61,8 @@ func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
 	return found
 }
 
-// withoutHeader is how one of the headers is taken away. Partners chose the names, and a name may hold what a shell acts on, quotes among it:
-// such a name is in no command.
+// withoutHeader is how one of the headers is taken away. Partners chose the names. If a name holds a character that a shell may act on, it is in
+// no command.
 func withoutHeader(names []string) string {
 	for _, name := range names {
 		if strings.Trim(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") == "" {

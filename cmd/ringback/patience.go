@@ -13,6 +13,10 @@ import (
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
+// redisTimeout bounds one command, unless the URL says otherwise. A lease in asynq lasts 30 s and is prolonged by commands that wait for each
+// other, so a Redis that hangs has to be noticed well before that.
+const redisTimeout = 2 * time.Second
+
 // callerPatience is how long a caller of the API waits for a Redis that does not answer: Redis's own time, and none of ours. With what
 // else there is to do, the 503 comes within two seconds. Under load the request has waited for its place and for a connection before that,
 // a second each at most.
@@ -44,9 +48,9 @@ var errNoPatience = fmt.Errorf("redis did not answer within %s: %w", callerPatie
 var errQueued = fmt.Errorf("other commands of this process used all connections to Redis: %w", redis.ErrPoolTimeout)
 
 // patienceHook bounds each command of a request, with its connection, handshake and repetition, to callerPatience. Once a command took longer,
-// the request's others fail at once: a Redis that hangs is waited for once, however many commands there would be, and one that answers may be
-// asked for as long as it takes. Commands of no request, such as a worker's, have go-redis's own timeouts: nobody waits for them, and they
-// rather outlast a short stall.
+// the request's others fail at once: however many there would be, a request waits once for a Redis that hangs. A Redis that answers may be asked
+// for as long as it takes. Commands of no request, such as a worker's, have go-redis's own timeouts: nobody waits for them, and they had better
+// outlast a short stall.
 //
 // The clock starts when there is a connection for the command. So commands wait here for one, and never in go-redis's pool.
 type patienceHook struct {

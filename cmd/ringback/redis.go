@@ -1,239 +1,154 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
-	"strconv"
+	"io"
+	"math/rand/v2"
+	"net/url"
+	"os"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/urfave/cli/v2"
 
-	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/registry"
 )
-
-// checkRedis makes sure that the Redis behind rdb can be trusted with events, and says what to do if it cannot. Of a clock that is
-// a little off a worker warns by itself, as long as it runs. `ringback doctor` looks further.
-func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger) error {
-	if err := pingRedis(ctx, rdb); err != nil {
-		return err
-	}
-	text, err := rdb.Info(ctx).Result()
-	if err != nil {
-		return fmt.Errorf("asking Redis about itself (INFO): %w", err)
-	}
-	info := parseInfo(text)
-	for _, f := range []finding{judgeVersion(info), judgeEviction(info)} {
-		if f.Level == levelFault {
-			return misconfigured(errors.New(f.Found + ": " + f.Cure))
-		}
-	}
-	clock, err := measureDrift(ctx, rdb)
-	switch {
-	case err != nil:
-		return err
-	case clock.Level == levelFault:
-		return errors.New(clock.Found + ": " + clock.Cure)
-	}
-	if f := judgePersistence(info); f.Level != levelOK {
-		log.WarnContext(ctx, f.Found+": "+f.Cure)
-	}
-	return checkModel(ctx, rdb)
-}
-
-// pingRedis answers an error that a person can act on if nothing answers there.
-func pingRedis(ctx context.Context, rdb redis.UniversalClient) error {
-	err := rdb.Ping(ctx).Err()
-	if err == nil {
-		return nil
-	}
-	refused := slices.ContainsFunc([]string{"WRONGPASS", "NOAUTH", "NOPERM"}, func(prefix string) bool { return redis.HasErrorPrefix(err, prefix) })
-	err = fmt.Errorf("cannot talk to Redis: is it running where --redis says, and are its user and password right? (%w)", err)
-	if refused {
-		return misconfigured(err)
-	}
-	return err
-}
-
-func parseInfo(text string) map[string]string {
-	info := map[string]string{}
-	for s := bufio.NewScanner(strings.NewReader(text)); s.Scan(); {
-		if name, value, ok := strings.Cut(s.Text(), ":"); ok {
-			info[name] = strings.TrimSpace(value)
-		}
-	}
-	return info
-}
-
-// A finding is one thing about an installation that was looked at.
-type finding struct {
-	Node  string `json:"node,omitempty"` // which Redis, where there are several
-	Check string `json:"check"`          // what was looked at, in a word or two
-	Level level  `json:"level"`
-	Found string `json:"found"`          // a sentence without a full stop
-	Cure  string `json:"cure,omitempty"` // what to do: a command, one of Redis's where it begins with CONFIG, or where there is none, a sentence
-}
-
-// A level says how bad a finding is.
-type level string
 
 const (
-	levelOK    level = "ok"
-	levelWarn  level = "warn"  // works, and may hurt
-	levelFault level = "fault" // a promise does not hold
+	// redisRetries is how often go-redis itself repeats a command whose answer was lost. The repetition may do the command twice. Every command
+	// of Ringback's allows that: scripts recognise their own earlier run or set what is set already, an event and a task have ids that are taken
+	// once, and a number that was counted in vain is left out.
+	redisRetries = 1
+	// redisDials is how often it tries to connect for one command. The caller tries again in its own time, and must not wait.
+	redisDials = 1
+	// redisIdle is how long a connection may be idle before it is replaced: balancers forget idle ones, some after a few minutes and without
+	// a word. Each process adds up to half as much, so that not all come at once.
+	redisIdle = 80 * time.Second
 )
 
-// judgeVersion: asynq needs ZRANGE BYSCORE, which came with 6.2. Valkey counts by the Redis version it says it is compatible with.
-func judgeVersion(info map[string]string) finding {
-	v := info["redis_version"]
-	f := finding{Check: "version", Level: levelOK, Found: "Redis " + v}
-	if valkey := info["valkey_version"]; valkey != "" {
-		f.Found = "Valkey " + valkey + ", which takes the place of Redis " + v
-	}
-	if v != "" && versionLess(v, 6, 2) {
-		f.Level, f.Found, f.Cure = levelFault, "this Redis is version "+v+", and Ringback needs 6.2 or newer", "upgrade Redis; its append-only file can be taken along"
-	}
-	return f
-}
-
-// judgeEviction: a Redis that is full must refuse, not throw accepted events away.
-func judgeEviction(info map[string]string) finding {
-	policy := cmp.Or(info["maxmemory_policy"], "noeviction")
-	f := finding{Check: "eviction", Level: levelOK, Found: "a full Redis refuses writes and forgets nothing (maxmemory-policy noeviction)"}
-	if policy != "noeviction" {
-		f.Level, f.Found, f.Cure = levelFault, "this Redis may throw accepted events away when it is full (maxmemory-policy "+policy+")", "CONFIG SET maxmemory-policy noeviction"
-	}
-	return f
-}
-
-// judgePersistence: without an append-only file, a Redis that ends takes with it what was accepted.
-func judgePersistence(info map[string]string) finding {
-	f := finding{Check: "append-only file", Level: levelOK, Found: "Redis keeps an append-only file"}
-	switch {
-	case info["aof_enabled"] == "0":
-		f.Level, f.Found, f.Cure = levelFault, "Redis keeps no append-only file: what it accepted since its last snapshot is lost if it crashes", "CONFIG SET appendonly yes"
-	case info["aof_enabled"] != "1":
-		f.Level, f.Found, f.Cure = levelWarn, "Redis does not say whether it keeps an append-only file", "ask whoever runs it"
-	}
-	return f
-}
-
-func versionLess(v string, major, minor int) bool {
-	a, rest, _ := strings.Cut(v, ".")
-	b, _, _ := strings.Cut(rest, ".")
-	x, errX := strconv.Atoi(a)
-	y, errY := strconv.Atoi(b)
-	if errX != nil || errY != nil {
-		return false // a build of its own; it says what it is good for when it is used
-	}
-	return x < major || (x == major && y < minor)
-}
-
-// checkModel makes sure that this program knows the data model that Redis is written in.
-func checkModel(ctx context.Context, rdb redis.UniversalClient) error {
-	err := ledger.Enter(ctx, rdb)
-	if newer, ok := errors.AsType[*ledger.NewerModelError](err); ok {
-		return misconfigured(fmt.Errorf("%w: %s", newer, cureNewer))
-	}
-	return err
-}
-
-const cureNewer = "start that version instead"
-
-// judgeModel reads which data model Redis is written in.
-func judgeModel(ctx context.Context, rdb redis.UniversalClient) (finding, error) {
-	f := finding{Check: "data model", Level: levelOK}
-	switch got, err := ledger.Written(ctx, rdb); {
-	case err != nil:
-		return f, fmt.Errorf("reading the data model's number from %s: %w", ledger.ModelKey, err)
-	case got == 0:
-		f.Found = "no Ringback has written to this Redis yet"
-	case got > ledger.Model:
-		f.Level, f.Found, f.Cure = levelFault, (&ledger.NewerModelError{Found: got}).Error(), cureNewer
-	default:
-		f.Found = fmt.Sprintf("data model %d, and this program knows %d", got, ledger.Model)
-	}
-	return f, nil
-}
-
-// onRedis is a command that takes arguments of these names, and needs a few answers from the Redis that --redis names.
-func onRedis(action func(c *cli.Context, rdb redis.UniversalClient, args []string) error, names ...string) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		args, err := arguments(c, names...)
-		if err != nil {
-			return err
-		}
-		rdb, err := redisFromFlags(c)
-		if err != nil {
-			return err
-		}
-		defer func() { _ = rdb.Close() }()
-		return action(c, rdb, args)
-	}
-}
-
-// redisFromFlags opens the Redis that --redis names, for a command that needs a few answers from it.
-func redisFromFlags(c *cli.Context) (redis.UniversalClient, error) {
-	rawURL := c.String("redis")
-	if rawURL == "" {
-		return nil, usagef("which Redis? say so with --redis or RINGBACK_REDIS, as ringback serve does")
-	}
-	rdb, err := openRedis(rawURL, c.String("redis-password-file"), 4)
+// openRedis returns a client for the Redis at rawURL, and does not connect yet. The API's requests wait for it as patienceHook has it. The client has
+// poolSize connections, unless the URL says otherwise. If passwordFile is not empty, the password comes from there.
+func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient, error) {
+	u, err := parseRedisURL(rawURL)
 	if err != nil {
 		return nil, err
 	}
-	if err := pingRedis(c.Context, rdb); err != nil {
-		return nil, errors.Join(err, rdb.Close())
+	credentials, err := credentialsFrom(passwordFile, u.address.User)
+	if err != nil {
+		return nil, err
 	}
+	d := newRedisDialer()
+	var rdb redis.UniversalClient
+	switch u.kind {
+	case "sentinel":
+		o, err := u.failover()
+		if err != nil {
+			return nil, err
+		}
+		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
+		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
+		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
+		rdb, poolSize = redis.NewFailoverClient(o), o.PoolSize
+	case "cluster":
+		o, err := u.cluster()
+		if err != nil {
+			return nil, err
+		}
+		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
+		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
+		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
+		cluster := redis.NewClusterClient(o)
+		// Another master may have the slots: go-redis by itself would ask after a minute.
+		d.onFailure = func() { cluster.ReloadState(context.Background()) }
+		rdb, poolSize = cluster, o.PoolSize
+	default:
+		o, err := u.single()
+		if err != nil {
+			return nil, err
+		}
+		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
+		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
+		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
+		rdb, poolSize = redis.NewClient(o), o.PoolSize
+	}
+	rdb.AddHook(newPatienceHook(poolSize))
+	rdb.AddHook(unquotedHook{})
 	return rdb, nil
 }
 
-// unquotedHook takes the arguments out of the error for a command that Redis, or a proxy before it, does not know: those of AUTH are a user and
-// a password, and errors go to logs and callers.
-type unquotedHook struct{}
-
-// DialHook changes nothing.
-func (unquotedHook) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-// ProcessHook changes a command's error.
-func (unquotedHook) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		err := next(ctx, cmd)
-		cmd.SetErr(unquoted(cmd.Err()))
-		return unquoted(err)
-	}
+// redisDefaults are the options for which go-redis's defaults would not do. The three kinds of clients have them all.
+type redisDefaults struct {
+	clientName                                      *string
+	protocol, maxRetries, dialerRetries, poolSize   *int
+	dialTimeout, readTimeout, writeTimeout, maxIdle *time.Duration
 }
 
-// ProcessPipelineHook changes the errors of a pipeline's commands.
-func (unquotedHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		err := next(ctx, cmds)
-		for _, cmd := range cmds {
-			cmd.SetErr(unquoted(cmd.Err()))
+// defaults fills in what the URL does not say.
+func defaults(query url.Values, o redisDefaults, poolSize int) {
+	*o.protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
+	if *o.clientName == "" {
+		*o.clientName = registry.ClientName()
+	}
+	for _, d := range []struct {
+		option *int
+		value  int
+	}{{o.maxRetries, redisRetries}, {o.dialerRetries, redisDials}, {o.poolSize, poolSize}} {
+		if *d.option == 0 {
+			*d.option = d.value
 		}
-		return unquoted(err)
+	}
+	if query.Get("max_retries") == "0" {
+		*o.maxRetries = -1 // go-redis's word for none
+	}
+	for _, d := range []struct {
+		option *time.Duration
+		value  time.Duration
+	}{
+		{o.dialTimeout, redisTimeout},
+		{o.readTimeout, redisTimeout},
+		{o.writeTimeout, redisTimeout},
+		{o.maxIdle, redisIdle + rand.N(redisIdle/2)}, //nolint:gosec // no secret
+	} {
+		if *d.option == 0 {
+			*d.option = d.value
+		}
 	}
 }
 
-// redisError is an answer of Redis's, as go-redis has them.
-type redisError string
+// maxPasswordFile bounds a file that holds a password.
+const maxPasswordFile = 4096
 
-func (e redisError) Error() string { return string(e) }
-
-// RedisError implements [redis.Error].
-func (redisError) RedisError() {}
-
-func unquoted(err error) error {
-	if err == nil {
-		return nil
+// credentialsFrom returns a function that reads the password from file for every connection, so that a new password is used without a restart. If file
+// is empty, it returns nil. It reads the file once itself, to find faults.
+func credentialsFrom(file string, user *url.Userinfo) (func(context.Context) (string, string, error), error) {
+	if file == "" {
+		return nil, nil
 	}
-	if said, _, quotes := strings.Cut(err.Error(), ", with args beginning with"); quotes {
-		return redisError(said)
+	if _, inURL := user.Password(); inURL {
+		return nil, usagef("the URL of --redis holds a password, and --redis-password-file another: leave one of them out")
 	}
-	return err
+	read := func(context.Context) (username, password string, err error) {
+		f, err := os.Open(file) //nolint:gosec // the operator's own choice of a file
+		if err != nil {
+			return "", "", fmt.Errorf("reading Redis's password: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
+		if err != nil {
+			return "", "", fmt.Errorf("reading Redis's password: %w", err)
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+		switch {
+		case len(text) > maxPasswordFile:
+			return "", "", usagef("--redis-password-file %s has more than %d bytes: it holds nothing but the password", file, maxPasswordFile)
+		case password == "":
+			return "", "", usagef("--redis-password-file %s is empty", file)
+		case strings.ContainsAny(password, "\r\n"):
+			return "", "", usagef("--redis-password-file %s has several lines: it holds nothing but the password", file)
+		}
+		return user.Username(), password, nil
+	}
+	_, _, err := read(context.Background())
+	return read, err
 }

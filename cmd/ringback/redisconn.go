@@ -77,7 +77,7 @@ func secure(ctx context.Context, c *redisConn, timeout time.Duration, addr strin
 	return &securedConn{Conn: conn, raw: c}, nil
 }
 
-// securedConn is TLS over a redisConn. What lies ready on its socket says nothing, so go-redis sees only whether the dialer has dropped it.
+// securedConn is TLS over a redisConn. The bytes that lie ready on its socket say nothing, so go-redis sees only whether the dialer has dropped it.
 type securedConn struct {
 	*tls.Conn
 	raw *redisConn
@@ -176,7 +176,8 @@ func (c *redisConn) SetWriteDeadline(t time.Time) error {
 	return c.repeatable(c.Conn.SetWriteDeadline(t))
 }
 
-// repeatable is what go-redis gets of an error: io.EOF, after which it takes another connection, if it was us who closed this one.
+// repeatable is the error that go-redis gets instead of err. If the dialer has dropped this connection, that is io.EOF, after which go-redis takes
+// another one.
 func (c *redisConn) repeatable(err error) error {
 	if err != nil && c.isDropped() {
 		return io.EOF

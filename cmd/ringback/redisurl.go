@@ -1,55 +1,19 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
-	"math/rand/v2"
 	"net/url"
-	"os"
 	"strings"
-	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/registry"
 )
 
-const (
-	// redisTimeout bounds one command, unless the URL says otherwise. A lease in asynq lasts 30 s and is prolonged by commands that wait for
-	// each other, so a Redis that hangs has to be noticed well before that.
-	redisTimeout = 2 * time.Second
-	// redisRetries is how often go-redis itself repeats a command whose answer was lost. A repetition may do it twice, which every command of
-	// Ringback's allows: scripts recognise their own earlier run or set what is set already, an event and a task have ids that are taken once,
-	// and a number that was counted in vain is left out.
-	redisRetries = 1
-	// redisDials is how often it tries to connect for one command. Whoever called tries again in its own time, and must not wait.
-	redisDials = 1
-	// redisIdle is how long a connection may be idle before it is replaced: balancers forget idle ones, some after a few minutes and without
-	// a word. Each process adds up to half as much, so that not all come at once.
-	redisIdle = 80 * time.Second
-)
-
-// redisFlags say which Redis; usage is of the URL.
-func redisFlags(usage string) []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "redis", Usage: usage, EnvVars: []string{"RINGBACK_REDIS"}},
-		redisPasswordFlag("RINGBACK_REDIS_PASSWORD_FILE"),
-	}
-}
-
-func redisPasswordFlag(variable string) cli.Flag {
-	return &cli.StringFlag{
-		Name: "redis-password-file", Usage: "`FILE` of Redis's password, instead of one in the URL; read anew for each connection", EnvVars: []string{variable},
-	}
-}
-
 var errRedisURL = usagef("--redis takes redis://HOST:PORT/DB, rediss://… (TLS), unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or " +
 	"redis+cluster://HOST:PORT,HOST:PORT (experimental), each with USER:PASSWORD@ before the host if there is one, and go-redis's options after a ?, such as ?pool_size=50")
 
-// refused are the options of go-redis's that a URL must not hold, and why. What is neither here nor known to go-redis is refused by go-redis.
+// refused are the options of go-redis's that a URL must not hold, and why. If an option is neither here nor known to go-redis, go-redis refuses it.
 var refused = map[string]string{
 	"read_only":                  "Ringback reads what it has just written, so it never asks replicas",
 	"route_by_latency":           "Ringback reads what it has just written, so it never asks replicas",
@@ -125,7 +89,7 @@ func parseRedisURL(rawURL string) (*redisURL, error) {
 	return u, nil
 }
 
-// checkUserInfo names what is most often wrong with a password in a URL: it is not percent-encoded. rest is all that follows the scheme.
+// checkUserInfo finds the most frequent fault of a password in a URL: it is not percent-encoded. rest is all that follows the scheme.
 func checkUserInfo(rest string) error {
 	end := strings.LastIndex(rest, "@")
 	if end < 0 {
@@ -209,132 +173,6 @@ func (u *redisURL) cluster() (*redis.ClusterOptions, error) {
 		return nil, explainOption(err)
 	}
 	return o, nil
-}
-
-// openRedis returns a client for the Redis at rawURL, which the API's requests wait for as patienceHook has it; it does not connect yet. It
-// has poolSize connections unless the URL says otherwise, and its password from passwordFile, if that is not empty.
-func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient, error) {
-	u, err := parseRedisURL(rawURL)
-	if err != nil {
-		return nil, err
-	}
-	credentials, err := credentialsFrom(passwordFile, u.address.User)
-	if err != nil {
-		return nil, err
-	}
-	d := newRedisDialer()
-	var rdb redis.UniversalClient
-	switch u.kind {
-	case "sentinel":
-		o, err := u.failover()
-		if err != nil {
-			return nil, err
-		}
-		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
-		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
-		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
-		rdb, poolSize = redis.NewFailoverClient(o), o.PoolSize
-	case "cluster":
-		o, err := u.cluster()
-		if err != nil {
-			return nil, err
-		}
-		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
-		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
-		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
-		cluster := redis.NewClusterClient(o)
-		// Another master may have the slots: go-redis by itself would ask after a minute.
-		d.onFailure = func() { cluster.ReloadState(context.Background()) }
-		rdb, poolSize = cluster, o.PoolSize
-	default:
-		o, err := u.single()
-		if err != nil {
-			return nil, err
-		}
-		defaults(u.query, redisDefaults{&o.ClientName, &o.Protocol, &o.MaxRetries, &o.DialerRetries, &o.PoolSize, &o.DialTimeout, &o.ReadTimeout, &o.WriteTimeout, &o.ConnMaxIdleTime}, poolSize)
-		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
-		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
-		rdb, poolSize = redis.NewClient(o), o.PoolSize
-	}
-	rdb.AddHook(newPatienceHook(poolSize))
-	rdb.AddHook(unquotedHook{})
-	return rdb, nil
-}
-
-// redisDefaults are the options for which go-redis's defaults would not do; the three kinds of clients have them all.
-type redisDefaults struct {
-	clientName                                      *string
-	protocol, maxRetries, dialerRetries, poolSize   *int
-	dialTimeout, readTimeout, writeTimeout, maxIdle *time.Duration
-}
-
-// defaults fills in what the URL does not say.
-func defaults(query url.Values, o redisDefaults, poolSize int) {
-	*o.protocol = 2 // all that asynq and we need; spares the handshake of what RESP3 adds
-	if *o.clientName == "" {
-		*o.clientName = registry.ClientName()
-	}
-	for _, d := range []struct {
-		option *int
-		value  int
-	}{{o.maxRetries, redisRetries}, {o.dialerRetries, redisDials}, {o.poolSize, poolSize}} {
-		if *d.option == 0 {
-			*d.option = d.value
-		}
-	}
-	if query.Get("max_retries") == "0" {
-		*o.maxRetries = -1 // go-redis's word for none
-	}
-	for _, d := range []struct {
-		option *time.Duration
-		value  time.Duration
-	}{
-		{o.dialTimeout, redisTimeout},
-		{o.readTimeout, redisTimeout},
-		{o.writeTimeout, redisTimeout},
-		{o.maxIdle, redisIdle + rand.N(redisIdle/2)}, //nolint:gosec // no secret
-	} {
-		if *d.option == 0 {
-			*d.option = d.value
-		}
-	}
-}
-
-// maxPasswordFile bounds a file that holds a password.
-const maxPasswordFile = 4096
-
-// credentialsFrom returns what reads the password from file for every connection, so that a new one is used without a restart; nil if file is
-// empty. The file is read once at once, to find faults.
-func credentialsFrom(file string, user *url.Userinfo) (func(context.Context) (string, string, error), error) {
-	if file == "" {
-		return nil, nil
-	}
-	if _, inURL := user.Password(); inURL {
-		return nil, usagef("the URL of --redis holds a password, and --redis-password-file another: leave one of them out")
-	}
-	read := func(context.Context) (username, password string, err error) {
-		f, err := os.Open(file) //nolint:gosec // the operator's own choice of a file
-		if err != nil {
-			return "", "", fmt.Errorf("reading Redis's password: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		text, err := io.ReadAll(io.LimitReader(f, maxPasswordFile+1))
-		if err != nil {
-			return "", "", fmt.Errorf("reading Redis's password: %w", err)
-		}
-		password = strings.TrimRight(string(text), "\r\n")
-		switch {
-		case len(text) > maxPasswordFile:
-			return "", "", usagef("--redis-password-file %s has more than %d bytes: it holds nothing but the password", file, maxPasswordFile)
-		case password == "":
-			return "", "", usagef("--redis-password-file %s is empty", file)
-		case strings.ContainsAny(password, "\r\n"):
-			return "", "", usagef("--redis-password-file %s has several lines: it holds nothing but the password", file)
-		}
-		return user.Username(), password, nil
-	}
-	_, _, err := read(context.Background())
-	return read, err
 }
 
 // splitHosts takes "user:pass@h1:1,h2:2/path" apart: the hosts, and the same with the first of them only, which is a URL's form.
