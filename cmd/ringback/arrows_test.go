@@ -73,7 +73,7 @@ func checkImports(t *testing.T, path string) {
 	from := filepath.ToSlash(rel)
 	allowed, known := arrows[from]
 	if !known {
-		t.Errorf("%s: package %s has no place in the house: give it one in arrows, with the packages it may import", path, from)
+		t.Errorf("%s: package %s has no place in the module: give it one in arrows, with the packages it may import", path, from)
 		return
 	}
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)

@@ -183,7 +183,7 @@ func TestBenchEndsItsChildren(t *testing.T) {
 func TestBenchmarksPage(t *testing.T) {
 	t.Parallel()
 	text := page(t, "deploy/BENCHMARKS.md")
-	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 	command := findCommand(app.Commands, "bench")
 	for _, m := range regexp.MustCompile("ringback bench([^`\n]*)").FindAllStringSubmatch(text, -1) {
 		wantFlags(t, app, "ringback bench", command, m[1])

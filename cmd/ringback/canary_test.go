@@ -308,15 +308,15 @@ func newProxy(t *testing.T, password, forbidden string) string {
 	return server.Listener.Addr().String()
 }
 
-// A canaryHouse is an API and a worker of their own over a Redis, with a secret wherever there can be one.
-type canaryHouse struct {
+// A canaryInstallation is an API and a worker of their own over a Redis, with a secret wherever there can be one.
+type canaryInstallation struct {
 	*canaries
 	server string
 	keys   map[string]string // by whom
 }
 
 // ask makes a request as whoever has that key, and looks for secrets in the answer, but for those that may stand there.
-func (i *canaryHouse) ask(who, method, path, body string, status int, may ...string) string {
+func (i *canaryInstallation) ask(who, method, path, body string, status int, may ...string) string {
 	i.t.Helper()
 	req, err := http.NewRequestWithContext(i.t.Context(), method, i.server+path, strings.NewReader(body))
 	if err != nil {
@@ -344,12 +344,12 @@ func (i *canaryHouse) ask(who, method, path, body string, status int, may ...str
 }
 
 // try runs a command and looks for secrets in what it says.
-func (i *canaryHouse) try(env []string, code int, args ...string) {
+func (i *canaryInstallation) try(env []string, code int, args ...string) {
 	i.t.Helper()
 	i.tryBut(nil, env, code, args...)
 }
 
-func (i *canaryHouse) tryBut(may, env []string, code int, args ...string) {
+func (i *canaryInstallation) tryBut(may, env []string, code int, args ...string) {
 	i.t.Helper()
 	stdout, stderr, got := try(i.t, env, args...)
 	if got != code {
@@ -392,7 +392,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 		return launch(t, cmd)
 	}
 	api := serve(throughProxy, "api")
-	i := &canaryHouse{canaries: c, server: "http://" + address(api), keys: map[string]string{}}
+	i := &canaryInstallation{canaries: c, server: "http://" + address(api), keys: map[string]string{}}
 	worker := serve(env, "worker")
 	workerURL := "http://" + address(worker)
 	for who, scope := range map[string]string{"operator": "*", "viewer": "*", "producer": "acme", "partner": "acme", "other partner": "other"} {
@@ -472,7 +472,7 @@ func (c *canaries) addKeyset(file string) {
 }
 
 // register makes a callback for each way to echo, and one for each way to fail, and returns their ids by path.
-func (i *canaryHouse) register(partner, untrusted, forbidden string, urls []string) map[string]int64 {
+func (i *canaryInstallation) register(partner, untrusted, forbidden string, urls []string) map[string]int64 {
 	i.t.Helper()
 	query := func() string { return "?token=" + i.hatch("query") + "%2F%2B%26&s=" + i.hatch("query") }
 	oauth2 := func(path string) string {
@@ -527,7 +527,7 @@ func (i *canaryHouse) register(partner, untrusted, forbidden string, urls []stri
 }
 
 // refuseRegistrations sends secrets with something wrong about them, and in wrong places.
-func (i *canaryHouse) refuseRegistrations(urls []string) {
+func (i *canaryInstallation) refuseRegistrations(urls []string) {
 	canary := i.hatch("refused")
 	const dest = `"destination": {"url": "http://127.0.0.1/"}`
 	for _, members := range []string{
@@ -576,7 +576,7 @@ func (i *canaryHouse) refuseRegistrations(urls []string) {
 }
 
 // broken is 1 if a text is no JSON, else 0.
-func (i *canaryHouse) broken(text string) int {
+func (i *canaryInstallation) broken(text string) int {
 	if json.Valid([]byte(text)) {
 		return 0
 	}
@@ -584,7 +584,7 @@ func (i *canaryHouse) broken(text string) int {
 }
 
 // look reads everything there is to read, as everybody.
-func (i *canaryHouse) look(workerURL string, ids map[string]int64, urls []string, payload string) {
+func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls []string, payload string) {
 	i.t.Helper()
 	var paths []string
 	for path, id := range ids {
@@ -622,7 +622,7 @@ func (i *canaryHouse) look(workerURL string, ids map[string]int64, urls []string
 }
 
 // commands runs those that show something.
-func (i *canaryHouse) commands(env []string, ids map[string]int64) {
+func (i *canaryInstallation) commands(env []string, ids map[string]int64) {
 	i.t.Helper()
 	env = append(env, "RINGBACK_SERVER="+i.server, "RINGBACK_COMPANY=acme", "RINGBACK_KEY="+i.keys["operator"])
 	urls := []string{"query", "token query"}

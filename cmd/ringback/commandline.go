@@ -9,11 +9,11 @@ import (
 
 // arrange lets flags stand anywhere, as in "ringback events get ID -o json": urfave/cli wants the program's flags before the
 // command and a command's flags before its arguments, so it gets them in that order.
-func arrange(app *cli.App, args []string) []string {
+func arrange(root *cli.App, args []string) []string {
 	if len(args) == 0 {
-		return []string{app.Name}
+		return []string{root.Name}
 	}
-	p := place(app, args)
+	p := place(root, args)
 	if len(p.positional) > 0 && strings.HasPrefix(p.positional[0], "-") {
 		p.positional = append([]string{"--"}, p.positional...)
 	}
@@ -23,11 +23,11 @@ func arrange(app *cli.App, args []string) []string {
 // placed are the words of a command line by what they are.
 type placed struct{ global, path, local, positional []string }
 
-func place(app *cli.App, args []string) placed {
+func place(root *cli.App, args []string) placed {
 	var (
 		p        placed
 		flags    []cli.Flag
-		commands = app.Commands
+		commands = root.Commands
 	)
 	for rest := args[min(1, len(args)):]; len(rest) > 0; {
 		arg := rest[0]
@@ -48,7 +48,7 @@ func place(app *cli.App, args []string) placed {
 		taken := []string{arg}
 		target, found := &p.local, findFlag(flags, name)
 		if found == nil {
-			if found = findFlag(app.Flags, name); found != nil || len(p.path) == 0 {
+			if found = findFlag(root.Flags, name); found != nil || len(p.path) == 0 {
 				target = &p.global
 			}
 		}

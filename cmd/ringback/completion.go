@@ -88,12 +88,12 @@ var values = map[string][]string{
 
 // complete prints what the last of words may become, one a line, with what it is for after a tab. It prints nothing where it does not
 // know, such as for ids and files.
-func complete(app *cli.App, words []string) {
+func complete(root *cli.App, words []string) {
 	if len(words) == 0 {
 		return
 	}
 	word, before := words[len(words)-1], words[:len(words)-1]
-	commands, flags := app.Commands, app.Flags
+	commands, flags := root.Commands, root.Flags
 	var valueOf cli.Flag // the flag whose value comes next
 	arguments := 0
 	for _, w := range before {
@@ -113,12 +113,12 @@ func complete(app *cli.App, words []string) {
 				arguments++
 				continue
 			}
-			commands, flags = next.Subcommands, slices.Concat(next.Flags, app.Flags)
+			commands, flags = next.Subcommands, slices.Concat(next.Flags, root.Flags)
 		}
 	}
 	offer := func(name, usage string) {
 		if strings.HasPrefix(name, word) {
-			_, _ = fmt.Fprintf(app.Writer, "%s\t%s\n", name, strings.ReplaceAll(usage, "`", ""))
+			_, _ = fmt.Fprintf(root.Writer, "%s\t%s\n", name, strings.ReplaceAll(usage, "`", ""))
 		}
 	}
 	switch {

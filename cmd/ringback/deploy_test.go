@@ -25,11 +25,11 @@ import (
 
 const deployFolder = "../../deploy"
 
-// TestDeployFitsTheMetrics holds what stands in deploy/ about metrics against those of a living house, in which all that they tell of has
-// happened: its list of them, and by a real Prometheus every query of the dashboard and of the alerts.
+// TestDeployFitsTheMetrics holds what stands in deploy/ about metrics against those of a busy app, in which all that they tell of has happened:
+// its list of them, and by a real Prometheus every query of the dashboard and of the alerts.
 func TestDeployFitsTheMetrics(t *testing.T) {
 	t.Parallel()
-	server := busyHouse(t)
+	server := busyApp(t)
 	t.Run("METRICS.md", func(t *testing.T) {
 		_, text := get(t, server+"/metrics", "dev")
 		compareMetrics(t, readFile(t, deployFolder+"/METRICS.md"), text)
@@ -109,9 +109,9 @@ func readFile(t *testing.T, name string) string {
 	return string(text)
 }
 
-// busyHouse is a `ringback dev` on a real Redis in which deliveries were made, are tried again, are held and were given up, a callback was disabled, and
+// busyApp is a `ringback dev` on a real Redis in which deliveries were made, are tried again, are held and were given up, a callback was disabled, and
 // events keep coming. It returns its URL.
-func busyHouse(t *testing.T) string {
+func busyApp(t *testing.T) string {
 	t.Helper()
 	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, _ := strconv.Atoi(strings.TrimPrefix(r.URL.Path, "/"))

@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
-	"net/http"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -20,7 +17,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -46,7 +42,7 @@ func dev(c *cli.Context) (err error) {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
-	cfg := houseConfig{
+	cfg := appConfig{
 		API: true, Worker: true, Egress: privateDestinations, Concurrency: dispatcher.DefaultConcurrency,
 		ShutdownGrace: 5 * time.Second, // nobody waits a minute for Ctrl-C at a desk
 		Logger:        slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
@@ -61,64 +57,21 @@ func dev(c *cli.Context) (err error) {
 		return err
 	}
 	defer closeRedis()
-	h, err := openHouse(c.Context, cfg)
+	a, err := openApp(c.Context, cfg)
 	if err != nil {
 		return err
 	}
 	key := cmp.Or(os.Getenv("RINGBACK_DEV_KEY"), "dev")
-	if err := h.keys.Put(c.Context, key, devKey()); err != nil {
+	if err := a.keys.Put(c.Context, key, devKey()); err != nil {
 		return fmt.Errorf("storing the dev key: %w", err)
 	}
 	if c.String("redis") != "" {
-		defer func() { err = errors.Join(err, forgetDevKey(c.Context, h.keys)) }()
+		defer func() { err = errors.Join(err, forgetDevKey(c.Context, a.keys)) }()
 	}
 	if err := greet(c.App.Writer, "http://"+cfg.Listener.Addr().String(), key, c.String("redis") == ""); err != nil {
 		return err
 	}
-	return h.run(c.Context)
-}
-
-// deskOnly keeps strangers' web pages out of dev, whose key everybody knows: a page that somebody at the desk looks at may call any address, and
-// may have its own name point here (DNS rebinding). So what is asked must be asked of this machine by name, or of the address that dev
-// listens on, and what changes something must not come from another site's page.
-func deskOnly(listen string, next http.Handler) http.Handler {
-	sameOrigin := http.NewCrossOriginProtection()
-	sameOrigin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		httpapi.Problem(w, http.StatusForbidden, "this was sent from another site's page, and ringback dev takes it from its own only")
-	}))
-	next = sameOrigin.Handler(next)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		local, _ := r.Context().Value(http.LocalAddrContextKey).(net.Addr)
-		if !isDesk(r.Host, listen, local) {
-			httpapi.Problem(w, http.StatusForbidden, "ringback dev answers to localhost, 127.0.0.1 and what --listen names, and this came for another Host: call it by one of those")
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// isDesk reports whether host, as a request names it, is this machine: by a name of loopback, by the address that came in at, or by
-// what --listen says.
-func isDesk(host, listen string, local net.Addr) bool {
-	name := hostname(host)
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") || name != "" && name == hostname(listen) {
-		return true
-	}
-	addr, err := netip.ParseAddr(name)
-	if err != nil {
-		return false
-	}
-	tcp, ok := local.(*net.TCPAddr)
-	return addr.IsLoopback() || ok && tcp.AddrPort().Addr().Unmap() == addr.Unmap()
-}
-
-// hostname is a host without port, brackets, the final dot and upper case.
-func hostname(hostport string) string {
-	host, _, err := net.SplitHostPort(hostport)
-	if err != nil {
-		host = strings.Trim(hostport, "[]")
-	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	return a.run(c.Context)
 }
 
 // devKeyID names dev's key in `ringback keys list`.
@@ -140,7 +93,7 @@ func forgetDevKey(ctx context.Context, keys *registry.Keys) error {
 
 // devRedis fills in Redis and the keyset: the Redis of --redis with a keyset that lasts, or one inside this process with a keyset
 // that ends with it.
-func devRedis(c *cli.Context, cfg *houseConfig) (closeRedis func(), err error) {
+func devRedis(c *cli.Context, cfg *appConfig) (closeRedis func(), err error) {
 	rawURL := c.String("redis")
 	if rawURL == "" {
 		return embeddedRedis(cfg)
@@ -158,7 +111,7 @@ func devRedis(c *cli.Context, cfg *houseConfig) (closeRedis func(), err error) {
 	return closeRedis, nil
 }
 
-func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
+func embeddedRedis(cfg *appConfig) (closeRedis func(), err error) {
 	if cfg.Keyset, err = registry.NewKeyset(); err != nil {
 		return nil, err
 	}
@@ -186,7 +139,7 @@ func embeddedRedis(cfg *houseConfig) (closeRedis func(), err error) {
 // embeddedTick is how often keys of the embedded Redis grow older. Each time it looks at all of them.
 const embeddedTick = 200 * time.Millisecond
 
-// runClock lets keys expire until stop, which waits for its end: by itself the embedded Redis does not, or else looks at every key with every
+// runClock lets keys expire until stop, which waits for its end. By itself the embedded Redis expires none, or else looks at every key with every
 // command.
 func runClock(embedded *miniredis.Miniredis) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())

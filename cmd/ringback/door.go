@@ -21,8 +21,6 @@ const (
 	// requests: each takes some 20 KiB.
 	maxConnections = 10_000
 	maxIdle        = 2_000
-	// doorLogEvery is how often net/http, and a full door, may write to the log: strangers can make either say something as often as they want.
-	doorLogEvery = 10 * time.Second
 )
 
 // newServer bounds what a stranger's connection may cost.
@@ -44,30 +42,10 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 	}
 }
 
-// A sparseLog writes a line in doorLogEvery, and says how many it left out since the last.
-type sparseLog struct {
-	log *slog.Logger
-
-	mu      sync.Mutex
-	next    time.Time // not before then
-	leftOut int
-}
-
-func (l *sparseLog) warn(line string, args ...any) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if time.Now().Before(l.next) {
-		l.leftOut++
-		return
-	}
-	l.log.WarnContext(context.Background(), line, append(args, "left_out", l.leftOut)...)
-	l.next, l.leftOut = time.Now().Add(doorLogEvery), 0
-}
-
-// A crowd is a listener that bounds how many connections are open, and how many of them idle. When there is no room for another, one makes
-// some that is open for little (see spare), or else one over HTTP/2 that has shown no key, or else one that has been idle longest, or else one that
-// has said nothing yet: connections for which there is nothing to do lock nobody out. While all are busy new ones wait until one ends, which
-// newServer's timeouts see to. They see to no connection over HTTP/2, where each request has its own.
+// A crowd is a listener that bounds how many connections are open, and how many of them idle. If there is no room for another one, it closes one
+// that has nothing to do, so that such connections lock nobody out. The first to go are those that are open for little (see spare), then those
+// over HTTP/2 that have shown no key, then those that have been idle longest, then those that have said nothing yet. While all are busy, new ones
+// wait until one ends. newServer's timeouts see to that, but not over HTTP/2, where each request has timeouts of its own.
 type crowd struct {
 	net.Listener
 	limit, maxIdle int
@@ -176,7 +154,8 @@ func (c *crowd) note(conn net.Conn, state http.ConnState) {
 	}
 }
 
-// notePages makes connections spare whose callers ask for what needs no key and is too long to be sent at once: they may be slow to read it.
+// notePages makes a connection spare if its caller asks for a page that needs no key and is too long to be sent at once: the caller may be slow to
+// read it.
 func (c *crowd) notePages(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 && (r.URL.Path == "/openapi.json" || r.URL.Path == "/docs" || strings.HasPrefix(r.URL.Path, "/docs/")) {

@@ -1,9 +1,16 @@
 // Command ringback runs, feeds and watches Ringback, a reliable dispatcher of outbound webhooks.
 //
-// Every command is one file of this package: its flags, what it does with them, and how it prints.
-// dev and serve become a config and are wired by hand in house.go; callbacks, events, deliveries and egress talk to the
-// HTTP API of a running server, through the client package; keys, keyset and doctor talk to Redis; listen and verify talk to nobody.
-// bench is a package of its own, which knows Ringback from outside only.
+// Every family of commands has a file, or a few: its flags, its work, and how it prints. dev and serve make a config, of which openApp wires the
+// program by hand. callbacks, events, deliveries, companies, audit and egress talk to the HTTP API of a running server, through the client package.
+// keys, keyset and doctor talk to Redis. listen and verify talk to nobody. bench is a package of its own, which knows Ringback from outside only.
+//
+// The files stand in layers, and each uses names of lower ones only:
+//
+//   - main.go knows all commands.
+//   - The commands know each other where one shows what another one is about: an event has deliveries, a callback has attempts.
+//   - client.go is the API's client as the flags describe it, redisflags.go does the same for Redis, and app.go wires the server.
+//   - redis.go, certificates.go, door.go, telemetry.go and others each hold one thing that an app or a client is made of.
+//   - problems.go, arguments.go, input.go, output.go and progress.go are how every command is called, fails and speaks.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly; of dev and serve, 64 called or configured wrongly. Errors are one line on stderr that says what to do.
 package main
@@ -32,12 +39,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	ctx, cancel := untilSignal(ctx)
 	defer cancel()
 	routeLogs(slog.New(slog.DiscardHandler)) // until a server has a log: errors say what matters
-	app := newApp(stdin, stdout, stderr)     //nolint:contextcheck // each command has its own
+	root := newCLI(stdin, stdout, stderr)    //nolint:contextcheck // each command has its own
 	if len(args) > 1 && args[1] == completeWords {
-		complete(app, args[2:])
+		complete(root, args[2:])
 		return exitOK
 	}
-	err := app.RunContext(ctx, arrange(app, args))
+	err := root.RunContext(ctx, arrange(root, args))
 	switch {
 	case err == nil:
 		return exitOK
@@ -45,12 +52,12 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return exitFailure
 	}
 	_, _ = fmt.Fprintln(stderr, "ringback: "+printable(oneLine(remedy(err).Error())))
-	return exitCode(err, serves(app, args))
+	return exitCode(err, serves(root, args))
 }
 
 // serves reports whether a supervisor may have started this command, and starts it again when it ends.
-func serves(app *cli.App, args []string) bool {
-	path := place(app, args).path
+func serves(root *cli.App, args []string) bool {
+	path := place(root, args).path
 	return len(path) > 0 && (path[0] == "serve" || path[0] == "dev")
 }
 
@@ -74,8 +81,8 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, cancel
 }
 
-func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
-	app := &cli.App{
+func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	root := &cli.App{
 		Name:      "ringback",
 		Usage:     "deliver events to the webhooks that partners registered: signed, retried, accounted for",
 		Reader:    stdin,
@@ -92,8 +99,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              wrongFlags,
 	}
-	tame(app.Commands)
-	return app
+	tame(root.Commands)
+	return root
 }
 
 // tame gives every command the same manners: errors about flags are usage errors in one line, and only groups of commands have

@@ -234,7 +234,7 @@ func try(t *testing.T, env []string, args ...string) (stdout, stderr string, cod
 }
 
 func TestArrangeLetsFlagsStandAnywhere(t *testing.T) {
-	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 	for _, tt := range []struct{ in, want string }{
 		{"events get evt_1 -o json", "-o json events get evt_1"},
 		{"events get evt_1 --company acme", "events get --company acme evt_1"},
@@ -276,7 +276,7 @@ func TestOnlyWhatConfiguresComesFromTheEnvironment(t *testing.T) {
 	for _, variables := range fromEnvironment {
 		allowed = append(allowed, variables...)
 	}
-	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 	for _, f := range findCommand(app.Commands, "serve").Flags {
 		variable := "RINGBACK_" + strings.ToUpper(strings.ReplaceAll(f.Names()[0], "-", "_"))
 		if doc, ok := f.(cli.DocGenerationFlag); !ok || !slices.Equal(doc.GetEnvVars(), []string{variable}) {
@@ -332,7 +332,7 @@ func TestEveryCommandIsShownAndTried(t *testing.T) {
 		}
 		scripts.Write(text)
 	}
-	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 	var walk func(path string, commands []*cli.Command)
 	walk = func(path string, commands []*cli.Command) {
 		for _, c := range commands {

@@ -105,7 +105,7 @@ func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 				t.Errorf("%s: nothing runs this block:\n%s", name, m[0])
 			}
 		}
-		app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+		app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 		for _, m := range regexp.MustCompile("(?m)(?:^|[`(] ?)ringback ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?").FindAllStringSubmatch(text, -1) {
 			command := findCommand(app.Commands, m[1])
 			if command != nil && len(command.Subcommands) > 0 && m[2] != "" {
@@ -793,7 +793,7 @@ func TestDeployNamesKnownSettings(t *testing.T) {
 			collect(c.Flags, c.Subcommands)
 		}
 	}
-	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	app := newCLI(strings.NewReader(""), io.Discard, io.Discard)
 	collect(app.Flags, app.Commands)
 	for _, name := range append(allPages(), "deploy/Dockerfile", "deploy/compose.yaml", "deploy/ringback.service") {
 		for _, variable := range regexp.MustCompile(`RINGBACK_[A-Z_]+`).FindAllString(page(t, name), -1) {

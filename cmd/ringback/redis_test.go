@@ -69,7 +69,7 @@ func TestRedisLogIsNoFlood(t *testing.T) {
 			t.Errorf("three at once: %q, want the first", got)
 		}
 		text.Reset()
-		time.Sleep(doorLogEvery)
+		time.Sleep(sparseEvery)
 		log.Printf(t.Context(), "sentinel: new master")
 		if got := text.String(); !strings.Contains(got, "new master") || !strings.Contains(got, "left_out=2") {
 			t.Errorf("later: %q, want it, and that two were left out", got)

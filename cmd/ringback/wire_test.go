@@ -46,7 +46,7 @@ func newWiretap(t *testing.T) *wiretap {
 			wg.Go(func() { tap.serve(conn) })
 		}
 	})
-	t.Cleanup(func() { // registered before the house starts, so that its connections are gone by now
+	t.Cleanup(func() { // registered before the program starts, so that its connections are gone by now
 		_ = ln.Close()
 		wg.Wait()
 	})
@@ -89,7 +89,7 @@ func (tap *wiretap) serve(conn net.Conn) {
 	}
 }
 
-// TestURLsAreCalledAsRegistered registers odd URLs with a whole house, sends one event to all of them, and compares what stood on the wire,
+// TestURLsAreCalledAsRegistered registers odd URLs with a whole app, sends one event to all of them, and compares what stood on the wire,
 // and what the API shows, with what was registered.
 func TestURLsAreCalledAsRegistered(t *testing.T) {
 	t.Parallel()
@@ -161,7 +161,7 @@ func TestURLsAreCalledAsRegistered(t *testing.T) {
 		select {
 		case w = <-tap.got:
 		case <-time.After(patience):
-			t.Fatalf("%d URLs were never called; the house says:\n%s", len(expected), dev.said)
+			t.Fatalf("%d URLs were never called; the program says:\n%s", len(expected), dev.said)
 		}
 		id := deliveries[w.header["webhook-id"]]
 		e, ok := expected[id]

@@ -20,8 +20,8 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// houseConfig is what a process of Ringback is made of. Redis and the listener stay the caller's until run takes the listener.
-type houseConfig struct {
+// appConfig is what an app is made of. Redis and the listener stay the caller's until run takes the listener.
+type appConfig struct {
 	Redis    redis.UniversalClient
 	Keyset   *registry.Keyset
 	Listener net.Listener
@@ -34,7 +34,7 @@ type houseConfig struct {
 	Worker bool // attempt deliveries
 
 	VerifyDestinations bool   // callbacks are unverified until their endpoints have answered a challenge
-	Origin             string // who asks in the handshake of CloudEvents; empty is the dispatcher's default
+	Origin             string // the asker's name in the handshake of CloudEvents; empty is the dispatcher's default
 
 	Egress        egress.Config
 	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
@@ -52,9 +52,9 @@ type houseConfig struct {
 	MaxInflight   int64         // bytes of all requests' bodies together; 0 is the API's default
 }
 
-// house is a process of Ringback: the API, a worker, or both, over one Redis.
-type house struct {
-	cfg       houseConfig
+// An app is a process of Ringback: the API, a worker, or both, over one Redis.
+type app struct {
+	cfg       appConfig
 	log       *slog.Logger
 	telemetry *telemetry
 	egress    *egress.Client
@@ -65,19 +65,19 @@ type house struct {
 	leaving   atomic.Bool // set once the end has begun: /readyz says so, for load balancers to look elsewhere
 }
 
-// openHouse wires everything and starts nothing yet.
-func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
-	h := &house{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
-	routeLogs(h.log)
+// openApp wires everything and starts nothing yet.
+func openApp(ctx context.Context, cfg appConfig) (*app, error) {
+	a := &app{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
+	routeLogs(a.log)
 	var err error
-	if h.telemetry, err = openTelemetry(ctx, h.log); err != nil {
+	if a.telemetry, err = openTelemetry(ctx, a.log); err != nil {
 		return nil, err
 	}
-	if h.egress, err = egress.New(cfg.Egress); err != nil {
+	if a.egress, err = egress.New(cfg.Egress); err != nil {
 		return nil, misconfigured(err)
 	}
 	callbacks, err := registry.New(registry.Config{
-		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: h.egress.CheckURL, Logger: h.log,
+		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: a.egress.CheckURL, Logger: a.log,
 		VerifyDestinations: cfg.VerifyDestinations,
 	})
 	if err != nil {
@@ -88,9 +88,9 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 	} else if err != nil {
 		return nil, err
 	}
-	h.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
-		Redis: cfg.Redis, Registry: callbacks, Egress: h.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: h.log,
-		TracerProvider: h.telemetry.tracers, MeterProvider: h.telemetry.meters,
+	a.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
+		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log,
+		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
 		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
@@ -98,7 +98,7 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		return nil, err
 	}
 	if cfg.Worker {
-		h.worker, err = dispatcher.NewWorker(h.client, dispatcher.WorkerConfig{
+		a.worker, err = dispatcher.NewWorker(a.client, dispatcher.WorkerConfig{
 			Concurrency: cfg.Concurrency, Accepts: cfg.API, Poll: cfg.Poll, ShutdownGrace: cfg.ShutdownGrace,
 		})
 		if err != nil {
@@ -106,43 +106,43 @@ func openHouse(ctx context.Context, cfg houseConfig) (*house, error) {
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
-		Client: h.client, Registry: callbacks, Keys: h.keys, Redis: cfg.Redis,
-		Metrics: h.telemetry.metrics, MeterProvider: h.telemetry.meters, Logger: h.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
+		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis,
+		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {
 		return nil, err
 	}
-	h.server = newServer(h.guarded(h.front(withPatience(api))), h.log)
+	a.server = newServer(a.guarded(a.front(withPatience(api))), a.log)
 	if cfg.TLS != nil {
-		h.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
+		a.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
 	}
-	return h, nil
+	return a, nil
 }
 
-// guarded turns away who has no business with this process, whatever they ask.
-func (h *house) guarded(next http.Handler) http.Handler {
-	if h.cfg.TLS != nil && h.cfg.TLS.clientCA != "" {
+// guarded turns callers away that have no business with this process, whatever they ask.
+func (a *app) guarded(next http.Handler) http.Handler {
+	if a.cfg.TLS != nil && a.cfg.TLS.clientCA != "" {
 		next = certified(next)
 	}
-	if h.cfg.Desk != "" {
-		next = deskOnly(h.cfg.Desk, next)
+	if a.cfg.Desk != "" {
+		next = deskOnly(a.cfg.Desk, next)
 	}
 	return next
 }
 
-// front stands before the API: it answers /readyz with 503 once the end has begun, and a process that is only a worker shows no
-// more than its health and its metrics.
-func (h *house) front(api http.Handler) http.Handler {
+// front stands before the API. Once the end has begun, it answers /readyz with 503. If this process is only a worker, front shows no more than
+// its health and its metrics.
+func (a *app) front(api http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/readyz":
-			if h.leaving.Load() {
+			if a.leaving.Load() {
 				httpapi.Problem(w, http.StatusServiceUnavailable, "this process is shutting down")
 				return
 			}
 		case "/healthz", "/metrics":
 		default:
-			if !h.cfg.API {
+			if !a.cfg.API {
 				httpapi.Problem(w, http.StatusNotFound, "this process is a worker: it does not serve the API")
 				return
 			}
@@ -153,98 +153,98 @@ func (h *house) front(api http.Handler) http.Handler {
 
 // run serves and works until ctx ends, then leaves in order: /readyz says no, requests and attempts under way finish within the
 // grace, and what they used is closed after them. An end that was asked for is no error.
-func (h *house) run(ctx context.Context) error {
-	self := registry.Self(programVersion(), h.roles())
-	self.Keys = h.cfg.Keyset.KeyIDs()
-	forget, err := registry.Announce(ctx, h.cfg.Redis, self, h.log)
+func (a *app) run(ctx context.Context) error {
+	self := registry.Self(programVersion(), a.roles())
+	self.Keys = a.cfg.Keyset.KeyIDs()
+	forget, err := registry.Announce(ctx, a.cfg.Redis, self, a.log)
 	if err != nil {
-		return errors.Join(err, h.cfg.Listener.Close())
+		return errors.Join(err, a.cfg.Listener.Close())
 	}
-	defer func() { h.forget(ctx, forget) }()
-	if h.worker != nil {
-		if err := h.worker.Start(); err != nil { //nolint:contextcheck // the work goes on until Shutdown, not until ctx ends
+	defer func() { a.forget(ctx, forget) }()
+	if a.worker != nil {
+		if err := a.worker.Start(); err != nil { //nolint:contextcheck // the work goes on until Shutdown, not until ctx ends
 			return fmt.Errorf("starting the worker: %w", err)
 		}
 	}
 	served := make(chan error, 1)
-	ln := limitConnections(h.server, h.cfg.Listener, maxConnections, maxIdle, h.log)
+	ln := limitConnections(a.server, a.cfg.Listener, maxConnections, maxIdle, a.log)
 	go func() {
 		last := errPanicked
-		h.contain(ctx, func() { last = h.serve(ln) }) //nolint:contextcheck // what becomes of connections outlives ctx
+		a.contain(ctx, func() { last = a.serve(ln) }) //nolint:contextcheck // what becomes of connections outlives ctx
 		served <- last
 	}()
-	h.log.InfoContext(ctx, "ready", "address", h.cfg.Listener.Addr().String(), "tls", h.cfg.TLS != nil, "api", h.cfg.API, "worker", h.cfg.Worker, "version", programVersion())
+	a.log.InfoContext(ctx, "ready", "address", a.cfg.Listener.Addr().String(), "tls", a.cfg.TLS != nil, "api", a.cfg.API, "worker", a.cfg.Worker, "version", programVersion())
 
 	select {
 	case <-ctx.Done():
-		h.log.InfoContext(ctx, "shutting down; a second signal ends the process at once", "grace", h.cfg.ShutdownGrace)
-		h.shutdown(ctx)
+		a.log.InfoContext(ctx, "shutting down; a second signal ends the process at once", "grace", a.cfg.ShutdownGrace)
+		a.shutdown(ctx)
 		if last := <-served; !errors.Is(last, http.ErrServerClosed) {
 			err = last
 		}
 	case err = <-served:
-		h.shutdown(ctx)
+		a.shutdown(ctx)
 		err = fmt.Errorf("stopped serving: %w", err)
 	}
-	h.log.InfoContext(ctx, "stopped")
+	a.log.InfoContext(ctx, "stopped")
 	return err
 }
 
 // serve answers requests until the server shuts down.
-func (h *house) serve(ln net.Listener) error {
-	ln = h.sturdy(ln)
-	if h.cfg.TLS != nil {
-		return h.server.ServeTLS(ln, "", "")
+func (a *app) serve(ln net.Listener) error {
+	ln = a.sturdy(ln)
+	if a.cfg.TLS != nil {
+		return a.server.ServeTLS(ln, "", "")
 	}
-	return h.server.Serve(ln)
+	return a.server.Serve(ln)
 }
 
-// errPanicked is what became of something that panicked; log and metrics know more.
+// errPanicked is the error of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")
 
 // contain runs do and survives its panic, which log and metrics tell of.
-func (h *house) contain(ctx context.Context, do func()) (well bool) {
+func (a *app) contain(ctx context.Context, do func()) (well bool) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			h.client.Panicked(ctx, dispatcher.PlaceProcess, cause)
+			a.client.Panicked(ctx, dispatcher.PlaceProcess, cause)
 		}
 	}()
 	do()
 	return true
 }
 
-// sturdy contains the panics of what net/http calls in this process. Those of a request it would survive by itself, but not count. Those of
-// taking a connection, and of noting what becomes of it, would end the process.
-func (h *house) sturdy(ln net.Listener) net.Listener {
-	note, handler := h.server.ConnState, h.server.Handler
-	h.server.ConnState = func(conn net.Conn, state http.ConnState) {
-		h.contain(context.Background(), func() { note(conn, state) })
+// sturdy contains the panics of what net/http calls in this process. By itself, net/http would survive those of a request, but not count them. Those
+// of taking a connection, and of noting what becomes of it, would end the process.
+func (a *app) sturdy(ln net.Listener) net.Listener {
+	note, handler := a.server.ConnState, a.server.Handler
+	a.server.ConnState = func(conn net.Conn, state http.ConnState) {
+		a.contain(context.Background(), func() { note(conn, state) })
 	}
-	h.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	a.server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() { //nolint:contextcheck // it is the request's
 			cause := recover()
 			if cause == nil {
 				return
 			}
 			if cause != http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
-				h.client.Panicked(r.Context(), dispatcher.PlaceHTTP, cause)
+				a.client.Panicked(r.Context(), dispatcher.PlaceHTTP, cause)
 			}
 			panic(http.ErrAbortHandler) // cuts the connection: half an answer must not look whole
 		}()
 		handler.ServeHTTP(w, r)
 	})
-	return &sturdyListener{ln, h}
+	return &sturdyListener{ln, a}
 }
 
 // sturdyListener is a listener whose Accept may panic: net/http tries again then.
 type sturdyListener struct {
 	net.Listener
-	house *house
+	app *app
 }
 
 // Accept returns the next connection.
 func (l *sturdyListener) Accept() (conn net.Conn, err error) {
-	if !l.house.contain(context.Background(), func() { conn, err = l.Listener.Accept() }) {
+	if !l.app.contain(context.Background(), func() { conn, err = l.Listener.Accept() }) {
 		return nil, temporaryError{errPanicked}
 	}
 	return conn, err
@@ -257,60 +257,64 @@ func (temporaryError) Timeout() bool   { return false }
 func (temporaryError) Temporary() bool { return true }
 
 // roles are what this process does, as --roles takes them.
-func (h *house) roles() string {
+func (a *app) roles() string {
 	switch {
-	case !h.cfg.Worker:
+	case !a.cfg.Worker:
 		return "api"
-	case !h.cfg.API:
+	case !a.cfg.API:
 		return "worker"
 	}
 	return "api,worker"
 }
 
 // forget takes back the announcement of this process. If Redis does not answer, it is forgotten within seconds all the same.
-func (h *house) forget(ctx context.Context, stop func(context.Context) error) {
+func (a *app) forget(ctx context.Context, stop func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), redisTimeout)
 	defer cancel()
 	if err := stop(ctx); err != nil {
-		h.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
+		a.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
 	}
 }
 
-func (h *house) shutdown(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.ShutdownGrace)
+func (a *app) shutdown(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownGrace)
 	defer cancel()
-	h.leaving.Store(true)
+	a.leaving.Store(true)
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if !h.contain(ctx, func() { h.closeDoor(ctx) }) {
-			_ = h.server.Close() // run waits for what serves to end
+		if !a.contain(ctx, func() { a.closeDoor(ctx) }) {
+			_ = a.server.Close() // run waits for what serves to end
 		}
 	})
-	if h.worker != nil {
-		wg.Go(func() { h.contain(ctx, h.worker.Shutdown) })
+	if a.worker != nil {
+		wg.Go(func() { a.contain(ctx, a.worker.Shutdown) })
 	}
 	wg.Wait()
-	h.close(ctx)
+	a.close(ctx)
 }
 
 // closeDoor takes no connections any more once load balancers have had time to look elsewhere, and waits for requests under way.
-func (h *house) closeDoor(ctx context.Context) {
+func (a *app) closeDoor(ctx context.Context) {
 	select {
-	case <-time.After(h.cfg.Drain):
+	case <-time.After(a.cfg.Drain):
 	case <-ctx.Done():
 	}
-	if err := h.server.Shutdown(ctx); err != nil {
-		h.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
-		_ = h.server.Close()
+	if err := a.server.Shutdown(ctx); err != nil {
+		a.log.WarnContext(ctx, "some requests did not finish within the grace", "error", err)
+		_ = a.server.Close()
 	}
 }
 
-func (h *house) close(ctx context.Context) {
-	err := h.client.Close() //nolint:contextcheck // an end has its own time
-	h.egress.Close()
+func (a *app) close(ctx context.Context) {
+	err := a.client.Close() //nolint:contextcheck // an end has its own time
+	a.egress.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if err := errors.Join(err, h.telemetry.close(last)); err != nil {
-		h.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
+	if err := errors.Join(err, a.telemetry.close(last)); err != nil {
+		a.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
 	}
 }
+
+// poolSize is how many connections to Redis a process may hold. An attempt talks to Redis only before and after its request, so half as many
+// connections as attempts will do. The rest is for the API, which works on so many requests at a time, the pumps and the reconciler.
+func poolSize(concurrency int) int { return concurrency/2 + httpapi.Places }

@@ -45,29 +45,29 @@ func (l *panickyListener) Accept() (net.Conn, error) {
 func TestPanicsAtTheDoorEndNothing(t *testing.T) {
 	t.Parallel()
 	log := newTranscript()
-	h := &house{log: slog.New(slog.NewTextHandler(log, nil))}
+	a := &app{log: slog.New(slog.NewTextHandler(log, nil))}
 	reader := sdkmetric.NewManualReader()
-	h.client = idleClient(t, h.log, reader)
-	h.server = newServer(h.guarded(h.front(withPatience(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	a.client = idleClient(t, a.log, reader)
+	a.server = newServer(a.guarded(a.front(withPatience(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Panic") != "" {
 			panic("for a test: handler")
 		}
-	})))), h.log)
+	})))), a.log)
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := limitConnections(h.server, &panickyListener{Listener: ln}, 10, 10, h.log)
+	limited := limitConnections(a.server, &panickyListener{Listener: ln}, 10, 10, a.log)
 	var fresh, closed atomic.Bool
-	note := h.server.ConnState
-	h.server.ConnState = func(conn net.Conn, state http.ConnState) {
+	note := a.server.ConnState
+	a.server.ConnState = func(conn net.Conn, state http.ConnState) {
 		note(conn, state)
 		if state == http.StateNew && fresh.CompareAndSwap(false, true) || state == http.StateClosed && closed.CompareAndSwap(false, true) {
 			panic("for a test: " + state.String())
 		}
 	}
 	served := make(chan error, 1)
-	go func() { served <- h.serve(limited) }()
+	go func() { served <- a.serve(limited) }()
 	ask := func(header string) error {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+ln.Addr().String()+"/healthz", nil)
 		if err != nil {
@@ -90,7 +90,7 @@ func TestPanicsAtTheDoorEndNothing(t *testing.T) {
 	if err := ask(""); err != nil {
 		t.Errorf("after a panic in a handler: %v", err)
 	}
-	if err := h.server.Shutdown(t.Context()); err != nil {
+	if err := a.server.Shutdown(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := <-served; !errors.Is(err, http.ErrServerClosed) {

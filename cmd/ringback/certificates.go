@@ -21,8 +21,8 @@ import (
 // certificate.
 const tlsLookEvery = time.Second
 
-// certificates are what a server shows to its callers, and which of theirs it takes. The files are read again when they change, all of them or
-// none: a pair that does not fit, as one half written, leaves the one before in use.
+// certificates are the one that a server shows to its callers, and the authority of those that it takes of them. If a file changes, all of them are
+// read again. If they do not fit, as a pair half written does not, those before stay in use.
 type certificates struct {
 	cert, key string
 	clientCA  string // empty: no certificates of callers are wanted
@@ -126,7 +126,7 @@ func sameFile(a, b fs.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// certified lets in whose certificate was verified. Health is for all: what asks for it, such as a kubelet, often has none.
+// certified lets callers in whose certificate was verified. Health is for all: a program that asks for it, such as a kubelet, often has none.
 func certified(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		open := r.URL.Path == "/healthz" || r.URL.Path == "/readyz"
@@ -151,36 +151,4 @@ func tlsFrom(cert, key, clientCA string, log *slog.Logger) (*certificates, error
 		return nil, &usageError{oneLine(err.Error())}
 	}
 	return c, nil
-}
-
-// clientTLS is how a command connects to an https server: the authority it trusts besides those of this machine, and the certificate it shows.
-// Nil is as usual.
-func clientTLS(ca, cert, key string) (*tls.Config, error) {
-	if ca == "" && cert == "" && key == "" {
-		return nil, nil //nolint:nilnil // as usual
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		text, err := os.ReadFile(ca) //nolint:gosec // the caller's own choice of a file
-		if err != nil {
-			return nil, usagef("--server-ca: %v", err)
-		}
-		if config.RootCAs, err = x509.SystemCertPool(); err != nil {
-			config.RootCAs = x509.NewCertPool()
-		}
-		if !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, usagef("--server-ca %s: there is no certificate in it; it takes PEM", ca)
-		}
-	}
-	if (cert == "") != (key == "") {
-		return nil, usagef("--client-cert and --client-key go together")
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, usagef("--client-cert %s and --client-key %s: %v", cert, key, err)
-		}
-		config.Certificates = []tls.Certificate{pair}
-	}
-	return config, nil
 }
