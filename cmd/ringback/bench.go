@@ -99,7 +99,7 @@ func benchConfig(c *cli.Context) (bench.Config, error) {
 	return cfg, nil
 }
 
-// atServer points the config at an installation of others. Where it delivers to has to be said, so that an exported RINGBACK_SERVER alone
+// atServer points the config at an installation of others. The flags have to say where it delivers to, so that an exported RINGBACK_SERVER alone
 // puts no load on anybody.
 func atServer(c *cli.Context, cfg *bench.Config) (err error) {
 	switch {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -70,13 +71,13 @@ func timeFlag(name, usage string) cli.Flag {
 	}
 }
 
-// withoutRepeats makes commands that people wait for fail at once: they can be called again. Only a key's limit is waited for.
+// withoutRepeats makes commands that people wait for fail at once: they can be called again. They wait only for a key's limit.
 const withoutRepeats = -1
 
 // repeatFor is how long commands keep on that may not simply be called again.
 const repeatFor = 30 * time.Second
 
-// newAPI is the client that the flags describe. Without a change to its config it repeats nothing but what came too soon, and says so.
+// newAPI is the client that the flags describe. Without a change to its config, it repeats only requests that came too soon, and says so.
 func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, error) {
 	base, err := url.Parse(c.String("server"))
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
@@ -115,7 +116,7 @@ func forCompany(c *cli.Context, change ...func(*client.Config)) (api *client.Cli
 	return api, company, err
 }
 
-// remedy says what to do about what the client says went wrong.
+// remedy turns an error of the client into one that says what to do.
 func remedy(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return errors.New("interrupted; what was asked of the server may have been done")
@@ -148,4 +149,22 @@ func more(c *cli.Context, cursor string) {
 	if cursor != "" {
 		_, _ = fmt.Fprintf(c.App.ErrWriter, "there is more: add --cursor %s\n", printable(cursor))
 	}
+}
+
+// wholeInstallation stands where a company's name does, for what concerns all of them together.
+const wholeInstallation = "*"
+
+const callbackArg = "CALLBACK_ID"
+
+// oneCallback is the client, and the callback that the flags and the command's argument name.
+func oneCallback(c *cli.Context, change ...func(*client.Config)) (api *client.Client, company string, id int64, err error) {
+	args, err := arguments(c, callbackArg)
+	if err != nil {
+		return nil, "", 0, err
+	}
+	if id, err = strconv.ParseInt(args[0], 10, 64); err != nil || id < 1 {
+		return nil, "", 0, usagef("a callback's id is a number, not %q: `ringback callbacks list` shows them", args[0])
+	}
+	api, company, err = forCompany(c, change...)
+	return api, company, id, err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/ringback/ringback/cmd/ringback/bench"
 )
 
-// completeWords is the first argument when a shell asks how a command line may go on: the words so far follow, the last of them, which
-// may be empty, being the one to complete. urfave/cli has a way of its own, but it does not know flags that stand anywhere.
+// completeWords is the first argument when a shell asks how a command line may go on. The words so far follow. The last of them, which may be
+// empty, is the one to complete. urfave/cli has a way of its own, but it does not know flags that stand anywhere.
 const completeWords = "__complete"
 
 // The scripts ask the program itself, so they need not change when it does. Where it knows nothing, shells offer files.
@@ -75,7 +75,7 @@ func completionCommand() *cli.Command {
 	}
 }
 
-// values are what flags take that take one of a few.
+// values are those of flags that take one of a few.
 var values = map[string][]string{
 	"output":       {"table", "json"},
 	"role":         {"operator", "producer", "partner", "viewer"},
@@ -86,7 +86,7 @@ var values = map[string][]string{
 	"scenario":     bench.Names(),
 }
 
-// complete prints what the last of words may become, one a line, with what it is for after a tab. It prints nothing where it does not
+// complete prints the words that the last of words may become, one a line, with what each is for after a tab. It prints nothing where it does not
 // know, such as for ids and files.
 func complete(root *cli.App, words []string) {
 	if len(words) == 0 {

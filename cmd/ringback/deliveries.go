@@ -171,3 +171,12 @@ func callDelivery(call func(*client.Client, context.Context, string, string) (*c
 		return printDelivery(out, delivery)
 	}
 }
+
+// fates says what became of the deliveries that were erased.
+func fates(unfinished, dead, inFlight int64) string {
+	said := fmt.Sprintf("%d were unfinished, %d dead", unfinished, dead)
+	if inFlight > 0 {
+		said += fmt.Sprintf("; %d requests are under way and still reach their partners", inFlight)
+	}
+	return said
+}

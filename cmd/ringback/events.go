@@ -229,15 +229,6 @@ func eraseEvent(c *cli.Context) error {
 	return out.line("event %s is erased, with %d deliveries: %s", printable(e.EventID), e.Deliveries, fates(e.Unfinished, e.Dead, e.InFlight))
 }
 
-// fates says what became of the deliveries that were erased.
-func fates(unfinished, dead, inFlight int64) string {
-	said := fmt.Sprintf("%d were unfinished, %d dead", unfinished, dead)
-	if inFlight > 0 {
-		said += fmt.Sprintf("; %d requests are under way and still reach their partners", inFlight)
-	}
-	return said
-}
-
 func listTypes(c *cli.Context) error {
 	if c.Args().Present() {
 		return showType(c)

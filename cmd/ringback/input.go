@@ -17,7 +17,7 @@ func yesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Usage: "do not ask"}
 }
 
-// confirm asks whoever sits there to type word, or wants it from what is piped in. --yes goes on without.
+// confirm asks the person at the terminal to type word, or wants it from stdin. With --yes it asks nothing.
 func confirm(c *cli.Context, question, word string) error {
 	if c.Bool("yes") {
 		return nil

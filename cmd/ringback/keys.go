@@ -96,7 +96,7 @@ func createKey(c *cli.Context) error {
 	return printKey(c, secret, key)
 }
 
-// keyTerms is what a key is asked to be bound to.
+// keyTerms are the bounds of a key that the flags ask for.
 func keyTerms(c *cli.Context) (terms registry.Terms, err error) {
 	if terms.ExpiresIn = c.Duration("expires-in"); c.IsSet("expires-in") && terms.ExpiresIn <= 0 {
 		return terms, usagef("--expires-in takes a duration such as 720h, from a minute to ten years; leave it out for a key that does not expire")
@@ -226,7 +226,7 @@ func listKeys(c *cli.Context, rdb redis.UniversalClient, _ []string) error {
 	return out.table([]string{"ID", "ROLE", "COMPANY", "SECRET", "CREATED", "EXPIRES", "LAST USED", "LIMIT"}, rows)
 }
 
-// keyJSON is what is shown of a key: no rate limit where there is none, no times that there are not.
+// keyJSON is how a key is shown: without a rate limit if it has none, and without times that there are not.
 func keyJSON(k registry.Key) map[string]any {
 	shown := map[string]any{"id": k.ID, "role": k.Role, "company": k.Company, "created_at": k.CreatedAt}
 	if k.Replaced {

@@ -76,7 +76,7 @@ func changeKeyset(c *cli.Context, change func(*registry.Keyset) (*registry.Keyse
 	return keysetError(registry.UpdateKeyset(file, change))
 }
 
-// keysetError says what to do where it is not said.
+// keysetError adds what to do to errors that do not say it.
 func keysetError(err error) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -87,7 +87,7 @@ func keysetError(err error) error {
 	return err
 }
 
-// sealing is a registry for who has the keyset and nothing to do with callbacks' contents.
+// sealing is a registry for commands that have the keyset and nothing to do with callbacks' contents.
 func sealing(rdb redis.UniversalClient, keyset *registry.Keyset) (*registry.Registry, error) {
 	return registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset})
 }

@@ -199,7 +199,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.print(got)
 }
 
-// challenge is the answer to a challenge, nil where the request is none. Whoever registers a callback learns its secret only afterwards, so the
+// challenge is the answer to a challenge, nil if the request is none. Nobody here knows a callback's secret before it is registered, so the
 // signature does not matter.
 func challenge(h http.Header, body []byte) []byte {
 	if h.Get("Ringback-Event-Type") != "callback.challenge" {

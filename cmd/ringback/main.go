@@ -61,7 +61,7 @@ func serves(root *cli.App, args []string) bool {
 	return len(path) > 0 && (path[0] == "serve" || path[0] == "dev")
 }
 
-// untilSignal is ctx until the first signal. Before it ends the signals are let go, so that whoever sees it end can count on the
+// untilSignal is ctx until the first signal. It lets the signals go before it ends, so that a caller that sees it end can count on the
 // second one.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)

@@ -11,9 +11,6 @@ import (
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-// wholeInstallation stands where a company's name does, for what concerns all of them together.
-const wholeInstallation = "*"
-
 // The quotas by their flags, and the names that the API has for them.
 var companyQuotaFlags, installationQuotaFlags = []string{"callbacks", "replays", "waiting-bytes", "weight"}, []string{"callback-types"}
 

@@ -1,0 +1,163 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// showCallback prints the callback that a call answers with.
+func showCallback(c *cli.Context) func(*client.Callback, error) error {
+	return func(cb *client.Callback, err error) error {
+		if err != nil {
+			return err
+		}
+		out := newPrinter(c)
+		if out.json {
+			return out.raw(cb.Raw)
+		}
+		return printCallback(out, cb)
+	}
+}
+
+// printCallback shows every setting that is set, and the callback's health. It shows of a secret only that it is there.
+func printCallback(out printer, cb *client.Callback) error {
+	auth, trace, retry := "", "", ""
+	if cb.Auth != nil {
+		auth = cb.Auth.Type
+		if cb.Auth.Username != "" {
+			auth += " as " + cb.Auth.Username
+		}
+		if cb.Auth.TokenURL != "" {
+			auth += " as " + cb.Auth.ClientID + ", token from " + cb.Auth.TokenURL
+		}
+	}
+	if cb.Trace {
+		trace = "sends traceparent"
+	}
+	if r := cb.Retry; r.MaxAttempts > 0 {
+		retry = fmt.Sprintf("after %s, then ×%g, at most %s apart, %d attempts in all", brief(r.InitialInterval), r.Multiplier, brief(r.MaxInterval), r.MaxAttempts)
+	}
+	if cb.Retry.MaxAttempts == 1 {
+		retry = "never, there is one attempt"
+	}
+	limit := ""
+	if l := cb.RateLimit; l != nil {
+		limit = fmt.Sprintf("%g a second, up to %d at once", l.PerSecond, l.Burst)
+	}
+	dead := ""
+	if cb.Dead > 0 {
+		dead = fmt.Sprintf("%d; `ringback callbacks replay %d` sends them again", cb.Dead, cb.CallbackID)
+	}
+	return out.pairs(
+		[2]string{"callback", fmt.Sprint(cb.CallbackID)},
+		[2]string{"type", cb.CallbackType},
+		[2]string{"match", match(cb)},
+		[2]string{"destination", strings.TrimSpace(cb.Destination.Method + " " + cb.Destination.URL)},
+		[2]string{"content type", cb.Destination.ContentType},
+		[2]string{"auth", auth},
+		[2]string{"headers", strings.Join(slices.Sorted(maps.Keys(cb.Headers)), ", ")},
+		[2]string{"success", cb.Success},
+		[2]string{"trace", trace},
+		[2]string{"timeout", brief(cb.Timeout)},
+		[2]string{"retry", retry},
+		[2]string{"rate limit", limit},
+		[2]string{"start date", clock(cb.StartDate)},
+		[2]string{"description", cb.Description},
+		[2]string{"status", cb.Status},
+		[2]string{"because", cmp.Or(cb.DisabledReason, unverified(cb))},
+		[2]string{"since", clock(cb.StatusAt)},
+		[2]string{"pending", some(cb.Pending)},
+		[2]string{"held", some(cb.Held)},
+		[2]string{"oldest waits since", clock(cb.OldestWaitingAt)},
+		[2]string{"dead", dead},
+		[2]string{"last success", clock(cb.LastSuccessAt)},
+		[2]string{"last failure", failure(cb.LastFailure)},
+		[2]string{"last without token", failure(cb.LastTokenFailure)},
+	)
+}
+
+// match is what a callback's block narrows the match to.
+func match(cb *client.Callback) string {
+	var pairs []string
+	for _, attribute := range slices.Sorted(maps.Keys(cb.Match)) {
+		pairs = append(pairs, attribute+"="+cb.Match[attribute])
+	}
+	return strings.Join(pairs, " ")
+}
+
+// some shows a number, and zero as nothing.
+func some(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
+}
+
+// brief is a duration without minutes and seconds that are zero: 1h, not 1h0m0s.
+func brief(d client.Duration) string {
+	s := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(s, zero) {
+			s = strings.TrimSuffix(s, zero[1:])
+		}
+	}
+	return s
+}
+
+// failure says when and how the last attempt failed, and of which delivery.
+func failure(f *client.Failure) string {
+	if f == nil {
+		return ""
+	}
+	return strings.Join(slices.DeleteFunc([]string{clock(f.At), f.Detail, "(" + f.DeliveryID + ")"}, func(s string) bool { return s == "" || s == "()" }), " ")
+}
+
+// unverified says what to do about an unverified callback; empty: it is none.
+func unverified(cb *client.Callback) string {
+	if cb.Status != "unverified" {
+		return ""
+	}
+	last := "its endpoint was not challenged yet"
+	if cb.UnverifiedReason != "" {
+		last = "its endpoint did not answer its challenge (" + cb.UnverifiedReason + ")"
+	}
+	return fmt.Sprintf("%s; `ringback callbacks verify %d` tries again", last, cb.CallbackID)
+}
+
+// printTest begins with the sentence that says how it went.
+func printTest(out printer, r *client.TestResult) error {
+	if out.json {
+		return out.raw(r.Raw)
+	}
+	if err := out.line("%s", printable(r.Detail)); err != nil {
+		return err
+	}
+	return printAnswer(out, r, [2]string{"type", r.EventType}, [2]string{"verdict", verdict(r.Verdict, r.Reason)})
+}
+
+// printAnswer shows what a partner answered, after some pairs.
+func printAnswer(out printer, r *client.TestResult, pairs ...[2]string) error {
+	status, answer := "", []string{}
+	if r.StatusCode != 0 {
+		status = fmt.Sprint(r.StatusCode)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.ResponseHeaders)) {
+		answer = append(answer, name+": "+r.ResponseHeaders[name])
+	}
+	if err := out.pairs(slices.Concat([][2]string{{"delivery", r.DeliveryID}}, pairs, [][2]string{
+		{"status", status},
+		{"took", took(r.DurationMS)},
+		{"answered", strings.Join(answer, ", ")},
+	})...); err != nil || r.ResponseBody == "" {
+		return err
+	}
+	return out.line("%s", printableText(r.ResponseBody))
+}
