@@ -171,12 +171,12 @@ var uncontained = map[string]string{
 	"cmd/ringback/bulk.go run":           "a command that ends",
 	"cmd/ringback/listen.go serveUntil":  "a command that ends",
 
-	"cmd/ringback/bench/site.go launch":    "a command that ends",
-	"cmd/ringback/bench/site.go register":  "a command that ends",
-	"cmd/ringback/bench/receiver.go serve": "a command that ends",
-	"cmd/ringback/bench/load.go sendLoad":  "a command that ends",
-	"cmd/ringback/bench/load.go deliver":   "a command that ends",
-	"cmd/ringback/bench/floors.go hurry":   "a command that ends",
+	"cmd/ringback/bench/process.go launch":   "a command that ends",
+	"cmd/ringback/bench/site.go register":    "a command that ends",
+	"cmd/ringback/bench/receiver.go serve":   "a command that ends",
+	"cmd/ringback/bench/sending.go sendLoad": "a command that ends",
+	"cmd/ringback/bench/deliver.go deliver":  "a command that ends",
+	"cmd/ringback/bench/floors.go hurry":     "a command that ends",
 }
 
 // TestGoroutinesCatchTheirPanics: what begins a goroutine or a timer in the server's packages contains what runs there, or is known.

@@ -1,112 +1,23 @@
 // Package bench measures Ringback from outside: how fast it is, what it costs, and whether anything is missing.
 //
-// It drives a program over HTTP only, so any version's can be measured, and several side by side, by turns. [Run] does that for each scenario on
+// It drives a program over HTTP only, so it can measure any version, and several by turns. [Run] does that for each scenario on
 // an installation of its own: a Redis, a `ringback serve`, and a receiver and senders in this process. Or it measures an installation that is
 // there already, of which it sees neither processes nor Redis.
 //
 // A scenario consists of phases, each with figures of its own. Each phase has a book: the list of all arrivals it expects. A phase ends when its
-// book is full, or when the scenario's time is over, and what the book lacks then is missing.
+// book is full, or when the scenario's time is over. The arrivals that the book lacks then are missing.
 package bench
 
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"os/exec"
 	"slices"
 	"strings"
 	"time"
 )
-
-const (
-	// DefaultRuns is how often each binary is measured: the least that has a median.
-	DefaultRuns = 3
-	// DefaultDeadline is how long one scenario may take with one binary: several times what any takes on two cores.
-	DefaultDeadline = 2 * time.Minute
-	// shortest is what a scenario's own number of events is divided by if Config.Short is set.
-	shortest = 5
-)
-
-// Config says what is measured.
-type Config struct {
-	// Binaries are the paths of the programs. Each gets an installation of its own for each scenario and run.
-	Binaries []string
-	// Server is the URL of an installation that is there already. It is measured instead of Binaries.
-	Server string
-	// Key is an operator's API key for Server.
-	Key string
-	// TLS is how Server is spoken to; nil is the default.
-	TLS *tls.Config
-
-	Scenarios []string // some of Names; empty is all
-	Runs      int      // how often each scenario is measured with each binary
-	N         int      // events of each scenario; 0 is each scenario's own number
-	Short     bool     // a fifth of each scenario's own number
-	Callbacks int      // of the company in saturate, at least 1
-	Companies int      // in saturate, each with Callbacks, at least 1
-
-	Apart bool // API and workers are a process each
-
-	ReceiverListen string // where deliveries are received; port 0 is any
-	ReceiverURL    string // where that is for Server; empty is http:// and the address
-
-	Deadline time.Duration // of one scenario with one binary
-	// Say tells how far it is, a line at a time; nil says nothing.
-	Say func(format string, a ...any)
-}
-
-// Report is all that was measured.
-type Report struct {
-	Binaries []Binary `json:"binaries,omitempty"`
-	Server   string   `json:"server,omitempty"`
-	Runs     int      `json:"runs"`
-	// Floors are the medians over the runs; absent for a Server.
-	Floors Figures `json:"floors,omitempty"`
-	// Results are in the order of scenario, phase and binary.
-	Results []*Result `json:"results"`
-	// Notes say what was not measured, and why.
-	Notes []string `json:"notes,omitempty"`
-}
-
-// Binary is one of the programs that were measured.
-type Binary struct {
-	Number  int    `json:"number"` // from 1
-	Path    string `json:"path"`
-	Version string `json:"version"` // as it calls itself
-}
-
-// Result is what one phase of a scenario came to with one binary.
-type Result struct {
-	Scenario string    `json:"scenario"`
-	Phase    string    `json:"phase,omitempty"` // empty: the scenario has only one
-	Binary   int       `json:"binary"`          // its number; 0 for a Server
-	Median   Figures   `json:"median"`
-	Ratios   Figures   `json:"ratios,omitempty"` // of the median to that of the first binary
-	Runs     []Figures `json:"runs"`
-}
-
-// Name is the scenario and the phase, for people.
-func (r *Result) Name() string {
-	if r.Phase == "" {
-		return r.Scenario
-	}
-	return r.Scenario + " " + r.Phase
-}
-
-// Faults counts what must not be: deliveries that are missing, signatures that do not verify, and deliveries that came under two ids.
-func (r *Report) Faults() (missing, signatures, ids int) {
-	for _, result := range r.Results {
-		for _, figures := range result.Runs {
-			missing += int(figures[Missing])
-			signatures += int(figures[BadSignatures])
-			ids += int(figures[ChangedIDs])
-		}
-	}
-	return missing, signatures, ids
-}
 
 // Check says what is wrong with the config.
 func (c *Config) Check() error {
@@ -189,36 +100,12 @@ func (c *Config) introduce(ctx context.Context) ([]Binary, error) {
 	return binaries, nil
 }
 
-func (b Binary) label() string {
-	if b.Number == 0 {
-		return "the server"
-	}
-	return fmt.Sprintf("binary %d", b.Number)
-}
-
-func (c *Config) say(format string, a ...any) {
-	if c.Say != nil {
-		c.Say(format, a...)
-	}
-}
-
 // chosen are the scenarios that are wanted, in their own order.
 func (c *Config) chosen() []scenario {
 	if len(c.Scenarios) == 0 {
 		return scenarios
 	}
 	return slices.DeleteFunc(slices.Clone(scenarios), func(s scenario) bool { return !slices.Contains(c.Scenarios, s.name) })
-}
-
-// events is how many events a scenario has whose own number is usual.
-func (c *Config) events(usual int) int {
-	switch {
-	case c.N > 0:
-		return c.N
-	case c.Short:
-		return max(1, usual/shortest)
-	}
-	return usual
 }
 
 // measure runs one scenario with one binary.
@@ -242,70 +129,4 @@ func (c *Config) measure(ctx context.Context, s scenario, subject Binary) ([]pha
 		return nil, fmt.Errorf("%s was not ready to be measured within %s: %w", subject.label(), c.Deadline, err)
 	}
 	return phases, err
-}
-
-func (r *Report) add(name string, binary int, p phase) {
-	for _, result := range r.Results {
-		if result.Scenario == name && result.Phase == p.name && result.Binary == binary {
-			result.Runs = append(result.Runs, p.figures)
-			return
-		}
-	}
-	r.Results = append(r.Results, &Result{Scenario: name, Phase: p.name, Binary: binary, Runs: []Figures{p.figures}})
-}
-
-// conclude makes the medians and the ratios, and puts the binaries of each phase together.
-func (r *Report) conclude(floors []Figures) {
-	r.Floors = medians(floors)
-	first := map[string]Figures{}
-	for _, result := range r.Results {
-		result.Median = medians(result.Runs)
-		if len(result.Runs) > 1 {
-			slowest := func(a, b Figures) int { return cmp.Compare(a[DeliveryRate], b[DeliveryRate]) }
-			result.Median[LowestRate] = slices.MinFunc(result.Runs, slowest)[DeliveryRate]
-			result.Median[HighestRate] = slices.MaxFunc(result.Runs, slowest)[DeliveryRate]
-		}
-		if result.Binary == 1 {
-			first[result.Name()] = result.Median
-		} else if result.Binary > 1 {
-			result.Ratios = result.Median.ratios(first[result.Name()])
-		}
-	}
-	place := map[string]int{}
-	for _, result := range r.Results {
-		if _, ok := place[result.Name()]; !ok {
-			place[result.Name()] = len(place)
-		}
-	}
-	slices.SortStableFunc(r.Results, func(a, b *Result) int { return place[a.Name()] - place[b.Name()] })
-}
-
-// medians are those of each figure; of what counts faults, the worst.
-func medians(runs []Figures) Figures {
-	values := map[string][]float64{}
-	for _, run := range runs {
-		for name, value := range run {
-			values[name] = append(values[name], value)
-		}
-	}
-	out := Figures{}
-	for name, v := range values {
-		slices.Sort(v)
-		out[name] = (v[(len(v)-1)/2] + v[len(v)/2]) / 2
-		if slices.Contains(faults, name) {
-			out[name] = v[len(v)-1]
-		}
-	}
-	return out
-}
-
-// ratios are those of f to the figures of base, where both are above 0. Counts have none.
-func (f Figures) ratios(base Figures) Figures {
-	out := Figures{}
-	for name := range maps.Keys(f) {
-		if f[name] > 0 && base[name] > 0 && !slices.Contains(counts, name) {
-			out[name] = f[name] / base[name]
-		}
-	}
-	return out
 }

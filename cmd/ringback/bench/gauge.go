@@ -19,7 +19,7 @@ import (
 type reading struct {
 	at              time.Time
 	ringback, redis time.Duration // of the processors
-	others          time.Duration // of the processors, by what is none of the installation, of this process and of idleness
+	others          time.Duration // of the processors, by other programs than the installation and this process
 	processes       bool          // false: this system does not say, and those three are 0
 	usage           usage
 	memory          int64 // bytes of all keys in Redis with their values; what its connections have under way comes and goes
@@ -28,8 +28,8 @@ type reading struct {
 // usage is what clients have asked of Redis.
 //
 // INFO commandstats has a line for each command, whoever sent it: for evalsha, and again for each command that its script called. The time of
-// evalsha contains theirs. So usage adds up the lines of what runs scripts, and of those commands that only clients send. Which these are is
-// learnt from MONITOR during the warm-up, where a script's commands are marked "lua". A command that both send is left out, and so is one that
+// evalsha contains theirs. So usage adds up the lines of the commands that run scripts, and of those that only clients send. MONITOR shows
+// during the warm-up which these are: it marks a script's commands with "lua". A command that both send is left out, and so is one that
 // the warm-up has not seen: both are rare in a delivery, and so nothing is counted twice.
 type usage struct {
 	calls float64

@@ -78,7 +78,7 @@ func (r *receiver) know(number int, secret string) (err error) {
 	return err
 }
 
-// open begins the book that events are entered in whose ids begin with letter: events from 0 on, each to arrive at fan callbacks, whose numbers
+// open begins the book of the events whose ids begin with letter. They are numbered from 0 on. Each is to arrive at fan callbacks, whose numbers
 // follow each other.
 func (r *receiver) open(letter byte, events, fan int) *book {
 	b := &book{fan: fan, slots: make([]slot, events*fan), full: make(chan struct{})}
@@ -114,7 +114,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// take verifies a delivery to a callback and enters it. What does not verify is not entered, and so is missing as well.
+// take verifies a delivery to a callback and enters it. If it does not verify, it is not entered, and so is missing as well.
 func (r *receiver) take(number int, h http.Header, body []byte) {
 	now := time.Now()
 	if payloads.Verify(h, body, now, r.keys[number]) != nil {

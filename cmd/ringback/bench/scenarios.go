@@ -209,7 +209,7 @@ type crowd struct {
 
 // neighbours sends 50 events a second to ten companies of one callback each, at first alone, and then beside each of three crowds: one company sends
 // ten events to 2,000 callbacks; 40 callbacks of another come back, with 300 deliveries waiting for each; a third sends long events.
-// The figures are the ten's; what each delivery costs is of all.
+// The figures are the ten's; the costs are of all deliveries.
 func neighbours(ctx context.Context, s *site) ([]phase, error) {
 	l := load{letter: 'a', events: s.cfg.events(400), fan: 1, senders: pacedSenders, pace: 50}
 	for i := range 10 {
@@ -245,7 +245,7 @@ func neighbours(ctx context.Context, s *site) ([]phase, error) {
 	return phases, nil
 }
 
-// besideCrowd sends l beside a crowd. What is missing of the crowd's counts, too.
+// besideCrowd sends l beside a crowd. The deliveries that the crowd misses count, too.
 func (s *site) besideCrowd(ctx context.Context, l load, c crowd) (Figures, error) {
 	company := c.load.companies[0]
 	if err := s.mayRegister(ctx, company, c.load.fan); err != nil {
@@ -281,8 +281,8 @@ func (s *site) besideCrowd(ctx context.Context, l load, c crowd) (Figures, error
 	return f, nil
 }
 
-// decisions asks a partner to decide, by turns directly and through Ringback, one at a time. The percentiles are those of the one less those of the
-// other: what Ringback adds.
+// decisions asks a partner to decide, by turns directly and through Ringback, one at a time. The percentiles are those through
+// Ringback less the direct ones: what Ringback adds.
 func decisions(ctx context.Context, s *site) ([]phase, error) {
 	n, company := s.cfg.events(1000), s.company("sync")
 	callback := map[string]any{"callback_type": "entry_code.verify", "destination": map[string]string{"url": s.receiver.url + decidePath}}
@@ -328,7 +328,7 @@ func (s *site) timed(ctx context.Context, url string, header http.Header, body [
 	return time.Since(start), err == nil && status == http.StatusOK
 }
 
-// added adds what each percentile of through is more than that of direct, and how many a caller has in a second that asks one after the other.
+// added adds the percentiles of through less those of direct, and how many decisions a second a caller gets that asks one after the other.
 func (f Figures) added(direct, through []time.Duration) {
 	if len(direct) == 0 || len(through) == 0 {
 		return
