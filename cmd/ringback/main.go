@@ -4,7 +4,7 @@
 // program by hand. callbacks, events, deliveries, companies, audit and egress talk to the HTTP API of a running server, through the client package.
 // keys, keyset and doctor talk to Redis. listen and verify talk to nobody. bench is a package of its own, which knows Ringback from outside only.
 //
-// The files stand in layers, and each uses names of lower ones only:
+// The files stand in layers, and each uses names of lower ones only, which TestFilesOfAPackageDoNotCircle sees to:
 //
 //   - main.go knows all commands.
 //   - The commands know each other where one shows what another one is about: an event has deliveries, a callback has attempts.
