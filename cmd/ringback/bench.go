@@ -212,7 +212,7 @@ func printReport(out printer, r *bench.Report) error {
 	return nil
 }
 
-// printFigures prints a table of what of gives for each result, without the rows and columns that it gives nothing for.
+// printFigures prints a table of the figures that of gives for each result, without rows and columns that have none.
 func printFigures(out printer, r *bench.Report, columns []column, of func(*bench.Result) bench.Figures) error {
 	shown := slices.DeleteFunc(slices.Clone(r.Results), func(result *bench.Result) bool { return len(of(result)) == 0 })
 	columns = slices.DeleteFunc(slices.Clone(columns), func(c column) bool {

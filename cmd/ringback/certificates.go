@@ -21,8 +21,8 @@ import (
 // certificate.
 const tlsLookEvery = time.Second
 
-// certificates are the one that a server shows to its callers, and the authority of those that it takes of them. If a file changes, all of them are
-// read again. If they do not fit, as a pair half written does not, those before stay in use.
+// certificates hold the certificate that a server shows to its callers, and the authority that signed theirs. If a file changes, all of them are read
+// again. If they do not fit each other, as a pair half written does not, those before stay in use.
 type certificates struct {
 	cert, key string
 	clientCA  string // empty: no certificates of callers are wanted
@@ -64,7 +64,7 @@ func (c *certificates) read() (*tls.Config, error) {
 	if !config.ClientCAs.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("--tls-client-ca %s: there is no certificate in it; it takes PEM", c.clientCA)
 	}
-	config.ClientAuth = tls.VerifyClientCertIfGiven // whoever gives none sees its health, and hears what is missing
+	config.ClientAuth = tls.VerifyClientCertIfGiven // a caller who gives none sees the server's health, and hears what is missing
 	config.SessionTicketsDisabled = true            // a certificate is judged in every handshake
 	return config, nil
 }

@@ -28,7 +28,7 @@ func deskOnly(listen string, next http.Handler) http.Handler {
 	})
 }
 
-// isDesk reports whether host, as a request names it, is this machine: by a name of loopback, by the address that came in at, or by
+// isDesk reports whether host, as a request names it, is this machine: by a name of loopback, by the address that it came in at, or by
 // what --listen says.
 func isDesk(host, listen string, local net.Addr) bool {
 	name := hostname(host)

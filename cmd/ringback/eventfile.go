@@ -96,7 +96,7 @@ type entry struct {
 	line   []byte // nil: it is too long to be read
 }
 
-// next reads the next line that is not blank. Of one that is too long only its number is kept.
+// next reads the next line that is not blank. If a line is too long, only its number is kept.
 func (s *source) next(at *position) (entry, error) {
 	for {
 		var line []byte

@@ -12,7 +12,8 @@
 //   - redis.go, certificates.go, door.go, telemetry.go and others each hold one thing that an app or a client is made of.
 //   - problems.go, arguments.go, input.go, output.go and progress.go are how every command is called, fails and speaks.
 //
-// Exit codes: 0 done, 1 failed, 2 called wrongly; of dev and serve, 64 called or configured wrongly. Errors are one line on stderr that says what to do.
+// Exit codes: 0 done, 1 failed, 2 called wrongly. If dev and serve are called or configured wrongly, theirs is 64. Errors are one line on stderr that
+// says what to do.
 package main
 
 import (

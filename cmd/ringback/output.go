@@ -43,7 +43,7 @@ func terminalWidth(w io.Writer) int {
 	return width
 }
 
-// raw prints a JSON document of the API as it came, indented. Partners' texts are in it, so what a terminal would obey is escaped.
+// raw prints a JSON document of the API as it came, indented. Partners' texts are in it, so characters that a terminal would obey are escaped.
 func (p printer) raw(doc json.RawMessage) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, bytes.TrimSpace(doc), "", "  "); err != nil {
@@ -84,8 +84,8 @@ func (p printer) value(v any) error {
 // gap is between two columns.
 const gap = 2
 
-// table prints rows under a header, in columns. On a terminal columns are cut until all fit; what is piped is never cut. Cells may come
-// from partners, so what a terminal would obey is replaced.
+// table prints rows under a header, in columns. On a terminal, columns are cut until all fit; piped output is never cut. Cells may
+// come from partners, so characters that a terminal would obey are replaced.
 func (p printer) table(header []string, rows [][]string) error {
 	if len(header) > 0 {
 		rows = append([][]string{header}, rows...)
@@ -117,8 +117,8 @@ func (p printer) table(header []string, rows [][]string) error {
 	return err
 }
 
-// fit narrows columns until all of them fit into width, 0 being boundless: first the last one, which holds sentences, then whichever is
-// the widest, for ids are of use only whole. No column gets narrower than is of any use.
+// fit narrows columns until all of them fit into width; 0 is boundless. It begins with the last one, which holds sentences, and goes on with the
+// widest, for ids are of use only whole. No column gets narrower than is of any use.
 func fit(widths []int, width int) {
 	const readable, least = 20, 8
 	if width == 0 || len(widths) == 0 {

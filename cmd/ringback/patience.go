@@ -17,9 +17,9 @@ import (
 // other, so a Redis that hangs has to be noticed well before that.
 const redisTimeout = 2 * time.Second
 
-// callerPatience is how long a caller of the API waits for a Redis that does not answer: Redis's own time, and none of ours. With what
-// else there is to do, the 503 comes within two seconds. Under load the request has waited for its place and for a connection before that,
-// a second each at most.
+// callerPatience is how long a caller of the API waits for a Redis that does not answer: Redis's own time, and none of ours. With all
+// the rest, the 503 comes within two seconds. Under load, the request has waited for its place and for a connection before that, a second each
+// at most.
 const callerPatience = 1800 * time.Millisecond
 
 // A requestPatience is one request's: lost once Redis has let it wait for callerPatience.

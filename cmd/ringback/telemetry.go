@@ -142,8 +142,8 @@ func (t *telemetry) openTraces(ctx context.Context, res *resource.Resource) erro
 	return nil
 }
 
-// What is measured of the API's requests: how long they took, by method, route and status. The conventions' other attributes (the Host that
-// a stranger names among them) are left out, and so are the sizes of bodies.
+// The measurements of the API's requests: how long they took, by method, route and status. The conventions' other attributes are left out, such as
+// the Host that a stranger names, and so are the sizes of bodies.
 var (
 	boundRequests = sdkmetric.NewView(sdkmetric.Instrument{Name: "http.server.request.duration"}, sdkmetric.Stream{
 		AttributeFilter: attribute.NewAllowKeysFilter("http.request.method", "http.route", "http.response.status_code"),

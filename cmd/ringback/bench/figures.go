@@ -21,8 +21,8 @@ const (
 	HighestRate  = "highest_deliveries_per_s" // of several runs
 	OfFloor      = "of_floor"                 // DeliveryRate as a share of what the floors come to
 
-	// Of the time from an event's 202 to its arrival, in milliseconds. What arrived before its 202 was read counts as 0.
-	// Of sync: what Ringback adds to the partner's own time.
+	// P50 to P99 are of the time from an event's 202 to its arrival, in milliseconds. An arrival before its 202 was read counts as 0.
+	// In sync, they are what Ringback adds to the partner's own time.
 	P50 = "p50_ms"
 	P95 = "p95_ms"
 	P99 = "p99_ms"

@@ -162,7 +162,7 @@ func number(text string) int64 {
 	return n
 }
 
-// monitorRest is how long what MONITOR has for us is read. It takes some milliseconds, and idle workers may never stop asking.
+// monitorRest is how long the lines of MONITOR are read. It takes some milliseconds, and idle workers may never stop asking.
 const monitorRest = 200 * time.Millisecond
 
 // watch learns which commands only clients send to the Redis at addr while do runs. Redis keeps for us what we have not read yet.

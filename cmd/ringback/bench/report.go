@@ -100,7 +100,7 @@ func (r *Report) conclude(floors []Figures) {
 	slices.SortStableFunc(r.Results, func(a, b *Result) int { return place[a.Name()] - place[b.Name()] })
 }
 
-// medians are those of each figure; of what counts faults, the worst.
+// medians are those of each figure. If a figure counts faults, it is the worst instead.
 func medians(runs []Figures) Figures {
 	values := map[string][]float64{}
 	for _, run := range runs {

@@ -178,7 +178,7 @@ func backlog(ctx context.Context, s *site) ([]phase, error) {
 	waiting.book.await(ctx)
 	f := waiting.figures()
 	f[AcceptedRate] = filled[AcceptedRate]
-	for _, name := range []string{P50, P95, P99} { // how long they waited says how long the callback was paused
+	for _, name := range []string{P50, P95, P99} { // they say how long the callback was paused
 		delete(f, name)
 	}
 	f[BadSignatures] = float64(s.receiver.badSignatures.Load())
