@@ -2,11 +2,9 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 
-	"github.com/hibiken/asynq"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
@@ -34,21 +32,11 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 	case ledger.RoomFull:
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s, and as many are held for its callback as may be: replay it once some are delivered")
 	case ledger.Released:
-		c.enqueueAll(ctx, []ledger.Ticket{done.Ticket})
+		c.lanes.Bring(ctx, done.Ticket)
 	case ledger.Done: // the room lets it out
 	}
-	c.forget(ctx, r, done.Old)
+	c.lanes.Forget(ctx, r, done.Old)
 	return c.Delivery(ctx, company, deliveryID)
-}
-
-// forget removes the task of an old generation from asynq's retries, for tidiness: should it run, it ends without an attempt.
-func (c *Client) forget(ctx context.Context, r ledger.Ref, generation int64) {
-	for _, lane := range []string{laneOf(r), slowLane} {
-		err := c.inspector.DeleteTask(lane, taskID(r, generation))
-		if err != nil && !errors.Is(err, asynq.ErrTaskNotFound) && !errors.Is(err, asynq.ErrQueueNotFound) {
-			c.log.DebugContext(ctx, "old task stays", "delivery", r.DeliveryID(), "error", err)
-		}
-	}
 }
 
 // Cancel ends an unfinished delivery. An attempt under way finishes; it counts if it delivers.
@@ -77,7 +65,7 @@ func (c *Client) Cancel(ctx context.Context, company, deliveryID string) (*Deliv
 	}
 	if before.State == Retrying {
 		if generation, err := c.ledger.Generation(ctx, r); err == nil {
-			c.forget(ctx, r, generation)
+			c.lanes.Forget(ctx, r, generation)
 		}
 	}
 	return c.Delivery(ctx, company, deliveryID)

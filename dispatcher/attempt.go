@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
@@ -281,5 +282,5 @@ func (a *attempt) after(state ledger.State) error {
 	if state != ledger.Retrying {
 		return nil
 	}
-	return &laterError{wait: a.wait, why: a.written.Failed(a.ref), failure: true}
+	return &lanes.Later{Wait: a.wait, Why: a.written.Failed(a.ref), Failure: true}
 }

@@ -81,9 +81,9 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			h.must(err)
 			replay = r.ReplayID
 		}, func() error { return c.CancelReplay(ctx, acme, replay) }},
-		{"egress.pause", func() { h.must(h.client.halt(t.Context(), "resume", "egress.resume")) }, func() error { return c.halt(ctx, "pause", "egress.pause") }},
-		{"egress.resume", func() { h.must(h.client.halt(t.Context(), "pause", "egress.pause")) }, func() error { return c.halt(ctx, "resume", "egress.resume") }},
-		{"", none, func() error { return c.halt(ctx, "resume", "egress.resume") }}, // it goes out already
+		{"egress.pause", func() { h.must(halt(t.Context(), h.client, "egress.resume")) }, func() error { return halt(ctx, c, "egress.pause") }},
+		{"egress.resume", func() { h.must(halt(t.Context(), h.client, "egress.pause")) }, func() error { return halt(ctx, c, "egress.resume") }},
+		{"", none, func() error { return halt(ctx, c, "egress.resume") }}, // it goes out already
 		{"", func() { event(); h.must(second(h.client.EraseEvent(t.Context(), acme, id, ""))) }, func() error { return second(c.EraseEvent(ctx, acme, id, "")) }},
 		{"", none, func() error { return c.CancelReplay(ctx, acme, replay) }},
 		{"", none, func() error { return second(c.ReplayCallback(ctx, acme, cb.ID, ReplayQuery{DryRun: true})) }},

@@ -86,7 +86,7 @@ func (b *brake) enter(ctx context.Context, company string, task bool) *ride {
 	within := mostBraked
 	if task {
 		b.tasks++
-		within = taskTimeout
+		within = lanes.TaskTimeout
 	}
 	if b.alarm == nil {
 		b.alarm = time.AfterFunc(countsFor, b.ring)

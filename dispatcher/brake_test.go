@@ -237,9 +237,9 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 		for range fewAtOnce {
 			rides = append(rides, w.brake.enter(h.t.Context(), acme, false))
 		}
-		h.client.lone.Note("other")
+		h.client.lanes.Lone().Note("other")
 		r, looked := ledger.Ref{Company: acme, Event: "p-1", Callback: 1}, time.Now()
-		a, err := w.begin(h.t.Context(), hint{acme, "p-1", 1, 1}, true, 0)
+		a, err := w.begin(h.t.Context(), ticket("p-1", 1, 1), true, 0)
 		h.must(err)
 		gone := make(chan struct{})
 		go func() {

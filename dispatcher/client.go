@@ -9,12 +9,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/trace"
-	"golang.org/x/time/rate"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
@@ -130,15 +128,10 @@ type Client struct {
 	log       *slog.Logger
 	tracer    trace.Tracer
 	metrics   *metrics
-	asynq     *asynq.Client
-	bell      *lanes.Bell            // rung for what is enqueued
-	intake    *lanes.Intake          // by which it comes into the lanes
-	often     rate.Sometimes         // it may say that too many wait there
-	lone      lanes.Lone             // whether one company has this process for itself
 	worker    atomic.Pointer[Worker] // which begins at once what this process accepts; nil: none does
-	inspector *asynq.Inspector
 
 	ledger     *ledger.Ledger
+	lanes      *lanes.Lanes
 	expander   *expander
 	ownerGrace time.Duration
 	deadFor    time.Duration
@@ -148,7 +141,6 @@ type Client struct {
 	testing    sync.Map          // ref of the callbacks that are being tested
 	trimmed    sync.Map          // company -> where in its log to go on trimming
 	counted    sync.Map          // company -> *countWalk, where to go on counting what waits
-	stopped    stopped           // lanes that are paused
 	outage     outage            // of our own way out
 	failpoint  func(name string) // tests stop here; nil otherwise
 }
@@ -178,8 +170,6 @@ func New(cfg Config) (*Client, error) {
 	c := &Client{
 		rdb: cfg.Redis, registry: cfg.Registry, egress: cfg.Egress, log: cfg.Logger,
 		userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin),
-		asynq:      asynq.NewClientFromRedisClient(cfg.Redis),
-		inspector:  asynq.NewInspectorFromRedisClient(cfg.Redis),
 		ownerGrace: defaulted(cfg.OwnerGrace, DefaultOwnerGrace),
 		deadFor:    defaulted(cfg.DeadRetention, DefaultDeadRetention),
 		shedAt:     int64(defaulted(cfg.ShedAt, DefaultShedAt)),
@@ -194,12 +184,10 @@ func New(cfg Config) (*Client, error) {
 		cfg.MeterProvider = otel.GetMeterProvider()
 	}
 	entering := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) }
-	c.bell = lanes.NewBell(c.rdb, queues, c.log, entering)
-	c.intake = lanes.NewIntake(queues, &c.lone, c.pendingIn, c.weight, entering)
-	c.often = rate.Sometimes{Interval: time.Second}
 	c.outage.log = c.log
 	together := func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) }
 	c.ledger = ledger.New(ledger.Config{Redis: c.rdb, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas, Contain: together})
+	c.lanes = lanes.New(lanes.Config{Redis: c.rdb, Ledger: c.ledger, Logger: c.log, Weight: c.weight, Contain: entering})
 	c.expander = newExpander(c)
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
@@ -230,8 +218,7 @@ func defaulted[T comparable](v, fallback T) T {
 // Redis open.
 func (c *Client) Close() error {
 	c.expander.close()
-	c.intake.Close()
-	c.bell.Close()
+	c.lanes.Close()
 	c.ledger.Close()
 	c.tokens.Close()
 	return c.metrics.close()
@@ -273,16 +260,17 @@ func unavailable(ctx context.Context, c *Client, doing string, err error) error 
 
 // Ready reports whether Redis answers and knows the lanes.
 func (c *Client) Ready(ctx context.Context) error {
-	if err := c.registerQueues(ctx); err != nil {
+	if err := c.lanes.Register(ctx); err != nil {
 		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return nil
 }
 
-// registerQueues names the lanes to asynq's UI and Inspector. asynq does so once per process, which a Redis that lost its data outlives.
-func (c *Client) registerQueues(ctx context.Context) error {
-	return c.rdb.SAdd(ctx, "asynq:queues", queues).Err()
-}
+// FormatTask is what asynq's UI shows as a task's payload; see [lanes.Lanes.Show].
+func (c *Client) FormatTask(kind string, payload []byte) string { return c.lanes.Show(kind, payload) }
+
+// Queues names the lanes, as asynq and its UI know them.
+func Queues() []string { return lanes.Names() }
 
 // misfit says what is wrong with what a caller handed over, and where.
 func misfit(location, message string) error {

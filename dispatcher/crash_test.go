@@ -103,7 +103,7 @@ func child() int {
 		if err := w.Start(); err != nil {
 			return complainf("start: %v", err)
 		}
-		for !w.runs() { // else what is sent goes by the lanes
+		for !w.client.lanes.Running(w.near.ctx) { // else what is sent goes by the lanes
 			<-time.After(time.Millisecond)
 		}
 	}
@@ -352,7 +352,7 @@ func TestKillBetweenFinishAndDone(t *testing.T) {
 	h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, time.Second)
 	// What asynq does when it brings the task back, a minute later:
 	w := h.worker()
-	h.must(w.process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
+	h.must(w.servers.Process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 	h.check()
 }
 
@@ -642,7 +642,7 @@ func TestAnOldGenerationsTaskEnds(t *testing.T) {
 	stop()
 	_, err := h.client.Replay(t.Context(), acme, id)
 	h.must(err)
-	h.must(w.process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
+	h.must(w.servers.Process(t.Context(), queues[0], taskOf(t, ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 	if n := len(h.partner.requests()); n != 1 {
 		t.Errorf("%d requests: the task of the first generation attempted the second", n)
 	}

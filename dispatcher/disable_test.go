@@ -19,12 +19,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
@@ -747,7 +747,7 @@ func TestPausedEgress(t *testing.T) {
 	h.must(h.client.Ready(t.Context()))
 	w := h.worker() // its reconciler lets nothing out either
 	for range 3 {
-		h.client.stopped.last.Store(nil)
+		looksAge()
 		w.round(t.Context(), false)
 	}
 	// Chains would go on for two seconds: that nothing comes takes a while to see.
@@ -786,10 +786,8 @@ func TestATaskFromBeforeThePauseWaits(t *testing.T) {
 	if took := time.Since(began); took < 2*haltLook {
 		t.Errorf("paused after %s, when others may not have looked", took)
 	}
-	payload, err := json.Marshal(hint{acme, "p-1", cb.ID, 1})
-	h.must(err)
-	err = w.process(t.Context(), queues[0], asynq.NewTask(taskType, payload))
-	if later, ok := errors.AsType[*laterError](err); !ok || w.isFailure(err) || later.wait > 2*time.Second {
+	err = w.servers.Process(t.Context(), queues[0], taskOf(t, ticket("p-1", cb.ID, 1).Ref, 1))
+	if later, ok := errors.AsType[*lanes.Later](err); !ok || later.Failure || later.Wait > 2*time.Second {
 		t.Errorf("it ended with %v", err)
 	}
 	if n := len(h.partner.requests()); n > 0 {
@@ -809,9 +807,9 @@ func TestEgressIsPausedLaneByLane(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
 	h.work()
 	question := Question{Company: acme, Type: h.register("entry_code.verify", "").Type, Payload: json.RawMessage(`{"entryCode": "1"}`)}
-	h.must(h.client.registerQueues(t.Context()))
+	h.must(h.client.lanes.Register(t.Context()))
 	for _, lane := range queues {
-		h.must(h.client.inspector.PauseQueue(lane))
+		h.must(h.inspector().PauseQueue(lane))
 		if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressPaused || time.Since(e.Since) > 10*time.Second {
 			t.Errorf("%s: %+v, %v", lane, e, err)
 		}
@@ -830,7 +828,7 @@ func TestEgressIsPausedLaneByLane(t *testing.T) {
 	if e, err := h.client.PauseEgress(t.Context()); err != nil || e.Status != EgressPaused || e.Since.Unix() != 1_000 {
 		t.Errorf("%+v, %v", e, err)
 	}
-	h.must(h.client.inspector.UnpauseQueue(queues[1]))
+	h.must(h.inspector().UnpauseQueue(queues[1]))
 	if e, err := h.client.ResumeEgress(t.Context()); err != nil || e.Status != EgressRunning {
 		t.Errorf("%+v, %v", e, err)
 	}
@@ -896,14 +894,14 @@ func TestNobodyWaitsForAnothersLook(t *testing.T) {
 		}
 		return nil
 	})
-	h.client.stoppedLanes(t.Context())
-	h.must(h.client.inspector.PauseQueue(queues[1]))
-	h.eventually(5*time.Second, func() bool { return !h.client.stopped.last.Load().holds() }, func() string { return "a look holds for ever" })
+	h.client.lanes.Halted(t.Context())
+	h.must(h.inspector().PauseQueue(queues[1]))
+	looksAge()
 	var first, others sync.WaitGroup
-	first.Go(func() { h.client.stoppedLanes(t.Context()) })
+	first.Go(func() { h.client.lanes.Halted(t.Context()) })
 	<-hangs
 	for range 5 {
-		others.Go(func() { h.client.stoppedLanes(t.Context()) })
+		others.Go(func() { h.client.lanes.Halted(t.Context()) })
 	}
 	done := make(chan struct{})
 	go func() { others.Wait(); close(done) }()

@@ -50,8 +50,6 @@ var kept = []string{
 const (
 	// eraseFor is how long one call erases: less than what servers, clients and proxies wait for an answer.
 	eraseFor = 20 * time.Second
-	// oldTasks is how many generations of a delivery are looked for in asynq: a task of an older one ends by itself.
-	oldTasks = 8
 )
 
 // EraseEvent removes an event as if it had never been accepted: its deliveries, its content, its place in all lists. An attempt under way
@@ -92,7 +90,7 @@ func (c *Client) erasePage(ctx context.Context, company, eventID, line string) (
 		return ledger.Erased{}, err
 	}
 	c.at("erased")
-	c.forgetTasks(context.WithoutCancel(ctx), n.Tasks)
+	c.lanes.ForgetAll(context.WithoutCancel(ctx), n.Tasks)
 	return n, nil
 }
 
@@ -102,18 +100,6 @@ func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n ledg
 		n, err = c.erasePage(ctx, company, eventID, "")
 	}
 	return n, err
-}
-
-// forgetTasks removes the tasks of erased deliveries from asynq: the same event may come again, and its tasks have the same ids. One that is under way
-// ends by itself.
-func (c *Client) forgetTasks(ctx context.Context, erased []ledger.Ticket) {
-	var tasks []ledger.Ticket
-	for _, t := range erased {
-		for g := t.Generation; g > max(0, t.Generation-oldTasks); g-- {
-			tasks = append(tasks, ledger.Ticket{Ref: t.Ref, Generation: g})
-		}
-	}
-	c.inParallel(ctx, tasks, func(t ledger.Ticket) { c.forget(ctx, t.Ref, t.Generation) })
 }
 
 // EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
@@ -306,7 +292,7 @@ func (e *erasure) page(ctx context.Context, erase func(context.Context, string) 
 	e.said.Events, e.said.Deliveries = e.said.Events+n.Events, e.said.Deliveries+n.Deliveries
 	e.said.Unfinished, e.said.Dead, e.said.InFlight = e.said.Unfinished+n.Unfinished, e.said.Dead+n.Dead, e.said.InFlight+n.InFlight
 	e.at("erased")
-	e.forgetTasks(context.WithoutCancel(ctx), n.Tasks)
+	e.lanes.ForgetAll(context.WithoutCancel(ctx), n.Tasks)
 	e.last = n.Done
 	return nil
 }

@@ -440,7 +440,7 @@ func TestEraseCompanyAmongOthers(t *testing.T) {
 	h := newHouse(t)
 	const others = 500
 	for n := range others {
-		_, err := h.client.enqueue(t.Context(), ledger.Ticket{Ref: ledger.Ref{Company: "other", Event: fmt.Sprint("theirs-", n), Callback: int64(n)}, Generation: 1}, asynq.ProcessIn(time.Hour))
+		_, err := h.client.lanes.Enqueue(t.Context(), ledger.Ticket{Ref: ledger.Ref{Company: "other", Event: fmt.Sprint("theirs-", n), Callback: int64(n)}, Generation: 1}, asynq.ProcessIn(time.Hour))
 		h.must(err)
 	}
 	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)

@@ -129,7 +129,7 @@ func (c *Client) expandPage(ctx context.Context, company, event string) (left in
 		return left, err
 	}
 	c.at("expanded")
-	c.enqueueAll(ctx, page.Released)
+	c.lanes.Bring(ctx, page.Released...)
 	return page.Left, nil
 }
 

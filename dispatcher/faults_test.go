@@ -241,11 +241,11 @@ func TestTheOutcomeIsRecordedBeforeAsynqHears(t *testing.T) {
 				h.rdb.AddHook(slow)
 				served := 0
 				for _, lane := range queues {
-					tasks, err := h.client.inspector.ListPendingTasks(lane)
+					tasks, err := h.inspector().ListPendingTasks(lane)
 					h.must(err)
 					for _, task := range tasks {
 						served++
-						_ = h.hand.process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload))
+						_ = h.hand.servers.Process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload))
 					}
 				}
 				if d := h.delivery(r.Deliveries[0].DeliveryID); served != 1 || d.State != want {

@@ -31,6 +31,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
@@ -502,19 +503,19 @@ func (h *house) overdue() {
 func (h *house) drain() {
 	h.t.Helper()
 	if h.hand == nil {
-		h.must(h.client.registerQueues(h.t.Context()))
+		h.must(h.client.lanes.Register(h.t.Context()))
 		h.hand = h.worker()
 		h.t.Cleanup(h.hand.pacer.close)
 	}
 	for busy := true; busy; {
 		busy = false
 		for _, lane := range queues {
-			tasks, err := h.client.inspector.ListPendingTasks(lane)
+			tasks, err := h.inspector().ListPendingTasks(lane)
 			h.must(err)
 			for _, task := range tasks {
 				busy = true
-				h.must(h.client.inspector.DeleteTask(lane, task.ID))
-				h.must(h.hand.process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload)))
+				h.must(h.inspector().DeleteTask(lane, task.ID))
+				h.must(h.hand.servers.Process(h.t.Context(), lane, asynq.NewTask(task.Type, task.Payload)))
 			}
 		}
 	}
@@ -531,7 +532,7 @@ func (h *house) tasks() []string {
 	h.t.Helper()
 	var left []string
 	for _, q := range Queues() {
-		info, err := h.client.inspector.GetQueueInfo(q)
+		info, err := h.inspector().GetQueueInfo(q)
 		if err == nil && info.Size > 0 {
 			left = append(left, fmt.Sprintf("%s: pending %d, active %d, retry %d, archived %d", q, info.Pending, info.Active, info.Retry, info.Archived))
 		}
@@ -544,7 +545,7 @@ func (h *house) retries() []*asynq.TaskInfo {
 	h.t.Helper()
 	var all []*asynq.TaskInfo
 	for _, q := range Queues() {
-		infos, err := h.client.inspector.ListRetryTasks(q, asynq.PageSize(1000))
+		infos, err := h.inspector().ListRetryTasks(q, asynq.PageSize(1000))
 		if err == nil {
 			all = append(all, infos...)
 		}
@@ -693,11 +694,11 @@ func eventIDs(prefix string, n int) []string {
 // taskOf is the task asynq holds for a generation.
 func taskOf(t *testing.T, r ledger.Ref, generation int64) *asynq.Task {
 	t.Helper()
-	payload, err := json.Marshal(hint{r.Company, r.Event, r.Callback, generation})
+	task, err := lanes.NewTask(ledger.Ticket{Ref: r, Generation: generation})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return asynq.NewTask(taskType, payload)
+	return task
 }
 
 // The real values of what impatient shortens.

@@ -147,7 +147,7 @@ func TestABacklogIsWorkedOffInChains(t *testing.T) {
 		failed := ledger.Ref{Company: acme, Event: "p-3", Callback: 1}
 		h.await(failed.DeliveryID(), ledger.Retrying, 5*time.Second)
 		h.eventually(2*time.Second, func() bool {
-			info, err := h.client.inspector.GetTaskInfo(laneOf(failed), taskID(failed, 1))
+			info, err := h.inspector().GetTaskInfo(laneOf(failed), taskID(failed, 1))
 			return err == nil && info.State == asynq.TaskStateRetry && strings.HasPrefix(info.LastErr, "status_503: attempt 1 ")
 		}, func() string { return "asynq does not have the failed one" })
 		h.awaitAll(10 * time.Second)
@@ -226,7 +226,7 @@ func TestChainsEnd(t *testing.T) {
 		t.Errorf("%d requests were sent while the worker stopped", after)
 	}
 	processed := func() int {
-		info, err := h.client.inspector.GetQueueInfo(laneOf(ledger.Ref{Company: acme, Event: "", Callback: cb.ID}))
+		info, err := h.inspector().GetQueueInfo(laneOf(ledger.Ref{Company: acme, Event: "", Callback: cb.ID}))
 		h.must(err)
 		return info.Processed
 	}

@@ -248,27 +248,22 @@ type gauges struct {
 
 func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error {
 	o.ObserveInt64(g.outage, oneIf(c.outage.under(ctx)))
-	since, err := c.pausedSince(ctx)
+	since, err := c.lanes.Paused(ctx)
 	if err != nil {
 		return err
 	}
 	o.ObserveInt64(g.paused, oneIf(egressOf(since).Status == EgressPaused))
 	var age time.Duration
-	for _, lane := range queues {
-		info, err := c.inspector.GetQueueInfo(lane)
-		if err != nil {
-			return err
-		}
-		age = max(age, info.Latency)
-		waiting, since := c.intake.Waits(lane)
-		o.ObserveInt64(g.laneWaiting, int64(waiting), metric.WithAttributes(attribute.String("lane", lane)))
-		if waiting > 0 {
-			age = max(age, time.Since(since))
-		}
-		for state, n := range map[string]int{
-			"pending": info.Pending, "active": info.Active, "scheduled": info.Scheduled, "retry": info.Retry, "archived": info.Archived,
-		} {
-			o.ObserveInt64(g.laneDepth, int64(n), metric.WithAttributes(attribute.String("lane", lane), attribute.String("state", state)))
+	depths, err := c.lanes.Depths()
+	if err != nil {
+		return err
+	}
+	for _, d := range depths {
+		age = max(age, d.Oldest)
+		lane := attribute.String("lane", d.Lane)
+		o.ObserveInt64(g.laneWaiting, int64(d.Waiting), metric.WithAttributes(lane))
+		for state, n := range d.Tasks {
+			o.ObserveInt64(g.laneDepth, int64(n), metric.WithAttributes(lane, attribute.String("state", state)))
 		}
 	}
 	asked := time.Now()

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -97,7 +98,7 @@ func (c *Client) starts(s *sending) []*start {
 	callbacks := s.firstPage()
 	all := make([]*start, len(callbacks))
 	w := c.worker.Load()
-	if w == nil || len(all) == 0 || !w.runs() {
+	if w == nil || len(all) == 0 || !c.lanes.Running(w.near.ctx) {
 		return all
 	}
 	whole := false
@@ -134,36 +135,6 @@ func (w *Worker) reserve(r ledger.Ref, cb *registry.Callback) *start {
 	return &start{w, r, cb, w.newToken(), time.Now(), sync.OnceFunc(func() { done(); w.near.leave(r.Company) })}
 }
 
-// runs reports whether it is known that no lane is paused. What is known is renewed before it is too old. Else the caller, who has an event to accept,
-// waits for a glance.
-func (w *Worker) runs() bool {
-	c, ctx := w.client, w.near.ctx
-	known := func() (l *look, age time.Duration) {
-		if l = c.stopped.last.Load(); l == nil {
-			return nil, haltLook
-		}
-		return l, time.Since(l.at)
-	}
-	last, age := known()
-	if age > haltLook/2 {
-		looked := make(chan struct{})
-		go func() {
-			defer close(looked)
-			_ = c.contain(ctx, placeTask, func() error { c.look(ctx); return nil })
-		}()
-		if age >= haltLook {
-			timer := time.NewTimer(glance)
-			defer timer.Stop()
-			select {
-			case <-looked:
-			case <-timer.C:
-			}
-			last, age = known()
-		}
-	}
-	return last != nil && age < haltLook && !last.failed && len(last.since) == 0
-}
-
 // A following is what has to be known to go on with an event's deliveries once they have begun.
 type following struct {
 	event  payloads.Event
@@ -191,7 +162,7 @@ func (c *Client) follow(f following) {
 
 func (s *start) run(f following) {
 	w := s.worker
-	ctx, cancel := context.WithTimeout(w.near.ctx, taskTimeout)
+	ctx, cancel := context.WithTimeout(w.near.ctx, lanes.TaskTimeout)
 	defer cancel()
 	a := s.begun(ctx, f)
 	if a == nil {
@@ -199,11 +170,11 @@ func (s *start) run(f following) {
 	}
 	w.client.at("taken")
 	t := ledger.Ticket{Ref: s.ref, Generation: 1}
-	if w.heldBack(ctx, laneOf(s.ref), s.looked, a) {
-		w.client.enqueueAll(ctx, []ledger.Ticket{t})
+	if w.heldBack(ctx, lanes.Of(s.ref), s.looked, a) {
+		w.client.lanes.Bring(ctx, t)
 		return
 	}
-	l := link{lane: laneOf(s.ref), shares: w.near.shares}
+	l := link{lane: lanes.Of(s.ref), shares: w.near.shares}
 	w.chain(ctx, l, s.ref.Company, w.goOn(ctx, t, a, l))
 }
 
@@ -245,12 +216,12 @@ func (s *start) search(ctx context.Context) *attempt {
 		}
 		s.looked = time.Time{} // long ago
 		var a *attempt
-		if a, failed = w.beginAs(ctx, s.token, hint{s.ref.Company, s.ref.Event, s.ref.Callback, 1}, true, 0); a != nil {
+		if a, failed = w.beginAs(ctx, s.token, ledger.Ticket{Ref: s.ref, Generation: 1}, true, 0); a != nil {
 			return a
 		}
 	}
 	if failed != nil { // it may be pending
-		w.client.enqueueAll(ctx, []ledger.Ticket{{Ref: s.ref, Generation: 1}})
+		w.client.lanes.Bring(ctx, ledger.Ticket{Ref: s.ref, Generation: 1})
 	}
 	return nil
 }

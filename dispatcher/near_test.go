@@ -475,7 +475,7 @@ func TestUnbegin(t *testing.T) {
 		w := h.worker() // never started: it begins, and ends nothing
 		r := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
 		begin := func() *attempt {
-			a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
+			a, err := w.begin(h.t.Context(), ticket(r.Event, r.Callback, 1), true, 0)
 			h.must(err)
 			if a == nil || a.number != 2 {
 				h.t.Fatalf("it does not begin its second attempt: %+v", a)
@@ -507,11 +507,11 @@ func TestWhoBeginsAtOnceIsNotAlone(t *testing.T) {
 		tasks := h.enqueues()
 		h.send(proof("p-1"))
 		time.Sleep(2 * time.Second) // of the bubble
-		if !h.client.lone.Is() {
+		if !h.client.lanes.Lone().Is() {
 			h.t.Error("one company is not alone")
 		}
 		h.must(second(h.client.Send(h.t.Context(), event("o-1"))))
-		if h.client.lone.Is() || tasks.Load() > 0 {
+		if h.client.lanes.Lone().Is() || tasks.Load() > 0 {
 			h.t.Errorf("two companies are one, or %d of two deliveries went by the lanes", tasks.Load())
 		}
 		h.awaitAll(10 * time.Second)

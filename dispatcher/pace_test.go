@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -516,15 +515,14 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 		h.eventually(time.Minute, func() bool {
 			retrying = nil
 			for _, task := range h.retries() {
-				var named hint
-				h.must(json.Unmarshal(task.Payload, &named))
-				if !strings.HasPrefix(named.Event, "q-") {
+				event := h.taskEvent(task)
+				if !strings.HasPrefix(event, "q-") {
 					continue
 				}
 				if task.Queue != slowLane {
-					h.t.Fatalf("%s, let out under an open breaker, is in %s", named.Event, task.Queue)
+					h.t.Fatalf("%s, let out under an open breaker, is in %s", event, task.Queue)
 				}
-				slow[named.Event], retrying = true, task
+				slow[event], retrying = true, task
 			}
 			tries, again := make(map[string]int), 0
 			for _, r := range h.partner.requests() {
@@ -539,29 +537,27 @@ func TestTheFailingHaveALaneOfTheirOwn(t *testing.T) {
 			t.Errorf("sent again: %+v, %v", r, err)
 		}
 		for _, lane := range queues[:laneCount] {
-			if tasks, err := h.client.inspector.ListPendingTasks(lane); err == nil && slices.ContainsFunc(tasks, func(task *asynq.TaskInfo) bool {
+			if tasks, err := h.inspector().ListPendingTasks(lane); err == nil && slices.ContainsFunc(tasks, func(task *asynq.TaskInfo) bool {
 				return strings.HasPrefix(task.ID, again.DeliveryID)
 			}) {
 				t.Errorf("%s has a second task of %s", lane, again.DeliveryID)
 			}
 		}
-		var named hint
-		h.must(json.Unmarshal(retrying.Payload, &named))
-		_, err := h.client.Replay(h.t.Context(), acme, named.ref().DeliveryID())
+		_, err := h.client.Replay(h.t.Context(), acme, ticket(h.taskEvent(retrying), cb.ID, 1).DeliveryID())
 		h.must(err)
 		if slices.ContainsFunc(h.retries(), func(task *asynq.TaskInfo) bool { return task.ID == retrying.ID }) {
 			t.Errorf("%s is replayed, and its old task still there", retrying.ID)
 		}
 		back.Store(true)
 		h.drained(cb.ID, time.Minute)
-		before, err := h.client.inspector.GetQueueInfo(slowLane)
+		before, err := h.inspector().GetQueueInfo(slowLane)
 		h.must(err)
 		h.ails(cb, "l", 252)    // as after as many
 		for round := range 10 { // until the breaker is closed, and some more
 			h.sendMany(fmt.Sprintf("r%d-", round), 1)
 			h.drained(cb.ID, time.Minute)
 		}
-		after, err := h.client.inspector.GetQueueInfo(slowLane)
+		after, err := h.inspector().GetQueueInfo(slowLane)
 		h.must(err)
 		if n := after.ProcessedTotal - before.ProcessedTotal; n > 0 || h.health(cb.ID).Breaker != BreakerClosed {
 			t.Errorf("%d of 10 went through the slow lane after recovery; breaker %s", n, h.health(cb.ID).Breaker)
@@ -579,7 +575,7 @@ func TestEverythingOfAFailingCallbackGoesToTheSlowLane(t *testing.T) {
 		wantLane := func(how, lane, id string, generation int64) {
 			h.t.Helper()
 			r, _ := ledger.ParseDeliveryID(acme, id)
-			if _, err := h.client.inspector.GetTaskInfo(lane, taskID(r, generation)); err != nil {
+			if _, err := h.inspector().GetTaskInfo(lane, taskID(r, generation)); err != nil {
 				t.Errorf("%s: %s has no task %s: %v", how, lane, taskID(r, generation), err)
 			}
 		}
@@ -627,14 +623,14 @@ func TestWhatWaitsInALaneIsLeftAlone(t *testing.T) {
 		well := h.register("wallet_item_install", "")
 		install, _ := payloads.Builtin().Lookup(well.Type)
 		for _, lane := range queues {
-			h.must(h.client.inspector.PauseQueue(lane))
+			h.must(h.inspector().PauseQueue(lane))
 		}
 		defer h.work()()
 		ids := append(h.sendMany("p-", 3), h.send(payloads.Event{Company: acme, ID: "i-1", Type: install.Name, Payload: install.Example}).Deliveries[0].DeliveryID)
 		time.Sleep(2 * time.Minute)
 		var waiting []string
 		for _, lane := range queues {
-			tasks, err := h.client.inspector.ListPendingTasks(lane)
+			tasks, err := h.inspector().ListPendingTasks(lane)
 			if err == nil { // else nothing was ever enqueued there
 				for _, task := range tasks {
 					waiting = append(waiting, lane+" "+task.ID)
@@ -662,7 +658,7 @@ func TestLostAttemptsComeBackAtTheirPace(t *testing.T) {
 		w := h.worker() // never started: it begins, and ends nothing
 		for _, id := range ids {
 			r, _ := ledger.ParseDeliveryID(acme, id)
-			a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
+			a, err := w.begin(h.t.Context(), ticket(r.Event, r.Callback, 1), true, 0)
 			h.must(err)
 			if a == nil {
 				t.Fatalf("%s did not begin", id)
@@ -732,7 +728,7 @@ func TestWhatComesBackIsLetOutAgain(t *testing.T) {
 		time.Sleep(time.Second)
 		h.ails(cb, "f", 10, "l", 1, "b", time.Now().UnixMilli())
 		w := h.worker() // never started: no reconciler
-		a, err := w.begin(h.t.Context(), hint{acme, r.Event, r.Callback, 1}, true, 0)
+		a, err := w.begin(h.t.Context(), ticket(r.Event, r.Callback, 1), true, 0)
 		h.must(err)
 		if health := h.health(cb.ID); a != nil || health.Held != 1 {
 			t.Fatalf("it is not held: %+v", health)

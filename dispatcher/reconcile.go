@@ -2,13 +2,10 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
 	"time"
-
-	"github.com/hibiken/asynq"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
@@ -79,7 +76,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 			c.log.WarnContext(ctx, "reconciler failed; the next round repeats it", "doing", doing, "company", company, "error", err)
 		}
 	}
-	note("registering the queues", "", func() error { return c.registerQueues(ctx) })
+	note("registering the queues", "", func() error { return c.lanes.Register(ctx) })
 	note("naming the companies", "", func() error { return c.registry.Remember(ctx) })
 	var companies []string
 	note("listing the companies", "", func() (err error) { companies, err = c.registry.Companies(ctx); return err })
@@ -138,7 +135,7 @@ func (c *Client) repair(ctx context.Context, company string) error {
 		for _, t := range found.Lost {
 			c.lost(ctx, t.Ref)
 		}
-		c.letIn(ctx, slices.Concat(found.Check, found.Lost), func(ctx context.Context, t ledger.Ticket) {
+		c.lanes.LetIn(ctx, slices.Concat(found.Check, found.Lost), func(ctx context.Context, t ledger.Ticket) {
 			if err := c.bring(ctx, t); err != nil {
 				c.log.WarnContext(ctx, "bringing back failed; a later round repeats it", "company", company, "delivery", t.DeliveryID(), "error", err)
 			}
@@ -157,27 +154,13 @@ func (c *Client) lost(ctx context.Context, r ledger.Ref) {
 	c.metrics.attempted(ctx, verdict.Retry, verdict.ReasonUnknown, 0)
 }
 
-// bring enqueues an overdue delivery under its own task id, unless it is in the slow lane. A conflict proves that asynq has the task; if it
-// has it where it will not run by itself any more (handed to a worker that never began, archived, a name without content), a new generation
-// takes its place.
+// bring sees to it that an overdue delivery has a task that will run: if asynq has it where it will not, a new generation takes its place.
 func (c *Client) bring(ctx context.Context, t ledger.Ticket) error {
-	r, generation := t.Ref, t.Generation
-	info, err := c.inspector.GetTaskInfo(slowLane, taskID(r, generation))
-	if errors.Is(err, asynq.ErrTaskNotFound) || errors.Is(err, asynq.ErrQueueNotFound) {
-		known, failed := c.enqueue(ctx, t)
-		if failed != nil || !known {
-			return failed
-		}
-		info, err = c.inspector.GetTaskInfo(queueOf(t), taskID(r, generation))
+	runs, err := c.lanes.Runs(ctx, t)
+	if err != nil || runs {
+		return err
 	}
-	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
-	case err != nil:
-		c.log.WarnContext(ctx, "asynq has a task it cannot show", "company", r.Company, "delivery", r.DeliveryID(), "error", err)
-	case info.State == asynq.TaskStatePending, info.State == asynq.TaskStateScheduled, info.State == asynq.TaskStateRetry:
-		return nil
-	}
-	return c.revive(ctx, r, generation)
+	return c.revive(ctx, t.Ref, t.Generation)
 }
 
 // revive gives a delivery a new generation and enqueues that. The old task, should it ever run, ends without an attempt.
@@ -188,7 +171,7 @@ func (c *Client) revive(ctx context.Context, r ledger.Ref, generation int64) err
 	}
 	c.log.InfoContext(ctx, "task does not run: new generation", "company", r.Company, "delivery", r.DeliveryID(), "generation", t.Generation)
 	c.at("revived")
-	_, err = c.enqueue(ctx, t)
+	_, err = c.lanes.Enqueue(ctx, t)
 	return err
 }
 

@@ -273,7 +273,7 @@ func (c *Client) sweepOne(ctx context.Context, company string, s *ledger.Sweep, 
 			return err
 		}
 		c.at("swept")
-		c.enqueueAll(ctx, page.Released)
+		c.lanes.Bring(ctx, page.Released...)
 		if page.Wait || page.Done {
 			return nil
 		}

@@ -67,7 +67,7 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 		if len(page.Released) > 0 {
 			c.at("released")
 		}
-		c.enqueueAll(ctx, page.Released)
+		c.lanes.Bring(ctx, page.Released...)
 		if !page.More { // the room is empty, or nothing more may go
 			return page.Wait, nil
 		}

@@ -232,7 +232,7 @@ func (c *Client) refresh(ctx context.Context, company string, version int64) err
 
 // offer is what the ledger is asked to accept of an event, and what follows from it.
 func (c *Client) offer(ctx context.Context, s *sending) following {
-	c.lone.Note(s.event.Company)
+	c.lanes.Lone().Note(s.event.Company)
 	f := following{event: s.event, typ: s.typ, starts: c.starts(s)} //nolint:contextcheck // an attempt outlives the request that brought it
 	first := s.firstPage()
 	f.offer = &ledger.Offer{
@@ -262,7 +262,7 @@ func (c *Client) bringOut(ctx context.Context, page ...*sending) {
 			attribute.Int("ringback.deliveries", len(s.Receipt.Deliveries)), attribute.Int("ringback.deliveries.pending", len(s.pending))))
 		defer span.End()
 	}
-	c.enqueueAll(ctx, pending)
+	c.lanes.Bring(ctx, pending...)
 }
 
 // finished closes the event's span and counts it.
@@ -324,7 +324,7 @@ func (c *Client) duplicate(ctx context.Context, e payloads.Event, a ledger.Accep
 		r := ledger.Ref{Company: e.Company, Event: e.ID, Callback: d.Callback}
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.DeliveryID(), d.Callback, firstState(a, d.Callback)})
 		if d.State == 'P' {
-			if t := (ledger.Ticket{Ref: r, Generation: d.Generation}); !c.inSlowLane(ctx, t) {
+			if t := (ledger.Ticket{Ref: r, Generation: d.Generation}); !c.lanes.InSlow(ctx, t) {
 				pending = append(pending, t)
 			}
 		}

@@ -229,11 +229,6 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		w.pacer.close()
 		h.wantPanics(reader, placePacer, 1)
 
-		if delay := w.retryDelay(0, poison{}, nil); delay != troubleDelay || !w.isFailure(poison{}) {
-			h.t.Errorf("asynq would try again after %s", delay)
-		}
-		h.wantPanics(reader, placeTask, 2)
-
 		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "time" })
 		h.wantPanics(reader, placeMetrics, 1)
 
@@ -245,12 +240,6 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		h.wantPanics(reader, placeReconciler, 2)
 	}, impatient, watched(reader))
 }
-
-// poison is an error that panics where it is looked at.
-type poison struct{}
-
-func (poison) Error() string { return "poison" }
-func (poison) As(any) bool   { panic("for a test") }
 
 // wantPanics fails the test unless so many were counted at a place.
 func (h *house) wantPanics(reader *sdkmetric.ManualReader, place string, n int64) {

@@ -147,11 +147,11 @@ func (h *house) warm(runs []string) {
 			h.must(s.Load(h.t.Context(), h.rdb).Err())
 		}
 	}
-	_, err := h.client.asynq.Enqueue(asynq.NewTask("warm", nil), asynq.TaskID("warm"), asynq.Queue(queues[0]))
+	_, err := asynq.NewClientFromRedisClient(h.rdb).Enqueue(asynq.NewTask("warm", nil), asynq.TaskID("warm"), asynq.Queue(queues[0]))
 	h.must(err)
-	_, err = h.client.inspector.GetTaskInfo(queues[0], "warm")
+	_, err = h.inspector().GetTaskInfo(queues[0], "warm")
 	h.must(err)
-	h.must(h.client.inspector.DeleteTask(queues[0], "warm"))
+	h.must(h.inspector().DeleteTask(queues[0], "warm"))
 }
 
 // A step is what a process does when a command breaks.
@@ -167,7 +167,7 @@ type step struct {
 
 func steps() []step {
 	task := func(h *house, id string) error {
-		return h.worker().process(h.t.Context(), laneOf(ledger.Ref{Company: acme, Event: id, Callback: 1}), taskOf(h.t, ledger.Ref{Company: acme, Event: id, Callback: 1}, 1))
+		return h.worker().servers.Process(h.t.Context(), laneOf(ledger.Ref{Company: acme, Event: id, Callback: 1}), taskOf(h.t, ledger.Ref{Company: acme, Event: id, Callback: 1}, 1))
 	}
 	registers := func(more string) func(h *house) { return func(h *house) { h.register("payment_proof", more) } }
 	dies := func(h *house) string {
@@ -207,9 +207,9 @@ func steps() []step {
 		{name: "reconcile", before: func(h *house) {
 			cb := h.register("payment_proof", `"timeout": "1s"`)
 			h.sendAll(eventIDs("p-", 2))
-			a, err := h.worker().begin(h.t.Context(), hint{acme, "p-0", cb.ID, 1}, true, 0) // an owner who is gone
+			a, err := h.worker().begin(h.t.Context(), ticket("p-0", cb.ID, 1), true, 0) // an owner who is gone
 			h.must(err)
-			h.client.forget(h.t.Context(), ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1) // and a task that is lost
+			h.client.lanes.Forget(h.t.Context(), ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1) // and a task that is lost
 			if a == nil {
 				h.t.Fatal("nothing began")
 			}

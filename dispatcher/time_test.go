@@ -180,7 +180,7 @@ func TestPatience(t *testing.T) {
 		id := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()
 		due := h.await(id, ledger.Retrying, time.Second).NextAttemptAt
 		stop()
-		h.must(h.client.inspector.DeleteTask(laneOf(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}), taskID(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
+		h.must(h.inspector().DeleteTask(laneOf(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}), taskID(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
 		stop = h.work()
 		h.await(id, ledger.Delivered, time.Minute)
 		h.wantTook(due, patience)
@@ -189,7 +189,7 @@ func TestPatience(t *testing.T) {
 		h.partner.answers(answering(204))
 		h.send(proof("p-2"))
 		began = time.Now()
-		if a, err := h.worker().begin(h.t.Context(), hint{acme, "p-2", cb.ID, 1}, true, 0); err != nil || a == nil {
+		if a, err := h.worker().begin(h.t.Context(), ticket("p-2", cb.ID, 1), true, 0); err != nil || a == nil {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		stop = h.work()

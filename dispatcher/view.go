@@ -92,7 +92,7 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 	}
 	return &view{
 		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]ledger.Pace), bars: make(map[int64]bool),
-		stopped: sync.OnceValue(func() map[string]time.Time { return c.stoppedLanes(ctx) }),
+		stopped: sync.OnceValue(func() map[string]time.Time { return c.lanes.Halted(ctx) }),
 	}, nil
 }
 

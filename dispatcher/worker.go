@@ -3,18 +3,15 @@ package dispatcher
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
-	"github.com/hibiken/asynq"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
@@ -51,27 +48,12 @@ const (
 )
 
 const (
-	// serversPerLane is how many asynq servers take from each lane but the slow one, which has one: each dequeues in one goroutine, and
-	// one alone bounds what a single busy callback gets at one round trip to Redis a delivery. A worker that attempts few at a time, below
-	// fewAttempts, has one: it would only ask Redis twice as often for nothing.
-	serversPerLane = 2
-	fewAttempts    = 100
-	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
-	// that their timeout gives them, and who comes back waits behind them.
-	shareOfSlow = 4
-	// taskCheckInterval is how long an asynq server waits after a look that found nothing, before it waits for the bell.
-	taskCheckInterval = 2 * time.Millisecond
-	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. Who looks at idle lanes less
-	// often looks for these less often, too.
-	delayedCheckInterval = 500 * time.Millisecond
 	// pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
 	pumpWithin = 10 * time.Second
 	// chainFor is how long a task may go on with others' deliveries.
 	chainFor = 2 * time.Second
 	// slackOfEnd is how much longer than the grace and the recording of an outcome the end of a worker waits for what it began without tasks.
 	slackOfEnd = 2 * time.Second
-	// troubleDelay is when asynq tries a task again that Redis trouble kept from beginning.
-	troubleDelay = 5 * time.Second
 	// crowdedDelay is when asynq brings a task again whose company is alone and has its share of the attempts under way.
 	crowdedDelay = time.Second
 	// haltedDelay is when asynq has a task ready again that came out of a lane as that was paused.
@@ -91,16 +73,9 @@ type Worker struct {
 	grace    time.Duration
 	pacer    *pacer
 	stopping atomic.Bool
-	servers  []laneServer
-	stopped  chan struct{} // closed when no task is taken any more
+	servers  *lanes.Servers
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
-}
-
-// A laneServer takes from one lane.
-type laneServer struct {
-	*asynq.Server
-	lane string
 }
 
 // NewWorker makes a Worker that shares c's Redis. Start it once.
@@ -115,43 +90,21 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
 	w.pacer = newPacer(c)
-	logger := newAsynqLog(c)
-	concurrency, look := defaulted(cfg.Concurrency, DefaultConcurrency), defaulted(cfg.Poll, DefaultPoll)
-	w.stopped = make(chan struct{})
-	w.brake = newBrake(&c.lone)
-	rdb := c.bell.Client(look, w.stopped, w.brake.full)
+	w.brake = newBrake(c.lanes.Lone())
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
-	perLane := serversPerLane
-	if concurrency < fewAttempts {
-		perLane = 1
-	}
+	concurrency := defaulted(cfg.Concurrency, DefaultConcurrency)
 	if cfg.Accepts {
 		w.near = newNear(concurrency / shareOfNear)
 		concurrency -= concurrency / shareOfNear
 	}
-	w.turns = newTurns(concurrency / (laneCount * shareOfLane))
-	w.shares = make(map[string]*shares, len(queues))
-	served := append(slices.Repeat(queues[:laneCount], perLane), slowLane)
-	for _, lane := range served {
-		places := (concurrency - concurrency/shareOfSlow) / (laneCount * perLane)
-		if lane == slowLane {
-			places = concurrency / shareOfSlow
-		}
-		if places = max(1, places); w.shares[lane] == nil {
-			w.shares[lane] = newShares(0)
-		}
-		w.shares[lane].free += places
-		w.servers = append(w.servers, laneServer{asynq.NewServerFromRedisClient(rdb, asynq.Config{
-			Concurrency:              places,
-			Queues:                   map[string]int{lane: 1},
-			TaskCheckInterval:        taskCheckInterval,
-			DelayedTaskCheckInterval: max(delayedCheckInterval, look),
-			ShutdownTimeout:          w.grace,
-			RetryDelayFunc:           w.retryDelay,
-			IsFailure:                w.isFailure,
-			Logger:                   logger,
-			LogLevel:                 asynq.WarnLevel,
-		}), lane})
+	w.turns = newTurns(concurrency / (lanes.Count * shareOfLane))
+	w.servers = c.lanes.NewServers(lanes.ServersConfig{
+		Concurrency: concurrency, Look: defaulted(cfg.Poll, DefaultPoll), Grace: w.grace, Full: w.brake.full, Handler: w.serve,
+		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeTask, do) },
+	})
+	w.shares = make(map[string]*shares)
+	for lane, places := range w.servers.Places() {
+		w.shares[lane] = newShares(places)
 	}
 	return w, nil
 }
@@ -163,22 +116,15 @@ func (w *Worker) Start() error {
 		stop()
 		return err
 	}
-	for i, server := range w.servers {
-		handler := func(ctx context.Context, task *asynq.Task) error { return w.process(ctx, server.lane, task) }
-		if err := server.Start(asynq.HandlerFunc(handler)); err != nil {
-			stop()
-			close(w.stopped)
-			for _, started := range w.servers[:i] {
-				started.Shutdown()
-			}
-			return fmt.Errorf("starting an asynq server: %w", err)
-		}
+	if err := w.servers.Start(); err != nil {
+		stop()
+		return err
 	}
 	w.stop = stop
 	if w.near != nil {
 		w.client.worker.Store(w)
 	}
-	w.wg.Go(func() { w.client.bell.Listen(ctx) })
+	w.wg.Go(func() { w.client.lanes.Listen(ctx) })
 	w.wg.Go(func() { w.reconcile(ctx) })
 	return nil
 }
@@ -191,15 +137,10 @@ func (w *Worker) Shutdown() {
 	}
 	w.stopping.Store(true)
 	w.client.worker.CompareAndSwap(w, nil)
-	close(w.stopped)
-	for _, server := range w.servers {
-		server.Stop() // all lanes stop taking work before any is waited for
-	}
+	w.servers.Stop()
 	w.stop()
 	var wg sync.WaitGroup
-	for _, server := range w.servers {
-		wg.Go(server.Shutdown)
-	}
+	wg.Go(w.servers.Shutdown)
 	if w.near != nil {
 		w.near.close(w.grace, w.finishWithin()+slackOfEnd)
 	}
@@ -209,78 +150,39 @@ func (w *Worker) Shutdown() {
 	w.stop = nil
 }
 
-// A laterError tells asynq to bring the task back, when, and for its UI why.
-type laterError struct {
-	wait    time.Duration
-	why     string
-	failure bool // counts as a failed attempt in asynq's statistics
-}
-
-func (e *laterError) Error() string { return e.why }
-
-// retryDelay is asynq's to call, in a goroutine that nobody else guards.
-func (w *Worker) retryDelay(_ int, failed error, _ *asynq.Task) time.Duration {
-	delay := troubleDelay
-	_ = w.client.contain(context.Background(), placeTask, func() error {
-		if later, ok := errors.AsType[*laterError](failed); ok {
-			delay = later.wait
-		}
-		return nil
-	})
-	return delay
-}
-
-// isFailure is asynq's to call, as retryDelay is.
-func (w *Worker) isFailure(failed error) bool {
-	failure := true
-	_ = w.client.contain(context.Background(), placeTask, func() error {
-		if later, ok := errors.AsType[*laterError](failed); ok {
-			failure = later.failure
-		}
-		return nil
-	})
-	return failure
-}
-
-// process is asynq's handler, for a task from a lane. It returns nil when the task has served: the record knows the rest. If it panics, asynq
-// brings the task back as after any trouble, and what had begun counts as lost once its owner's time is over.
-func (w *Worker) process(ctx context.Context, lane string, task *asynq.Task) error {
-	return w.client.contain(ctx, placeTask, func() error { return w.serve(ctx, lane, task) })
-}
-
-func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error {
-	var h hint
-	if err := json.Unmarshal(task.Payload(), &h); err != nil || task.Type() != taskType {
-		w.client.log.ErrorContext(ctx, "task is not a delivery; dropped", "type", verdict.Clip(task.Type(), 100))
-		return nil
-	}
+// serve works on a delivery whose task came out of a lane. kept: its retry's time has come by the clock that asynq keeps.
+func (w *Worker) serve(ctx context.Context, lane string, t ledger.Ticket, kept bool) error {
 	w.client.at("dequeued")
-	done, mine := w.turns.take(ctx, h.ref(), turnover)
+	done, mine := w.turns.take(ctx, t.Ref, turnover)
 	if mine {
 		defer done()
 	}
 	if mine {
 		shares := w.shares[lane]
-		switch mine = shares.await(ctx, h.Company, turnover); {
+		switch mine = shares.await(ctx, t.Company, turnover); {
 		case mine:
-			defer shares.leave(h.Company)
-		case w.client.lone.Is(): // else it goes to its room: what comes back from there comes by turns
-			return &laterError{wait: crowdedDelay, why: "the company has its share of the attempts under way"}
+			defer shares.leave(t.Company)
+		case w.client.lanes.Lone().Is(): // else it goes to its room: what comes back from there comes by turns
+			return &lanes.Later{Wait: crowdedDelay, Why: "the company has its share of the attempts under way"}
 		}
 	}
 	var took time.Duration
 	left := func() {}
 	if mine { // else it goes to its room
-		ride := w.brake.enter(ctx, h.Company, true)
+		ride := w.brake.enter(ctx, t.Company, true)
 		left = sync.OnceFunc(func() { w.brake.leave(ride, took) })
 	}
 	defer func() { left() }()
-	halted := &laterError{wait: haltedDelay, why: "egress is paused"}
+	halted := &lanes.Later{Wait: haltedDelay, Why: "egress is paused"}
 	looked := time.Now()
-	if w.client.laneHalted(ctx, lane) { // it was dequeued just before the pause
+	if w.client.lanes.IsHalted(ctx, lane) { // it was dequeued just before the pause
 		return halted
 	}
-	a, err := w.begin(ctx, h, mine, earliness(ctx))
+	early := time.Duration(0) // a retry that asynq has not kept yet was put into the lane at once, for asynq to show it as a retry
+	if kept {
+		early = skew
+	}
+	a, err := w.begin(ctx, t, mine, early)
 	if err != nil || a == nil {
 		return err
 	}
@@ -291,7 +193,7 @@ func (w *Worker) serve(ctx context.Context, lane string, task *asynq.Task) error
 	next, err := w.attempt(ctx, a, l)
 	took = next.took
 	left()
-	w.chain(ctx, l, h.Company, next)
+	w.chain(ctx, l, t.Company, next)
 	return err
 }
 
@@ -306,7 +208,7 @@ type link struct {
 // is paused.
 func (w *Worker) holds(l link, company string, halted func(lane string) bool) bool {
 	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane) &&
-		(w.client.lone.Is() || !l.shares.crowded(company))
+		(w.client.lanes.Lone().Is() || !l.shares.crowded(company))
 }
 
 // A sequel is what may follow a delivery that ended well.
@@ -326,21 +228,21 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 		t, a, looked := next.released[0], next.first, next.looked
 		if a == nil {
 			looked = time.Now()
-			if !w.holds(l, company, func(lane string) bool { return c.laneHalted(ctx, lane) }) {
-				c.enqueueAll(ctx, next.released)
+			if !w.holds(l, company, func(lane string) bool { return c.lanes.IsHalted(ctx, lane) }) {
+				c.lanes.Bring(ctx, next.released...)
 				return
 			}
 		}
-		c.enqueueAll(ctx, next.released[1:])
+		c.lanes.Bring(ctx, next.released[1:]...)
 		if a == nil {
-			if queueOf(t) != l.lane { // the partner came back, or fell ill
-				c.enqueueAll(ctx, []ledger.Ticket{t})
+			if lanes.For(t) != l.lane { // the partner came back, or fell ill
+				c.lanes.Bring(ctx, t)
 				return
 			}
 			var err error
-			if a, err = w.begin(ctx, hint{company, t.Event, t.Callback, t.Generation}, true, 0); err != nil {
+			if a, err = w.begin(ctx, t, true, 0); err != nil {
 				c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.DeliveryID(), "error", err)
-				c.enqueueAll(ctx, []ledger.Ticket{t})
+				c.lanes.Bring(ctx, t)
 			}
 			if a == nil {
 				return
@@ -355,7 +257,7 @@ func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l 
 	ride := w.brake.enter(ctx, a.ref.Company, false)
 	defer func() { w.brake.leave(ride, next.took) }()
 	if w.heldBack(ctx, l.lane, looked, a) {
-		w.client.enqueueAll(ctx, []ledger.Ticket{t})
+		w.client.lanes.Bring(ctx, t)
 		return sequel{}
 	}
 	return w.goOn(ctx, t, a, l)
@@ -365,10 +267,10 @@ func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l 
 // is, or if so much of its lease is over that the rest may not do. If that fails the attempt has no owner.
 func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *attempt) bool {
 	c := w.client
-	if time.Since(looked) < haltLook {
+	if time.Since(looked) < lanes.HaltLook {
 		return false
 	}
-	if !c.laneHalted(ctx, lane) && time.Since(a.since) < c.ownerGrace-w.finishWithin() {
+	if !c.lanes.IsHalted(ctx, lane) && time.Since(a.since) < c.ownerGrace-w.finishWithin() {
 		return false
 	}
 	w.unbegin(ctx, a)
@@ -386,8 +288,8 @@ func (w *Worker) unbegin(ctx context.Context, a *attempt) {
 // what it failed by.
 func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *attempt, l link) sequel {
 	next, err := w.attempt(ctx, a, l)
-	if _, ok := errors.AsType[*laterError](err); ok {
-		w.client.enqueueAll(ctx, []ledger.Ticket{t})
+	if _, ok := errors.AsType[*lanes.Later](err); ok {
+		w.client.lanes.Bring(ctx, t)
 	} else if err != nil {
 		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.DeliveryID(), "error", err)
 	}
@@ -416,7 +318,7 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 		return sequel{}, err
 	}
 	if state != ledger.Delivered { // what comes next is asynq's to show
-		w.client.enqueueAll(ctx, next.released)
+		w.client.lanes.Bring(ctx, next.released...)
 		next = sequel{took: next.took}
 	}
 	w.client.at("finished")
@@ -428,21 +330,12 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 // by Redis's.
 const skew = 2 * time.Second
 
-// earliness is how long before its time a task's retry may begin: one that asynq has not kept yet was put into the lane at once, for asynq to
-// show it as a retry.
-func earliness(ctx context.Context) time.Duration {
-	if retried, ok := asynq.GetRetryCount(ctx); ok && retried > 0 {
-		return skew
-	}
-	return 0
-}
-
 // tooEarly sends a task back until its retry is due. attempts are the record's: the last is why. asynq does not know yet of the failure that a
 // new task is for.
-func tooEarly(r ledger.Ref, wait time.Duration, isNew bool, attempts string) *laterError {
-	later := &laterError{wait: wait, why: "not due yet", failure: isNew}
+func tooEarly(r ledger.Ref, wait time.Duration, isNew bool, attempts string) *lanes.Later {
+	later := &lanes.Later{Wait: wait, Why: "not due yet", Failure: isNew}
 	if entries := ledger.ParseEntries(attempts); len(entries) > 0 {
-		later.why = entries[len(entries)-1].Failed(r)
+		later.Why = entries[len(entries)-1].Failed(r)
 	}
 	return later
 }
@@ -452,14 +345,14 @@ func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
 
 // begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
 // if there is nothing to do.
-func (w *Worker) begin(ctx context.Context, h hint, turn bool, early time.Duration) (*attempt, error) {
-	return w.beginAs(ctx, w.newToken(), h, turn, early)
+func (w *Worker) begin(ctx context.Context, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+	return w.beginAs(ctx, w.newToken(), t, turn, early)
 }
 
 // beginAs is begin under a token that may have begun it already.
-func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, early time.Duration) (*attempt, error) {
-	c, r := w.client, h.ref()
-	a := &attempt{ref: r, generation: h.Generation, token: token, since: time.Now()}
+func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+	c, r := w.client, t.Ref
+	a := &attempt{ref: r, generation: t.Generation, token: token, since: time.Now()}
 	cb, err := c.callback(ctx, r, 0)
 	if err != nil {
 		return nil, err
@@ -473,7 +366,7 @@ func (w *Worker) beginAs(ctx context.Context, token string, h hint, turn bool, e
 		return nil, err
 	}
 	claimed, err := c.ledger.Begin(ctx, ledger.Claim{
-		Ref: r, Generation: h.Generation, Token: a.token, Lease: a.timeout + c.ownerGrace, NoTurn: !turn, Barred: barred, Early: early,
+		Ref: r, Generation: t.Generation, Token: a.token, Lease: a.timeout + c.ownerGrace, NoTurn: !turn, Barred: barred, Early: early,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("beginning %s: %w", r.DeliveryID(), err)
@@ -533,7 +426,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state ledger.S
 	defer cancel()
 	f := a.recorded
 	f.Turns = w.turns.limit
-	if a.Verdict == verdict.Delivered && l.lane == laneOf(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.stopped.running(lane) }) {
+	if a.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
 		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
 		next.first = &attempt{token: f.NextToken, timeout: a.callback.Timeout, since: next.looked}

@@ -26,7 +26,7 @@ var arrows = map[string][]string{
 	"dispatcher/egress/egresstest": {},
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
 	"dispatcher/lua":               {"registry"},
-	"dispatcher/lanes":             {},
+	"dispatcher/lanes":             {"registry", "dispatcher/ledger", "dispatcher/verdict"},
 	"dispatcher/ledger":            {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
 	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},

@@ -22,7 +22,7 @@ var knots = map[string]struct {
 	files []int
 	why   string
 }{
-	"dispatcher":         {[]int{31}, "all steps are methods of Client, which holds all they need; being cut"},
+	"dispatcher":         {[]int{26}, "all steps are methods of Client, which holds all they need; being cut"},
 	"dispatcher/client":  {[]int{5}, "errors know an undecided question, and callbacks and deliveries share a path and a duration"},
 	"dispatcher/egress":  {[]int{9}, "a connection, its pool, its guard and the trace of a request hold each other; reasons are read off all of them"},
 	"dispatcher/httpapi": {[]int{23}, "all operations are methods of API, which lists them; being cut"},

@@ -1,5 +1,3 @@
-// Package lanes is what the engine has of its own around asynq: idle servers that are told of work, and do not ask for it all the time; and tasks that
-// come into a lane by turns, so that no company keeps another waiting.
 package lanes
 
 import (

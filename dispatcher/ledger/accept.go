@@ -106,13 +106,13 @@ func (a *Acceptance) End() (accepted Accepted, sent bool, err error) {
 type AcceptOutcome int
 
 const (
-	// Taken: the event is accepted, with all its deliveries.
+	// Taken means that the event is accepted, with all its deliveries.
 	Taken AcceptOutcome = iota + 1
-	// Known: an event of that id was accepted before; nothing changed.
+	// Known means that an event of that id was accepted before; nothing changed.
 	Known
-	// Outdated: the registry is at another version than the match; nothing changed.
+	// Outdated means that the registry is at another version than the match; nothing changed.
 	Outdated
-	// OverQuota: more of the company's payload waits than its quota allows; nothing changed.
+	// OverQuota means that more of the company's payload waits than its quota allows; nothing changed.
 	OverQuota
 )
 

@@ -15,17 +15,17 @@ var (
 type ActOutcome int
 
 const (
-	// Done: the delivery is cancelled, or its replay is in its callback's room.
+	// Done means that the delivery is cancelled, or its replay is in its callback's room.
 	Done ActOutcome = iota + 1
-	// Released: it is replayed, and may go.
+	// Released means that it is replayed, and may go.
 	Released
-	// NoSuchDelivery: there is none, or it is not written yet.
+	// NoSuchDelivery means that there is none, or it is not written yet.
 	NoSuchDelivery
-	// WrongState: there is nothing to cancel, or it is on its way already.
+	// WrongState means that there is nothing to cancel, or it is on its way already.
 	WrongState
-	// CallbackDeleted: so it cannot be replayed.
+	// CallbackDeleted means that it cannot be replayed.
 	CallbackDeleted
-	// RoomFull: as many are held for the callback as may be.
+	// RoomFull means that as many are held for the callback as may be.
 	RoomFull
 )
 

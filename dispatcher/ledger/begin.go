@@ -40,13 +40,13 @@ type Grant struct {
 type ClaimOutcome int
 
 const (
-	// Begun: the attempt is the claimant's to make.
+	// Begun means that the attempt is the claimant's to make.
 	Begun ClaimOutcome = iota + 1
-	// TooEarly: its time has not come.
+	// TooEarly means that its time has not come.
 	TooEarly
-	// WaitsInRoom: it may not go now, and is in its callback's room.
+	// WaitsInRoom means that it may not go now, and is in its callback's room.
 	WaitsInRoom
-	// NothingToDo: it is gone, done, cancelled, somebody else's, or of another generation.
+	// NothingToDo means that it is gone, done, cancelled, somebody else's, or of another generation.
 	NothingToDo
 )
 

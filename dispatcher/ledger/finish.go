@@ -69,11 +69,11 @@ type Finish struct {
 type FinishOutcome int
 
 const (
-	// Recorded: the outcome is written down.
+	// Recorded means that the outcome is written down.
 	Recorded FinishOutcome = iota + 1
-	// RecordedLate: the attempt had another owner by then, but it delivered, and that counts.
+	// RecordedLate means that the attempt had another owner by then, but it delivered, and that counts.
 	RecordedLate
-	// NotOurs: the attempt has another owner, or its outcome was recorded by an earlier run of the step.
+	// NotOurs means that the attempt has another owner, or its outcome was recorded by an earlier run of the step.
 	NotOurs
 )
 

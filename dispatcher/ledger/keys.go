@@ -12,8 +12,10 @@ import (
 // so a script may touch any of them.
 func Key(company, name string) string { return "{" + company + "}:" + name }
 
+// EventKey is the key of an event's hash.
 func EventKey(company, event string) string { return Key(company, "ev:"+event) }
 
+// RecordField is the field of that hash that has a delivery's record.
 func RecordField(callback int64) string { return "d" + strconv.FormatInt(callback, 10) }
 
 // A Ref names a delivery: one event of one company on its way to one callback.
@@ -26,6 +28,7 @@ type Ref struct {
 // Member is the delivery's name in its company's sets. Event ids hold no slash, so the last one splits it.
 func (r Ref) Member() string { return r.Event + "/" + strconv.FormatInt(r.Callback, 10) }
 
+// ParseMember is the inverse of [Ref.Member].
 func ParseMember(company, member string) (Ref, bool) {
 	event, cb, ok := CutLast(member, '/')
 	if !ok {
@@ -35,6 +38,7 @@ func ParseMember(company, member string) (Ref, bool) {
 	return Ref{company, event, id}, err == nil
 }
 
+// CutLast is strings.Cut at the last sep.
 func CutLast(s string, sep byte) (before, after string, found bool) {
 	if i := strings.LastIndexByte(s, sep); i >= 0 {
 		return s[:i], s[i+1:], true
@@ -43,6 +47,7 @@ func CutLast(s string, sep byte) (before, after string, found bool) {
 }
 
 const (
+	// DeliveryPrefix begins each delivery's public id.
 	DeliveryPrefix = "dlv_"
 	companyTagSize = 6
 )

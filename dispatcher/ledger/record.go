@@ -27,8 +27,10 @@ type Record struct {
 	Attempts   string // "" or "\n" and a JSON line, for each attempt
 }
 
+// ErrBadRecord says that what Redis holds, or what a script answered, is not what this version writes.
 var ErrBadRecord = errors.New("the record in Redis cannot be read")
 
+// ParseRecord reads a record.
 func ParseRecord(text string) (Record, error) {
 	head, _, _ := strings.Cut(text, "\n")
 	words := strings.Split(head, " ")
@@ -69,14 +71,14 @@ type Entry struct {
 	Challenge, Handshake bool `json:"-"`
 }
 
-// UnknownEntry is the line that lua/overdue.lua writes for an attempt whose owner is gone.
-const UnknownEntry = `{"n":%n,"t":%t,"v":"retry","r":"unknown"}`
-
 const (
-	KeptEntries = 100 // lines kept in a record; the oldest go first
-	KeptAnswers = 3   // of them, this many keep the partner's headers and body
+	// KeptEntries is how many lines are kept in a record; the oldest go first.
+	KeptEntries = 100
+	// KeptAnswers is how many of them keep the partner's headers and body.
+	KeptAnswers = 3
 )
 
+// ParseEntries reads a record's lines, but for those that cannot be read.
 func ParseEntries(lines string) []Entry {
 	var entries []Entry
 	for line := range strings.SplitSeq(lines, "\n") {
@@ -88,6 +90,7 @@ func ParseEntries(lines string) []Entry {
 	return entries
 }
 
+// Line is e as a record has it.
 func (e Entry) Line() string {
 	b, _ := json.Marshal(e) // strings and numbers always encode
 	return string(b)
@@ -145,6 +148,7 @@ func (e Entry) Unmasked() Entry {
 	return e
 }
 
+// FromMS is a time in milliseconds since 1970; 0 is none.
 func FromMS(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
