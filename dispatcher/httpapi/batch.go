@@ -22,8 +22,6 @@ import (
 const (
 	batchRoute = eventsRoute + "/batch"
 
-	mediaNDJSON = "application/x-ndjson"
-
 	// batchBodies is how many single bodies long a batch may be: 16 MiB by default.
 	batchBodies = 16
 	// maxBatch is how many events a batch may have. A client that waits for so many answers has waited for seconds.

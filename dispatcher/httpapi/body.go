@@ -2,7 +2,6 @@ package httpapi
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +14,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"github.com/ringback/ringback/payloads"
-	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -139,47 +135,4 @@ func wrongMediaType(mediaTypes []string) error {
 		status: http.StatusUnsupportedMediaType,
 		detail: "the body must be " + what + ": send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
 	}
-}
-
-// text reads a JSON string.
-func text(value json.RawMessage, into *string) (wrong string) {
-	if value[0] != '"' || json.Unmarshal(value, into) != nil {
-		return "must be a string"
-	}
-	if !payloads.WholePairs(value) {
-		return payloads.SaysHalfPair
-	}
-	return ""
-}
-
-func boolean(value json.RawMessage, into *bool) (wrong string) {
-	if json.Unmarshal(value, into) != nil {
-		return "must be true or false"
-	}
-	return ""
-}
-
-// duration reads a duration as Go writes it; null is none.
-func duration(value json.RawMessage, into *time.Duration) (wrong string) {
-	if isNull(value) {
-		return ""
-	}
-	var s string
-	if wrong := text(value, &s); wrong != "" {
-		return wrong + ", such as \"24h\""
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		return "must be a duration, such as \"90s\", \"24h\" or \"1h30m\""
-	}
-	*into = d
-	return ""
-}
-
-// optionalMembers is registry.Members for bodies that may be left out: no body at all is {}.
-func optionalMembers(body []byte, visit func(name string, value json.RawMessage) (wrong string)) error {
-	if len(body) == 0 {
-		return nil
-	}
-	return registry.Members(body, visit)
 }

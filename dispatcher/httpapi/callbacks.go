@@ -354,11 +354,3 @@ func decodeTest(body []byte) (eventType string, err error) {
 	})
 	return eventType, err
 }
-
-// orEmpty makes a list that is encoded as [], not null.
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
-	}
-	return list
-}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
-	"strings"
-	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -116,24 +114,6 @@ func eventID(value json.RawMessage, into *string) (wrong string) {
 	}
 	return ""
 }
-
-func moment(value json.RawMessage, into *time.Time) (wrong string) {
-	if isNull(value) {
-		return ""
-	}
-	var s string
-	if wrong := text(value, &s); wrong != "" {
-		return wrong
-	}
-	t, err := time.Parse(time.RFC3339, strings.ToUpper(s)) // RFC 3339 allows "t" and "z"
-	if err != nil {
-		return "must be a time as RFC 3339 writes it, such as 2026-01-31T23:59:59Z"
-	}
-	*into = t
-	return ""
-}
-
-func isNull(value json.RawMessage) bool { return string(value) == "null" }
 
 func (s *server) explainEvent(ctx context.Context, in *explainIn) (*explanationOut, error) {
 	x, err := s.Client.Explain(ctx, in.Company, in.EventID, dispatcher.ExplainQuery{CallbackID: in.CallbackID, Limit: in.Limit, Cursor: in.Cursor})

@@ -182,17 +182,6 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(tw, r)
 }
 
-// secure sets the headers every answer has. Pages of HTML widen the policy by what they need.
-func secure(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	// Not no-referrer: browsers would then send the login form with "Origin: null", which looks like a stranger's.
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
-}
-
 // routed returns the mux's own 404 or 405 as an error, and nil if it has a handler for the request. The mux would answer an unclean path
 // with a redirect to a clean one, which is about something else than its caller meant: /companies/acme/events/.. is the company.
 func (s *server) routed(r *http.Request) error {
@@ -227,32 +216,4 @@ func isClean(u *url.URL) bool {
 		}
 	}
 	return true
-}
-
-// discard keeps of an answer its headers and status.
-type discard struct {
-	header http.Header
-	status int
-}
-
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-
-// trackingWriter knows whether an answer has begun.
-type trackingWriter struct {
-	http.ResponseWriter
-	begun bool
-}
-
-func (w *trackingWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *trackingWriter) WriteHeader(status int) {
-	w.begun = true
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *trackingWriter) Write(b []byte) (int, error) {
-	w.begun = true
-	return w.ResponseWriter.Write(b)
 }

@@ -3,8 +3,6 @@ package httpapi
 import (
 	"cmp"
 	"context"
-	"encoding/json"
-	"io"
 	"maps"
 	"net/http"
 	"reflect"
@@ -20,10 +18,6 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-const (
-	mediaJSON       = "application/json"
-	mediaMergePatch = "application/merge-patch+json"
-)
 
 // newAPI makes the huma API that operations are registered with. It serves no pages of its own: huma's load scripts from
 // strangers, and ours are in docs.go.
@@ -85,19 +79,6 @@ var tags = []*huma.Tag{
 	{Name: "Egress", Description: "Whether anything goes out at all."},
 	{Name: "Callback types", Description: "Which events there are, and what they look like."},
 	{Name: "Operations", Description: "How the process does, and this description."},
-}
-
-// jsonFormat writes an answer as JSON, whole: that a caller has hung up is not an error of ours.
-var jsonFormat = huma.Format{
-	Marshal: func(w io.Writer, v any) error {
-		b, err := encode(v)
-		if err != nil {
-			return err
-		}
-		_, _ = w.Write(b)
-		return nil
-	},
-	Unmarshal: json.Unmarshal,
 }
 
 // operation is one method of one path: its description, who may use it, and what its body must be.

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -273,22 +272,4 @@ func (s *server) survive(w *trackingWriter, r *http.Request) {
 func (s *server) panicked(ctx context.Context, doing string, cause any) {
 	s.Logger.ErrorContext(ctx, "request panicked", "request", doing)
 	s.Client.Panicked(ctx, dispatcher.PlaceHTTP, cause)
-}
-
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false) // "<" in a name stays "<": these are not web pages
-	err := enc.Encode(v)
-	return b.Bytes(), err
-}
-
-func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
-	b, err := encode(v)
-	if err != nil {
-		panic(err) // only our own types come here
-	}
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	_, _ = w.Write(b)
 }
