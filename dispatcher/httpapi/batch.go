@@ -22,8 +22,6 @@ import (
 const (
 	batchRoute = eventsRoute + "/batch"
 
-	// batchBodies is how many single bodies long a batch may be: 16 MiB by default.
-	batchBodies = 16
 	// maxBatch is how many events a batch may have. A client that waits for so many answers has waited for seconds.
 	maxBatch = 10_000
 	// batchPage is how many of a batch's events are on their way into the store at a time: enough to hide its round trips,

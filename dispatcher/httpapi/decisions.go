@@ -3,8 +3,6 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"net/http"
 	"reflect"
 	"time"
@@ -74,37 +72,4 @@ func wait(value json.RawMessage, into *time.Duration) (wrong string) {
 		return `must be a duration such as "3s", from 100ms to 1m`
 	}
 	return ""
-}
-
-// A decisionProblem is a problem that says more of a decision that did not come.
-type decisionProblem struct {
-	huma.ErrorModel
-	DecisionID    string  `json:"decision_id,omitempty" doc:"Under which it is recorded."`
-	CallbackID    int64   `json:"callback_id,omitempty" doc:"The callback that was asked."`
-	Reason        string  `json:"reason,omitempty" doc:"Why it did not decide, in one word."`
-	PartnerStatus int     `json:"partner_status,omitempty" doc:"The status it answered with. Absent if there was no answer."`
-	PartnerBody   string  `json:"partner_body,omitempty" doc:"The beginning of its answer, 1 KiB at most."`
-	CallbackIDs   []int64 `json:"callback_ids,omitempty" doc:"With a 409: the callbacks there are."`
-}
-
-// withDecision is the problem for an error, with what it knows of a decision.
-func withDecision(p *huma.ErrorModel, err error) huma.StatusError {
-	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
-		return &decisionProblem{
-			ErrorModel: *p, DecisionID: e.DecisionID, CallbackID: e.CallbackID, Reason: string(e.Reason), PartnerStatus: e.StatusCode, PartnerBody: e.Body,
-		}
-	}
-	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
-		return &decisionProblem{ErrorModel: *p, CallbackIDs: e.Callbacks}
-	}
-	return p
-}
-
-// explainDecision is explain for a decision that did not come.
-func explainDecision(e *dispatcher.NoDecisionError) *huma.ErrorModel {
-	status := http.StatusBadGateway
-	if e.Late {
-		status = http.StatusGatewayTimeout
-	}
-	return problem(status, fmt.Sprintf("callback %d did not decide: %s", e.CallbackID, e.Detail))
 }

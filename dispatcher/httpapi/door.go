@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -12,9 +11,6 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"golang.org/x/sync/semaphore"
 )
-
-// DefaultMaxInflight is how many bytes all requests together may hold for their bodies: 64 MiB.
-const DefaultMaxInflight = 64 << 20
 
 // Places is how many requests are worked on at a time. It is far more than keeps Redis and the processors busy, and few enough that none
 // of them waits for long behind the others.
@@ -40,26 +36,20 @@ const (
 	freeBytes = 8 << 10
 	// copies is how often a body is there while it is worked on: as it came, and in what was read from it.
 	copies = 2
-	// logShedEvery is how often a line is logged about requests that were turned away.
-	logShedEvery = 10 * time.Second
 )
 
 // errNoPlace is a request that was turned away before anything was done for it.
 var errNoPlace = &refusal{
 	status: http.StatusServiceUnavailable, shed: true,
 	detail: busyNow,
-	header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+	header: retryIn(retryAfter),
 }
 
 var errKeyRequests = &refusal{
 	status: http.StatusTooManyRequests,
 	detail: fmt.Sprintf("this key has %d requests under way, as many as one key may have: send fewer at a time", keyRequests),
-	header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+	header: retryIn(retryAfter),
 }
-
-// LeastInflight is the least that [Config].MaxInflight may be for a MaxBody: the half of it that one key may have holds a batch of the
-// greatest length.
-func LeastInflight(maxBody int64) int64 { return 2 * copies * batchBodies * maxBody }
 
 // A doorway bounds what requests hold of the process at a time: bytes of bodies, and places to be worked on. A key has a share of each, so
 // that it cannot take all.
@@ -147,7 +137,7 @@ func (v *visit) hold(n int) error {
 func tooMuch(status int, detail string, limit int64) error {
 	return &refusal{
 		status: status, shed: true, detail: fmt.Sprintf(detail, limit),
-		header: http.Header{"Retry-After": {strconv.Itoa(retryAfter)}},
+		header: retryIn(retryAfter),
 	}
 }
 
@@ -200,24 +190,4 @@ func (s *server) letIn(ctx huma.Context, release func(), err error, next func(hu
 	}
 	defer release()
 	next(ctx)
-}
-
-// shedLog is what is known of requests that were turned away since the last line about them.
-type shedLog struct {
-	mu    sync.Mutex
-	next  time.Time // no line before
-	count int
-}
-
-// shed notes that a request was turned away, and logs it now and then: under load there are thousands.
-func (s *server) shed(ctx context.Context, detail string) {
-	l := &s.sheds
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.count++
-	if time.Now().Before(l.next) {
-		return
-	}
-	s.Logger.WarnContext(ctx, "requests are turned away", "reason", detail, "count", l.count)
-	l.next, l.count = time.Now().Add(logShedEvery), 0
 }

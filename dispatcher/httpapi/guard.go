@@ -82,24 +82,6 @@ func (s *server) paced(r *http.Request, key registry.Key) error {
 	return tooOften(wait, fmt.Sprintf("this API key may make %g changes a second, and %d at once", key.Limit(), registry.Burst(key.Limit())))
 }
 
-// callerKey is where an operation's context holds the [registry.Key] that it was called with.
-type callerKey struct{}
-
-// keyOf is the key that an operation was called with.
-func keyOf(ctx context.Context) registry.Key {
-	key, _ := ctx.Value(callerKey{}).(registry.Key)
-	return key
-}
-
-// caller names who called, for the log.
-func caller(ctx context.Context) string { return keyOf(ctx).ID }
-
-// isOperator reports whether an operator of all companies called.
-func isOperator(ctx context.Context) bool {
-	key := keyOf(ctx)
-	return key.Role == registry.Operator && key.Company == registry.AllCompanies
-}
-
 // admissionKey is where a connection's context holds what wants to hear of its admission.
 type admissionKey struct{}
 

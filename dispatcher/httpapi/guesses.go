@@ -1,12 +1,9 @@
 package httpapi
 
 import (
-	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -68,13 +65,4 @@ func sourceOf(r *http.Request) netip.Prefix {
 	}
 	from, _ := addr.Prefix(bits) // which are never too many
 	return from
-}
-
-// tooOften refuses what came too soon.
-func tooOften(wait time.Duration, why string) error {
-	seconds := max(1, int(math.Ceil(wait.Seconds())))
-	return &refusal{
-		status: http.StatusTooManyRequests, detail: fmt.Sprintf("%s: try again in %s", why, time.Duration(seconds)*time.Second),
-		header: http.Header{"Retry-After": {strconv.Itoa(seconds)}},
-	}
 }

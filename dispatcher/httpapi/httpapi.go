@@ -15,58 +15,15 @@
 package httpapi
 
 import (
-	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
-	"go.opentelemetry.io/otel"
-	"go.opentelemetry.io/otel/metric"
 	"go.opentelemetry.io/otel/propagation"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
-
-	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/registry"
 )
-
-// DefaultMaxBody is the limit on request bodies: 1 MiB, far above any payload a webhook should have.
-const DefaultMaxBody = 1 << 20
-
-// Config is what the API needs. It owns none of it: whoever made a part closes it, after the HTTP server has shut down.
-type Config struct {
-	Client   *dispatcher.Client // required
-	Registry *registry.Registry // required; it knows the callback types, too
-	Keys     *registry.Keys     // required
-
-	// Redis is the connection asynq's UI reads through. Required.
-	Redis redis.UniversalClient
-
-	// Metrics answers GET /metrics. Nil: there is no such path.
-	Metrics http.Handler
-
-	// MeterProvider gets the measurements of requests. Default: OpenTelemetry's global one.
-	MeterProvider metric.MeterProvider
-
-	// Logger hears of answers of 500 and more. Default: slog.Default().
-	Logger *slog.Logger
-
-	// Version is the program's, as the API's description and /healthz tell it. Default: "dev".
-	Version string
-
-	// MaxBody is how long a request's body may be, in bytes; longer ones are answered 413. A batch may be 16 times as long, with no
-	// line longer than this. Default: [DefaultMaxBody].
-	MaxBody int64
-
-	// MaxInflight is how many bytes the bodies of all requests together may take, and one key's half as many; a request for which there is no
-	// room is answered 503, or 429. A body counts twice, for it is copied; its first 8 KiB do not count. Default: [DefaultMaxInflight], or what two batches of the
-	// greatest length take where that is more; less than that is an error.
-	MaxInflight int64
-}
 
 // New makes the API's handler. It holds no goroutines and needs no closing. Serve it behind [Linger].
 func New(cfg Config) (http.Handler, error) {
@@ -82,16 +39,6 @@ func New(cfg Config) (http.Handler, error) {
 func (s *server) observed() http.Handler {
 	return otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
 		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}))
-}
-
-// server is the handler New returns.
-type server struct {
-	Config
-	mux     *recordingMux
-	api     huma.API
-	door    *doorway
-	sheds   shedLog
-	guesses guesses
 }
 
 // build is New, for tests that want to look inside.
@@ -119,55 +66,6 @@ func build(cfg Config) (*server, error) {
 	}
 	s.docs()
 	return s, nil
-}
-
-func (cfg *Config) complete() error {
-	switch {
-	case cfg.Client == nil:
-		return errors.New("Config.Client is missing")
-	case cfg.Registry == nil:
-		return errors.New("Config.Registry is missing")
-	case cfg.Keys == nil:
-		return errors.New("Config.Keys is missing")
-	case cfg.Redis == nil:
-		return errors.New("Config.Redis is missing")
-	case cfg.MaxBody < 0:
-		return errors.New("Config.MaxBody must not be negative")
-	}
-	if cfg.MeterProvider == nil {
-		cfg.MeterProvider = otel.GetMeterProvider()
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	if cfg.Version == "" {
-		cfg.Version = "dev"
-	}
-	if cfg.MaxBody == 0 {
-		cfg.MaxBody = DefaultMaxBody
-	}
-	if cfg.MaxInflight == 0 {
-		cfg.MaxInflight = max(DefaultMaxInflight, LeastInflight(cfg.MaxBody))
-	}
-	if least := LeastInflight(cfg.MaxBody); cfg.MaxInflight < least {
-		return fmt.Errorf("Config.MaxInflight must be at least %d, or no batch of the greatest length could ever arrive", least)
-	}
-	return nil
-}
-
-// recordingMux is a ServeMux that remembers its patterns: the API's description is tested to name them all.
-type recordingMux struct {
-	*http.ServeMux
-	patterns []string
-}
-
-func (m *recordingMux) Handle(pattern string, h http.Handler) {
-	m.patterns = append(m.patterns, pattern)
-	m.ServeMux.Handle(pattern, h)
-}
-
-func (m *recordingMux) HandleFunc(pattern string, h func(http.ResponseWriter, *http.Request)) {
-	m.Handle(pattern, http.HandlerFunc(h))
 }
 
 // ServeHTTP answers a request; see the package comment.

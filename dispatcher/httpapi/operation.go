@@ -18,7 +18,6 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-
 // newAPI makes the huma API that operations are registered with. It serves no pages of its own: huma's load scripts from
 // strangers, and ours are in docs.go.
 func newAPI(mux humago.Mux, version string) huma.API {

@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,70 +19,7 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// A refusal is an error of this package's own making, which knows its answer.
-type refusal struct {
-	status int
-	detail string
-	header http.Header // may be nil
-	shed   bool        // the caller did nothing wrong: there is too much to do
-}
-
-func (e *refusal) Error() string { return e.detail }
-
-var (
-	errNoSuchPath = &refusal{status: http.StatusNotFound, detail: "there is nothing at this path: /openapi.json and /docs list the paths there are"}
-	errNoKey      = &refusal{
-		status: http.StatusUnauthorized, detail: "this path needs an API key: send the header Authorization: Bearer KEY",
-		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback"`}},
-	}
-	errBadKey = &refusal{
-		status: http.StatusUnauthorized, detail: "the API key is unknown or was revoked: check it, or ask the operator for a new one",
-		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
-	}
-	// errOldKey tells who holds the key's secret what anybody else must not learn.
-	errOldKey = &refusal{
-		status: http.StatusUnauthorized, detail: "this API key has expired, or was replaced by a new one: use that, or ask the operator for one",
-		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
-	}
-	errBadQuery = &refusal{
-		status: http.StatusBadRequest, detail: "the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B",
-	}
-	// errHidden is what a key of one company hears about every other.
-	errHidden      = &refusal{status: http.StatusNotFound, detail: "there is no such company for this key"}
-	errNoCallback  = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
-	errNoRecord    = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
-	errNoReplay    = &refusal{status: http.StatusNotFound, detail: "there is no such replay in this company, or it is no longer kept"}
-	errNoCompany   = &refusal{status: http.StatusNotFound, detail: "there is nothing of this company: it was never used, or is erased"}
-	errNoType      = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
-	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
-	errPanicked    = errors.New("panic") // whose cause is logged where it is caught
-	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key made for all of them (--company '*')"}
-)
-
-func badRequest(detail string) error {
-	return &refusal{status: http.StatusBadRequest, detail: detail}
-}
-
-func methodNotAllowed(method, allow string) error {
-	return &refusal{
-		status: http.StatusMethodNotAllowed, detail: fmt.Sprintf("%s is not possible here: use %s", method, allow),
-		header: http.Header{"Allow": {allow}},
-	}
-}
-
-const (
-	busyNow       = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
-	busyDetail    = "this is being changed by others at the moment: try again"
-	builtinDetail = "this callback type comes with Ringback and cannot be changed: choose another name"
-)
-
-// retryAfter is what a 503 advises, in seconds: a Redis that restarts or fails over is back after a few of them.
-const retryAfter = 2
-
-// retryAfterFull is the same where Redis is nearly full, which takes longer to pass.
-const retryAfterFull = 10
-
-// explain turns an error into the answer its caller gets. It is the only place that does.
+// explain turns an error into the answer its caller gets. It is the only place that does. First come the errors that bring their own words.
 func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*refusal](err); ok {
 		return problem(e.status, e.detail), e.header
@@ -99,7 +34,7 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 		return explainQuota(e)
 	}
 	if e, ok := errors.AsType[*dispatcher.ChallengedTooOftenError](err); ok {
-		return problem(http.StatusTooManyRequests, e.Error()), http.Header{"Retry-After": {strconv.Itoa(int(e.Wait / time.Second))}}
+		return problem(http.StatusTooManyRequests, e.Error()), retryIn(int(e.Wait / time.Second))
 	}
 	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
 		return problem(http.StatusConflict, e.Message), nil
@@ -110,6 +45,11 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*registry.OldProcessError](err); ok {
 		return problem(http.StatusConflict, e.Public()), nil
 	}
+	return explainKnown(err)
+}
+
+// explainKnown is explain for the errors that are known by their value, and for all that nobody knows.
+func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 	switch {
 	case errors.Is(err, registry.ErrBadJSON):
 		return problem(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "registry: ")), nil
@@ -122,7 +62,7 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	case errors.Is(err, dispatcher.ErrNotAsked):
 		return problem(http.StatusNotFound, dispatcher.ErrNotAsked.Error()), nil
 	case errors.Is(err, dispatcher.ErrTooManyAsked):
-		return problem(http.StatusTooManyRequests, dispatcher.ErrTooManyAsked.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
+		return problem(http.StatusTooManyRequests, dispatcher.ErrTooManyAsked.Error()), retryIn(retryAfter)
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
 	case errors.Is(err, dispatcher.ErrEventConflict):
@@ -132,37 +72,48 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 			Location: "query.cursor", Message: "is not one that this list gave out: start again without it",
 		}}}), nil
 	case redis.HasErrorPrefix(err, "OOM"):
-		return problem(http.StatusServiceUnavailable, "the store behind Ringback is full: its operator has to make room"), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+		return problem(http.StatusServiceUnavailable, "the store behind Ringback is full: its operator has to make room"), retryIn(retryAfterFull)
 	case errors.Is(err, dispatcher.ErrEgressPaused):
-		return problem(http.StatusServiceUnavailable, dispatcher.ErrEgressPaused.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+		return problem(http.StatusServiceUnavailable, dispatcher.ErrEgressPaused.Error()), retryIn(retryAfterFull)
 	case errors.Is(err, dispatcher.ErrOverloaded):
-		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+		return problem(http.StatusServiceUnavailable, dispatcher.ErrOverloaded.Error()), retryIn(retryAfterFull)
 	case errors.Is(err, redis.ErrPoolTimeout), errors.Is(err, redis.ErrPoolExhausted): // our own queue, which Redis knows nothing of
-		return problem(http.StatusServiceUnavailable, busyNow), http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
+		return problem(http.StatusServiceUnavailable, busyNow), retryIn(retryAfter)
 	case isRedisTrouble(err):
 		return problem(http.StatusServiceUnavailable, "the store behind Ringback does not answer: try again in a moment (an event with the same event_id)"),
-			http.Header{"Retry-After": {strconv.Itoa(retryAfter)}}
+			retryIn(retryAfter)
 	}
 	return problem(http.StatusInternalServerError, "something went wrong in Ringback: the operator finds the cause in its log"), nil
 }
 
-// explainQuota answers what a quota refused. Bytes that wait become fewer by themselves: whoever sends tries again.
+// explainQuota answers what a quota refused. Bytes that wait become fewer by themselves, so the sender is told to try again.
 func explainQuota(e *registry.QuotaError) (*huma.ErrorModel, http.Header) {
 	switch e.Quota {
 	case registry.QuotaReplays:
 		return problem(http.StatusConflict, e.Error()), nil
 	case registry.QuotaWaitingBytes:
-		return problem(http.StatusTooManyRequests, e.Error()), http.Header{"Retry-After": {strconv.Itoa(retryAfterFull)}}
+		return problem(http.StatusTooManyRequests, e.Error()), retryIn(retryAfterFull)
 	}
 	p := problem(http.StatusUnprocessableEntity, e.Error())
 	p.Errors = []*huma.ErrorDetail{{Location: "quotas." + e.Quota, Message: "is used up", Value: e.Limit}}
 	return p, nil
 }
 
+// explainDecision is explain for a decision that did not come.
+func explainDecision(e *dispatcher.NoDecisionError) *huma.ErrorModel {
+	status := http.StatusBadGateway
+	if e.Late {
+		status = http.StatusGatewayTimeout
+	}
+	return problem(status, fmt.Sprintf("callback %d did not decide: %s", e.CallbackID, e.Detail))
+}
+
+// problem is a status with a sentence about it.
 func problem(status int, detail string) *huma.ErrorModel {
 	return &huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: detail}
 }
 
+// invalid is the problem of a request that was understood, and names the fields at fault.
 func invalid(e *payloads.InvalidError) *huma.ErrorModel {
 	p := problem(http.StatusUnprocessableEntity, e.Error())
 	for _, f := range e.Fields {
@@ -210,24 +161,6 @@ func isRedisTrouble(err error) bool {
 	return false
 }
 
-// answer logs what the operator must hear of an error and returns what its caller does. That a partner did not decide is the
-// dispatcher's to log, as it logs all decisions.
-func (s *server) answer(ctx context.Context, doing string, err error) (*huma.ErrorModel, http.Header) {
-	p, header := explain(err)
-	if old, ok := errors.AsType[*registry.OldProcessError](err); ok && isOperator(ctx) {
-		p.Detail = old.Error()
-	}
-	_, undecided := errors.AsType[*dispatcher.NoDecisionError](err)
-	if e, ok := errors.AsType[*refusal](err); ok && e.shed {
-		s.shed(ctx, e.detail)
-		return p, header
-	}
-	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil && !undecided {
-		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)
-	}
-	return p, header
-}
-
 // Problem answers with an error as the API does. It is for what stands before the API.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	secure(w.Header())
@@ -235,41 +168,26 @@ func Problem(w http.ResponseWriter, status int, detail string) {
 	writeJSON(w, p.Status, p.ContentType("application/json"), p)
 }
 
-// refuse answers a request with an error.
-func (s *server) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	p, header := s.answer(r.Context(), r.Method+" "+routeOf(r), err)
-	maps.Copy(w.Header(), header)
-	writeJSON(w, p.Status, p.ContentType("application/json"), p)
+// A decisionProblem is a problem that says more: it is about a decision that did not come.
+type decisionProblem struct {
+	huma.ErrorModel
+	DecisionID    string  `json:"decision_id,omitempty" doc:"Under which it is recorded."`
+	CallbackID    int64   `json:"callback_id,omitempty" doc:"The callback that was asked."`
+	Reason        string  `json:"reason,omitempty" doc:"Why it did not decide, in one word."`
+	PartnerStatus int     `json:"partner_status,omitempty" doc:"The status it answered with. Absent if there was no answer."`
+	PartnerBody   string  `json:"partner_body,omitempty" doc:"The beginning of its answer, 1 KiB at most."`
+	CallbackIDs   []int64 `json:"callback_ids,omitempty" doc:"With a 409: the callbacks there are."`
 }
 
-// routeOf names a request in logs: its pattern, for a path may hold what does not belong there.
-func routeOf(r *http.Request) string {
-	if _, path, ok := strings.Cut(r.Pattern, " "); ok {
-		return path
+// withDecision adds to the problem for an error what the error knows of a decision.
+func withDecision(p *huma.ErrorModel, err error) huma.StatusError {
+	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
+		return &decisionProblem{
+			ErrorModel: *p, DecisionID: e.DecisionID, CallbackID: e.CallbackID, Reason: string(e.Reason), PartnerStatus: e.StatusCode, PartnerBody: e.Body,
+		}
 	}
-	return "(unrouted)"
-}
-
-// survive turns a panic into a 500, if the answer has not begun, and cuts the connection otherwise: half an answer must
-// not look whole.
-func (s *server) survive(w *trackingWriter, r *http.Request) {
-	cause := recover()
-	if cause == nil {
-		return
+	if e, ok := errors.AsType[*dispatcher.ElectionError](err); ok {
+		return &decisionProblem{ErrorModel: *p, CallbackIDs: e.Callbacks}
 	}
-	if cause == http.ErrAbortHandler { //nolint:errorlint // net/http compares it so, too
-		panic(cause)
-	}
-	s.panicked(r.Context(), r.Method+" "+routeOf(r), cause)
-	if w.begun {
-		panic(http.ErrAbortHandler)
-	}
-	p, _ := explain(errPanicked)
-	writeJSON(w, p.Status, p.ContentType("application/json"), p)
-}
-
-// panicked logs a panic that was caught.
-func (s *server) panicked(ctx context.Context, doing string, cause any) {
-	s.Logger.ErrorContext(ctx, "request panicked", "request", doing)
-	s.Client.Panicked(ctx, dispatcher.PlaceHTTP, cause)
+	return p
 }
