@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -19,51 +17,52 @@ const Places = 128
 const (
 	// keyPlaces is how many of the places one key may have: the rest is for other keys, however much this one sends.
 	keyPlaces = Places * 3 / 4
-	// mostPlaces is how many a request may take: what others are sure to have. Places are given in turn, so one that waits for more would
-	// keep those behind it from what is free.
+	// mostPlaces is how many a request may take: as many as are left beside a key that has all it may have. Places are given in turn, so a
+	// request that waits for more would keep those behind it from the places that are free.
 	mostPlaces = Places - keyPlaces
-	// longPlaces is how many requests are worked on at a time that may take Redis many seconds, and keyLongPlaces how many of them are one
-	// key's. They have places of their own: events do not wait behind them.
+	// longPlaces is how many requests that may take Redis many seconds are worked on at a time. keyLongPlaces is how many of them may be one
+	// key's. They have places of their own, so events do not wait behind them.
 	longPlaces, keyLongPlaces = 16, 4
 	// placeBytes is how much of a body takes one more place: to check a long payload takes memory and time.
 	placeBytes = 64 << 10
-	// placeTimeout is how long a request may wait for a place: a caller that is turned away has lost a moment. One that is not may still
-	// have to wait for Redis.
+	// placeTimeout is how long a request may wait for a place: a caller that is turned away has lost a moment. A caller that gets one may
+	// still have to wait for Redis.
 	placeTimeout = time.Second
 	// keyRequests is how many requests one key may have under way, waiting ones included.
 	keyRequests = 500
 	// freeBytes of each body are not counted, so that long bodies leave small events their way in.
 	freeBytes = 8 << 10
-	// copies is how often a body is there while it is worked on: as it came, and in what was read from it.
+	// copies is how often a body is in memory while it is worked on: once as it came, and once in the values that were read from it.
 	copies = 2
 )
 
-// errNoPlace is a request that was turned away before anything was done for it.
+// errNoPlace turns a request away before anything was done for it.
 var errNoPlace = &refusal{
 	status: http.StatusServiceUnavailable, shed: true,
 	detail: busyNow,
 	header: retryIn(retryAfter),
 }
 
+// errKeyRequests turns a request away whose key has too many under way.
 var errKeyRequests = &refusal{
 	status: http.StatusTooManyRequests,
 	detail: fmt.Sprintf("this key has %d requests under way, as many as one key may have: send fewer at a time", keyRequests),
 	header: retryIn(retryAfter),
 }
 
-// A doorway bounds what requests hold of the process at a time: bytes of bodies, and places to be worked on. A key has a share of each, so
-// that it cannot take all.
+// A doorway bounds how much of the process all requests hold at a time: bytes of bodies, and places to be worked on. A key has a share of
+// each, so that it cannot take all.
 type doorway struct {
 	maxBytes int64
 	places   *semaphore.Weighted
-	long     *semaphore.Weighted // for those that take long
+	long     *semaphore.Weighted // for requests that take long
 
 	mu    sync.Mutex
 	bytes int64
 	keys  map[string]*share // by the key's id, while it has requests under way
 }
 
-// share is what one key's requests hold.
+// A share is what one key's requests hold together.
 type share struct {
 	requests int
 	bytes    int64
@@ -86,6 +85,7 @@ type visit struct {
 // visiting is where a request's context holds its [visit].
 type visiting struct{}
 
+// visitOf returns the visit of an operation's request.
 func visitOf(ctx context.Context) *visit {
 	v, _ := ctx.Value(visiting{}).(*visit)
 	return v
@@ -107,6 +107,7 @@ func (d *doorway) enter(key string) (*visit, error) {
 	return &visit{door: d, key: key, share: s}, nil
 }
 
+// leave ends a request, and gives back what it held.
 func (v *visit) leave() {
 	d := v.door
 	d.mu.Lock()
@@ -134,6 +135,7 @@ func (v *visit) hold(n int) error {
 	return nil
 }
 
+// tooMuch turns a request away whose body has no room.
 func tooMuch(status int, detail string, limit int64) error {
 	return &refusal{
 		status: status, shed: true, detail: fmt.Sprintf(detail, limit),
@@ -146,7 +148,7 @@ func (v *visit) place(ctx context.Context, bytes int64) (release func(), err err
 	return acquire(ctx, v.share.places, v.door.places, min(1+bytes/placeBytes, mostPlaces))
 }
 
-// longPlace waits until a request may begin that takes long.
+// longPlace waits until a request that takes long may begin.
 func (v *visit) longPlace(ctx context.Context) (release func(), err error) {
 	return acquire(ctx, v.share.long, v.door.long, 1)
 }
@@ -155,7 +157,7 @@ func (v *visit) longPlace(ctx context.Context) (release func(), err error) {
 func acquire(ctx context.Context, share, all *semaphore.Weighted, weight int64) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
-	// A key's requests wait for each other first, and only one that may go waits for other keys'.
+	// A key's requests wait for each other first. Only a request that its own key lets go waits for those of other keys.
 	if share.Acquire(ctx, weight) != nil {
 		return nil, errNoPlace
 	}
@@ -167,27 +169,4 @@ func acquire(ctx context.Context, share, all *semaphore.Weighted, weight int64) 
 		all.Release(weight)
 		share.Release(weight)
 	}, nil
-}
-
-// placed lets an operation begin once it has a place.
-func (s *server) placed(ctx huma.Context, next func(huma.Context)) {
-	v := visitOf(ctx.Context())
-	release, err := v.place(ctx.Context(), v.bytes/copies)
-	s.letIn(ctx, release, err, next)
-}
-
-// placedLong lets an operation that takes long begin once it has a place among those.
-func (s *server) placedLong(ctx huma.Context, next func(huma.Context)) {
-	release, err := visitOf(ctx.Context()).longPlace(ctx.Context())
-	s.letIn(ctx, release, err, next)
-}
-
-func (s *server) letIn(ctx huma.Context, release func(), err error, next func(huma.Context)) {
-	if err != nil {
-		r, w := humago.Unwrap(ctx)
-		s.refuse(w, r, err)
-		return
-	}
-	defer release()
-	next(ctx)
 }

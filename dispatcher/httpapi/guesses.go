@@ -52,8 +52,8 @@ func (g *guesses) wait(from netip.Prefix) time.Duration {
 	return max(0, time.Duration(missing*float64(wrongKeyEvery)))
 }
 
-// sourceOf is the address that a request comes from: of IPv6 the 64 bits that a subscriber gets. Forwarding headers are not looked at, for
-// whoever sends them chooses what they say.
+// sourceOf is the address that a request comes from. Of an IPv6 address it is the 64 bits that a subscriber gets. Forwarding headers are not
+// looked at: their sender chooses what they say.
 func sourceOf(r *http.Request) netip.Prefix {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

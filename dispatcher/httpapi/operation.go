@@ -148,17 +148,6 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 	s.exemplify(described(s.api, op.Method, op.Path), op)
 }
 
-// patient moves the server's deadline for writing the answer.
-func patient(d time.Duration) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		_, w := humago.Unwrap(ctx)
-		rc := http.NewResponseController(w)
-		_ = rc.SetWriteDeadline(time.Now().Add(d))              // not every writer can
-		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the server sets one for the next request, if it wants to
-		next(ctx)
-	}
-}
-
 // parameters are the ones there are: their descriptions, where the operation has none, and examples.
 var parameters = map[string]struct {
 	description string
