@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -135,4 +136,11 @@ func wrongMediaType(mediaTypes []string) error {
 		status: http.StatusUnsupportedMediaType,
 		detail: "the body must be " + what + ": send it with the header Content-Type: " + strings.Join(mediaTypes, " or "),
 	}
+}
+
+type body struct {
+	schema     reflect.Type
+	mediaTypes []string // empty: application/json
+	optional   bool
+	limit      int64 // in bytes; 0: Config.MaxBody
 }

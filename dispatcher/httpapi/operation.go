@@ -1,188 +1,34 @@
 package httpapi
 
 import (
-	"cmp"
-	"context"
-	"maps"
 	"net/http"
-	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
-
-	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/registry"
 )
 
-// newAPI makes the huma API that operations are registered with. It serves no pages of its own: huma's load scripts from
-// strangers, and ours are in docs.go.
-func newAPI(mux humago.Mux, version string) huma.API {
-	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
-	for goType, doc := range map[reflect.Type]reflect.Type{
-		reflect.TypeFor[registry.Callback]():          reflect.TypeFor[CallbackDoc](),
-		reflect.TypeFor[registry.Revealed]():          reflect.TypeFor[createdCallbackDoc](),
-		reflect.TypeFor[callbackHealth]():             reflect.TypeFor[callbackHealthDoc](),
-		reflect.TypeFor[dispatcher.Attempt]():         reflect.TypeFor[AttemptDoc](),
-		reflect.TypeFor[dispatcher.TestResult]():      reflect.TypeFor[testResultDoc](),
-		reflect.TypeFor[dispatcher.ChallengeResult](): reflect.TypeFor[challengeResultDoc](),
-		reflect.TypeFor[dispatcher.State]():           reflect.TypeFor[stateDoc](),
-		reflect.TypeFor[dispatcher.ReplayState]():     reflect.TypeFor[replayStateDoc](),
-		reflect.TypeFor[callbackType]():               reflect.TypeFor[callbackTypeDoc](),
-		reflect.TypeFor[dispatcher.Egress]():          reflect.TypeFor[egressDoc](),
-		reflect.TypeFor[registry.AuditEntry]():        reflect.TypeFor[auditEntryDoc](),
-	} {
-		schemas.RegisterTypeAlias(goType, doc)
-	}
-	config := huma.Config{
-		OpenAPI: &huma.OpenAPI{
-			OpenAPI: "3.1.0",
-			Info: &huma.Info{
-				Title: "Ringback", Version: version,
-				Description: "Reliable outbound webhooks: partners register callbacks, internal systems hand over events, " +
-					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.\n\n" +
-					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.",
-				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
-			},
-			OnAddOperation: []huma.AddOpFunc{describeParameters},
-			Tags:           tags,
-			Components: &huma.Components{
-				Schemas: schemas,
-				SecuritySchemes: map[string]*huma.SecurityScheme{
-					"key": {Type: "http", Scheme: "bearer", Description: "An API key, as `ringback keys create` gives it."},
-				},
-			},
-		},
-		Formats:       map[string]huma.Format{mediaJSON: jsonFormat, "json": jsonFormat},
-		DefaultFormat: mediaJSON,
-	}
-	config.AllowAdditionalPropertiesByDefault = true // answers may grow
-	return humago.New(mux, config)
-}
-
-// schemaName names a schema after its Go type: the Doc of those that stand for another is left off.
-func schemaName(t reflect.Type, hint string) string {
-	return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Doc")
-}
-
-// tags are the chapters of the API's description.
-var tags = []*huma.Tag{
-	{Name: "Callbacks", Description: "Where a company's events go. Partners look after their own."},
-	{Name: "Events", Description: "What happened, handed over once and delivered to every callback that matches."},
-	{Name: "Decisions", Description: "What a partner decides while the caller waits."},
-	{Name: "Deliveries", Description: "One event on its way to one callback."},
-	{Name: "Replays", Description: "Many deliveries of one callback, sent again."},
-	{Name: "Egress", Description: "Whether anything goes out at all."},
-	{Name: "Callback types", Description: "Which events there are, and what they look like."},
-	{Name: "Operations", Description: "How the process does, and this description."},
-}
-
-// operation is one method of one path: its description, who may use it, and what its body must be.
+// An operation is one method of one path: its description, the keys that may use it, and the body that it takes.
 type operation struct {
 	huma.Operation
 	need need
-	// patience is how long the answer may take, where that is longer than the server allows others; 0: it is not.
+	// patience is how long the answer may take, if that is longer than the server allows others. 0: it is not.
 	patience time.Duration
-	// long says that the operation may take Redis many seconds: it has a place among its kind.
+	// long says that the operation may take Redis many seconds. It has a place among its kind.
 	long bool
-	// paged says that the operation works page by page, and takes a place for each.
+	// paged says that the operation works page by page, and takes a place for each page.
 	paged bool
-	// also documents another status of success: a second one, for the same answer.
+	// also documents a second status of success, for the same answer.
 	also map[int]string
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.
 	body *body
 }
 
-type body struct {
-	schema     reflect.Type
-	mediaTypes []string // empty: application/json
-	optional   bool
-	limit      int64 // in bytes; 0: Config.MaxBody
-}
-
-// register makes an operation part of the API.
-func register[I, O any](s *server, op operation, handler func(context.Context, *I) (*O, error)) {
-	doing := op.Method + " " + op.Path
-	op.Security = []map[string][]string{{"key": {}}}
-	op.Middlewares = huma.Middlewares{s.guard(op.need), s.goodQuery}
-	if op.patience > 0 {
-		op.Middlewares = append(op.Middlewares, patient(op.patience))
-	}
-	op.Errors = errorsOf(op)
-	var content map[string]*huma.MediaType
-	if op.body != nil {
-		if len(op.body.mediaTypes) == 0 {
-			op.body.mediaTypes = []string{mediaJSON}
-		}
-		op.body.limit = cmp.Or(op.body.limit, s.MaxBody)
-		op.Middlewares = append(op.Middlewares, s.wholeBody(*op.body))
-		op.SkipValidateBody = true // the packages behind validate, and say more
-		schema := s.api.OpenAPI().Components.Schemas.Schema(op.body.schema, true, "")
-		content = map[string]*huma.MediaType{}
-		for _, mediaType := range op.body.mediaTypes {
-			content[mediaType] = &huma.MediaType{Schema: schema}
-		}
-		op.RequestBody = &huma.RequestBody{Content: map[string]*huma.MediaType{}}
-	}
-	switch {
-	case op.long:
-		op.Middlewares = append(op.Middlewares, s.placedLong)
-	case op.patience == 0 && !op.paged: // what waits for a partner needs no place meanwhile
-		op.Middlewares = append(op.Middlewares, s.placed)
-	}
-	huma.Register(s.api, op.Operation, func(ctx context.Context, in *I) (*O, error) {
-		out, err := handler(ctx, in)
-		if err != nil {
-			p, header := s.answer(ctx, doing, err)
-			return nil, huma.ErrorWithHeaders(withDecision(p, err), header)
-		}
-		return out, nil
-	})
-	if op.body != nil { // huma documents a RawBody as bytes, and as required
-		op.RequestBody.Content = content
-		op.RequestBody.Required = !op.body.optional
-	}
-	s.exemplify(described(s.api, op.Method, op.Path), op)
-}
-
-// parameters are the ones there are: their descriptions, where the operation has none, and examples.
-var parameters = map[string]struct {
-	description string
-	example     any
-}{
-	"company":       {"The company: 1 to 64 of A-Z a-z 0-9 _ . - A company exists from its first use.", "acme"},
-	"callback_id":   {"A callback's id.", 11887},
-	"event_id":      {"An event's id.", "order-4711"},
-	"delivery_id":   {"A delivery's id, which the partner knows as webhook-id.", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
-	"replay_id":     {"A replay's id.", "rpl_xoxvujsfkxgqh7o2"},
-	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . -", "customer.created"},
-	"file":          {"A file of the page.", "swagger-ui.css"},
-	"limit":         {"How many entries at most.", 50},
-	"cursor":        {"The next_cursor of the page before.", "MTE4ODc"},
-	"status":        {"Only callbacks with this status.", "paused"},
-	"confirm":       {"", "acme"},
-	"callback_type": {"", "wallet_item_install"},
-	"event_type":    {"", "wallet_item_install"},
-	"kind":          {"", "delivery"},
-	"state":         {"", []string{"dead", "held"}},
-	"since":         {"", "2026-02-01T00:00:00Z"},
-	"until":         {"", "2026-02-02T00:00:00Z"},
-}
-
-func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
-	for _, p := range op.Parameters {
-		known := parameters[p.Name]
-		p.Description, p.Example = cmp.Or(p.Description, known.description), known.example
-	}
-}
-
 // errorsOf lists the statuses an operation may refuse with. huma adds 500.
 func errorsOf(op operation) []int {
 	statuses := []int{
-		http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity, // what the query may be, if not the body
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusUnprocessableEntity, // if not for the body, then for the query
 		http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusServiceUnavailable,
 	}
 	if op.need.everywhere || len(op.need.roles) < len(readFates.roles) {
@@ -199,7 +45,7 @@ func errorsOf(op operation) []int {
 	return slices.Compact(statuses)
 }
 
-// page is a path whose handler is none of the API's operations.
+// A page is a path whose handler is not one of the API's operations.
 type page struct {
 	huma.Operation
 	mediaType string
@@ -207,45 +53,8 @@ type page struct {
 	need      *need // nil: open to all
 }
 
-// document describes a page.
-func (s *server) document(p page) {
-	op := operation{Operation: p.Operation}
-	if p.need != nil {
-		op.need = *p.need
-		op.Security = []map[string][]string{{"key": {}}}
-		op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable)
-	}
-	if op.Responses == nil {
-		op.Responses = map[string]*huma.Response{}
-	}
-	if p.mediaType != "" {
-		op.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{p.mediaType: {Schema: p.schema}}}
-	}
-	for _, status := range op.Errors {
-		op.Responses[strconv.Itoa(status)] = &huma.Response{}
-	}
-	s.api.OpenAPI().AddOperation(&op.Operation)
-	s.exemplify(&op.Operation, op)
-}
+// plainText describes an answer that is not JSON.
+var plainText = &huma.Schema{Type: huma.TypeString}
 
-// described finds an operation in the API's description.
-func described(api huma.API, method, path string) *huma.Operation {
-	item := api.OpenAPI().Paths[path]
-	return map[string]*huma.Operation{
-		http.MethodGet: item.Get, http.MethodPost: item.Post, http.MethodPut: item.Put, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
-	}[method]
-}
-
-// neverNull says so of every list in the API's description, once all operations are registered: an empty one is [].
-func (s *server) neverNull() {
-	for schema := range maps.Values(s.api.OpenAPI().Components.Schemas.Map()) {
-		for property := range maps.Values(schema.Properties) {
-			if property.Type == huma.TypeArray {
-				property.Nullable = false
-			}
-		}
-	}
-}
-
-// noContent is the output of operations that answer 204.
+// A noContent is the output of operations that answer 204.
 type noContent struct{}

@@ -38,9 +38,6 @@ func (s *server) ops() {
 	s.mux.Handle("GET /metrics", s.guarded(watch, s.Metrics))
 }
 
-// plainText describes an answer that is not JSON.
-var plainText = &huma.Schema{Type: huma.TypeString}
-
 type health struct {
 	Status  string `json:"status" enum:"ok,ready"`
 	Version string `json:"version" doc:"The program's."`

@@ -1,0 +1,118 @@
+package httpapi
+
+import (
+	"cmp"
+	"maps"
+	"reflect"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/registry"
+)
+
+// newAPI makes the huma API that operations are registered with. It serves no pages of its own: huma's load scripts from
+// strangers, and ours are in docs.go.
+func newAPI(mux humago.Mux, version string) huma.API {
+	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
+	for goType, doc := range map[reflect.Type]reflect.Type{
+		reflect.TypeFor[registry.Callback]():          reflect.TypeFor[CallbackDoc](),
+		reflect.TypeFor[registry.Revealed]():          reflect.TypeFor[createdCallbackDoc](),
+		reflect.TypeFor[callbackHealth]():             reflect.TypeFor[callbackHealthDoc](),
+		reflect.TypeFor[dispatcher.Attempt]():         reflect.TypeFor[AttemptDoc](),
+		reflect.TypeFor[dispatcher.TestResult]():      reflect.TypeFor[testResultDoc](),
+		reflect.TypeFor[dispatcher.ChallengeResult](): reflect.TypeFor[challengeResultDoc](),
+		reflect.TypeFor[dispatcher.State]():           reflect.TypeFor[stateDoc](),
+		reflect.TypeFor[dispatcher.ReplayState]():     reflect.TypeFor[replayStateDoc](),
+		reflect.TypeFor[callbackType]():               reflect.TypeFor[callbackTypeDoc](),
+		reflect.TypeFor[dispatcher.Egress]():          reflect.TypeFor[egressDoc](),
+		reflect.TypeFor[registry.AuditEntry]():        reflect.TypeFor[auditEntryDoc](),
+	} {
+		schemas.RegisterTypeAlias(goType, doc)
+	}
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title: "Ringback", Version: version,
+				Description: "Reliable outbound webhooks: partners register callbacks, internal systems hand over events, " +
+					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.\n\n" +
+					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.",
+				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
+			},
+			OnAddOperation: []huma.AddOpFunc{describeParameters},
+			Tags:           tags,
+			Components: &huma.Components{
+				Schemas: schemas,
+				SecuritySchemes: map[string]*huma.SecurityScheme{
+					"key": {Type: "http", Scheme: "bearer", Description: "An API key, as `ringback keys create` gives it."},
+				},
+			},
+		},
+		Formats:       map[string]huma.Format{mediaJSON: jsonFormat, "json": jsonFormat},
+		DefaultFormat: mediaJSON,
+	}
+	config.AllowAdditionalPropertiesByDefault = true // answers may grow
+	return humago.New(mux, config)
+}
+
+// schemaName names a schema after its Go type: the Doc of those that stand for another is left off.
+func schemaName(t reflect.Type, hint string) string {
+	return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Doc")
+}
+
+// tags are the chapters of the API's description.
+var tags = []*huma.Tag{
+	{Name: "Callbacks", Description: "Where a company's events go. Partners look after their own."},
+	{Name: "Events", Description: "What happened, handed over once and delivered to every callback that matches."},
+	{Name: "Decisions", Description: "What a partner decides while the caller waits."},
+	{Name: "Deliveries", Description: "One event on its way to one callback."},
+	{Name: "Replays", Description: "Many deliveries of one callback, sent again."},
+	{Name: "Egress", Description: "Whether anything goes out at all."},
+	{Name: "Callback types", Description: "Which events there are, and what they look like."},
+	{Name: "Operations", Description: "How the process does, and this description."},
+}
+
+// parameters are the ones there are: their descriptions, where the operation has none, and examples.
+var parameters = map[string]struct {
+	description string
+	example     any
+}{
+	"company":       {"The company: 1 to 64 of A-Z a-z 0-9 _ . - A company exists from its first use.", "acme"},
+	"callback_id":   {"A callback's id.", 11887},
+	"event_id":      {"An event's id.", "order-4711"},
+	"delivery_id":   {"A delivery's id, which the partner knows as webhook-id.", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
+	"replay_id":     {"A replay's id.", "rpl_xoxvujsfkxgqh7o2"},
+	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . -", "customer.created"},
+	"file":          {"A file of the page.", "swagger-ui.css"},
+	"limit":         {"How many entries at most.", 50},
+	"cursor":        {"The next_cursor of the page before.", "MTE4ODc"},
+	"status":        {"Only callbacks with this status.", "paused"},
+	"confirm":       {"", "acme"},
+	"callback_type": {"", "wallet_item_install"},
+	"event_type":    {"", "wallet_item_install"},
+	"kind":          {"", "delivery"},
+	"state":         {"", []string{"dead", "held"}},
+	"since":         {"", "2026-02-01T00:00:00Z"},
+	"until":         {"", "2026-02-02T00:00:00Z"},
+}
+
+func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
+	for _, p := range op.Parameters {
+		known := parameters[p.Name]
+		p.Description, p.Example = cmp.Or(p.Description, known.description), known.example
+	}
+}
+
+// neverNull says so of every list in the API's description, once all operations are registered: an empty one is [].
+func (s *server) neverNull() {
+	for schema := range maps.Values(s.api.OpenAPI().Components.Schemas.Map()) {
+		for property := range maps.Values(schema.Properties) {
+			if property.Type == huma.TypeArray {
+				property.Nullable = false
+			}
+		}
+	}
+}
