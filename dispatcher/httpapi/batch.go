@@ -24,11 +24,11 @@ const (
 
 	// maxBatch is how many events a batch may have. A client that waits for so many answers has waited for seconds.
 	maxBatch = 10_000
-	// batchPage is how many of a batch's events are on their way into the store at a time: enough to hide its round trips,
-	// little enough that one batch does not push single events aside.
+	// batchPage is how many of a batch's events are on their way into the store at a time. They are enough to hide its round
+	// trips, and few enough that one batch does not push single events aside.
 	batchPage = 64
-	// batchPatience is how long a caller may take to read on: the answers of a batch have all the time they need, as long as
-	// somebody takes them.
+	// batchPatience is how long a caller may take to read on. The answers of a batch have all the time they need, as long as
+	// the caller takes them.
 	batchPatience = time.Minute
 )
 
@@ -39,7 +39,7 @@ type (
 	}
 	batchOut struct{ Body func(huma.Context) }
 
-	// batchResult is a line of the answer: a receipt, or what a problem says.
+	// batchResult is a line of the answer: a receipt, or the members of a problem.
 	batchResult struct {
 		Line   int `json:"line"`
 		Status int `json:"status"`
@@ -50,7 +50,7 @@ type (
 		Title  string              `json:"title"`
 		Detail string              `json:"detail"`
 		Errors []*huma.ErrorDetail `json:"errors,omitempty"`
-		// RetryAfter is what Retry-After says of a single event, in seconds.
+		// RetryAfter is the Retry-After that a single event's answer would have, in seconds.
 		RetryAfter int `json:"retry_after,omitempty"`
 	}
 )
@@ -77,8 +77,8 @@ func (s *server) batches() {
 	}
 }
 
-// sendBatch begins to answer once the whole body is read: a caller that writes everything before it reads anything must
-// not be kept waiting by one that waits for it to read.
+// sendBatch begins to answer when the whole body is read. Many callers write everything before they read anything. If they
+// had to read meanwhile, both sides would wait for each other.
 func (s *server) sendBatch(ctx context.Context, in *batchIn) (*batchOut, error) {
 	lines := splitLines(in.RawBody)
 	switch {
@@ -99,13 +99,13 @@ func (s *server) sendBatch(ctx context.Context, in *batchIn) (*batchOut, error) 
 		w.WriteHeader(http.StatusOK)
 		ctx, hangUp := context.WithCancel(ctx)
 		defer hangUp()
-		// The server's own deadline for writing began with the request, which may have been long in coming. It sets a new one
-		// for the next request on the connection.
+		// The server's own deadline for writing began with the request, and the body may have taken long. The server sets a new
+		// one for the next request on the connection.
 		rc := http.NewResponseController(w)
 		defer func() { _ = rc.SetWriteDeadline(time.Time{}) }()
 		s.sendAll(ctx, in.Company, lines, func(results []batchResult) {
 			if writeLines(w, rc, results) != nil {
-				hangUp() // nobody reads on: what was not begun stays undone
+				hangUp() // nobody reads on: pages that have not begun never do
 			}
 		})
 	}}, nil
@@ -131,12 +131,13 @@ func writeLines(w io.Writer, rc *http.ResponseController, results []batchResult)
 	return nil
 }
 
-// line is one event of a batch.
+// A line is one event of a batch.
 type line struct {
 	number int // in the body, from 1; blank lines count
 	text   []byte
 }
 
+// splitLines returns the lines of a batch that are not blank.
 func splitLines(body []byte) []line {
 	var lines []line
 	number := 0
@@ -149,10 +150,10 @@ func splitLines(body []byte) []line {
 	return lines
 }
 
-// sendAll hands over a batch's events, [batchPage] at a time, and tells what became of each, in order. Once ctx ends no
+// sendAll hands over a batch's events, [batchPage] at a time, and tells the result of each, in order. When ctx ends, no
 // further page begins.
 //
-// If the store is away it is not asked for every page: once none of a page got in for that reason, the rest is answered 503.
+// If the store is away, it is not asked for every page: when none of a page got in for that reason, the rest is answered 503.
 func (s *server) sendAll(ctx context.Context, company string, lines []line, tell func([]batchResult)) {
 	var away error
 	for page := range slices.Chunk(lines, batchPage) {
@@ -173,7 +174,7 @@ func (s *server) sendAll(ctx context.Context, company string, lines []line, tell
 	}
 }
 
-// sendPlaced is sendPage once there is a place for the page; refusal says why there is none.
+// sendPlaced waits for a place for a page, and then is sendPage. If there is no place, refusal says why.
 func (s *server) sendPlaced(ctx context.Context, company string, page []line, results []batchResult) (refusal, away error) {
 	size := 0
 	for _, l := range page {
@@ -188,8 +189,8 @@ func (s *server) sendPlaced(ctx context.Context, company string, page []line, re
 	return nil, s.sendPage(ctx, company, page, results)
 }
 
-// sendPage hands over a page's events and fills in what became of each. It returns why the store is away, if not one got in for
-// that reason.
+// sendPage hands over a page's events and fills in the result of each. If not one got in because the store is away, it returns
+// why the store is away.
 func (s *server) sendPage(ctx context.Context, company string, page []line, results []batchResult) (away error) {
 	var events []payloads.Event
 	var places []int // of the events in the page
@@ -222,12 +223,12 @@ func (s *server) sendPage(ctx context.Context, company string, page []line, resu
 	return away
 }
 
-// sendEvents hands over events together. Should one of them make that panic, each goes by itself: an event must not take
-// its neighbours down with it.
+// sendEvents hands over events together. If one of them makes that panic, each goes by itself: an event must not take its
+// neighbours down with it.
 func (s *server) sendEvents(ctx context.Context, events []payloads.Event) []dispatcher.Sent {
 	for i := range events {
 		if events[i].ID == "" {
-			events[i].ID = payloads.NewEventID(time.Now()) // the same, should it be sent again
+			events[i].ID = payloads.NewEventID(time.Now()) // so that it is the same if the event goes by itself afterwards
 		}
 	}
 	all, err := func() (_ []dispatcher.Sent, err error) {
@@ -264,11 +265,13 @@ func (s *server) contain(ctx context.Context, err *error) {
 	}
 }
 
+// failed is the line of an event that was not handed over.
 func failed(number int, err error) batchResult {
 	p, header := explain(err)
 	return refused(number, p, header)
 }
 
+// refused is the line of an event that got a problem for an answer.
 func refused(number int, p *huma.ErrorModel, header http.Header) batchResult {
 	seconds, _ := strconv.Atoi(header.Get("Retry-After")) // none: 0
 	return batchResult{Line: number, Status: p.Status, lineFault: &lineFault{p.Title, p.Detail, p.Errors, seconds}}

@@ -18,19 +18,19 @@ import (
 )
 
 const (
-	// bodyTimeout is how long a caller may take to send a MiB of its body, or what is left: a slow line, and no more. So a body that
-	// stops coming is given up this soon, however long it may be.
+	// bodyTimeout is how long a caller may take to send a MiB of its body, or the rest if that is less: a slow line does it. So a body
+	// that stops coming is given up this soon, however long it may be.
 	bodyTimeout = 15 * time.Second
-	// bodyStep is what has bodyTimeout, in bytes.
+	// bodyStep is how much of a body has bodyTimeout each, in bytes.
 	bodyStep = 1 << 20
-	// firstBytes is what is reserved for a body before any of it is there. Most events fit.
+	// firstBytes is how much memory a body gets before any of it is there. Most events fit.
 	firstBytes = 2 << 10
-	// bodyGrowth is how much memory there is for a body at most, as a multiple of what is there. More would leave less to collect.
+	// bodyGrowth bounds the memory for a body, as a multiple of the part that is there. With more, less would be left to collect.
 	bodyGrowth = 4
 )
 
-// wholeBody reads an operation's body before the operation begins, so that what can go wrong in reading has an answer of
-// its own: 415, 413, 408, 429, 503 or 400. The operation finds the bytes in its RawBody.
+// wholeBody reads an operation's body before the operation begins. So each fault in reading has an answer of its own: 415, 413,
+// 408, 429, 503 or 400. The operation finds the bytes in its RawBody.
 func (s *server) wholeBody(b body) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
@@ -55,22 +55,22 @@ func (b body) read(w http.ResponseWriter, r *http.Request, v *visit) ([]byte, er
 	rc := http.NewResponseController(w)
 	body, err := b.gather(r, rc, v)
 	if err != nil {
-		return nil, err // and the deadline stays, or net/http would wait for the rest of a body that never comes
+		return nil, err // the deadline stays: without it net/http would wait for the rest of a body that never comes
 	}
-	_ = rc.SetReadDeadline(time.Time{}) // one that outlived the reading would look to net/http as if the caller had hung up
+	_ = rc.SetReadDeadline(time.Time{}) // a deadline that outlived the reading would look to net/http as if the caller had hung up
 	return body, nil
 }
 
-// gather reads a body as it comes. It takes memory for what is there, not for what was promised.
+// gather reads a body as it comes. It takes memory for the bytes that are there, not for those that were promised.
 func (b body) gather(r *http.Request, rc *http.ResponseController, v *visit) ([]byte, error) {
-	atMost := b.limit + 1 // one byte more than will do shows that it is too long
+	atMost := b.limit + 1 // one byte past the limit shows that the body is too long
 	if r.ContentLength >= 0 {
-		atMost = r.ContentLength + 1 // and one more than there is, that it is at its end
+		atMost = r.ContentLength + 1 // room for one byte more lets a read find the body's end
 	}
 	buf := make([]byte, 0, min(firstBytes, atMost))
 	for next := 0; ; {
 		if len(buf) >= next {
-			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can, and then the server's own timeout holds
+			_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // if the writer cannot, the server's own timeout holds
 			next += bodyStep
 		}
 		if len(buf) == cap(buf) {
@@ -97,11 +97,13 @@ func (b body) gather(r *http.Request, rc *http.ResponseController, v *visit) ([]
 	}
 }
 
+// errTooSlow refuses a body that does not come in time.
 var errTooSlow = &refusal{
 	status: http.StatusRequestTimeout,
 	detail: fmt.Sprintf("the body did not arrive in time: %s for each MiB are all there is", bodyTimeout),
 }
 
+// tooLong refuses a body, or a line of one, that is longer than its limit.
 func tooLong(what string, limit int64) error {
 	return &refusal{
 		status: http.StatusRequestEntityTooLarge,
@@ -109,7 +111,7 @@ func tooLong(what string, limit int64) error {
 	}
 }
 
-// acceptable judges a body by its headers. A body without a Content-Type is taken for what it should be.
+// acceptable judges a body by its headers. If there is no Content-Type, the body is taken to have the right one.
 func acceptable(r *http.Request, mediaTypes []string) error {
 	if r.ContentLength == 0 {
 		return nil
@@ -127,6 +129,7 @@ func acceptable(r *http.Request, mediaTypes []string) error {
 	return wrongMediaType(mediaTypes)
 }
 
+// wrongMediaType refuses a body of another media type than these.
 func wrongMediaType(mediaTypes []string) error {
 	what := "JSON"
 	if mediaTypes[0] == mediaNDJSON {

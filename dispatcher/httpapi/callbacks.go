@@ -34,7 +34,7 @@ type (
 		CallbackID int64  `path:"callback_id"`
 		RawBody    []byte `contentType:"application/merge-patch+json"`
 	}
-	// steerIn is what steers a callback: its body is JSON, and may be left out.
+	// steerIn steers a callback. Its body is JSON, and may be left out.
 	steerIn struct {
 		Company    string `path:"company"`
 		CallbackID int64  `path:"callback_id"`
@@ -54,7 +54,7 @@ type (
 	}
 	revealedOut struct{ Body registry.Revealed }
 	callbackOut struct{ Body *registry.Callback }
-	// healthyOut shows a callback and how it does, which takes a look at its deliveries.
+	// healthyOut shows a callback and how its deliveries do.
 	healthyOut   struct{ Body callbackHealth }
 	callbacksOut struct{ Body callbackPage }
 	testOut      struct{ Body *dispatcher.TestResult }
@@ -181,7 +181,7 @@ func (s *server) withHealth(ctx context.Context, company string, list ...*regist
 	}
 	page := make([]callbackHealth, len(list))
 	for i, cb := range list {
-		if keyOf(ctx).Role == registry.Viewer { // who looks on needs no tokens, which some URLs hold
+		if keyOf(ctx).Role == registry.Viewer { // a viewer needs no tokens, and some URLs hold one
 			cb = cb.WithoutQueries()
 		}
 		page[i] = callbackHealth{cb, health[i]}
@@ -210,43 +210,6 @@ func (s *server) patchCallback(ctx context.Context, in *patchIn) (*callbackOut, 
 	return shown(s.challenged(ctx, cb), nil)
 }
 
-// challengePatience is how long the answer to a change may take that may be followed by a challenge.
-func (s *server) challengePatience() time.Duration {
-	if !s.Registry.VerifiesDestinations() {
-		return 0
-	}
-	return testPatience
-}
-
-// challenged challenges a callback that has just moved, and returns it as it is then. It is one of the tests that a key may have under way: names
-// are many, and may all lead to one victim. A challenge that cannot be sent is in nobody's way: it can be asked for again.
-func (s *server) challenged(ctx context.Context, cb *registry.Callback) *registry.Callback {
-	if !cb.Moved {
-		return cb
-	}
-	result, err := s.verify(ctx, cb.Company, cb.ID)
-	if err != nil {
-		s.Logger.WarnContext(ctx, "callback not challenged", "callback", cb, "error", err)
-		return cb
-	}
-	now := *result.Callback
-	now.Secrets = cb.Secrets // as they were when it was made: what is shown of them is what the change was about
-	return &now
-}
-
-func (s *server) verifyCallback(ctx context.Context, in *callbackIn) (*challengeOut, error) {
-	result, err := s.verify(ctx, in.Company, in.CallbackID)
-	return &challengeOut{result}, err
-}
-
-func (s *server) verify(ctx context.Context, company string, callbackID int64) (result *dispatcher.ChallengeResult, err error) {
-	err = s.asTest(ctx, func() (err error) {
-		result, err = s.Client.Verify(ctx, company, callbackID)
-		return err
-	})
-	return result, err
-}
-
 func (s *server) deleteCallback(ctx context.Context, in *callbackIn) (*noContent, error) {
 	return &noContent{}, s.Registry.Delete(ctx, in.Company, in.CallbackID)
 }
@@ -260,7 +223,7 @@ func (s *server) resumeCallback(ctx context.Context, in *steerIn) (*callbackOut,
 	if err != nil {
 		return nil, err
 	}
-	if skipHeld { // page by page, and a room may hold a hundred thousand
+	if skipHeld { // the deliveries are cancelled page by page, and there may be a hundred thousand
 		release, err := visitOf(ctx).longPlace(ctx)
 		if err != nil {
 			return nil, err
@@ -282,9 +245,6 @@ func (s *server) rotateSecret(ctx context.Context, in *steerIn) (*revealedOut, e
 	return &revealedOut{cb.WithSecret()}, nil
 }
 
-// testPatience is how long the answer to a test may take: the longest timeout of a callback, and some.
-const testPatience = 75 * time.Second
-
 func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error) {
 	eventType, err := decodeTest(in.RawBody)
 	if err != nil {
@@ -298,17 +258,9 @@ func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error
 	return &testOut{result}, err
 }
 
-// asTest makes one of the tests that a key may have under way.
-func (s *server) asTest(ctx context.Context, test func() error) error {
-	end, ok, err := s.Keys.BeginTest(ctx, keyOf(ctx), testPatience)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return tooOften(time.Second, fmt.Sprintf("this API key has %d tests under way, which are all that it may have", registry.MaxTests))
-	}
-	defer end()
-	return test()
+func (s *server) verifyCallback(ctx context.Context, in *callbackIn) (*challengeOut, error) {
+	result, err := s.verify(ctx, in.Company, in.CallbackID)
+	return &challengeOut{result}, err
 }
 
 func shown(cb *registry.Callback, err error) (*callbackOut, error) {

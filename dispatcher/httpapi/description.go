@@ -13,8 +13,8 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// newAPI makes the huma API that operations are registered with. It serves no pages of its own: huma's load scripts from
-// strangers, and ours are in docs.go.
+// newAPI makes the huma API that operations are registered with. It serves none of huma's pages, which load scripts from
+// strangers: ours are in docs.go.
 func newAPI(mux humago.Mux, version string) huma.API {
 	schemas := huma.NewMapRegistry("#/components/schemas/", schemaName)
 	for goType, doc := range map[reflect.Type]reflect.Type{
@@ -58,7 +58,7 @@ func newAPI(mux humago.Mux, version string) huma.API {
 	return humago.New(mux, config)
 }
 
-// schemaName names a schema after its Go type: the Doc of those that stand for another is left off.
+// schemaName names a schema after its Go type. If the type stands for another, the Doc at its end is left off.
 func schemaName(t reflect.Type, hint string) string {
 	return strings.TrimSuffix(huma.DefaultSchemaNamer(t, hint), "Doc")
 }
@@ -75,7 +75,7 @@ var tags = []*huma.Tag{
 	{Name: "Operations", Description: "How the process does, and this description."},
 }
 
-// parameters are the ones there are: their descriptions, where the operation has none, and examples.
+// parameters holds an example of each parameter, and a description for operations that give none.
 var parameters = map[string]struct {
 	description string
 	example     any
@@ -99,6 +99,7 @@ var parameters = map[string]struct {
 	"until":         {"", "2026-02-02T00:00:00Z"},
 }
 
+// describeParameters fills in from [parameters].
 func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
 	for _, p := range op.Parameters {
 		known := parameters[p.Name]
@@ -106,7 +107,7 @@ func describeParameters(_ *huma.OpenAPI, op *huma.Operation) {
 	}
 }
 
-// neverNull says so of every list in the API's description, once all operations are registered: an empty one is [].
+// neverNull says of every list in the API's description that it is never null: an empty one is []. All operations must be registered before.
 func (s *server) neverNull() {
 	for schema := range maps.Values(s.api.OpenAPI().Components.Schemas.Map()) {
 		for property := range maps.Values(schema.Properties) {

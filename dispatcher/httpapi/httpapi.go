@@ -1,17 +1,23 @@
 // Package httpapi is Ringback's face to the network: callbacks, events and deliveries as JSON over HTTP, and what
 // operators look at (health, metrics, asynq's UI, the API's own description).
 //
-// Every request takes the same way. The guard asks whose key it is and whether that key may do this, before a byte of
-// the body is read; the body is read whole, within its limit; the operation decodes, calls the registry or the
+// Every request takes the same way. Before a byte of the body is read, the guard asks whose key it is and whether that
+// key may do this. The body is read whole, within its limit. The operation decodes, calls the registry or the
 // dispatcher, and encodes. Only a batch of events is answered bit by bit: a line for each, page by page.
 //
-// Whatever goes wrong on the way is an error value, and one place (problem.go) turns errors into answers:
-// application/problem+json (RFC 9457), which name the field at fault and the remedy and never repeat a secret.
+// A failure on the way is an error value, and one place (problem.go) turns errors into answers:
+// application/problem+json (RFC 9457). They name the field at fault and the remedy, and never repeat a secret.
 //
-// What a key may not see answers 404, as if it did not exist; a path it may see but not use, 403.
+// If a key may not see a thing, the answer is 404, as if the thing did not exist. If it may see a path but not use it, the
+// answer is 403.
 //
 // Nothing is logged for a request that went well: the dispatcher logs attempts, metrics count requests' effects. Answers
 // of 500 and more are logged with their cause, which the caller does not get to see.
+//
+// The files lie in layers, and each leans only on those below. At the bottom lie what is said and read (answer.go,
+// members.go, refusal.go, problem.go), then the state that requests share (server.go), then what stands before an
+// operation (admission.go, guard.go, body.go, query.go), then the registration of operations (register.go), then a file for
+// each resource, and at the top this one, which puts them together.
 package httpapi
 
 import (
@@ -34,8 +40,8 @@ func New(cfg Config) (http.Handler, error) {
 	return s.observed(), nil
 }
 
-// observed measures every request (http.server.request.duration, by OpenTelemetry's semantic conventions) and continues the caller's trace
-// (W3C Trace Context), so that it leads from the producer to the attempt. The API's own work has no span: accepting an event has.
+// observed measures every request (http.server.request.duration, by OpenTelemetry's semantic conventions). It continues the caller's trace
+// (W3C Trace Context), so that the trace leads from the producer to the attempt. The API's own work has no span, but accepting an event has.
 func (s *server) observed() http.Handler {
 	return otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
 		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}))
@@ -80,8 +86,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(tw, r)
 }
 
-// routed returns the mux's own 404 or 405 as an error, and nil if it has a handler for the request. The mux would answer an unclean path
-// with a redirect to a clean one, which is about something else than its caller meant: /companies/acme/events/.. is the company.
+// routed returns the mux's own 404 or 405 as an error, and nil if the mux has a handler for the request. An unclean path is 404. The mux would
+// redirect it to a clean path, and that is about something else than the caller meant: /companies/acme/events/.. is the company.
 func (s *server) routed(r *http.Request) error {
 	if !isClean(r.URL) {
 		return errNoSuchPath
@@ -98,8 +104,8 @@ func (s *server) routed(r *http.Request) error {
 	return errNoSuchPath
 }
 
-// isClean reports whether each segment of a path names something by itself: none is empty but the last, ".", ".." or has a slash in it,
-// however they are written.
+// isClean reports whether each segment of a path names something by itself. Only the last may be empty. None may be ".", be ".." or have a
+// slash in it, percent-encoded or not.
 func isClean(u *url.URL) bool {
 	rest, ok := strings.CutPrefix(u.EscapedPath(), "/")
 	if !ok {

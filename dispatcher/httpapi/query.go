@@ -15,7 +15,7 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// goodQuery judges a request's query by its operation's parameters, before huma does: huma would speak of Go's layouts.
+// goodQuery judges a request's query by its operation's parameters, before huma does. huma would speak of Go's layouts.
 func (s *server) goodQuery(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
 	if err := checkQuery(r.URL.RawQuery, ctx.Operation().Parameters); err != nil {
@@ -55,7 +55,7 @@ func checkQuery(query string, params []*huma.Param) error {
 	return nil
 }
 
-// paramsOf tells which parameters a query may have.
+// paramsOf lists in words the parameters that a query may have.
 func paramsOf(params []*huma.Param) string {
 	var names []string
 	for _, p := range params {
@@ -69,7 +69,7 @@ func paramsOf(params []*huma.Param) string {
 	return "there are " + strings.Join(names, ", ")
 }
 
-// wrongValue says what a value must be that will not do: "" for one that will.
+// wrongValue says how a value must be if it will not do. If it will, wrongValue says nothing.
 func wrongValue(value string, s *huma.Schema) string {
 	switch {
 	case s.Type == huma.TypeInteger:
