@@ -2,13 +2,7 @@ package httpapi
 
 import (
 	"bytes"
-	"crypto/sha256"
-	_ "embed"
-	"encoding/base64"
-	"errors"
 	"fmt"
-	"html/template"
-	"maps"
 	"net/http"
 	"regexp"
 	"slices"
@@ -20,49 +14,37 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-const (
-	monitoringRoot = "/monitoring"
-	loginPath      = monitoringRoot + "/login"
-
-	// cookieName holds the key of somebody who logged in, in base64 (a key may have characters that a cookie may not).
-	// The key itself, not a session: it is checked on every request, so revoking the key also ends the visit.
-	cookieName = "ringback_monitoring"
-	// cookieAge is a working day, in seconds.
-	cookieAge = 12 * 60 * 60
-	// maxLogin bounds the login form, in bytes.
-	maxLogin = 4096
-)
-
-// sharedRedis hands asynq's UI the connection we have. The UI would close it when told to close, which it never is.
+// sharedRedis hands asynq's UI the connection we have. The UI would close it if it were told to close, and nobody tells it to.
 type sharedRedis struct{ redis.UniversalClient }
 
 // MakeRedisClient implements asynq.RedisConnOpt.
 func (r sharedRedis) MakeRedisClient() any { return r.UniversalClient }
 
-// monitor is asynq's UI behind a lock: it has no access control of its own, and its bulk buttons can lose tasks, so it
-// shows and does nothing else.
+// monitor is asynq's UI behind a lock. The UI's bulk buttons can lose tasks, so it shows and does nothing else.
 type monitor struct {
 	server *server
+	lock   lock
 	ui     http.Handler
 	queues *asynq.Inspector
 	page   []byte // the one page of the UI
 	policy string // its Content-Security-Policy
 }
 
+// monitoring adds asynq's UI, and the login form before it.
 func (s *server) monitoring() error {
 	ui := asynqmon.New(asynqmon.Options{
 		RootPath:         monitoringRoot,
 		RedisConnOpt:     sharedRedis{s.Redis},
 		ReadOnly:         true,
 		PayloadFormatter: asynqmon.PayloadFormatterFunc(s.Client.FormatTask),
-		// Our tasks have no results; whatever else shares this Redis keeps its own to itself.
+		// Our tasks have no results. Other programs that share this Redis keep theirs to themselves.
 		ResultFormatter: asynqmon.ResultFormatterFunc(func(string, []byte) string { return "(not shown)" }),
 	})
 	html, err := monitoringPage(ui)
 	if err != nil {
 		return err
 	}
-	m := &monitor{server: s, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: html, policy: pagePolicy(html)}
+	m := &monitor{server: s, lock: lock{s}, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: html, policy: pagePolicy(html)}
 
 	chapter := []string{"Operations"}
 	s.document(page{mediaType: "text/html", schema: plainText, need: &watch, Operation: huma.Operation{
@@ -70,19 +52,8 @@ func (s *server) monitoring() error {
 		Description: "For an operator's or viewer's key of all companies, by header or by the cookie that its login form sets. " +
 			"Without a key the answer is that form, with status 401.",
 	}})
-	form := &huma.Schema{Type: huma.TypeObject, Required: []string{"key"}, Properties: map[string]*huma.Schema{"key": plainText}}
-	s.document(page{Operation: huma.Operation{
-		OperationID: "monitoring-login", Method: http.MethodPost, Path: loginPath, Tags: chapter, Summary: "Log in to asynq's UI",
-		Description: "Takes the login form and sets a cookie. With a key that will not do the answer is the form again, with the status that is due.",
-		RequestBody: &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{"application/x-www-form-urlencoded": {Schema: form}}},
-		Responses:   map[string]*huma.Response{"303": {Description: "Logged in: on to the UI", Headers: stringHeaders("Location", "Set-Cookie")}},
-		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable},
-	}})
-
-	sameOrigin := http.NewCrossOriginProtection()
-	sameOrigin.SetDenyHandler(http.HandlerFunc(m.denyCrossOrigin))
 	s.mux.Handle("GET "+monitoringRoot+"/", http.HandlerFunc(m.serve))
-	s.mux.Handle("POST "+loginPath, sameOrigin.Handler(http.HandlerFunc(m.login)))
+	m.lock.install(chapter)
 	return nil
 }
 
@@ -90,12 +61,12 @@ func (s *server) monitoring() error {
 func (m *monitor) serve(w http.ResponseWriter, r *http.Request) {
 	rest := strings.TrimPrefix(r.URL.Path, monitoringRoot+"/")
 	isAPI := strings.HasPrefix(rest, "api/")
-	if err := m.admit(r); err != nil {
+	if err := m.lock.admit(r); err != nil {
 		if isAPI || r.Header.Get("Authorization") != "" {
 			m.server.refuse(w, r, err)
 			return
 		}
-		m.form(w, r, err)
+		m.lock.form(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Security-Policy", m.policy)
@@ -111,7 +82,7 @@ func (m *monitor) serve(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(m.page)
 }
 
-// serveAPI answers with the UI's data. The UI reports its own faults as text, with Redis's address in it: that is for the
+// serveAPI answers with the UI's data. The UI reports its own faults as text, with Redis's address in it. The text goes to the
 // log, and the caller gets an answer like any other of ours.
 func (m *monitor) serveAPI(w http.ResponseWriter, r *http.Request, rest string) {
 	w.Header().Set("Content-Type", mediaJSON) // the UI leaves it to sniffing, which nosniff forbids
@@ -124,8 +95,8 @@ func (m *monitor) serveAPI(w http.ResponseWriter, r *http.Request, rest string) 
 	m.server.refuse(w, r, m.diagnose(strings.HasPrefix(rest, "api/queues/"), queue, strings.TrimSpace(answer.fault.String())))
 }
 
-// diagnose finds out what is behind a fault of the UI, which keeps its reasons in prose: Redis that does not answer, a
-// queue that there is not, or something else.
+// diagnose finds out the cause of a fault of the UI, which tells its reasons in prose: Redis that does not answer, a queue
+// that does not exist, or something else.
 func (m *monitor) diagnose(ofQueue bool, queue, fault string) error {
 	queues, err := m.queues.Queues()
 	switch {
@@ -138,7 +109,7 @@ func (m *monitor) diagnose(ofQueue bool, queue, fault string) error {
 	}
 }
 
-// faultless passes on an answer below 500 and keeps others back.
+// faultless passes on an answer below 500, and keeps any other back.
 type faultless struct {
 	http.ResponseWriter
 	faulty bool
@@ -159,109 +130,16 @@ func (f *faultless) Write(b []byte) (int, error) {
 	return f.ResponseWriter.Write(b)
 }
 
-// isTopFile reports whether it is an icon or the like. Every other path is a place within the one page.
+// isTopFile reports whether a path is that of an icon or the like. Every other path is a place within the one page.
 func isTopFile(rest string) bool { return strings.Contains(rest, ".") && !strings.Contains(rest, "/") }
 
-// admit takes the key from the header or else from the cookie.
-func (m *monitor) admit(r *http.Request) error {
-	presented, err := bearer(r.Header)
-	if err != nil && r.Header.Get("Authorization") == "" {
-		presented = keyFromCookie(r)
-	}
-	if presented == "" {
-		return errNoKey
-	}
-	return m.check(r, presented)
-}
-
-func (m *monitor) check(r *http.Request, presented string) error {
-	key, err := m.server.authenticate(r, presented)
-	if err != nil {
-		return err
-	}
-	return watch.permits(key, "")
-}
-
-func keyFromCookie(r *http.Request) string {
-	c, err := r.Cookie(cookieName)
-	if err != nil {
-		return ""
-	}
-	key, err := base64.RawURLEncoding.DecodeString(c.Value)
-	if err != nil {
-		return ""
-	}
-	return string(key)
-}
-
-// login takes the form, and leaves a cookie if its key is good.
-func (m *monitor) login(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, maxLogin)
-	if err := r.ParseForm(); err != nil {
-		m.server.refuse(w, r, badRequest("this is not the login form"))
-		return
-	}
-	key := strings.TrimSpace(r.PostForm.Get("key"))
-	if key == "" {
-		m.form(w, r, errNoKey)
-		return
-	}
-	if err := m.check(r, key); err != nil {
-		m.form(w, r, err)
-		return
-	}
-	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure wherever the browser spoke TLS: dev is plain HTTP on loopback
-		Name: cookieName, Value: base64.RawURLEncoding.EncodeToString([]byte(key)),
-		Path: monitoringRoot + "/", MaxAge: cookieAge, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: overTLS(r),
-	})
-	http.Redirect(w, r, monitoringRoot+"/", http.StatusSeeOther)
-}
-
-// overTLS reports whether the browser spoke TLS, with us or with the proxy before us. To lie about it gains nothing: a
-// Secure cookie only stays at home on plain HTTP.
-func overTLS(r *http.Request) bool {
-	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
-}
-
-func (m *monitor) denyCrossOrigin(w http.ResponseWriter, r *http.Request) {
-	m.server.refuse(w, r, &refusal{status: http.StatusForbidden, detail: "this form was sent from another site: log in from " + monitoringRoot + "/"})
-}
-
-//go:embed login.html
-var loginHTML string
-
 var (
-	loginForm   = template.Must(template.New("login").Parse(loginHTML))
-	loginPolicy = "default-src 'none'; img-src data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'; style-src " + hashesOf(styles, []byte(loginHTML))
-)
-
-// form shows the login form, with the status that is due and, to somebody who tried, the reason.
-func (m *monitor) form(w http.ResponseWriter, r *http.Request, err error) {
-	p, header := m.server.answer(r.Context(), r.Method+" "+routeOf(r), err)
-	var page bytes.Buffer
-	problem := p.Detail
-	if errors.Is(err, errNoKey) {
-		problem = ""
-	}
-	if err := loginForm.Execute(&page, struct{ Action, Problem string }{loginPath, problem}); err != nil {
-		m.server.refuse(w, r, err)
-		return
-	}
-	maps.Copy(w.Header(), header)
-	w.Header().Set("Content-Security-Policy", loginPolicy)
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.WriteHeader(p.Status)
-	_, _ = w.Write(page.Bytes())
-}
-
-var (
-	styles  = regexp.MustCompile(`(?s)<style>(.*?)</style>`)
 	scripts = regexp.MustCompile(`(?s)<script>(.*?)</script>`)
-	// strangers are links of the UI's page to a font service. The page does without: it falls back to a font that is there.
+	// strangers are links of the UI's page to a font service. Without them the page falls back to a font that is there.
 	strangers = regexp.MustCompile(`<link[^>]+href="https?://[^>]*>`)
 )
 
-// monitoringPage is the UI's one page, without what it would load from elsewhere.
+// monitoringPage is the UI's one page, without the links that would load something from elsewhere.
 func monitoringPage(ui http.Handler) ([]byte, error) {
 	r, err := http.NewRequest(http.MethodGet, monitoringRoot+"/", nil) //nolint:noctx // answered from memory, at once
 	if err != nil {
@@ -284,18 +162,8 @@ type keep struct {
 
 func (k *keep) Write(b []byte) (int, error) { return k.body.Write(b) }
 
-// pagePolicy lets the UI run its own scripts, the two in its page included, and style itself; nothing else.
+// pagePolicy lets the UI run its own scripts, the two in its page included, and style itself. It allows nothing else.
 func pagePolicy(page []byte) string {
 	return "default-src 'none'; script-src 'self' " + hashesOf(scripts, page) + "; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
 		"font-src 'self' data:; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-}
-
-// hashesOf lists the hashes of inline elements as a Content-Security-Policy names them.
-func hashesOf(elements *regexp.Regexp, page []byte) string {
-	var hashes []string
-	for _, m := range elements.FindAllSubmatch(page, -1) {
-		sum := sha256.Sum256(m[1])
-		hashes = append(hashes, "'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'")
-	}
-	return strings.Join(hashes, " ")
 }
