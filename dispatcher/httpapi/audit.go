@@ -51,7 +51,7 @@ func (s *server) audit() {
 	}}, s.listAudit)
 }
 
-// listAudit shows keys of one company what concerns that.
+// listAudit lists changes. A key of one company sees those that concern its company.
 func (s *server) listAudit(ctx context.Context, in *auditIn) (*auditOut, error) {
 	key := keyOf(ctx)
 	if in.Company == "" && key.Company != registry.AllCompanies {

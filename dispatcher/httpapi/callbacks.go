@@ -169,7 +169,7 @@ func (s *server) getCallback(ctx context.Context, in *callbackIn) (*healthyOut, 
 	return &healthyOut{page[0]}, nil
 }
 
-// withHealth looks at how callbacks do, at all of them together.
+// withHealth adds to callbacks how their deliveries do. It asks for all of them together.
 func (s *server) withHealth(ctx context.Context, company string, list ...*registry.Callback) ([]callbackHealth, error) {
 	ids := make([]int64, len(list))
 	for i, cb := range list {
@@ -267,7 +267,7 @@ func shown(cb *registry.Callback, err error) (*callbackOut, error) {
 	return &callbackOut{cb}, err
 }
 
-// decodeResume reads {"skip_held": true}, all optional.
+// decodeResume reads {"skip_held": true}. The member is optional.
 func decodeResume(body []byte) (skipHeld bool, err error) {
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
 		if name != "skip_held" {
@@ -278,10 +278,10 @@ func decodeResume(body []byte) (skipHeld bool, err error) {
 	return skipHeld, err
 }
 
-// defaultOverlap is a day: time to bring the new secret to wherever signatures are verified.
+// defaultOverlap is a day: time to bring the new secret to every place that verifies signatures.
 const defaultOverlap = 24 * time.Hour
 
-// decodeRotation reads {"overlap": "24h"}, all optional.
+// decodeRotation reads {"overlap": "24h"}. The member is optional.
 func decodeRotation(body []byte) (overlap time.Duration, err error) {
 	overlap = defaultOverlap
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
@@ -293,7 +293,7 @@ func decodeRotation(body []byte) (overlap time.Duration, err error) {
 	return overlap, err
 }
 
-// decodeTest reads {"event_type": "payment_proof"}, all optional.
+// decodeTest reads {"event_type": "payment_proof"}. The member is optional.
 func decodeTest(body []byte) (eventType string, err error) {
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
 		if name != "event_type" {

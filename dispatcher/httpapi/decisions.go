@@ -45,7 +45,7 @@ func (s *server) askDecision(ctx context.Context, in *questionIn) (*decisionOut,
 	return &decisionOut{answer}, nil
 }
 
-// decodeQuestion reads a question. Errors: as registry.Members.
+// decodeQuestion reads a question. Its errors are those of registry.Members.
 func decodeQuestion(company string, body []byte) (dispatcher.Question, error) {
 	q := dispatcher.Question{Company: company}
 	err := registry.Members(body, func(name string, value json.RawMessage) (wrong string) {
@@ -63,7 +63,7 @@ func decodeQuestion(company string, body []byte) (dispatcher.Question, error) {
 	return q, err
 }
 
-// wait reads a duration; null is none. Its bounds are for the dispatcher to judge, but 0 would mean none there.
+// wait reads a duration; null is none. The dispatcher judges its bounds, but to the dispatcher 0 means none: so it is refused here.
 func wait(value json.RawMessage, into *time.Duration) (wrong string) {
 	if isNull(value) {
 		return ""

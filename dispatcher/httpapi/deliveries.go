@@ -127,7 +127,7 @@ func told(d *dispatcher.Delivery, err error) (*deliveryOut, error) {
 	return &deliveryOut{d}, err
 }
 
-// whole makes a delivery's attempts a list where there were none.
+// whole makes a delivery's attempts an empty list, if there were none.
 func whole(d *dispatcher.Delivery) {
 	if d != nil {
 		d.Attempts = orEmpty(d.Attempts)

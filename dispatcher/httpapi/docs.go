@@ -16,8 +16,8 @@ import (
 	"github.com/swaggest/swgui/v5/static"
 )
 
-// docsPolicy lets Swagger UI run, from here alone: nothing is loaded from, or sent to, anywhere else. Its styles are
-// partly inline, and its icons are data.
+// docsPolicy lets Swagger UI run from here alone: the page loads nothing from anywhere else, and sends nothing there. Its
+// styles are partly inline, and its icons are data.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; " +
 	"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
@@ -39,11 +39,11 @@ const docsPage = `<!doctype html>
 </html>
 `
 
-// docsStart starts Swagger UI. validatorUrl: it would have the description checked by a stranger otherwise.
+// docsStart starts Swagger UI. Without validatorUrl it would have a stranger check the description.
 const docsStart = `SwaggerUIBundle({url: "openapi.json", dom_id: "#swagger-ui", deepLinking: true, validatorUrl: null});
 `
 
-// docs adds the API's description and the page that shows it. It comes last: what is described must be registered.
+// docs adds the API's description and the page that shows it. It comes last: all operations must be registered before.
 func (s *server) docs() {
 	chapter := []string{"Operations"}
 	s.document(page{mediaType: mediaJSON, schema: &huma.Schema{Type: huma.TypeObject}, Operation: huma.Operation{
@@ -58,7 +58,7 @@ func (s *server) docs() {
 	}})
 
 	s.neverNull()
-	// Rendered when somebody asks: it would be most of what a server's start costs, and few do.
+	// The description is rendered when somebody asks for it. It would be most of the cost of a server's start, and few ask.
 	description := sync.OnceValues(func() ([]byte, error) { return json.Marshal(s.api.OpenAPI()) })
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		text, err := description()
@@ -78,7 +78,7 @@ func (s *server) docs() {
 	s.mux.HandleFunc("GET /docs/{file}", s.docsFile)
 }
 
-// docsFile serves Swagger UI's files. They are embedded in gzip, which is also how they are sent to all who take it.
+// docsFile serves Swagger UI's files. They are embedded in gzip, and sent so to every client that takes it.
 func (s *server) docsFile(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("file")
 	if name == "start.js" {

@@ -80,8 +80,8 @@ func receiptOf(company string, receipt dispatcher.Receipt) *receiptOut {
 	return out
 }
 
-// decodeEvent reads an event as it is handed over. Its payload is a copy of the body's very bytes; whether it suits its
-// type is for the dispatcher to say. Errors: as registry.Members.
+// decodeEvent reads an event as it is handed over. Its payload is a copy of the body's very bytes, and the dispatcher judges
+// whether it suits its type. The errors are those of registry.Members.
 func decodeEvent(company string, body []byte) (payloads.Event, error) {
 	e := payloads.Event{Company: company}
 	err := registry.Members(body, func(name string, value json.RawMessage) (wrong string) {

@@ -10,17 +10,17 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// An example is what the API's description shows of an operation. A test sends the requests and holds the answers against
+// An example is what the API's description shows of one operation. A test sends the requests, and holds the answers against
 // their schemas.
 type example struct {
-	request  string              // its body, where it has one
+	request  string              // the body; empty: there is none
 	answers  map[int]string      // by status of success; none for an answer without a body
-	fault    payloads.FieldError // what a 422 is about; empty: the company's name
+	fault    payloads.FieldError // the field at fault in a 422; empty: the query
 	conflict string              // the detail of a 409
-	refusals map[int]error       // what goes wrong, by status, where it is none of the usual
+	refusals map[int]error       // by status of failure, if the usual error for it does not fit
 }
 
-// What examples are made of.
+// The pieces of which examples are made.
 const (
 	exampleRegistration = `"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"destination":{"url":"https://partner.example/hook","method":"POST","content_type":"application/json"}`

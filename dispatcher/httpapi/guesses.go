@@ -14,7 +14,7 @@ const (
 	// An address may present wrongKeys unknown keys at once, more than anybody tries by hand, and one more each second.
 	wrongKeys     = 100
 	wrongKeyEvery = time.Second
-	// maxGuessers bounds the memory: addresses that have been quiet are forgotten first, then all of them.
+	// maxGuessers bounds the memory. The addresses that have been quiet are forgotten first. If they are too few, all are.
 	maxGuessers = 4096
 )
 
@@ -57,12 +57,12 @@ func (g *guesses) wait(from netip.Prefix) time.Duration {
 func sourceOf(r *http.Request) netip.Prefix {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
-		return netip.Prefix{} // a Unix socket, say: they are all one
+		return netip.Prefix{} // a Unix socket, for example: all are one address
 	}
 	addr, bits := at.Addr().Unmap().WithZone(""), 32
 	if addr.Is6() {
 		bits = 64
 	}
-	from, _ := addr.Prefix(bits) // which are never too many
+	from, _ := addr.Prefix(bits) // bits are never too many
 	return from
 }

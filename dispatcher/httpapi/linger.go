@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// restBytes and restTime bound what is read of a body before its refusal is sent. A body that is as good as there costs the caller
-	// no connection then. 256 KiB is what net/http reads, too. A body in chunks costs one: net/http cannot read on after a deadline in it.
+	// restBytes and restTime bound how much of a body is read before its refusal is sent. If a body is as good as there, its refusal costs the
+	// caller no connection. 256 KiB is as much as net/http reads, too. A body in chunks costs the connection: net/http cannot read on in it
+	// after a deadline.
 	restBytes = 256 << 10
 	restTime  = 250 * time.Millisecond
 
-	// lingerBytes and lingerTime bound what is read of a body after its refusal was sent: two batches of the greatest length, at
-	// 35 Mbit/s. Meanwhile the caller sends lingerPiece in lingerStall, or is given up: who trickles is not waited for.
+	// lingerBytes and lingerTime bound how much of a body is read after its refusal was sent: two batches of the greatest length, at
+	// 35 Mbit/s. If the caller does not send lingerPiece in each lingerStall meanwhile, it is given up: nobody waits for a trickle.
 	lingerBytes = 64 << 20
 	lingerTime  = 15 * time.Second
 	lingerPiece = 4 << 10
@@ -26,19 +27,19 @@ const (
 	// heldAnswer bounds how much of a refusal is kept back for its Content-Length, in bytes.
 	heldAnswer = 256 << 10
 
-	// answerTimeout is how long a caller whose body was not read may take to read why.
+	// answerTimeout is how long the caller may take to read the answer, if its body was not read.
 	answerTimeout = time.Minute
 )
 
 // Linger makes an answer reach its caller when the request's body was not read to its end. Many clients write all of a body before they
 // read, and lose the answer when the connection is closed meanwhile (RFC 9112, section 9.6). So the answer is sent with Connection: close,
-// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s. A caller who waits
-// for 100 Continue and is refused instead sends no body, and none is waited for (RFC 9110, section 10.1.1).
+// and the rest of the body is read and thrown away: up to 64 MiB and 15 s, as long as 4 KiB come every 2 s. If a caller waits
+// for 100 Continue and is refused instead, it sends no body, and none is waited for (RFC 9110, section 10.1.1).
 //
-// Answered, if it is not nil, hears of each request whose connection is open from here on for nothing but that: to close it costs the caller
-// at most an answer that it was slow to read.
+// If answered is not nil, it hears of each request whose connection is open from then on for nothing but that. If that connection is closed,
+// the caller loses at most an answer that it was slow to read.
 //
-// It goes around everything that answers HTTP/1; HTTP/2 has its own way to say that no more of a body is wanted.
+// Linger goes around everything that answers HTTP/1. HTTP/2 has its own way to say that no more of a body is wanted.
 func Linger(next http.Handler, answered func(*http.Request)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
@@ -59,10 +60,10 @@ func Linger(next http.Handler, answered func(*http.Request)) http.Handler {
 	})
 }
 
-// watchedBody knows how far a body was read. To close it does nothing: net/http closes the body it made.
+// watchedBody knows how far a body was read. Its Close does nothing: net/http closes the body that it made.
 type watchedBody struct {
 	from  io.Reader
-	begun bool  // whoever waits for 100 Continue was told
+	begun bool  // a caller that waits for 100 Continue was told
 	err   error // the last: io.EOF at the body's end
 }
 
@@ -76,13 +77,13 @@ func (b *watchedBody) Close() error { return nil }
 
 func (b *watchedBody) read() bool { return b.err == io.EOF } //nolint:errorlint // readers return it as it is
 
-// lingering writes an answer. If the body was not read it keeps the answer, to send it whole and before it reads on.
+// lingering writes an answer. If the body was not read, it keeps the answer, sends it whole, and only then reads on.
 type lingering struct {
 	http.ResponseWriter
 	rc      *http.ResponseController
 	body    *watchedBody
 	method  string
-	chunked bool // the body's end is not known before it is there
+	chunked bool // nobody knows the body's length before its end
 	expects bool // the caller waits for 100 Continue before it sends the body
 
 	begun  bool
@@ -128,7 +129,7 @@ func (l *lingering) FlushError() error {
 	return l.rc.Flush()
 }
 
-// readRest reads what is left of the body, if that is little and comes at once, and reports whether the body is read then.
+// readRest reads the rest of the body, if it is short and comes at once. It reports whether the body is read then.
 func (l *lingering) readRest() bool {
 	if l.body.read() || l.body.err != nil || l.expects || l.chunked {
 		return l.body.read()
@@ -139,17 +140,17 @@ func (l *lingering) readRest() bool {
 	return l.body.read()
 }
 
-// release sends what was kept.
+// release sends the answer that was kept.
 func (l *lingering) release() {
 	l.Header().Set("Connection", "close")
 	_ = l.rc.EnableFullDuplex()                              // or net/http would read the body before it sends the header
-	_ = l.rc.SetWriteDeadline(time.Now().Add(answerTimeout)) // the server's own may have been over before so long a body
+	_ = l.rc.SetWriteDeadline(time.Now().Add(answerTimeout)) // the server's own may have passed while so long a body came
 	l.ResponseWriter.WriteHeader(l.status)
 	l.status = 0
 	_, _ = l.ResponseWriter.Write(l.held.Bytes())
 }
 
-// finish sends an answer that was kept.
+// finish ends an answer. If it was kept, finish sends it.
 func (l *lingering) finish() {
 	if !l.begun {
 		l.WriteHeader(http.StatusOK)
@@ -166,9 +167,9 @@ func (l *lingering) finish() {
 	_ = l.rc.Flush()
 }
 
-// drain reads on until the body is at its end, too little comes any more, or it has been enough.
+// drain reads on until the body is at its end, too little of it comes, or the bounds are reached.
 func (l *lingering) drain() {
-	defer l.waitUntil(time.Unix(1, 0)) // whatever is left, net/http need not wait for it
+	defer l.waitUntil(time.Unix(1, 0)) // net/http need not wait for the rest
 	if l.expects && !l.body.begun {
 		return // nothing comes
 	}
@@ -183,10 +184,10 @@ func (l *lingering) drain() {
 	}
 }
 
-// drains are what bodies are read into that nobody wants.
+// drains are the buffers for bodies that nobody wants.
 var drains = sync.Pool{New: func() any { return new(make([]byte, lingerPiece)) }}
 
-// waitUntil is how long reading the body may wait. Not every writer can say so, and then the server's own timeout holds.
+// waitUntil sets how long reading the body may wait. If the writer cannot, the server's own timeout holds.
 func (l *lingering) waitUntil(t time.Time) { _ = l.rc.SetReadDeadline(t) }
 
 func bodyAllowed(status int) bool {

@@ -9,10 +9,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// readyTimeout is how long /readyz waits for Redis: less than the patience of what usually asks.
+// readyTimeout is how long /readyz waits for Redis: less than a load balancer or an orchestrator usually waits for the answer.
 const readyTimeout = 2 * time.Second
 
-// ops adds what tells how the process does.
+// ops adds the paths that tell how the process does.
 func (s *server) ops() {
 	chapter := []string{"Operations"}
 	state := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[health](), true, "")

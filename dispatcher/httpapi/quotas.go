@@ -109,7 +109,7 @@ func (s *server) quotas() {
 	})
 }
 
-// decodeQuotas reads {"callbacks": 50, "replays": null}. Which there are, and how large they may be, the registry knows.
+// decodeQuotas reads {"callbacks": 50, "replays": null}. The registry knows which quotas there are, and how large they may be.
 func decodeQuotas(body []byte) (map[string]*int64, error) {
 	limits := map[string]*int64{}
 	err := registry.Members(body, func(name string, value json.RawMessage) string {

@@ -72,7 +72,7 @@ func (s *server) replayCallback(ctx context.Context, in *steerIn) (*startedOut, 
 	return &startedOut{Location: "/companies/" + in.Company + "/replays/" + r.ReplayID, Body: r}, nil
 }
 
-// decodeReplay reads which deliveries are meant, all optional.
+// decodeReplay reads which deliveries are meant. All members are optional.
 func decodeReplay(body []byte) (q dispatcher.ReplayQuery, err error) {
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
 		if isNull(value) {
@@ -125,7 +125,7 @@ func (s *server) cancelReplay(ctx context.Context, in *replayIn) (*noContent, er
 	return &noContent{}, replayError(s.Client.CancelReplay(ctx, in.Company, in.ReplayID))
 }
 
-// replayError says of what is not found that it is a replay.
+// replayError turns the dispatcher's "not found" into one that speaks of a replay.
 func replayError(err error) error {
 	if errors.Is(err, dispatcher.ErrNotFound) {
 		return errNoReplay

@@ -12,8 +12,8 @@ import (
 	"github.com/ringback/ringback/dispatcher"
 )
 
-// The types in this file are documentation: they describe in /openapi.json what other packages read and write in their
-// own way. A test compares them with what is really answered. Types that others embed are exported, for huma passes over
+// The types in this file are documentation: they describe in /openapi.json the JSON that other packages read and write in
+// their own way. A test compares them with the real answers. Types that others embed are exported, for huma passes over
 // embedded types that are not.
 
 type destinationDoc struct {
@@ -96,7 +96,7 @@ type patchDoc struct{ RegistrationDoc }
 func (patchDoc) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Schema {
 	s = patchable(schemas, s)
 	s.Nullable = false
-	for _, name := range []string{"callback_type", "destination"} { // there is no callback without
+	for _, name := range []string{"callback_type", "destination"} { // every callback has them
 		s.Properties[name].Nullable = false
 	}
 	return s
@@ -216,7 +216,7 @@ func (batchDoc) Schema(huma.Registry) *huma.Schema {
 	return linesOf("Event")
 }
 
-// linesOf describes lines, each of which is a name.
+// linesOf describes lines, each of which has the schema of that name.
 func linesOf(name string) *huma.Schema {
 	return &huma.Schema{Type: huma.TypeString, Description: "One JSON object a line, each as in #/components/schemas/" + name + "."}
 }
@@ -294,7 +294,7 @@ type callbackTypeDoc struct {
 	Example     json.RawMessage   `json:"example,omitempty" doc:"A payload that fits the schema."`
 }
 
-// questionDoc is what a decision is asked for with.
+// questionDoc is the body that asks for a decision.
 type questionDoc struct {
 	_         struct{}        `additionalProperties:"false"`
 	EventType string          `json:"event_type" doc:"A synchronous callback type." example:"entry_code.verify"`

@@ -125,7 +125,7 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 	return out, nil
 }
 
-// decodeType reads a type. What an answer showed may be sent back as it was.
+// decodeType reads a type. A type may be sent back as an answer showed it.
 func decodeType(name string, body []byte) (payloads.Type, error) {
 	t := payloads.Type{Name: name}
 	err := registry.Members(body, func(member string, value json.RawMessage) string {
@@ -171,7 +171,7 @@ func decodeType(name string, body []byte) (payloads.Type, error) {
 	return t, err
 }
 
-// unchanged judges a member that answers show and nobody may choose.
+// unchanged judges a member that answers show, and that nobody may choose.
 func unchanged(value json.RawMessage, shown any) (wrong string) {
 	given, want := any(nil), any(nil)
 	b, err := json.Marshal(shown)
