@@ -13,13 +13,8 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-const (
-	// maxReadBody is how much of an answer's body is read, by the HTTP API's promise. Reading a short body to its end lets the connection serve again.
-	maxReadBody = 64 << 10
-
-	// defaultKeepBody is how much of it is kept: what the HTTP API shows of an answer.
-	defaultKeepBody = 1 << 10
-)
+// defaultKeepBody is how much of an answer's body is kept: as much as the HTTP API shows.
+const defaultKeepBody = 1 << 10
 
 // Request is one request to a stranger.
 type Request struct {

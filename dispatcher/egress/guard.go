@@ -4,12 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 
 	"code.dny.dev/ssrf"
 )
@@ -74,39 +72,6 @@ func normalise(field string, prefixes []netip.Prefix) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// CheckAllowName says whether name may stand in [Config.AllowNames]: nil, or an error whose text follows on the name.
-func CheckAllowName(name string) error {
-	_, err := normaliseName(name)
-	return err
-}
-
-// normaliseName returns the name, or the suffix, in lower case and ASCII, without the dot of the root at its end.
-func normaliseName(given string) (string, error) {
-	if given == "." {
-		return given, nil
-	}
-	bare, below := strings.CutPrefix(given, ".")
-	name := bare
-	if !isASCII(bare) {
-		mapped, err := asciiHost(bare)
-		if err != nil {
-			return "", err
-		}
-		name = mapped
-	}
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
-	if err := checkName(name); err != nil {
-		return "", err
-	}
-	if slices.Contains(metadataNames, name) {
-		return "", errors.New("is the name of a cloud's metadata service, which is never called")
-	}
-	if below {
-		name = "." + name
-	}
-	return name, nil
-}
-
 // check returns nil if a connection to to may be opened, errBlocked otherwise. An explicit Deny wins over Allow, and Allow over the
 // built-in rules: global unicast addresses outside the IANA special-purpose registries, on publicPorts.
 func (g *guard) check(to netip.AddrPort) error {
@@ -148,76 +113,26 @@ func contains(prefixes []netip.Prefix, addr netip.Addr) bool {
 	return false
 }
 
-// control is called by the dialer after the socket exists and before it connects, once per address: what it judges is what is connected to.
-// A dialer that races two kinds of address calls it in goroutines of its own.
-func (g *guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
-	return g.contain(ctx, func() error { return g.judge(ctx, network, address) })
-}
-
-func (g *guard) judge(ctx context.Context, network, address string) error {
-	traceFrom(ctx).lookedUp()
-	if network != "tcp4" && network != "tcp6" {
-		return errBlocked
-	}
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return errBlocked
-	}
-	if err := g.check(to); err != nil {
-		return err
-	}
-	if seen, ok := ctx.Value(passedKey{}).(*passed); ok {
-		seen.add(address)
+// checkTarget is the policy for a well-formed URL: may this host be registered, and with this port?
+func (g *guard) checkTarget(t target) error {
+	switch {
+	case t.addr.IsValid():
+		if g.allows(t.addr) {
+			return nil
+		}
+		return errors.New("may not have an address as its host: use a host name (an operator can allow addresses)")
+	case t.name == "localhost" || strings.HasSuffix(t.name, ".localhost"):
+		if g.allows(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
+			return nil
+		}
+		return errors.New("may not lead to localhost: use a host name that is reachable from outside (an operator can allow local addresses)")
+	case isInternal(t.name):
+		if g.allowsName(t.name) {
+			return nil
+		}
+		return ErrNameNotAllowed
+	case !slices.Contains(g.ports, t.port):
+		return errors.New("has a port that is not allowed: use 443, 8443 or 80")
 	}
 	return nil
-}
-
-// dialFunc opens a connection, like [net.Dialer.DialContext].
-type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
-
-// dialer returns the guarded dialer. A nil resolver means Go's own.
-//
-// A host with several addresses is blocked only if all of them are: errInside. If the dialer's verdict is "blocked" because it reports its
-// first address while another one was allowed and failed, the allowed one is asked again, to learn what it says.
-func (g *guard) dialer(resolver *net.Resolver) dialFunc {
-	if resolver == nil {
-		resolver = &net.Resolver{PreferGo: true}
-	}
-	d := &net.Dialer{Timeout: connectTimeout, Resolver: resolver, ControlContext: g.control}
-	return func(ctx context.Context, network, addr string) (net.Conn, error) {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			return nil, err
-		}
-		seen := new(passed)
-		conn, err := d.DialContext(context.WithValue(ctx, passedKey{}, seen), network, net.JoinHostPort(lookupName(host), port))
-		if err == nil || !errors.Is(err, errBlocked) {
-			return conn, err
-		}
-		if allowed := seen.last(); allowed != "" {
-			return d.DialContext(ctx, network, allowed)
-		}
-		if !isAddress(host) {
-			return nil, errInside
-		}
-		return nil, err
-	}
-}
-
-// lookupName is what the resolver is asked for to find host: the rooted name, so that it tries nothing but that. Otherwise a resolver may
-// try the suffixes of its search list first, and on Kubernetes partner.example leads to partner.example.svc.cluster.local. An address is itself.
-//
-// localhost and the names of internal networks stay as they are. They belong to the operator, who may have made them by search list, and
-// /etc/hosts has a single label only without its dot.
-func lookupName(host string) string {
-	name := strings.TrimSuffix(host, ".")
-	if isAddress(host) || isInternal(strings.ToLower(name)) {
-		return name
-	}
-	return name + "."
-}
-
-func isAddress(host string) bool {
-	_, err := netip.ParseAddr(host)
-	return err == nil
 }

@@ -1,16 +1,7 @@
 package egress
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"io"
-	"net"
-	"reflect"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // Reason says in one word why no answer came. The set is closed, so it may label a metric.
@@ -33,15 +24,6 @@ const (
 	Network          Reason = "network"           // anything else on the way
 	BadRequest       Reason = "bad_request"       // the request cannot be built; nothing was sent
 	OAuth            Reason = "oauth_token"       // no access token came; [Tokens.Get] alone says so
-)
-
-// The phases of a request, in their order; [Error.Phase] names the one that failed.
-const (
-	PhaseDNS     = "dns"     // looking the host up
-	PhaseConnect = "connect" // opening the connection
-	PhaseTLS     = "tls"     // the handshake
-	PhaseWrite   = "write"   // sending the request
-	PhaseWait    = "wait"    // waiting for status and headers
 )
 
 // Error is why no answer came. Its text holds the reason and a fixed sentence: no URL, no address, no secret.
@@ -83,154 +65,3 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause, which may be nil.
 func (e *Error) Unwrap() error { return e.err }
-
-// explain turns what the transport said into an *Error. It asks for types and values, never for texts; what is left over is told apart by
-// the phase it happened in and by whether anything of an answer had arrived.
-func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error {
-	phase, answered, timing := tr.state(start)
-	e := &Error{Phase: phase, Timing: timing, err: err}
-	e.Reason, e.Detail = classify(ctx, err, phase, answered)
-	if e.Reason == ConnectionClosed && tr.mute() {
-		e.Reason, e.Detail = Timeout, "the connection fell silent"
-	}
-	if errors.Is(err, errInside) && e.Reason == DNS {
-		e.Inside, e.Phase, e.Timing = true, PhaseDNS, Timing{Total: timing.Total}
-	}
-	return e
-}
-
-// classify is explain's judgement: a pure function of its arguments, if ctx is taken as a value.
-func classify(ctx context.Context, err error, phase string, answered bool) (reason Reason, detail string) {
-	if ours, ok := errors.AsType[*proxyError](err); ok && !errors.Is(ctx.Err(), context.Canceled) {
-		return ours.reason, ours.detail
-	}
-	if ended := ctx.Err(); ended != nil && (errors.Is(err, ended) || errors.Is(err, context.Cause(ctx))) {
-		if errors.Is(ended, context.Canceled) {
-			return Canceled, "the request was given up from this side"
-		}
-		return Timeout, lateness[phase]
-	}
-	if errors.Is(err, errInside) {
-		return DNS, noAddress
-	}
-	if errors.Is(err, errBlocked) {
-		return BlockedAddress, blocked
-	}
-	if lookup, ok := errors.AsType[*net.DNSError](err); ok {
-		return DNS, lookupTrouble(lookup)
-	}
-	if reason, detail := classifySyscall(err); reason != "" {
-		return reason, detail
-	}
-	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
-		return Timeout, lateness[phase]
-	}
-	if detail := tlsTrouble(err, phase); detail != "" {
-		return TLS, detail
-	}
-	if stream, ok := errors.AsType[streamError](err); ok && !answered {
-		if stream.Code == protocolError {
-			return BadResponse, "the HTTP/2 answer broke the protocol"
-		}
-		return Reset, "the HTTP/2 stream was reset before an answer"
-	}
-	if isErrorCode(err) && !answered {
-		return BadResponse, "the HTTP/2 answer broke the protocol"
-	}
-	switch {
-	case phase == PhaseDNS || phase == PhaseConnect:
-		return Network, "the connection could not be opened"
-	case answered && !isEnd(err):
-		return BadResponse, "what came back is not a valid HTTP answer, or its headers are larger than 16 KiB"
-	case answered:
-		return ConnectionClosed, "the connection was closed in the middle of the answer's headers"
-	}
-	return ConnectionClosed, "the connection was closed before an answer"
-}
-
-// lateness says what was being waited for when the time was up.
-var lateness = map[string]string{
-	PhaseDNS:     "no name server answered in time",
-	PhaseConnect: "no connection came about in time",
-	PhaseTLS:     "the TLS handshake did not finish in time",
-	PhaseWrite:   "the request was not taken in time",
-	PhaseWait:    "no answer in time",
-}
-
-func isEnd(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
-}
-
-func lookupTrouble(err *net.DNSError) string {
-	switch {
-	case err.IsNotFound:
-		return noAddress
-	case err.IsTimeout:
-		return "no name server answered in time"
-	}
-	return "the host name could not be looked up"
-}
-
-// classifySyscall judges what the system said; an empty reason means it said nothing.
-func classifySyscall(err error) (Reason, string) {
-	number, ok := errors.AsType[syscall.Errno](err)
-	if !ok {
-		return "", ""
-	}
-	switch number {
-	case syscall.ECONNREFUSED:
-		return Refused, "the connection was refused: nothing listens there"
-	case syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE:
-		return Reset, "the connection was reset before an answer"
-	case syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.EADDRNOTAVAIL:
-		return Unreachable, "there is no route to the host"
-	case syscall.ETIMEDOUT:
-		return Timeout, "the host did not answer on the network"
-	case syscall.EMFILE, syscall.ENFILE:
-		return Network, "this side has too many open connections"
-	}
-	return Network, "the network failed"
-}
-
-// tlsTrouble says what went wrong between the two TLS ends, or nothing. An end of the stream during the handshake is not TLS's word.
-func tlsTrouble(err error, phase string) string {
-	if expired, ok := errors.AsType[x509.CertificateInvalidError](err); ok && expired.Reason == x509.Expired {
-		return "the certificate has expired or is not yet valid"
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
-		return "the certificate is for another host name"
-	}
-	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
-		return "the certificate is not signed by a known authority: it is self-signed, or an intermediate certificate is missing"
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "the certificate was not accepted"
-	}
-	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return "the port does not speak TLS"
-	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		return "the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)"
-	}
-	if phase == PhaseTLS && !isEnd(err) {
-		return "the TLS handshake failed"
-	}
-	return ""
-}
-
-// protocolError is the HTTP/2 error code PROTOCOL_ERROR (RFC 9113, 7): mostly this side's verdict on a malformed answer.
-const protocolError = 1
-
-// streamError has the shape of net/http's own HTTP/2 stream error, which fills any struct of this shape through errors.As.
-type streamError struct {
-	StreamID uint32
-	Code     uint32
-	Cause    error
-}
-
-// isErrorCode reports whether err is net/http's verdict that the other side broke HTTP/2 for the whole connection (RFC 9113, 5.4.1). Its type is
-// hidden; it is the only error that is a number of 32 bits.
-func isErrorCode(err error) bool { return reflect.ValueOf(err).Kind() == reflect.Uint32 }
-
-// Error implements error, as errors.As demands of its target.
-func (e streamError) Error() string { return "HTTP/2 stream error" }

@@ -14,17 +14,6 @@ import (
 	"time"
 )
 
-// Timing is where the time went. A phase that did not happen, as on a reused connection, is zero.
-type Timing struct {
-	DNS       time.Duration // lookup
-	Connect   time.Duration // TCP, all addresses tried
-	TLS       time.Duration // handshake
-	FirstByte time.Duration // from the request written to the first byte of the answer
-	Total     time.Duration // all of Do, waiting for a connection and reading the body included
-	Reused    bool          // the connection had served before
-	Repeated  bool          // the request went out twice, see [Request.Repeatable]: the rest is about the second time, but for Total
-}
-
 // maxResends is how often net/http may send a request again that was provably not taken: twice covers two stale connections in a row,
 // and keeps a server that refuses every HTTP/2 stream from making a loop of one attempt.
 const maxResends = 2
@@ -244,26 +233,6 @@ func (t *trace) staleLocked(e *Error) bool {
 	}
 	_, refused := errors.AsType[streamError](e.err)
 	return !refused && !errors.Is(e.err, errNoResend)
-}
-
-// passed remembers the last address that control let through during one dial. Happy eyeballs calls control from two goroutines.
-type passed struct {
-	mu   sync.Mutex
-	addr string
-}
-
-type passedKey struct{}
-
-func (p *passed) add(addr string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.addr = addr
-}
-
-func (p *passed) last() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.addr
 }
 
 // newBody returns a body net/http knows to be in memory: of any other it would send the headers in a packet of their own.

@@ -1,0 +1,82 @@
+package egress
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// connectTimeout ends a connection attempt (lookup included) and a TLS handshake even when the request that asked for them has long gone:
+	// a request's own deadline is nearly always the nearer one.
+	connectTimeout = 10 * time.Second
+
+	// maxHeaderBytes bounds the header of an answer, informational (1xx) answers included. Real ones stay below 4 KiB.
+	maxHeaderBytes = 16 << 10
+
+	// maxReadBody is how much of an answer's body is read, by the HTTP API's promise. A short body is read to its end, and the connection can
+	// serve again.
+	maxReadBody = 64 << 10
+
+	// idlePerHost is how many connections to one host are kept for the next request: as many as a worker's default
+	// concurrency puts under way to one callback, so that a busy one is not dialled anew for every request.
+	idlePerHost = 128
+
+	// idleTotal bounds the kept connections to all hosts together: each costs two goroutines and two 4 KiB buffers, about 100 MiB in all.
+	idleTotal = 4096
+
+	// idleTimeout is how long a connection is kept without use, unless the host is known to give it up sooner. Shorter than the idle timeout of
+	// the usual load balancers is impossible (they range from 5 s to 10 min); a connection closed by the other side leaves the pool by itself.
+	idleTimeout = 90 * time.Second
+
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked for a sign of life, and pingTimeout how long that may take.
+	// Together they bound how long requests go into a connection that something on the way has forgotten: less than the default timeout.
+	pingAfter   = 5 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// dialFunc opens a connection, like [net.Dialer.DialContext].
+type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
+
+// newTransport returns the transport every request goes through. What an HTTP/2 receiver may send before it is read is bounded, for net/http
+// keeps it: by its own will 4 MiB of each answer. There is no DialTLSContext and no Proxy on purpose:
+// each would open connections that dial, and so the guard, never sees.
+func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
+	return &http.Transport{
+		Proxy:                  nil,
+		DialContext:            dial,
+		TLSClientConfig:        tlsConfig,
+		TLSHandshakeTimeout:    connectTimeout,
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // a gzip bomb is kept as the bytes it came as
+		MaxResponseHeaderBytes: maxHeaderBytes,
+		MaxIdleConns:           idleTotal,
+		MaxIdleConnsPerHost:    idlePerHost,
+		IdleConnTimeout:        idleTimeout,
+		HTTP2: &http.HTTP2Config{
+			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
+			MaxReceiveBufferPerStream: 2 * maxReadBody, MaxReceiveBufferPerConnection: 64 * maxReadBody,
+		},
+	}
+}
+
+// clientTLS returns a copy of cfg that verifies the other side, or an error for a setting that would not.
+func clientTLS(cfg *tls.Config) (*tls.Config, error) {
+	if cfg == nil {
+		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+	}
+	switch {
+	case cfg.InsecureSkipVerify:
+		return nil, errors.New("egress: TLS.InsecureSkipVerify is refused: put the private authority into RootCAs instead")
+	case cfg.ServerName != "":
+		return nil, errors.New("egress: TLS.ServerName is refused: the name to verify is each URL's own host")
+	case cfg.MinVersion != 0 && cfg.MinVersion < tls.VersionTLS12, cfg.MaxVersion != 0 && cfg.MaxVersion < tls.VersionTLS12:
+		return nil, errors.New("egress: a TLS version below 1.2 is refused: leave MinVersion and MaxVersion zero")
+	}
+	clone := cfg.Clone()
+	clone.MinVersion = max(clone.MinVersion, tls.VersionTLS12)
+	return clone, nil
+}
