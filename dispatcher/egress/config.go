@@ -26,28 +26,28 @@ type Config struct {
 	Deny []netip.Prefix
 
 	// AllowNames lists names of internal networks that may be called all the same: "receiver" is that name, ".corp.internal" every name below it,
-	// "." every name. Where such a name leads is still judged by Allow. Names of cloud metadata services are refused whatever stands here. Nil: none.
+	// "." every name. The address that such a name leads to is still judged by Allow. Names of cloud metadata services are always refused. Nil: none.
 	AllowNames []string
 
 	// Resolver looks names up. Nil: Go's own resolver, which can be cancelled and occupies no thread while a name server is silent.
-	// Names are looked up rooted (with a dot at their end), so that no search list applies; but localhost and names of internal networks, which
+	// Names are looked up rooted (with a dot at their end), so that no search list applies. But localhost, and the names of internal networks that
 	// AllowNames lets through, are looked up as this machine looks up all others. A resolver with PreferGo false does not find rooted names in
 	// /etc/hosts.
 	Resolver *net.Resolver
 
 	// Proxy is an HTTP proxy that takes CONNECT, through which every connection goes: http or https, a host, perhaps a port, user and password.
-	// Names are looked up and addresses judged before the proxy hears of them. What the proxy refuses fails with [EgressProxy]. Nil: none;
-	// HTTP_PROXY and its kin are never read.
+	// Names are looked up and addresses judged before the proxy hears of them. If the proxy refuses, the request fails with [EgressProxy].
+	// HTTP_PROXY and its kin are never read. Nil: none.
 	Proxy *url.URL
 
-	// MaxTimeout is the longest a request may take, body included; longer request timeouts are cut to it. Zero: [DefaultMaxTimeout].
+	// MaxTimeout is the longest a request may take, body included. Longer request timeouts are cut to it. Zero: [DefaultMaxTimeout].
 	MaxTimeout time.Duration
 
 	// TLS holds what differs from the standard: RootCAs for private authorities, Certificates for partners that ask for one.
 	// It is copied. InsecureSkipVerify, a ServerName, a MinVersion or MaxVersion below TLS 1.2 are refused. Nil: the system's roots, TLS 1.2 or later.
 	TLS *tls.Config
 
-	// Dial replaces the dialer and with it THE WHOLE ADDRESS GUARD. It exists for tests inside a testing/synctest bubble,
-	// where connections are pipes; a production wiring leaves it nil. CheckURL's policy stays in force.
+	// Dial replaces the dialer and with it THE WHOLE ADDRESS GUARD. It exists for tests inside a testing/synctest bubble, where connections are
+	// pipes. A production wiring leaves it nil. CheckURL's policy stays in force.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }

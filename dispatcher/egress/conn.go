@@ -13,8 +13,8 @@ import (
 // answerGrace is how long the end of a connection may take to be read after a write has failed. The end comes with the failure, or before it.
 const answerGrace = 200 * time.Millisecond
 
-// A conn is a connection as net/http sees it. It lets answers be heard that come before their request was taken, and it knows how long it
-// has been without use, so that it is gone before the other side ends it.
+// A conn is a connection as net/http sees it. It passes on answers that come before their request was taken. It knows how long it has been
+// without use, so that it is gone before the other side ends it.
 type conn struct {
 	net.Conn
 	closedIdle func(after time.Duration) // the other side ended it while it was without use
@@ -29,8 +29,8 @@ type conn struct {
 	uses      int
 	unwritten bool        // nothing has been written of a request on a connection that had served before
 	failed    error       // why writing ended, nil if it goes on
-	failedAt  time.Time   // when the last wait for an answer began that came too late to be written to
-	patience  *time.Timer // for the end to be read, once writing has ended
+	failedAt  time.Time   // when the last wait for an answer began after writing ended
+	patience  *time.Timer // runs once writing has ended, until the end must have been read
 	parked    time.Time   // without use since then; zero: in use, or HTTP/2
 	stirred   time.Time   // when the other side did something meanwhile, zero: never
 	retire    *time.Timer // nil: none was needed yet
@@ -49,10 +49,11 @@ func connOf(c net.Conn) *conn {
 	return own
 }
 
-// Write takes for written what cannot be written any more. Who answers early and closes makes the rest of the request fail to be written, and
-// net/http would report that rather than the answer. So it is left to the reader, who comes upon the answer first and then upon the end.
+// Write reports bytes as written that cannot be written any more. If a receiver answers early and closes, the rest of the request fails to be
+// written, and net/http would report that rather than the answer. So the failure is left to the reader, which comes upon the answer first and
+// then upon the end.
 //
-// An error is returned, though, if nothing was written of a request on a kept connection: net/http sends it on another one then.
+// If nothing was written of a request on a kept connection, Write returns an error: net/http sends the request on another connection then.
 func (c *conn) Write(p []byte) (int, error) {
 	c.wroteOnce.Do(func() { close(c.wrote) })
 	c.mu.Lock()
@@ -82,7 +83,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lose ends a connection whose writing has failed, while its end was not read. An answer that has begun gets another second.
+// lose ends a connection whose writing has failed, if nobody has read its end. An answer that has begun gets another second.
 func (c *conn) lose() {
 	c.mu.Lock()
 	began := time.Unix(0, c.heard.Load()).After(c.failedAt)
@@ -96,8 +97,8 @@ func (c *conn) lose() {
 	}
 }
 
-// Read waits, at the beginning, until the request is being written: net/http throws away what comes before, and it may be the answer of a
-// receiver that is too busy to read.
+// Read waits, at the beginning, until the request is being written. net/http throws away bytes that come before, and they may be the answer of
+// a receiver that is too busy to read.
 func (c *conn) Read(p []byte) (int, error) {
 	select {
 	case <-c.wrote:
@@ -120,6 +121,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// awaitWrite waits for the first write, but not for long.
 func (c *conn) awaitWrite() {
 	timer := time.NewTimer(answerGrace)
 	defer timer.Stop()
@@ -188,6 +190,7 @@ func (c *conn) park(use int, limit time.Duration, limited bool) {
 	}
 }
 
+// retired closes the connection, if it is still without use.
 func (c *conn) retired() {
 	c.mu.Lock()
 	unused := !c.parked.IsZero() && !c.closed

@@ -12,8 +12,8 @@ import (
 
 // dialer returns the guarded dialer. A nil resolver means Go's own.
 //
-// A host with several addresses is blocked only if all of them are: errInside. If the dialer's verdict is "blocked" because it reports its
-// first address while another one was allowed and failed, the allowed one is asked again, to learn what it says.
+// A host with several addresses is blocked only if all of them are: errInside. The dialer reports the verdict on its first address. If that
+// is "blocked" while another address was allowed and failed, the allowed one is asked again, to learn its own error.
 func (g *guard) dialer(resolver *net.Resolver) dialFunc {
 	if resolver == nil {
 		resolver = &net.Resolver{PreferGo: true}
@@ -39,12 +39,13 @@ func (g *guard) dialer(resolver *net.Resolver) dialFunc {
 	}
 }
 
-// control is called by the dialer after the socket exists and before it connects, once per address: what it judges is what is connected to.
-// A dialer that races two kinds of address calls it in goroutines of its own.
+// control judges an address. The dialer calls it once per address, after the socket exists and before it connects: so no other address is
+// connected to. If the dialer races two kinds of address, it calls control in goroutines of its own.
 func (g *guard) control(ctx context.Context, network, address string, _ syscall.RawConn) error {
 	return g.contain(ctx, func() error { return g.judge(ctx, network, address) })
 }
 
+// judge notes that the lookup is over, and returns nil if the address may be connected to.
 func (g *guard) judge(ctx context.Context, network, address string) error {
 	traceFrom(ctx).lookedUp()
 	if network != "tcp4" && network != "tcp6" {
@@ -63,7 +64,7 @@ func (g *guard) judge(ctx context.Context, network, address string) error {
 	return nil
 }
 
-// passed remembers the last address that control let through during one dial. Happy eyeballs calls control from two goroutines.
+// passed remembers the last address that judge let through during one dial. Happy eyeballs calls control from two goroutines.
 type passed struct {
 	mu   sync.Mutex
 	addr string
@@ -83,10 +84,10 @@ func (p *passed) last() string {
 	return p.addr
 }
 
-// lookupName is what the resolver is asked for to find host: the rooted name, so that it tries nothing but that. Otherwise a resolver may
+// lookupName is the name under which the resolver looks for host: the rooted one, so that the resolver tries nothing else. Otherwise it may
 // try the suffixes of its search list first, and on Kubernetes partner.example leads to partner.example.svc.cluster.local. An address is itself.
 //
-// localhost and the names of internal networks stay as they are. They belong to the operator, who may have made them by search list, and
+// localhost and the names of internal networks stay as they are. They belong to the operator, and may exist by search list alone. Besides,
 // /etc/hosts has a single label only without its dot.
 func lookupName(host string) string {
 	name := strings.TrimSuffix(host, ".")
@@ -101,10 +102,10 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-// errPanicked is what became of a dial that panicked.
+// errPanicked is the error of a dial that panicked.
 var errPanicked = errors.New("egress: a fault in Ringback itself kept it from opening a connection")
 
-// contain runs do, and turns its panic into an error if anybody is to be told of panics.
+// contain runs do. If somebody wants to hear of panics, it turns do's panic into an error.
 func (g *guard) contain(ctx context.Context, do func() error) (err error) {
 	if panicked := g.panicked.Load(); panicked != nil {
 		defer func() {
@@ -117,6 +118,7 @@ func (g *guard) contain(ctx context.Context, do func() error) (err error) {
 	return do()
 }
 
+// contained returns dial inside contain.
 func (g *guard) contained(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
 		err = g.contain(ctx, func() (err error) {

@@ -18,11 +18,11 @@ const defaultKeepBody = 1 << 10
 
 // Request is one request to a stranger.
 type Request struct {
-	// Method is POST, PUT or PATCH; empty means POST. OPTIONS may have no body: it asks and changes nothing, and net/http may send it twice.
+	// Method is POST, PUT or PATCH. Empty means POST. OPTIONS may have no body: it asks and changes nothing, and net/http may send it twice.
 	// Others are refused: net/http repeats them, too.
 	Method string
 
-	// URL is where to send it, exactly as registered; see [Client.CheckURL].
+	// URL is where to send it, exactly as registered. See [Client.CheckURL].
 	URL string
 
 	// Header is sent as it is and not changed. Names that frame the message (Host, Content-Length, Connection and the like) are refused.
@@ -32,21 +32,21 @@ type Request struct {
 	// Body is sent as it is. Its bytes must stay unchanged for good: a connection may still be reading them after Do returned.
 	Body []byte
 
-	// Timeout bounds everything from lookup to the end of the body. Zero: [DefaultTimeout]; more than [Config.MaxTimeout] is cut to that.
+	// Timeout bounds everything from lookup to the end of the body. More than [Config.MaxTimeout] is cut to that. Zero: [DefaultTimeout].
 	Timeout time.Duration
 
-	// KeepBody is how many bytes of the answer's body are kept. Zero: 1 KiB; at most 64 KiB, which is all that is ever read.
+	// KeepBody is how many bytes of the answer's body are kept, at most 64 KiB: no more is ever read. Zero: 1 KiB.
 	KeepBody int
 
-	// Repeatable allows the request to go out twice: once more, at once and on a connection that is a second old at most, if a kept one ended before anything of an
-	// answer came. It is for receivers that know the request again when they see it twice.
+	// Repeatable allows the request to go out twice. If a kept connection ended before anything of an answer came, the request goes out once more,
+	// at once and on a connection that is a second old at most. Repeatable is for receivers that know the request again when they see it twice.
 	Repeatable bool
 }
 
 // Response is an answer: status and headers arrived.
 type Response struct {
 	Status int         // 100 to 999; informational answers are skipped, but for 101
-	Phrase string      // what the status line says in words, where that is not the usual; HTTP/2 has none
+	Phrase string      // the words of the status line, if they are not the usual; HTTP/2 has none
 	Header http.Header // the names in canonical form, the values as they came
 
 	// Body is the beginning of the body, not decoded: up to [Request.KeepBody] bytes. Nil for a 101.
@@ -60,8 +60,8 @@ type Response struct {
 }
 
 // Do sends req once ([Request.Repeatable] apart) and returns the answer, or an error that is always an [*Error]. An answer is an answer from
-// its status and headers on: if the body then drips, breaks off or never ends, the response is returned with what arrived within the
-// timeout and the limits.
+// its status and headers on. If the body then drips, breaks off or never ends, the response has as much of it as arrived within the timeout and
+// the limits.
 //
 // Do applies the policy of [Client.CheckURL] again, since an operator may have narrowed it since the registration.
 func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
@@ -82,7 +82,7 @@ func (c *Client) Do(ctx context.Context, req Request) (*Response, error) {
 	return resp, nil
 }
 
-// try sends req once. The failure is stale if a kept connection turned out to be of no use; the next try gets another one.
+// try sends req once. If a kept connection turned out to be of no use, the failure is stale, and the next try gets another connection.
 func (c *Client) try(ctx context.Context, req Request, start time.Time) (resp *Response, stale bool, failure *Error) {
 	tr := &trace{phase: PhaseConnect, since: start, body: req.Body}
 	tr.until, _ = ctx.Deadline()
@@ -116,7 +116,7 @@ func (c *Client) try(ctx context.Context, req Request, start time.Time) (resp *R
 	return resp, false, nil
 }
 
-// phrase returns what a status line says beyond its code.
+// phrase returns the words of a status line, if they are not the usual for its code.
 func phrase(answer *http.Response) string {
 	_, words, _ := strings.Cut(answer.Status, " ")
 	if words == http.StatusText(answer.StatusCode) {
@@ -125,6 +125,7 @@ func phrase(answer *http.Response) string {
 	return words
 }
 
+// timeout bounds the timeout that a request wants.
 func (c *Client) timeout(wanted time.Duration) time.Duration {
 	if wanted <= 0 {
 		wanted = DefaultTimeout
@@ -132,6 +133,7 @@ func (c *Client) timeout(wanted time.Duration) time.Duration {
 	return min(wanted, c.maxTimeout)
 }
 
+// keep bounds how much of a body a request wants to keep.
 func keep(wanted int) int {
 	if wanted <= 0 {
 		return defaultKeepBody
@@ -141,9 +143,9 @@ func keep(wanted int) int {
 
 // build returns req as net/http sends it, or an *Error if it may not be sent.
 //
-// GetBody is what lets net/http resend a request on another connection after it failed on a kept one. Without it that is refused even if
-// nothing was written; with it, and a method that is not idempotent by itself, it is done only if nothing was written (HTTP/1) or the server
-// said it did not take the request (HTTP/2).
+// GetBody lets net/http resend a request on another connection after it failed on a kept one. Without GetBody net/http does not resend even if
+// nothing was written. With it, and with a method that is not idempotent by itself, net/http resends only if nothing was written (HTTP/1) or the
+// server said it did not take the request (HTTP/2).
 func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Request, *Error) {
 	switch req.Method {
 	case "":
@@ -187,8 +189,8 @@ func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Reque
 
 // outgoing returns h as it may be handed to net/http, or says what is wrong with it. Values are not repeated: they may be secret.
 //
-// Two things net/http would do on its own are switched off, in a copy: inventing a User-Agent, and resending requests that were written and perhaps
-// taken because they carry an idempotency key. It looks for that one under its canonical name only, and names have no case on the wire.
+// Two habits of net/http are switched off, in a copy of h. It would invent a User-Agent. And if a request carries an idempotency key, it would
+// resend it although it was written and perhaps taken. It looks for that header under its canonical name only, and names have no case on the wire.
 func outgoing(h http.Header) (header http.Header, detail string) {
 	for name, values := range h {
 		if !httpguts.ValidHeaderFieldName(name) {
@@ -236,10 +238,10 @@ func framing(name string) bool {
 	return len(name) > 6 && strings.EqualFold(name[:6], "Proxy-")
 }
 
-// readBuffers are what bodies are read through; most bodies fit into one read.
+// readBuffers are the buffers for bodies. Most bodies fit into one read.
 var readBuffers = sync.Pool{New: func() any { return new([4 << 10]byte) }}
 
-// readBody reads the body of answer into resp, at most maxReadBody bytes of it. An error changes nothing but Truncated.
+// readBody reads the body of answer into resp, at most maxReadBody bytes of it. If reading fails, only Truncated says so.
 func readBody(resp *Response, answer *http.Response, keep int) {
 	if answer.StatusCode == http.StatusSwitchingProtocols {
 		return // there is no body but the other protocol: reading would ignore every deadline (golang/go#44988)

@@ -3,27 +3,32 @@
 // A [Client] sends one request to a URL that somebody outside chose, and comes back with either a [Response] or an [*Error], within a
 // bounded time and a bounded amount of memory, whatever the other side does. It promises:
 //
-//   - Nothing inside is reachable. Every connection is judged by its address after the name was resolved and before the first packet leaves,
-//     so naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed; a proxy is used only if [Config.Proxy] says so.
-//   - The URL is called exactly as registered: the path and the query appear on the wire byte for byte, and so does the Host header,
-//     but for an international host name, which goes out in its xn-- form. What could not be sent that way is refused by [Client.CheckURL].
-//   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable] and OPTIONS. What is
-//     provably unread by the other side (a kept-alive connection that was closed before the first byte was written, an HTTP/2 stream
-//     refused by the server) is sent again on another connection. A repeatable request goes out once more, at once and on a
-//     connection that is a second old at most, if a kept one ended before anything of an answer came; the timing says so. Anything else is reported and left to the
-//     caller's schedule.
-//   - No connection is believed in for long. One that is about to be closed by the other side, as that said or was seen to do, is not used.
+//   - Nothing inside is reachable. Every connection is judged by its address, after the name was resolved and before the first packet leaves.
+//     So naming, DNS and encoding tricks do not matter. Redirects are answers like any other and are never followed. A proxy is used only if
+//     [Config.Proxy] says so.
+//   - The URL is called exactly as registered: the path, the query and the Host header appear on the wire byte for byte. Only an international
+//     host name goes out in another form, that of xn--. [Client.CheckURL] refuses a URL that could not be sent that way.
+//   - One call of [Client.Do] is at most one request that anybody answered or could have answered, but for [Request.Repeatable] and OPTIONS. If
+//     the other side provably did not read a request, it is sent again on another connection: the kept-alive connection was closed before the
+//     first byte was written, or the server refused the HTTP/2 stream. If a kept connection ended before anything of an answer came, a
+//     repeatable request goes out once more, at once and on a connection that is a second old at most. The timing says so. Any other failure is
+//     reported and left to the caller's schedule.
+//   - No connection is believed in for long. If the other side is about to close one, by what it said or was seen to do, that one is not used.
 //     New requests leave a connection after two to four minutes, so a host that moved is found at its new address. An HTTP/2
-//     connection that has been silent for 10 s is given up, and after a timeout on a connection that is shared or had served before,
+//     connection that has been silent for 10 s is given up. After a timeout on a connection that is shared or had served before,
 //     the next request gets a new one.
-//   - The status and the headers are the answer. Once they arrived, nothing that happens to the body turns the answer into an error. An answer
-//     counts, too, if the receiver gives it before it has read the request, and then closes.
+//   - The status and the headers are the answer. When they have arrived, nothing that happens to the body turns the answer into an error. If the
+//     receiver answers before it has read the request and then closes, the answer counts, too.
 //   - An error says why in a closed vocabulary ([Reason]) and in a short sentence that holds no URL, no address and no secret.
 //
-// [Tokens] keeps the access tokens (OAuth2 client credentials) that some strangers want to see, and asks for them through the same door: a token
+// [Tokens] keeps the access tokens (OAuth2 client credentials) that some strangers want to see. It asks for them through the same door: a token
 // endpoint is a stranger like any other.
 //
 // The package knows no Redis, no events and no signatures: the caller hands over headers and bytes.
+//
+// The files lie in layers, and each leans only on those below. At the bottom lie the settings (config.go, transport.go), the reasons (reason.go)
+// and what a URL is (url.go, name.go), then the connections (conn.go, pool.go), the trace of a request (trace.go), the guard and its dialers
+// (guard.go, dial.go, proxy.go), then the Client here, its requests (do.go) and the tokens (tokens.go).
 package egress
 
 import (
@@ -76,8 +81,9 @@ func New(cfg Config) (*Client, error) {
 	return c, nil
 }
 
-// Contain makes the Client survive panics while it opens connections: in goroutines of net/http's, where the caller of Do cannot. The request
-// fails with [Network] then, and panicked hears of it in the deferred function that recovered. Without Contain such a panic ends the process.
+// Contain makes the Client survive panics while it opens connections. It does that in goroutines of net/http's, where the caller of Do cannot
+// recover. The request fails with [Network] then, and panicked hears of the panic in the deferred function that recovered. Without Contain such a
+// panic ends the process.
 func (c *Client) Contain(panicked func(ctx context.Context, cause any)) {
 	c.guard.panicked.Store(&panicked)
 }
@@ -88,12 +94,12 @@ func (c *Client) Close() { c.transport.CloseIdleConnections() }
 // CheckURL says whether a callback may be registered with this URL: nil, or an error whose text tells the partner what to write instead.
 // The text never repeats the URL.
 //
-// It looks no name up: where a name leads is judged on every connection. It wants
+// It looks no name up: every connection is judged by the address that its name leads to. It wants
 //
 //   - an absolute http or https URL of at most 2048 bytes, without user info, fragment or whitespace, and in printable ASCII but for the host;
 //   - no literal address as its host, unless [Config.Allow] covers it. localhost counts as 127.0.0.1;
 //   - no host name of an internal network (.internal, .local, .svc and the like, a name without a dot), unless [Config.AllowNames] lets it
-//     through; the error is then [ErrNameNotAllowed]. An international name is judged, and looked up, as the xn-- form that IDNA (UTS 46)
+//     through. The error is [ErrNameNotAllowed]. An international name is judged, and looked up, as the xn-- form that IDNA (UTS 46)
 //     maps it to;
 //   - port 80, 443 or 8443, unless the host is such an allowed one;
 //   - a path that [Client.Do] can put on the wire byte for byte.

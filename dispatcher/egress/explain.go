@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// explain turns what the transport said into an *Error. It asks for types and values, never for texts; what is left over is told apart by
-// the phase it happened in and by whether anything of an answer had arrived.
+// explain turns an error of the transport into an *Error. It asks for types and values, never for texts. All other errors are told apart by the
+// phase they happened in, and by whether anything of an answer had arrived.
 func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error {
 	phase, answered, timing := tr.state(start)
 	e := &Error{Phase: phase, Timing: timing, err: err}
@@ -26,7 +26,7 @@ func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error 
 	return e
 }
 
-// classify is explain's judgement: a pure function of its arguments, if ctx is taken as a value.
+// classify is explain's judgement. If ctx is taken as a value, it is a pure function of its arguments.
 func classify(ctx context.Context, err error, phase string, answered bool) (reason Reason, detail string) {
 	if ours, ok := errors.AsType[*proxyError](err); ok && !errors.Is(ctx.Err(), context.Canceled) {
 		return ours.reason, ours.detail
@@ -75,7 +75,7 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 	return ConnectionClosed, "the connection was closed before an answer"
 }
 
-// lateness says what was being waited for when the time was up.
+// lateness says for each phase what had not come when the time was up.
 var lateness = map[string]string{
 	PhaseDNS:     "no name server answered in time",
 	PhaseConnect: "no connection came about in time",
@@ -84,10 +84,12 @@ var lateness = map[string]string{
 	PhaseWait:    "no answer in time",
 }
 
+// isEnd reports whether the connection ended, in order or not.
 func isEnd(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
+// lookupTrouble says why a host name was not found.
 func lookupTrouble(err *net.DNSError) string {
 	switch {
 	case err.IsNotFound:
@@ -98,7 +100,7 @@ func lookupTrouble(err *net.DNSError) string {
 	return "the host name could not be looked up"
 }
 
-// classifySyscall judges what the system said; an empty reason means it said nothing.
+// classifySyscall judges an error of the system. If err is none, the reason is empty.
 func classifySyscall(err error) (Reason, string) {
 	number, ok := errors.AsType[syscall.Errno](err)
 	if !ok {
@@ -119,7 +121,7 @@ func classifySyscall(err error) (Reason, string) {
 	return Network, "the network failed"
 }
 
-// tlsTrouble says what went wrong between the two TLS ends, or nothing. An end of the stream during the handshake is not TLS's word.
+// tlsTrouble says what went wrong between the two TLS ends, or nothing. If the stream ended during the handshake, TLS said nothing.
 func tlsTrouble(err error, phase string) string {
 	if expired, ok := errors.AsType[x509.CertificateInvalidError](err); ok && expired.Reason == x509.Expired {
 		return "the certificate has expired or is not yet valid"

@@ -16,16 +16,17 @@ import (
 // Anything else is more likely somebody's mail, database or admin port than a webhook receiver.
 var publicPorts = []uint16{80, 443, 8443}
 
-// azureHost is where Azure's host agent answers every virtual machine with credentials. It lies in a public range, so no registry lists it.
+// azureHost is the address at which Azure's host agent gives credentials to every virtual machine. It lies in a public range, so no registry
+// lists it.
 var azureHost = netip.MustParsePrefix("168.63.129.16/32")
 
-// errBlocked is the cause of every refusal by the guard, whatever the rule: partners are not told which.
+// errBlocked is the cause of every refusal by the guard. It is the same for all rules: partners are not told which it was.
 var errBlocked = errors.New("egress: address not allowed")
 
 // errInside is the errBlocked of a name: every address of it was refused.
 var errInside = fmt.Errorf("the name leads inside: %w", errBlocked)
 
-// guard decides which addresses may be connected to. It is immutable after newGuard.
+// guard decides which names may be called and which addresses may be connected to. But for panicked it is immutable after newGuard.
 type guard struct {
 	allow, deny []netip.Prefix
 	names       []string // of internal networks that may be called: "name", ".suffix", "."
@@ -72,7 +73,7 @@ func normalise(field string, prefixes []netip.Prefix) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// check returns nil if a connection to to may be opened, errBlocked otherwise. An explicit Deny wins over Allow, and Allow over the
+// check returns nil if a connection to an address may be opened, and errBlocked otherwise. An explicit Deny wins over Allow, and Allow over the
 // built-in rules: global unicast addresses outside the IANA special-purpose registries, on publicPorts.
 func (g *guard) check(to netip.AddrPort) error {
 	addr := to.Addr().Unmap()

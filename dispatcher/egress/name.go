@@ -9,6 +9,12 @@ import (
 	"golang.org/x/net/idna"
 )
 
+// CheckAllowName returns nil if name may stand in [Config.AllowNames]. Otherwise it returns an error whose text follows on the name.
+func CheckAllowName(name string) error {
+	_, err := normaliseName(name)
+	return err
+}
+
 // normaliseName returns the name, or the suffix, in lower case and ASCII, without the dot of the root at its end.
 func normaliseName(given string) (string, error) {
 	if given == "." {
@@ -36,17 +42,12 @@ func normaliseName(given string) (string, error) {
 	return name, nil
 }
 
-// CheckAllowName says whether name may stand in [Config.AllowNames]: nil, or an error whose text follows on the name.
-func CheckAllowName(name string) error {
-	_, err := normaliseName(name)
-	return err
-}
-
 // ErrNameNotAllowed says that a URL is sound, but that its host name is one of an internal network that the operator did not allow.
 var ErrNameNotAllowed = errors.New("has the host name of an internal network: use one that is reachable from outside (an operator can allow the name)")
 
-// internalSuffixes are the endings of names that only an internal network answers for: RFC 6761, 6762, 7686, 9476, ICANN's .internal, all of
-// .arpa (addresses turned round, and RFC 8375's home.arpa), those of Kubernetes and Consul, and those in common use without anybody's leave.
+// internalSuffixes are the endings of names that only an internal network answers for. They come from RFC 6761, 6762, 7686 and 9476, from ICANN
+// (.internal), Kubernetes and Consul, and from common use without anybody's leave. .arpa is there for addresses turned round, and for RFC 8375's
+// home.arpa.
 var internalSuffixes = []string{
 	".local", ".localdomain", ".internal", ".intranet", ".lan", ".corp", ".home", ".private", ".arpa", ".svc", ".consul", ".onion", ".alt",
 }
@@ -62,7 +63,7 @@ func isInternal(name string) bool {
 	return slices.ContainsFunc(internalSuffixes, func(suffix string) bool { return strings.HasSuffix(name, suffix) })
 }
 
-// checkName refuses what is no host name in DNS, and the spellings of an address that some resolvers take (2130706433, 0x7f.1, 127.1).
+// checkName refuses a name that cannot be a host's in DNS, and the spellings of an address that some resolvers take (2130706433, 0x7f.1, 127.1).
 func checkName(name string) error {
 	if len(name) > 253 {
 		return errors.New("has a malformed host name: it is longer than 253 characters")
@@ -83,8 +84,8 @@ func checkName(name string) error {
 // nameChars are the characters of a host name in lower case. The underscore is not one by RFC 1123, but real hosts have it.
 const nameChars = "abcdefghijklmnopqrstuvwxyz0123456789-_"
 
-// asciiHost maps an international host name to what is looked up. Much of Unicode maps to plain letters, digits and dots (ⓛ, １, 。) or to
-// nothing at all, so whatever judges a host must see only what comes out of here.
+// asciiHost maps an international host name to the name that is looked up. Much of Unicode maps to plain letters, digits and dots (ⓛ, １, 。) or
+// to nothing at all, so all judgements of a host must be about the result.
 func asciiHost(host string) (string, error) {
 	mapped, err := idna.Lookup.ToASCII(host)
 	if err != nil || !utf8.ValidString(host) { // idna takes stray bytes for U+FFFD

@@ -14,23 +14,23 @@ import (
 
 const (
 	// longestLife is how long a connection is given new requests at most. Half of it is the least, and chance decides between them, so that
-	// hosts take turns. A host's new address, a drained balancer or a changed certificate is seen within that time however busy the host is;
-	// at a request a second, a handshake in two minutes costs nothing.
+	// hosts take turns. However busy a host is, its new address, drained balancer or changed certificate is seen within that time. At a request
+	// a second, a handshake in two minutes costs nothing.
 	longestLife = 4 * time.Minute
 
-	// maxHosts bounds what is remembered: a few hundred bytes a host. One that is forgotten gets new connections, and no harm comes of that.
+	// maxHosts bounds how many hosts are remembered, at a few hundred bytes each. A host that is forgotten gets new connections, which does no harm.
 	maxHosts = 10_000
 
-	// limitKept is how long a learnt idle limit is believed. While it is, nothing can contradict it.
+	// limitKept is how long a learnt idle limit is believed. Meanwhile nothing can contradict it.
 	limitKept = 10 * time.Minute
 )
 
 // hosts remembers of each host and port which of its connections may take a request, and how long it keeps an idle one.
 //
-// The connections that net/http keeps for a host make up a generation. What net/http cannot do, to leave some of its connections alone, is
-// done by the next generation: new requests go to connections of their own, and those of the generation before finish what they are at and
-// leave the pool as idle ones do. net/http tells generations apart because it keeps connections by host and port, and the port
-// that it sees has the generation's number before it ([dialled] takes it off again).
+// The connections that net/http keeps for a host make up a generation. net/http cannot leave some of its connections alone, so the next
+// generation does it. New requests go to connections of their own. The connections of the generation before finish their requests, and leave the
+// pool as idle ones do. net/http tells generations apart because it keeps connections by host and port, and the port that it sees has the
+// generation's number before it. [dialled] takes the number off again.
 type hosts struct {
 	mu     sync.Mutex
 	known  map[string]*list.Element // of *host, by name
@@ -38,7 +38,7 @@ type hosts struct {
 	last   uint64                   // the generation begun last, over all hosts: none comes twice
 }
 
-// A host is one of them.
+// A host is one of those that are remembered.
 type host struct {
 	name       string // host:port
 	generation generation
@@ -46,11 +46,11 @@ type host struct {
 	idle       idleLimit
 }
 
-// A generation is what the connections of one are known by.
+// A generation names the connections that belong to it.
 type generation struct {
 	name   string // the host's
 	number uint64
-	pool   string // what net/http keeps the connections under
+	pool   string // the name under which net/http keeps the connections
 }
 
 func newHosts() *hosts { return &hosts{known: make(map[string]*list.Element), recent: list.New()} }
@@ -78,7 +78,7 @@ func (h *hosts) current(hostname string, port uint16) generation {
 	return it.generation
 }
 
-// begin begins it's next generation.
+// begin begins the next generation of it. The caller holds h.mu.
 func (h *hosts) begin(it *host, now time.Time) {
 	h.last++
 	colon := strings.LastIndexByte(it.name, ':')
@@ -87,10 +87,10 @@ func (h *hosts) begin(it *host, now time.Time) {
 	it.born, it.ends = now, now.Add(longestLife/2+rand.N(longestLife/2)) //nolint:gosec // jitter is no secret
 }
 
-// portDigits is how many digits of what net/http takes for the port are the port.
+// portDigits is how many digits at the end of net/http's port are the port.
 const portDigits = 5
 
-// dialer makes of dial what opens the pools' connections.
+// dialer returns dial for the names that net/http keeps connections under. Its connections tell h what they learn.
 func (h *hosts) dialer(dial dialFunc) dialFunc {
 	return func(ctx context.Context, network, pool string) (net.Conn, error) {
 		addr := dialled(pool)
@@ -111,8 +111,8 @@ func dialled(pool string) string {
 	return net.JoinHostPort(name, strings.TrimLeft(digits[len(digits)-portDigits:], "0"))
 }
 
-// leave ends g, a connection of which has turned out to be of no use, unless it has ended already. The next generation begun within the last
-// young is good enough.
+// leave ends a generation after one of its connections has turned out to be of no use. If it has ended already, and the next one began within
+// the last young, that one is good enough.
 func (h *hosts) leave(g generation, young time.Duration) {
 	now := time.Now()
 	h.mu.Lock()
@@ -126,7 +126,7 @@ func (h *hosts) leave(g generation, young time.Duration) {
 	}
 }
 
-// closedIdle learns that the host of that name closed a connection that nobody had used for that long.
+// closedIdle learns that a host closed a connection that nobody had used for so long.
 func (h *hosts) closedIdle(name string, idle time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -135,8 +135,8 @@ func (h *hosts) closedIdle(name string, idle time.Duration) {
 	}
 }
 
-// keep is how long a connection may be kept without use after an answer with these headers: a quarter less than what the host said or was seen
-// to do, for the next request needs time to get there. Not ok if nothing is known.
+// keep is how long a connection may be kept without use after an answer with these headers. It is a quarter less than the host said or was seen
+// to allow, for the next request needs time to get there. If nothing is known, ok is false.
 func (h *hosts) keep(name string, header http.Header) (limit time.Duration, ok bool) {
 	limit, ok = keepAlive(header)
 	h.mu.Lock()
@@ -160,8 +160,8 @@ func keepAlive(header http.Header) (limit time.Duration, ok bool) {
 	return 0, false
 }
 
-// An idleLimit is learnt from two connections that were closed after about the same time, and not at the same time: one that restarts closes
-// all it has, and each of them was idle for as long as chance would have it.
+// An idleLimit is learnt from two connections that were closed after about the same time without use, but not at the same moment. A host that
+// restarts closes all its connections at one moment, and each was idle for as long as chance would have it.
 type idleLimit struct {
 	seen     time.Duration
 	seenAt   time.Time // zero: none was
@@ -169,6 +169,7 @@ type idleLimit struct {
 	learntAt time.Time // zero: nothing is
 }
 
+// closed learns from one more connection.
 func (l *idleLimit) closed(idle time.Duration, now time.Time) {
 	const atOnce, slack = time.Second, 20 * time.Millisecond
 	if !l.seenAt.IsZero() && now.Sub(l.seenAt) < atOnce {
@@ -181,6 +182,7 @@ func (l *idleLimit) closed(idle time.Duration, now time.Time) {
 	l.seen, l.seenAt = idle, now
 }
 
+// limit returns the limit that was learnt, if it is still believed.
 func (l *idleLimit) limit(now time.Time) (limit time.Duration, ok bool) {
 	return l.learnt, !l.learntAt.IsZero() && now.Sub(l.learntAt) < limitKept
 }

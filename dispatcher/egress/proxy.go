@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// proxyError is what kept a proxy from connecting. Its text names no address.
+// proxyError says why a proxy did not connect. Its text names no address.
 type proxyError struct {
 	reason Reason // EgressProxy, or what the proxy says of the other side
 	detail string
@@ -27,7 +27,7 @@ type proxyError struct {
 func (e *proxyError) Error() string { return "egress: " + e.detail }
 func (e *proxyError) Unwrap() error { return e.err }
 
-// A proxy is where connections go through: an HTTP proxy that takes CONNECT (RFC 9110, 9.3.6), for http and https alike.
+// A proxy is an HTTP proxy that takes CONNECT (RFC 9110, 9.3.6). Connections for http and for https go through it alike.
 type proxy struct {
 	addr   string      // host:port
 	tls    *tls.Config // nil: it is spoken to in the clear
@@ -35,12 +35,12 @@ type proxy struct {
 
 	patience time.Duration // muteAfter, but for tests
 	contain  func(ctx context.Context, do func() error) error
-	answered atomic.Int64 // when it answered anything last, in Unix nanoseconds
+	answered atomic.Int64 // the time of its last answer of any kind, in Unix nanoseconds
 }
 
-// muteAfter is how long the proxy may take to connect, itself included, before it is asked for something that needs nobody else, and how long that
-// may take: a proxy that is at a loss is found within two seconds, and what a slow host costs is one request to the proxy. What has less
-// time, a request or one of a host's many addresses, has a quarter of it for each, so that its end comes after the verdict.
+// muteAfter is how long the proxy may take to connect, itself included. After that it is asked for something that needs nobody else, and that may
+// take as long again. So a proxy that is at a loss is found within two seconds, and a slow host costs one request to the proxy. If a request, or one
+// of a host's many addresses, has less time, a quarter of it stands for muteAfter: its end must come after the verdict.
 const muteAfter = time.Second
 
 // newProxy reads a proxy's URL. The error does not repeat it: it may hold a password.
@@ -68,8 +68,8 @@ func newProxy(u *url.URL, tlsConfig *tls.Config) (*proxy, error) {
 }
 
 // proxied returns the guarded dialer whose connections go through p. Names are looked up and their addresses judged here, as by the other
-// dialer, and the proxy is told an address: it cannot take a name for another one. Of several addresses the next is tried if one fails,
-// and each has an equal share of the time that is left.
+// dialer. The proxy is told an address: it cannot take a name for another one. If one of several addresses fails, the next is tried. Each has an
+// equal share of the time that is left.
 func (g *guard) proxied(resolver *net.Resolver, p *proxy) dialFunc {
 	if resolver == nil {
 		resolver = &net.Resolver{PreferGo: true}
@@ -129,8 +129,8 @@ func (g *guard) resolve(ctx context.Context, resolver *net.Resolver, addr string
 	return allowed, nil
 }
 
-// connect has the proxy connect to an address. That a proxy which answers others takes its time is the other side's doing, and so is what it
-// answers 502 and 504 to. All else is its own: a [*proxyError] of reason EgressProxy.
+// connect has the proxy connect to an address. If a proxy that answers other requests takes its time, the other side is the cause. So it is if
+// the proxy answers 502 or 504. Any other failure is the proxy's own: a [*proxyError] of reason EgressProxy.
 func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	asking, giveUp := context.WithCancel(ctx)
 	defer giveUp()
@@ -142,7 +142,7 @@ func (p *proxy) connect(ctx context.Context, to netip.AddrPort) (net.Conn, error
 	return conn, err
 }
 
-// patienceFor is p's patience with what the request of ctx, and ctx itself, have time for.
+// patienceFor is p's patience, or less if ctx or its request has too little time left.
 func (p *proxy) patienceFor(ctx context.Context) time.Duration {
 	patience := p.patience
 	if left := traceFrom(ctx).left(); left > 0 {
@@ -172,8 +172,8 @@ func (p *proxy) open(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	return conn, nil
 }
 
-// watch calls giveUp if the proxy turns out to answer nothing at all while it is asked for something. The caller calls heard once it has an
-// answer, or none, which tells whether giveUp was called.
+// watch calls giveUp if the proxy turns out to answer nothing at all while it is asked for something. When the caller has an answer, or none, it
+// calls heard, which tells whether giveUp was called.
 func (p *proxy) watch(ctx context.Context, patience time.Duration, giveUp func()) (heard func() (mute bool)) {
 	ctx, cancel := context.WithCancel(ctx)
 	asked, mute, done := time.Now().UnixNano(), false, make(chan struct{})
@@ -196,7 +196,7 @@ func (p *proxy) watch(ctx context.Context, patience time.Duration, giveUp func()
 	}
 }
 
-// answers reports whether the proxy answers a request that is for itself. Whatever it says, it says something; so does one that hangs up.
+// answers reports whether the proxy answers a request that is for the proxy itself. Any answer counts, and so does hanging up.
 func (p *proxy) answers(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -216,7 +216,7 @@ func (p *proxy) answers(ctx context.Context, within time.Duration) bool {
 	return true
 }
 
-// dial opens a connection to the proxy itself, which the guard does not judge: an operator chose it.
+// dial opens a connection to the proxy itself. The guard does not judge the proxy's address: an operator chose it.
 func (p *proxy) dial(ctx context.Context) (net.Conn, error) {
 	d := &net.Dialer{Resolver: &net.Resolver{PreferGo: true}}
 	if p.tls == nil {
@@ -252,11 +252,11 @@ func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 	return nil
 }
 
-// ErrProxyTried says that the proxy of [TryProxy] let a connection through, which did not come about.
+// ErrProxyTried says that the proxy of [TryProxy] let a connection through, but that the connection did not come about.
 var ErrProxyTried = errors.New("egress: the proxy tried to connect")
 
-// TryProxy asks the proxy of [Config.Proxy], with Config.TLS, to connect to an address, whatever the guard would say of it, and breaks the
-// connection off. Nil or [ErrProxyTried]: the proxy let it through. Otherwise refused tells whether the proxy said no, or could not be asked.
+// TryProxy asks the proxy of [Config.Proxy], with Config.TLS, to connect to an address, and breaks the connection off. It does not ask the guard. If
+// err is nil or [ErrProxyTried], the proxy let the connection through. Otherwise refused tells whether the proxy said no, or could not be asked.
 func TryProxy(ctx context.Context, cfg Config, to netip.AddrPort) (refused bool, err error) {
 	tlsConfig, err := clientTLS(cfg.TLS)
 	if err != nil {

@@ -1,13 +1,11 @@
 package egress
 
-import (
-	"strings"
-)
+import "strings"
 
 // Reason says in one word why no answer came. The set is closed, so it may label a metric.
 type Reason string
 
-// The reasons. Each names what was seen, not whose fault it is.
+// The reasons. Each names an observation, and nobody's fault.
 const (
 	Timeout          Reason = "timeout"           // the request's time was up, or the system gave up on a silent peer
 	DNS              Reason = "dns"               // the host name has no address, or no name server said so
@@ -16,38 +14,39 @@ const (
 	Unreachable      Reason = "unreachable"       // there is no route to the address
 	TLS              Reason = "tls"               // no trusted, encrypted connection came about
 	BlockedAddress   Reason = "blocked_address"   // the address or port in the URL is one Ringback does not talk to
-	NameNotAllowed   Reason = "name_not_allowed"  // the host name is one of an internal network; nothing was sent (see ErrNameNotAllowed)
-	BadResponse      Reason = "bad_response"      // what came back is not HTTP, or more than the limits allow
+	NameNotAllowed   Reason = "name_not_allowed"  // the host name is one of an internal network: nothing was sent (see ErrNameNotAllowed)
+	BadResponse      Reason = "bad_response"      // the answer is not HTTP, or longer than the limits allow
 	ConnectionClosed Reason = "connection_closed" // the connection ended in order but before an answer
 	EgressProxy      Reason = "egress_proxy"      // Config.Proxy refused, or could not be asked: nobody tried to reach the other side
 	Canceled         Reason = "canceled"          // the caller gave up
 	Network          Reason = "network"           // anything else on the way
-	BadRequest       Reason = "bad_request"       // the request cannot be built; nothing was sent
-	OAuth            Reason = "oauth_token"       // no access token came; [Tokens.Get] alone says so
+	BadRequest       Reason = "bad_request"       // the request cannot be built: nothing was sent
+	OAuth            Reason = "oauth_token"       // no access token came: [Tokens.Get] alone says so
 )
 
 // Error is why no answer came. Its text holds the reason and a fixed sentence: no URL, no address, no secret.
-// What the network said literally is behind Unwrap, for errors.Is and errors.AsType; it may name addresses, so do not show it to partners.
+// The network's own error is behind Unwrap, for errors.Is and errors.AsType. It may name addresses, so do not show it to partners.
 type Error struct {
 	Reason Reason
 	Phase  string // one of the Phase constants; empty if nothing was begun
 	Detail string // a short, safe sentence, the same for every address
 	Timing Timing // what was measured until then
 
-	// Inside is true where the host name, or that of the token endpoint, does exist, and leads only to addresses that Ringback does not talk to.
-	// All else says then that it does not exist, in the words and in the phase of that: a partner must not learn the names of an internal
-	// network by trying. [Unmask] gives the truth.
+	// Inside is true if the host name, or that of the token endpoint, exists and leads only to addresses that Ringback does not talk to. The rest
+	// of the Error then reads as if the name did not exist: a partner must not learn the names of an internal network by trying. [Unmask] gives
+	// the truth.
 	Inside bool
 
 	err error
 }
 
+// The details that Unmask exchanges.
 const (
 	noAddress = "the host name does not exist or has no address"
 	blocked   = "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (an operator can allow them)"
 )
 
-// Unmask turns reason and text of an [Error] that leads [Error.Inside] into what operators may read.
+// Unmask turns the reason and a text of an [Error] that is [Error.Inside] into those that operators may read.
 func Unmask(reason Reason, text string) (Reason, string) {
 	if reason == DNS {
 		reason = BlockedAddress
@@ -63,5 +62,5 @@ func (e *Error) Error() string {
 	return string(e.Reason) + " (" + e.Phase + "): " + e.Detail
 }
 
-// Unwrap returns the cause, which may be nil.
+// Unwrap returns the cause. It may be nil.
 func (e *Error) Unwrap() error { return e.err }

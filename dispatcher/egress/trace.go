@@ -14,23 +14,23 @@ import (
 	"time"
 )
 
-// maxResends is how often net/http may send a request again that was provably not taken: twice covers two stale connections in a row,
-// and keeps a server that refuses every HTTP/2 stream from making a loop of one attempt.
+// maxResends is how often net/http may send a request again that was provably not taken. Twice covers two stale connections in a row, and a
+// server that refuses every HTTP/2 stream cannot make a loop of one attempt.
 const maxResends = 2
 
 // errNoResend ends net/http's own attempts to send a request again.
 var errNoResend = errors.New("egress: the connection was given up before the request was taken")
 
-// trace follows one request: which phase it is in and how long each took. The transport calls it from several goroutines, and a dial that
-// was begun for this request may go on after Do returned, for a later request's benefit; what it reports once the request has
-// its connection is not about this request.
+// trace follows one request: which phase it is in, and how long each took. The transport calls it from several goroutines. A dial that was begun
+// for this request may go on after Do returned, for a later request's benefit. When the request has its connection, the reports of such a dial
+// are not about this request any more.
 type trace struct {
 	body  []byte     // for resends
-	pool  generation // of connections, that the request goes to
+	pool  generation // of connections; one of them takes the request
 	until time.Time  // when its time is up
 
 	mu        sync.Mutex
-	conn      *conn // that the request has, nil before
+	conn      *conn // nil: the request has none yet
 	use       int   // its number on conn
 	phase     string
 	since     time.Time // when the phase began
@@ -82,6 +82,7 @@ func tracked(dial dialFunc) dialFunc {
 	}
 }
 
+// dialBegan begins the lookup, or the connecting if addr needs none.
 func (t *trace) dialBegan(addr string) {
 	if t == nil {
 		return
@@ -103,7 +104,7 @@ func (t *trace) lookedUp() { t.endDial(PhaseDNS) }
 // dialEnded ends the connecting; the handshake, if any, comes next.
 func (t *trace) dialEnded() { t.endDial(PhaseConnect) }
 
-// endDial books the time of phase, if that is the one under way, and goes on to (or stays in) connecting.
+// endDial books the time of phase, if that is the one under way. The phase is connecting then.
 func (t *trace) endDial(phase string) {
 	if t == nil {
 		return
@@ -122,6 +123,7 @@ func (t *trace) endDial(phase string) {
 	t.phase, t.since = PhaseConnect, now
 }
 
+// handshaking begins the TLS handshake.
 func (t *trace) handshaking() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -130,6 +132,7 @@ func (t *trace) handshaking() {
 	}
 }
 
+// handshaken books the time of the TLS handshake.
 func (t *trace) handshaken(tls.ConnectionState, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -138,6 +141,7 @@ func (t *trace) handshaken(tls.ConnectionState, error) {
 	}
 }
 
+// gotConn takes the connection that the request got, new or kept.
 func (t *trace) gotConn(info httptrace.GotConnInfo) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -151,6 +155,7 @@ func (t *trace) gotConn(info httptrace.GotConnInfo) {
 	}
 }
 
+// wroteRequest begins the waiting for an answer.
 func (t *trace) wroteRequest(info httptrace.WroteRequestInfo) {
 	if info.Err != nil {
 		return
@@ -162,6 +167,7 @@ func (t *trace) wroteRequest(info httptrace.WroteRequestInfo) {
 	}
 }
 
+// gotFirstByte books the time of that waiting.
 func (t *trace) gotFirstByte() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -192,7 +198,7 @@ func (t *trace) state(start time.Time) (phase string, answered bool, timing Timi
 	return t.phase, t.answered, timing
 }
 
-// park gives back the connection of a request that was answered over HTTP/1, to be kept as long as the host is known to keep it.
+// park gives back the connection of a request that was answered over HTTP/1. It is kept as long as the host is known to keep it.
 func (t *trace) park(h *hosts, header http.Header) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,14 +225,15 @@ func (t *trace) suspects(e *Error) bool {
 	return e.Reason == Timeout && (t.shared || e.Timing.Reused) || t.staleLocked(e)
 }
 
-// stale reports whether the request failed because the connection, which had served before, ended before anything of an answer came: that
-// happens when the other side gives up connections that seem idle to it. A refusal of the request itself is an answer.
+// stale reports whether the request failed because a connection that had served before ended before anything of an answer came. That happens
+// when the other side gives up connections that seem idle to it. A refusal of the request itself is an answer.
 func (t *trace) stale(e *Error) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.staleLocked(e)
 }
 
+// staleLocked is stale for a caller that holds t.mu.
 func (t *trace) staleLocked(e *Error) bool {
 	if t.answered || !e.Timing.Reused || e.Phase != PhaseWrite && e.Phase != PhaseWait || e.Reason != Reset && e.Reason != ConnectionClosed {
 		return false
@@ -235,5 +242,5 @@ func (t *trace) staleLocked(e *Error) bool {
 	return !refused && !errors.Is(e.err, errNoResend)
 }
 
-// newBody returns a body net/http knows to be in memory: of any other it would send the headers in a packet of their own.
+// newBody returns a body that net/http knows to be in memory. With any other it would send the headers in a packet of their own.
 func newBody(data []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(data)) }

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// connectTimeout ends a connection attempt (lookup included) and a TLS handshake even when the request that asked for them has long gone:
-	// a request's own deadline is nearly always the nearer one.
+	// connectTimeout ends a connection attempt (lookup included) and a TLS handshake, even when the request that asked for them has long gone.
+	// A request's own deadline is nearly always nearer.
 	connectTimeout = 10 * time.Second
 
 	// maxHeaderBytes bounds the header of an answer, informational (1xx) answers included. Real ones stay below 4 KiB.
@@ -28,11 +28,11 @@ const (
 	// idleTotal bounds the kept connections to all hosts together: each costs two goroutines and two 4 KiB buffers, about 100 MiB in all.
 	idleTotal = 4096
 
-	// idleTimeout is how long a connection is kept without use, unless the host is known to give it up sooner. Shorter than the idle timeout of
-	// the usual load balancers is impossible (they range from 5 s to 10 min); a connection closed by the other side leaves the pool by itself.
+	// idleTimeout is how long a connection is kept without use, unless the host is known to give it up sooner. It cannot be shorter than the idle
+	// timeouts of all usual load balancers, which range from 5 s to 10 min. If the other side closes a connection, it leaves the pool by itself.
 	idleTimeout = 90 * time.Second
 
-	// pingAfter is how long an HTTP/2 connection may be silent before it is asked for a sign of life, and pingTimeout how long that may take.
+	// pingAfter is how long an HTTP/2 connection may be silent before it is asked for a sign of life. pingTimeout is how long that sign may take.
 	// Together they bound how long requests go into a connection that something on the way has forgotten: less than the default timeout.
 	pingAfter   = 5 * time.Second
 	pingTimeout = 5 * time.Second
@@ -41,9 +41,9 @@ const (
 // dialFunc opens a connection, like [net.Dialer.DialContext].
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// newTransport returns the transport every request goes through. What an HTTP/2 receiver may send before it is read is bounded, for net/http
-// keeps it: by its own will 4 MiB of each answer. There is no DialTLSContext and no Proxy on purpose:
-// each would open connections that dial, and so the guard, never sees.
+// newTransport returns the transport that every request goes through. net/http keeps the bytes that an HTTP/2 receiver sends before they are
+// read, by default 4 MiB of each answer: here they are bounded. There is no DialTLSContext and no Proxy on purpose. Each would open connections
+// that dial, and so the guard, never sees.
 func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 	return &http.Transport{
 		Proxy:                  nil,
@@ -51,7 +51,7 @@ func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
 		TLSClientConfig:        tlsConfig,
 		TLSHandshakeTimeout:    connectTimeout,
 		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // a gzip bomb is kept as the bytes it came as
+		DisableCompression:     true, // a gzip bomb stays as small as it came
 		MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxIdleConns:           idleTotal,
 		MaxIdleConnsPerHost:    idlePerHost,

@@ -9,23 +9,23 @@ import (
 	"strings"
 )
 
-// maxURLLen bounds a registered URL, in bytes: what browsers, proxies and log lines take without trouble.
+// maxURLLen bounds a registered URL, in bytes: browsers, proxies and log lines take that much without trouble.
 const maxURLLen = 2048
 
-// target is a URL taken apart without changing a byte, but for an international host: scheme + "://" + authority + path + ("?" + query).
+// target is a URL taken apart: scheme + "://" + authority + path + ("?" + query). No byte is changed, but for an international host.
 type target struct {
 	scheme    string // lower case
 	authority string // host[:port] as written, an international name in its xn-- form: the Host header, and what is dialled
 	name      string // the host in lower case without brackets and trailing dot
 	addr      netip.Addr
 	port      uint16
-	path      string // as written; may be empty
+	path      string // as written, and may be empty
 	query     string
 	hasQuery  bool
 }
 
-// parseTarget takes raw apart and refuses what is malformed or could not be sent as written. The rules are ours and not net/url's, which
-// repairs, decodes and re-encodes; a fuzz test holds that the two agree on what both accept.
+// parseTarget takes raw apart. It refuses a URL that is malformed or could not be sent as written. The rules are ours and not net/url's, which
+// repairs, decodes and re-encodes. A fuzz test holds that the two agree on all URLs that both accept.
 func parseTarget(raw string) (target, error) {
 	if raw == "" {
 		return target{}, errors.New("is missing: give the URL to call, like https://partner.example/hook")
@@ -96,7 +96,7 @@ func (t *target) parseAuthority() error {
 	return checkName(t.name)
 }
 
-// splitPort splits the authority into host and port; the scheme's port if none is given.
+// splitPort splits the authority into host and port. If no port is given, it is the scheme's.
 func (t *target) splitPort() (host string, port uint16, err error) {
 	colon := strings.LastIndexByte(t.authority, ':')
 	if colon < 0 || strings.HasSuffix(t.authority, "]") {
@@ -139,8 +139,8 @@ func (t *target) host() string {
 	return t.authority[:colon]
 }
 
-// url returns t as net/http sends it unchanged. Opaque goes out as it is, except that one beginning with // would be taken for an
-// absolute URL; such a path goes through Path and RawPath, which checkPath made sure come out the same. An empty path is sent as /, as HTTP demands.
+// url returns t as net/http sends it unchanged. Opaque goes out as it is, but net/http would take one that begins with // for an absolute URL.
+// Such a path goes through Path and RawPath, and checkPath made sure that it comes out the same. An empty path is sent as /, as HTTP demands.
 func (t *target) url() *url.URL {
 	u := &url.URL{Scheme: t.scheme, Host: t.authority, RawQuery: t.query, ForceQuery: t.hasQuery}
 	if !strings.HasPrefix(t.path, "//") {
