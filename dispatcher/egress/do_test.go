@@ -19,22 +19,7 @@ import (
 )
 
 func TestDo(t *testing.T) {
-	requests := make(chan []string, 1)
-	bodies := make(chan string, 1)
-	server := newRawServer(t, func(conn net.Conn) {
-		r := bufio.NewReader(conn)
-		for {
-			lines, body, err := readRequest(r)
-			if err != nil {
-				return
-			}
-			requests <- lines
-			bodies <- body
-			if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 12\r\n\r\n{\"ok\": true}"); err != nil {
-				return
-			}
-		}
-	})
+	server, requests, bodies := newRecorder(t)
 	c := newClient(t, Config{Allow: loopback})
 	for i, tt := range []struct {
 		req  Request
@@ -82,6 +67,26 @@ func TestDo(t *testing.T) {
 	if n := server.accepted.Load(); n != 1 {
 		t.Errorf("%d connections, want 1", n)
 	}
+}
+
+// newRecorder starts a receiver that hands over the head and the body of each request, and answers with JSON.
+func newRecorder(t *testing.T) (server *rawServer, requests chan []string, bodies chan string) {
+	requests, bodies = make(chan []string, 1), make(chan string, 1)
+	server = newRawServer(t, func(conn net.Conn) {
+		r := bufio.NewReader(conn)
+		for {
+			lines, body, err := readRequest(r)
+			if err != nil {
+				return
+			}
+			requests <- lines
+			bodies <- body
+			if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-A: 1\r\nX-A: 2\r\nContent-Length: 12\r\n\r\n{\"ok\": true}"); err != nil {
+				return
+			}
+		}
+	})
+	return server, requests, bodies
 }
 
 func TestDoRefuses(t *testing.T) {

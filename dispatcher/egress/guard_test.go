@@ -129,25 +129,7 @@ func TestNothingInsideIsReached(t *testing.T) {
 				post(t, c.transport, urls)
 				wantNone(t)
 			})
-			t.Run("rebinding", func(t *testing.T) {
-				reached, blocked := 0, 0
-				for range 200 {
-					c.Close() // the next dials anew
-					_, err := c.Do(t.Context(), Request{URL: "http://" + egresstest.RebindName + "/"})
-					if err == nil {
-						reached++
-						continue
-					}
-					if wantError(t, err, DNS, PhaseDNS); !asError(t, err).Inside {
-						t.Fatalf("it does not say that the name leads inside: %v", err)
-					}
-					blocked++
-				}
-				inside, outside := network.Arrivals()
-				if reached != 100 || blocked != 100 || outside != 100 || len(inside) != 0 {
-					t.Errorf("reached the outside %d times, blocked %d, %d connections outside, inside %q; want 100, 100, 100, none", reached, blocked, outside, inside)
-				}
-			})
+			t.Run("rebinding", func(t *testing.T) { rebind(t, c, network) })
 			t.Run("without the guard they arrive", func(t *testing.T) {
 				bare := newTransport((&net.Dialer{Resolver: resolver, Timeout: time.Second}).DialContext, nil)
 				defer bare.CloseIdleConnections()
@@ -158,6 +140,27 @@ func TestNothingInsideIsReached(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// rebind calls a name that leads outside and inside in turn.
+func rebind(t *testing.T, c *Client, network *egresstest.Network) {
+	reached, blocked := 0, 0
+	for range 200 {
+		c.Close() // the next dials anew
+		_, err := c.Do(t.Context(), Request{URL: "http://" + egresstest.RebindName + "/"})
+		if err == nil {
+			reached++
+			continue
+		}
+		if wantError(t, err, DNS, PhaseDNS); !asError(t, err).Inside {
+			t.Fatalf("it does not say that the name leads inside: %v", err)
+		}
+		blocked++
+	}
+	inside, outside := network.Arrivals()
+	if reached != 100 || blocked != 100 || outside != 100 || len(inside) != 0 {
+		t.Errorf("reached the outside %d times, blocked %d, %d connections outside, inside %q; want 100, 100, 100, none", reached, blocked, outside, inside)
 	}
 }
 

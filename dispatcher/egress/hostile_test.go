@@ -117,11 +117,19 @@ var bomb = sync.OnceValue(func() string {
 })
 
 func hostiles() []hostile {
+	return slices.Concat(
+		answers(), noAnswers(), brokenBodies(), tooMuch(), tooSlow(), tooEarly(), badHandshakes(),
+		h2Ends(), h2Malformed(), h2Odd(),
+	)
+}
+
+// kib is text of n KiB.
+func kib(n int) string { return strings.Repeat("0123456789abcdef", n<<6) }
+
+// answers are all that counts as one.
+func answers() []hostile {
 	const ok, sec = "HTTP/1.1 200 OK\r\n", time.Second
-	zeros := make([]byte, 20<<10)
-	kib := func(n int) string { return strings.Repeat("0123456789abcdef", n<<6) }
 	return []hostile{
-		// What is an answer.
 		{name: "204", raw: "HTTP/1.1 204 No Content\r\n\r\n", status: 204},
 		{name: "204 with a body", raw: "HTTP/1.1 204 No Content\r\nContent-Length: 2\r\n\r\nhi", status: 204},
 		{name: "HTTP/1.0", raw: "HTTP/1.0 200 OK\r\n\r\nhi", status: 200, body: 2},
@@ -145,7 +153,13 @@ func hostiles() []hostile {
 		{name: "999", raw: "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", status: 999},
 		{name: "two answers", raw: "HTTP/1.1 204 No Content\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n", status: 204},
 		{name: "101, held", serve: answersOnly("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nsomething"), status: 101, timeout: 30 * sec},
-		// What is none.
+	}
+}
+
+// noAnswers end before a status and headers that are whole.
+func noAnswers() []hostile {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	return []hostile{
 		{name: "status 99", raw: "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n", reason: BadResponse},
 		{name: "four digits", raw: "HTTP/1.1 2000 Odd\r\n\r\n", reason: BadResponse},
 		{name: "a word for a status", raw: "HTTP/1.1 OK\r\n\r\n", reason: BadResponse},
@@ -167,12 +181,24 @@ func hostiles() []hostile {
 		{name: "reset before the status", serve: breaks(""), reason: Reset},
 		{name: "reset in the headers", serve: breaks(ok + "X: y\r\n"), reason: Reset},
 		{name: "hung up on at once", serve: func(conn net.Conn) { _ = conn.Close() }, reason: ConnectionClosed, phase: "any"},
-		// Bodies that break off: the answer stands.
+	}
+}
+
+// brokenBodies break off after the headers: the answer stands.
+func brokenBodies() []hostile {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	return []hostile{
 		{name: "bad chunks", raw: ok + "Transfer-Encoding: chunked\r\n\r\nzz\r\nhi", status: 200, truncated: true},
 		{name: "short body", raw: ok + "Content-Length: 9\r\n\r\nhi", status: 200, body: 2, truncated: true},
 		{name: "length and chunks", raw: ok + "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n", status: 200, body: 2},
 		{name: "reset in the body", serve: breaks(ok + "Content-Length: 100\r\n\r\n{"), status: 200, body: 1, truncated: true},
-		// Too much.
+	}
+}
+
+// tooMuch is more than any limit allows.
+func tooMuch() []hostile {
+	const ok = "HTTP/1.1 200 OK\r\n"
+	return []hostile{
 		{name: "20 KiB of headers", raw: ok + strings.Repeat("X: "+kib(1)[:43]+"\r\n", 500) + "\r\n", reason: BadResponse},
 		{name: "one long header", raw: ok + "X: " + kib(1024), reason: BadResponse},
 		{name: "endless headers", serve: floods(ok, strings.Repeat("X: y\r\n", 1000)), reason: BadResponse},
@@ -186,7 +212,13 @@ func hostiles() []hostile {
 		{name: "chunk extensions", serve: floods(ok+"Transfer-Encoding: chunked\r\n\r\n", "1;"+kib(3)+"\r\nx\r\n"), status: 200, body: 5, truncated: true},
 		{name: "an endless chunk extension", serve: floods(ok+"Transfer-Encoding: chunked\r\n\r\n1;", kib(64)), status: 200, truncated: true},
 		{name: "endless trailers", serve: floods(ok+"Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n", strings.Repeat("X: y\r\n", 1000)), status: 200, body: 2, truncated: true},
-		// Too slow.
+	}
+}
+
+// tooSlow is later than the timeout allows.
+func tooSlow() []hostile {
+	const ok, sec = "HTTP/1.1 200 OK\r\n", time.Second
+	return []hostile{
 		{name: "never answers", serve: answersOnly(""), reason: Timeout, timeout: 20 * sec, took: 20 * sec},
 		{name: "never answers, default", serve: answersOnly(""), reason: Timeout, took: DefaultTimeout},
 		{name: "never answers, cut to the longest", serve: answersOnly(""), reason: Timeout, timeout: time.Hour, took: DefaultMaxTimeout},
@@ -205,7 +237,13 @@ func hostiles() []hostile {
 		{name: "chunks drip", serve: drips(ok+"Transfer-Encoding: chunked\r\n\r\n", "1\r\nx\r\n", sec/10), timeout: 5950 * sec / 1000, took: 5950 * sec / 1000, status: 200, body: 10, truncated: true},
 		{name: "answer, then silence", serve: answersOnly(ok + "Content-Length: 5\r\n\r\n"), timeout: 10 * sec, took: 10 * sec, status: 200, truncated: true},
 		{name: "long body that stops after what is kept", serve: answersOnly(ok + "Content-Length: 100000\r\n\r\n" + kib(1)), timeout: 10 * sec, status: 200, body: 1024, truncated: true},
-		// Answers before the request was read.
+	}
+}
+
+// tooEarly are answers before the request was read.
+func tooEarly() []hostile {
+	const sec = time.Second
+	return []hostile{
 		{name: "early 413", serve: early("HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n"), size: 900 << 10, status: 413},
 		{name: "early 429", serve: early("HTTP/1.1 429 No\r\nRetry-After: 9\r\nContent-Length: 2\r\n\r\nno"), size: 900 << 10, status: 429, body: 2},
 		{name: "early 401, and it stays", serve: func(conn net.Conn) {
@@ -214,7 +252,13 @@ func hostiles() []hostile {
 			_, _ = io.WriteString(conn, "HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n")
 			time.Sleep(30 * sec)
 		}, size: 900 << 10, status: 401},
-		// TLS.
+	}
+}
+
+// badHandshakes go wrong before a request could be sent.
+func badHandshakes() []hostile {
+	const sec = time.Second
+	return []hostile{
 		{name: "never shakes hands", shake: untilClosed, reason: Timeout, phase: PhaseTLS, timeout: 5 * sec, took: 5 * sec},
 		{name: "the handshake is bounded by itself", shake: untilClosed, reason: Timeout, phase: PhaseTLS, timeout: time.Minute, took: connectTimeout},
 		{name: "plain HTTP", shake: func(conn net.Conn) {
@@ -239,7 +283,12 @@ func hostiles() []hostile {
 			_, _ = conn.Read(make([]byte, 4096))
 			breakOff(conn)
 		}, reason: Reset, phase: PhaseTLS},
-		// HTTP/2.
+	}
+}
+
+// h2Ends are how streams and connections of HTTP/2 end.
+func h2Ends() []hostile {
+	return []hostile{
 		{name: "h2 204", h2: func(p *h2Peer) { p.status("204") }, sends: 3, status: 204},
 		{name: "h2 GOAWAY after each", h2: func(p *h2Peer) {
 			p.status("204")
@@ -262,6 +311,13 @@ func hostiles() []hostile {
 		{name: "h2 RST calm", h2: func(p *h2Peer) { p.reset(http2.ErrCodeEnhanceYourCalm) }, reason: Reset},
 		{name: "h2 closes the connection", h2: func(p *h2Peer) { _ = p.conn.Close() }, reason: ConnectionClosed},
 		{name: "h2 resets the connection", h2: func(p *h2Peer) { breakOff(p.conn) }, reason: Reset},
+	}
+}
+
+// h2Malformed breaks the protocol of HTTP/2, or its limits.
+func h2Malformed() []hostile {
+	zeros := make([]byte, 20<<10)
+	return []hostile{
 		{name: "h2 malformed header", h2: func(p *h2Peer) { p.status("204", hpack.HeaderField{Name: "x", Value: "\x00"}) }, reason: BadResponse},
 		{name: "h2 upper-case header", h2: func(p *h2Peer) { p.status("204", hpack.HeaderField{Name: "X", Value: "y"}) }, reason: BadResponse},
 		{name: "h2 no status", h2: func(p *h2Peer) { p.headers(true, hpack.HeaderField{Name: "x", Value: "y"}) }, reason: BadResponse},
@@ -293,6 +349,14 @@ func hostiles() []hostile {
 			_, _ = io.WriteString(p.conn, "HTTP/1.1 204 No Content\r\n\r\n")
 			_ = p.conn.Close()
 		}, reason: ConnectionClosed},
+	}
+}
+
+// h2Odd is HTTP/2 that is slow, long, early or full of other frames.
+func h2Odd() []hostile {
+	const sec = time.Second
+	zeros := make([]byte, 20<<10)
+	return []hostile{
 		{name: "h2 headers, then silence", h2: func(p *h2Peer) { p.headers(false, hpack.HeaderField{Name: ":status", Value: "200"}) }, status: 200, truncated: true, timeout: 5 * sec, took: 5 * sec},
 		{name: "h2 an endless body", h2: func(p *h2Peer) {
 			if p.window > 256<<10 {

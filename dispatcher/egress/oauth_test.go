@@ -446,22 +446,28 @@ func TestWhoWaitsForAToken(t *testing.T) {
 			t.Errorf("%v after %s", err, waited)
 		}
 
-		// Closing ends a fetch that hangs, and there is no other after it.
-		third := Owner{"acme", 3}
-		wg.Go(func() {
-			_, _, err := tokens.Get(t.Context(), third, creds)
-			wantError(t, err, Canceled)
-		})
-		synctest.Wait()
-		tokens.Close()
-		wg.Wait()
-		_, _, err = tokens.Get(t.Context(), third, creds)
-		wantError(t, err, Canceled)
+		closeWhileWaiting(t, tokens, creds)
 		if token := mustGet(t, tokens, someone, creds); token.Reveal() != "token-1" {
 			t.Error("a token that is there is kept from a closed house")
 		}
 		close(release)
 	})
+}
+
+// closeWhileWaiting closes tokens under somebody who waits: that ends a fetch that hangs, and there is no other after it.
+func closeWhileWaiting(t *testing.T, tokens *Tokens, creds ClientCredentials) {
+	t.Helper()
+	third := Owner{"acme", 3}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		_, _, err := tokens.Get(t.Context(), third, creds)
+		wantError(t, err, Canceled)
+	})
+	synctest.Wait()
+	tokens.Close()
+	wg.Wait()
+	_, _, err := tokens.Get(t.Context(), third, creds)
+	wantError(t, err, Canceled)
 }
 
 // TestCloseWaitsForFetches, their report included.
@@ -484,47 +490,7 @@ func TestCloseWaitsForFetches(t *testing.T) {
 
 // TestTokenEndpointsThatFail: every way has its sentence, and no sentence has anything of the answer, the URL or the secret.
 func TestTokenEndpointsThatFail(t *testing.T) {
-	answer := func(status int, contentType, body string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", contentType)
-			w.Header().Set("Location", "/canary")
-			w.WriteHeader(status)
-			_, _ = io.WriteString(w, body)
-		})
-	}
-	const json = "application/json"
-	for name, tt := range map[string]struct {
-		endpoint http.Handler
-		says     string
-		asked    int64
-	}{
-		"wrong secret":        {&issuer{answer: func(_ int, w http.ResponseWriter, r *http.Request) bool { r.Method = "canary"; return false }}, "answered 401 (invalid_client)", 2},
-		"not JSON":            {answer(400, "text/plain", "canary"), "answered 400", 2},
-		"error in a form":     {answer(400, "application/x-www-form-urlencoded", "error=invalid_scope&error_description=canary"), "answered 400 (invalid_scope)", 2},
-		"error with 200":      {answer(200, json, `{"error":"invalid_client"}`), "answered 200 (invalid_client)", 2},
-		"error of a stranger": {answer(400, json, `{"error":"<canary>"}`), "answered 400", 2},
-		"error too long":      {answer(400, json, `{"error":"canary`+strings.Repeat("x", 40)+`"}`), "answered 400", 2},
-		"error is the secret": {answer(400, json, `{"error":"`+tokenSecret+`"}`), "answered 400", 2},
-		"redirect":            {answer(302, json, `{"access_token":"canary"}`), "answered 302: redirects are not followed", 2},
-		"permanent redirect":  {answer(308, json, ``), "answered 308: redirects are not followed", 2},
-		"HTML":                {answer(200, "text/html; charset=utf-8", "<h1>canary"), "answered 200 with text/html instead of an access_token in JSON", 2},
-		"JSON as text":        {answer(200, "text/plain", `{"access_token":"canary"}`), "answered 200 with text/plain instead of an access_token in JSON", 2},
-		"empty":               {answer(200, json, ""), "answered 200 without an access_token that can be read", 2},
-		"half":                {answer(200, json, `{"access_token":"canary"`), "answered 200 without an access_token that can be read", 2},
-		"another thing":       {answer(200, json, `{"token":"canary"}`), "answered 200 without an access_token that can be read", 2},
-		"an array":            {answer(200, json, `["canary"]`), "answered 200 without an access_token that can be read", 2},
-		"huge":                {answer(200, json, `{"access_token":"canary","x":"`+strings.Repeat("x", 70<<10)+`"}`), "the token endpoint: the answer is longer than 64 KiB or broke off", 1},
-		"huge error":          {answer(500, json, strings.Repeat("canary", 20<<10)), "answered 500", 2},
-		"long token":          {answer(200, json, `{"access_token":"canary`+strings.Repeat("x", 16<<10)+`"}`), "answered 200 with an access_token of more than 16 KiB", 1},
-		"token of two lines":  {answer(200, json, `{"access_token":"canary\r\nX-A: b"}`), "answered 200 with an access_token that no header can hold", 1},
-		"mac":                 {answer(200, json, `{"access_token":"canary","token_type":"MAC"}`), "answered 200 with a token_type other than bearer", 1},
-		"odd type":            {answer(200, json, `{"access_token":"canary","token_type":"<canary>"}`), "answered 200 with a token_type other than bearer", 1},
-		"expired":             {answer(200, json, `{"access_token":"canary","expires_in":-5}`), "answered 200 with an access_token that has expired already", 1},
-		"hangs up": {
-			http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
-			"the token endpoint: the connection was closed before an answer", 1,
-		},
-	} {
+	for name, tt := range failingEndpoints() {
 		t.Run(name, func(t *testing.T) {
 			var asked atomic.Int64
 			tokens, creds, log := newTokens(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -547,6 +513,54 @@ func TestTokenEndpointsThatFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A failingEndpoint gives no token that can be used.
+type failingEndpoint struct {
+	endpoint http.Handler
+	says     string
+	asked    int64
+}
+
+func failingEndpoints() map[string]failingEndpoint {
+	return map[string]failingEndpoint{
+		"wrong secret":        {&issuer{answer: func(_ int, w http.ResponseWriter, r *http.Request) bool { r.Method = "canary"; return false }}, "answered 401 (invalid_client)", 2},
+		"not JSON":            {answerWith(400, "text/plain", "canary"), "answered 400", 2},
+		"error in a form":     {answerWith(400, "application/x-www-form-urlencoded", "error=invalid_scope&error_description=canary"), "answered 400 (invalid_scope)", 2},
+		"error with 200":      {answerWith(200, "application/json", `{"error":"invalid_client"}`), "answered 200 (invalid_client)", 2},
+		"error of a stranger": {answerWith(400, "application/json", `{"error":"<canary>"}`), "answered 400", 2},
+		"error too long":      {answerWith(400, "application/json", `{"error":"canary`+strings.Repeat("x", 40)+`"}`), "answered 400", 2},
+		"error is the secret": {answerWith(400, "application/json", `{"error":"`+tokenSecret+`"}`), "answered 400", 2},
+		"redirect":            {answerWith(302, "application/json", `{"access_token":"canary"}`), "answered 302: redirects are not followed", 2},
+		"permanent redirect":  {answerWith(308, "application/json", ``), "answered 308: redirects are not followed", 2},
+		"HTML":                {answerWith(200, "text/html; charset=utf-8", "<h1>canary"), "answered 200 with text/html instead of an access_token in JSON", 2},
+		"JSON as text":        {answerWith(200, "text/plain", `{"access_token":"canary"}`), "answered 200 with text/plain instead of an access_token in JSON", 2},
+		"empty":               {answerWith(200, "application/json", ""), "answered 200 without an access_token that can be read", 2},
+		"half":                {answerWith(200, "application/json", `{"access_token":"canary"`), "answered 200 without an access_token that can be read", 2},
+		"another thing":       {answerWith(200, "application/json", `{"token":"canary"}`), "answered 200 without an access_token that can be read", 2},
+		"an array":            {answerWith(200, "application/json", `["canary"]`), "answered 200 without an access_token that can be read", 2},
+		"huge":                {answerWith(200, "application/json", `{"access_token":"canary","x":"`+strings.Repeat("x", 70<<10)+`"}`), "the token endpoint: the answer is longer than 64 KiB or broke off", 1},
+		"huge error":          {answerWith(500, "application/json", strings.Repeat("canary", 20<<10)), "answered 500", 2},
+		"long token":          {answerWith(200, "application/json", `{"access_token":"canary`+strings.Repeat("x", 16<<10)+`"}`), "answered 200 with an access_token of more than 16 KiB", 1},
+		"token of two lines":  {answerWith(200, "application/json", `{"access_token":"canary\r\nX-A: b"}`), "answered 200 with an access_token that no header can hold", 1},
+		"mac":                 {answerWith(200, "application/json", `{"access_token":"canary","token_type":"MAC"}`), "answered 200 with a token_type other than bearer", 1},
+		"odd type":            {answerWith(200, "application/json", `{"access_token":"canary","token_type":"<canary>"}`), "answered 200 with a token_type other than bearer", 1},
+		"expired":             {answerWith(200, "application/json", `{"access_token":"canary","expires_in":-5}`), "answered 200 with an access_token that has expired already", 1},
+		"hangs up": {
+			http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
+			"the token endpoint: the connection was closed before an answer", 1,
+		},
+	}
+}
+
+// answerWith is an endpoint that always answers the same.
+func answerWith(status int, contentType, body string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", contentType)
+		w.Header().Set("Location", "/canary")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	})
 }
 
 // TestTheTokenEndpointIsAStranger: the guard stands before it as before every other.

@@ -142,37 +142,80 @@ type peeked struct {
 
 func (c *peeked) Read(b []byte) (int, error) { return c.r.Read(b) }
 
-// TestProxy: what a proxy does is its own doing, and what the other side does behind it is that one's.
-func TestProxy(t *testing.T) {
-	names := egresstest.NewNameServer(t, func(name string, _ int) []string {
-		return map[string][]string{"many.example": {"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8"}, "h.example": {"127.0.0.1"}, "two.example": {"127.0.0.9", "127.0.0.1"}, "inside.example": {"10.0.0.1"}}[name]
+// A proxyHouse is a partner behind a proxy, with names that lead to it, and a guard that lets all of 127.0.0.0/8 pass.
+type proxyHouse struct {
+	t      *testing.T
+	names  *egresstest.NameServer
+	server *rawServer
+	port   string // the server's, with its colon
+	proxy  *connectProxy
+	guard  *guard
+
+	mu   sync.Mutex
+	says string // what the proxy answers; empty: it refuses 127.0.0.9 alone
+}
+
+func newProxyHouse(t *testing.T) *proxyHouse {
+	t.Helper()
+	h := &proxyHouse{t: t, server: newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n"))}
+	h.names = egresstest.NewNameServer(t, func(name string, _ int) []string {
+		return map[string][]string{
+			"many.example":   {"127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8"},
+			"h.example":      {"127.0.0.1"},
+			"two.example":    {"127.0.0.9", "127.0.0.1"},
+			"inside.example": {"10.0.0.1"},
+		}[name]
 	})
-	server := newRawServer(t, answering("HTTP/1.1 204 No Content\r\n\r\n"))
-	var says string
-	p := newConnectProxy(t, func(target string) string {
-		if says != "" {
-			return says
-		}
-		if strings.HasPrefix(target, "127.0.0.9:") {
-			return "HTTP/1.1 407 Proxy Authentication Required\r\nX-Smokescreen-Error: denied\r\n\r\n"
-		}
-		return "HTTP/1.1 200 OK\r\n\r\n"
-	})
-	g, err := newGuard(Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, []uint16{server.port()})
+	h.port = h.server.addr()[strings.LastIndexByte(h.server.addr(), ':'):]
+	h.proxy = newConnectProxy(t, h.answer)
+	var err error
+	h.guard, err = newGuard(Config{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}, []uint16{h.server.port()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	through := func(proxyURL *url.URL) *Client {
-		c := newClient(t, Config{Proxy: proxyURL})
-		p, err := newProxy(proxyURL, &tls.Config{MinVersion: tls.VersionTLS12})
-		if err != nil {
-			t.Fatal(err)
-		}
-		c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.proxied(names.Resolver(), p))), nil)
-		return c
+	return h
+}
+
+func (h *proxyHouse) say(says string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.says = says
+}
+
+func (h *proxyHouse) answer(target string) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.says != "" {
+		return h.says
 	}
-	port := server.addr()[strings.LastIndexByte(server.addr(), ':'):]
-	c := through(p.at(url.UserPassword("me", "s3cr3t")))
+	if strings.HasPrefix(target, "127.0.0.9:") {
+		return "HTTP/1.1 407 Proxy Authentication Required\r\nX-Smokescreen-Error: denied\r\n\r\n"
+	}
+	return "HTTP/1.1 200 OK\r\n\r\n"
+}
+
+// proxyAt is a proxy that trusts no authority.
+func (h *proxyHouse) proxyAt(at *url.URL) *proxy {
+	h.t.Helper()
+	p, err := newProxy(at, &tls.Config{MinVersion: tls.VersionTLS12})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return p
+}
+
+// through is a client behind p that finds the house's names.
+func (h *proxyHouse) through(p *proxy) *Client {
+	h.t.Helper()
+	c := newClient(h.t, Config{})
+	c.guard, c.transport = h.guard, newTransport(newHosts().dialer(tracked(h.guard.proxied(h.names.Resolver(), p))), nil)
+	return c
+}
+
+// TestProxy: what a proxy does is its own doing, and what the other side does behind it is that one's.
+func TestProxy(t *testing.T) {
+	h := newProxyHouse(t)
+	c := h.through(h.proxyAt(h.proxy.at(url.UserPassword("me", "s3cr3t"))))
 	for _, tt := range []struct {
 		name, says, host string
 		reason           Reason // "": answered
@@ -193,10 +236,10 @@ func TestProxy(t *testing.T) {
 		{name: "is not asked for what does not exist", host: "nowhere.example", reason: DNS},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			says = tt.says
-			_, err := c.Do(t.Context(), Request{URL: "http://" + tt.host + port + "/"})
+			h.say(tt.says)
+			_, err := c.Do(t.Context(), Request{URL: "http://" + tt.host + h.port + "/"})
 			c.Close()
-			asked, auth := p.forget()
+			asked, auth := h.proxy.forget()
 			if len(asked) != tt.asked || tt.asked > 0 && auth != "Basic bWU6czNjcjN0" {
 				t.Errorf("the proxy was asked for %q, by %q", asked, auth)
 			}
@@ -213,15 +256,27 @@ func TestProxy(t *testing.T) {
 		})
 	}
 	t.Run("is not there", func(t *testing.T) {
-		_, err := through(&url.URL{Scheme: "http", Host: "127.0.0.1:1"}).Do(t.Context(), Request{URL: "http://h.example" + port + "/"})
+		_, err := h.through(h.proxyAt(&url.URL{Scheme: "http", Host: "127.0.0.1:1"})).Do(t.Context(), Request{URL: "http://h.example" + h.port + "/"})
 		wantError(t, err, EgressProxy, PhaseConnect)
 	})
+	t.Run("a token endpoint behind it", func(t *testing.T) {
+		h.say("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+		tokens := NewTokens(c, "", func(context.Context, Fetched) {}, neverPanics(t))
+		t.Cleanup(tokens.Close)
+		_, _, err := tokens.Get(t.Context(), someone, ClientCredentials{TokenURL: "http://h.example" + h.port + "/token", ClientID: "me", ClientSecret: "s3cr3t"})
+		wantError(t, err, EgressProxy)
+	})
+}
+
+// TestProxyThatIsMute tells a proxy that answers nobody from one that waits for the other side.
+func TestProxyThatIsMute(t *testing.T) {
+	h := newProxyHouse(t)
 	const hangsUp = " "
 	for _, tt := range []struct {
 		name     string
 		host     string
 		scheme   string
-		alive    string // what it answers to anything but CONNECT
+		alive    string // its answer to anything but CONNECT
 		patience time.Duration
 		within   time.Duration
 		reason   Reason
@@ -244,14 +299,9 @@ func TestProxy(t *testing.T) {
 				}
 				untilClosed(conn)
 			})
-			p, err := newProxy(&url.URL{Scheme: tt.scheme, Host: mute.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
-			if err != nil {
-				t.Fatal(err)
-			}
+			p := h.proxyAt(&url.URL{Scheme: tt.scheme, Host: mute.addr()})
 			p.patience = tt.patience
-			c := newClient(t, Config{})
-			c.guard, c.transport = g, newTransport(newHosts().dialer(tracked(g.proxied(names.Resolver(), p))), nil)
-			_, err = c.Do(t.Context(), Request{URL: "http://" + tt.host + port + "/", Timeout: tt.within})
+			_, err := h.through(p).Do(t.Context(), Request{URL: "http://" + tt.host + h.port + "/", Timeout: tt.within})
 			wantError(t, err, tt.reason, PhaseConnect)
 			if !strings.Contains(err.Error(), tt.detail) {
 				t.Error(err)
@@ -268,66 +318,65 @@ func TestProxy(t *testing.T) {
 			}
 			half.serve(&peeked{conn, r})
 		})
-		p, err := newProxy(&url.URL{Scheme: "http", Host: some.addr()}, &tls.Config{MinVersion: tls.VersionTLS12})
-		if err != nil {
-			t.Fatal(err)
-		}
+		p := h.proxyAt(&url.URL{Scheme: "http", Host: some.addr()})
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		defer cancel()
-		conn, err := g.proxied(names.Resolver(), p)(ctx, "tcp", "two.example"+port)
+		conn, err := h.guard.proxied(h.names.Resolver(), p)(ctx, "tcp", "two.example"+h.port)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_ = conn.Close()
 	})
-	t.Run("speaks TLS, and so does the other side", func(t *testing.T) {
-		partner := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-		partner.EnableHTTP2 = true
-		partner.StartTLS()
-		t.Cleanup(partner.Close)
-		front := httptest.NewUnstartedServer(nil)
-		front.StartTLS()
-		certificate, roots := front.TLS.Certificates, x509.NewCertPool()
-		roots.AddCert(front.Certificate())
-		front.Close()
-		secure := newConnectProxy(t, nil)
-		outer := newRawServer(t, func(conn net.Conn) {
-			secure.serve(tls.Server(conn, &tls.Config{Certificates: certificate, MinVersion: tls.VersionTLS12}))
-		})
-		c := newClient(t, Config{Allow: loopback, Proxy: &url.URL{Scheme: "https", Host: outer.addr()}, TLS: &tls.Config{RootCAs: roots}})
-		resp, err := c.Do(t.Context(), Request{URL: partner.URL})
-		if err != nil || resp.Proto != "HTTP/2.0" {
-			t.Errorf("%+v, %v", resp, err)
-		}
-		c.Close()
+}
+
+// TestProxyOverTLS: the proxy speaks TLS, and so does the other side behind it.
+func TestProxyOverTLS(t *testing.T) {
+	partner := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
+	partner.EnableHTTP2 = true
+	partner.StartTLS()
+	t.Cleanup(partner.Close)
+	front := httptest.NewUnstartedServer(nil)
+	front.StartTLS()
+	certificate, roots := front.TLS.Certificates, x509.NewCertPool()
+	roots.AddCert(front.Certificate())
+	front.Close()
+	secure := newConnectProxy(t, nil)
+	outer := newRawServer(t, func(conn net.Conn) {
+		secure.serve(tls.Server(conn, &tls.Config{Certificates: certificate, MinVersion: tls.VersionTLS12}))
 	})
-	t.Run("a token endpoint behind it", func(t *testing.T) {
-		says = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
-		tokens := NewTokens(c, "", func(context.Context, Fetched) {}, neverPanics(t))
-		t.Cleanup(tokens.Close)
-		_, _, err := tokens.Get(t.Context(), someone, ClientCredentials{TokenURL: "http://h.example" + port + "/token", ClientID: "me", ClientSecret: "s3cr3t"})
-		wantError(t, err, EgressProxy)
-	})
-	t.Run("may be tried", func(t *testing.T) {
-		says = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n"
-		to := netip.MustParseAddrPort("169.254.169.254:80")
-		if refused, err := TryProxy(t.Context(), Config{Proxy: p.at(nil)}, to); !refused || err == nil {
-			t.Errorf("refused: %t, %v", refused, err)
+	c := newClient(t, Config{Allow: loopback, Proxy: &url.URL{Scheme: "https", Host: outer.addr()}, TLS: &tls.Config{RootCAs: roots}})
+	resp, err := c.Do(t.Context(), Request{URL: partner.URL})
+	if err != nil || resp.Proto != "HTTP/2.0" {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	c.Close()
+}
+
+// TestTryProxy tells a proxy that refuses an address from one that lets it through.
+func TestTryProxy(t *testing.T) {
+	h := newProxyHouse(t)
+	h.say("HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
+	to := netip.MustParseAddrPort("169.254.169.254:80")
+	if refused, err := TryProxy(t.Context(), Config{Proxy: h.proxy.at(nil)}, to); !refused || err == nil {
+		t.Errorf("refused: %t, %v", refused, err)
+	}
+	for _, status := range []string{"502 Bad Gateway", "504 Gateway Timeout"} { // it went there, and nobody was
+		h.say("HTTP/1.1 " + status + "\r\n\r\n")
+		if refused, err := TryProxy(t.Context(), Config{Proxy: h.proxy.at(nil)}, to); refused || !errors.Is(err, ErrProxyTried) {
+			t.Errorf("%s: refused: %t, %v", status, refused, err)
 		}
-		for _, status := range []string{"502 Bad Gateway", "504 Gateway Timeout"} { // it went there, and nobody was
-			says = "HTTP/1.1 " + status + "\r\n\r\n"
-			if refused, err := TryProxy(t.Context(), Config{Proxy: p.at(nil)}, to); refused || !errors.Is(err, ErrProxyTried) {
-				t.Errorf("%s: refused: %t, %v", status, refused, err)
-			}
-		}
-		if refused, err := TryProxy(t.Context(), Config{Proxy: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}, to); refused || err == nil {
-			t.Errorf("refused: %t, %v", refused, err)
-		}
-		says = ""
-		if refused, err := TryProxy(t.Context(), Config{Proxy: p.at(nil)}, netip.MustParseAddrPort(server.addr())); refused || err != nil {
-			t.Errorf("refused: %t, %v", refused, err)
-		}
-	})
+	}
+	if refused, err := TryProxy(t.Context(), Config{Proxy: &url.URL{Scheme: "http", Host: "127.0.0.1:1"}}, to); refused || err == nil {
+		t.Errorf("refused: %t, %v", refused, err)
+	}
+	h.say("")
+	if refused, err := TryProxy(t.Context(), Config{Proxy: h.proxy.at(nil)}, netip.MustParseAddrPort(h.server.addr())); refused || err != nil {
+		t.Errorf("refused: %t, %v", refused, err)
+	}
+}
+
+// TestProxyURLs: the errors repeat no password.
+func TestProxyURLs(t *testing.T) {
 	for _, u := range []string{"proxy:4750", "socks5://proxy:1080", "http://", "http://proxy/path", "http://proxy?x", "http://me:s3cr3t@proxy#x"} {
 		parsed, err := url.Parse(u)
 		if err != nil {

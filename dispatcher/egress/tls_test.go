@@ -9,6 +9,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"io"
+	"maps"
 	"math/big"
 	"net"
 	"testing"
@@ -107,18 +108,42 @@ func TestTLSOfAnInternationalHost(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	a := newAuthority(t)
-	good := a.leaf(t, nil)
-	ok := answering("HTTP/1.1 204 No Content\r\n\r\n")
-	serving := func(cert tls.Certificate) func(net.Conn) {
-		return overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, ok)
+	cases := certificates(t, a)
+	maps.Copy(cases, handshakes(a.leaf(t, nil)))
+	for name, tt := range cases {
+		t.Run(name, func(t *testing.T) {
+			server := newRawServer(t, tt.serve)
+			c := newClient(t, Config{Allow: loopback, TLS: &tls.Config{RootCAs: a.roots}})
+			resp, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/hook", Body: []byte("{}")})
+			if tt.reason == "" {
+				if err != nil || resp.Status != 204 || resp.Timing.TLS <= 0 {
+					t.Errorf("got %v, %v", resp, err)
+				}
+				return
+			}
+			wantError(t, err, tt.reason, tt.phases...)
+			if e := asError(t, err); e.Detail != tt.detail {
+				t.Errorf("detail is %q, want %q (cause: %v)", e.Detail, tt.detail, e.Unwrap())
+			}
+		})
 	}
-	for name, tt := range map[string]struct {
-		serve  func(net.Conn)
-		reason Reason
-		phases []string
-		detail string
-	}{
-		"good":        {serve: serving(good)},
+}
+
+// A tlsCase is one behaviour of a TLS server, and the failure that has to come of it.
+type tlsCase struct {
+	serve  func(net.Conn)
+	reason Reason // empty: it is answered
+	phases []string
+	detail string
+}
+
+// certificates are servers with certificates of all kinds.
+func certificates(t *testing.T, a *authority) map[string]tlsCase {
+	serving := func(cert tls.Certificate) func(net.Conn) {
+		return overTLS(&tls.Config{Certificates: []tls.Certificate{cert}}, answering("HTTP/1.1 204 No Content\r\n\r\n"))
+	}
+	return map[string]tlsCase{
+		"good":        {serve: serving(a.leaf(t, nil))},
 		"self-signed": {serving((*authority)(nil).leaf(t, nil)), TLS, []string{PhaseTLS}, "the certificate is not signed by a known authority: it is self-signed, or an intermediate certificate is missing"},
 		"expired": {
 			serving(a.leaf(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })),
@@ -138,6 +163,13 @@ func TestTLS(t *testing.T) {
 			[]string{PhaseTLS},
 			"the certificate was not accepted",
 		},
+	}
+}
+
+// handshakes are servers with a good certificate that shake hands in odd ways.
+func handshakes(good tls.Certificate) map[string]tlsCase {
+	ok := answering("HTTP/1.1 204 No Content\r\n\r\n")
+	return map[string]tlsCase{
 		"TLS 1.1 only": {
 			overTLS(&tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, ok),
 			TLS,
@@ -179,22 +211,6 @@ func TestTLS(t *testing.T) {
 			[]string{PhaseTLS},
 			"the connection was reset before an answer",
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			server := newRawServer(t, tt.serve)
-			c := newClient(t, Config{Allow: loopback, TLS: &tls.Config{RootCAs: a.roots}})
-			resp, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/hook", Body: []byte("{}")})
-			if tt.reason == "" {
-				if err != nil || resp.Status != 204 || resp.Timing.TLS <= 0 {
-					t.Errorf("got %v, %v", resp, err)
-				}
-				return
-			}
-			wantError(t, err, tt.reason, tt.phases...)
-			if e := asError(t, err); e.Detail != tt.detail {
-				t.Errorf("detail is %q, want %q (cause: %v)", e.Detail, tt.detail, e.Unwrap())
-			}
-		})
 	}
 }
 
