@@ -107,15 +107,7 @@ func TestBatchLinesAreAnsweredLikeEvents(t *testing.T) {
 			b.Location = r.Errors[0].Location
 		}
 		got = append(got, b)
-		if accepted := r.Status < 300; accepted != (r.EventID != "" && r.AcceptedAt != "" && len(r.Deliveries) == 1 && r.EventType == "wallet_item_install") {
-			t.Errorf("a receipt that is not whole, or is not due: %+v", r)
-		}
-		if refused := r.Status >= 400; refused != (r.Title == http.StatusText(r.Status)) || refused != (r.Detail != "") {
-			t.Errorf("a problem that is not whole, or is not due: %+v", r)
-		}
-		if r.Duplicate != (r.Status == 200) {
-			t.Errorf("duplicate: %+v", r)
-		}
+		wantWhole(t, r)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -126,6 +118,20 @@ func TestBatchLinesAreAnsweredLikeEvents(t *testing.T) {
 	h.call("producer", "GET", "/companies/acme/events/x", "").wantProblem(http.StatusNotFound)
 	if strings.Contains(h.log.String(), "level=ERROR") {
 		t.Errorf("logged: %s", h.log)
+	}
+}
+
+// wantWhole checks that a line has all members of a receipt, or all of a problem.
+func wantWhole(t *testing.T, r resultLine) {
+	t.Helper()
+	if accepted := r.Status < 300; accepted != (r.EventID != "" && r.AcceptedAt != "" && len(r.Deliveries) == 1 && r.EventType == "wallet_item_install") {
+		t.Errorf("a receipt that is not whole, or is not due: %+v", r)
+	}
+	if refused := r.Status >= 400; refused != (r.Title == http.StatusText(r.Status)) || refused != (r.Detail != "") {
+		t.Errorf("a problem that is not whole, or is not due: %+v", r)
+	}
+	if r.Duplicate != (r.Status == 200) {
+		t.Errorf("duplicate: %+v", r)
 	}
 }
 

@@ -329,57 +329,62 @@ func TestLimitsOfEveryBody(t *testing.T) {
 		}
 		tried++
 		t.Run(op.OperationID, func(t *testing.T) {
-			h := h.in(t)
-			path := strings.NewReplacer("{company}/config/callbacks/{callback_id}", strings.TrimPrefix(callback, "/companies/"), "{company}", "acme", "{name}", "some.type").Replace(op.path)
-			if strings.Contains(path, "{") {
-				t.Fatalf("which %s?", path)
-			}
-			mediaTypes := slices.Sorted(maps.Keys(op.RequestBody.Content))
-			as := func(mediaType string) header { return header{"Content-Type": mediaType} }
-			ask := func(body string, headers ...header) answer {
-				return h.call("operator", strings.ToUpper(op.method), path, body, append([]header{as(mediaTypes[0])}, headers...)...)
-			}
-			most, statusOf := limit, func(a answer) int { return a.status }
-			if mediaTypes[0] == mediaNDJSON { // each line has an answer of its own
-				most = limit * batchBodies
-				statusOf = func(a answer) int {
-					var r resultLine
-					h.must(json.Unmarshal(a.want(200).body, &r))
-					return r.Status
-				}
-				if got := statusOf(ask(strings.Repeat("x", limit+1))); got != 413 {
-					t.Errorf("a long line: status %d", got)
-				}
-			}
-			ask(strings.Repeat(" ", most+1)).wantProblem(413)
-			r := strings.NewReader(strings.Repeat(" ", most+1))
-			unknown, err := http.NewRequestWithContext(t.Context(), strings.ToUpper(op.method), path, io.MultiReader(r)) // of unknown length
-			h.must(err)
-			unknown.ContentLength = -1
-			unknown.Header.Set("Authorization", "Bearer "+h.keys["operator"])
-			h.do(unknown).wantProblem(413)
-			for _, mediaType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml", ";;"} {
-				ask(`{}`, as(mediaType)).wantProblem(415)
-			}
-			ask(`{}`, header{"Content-Encoding": "gzip"}).wantProblem(415)
-			for _, mediaType := range mediaTypes {
-				for body, want := range map[string]int{`{`: 400, `nope`: 400, "{\"a\":\"\xff\"}": 400, `{} {}`: 400, `{"no_such_member":1}`: 422, `[]`: 422, `"x"`: 422, `null`: 422} {
-					if got := statusOf(ask(body, as(mediaType))); got != want {
-						t.Errorf("%s as %s: status %d, want %d", body, mediaType, got, want)
-					}
-				}
-			}
-			if a := ask(""); op.RequestBody.Required != (a.status == 400) {
-				t.Errorf("no body: status %d, described as required: %v", a.status, op.RequestBody.Required)
-			}
-			for _, status := range []string{"400", "408", "413", "415", "422"} {
-				if op.Responses[status] == nil {
-					t.Errorf("%s is not described", status)
-				}
-			}
+			h.in(t).wantLimits(op, strings.TrimPrefix(callback, "/companies/"), limit)
 		})
 	}
 	if tried < 8 {
 		t.Errorf("only %d operations take a body", tried)
+	}
+}
+
+// wantLimits sends an operation bodies that are too long, of other media types, or nonsense.
+func (h *house) wantLimits(op *opDoc, callback string, limit int) {
+	h.t.Helper()
+	path := strings.NewReplacer("{company}/config/callbacks/{callback_id}", callback, "{company}", "acme", "{name}", "some.type").Replace(op.path)
+	if strings.Contains(path, "{") {
+		h.t.Fatalf("which %s?", path)
+	}
+	mediaTypes := slices.Sorted(maps.Keys(op.RequestBody.Content))
+	as := func(mediaType string) header { return header{"Content-Type": mediaType} }
+	ask := func(body string, headers ...header) answer {
+		return h.call("operator", strings.ToUpper(op.method), path, body, append([]header{as(mediaTypes[0])}, headers...)...)
+	}
+	most, statusOf := limit, func(a answer) int { return a.status }
+	if mediaTypes[0] == mediaNDJSON { // each line has an answer of its own
+		most = limit * batchBodies
+		statusOf = func(a answer) int {
+			var r resultLine
+			h.must(json.Unmarshal(a.want(200).body, &r))
+			return r.Status
+		}
+		if got := statusOf(ask(strings.Repeat("x", limit+1))); got != 413 {
+			h.t.Errorf("a long line: status %d", got)
+		}
+	}
+	ask(strings.Repeat(" ", most+1)).wantProblem(413)
+	r := strings.NewReader(strings.Repeat(" ", most+1))
+	unknown, err := http.NewRequestWithContext(h.t.Context(), strings.ToUpper(op.method), path, io.MultiReader(r)) // of unknown length
+	h.must(err)
+	unknown.ContentLength = -1
+	unknown.Header.Set("Authorization", "Bearer "+h.keys["operator"])
+	h.do(unknown).wantProblem(413)
+	for _, mediaType := range []string{"text/plain", "application/x-www-form-urlencoded", "application/xml", ";;"} {
+		ask(`{}`, as(mediaType)).wantProblem(415)
+	}
+	ask(`{}`, header{"Content-Encoding": "gzip"}).wantProblem(415)
+	for _, mediaType := range mediaTypes {
+		for body, want := range map[string]int{`{`: 400, `nope`: 400, "{\"a\":\"\xff\"}": 400, `{} {}`: 400, `{"no_such_member":1}`: 422, `[]`: 422, `"x"`: 422, `null`: 422} {
+			if got := statusOf(ask(body, as(mediaType))); got != want {
+				h.t.Errorf("%s as %s: status %d, want %d", body, mediaType, got, want)
+			}
+		}
+	}
+	if a := ask(""); op.RequestBody.Required != (a.status == 400) {
+		h.t.Errorf("no body: status %d, described as required: %v", a.status, op.RequestBody.Required)
+	}
+	for _, status := range []string{"400", "408", "413", "415", "422"} {
+		if op.Responses[status] == nil {
+			h.t.Errorf("%s is not described", status)
+		}
 	}
 }

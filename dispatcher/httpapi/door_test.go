@@ -56,17 +56,7 @@ func TestABodyThatNeverEnds(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := &server{door: newDoorway(DefaultMaxInflight), Config: Config{Logger: slog.New(slog.DiscardHandler)}}
 				listener := make(pipes)
-				web := &http.Server{Handler: Linger(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					v, err := s.door.enter("key")
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					defer v.leave()
-					if _, err := (body{limit: 16 << 20}).read(w, r, v); err != nil {
-						s.refuse(w, r, err)
-					}
-				}), nil), ReadTimeout: 15 * time.Second}
+				web := &http.Server{Handler: Linger(readsBodies(t, s), nil), ReadTimeout: 15 * time.Second}
 				var serving sync.WaitGroup
 				serving.Go(func() { _ = web.Serve(listener) })
 
@@ -107,6 +97,21 @@ func TestABodyThatNeverEnds(t *testing.T) {
 			})
 		})
 	}
+}
+
+// readsBodies is a handler that reads a body of up to 16 MiB and answers nothing else.
+func readsBodies(t *testing.T, s *server) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := s.door.enter("key")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer v.leave()
+		if _, err := (body{limit: 16 << 20}).read(w, r, v); err != nil {
+			s.refuse(w, r, err)
+		}
+	})
 }
 
 // Memory is taken for what is there: a promise of a MiB costs what a promise of nothing does.

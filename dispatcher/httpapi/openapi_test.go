@@ -92,33 +92,19 @@ func (h *house) schemas() *jsonschema.Compiler {
 // registrations comes back, and the defaults are the described ones.
 func TestCallbacksAreDescribedWhole(t *testing.T) {
 	h := newHouse(t)
-	compiler := h.schemas()
-	schema := func(name string) *jsonschema.Schema {
-		s, err := compiler.Compile("api.json#/components/schemas/" + name)
-		h.must(err)
-		if s.Ref != nil {
-			s = s.Ref
-		}
-		return s
-	}
-	valid := func(s *jsonschema.Schema, text []byte) error {
-		v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-		h.must(err)
-		return s.Validate(v)
-	}
+	registration, created, callback := h.schema("Registration"), h.schema("CreatedCallback"), h.schema("CallbackHealth")
 	const full = `{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
-	registration, created, callback := schema("Registration"), schema("CreatedCallback"), schema("CallbackHealth")
-	if err := valid(registration, []byte(full)); err != nil {
+	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
 	}
 	answered := h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201)
 	path := answered.header.Get("Location")
 	h.call("partner", "POST", path+"/pause", "").want(200)
 	for a, s := range map[*answer]*jsonschema.Schema{&answered: created, new(h.call("partner", "GET", path, "").want(200)): callback} {
-		if err := valid(s, a.body); err != nil {
+		if err := h.valid(s, a.body); err != nil {
 			t.Errorf("%v: %s", err, a.body)
 		}
 		shown := a.json()
@@ -138,7 +124,12 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 	if !registration.Properties["headers"].AdditionalProperties.(*jsonschema.Schema).WriteOnly {
 		t.Error("header values are not write-only")
 	}
+}
 
+// TestRegistrationsAreDescribedAsTheyAreTaken: a registration fits its schema if and only if it is taken.
+func TestRegistrationsAreDescribedAsTheyAreTaken(t *testing.T) {
+	h := newHouse(t)
+	registration := h.schema("Registration")
 	const dest = `"destination":{"url":"http://127.0.0.1:9/"}`
 	for body, ok := range map[string]bool{
 		`{"callback_type":"*",` + dest + `}`: true, `{"event_type":"payment_proof",` + dest + `}`: true, `{` + dest + `}`: false, `{"callback_type":"*"}`: false,
@@ -147,7 +138,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`{"callback_type":"*","rate_limit":{"per_second":10001},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"burst":5},` + dest + `}`: false,
 		`{"callback_type":"*","rate_limit":{"per_second":1,"burst":0},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"per_second":1,"burst":10001},` + dest + `}`: false,
 	} {
-		if err := valid(registration, []byte(body)); (err == nil) != ok {
+		if err := h.valid(registration, []byte(body)); (err == nil) != ok {
 			t.Errorf("%s: %v", body, err)
 		}
 		if status := h.call("partner", "POST", "/companies/acme/config/callbacks", body).status; (status == 201) != ok {
@@ -155,6 +146,25 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		}
 	}
 	wantDefaults(t, registration, h.call("partner", "POST", "/companies/acme/config/callbacks", `{"event_type":"*",`+dest+`}`).want(201).json())
+}
+
+// schema is one of the API's own.
+func (h *house) schema(name string) *jsonschema.Schema {
+	h.t.Helper()
+	s, err := h.schemas().Compile("api.json#/components/schemas/" + name)
+	h.must(err)
+	if s.Ref != nil {
+		s = s.Ref
+	}
+	return s
+}
+
+// valid returns why a text does not fit a schema, or nil.
+func (h *house) valid(s *jsonschema.Schema, text []byte) error {
+	h.t.Helper()
+	v, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+	h.must(err)
+	return s.Validate(v)
 }
 
 func resolve(s *jsonschema.Schema) *jsonschema.Schema {

@@ -154,11 +154,7 @@ func TestReplays(t *testing.T) {
 	h := newHouse(t)
 	url, got := h.endpoint(http.StatusNoContent)
 	callback := h.registerAt(url, `"callback_type":"*"`)
-	h.call("partner", "POST", callback+"/pause", "").want(http.StatusOK)
-	for i := range 3 {
-		h.call("partner", "POST", h.send("acme", fmt.Sprintf("e%d", i))+"/cancel", "").want(http.StatusOK)
-	}
-	h.call("partner", "POST", callback+"/resume", "").want(http.StatusOK)
+	h.cancelThree(callback)
 	path := callback + "/replay"
 
 	if m := h.call("partner", "POST", path, "").want(http.StatusAccepted).json(); m["matched"] != 0.0 || fmt.Sprint(m["states"]) != "[dead]" {
@@ -168,24 +164,6 @@ func TestReplays(t *testing.T) {
 	if dry["matched"] != 3.0 || dry["state"] != "dry_run" || dry["replayed"] != 0.0 || dry["since"] != nil {
 		t.Errorf("counted: %v", dry)
 	}
-	for query, want := range map[string]float64{
-		`{"states":["cancelled","dead"],"event_type":"wallet_item_install"}`:           3,
-		`{"states":["cancelled"],"event_type":"payment_proof"}`:                        0,
-		`{"states":["cancelled"],"since":"2020-01-01T00:00:00Z","until":null}`:         3,
-		`{"states":["cancelled"],"until":"2020-01-01T00:00:00Z"}`:                      0,
-		`{"states":["cancelled"],"since":"2120-01-01T00:00:00Z"}`:                      0,
-		`{"states":["cancelled"],"reason":"status_500"}`:                               0,
-		`{"states":["delivered"]}`:                                                     0,
-		`{"states":null,"event_type":null,"reason":null,"dry_run":null,"since": null}`: 0,
-	} {
-		if !strings.Contains(query, "dry_run") {
-			query = query[:len(query)-1] + `,"dry_run":true}`
-		}
-		if m := h.call("partner", "POST", path, query).want(http.StatusAccepted).json(); m["matched"] != want {
-			t.Errorf("%s: matched %v, want %v", query, m["matched"], want)
-		}
-	}
-
 	h.call("partner", "POST", callback+"/pause", "").want(http.StatusOK)
 	started := h.call("partner", "POST", path, `{"states":["cancelled"]}`).want(http.StatusAccepted)
 	m := started.json()
@@ -215,7 +193,48 @@ func TestReplays(t *testing.T) {
 	if a := h.call("operator", "GET", "/companies/empty/replays", "").want(200); !strings.Contains(string(a.body), `"replays":[]`) {
 		t.Errorf("%s", a.body)
 	}
+}
 
+// TestReplaysCount: each condition of a replay narrows it.
+func TestReplaysCount(t *testing.T) {
+	h := newHouse(t)
+	url, _ := h.endpoint(http.StatusNoContent)
+	callback := h.registerAt(url, `"callback_type":"*"`)
+	h.cancelThree(callback)
+	path := callback + "/replay"
+	for query, want := range map[string]float64{
+		`{"states":["cancelled","dead"],"event_type":"wallet_item_install"}`:           3,
+		`{"states":["cancelled"],"event_type":"payment_proof"}`:                        0,
+		`{"states":["cancelled"],"since":"2020-01-01T00:00:00Z","until":null}`:         3,
+		`{"states":["cancelled"],"until":"2020-01-01T00:00:00Z"}`:                      0,
+		`{"states":["cancelled"],"since":"2120-01-01T00:00:00Z"}`:                      0,
+		`{"states":["cancelled"],"reason":"status_500"}`:                               0,
+		`{"states":["delivered"]}`:                                                     0,
+		`{"states":null,"event_type":null,"reason":null,"dry_run":null,"since": null}`: 0,
+	} {
+		if !strings.Contains(query, "dry_run") {
+			query = query[:len(query)-1] + `,"dry_run":true}`
+		}
+		if m := h.call("partner", "POST", path, query).want(http.StatusAccepted).json(); m["matched"] != want {
+			t.Errorf("%s: matched %v, want %v", query, m["matched"], want)
+		}
+	}
+}
+
+// cancelThree leaves three cancelled deliveries to a callback of acme.
+func (h *house) cancelThree(callback string) {
+	h.t.Helper()
+	h.call("partner", "POST", callback+"/pause", "").want(http.StatusOK)
+	for i := range 3 {
+		h.call("partner", "POST", h.send("acme", fmt.Sprintf("e%d", i))+"/cancel", "").want(http.StatusOK)
+	}
+	h.call("partner", "POST", callback+"/resume", "").want(http.StatusOK)
+}
+
+// TestReplaysThatAreRefused: a problem names the member at fault.
+func TestReplaysThatAreRefused(t *testing.T) {
+	h := newHouse(t)
+	path := h.register("acme") + "/replay"
 	for _, c := range []struct{ body, location string }{
 		{`{"states":"dead"}`, "body.states"},
 		{`{"states":[]}`, "body.states"},
@@ -292,7 +311,11 @@ func TestTypesOfOperators(t *testing.T) {
 		t.Errorf("%s", a.body)
 	}
 	h.call("operator", "PUT", "/callback-types/nulls", `{"description":null,"schema":null,"example":null,"match":null,"success":null,"validation":null}`).want(http.StatusCreated)
+}
 
+// TestTypesThatAreRefused: a problem names the member at fault.
+func TestTypesThatAreRefused(t *testing.T) {
+	h := newHouse(t)
 	if p := h.call("operator", "PUT", "/callback-types/payment_proof", `{}`).wantProblem(http.StatusConflict); !strings.Contains(p.Detail, "comes with Ringback") {
 		t.Errorf("%s", p.Detail)
 	}

@@ -32,15 +32,7 @@ func (h *house) wantProof() {
 func TestProofOfControl(t *testing.T) {
 	h := newHouse(t)
 	h.wantProof()
-	var wants atomic.Bool
-	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !wants.Load() || r.Method == http.MethodOptions {
-			w.WriteHeader(http.StatusNotFound)
-			return
-		}
-		_, _ = io.Copy(w, r.Body)
-	}))
-	defer partner.Close()
+	partner, wants := newAgreeing(t)
 	register := func(actor string) answer {
 		t.Helper()
 		return h.call(actor, "POST", "/companies/acme/config/callbacks", `{"callback_type":"payment_proof","destination":{"url":"`+partner.URL+`/hook"}}`).want(http.StatusCreated)
@@ -94,6 +86,20 @@ func TestProofOfControl(t *testing.T) {
 	if doc := register("partner").json(); doc["status"] != "unverified" || doc["unverified_reason"] != nil || doc["secret"] == nil {
 		t.Errorf("registered while no challenge may go out: %v", doc)
 	}
+}
+
+// newAgreeing starts an endpoint that agrees to be called while it wants to.
+func newAgreeing(t *testing.T) (partner *httptest.Server, wants *atomic.Bool) {
+	wants = new(atomic.Bool)
+	partner = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !wants.Load() || r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusNotFound)
+			return
+		}
+		_, _ = io.Copy(w, r.Body)
+	}))
+	t.Cleanup(partner.Close)
+	return partner, wants
 }
 
 // TestChallengesOfChangesAreTests: of what a key registers and moves, no more endpoints are challenged at once than it may test. A change whose
