@@ -1,7 +1,6 @@
 package egress
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,8 +9,6 @@ import (
 	"math"
 	"net"
 	"net/http"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -372,133 +369,5 @@ func TestPools(t *testing.T) {
 	}
 	if len(h.known) != maxHosts || h.recent.Len() != maxHosts || h.current("partner.example", 443).number <= first.number {
 		t.Errorf("%d hosts are remembered", len(h.known))
-	}
-}
-
-// TestRepeat counts what a receiver sees of one request that may be repeated, and of one that may not. The connection has served before,
-// but where fresh is set; five more such are kept.
-func TestRepeat(t *testing.T) {
-	ok := func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n") }
-	hang := untilClosed
-	shut := func(conn net.Conn) { _ = conn.Close() }
-	for name, tt := range map[string]repeatCase{
-		"served":                          {old: ok, new: ok, repeatable: 1, once: 1},
-		"kept ones closed":                {old: shut, new: ok, repeatable: 2, once: 1},
-		"kept ones reset":                 {old: reset, new: ok, repeatable: 2, once: 1},
-		"all closed":                      {old: shut, new: shut, repeatable: 2, once: 1, reason: ConnectionClosed},
-		"all reset":                       {old: reset, new: reset, repeatable: 2, once: 1, reason: Reset},
-		"kept ones hang":                  {old: hang, new: ok, repeatable: 1, once: 1, reason: Timeout},
-		"the new one hangs":               {old: shut, new: hang, repeatable: 2, once: 1, reason: Timeout},
-		"closed after a byte":             {old: func(c net.Conn) { _, _ = c.Write([]byte("H")); shut(c) }, new: ok, repeatable: 1, once: 1, reason: BadResponse},
-		"closed within the headers":       {old: func(c net.Conn) { _, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\nX: y\r\n"); shut(c) }, new: ok, repeatable: 1, once: 1, reason: ConnectionClosed},
-		"not HTTP":                        {old: func(c net.Conn) { _, _ = io.WriteString(c, "no\r\n\r\n"); shut(c) }, new: ok, repeatable: 1, once: 1, reason: BadResponse},
-		"closed, and never served before": {fresh: true, new: shut, repeatable: 1, once: 1, reason: ConnectionClosed},
-	} {
-		for _, repeatable := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s %v", name, repeatable), func(t *testing.T) {
-				t.Parallel()
-				tt.try(t, repeatable)
-			})
-		}
-	}
-}
-
-// A repeatCase is a receiver, and how often it has to see a request.
-type repeatCase struct {
-	fresh      bool
-	old, new   func(net.Conn) // for a request on a kept, and on a new connection
-	repeatable int            // requests seen
-	once       int
-	reason     Reason // of the repeatable one, empty: 204
-}
-
-func (tt repeatCase) try(t *testing.T, repeatable bool) {
-	receiver := &repeatReceiver{repeatCase: tt, gathered: make(chan struct{})}
-	server := newRawServer(t, receiver.serve)
-	c := newClient(t, Config{Allow: loopback})
-	if !tt.fresh {
-		receiver.warm(t, c, server.url())
-	}
-	want := tt.once
-	if repeatable {
-		want = tt.repeatable
-	}
-	req := Request{URL: server.url(), Body: []byte("{}"), Header: http.Header{"Webhook-Id": {"dlv_1"}, "Idempotency-Key": {"k"}}, Timeout: 300 * time.Millisecond, Repeatable: repeatable}
-	resp, err := c.Do(t.Context(), req)
-	receiver.mu.Lock()
-	defer receiver.mu.Unlock()
-	if ids := receiver.ids; len(ids) != want || want == 2 && ids[0] != ids[1] {
-		t.Errorf("the receiver saw %v, want %d requests of one id", ids, want)
-	}
-	var timing Timing
-	if repeatable && tt.reason == "" {
-		if err != nil {
-			t.Fatal(err)
-		}
-		timing = resp.Timing
-	} else if err != nil {
-		timing = asError(t, err).Timing
-		if repeatable {
-			wantError(t, err, tt.reason)
-		}
-	}
-	if timing.Repeated != (want == 2) {
-		t.Errorf("timing says repeated: %v, want %v", timing.Repeated, want == 2)
-	}
-}
-
-// warmConns is how many connections a repeatReceiver is warmed with: more than the resends of one request use up.
-const warmConns = 6
-
-// A repeatReceiver behaves as its case says, once it is not being warmed any more.
-type repeatReceiver struct {
-	repeatCase
-	warming  atomic.Bool
-	together atomic.Int64  // requests that warm it
-	gathered chan struct{} // closed when all of them are there
-
-	mu  sync.Mutex
-	ids []string // of the requests it saw
-}
-
-// warm leaves kept connections to the receiver: each takes a request at the same time as all others.
-func (r *repeatReceiver) warm(t *testing.T, c *Client, url string) {
-	t.Helper()
-	r.warming.Store(true)
-	var wg sync.WaitGroup
-	for range warmConns {
-		wg.Go(func() {
-			if _, err := c.Do(t.Context(), Request{URL: url}); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wg.Wait()
-	r.warming.Store(false)
-}
-
-func (r *repeatReceiver) serve(conn net.Conn) {
-	from := bufio.NewReader(conn)
-	for n := 0; ; n++ {
-		lines, _, err := readRequest(from)
-		if err != nil {
-			return
-		}
-		if r.warming.Load() {
-			if r.together.Add(1) == warmConns {
-				close(r.gathered)
-			}
-			<-r.gathered
-			_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n\r\n")
-			continue
-		}
-		r.mu.Lock()
-		r.ids = append(r.ids, lines[slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "Webhook-Id: ") })])
-		r.mu.Unlock()
-		if n > 0 {
-			r.old(conn)
-		} else {
-			r.new(conn)
-		}
 	}
 }
