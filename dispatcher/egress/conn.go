@@ -40,7 +40,7 @@ func newConn(c net.Conn, closedIdle func(time.Duration)) *conn {
 	return &conn{Conn: c, closedIdle: closedIdle, wrote: make(chan struct{}), over: make(chan struct{})}
 }
 
-// connOf returns the conn under what net/http uses, nil if there is none.
+// connOf returns the conn under a connection of net/http's, nil if there is none.
 func connOf(c net.Conn) *conn {
 	if secure, ok := c.(*tls.Conn); ok {
 		c = secure.NetConn()

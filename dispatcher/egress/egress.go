@@ -26,9 +26,13 @@
 //
 // The package knows no Redis, no events and no signatures: the caller hands over headers and bytes.
 //
-// The files lie in layers, and each leans only on those below. At the bottom lie the settings (config.go, transport.go), the reasons (reason.go)
-// and what a URL is (url.go, name.go), then the connections (conn.go, pool.go), the trace of a request (trace.go), the guard and its dialers
-// (guard.go, dial.go, proxy.go), then the Client here, its requests (do.go) and the tokens (tokens.go).
+// The files form layers, and each file leans only on those below it. From the bottom to the top they are:
+//
+//   - settings, reasons and URLs (config.go, transport.go, phase.go, reason.go, name.go, url.go);
+//   - connections (conn.go, pool.go), and the trace of one request over them (trace.go);
+//   - the guard and the dialers that ask it (guard.go, dial.go, proxy.go);
+//   - the Client (egress.go) and its requests (do.go, explain.go);
+//   - the tokens (token.go, tokendoor.go, tokens.go).
 package egress
 
 import (

@@ -75,7 +75,7 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 	return ConnectionClosed, "the connection was closed before an answer"
 }
 
-// lateness says for each phase what had not come when the time was up.
+// lateness is the detail of a timeout, by the phase in which the time was up.
 var lateness = map[string]string{
 	PhaseDNS:     "no name server answered in time",
 	PhaseConnect: "no connection came about in time",

@@ -19,7 +19,7 @@ import (
 
 // proxyError says why a proxy did not connect. Its text names no address.
 type proxyError struct {
-	reason Reason // EgressProxy, or what the proxy says of the other side
+	reason Reason // EgressProxy, or the proxy's verdict on the other side
 	detail string
 	err    error // the cause; nil for a refusal
 }
@@ -163,7 +163,7 @@ func (p *proxy) open(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	unblock := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	err = p.ask(conn, to)
 	if !unblock() {
-		err = ctx.Err() // which cut short what there was
+		err = ctx.Err() // its end cut the asking short
 	}
 	if err != nil {
 		_ = conn.Close()

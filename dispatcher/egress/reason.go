@@ -30,7 +30,7 @@ type Error struct {
 	Reason Reason
 	Phase  string // one of the Phase constants; empty if nothing was begun
 	Detail string // a short, safe sentence, the same for every address
-	Timing Timing // what was measured until then
+	Timing Timing // as measured until then
 
 	// Inside is true if the host name, or that of the token endpoint, exists and leads only to addresses that Ringback does not talk to. The rest
 	// of the Error then reads as if the name did not exist: a partner must not learn the names of an internal network by trying. [Unmask] gives

@@ -58,7 +58,7 @@ func (*Token) String() string { return "access token ***" }
 // Reveal returns the token itself, which is secret.
 func (t *Token) Reveal() string { return t.value }
 
-// Worked notes that the partner took the token: whatever it answered, it was not 401.
+// Worked notes that the partner took the token: its answer was any but 401.
 func (t *Token) Worked() { t.worked.Store(true) }
 
 // Refused notes that the partner answered 401, and reports whether another token may mend that. If so, this one is not given out again. If the

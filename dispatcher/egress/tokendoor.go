@@ -25,8 +25,7 @@ const (
 	maxTokenLen = 16 << 10
 )
 
-// A tokenDoor asks one token endpoint for one token. It sends the requests of the oauth2 package through the Client, and keeps what came of
-// them.
+// A tokenDoor asks one token endpoint for one token. It sends the requests of the oauth2 package through the Client, and keeps the result.
 type tokenDoor struct {
 	client    *Client
 	url       string
@@ -99,7 +98,7 @@ func (d *tokenDoor) RoundTrip(req *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// explain says why there is no token. It looks at what passed through the door, for the oauth2 package's texts quote the answer.
+// explain says why there is no token. It looks at the answer that passed the door, for the oauth2 package's texts quote it.
 func (d *tokenDoor) explain(err error) *Error {
 	switch {
 	case d.broken != nil && d.broken.Reason == Canceled:
@@ -133,8 +132,7 @@ func (d *tokenDoor) shortcoming(err error) string {
 	return " without an access_token that can be read"
 }
 
-// errorCodes are those of RFC 6749, sections 4.1.2.1 and 5.2, and of RFC 8707. Others are not shown: an endpoint may repeat there what it was
-// sent.
+// errorCodes are those of RFC 6749, sections 4.1.2.1 and 5.2, and of RFC 8707. Others are not shown: an endpoint may repeat a secret there.
 var errorCodes = []string{
 	"invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
 	"access_denied", "server_error", "temporarily_unavailable", "invalid_target",

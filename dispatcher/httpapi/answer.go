@@ -21,7 +21,7 @@ const (
 	mediaNDJSON     = "application/x-ndjson"
 )
 
-// secure sets the headers every answer has. Pages of HTML widen the policy by what they need.
+// secure sets the headers that every answer has. Pages of HTML widen the policy as they need.
 func secure(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")

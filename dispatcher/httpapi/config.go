@@ -49,13 +49,13 @@ type Config struct {
 	MaxBody int64
 
 	// MaxInflight is how many bytes the bodies of all requests together may take. The bodies of one key's requests may take half as many.
-	// If there is no room for a request, it is answered 503, or 429 where its key has used up its half. A body counts twice, for it is
+	// If there is no room for a request, it is answered 503, or 429 if its key has used up its half. A body counts twice, for it is
 	// copied, but its first 8 KiB do not count. Less than [LeastInflight] is an error. Default: [DefaultMaxInflight], or [LeastInflight] if
 	// that is more.
 	MaxInflight int64
 }
 
-// complete fills in the defaults, and returns an error for what is missing or makes no sense.
+// complete fills in the defaults, and returns an error if a part is missing or makes no sense.
 func (cfg *Config) complete() error {
 	switch {
 	case cfg.Client == nil:

@@ -40,7 +40,7 @@ func (s *server) exemplify(described *huma.Operation, op operation) {
 	}
 }
 
-// exemplifyProblem puts into a response of failure what it says of err.
+// exemplifyProblem describes a response of failure by the problem for err.
 func (s *server) exemplifyProblem(response *huma.Response, status int, err error) {
 	plain, _ := explain(err)
 	p := withDecision(plain, err)

@@ -12,7 +12,7 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// The functions in this file stand between a request and what it asks for.
+// The functions in this file stand between a request and the operation that it asks for.
 
 // guard admits requests to an operation of the API, and no more of a key at a time than the key may have.
 func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {

@@ -53,7 +53,7 @@ func (g *guesses) wait(from netip.Prefix) time.Duration {
 }
 
 // sourceOf is the address that a request comes from. Of an IPv6 address it is the 64 bits that a subscriber gets. Forwarding headers are not
-// looked at: their sender chooses what they say.
+// looked at: their sender may write into them any address.
 func sourceOf(r *http.Request) netip.Prefix {
 	at, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package httpapi is Ringback's face to the network: callbacks, events and deliveries as JSON over HTTP, and what
-// operators look at (health, metrics, asynq's UI, the API's own description).
+// Package httpapi is Ringback's face to the network: callbacks, events and deliveries as JSON over HTTP, and the pages for
+// operators (health, metrics, asynq's UI, the API's own description).
 //
 // Every request takes the same way. Before a byte of the body is read, the guard asks whose key it is and whether that
 // key may do this. The body is read whole, within its limit. The operation decodes, calls the registry or the
@@ -14,10 +14,14 @@
 // Nothing is logged for a request that went well: the dispatcher logs attempts, metrics count requests' effects. Answers
 // of 500 and more are logged with their cause, which the caller does not get to see.
 //
-// The files lie in layers, and each leans only on those below. At the bottom lie what is said and read (answer.go,
-// members.go, refusal.go, problem.go), then the state that requests share (server.go), then what stands before an
-// operation (admission.go, guard.go, body.go, query.go), then the registration of operations (register.go), then a file for
-// each resource, and at the top this one, which puts them together.
+// The files form layers, and each file leans only on those below it. From the bottom to the top they are:
+//
+//   - the writing of answers, the reading of JSON, and the problems (answer.go, members.go, refusal.go, problem.go);
+//   - the state that requests share, and its answers to errors (server.go, refuse.go);
+//   - the steps before an operation (admission.go, guard.go, body.go, query.go);
+//   - the registration of operations and their examples (register.go, exemplify.go);
+//   - a file for each resource;
+//   - the description as a whole (description.go), and this file, which puts all of them together.
 package httpapi
 
 import (

@@ -86,7 +86,7 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 	return problem(http.StatusInternalServerError, "something went wrong in Ringback: the operator finds the cause in its log"), nil
 }
 
-// explainQuota answers what a quota refused. Bytes that wait become fewer by themselves, so the sender is told to try again.
+// explainQuota answers a refusal by a quota. Bytes that wait become fewer by themselves, so the sender is told to try again.
 func explainQuota(e *registry.QuotaError) (*huma.ErrorModel, http.Header) {
 	switch e.Quota {
 	case registry.QuotaReplays:
@@ -125,10 +125,10 @@ func invalid(e *payloads.InvalidError) *huma.ErrorModel {
 // maxEcho bounds the values that problems repeat, in bytes of JSON.
 const maxEcho = 256
 
-// telling are parts of field names whose values are never repeated, whatever the validator thought of them.
+// telling are parts of field names. The values of such fields are never repeated, even if the validator would.
 var telling = []string{"token", "secret", "password", "username", "auth", "header", "url", "key", "payload"}
 
-// echo is what a problem repeats of a field's value: nothing of what is secret or long.
+// echo returns the value that a problem repeats of a field: nil if it is secret or long.
 func echo(location string, value any) any {
 	location = strings.ToLower(location)
 	for _, part := range telling {
@@ -161,7 +161,7 @@ func isRedisTrouble(err error) bool {
 	return false
 }
 
-// Problem answers with an error as the API does. It is for what stands before the API.
+// Problem answers with an error as the API does. It is for handlers that stand before the API.
 func Problem(w http.ResponseWriter, status int, detail string) {
 	secure(w.Header())
 	p := problem(status, detail)
@@ -179,7 +179,7 @@ type decisionProblem struct {
 	CallbackIDs   []int64 `json:"callback_ids,omitempty" doc:"With a 409: the callbacks there are."`
 }
 
-// withDecision adds to the problem for an error what the error knows of a decision.
+// withDecision adds to the problem for an error the decision that the error is about, if it is about one.
 func withDecision(p *huma.ErrorModel, err error) huma.StatusError {
 	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
 		return &decisionProblem{

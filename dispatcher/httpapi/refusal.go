@@ -62,7 +62,7 @@ func methodNotAllowed(method, allow string) error {
 	}
 }
 
-// tooOften refuses what came too soon.
+// tooOften refuses a request that came too soon.
 func tooOften(wait time.Duration, why string) error {
 	seconds := max(1, int(math.Ceil(wait.Seconds())))
 	return &refusal{
