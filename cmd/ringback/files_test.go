@@ -22,12 +22,10 @@ var knots = map[string]struct {
 	files []int
 	why   string
 }{
-	"dispatcher":         {[]int{26}, "all steps are methods of Client, which holds all they need; being cut"},
-	"dispatcher/client":  {[]int{5}, "errors know an undecided question, and callbacks and deliveries share a path and a duration"},
-	"dispatcher/egress":  {[]int{9}, "a connection, its pool, its guard and the trace of a request hold each other; reasons are read off all of them"},
-	"dispatcher/httpapi": {[]int{23}, "all operations are methods of API, which lists them; being cut"},
-	"payloads":           {[]int{5, 3, 2}, "a Type holds what checks, stamps and bounds it, and each of those reads the Type"},
-	"registry":           {[]int{15}, "Registry holds callbacks, gates, quotas, types and presence, which are written down together; being cut"},
+	"dispatcher":        {[]int{26}, "all steps are methods of Client, which holds all they need; being cut"},
+	"dispatcher/client": {[]int{5}, "errors know an undecided question, and callbacks and deliveries share a path and a duration"},
+	"payloads":          {[]int{5, 3, 2}, "a Type holds what checks, stamps and bounds it, and each of those reads the Type"},
+	"registry":          {[]int{15}, "Registry holds callbacks, gates, quotas, types and presence, which are written down together; being cut"},
 }
 
 // longest is how many lines a function may have, from func to its closing brace: what a screen shows at once.
