@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -53,36 +52,6 @@ var ErrNotAsked = errors.New("no callback of this company is registered for this
 
 // ErrTooManyAsked says that a partner is slower to decide than it is asked.
 var ErrTooManyAsked = fmt.Errorf("%d decisions of this type are awaited by this process already: ask again when the partner has caught up", maxAsked)
-
-// maxAsked is how many decisions of one type a process waits for on behalf of one company: a partner that hangs must not take the
-// connections of all others.
-const maxAsked = 200
-
-// underWay counts what is under way, by name.
-type underWay struct {
-	mu sync.Mutex
-	n  map[string]int
-}
-
-// take counts one more, until done is called; not beyond maxAsked.
-func (u *underWay) take(name string) (done func(), ok bool) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.n[name] >= maxAsked {
-		return nil, false
-	}
-	if u.n == nil {
-		u.n = make(map[string]int)
-	}
-	u.n[name]++
-	return func() {
-		u.mu.Lock()
-		defer u.mu.Unlock()
-		if u.n[name]--; u.n[name] == 0 {
-			delete(u.n, name)
-		}
-	}, true
-}
 
 // An ElectionError says that there is not exactly one callback that may be asked: several are enabled, or none of those there are.
 type ElectionError struct {
@@ -144,13 +113,13 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	c.at("asking")
 	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, a.spanOptions()...)
 	defer attempt.End()
-	a.send(ctx, c)
+	a.send(ctx, &c.sender)
 	body := a.decide(ctx)
 	a.written = a.entry()
 	c.at("asked")
 	c.recordAnswer(ctx, a)
 	c.metrics.asked(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
-	c.tell(ctx, attempt, a, "decision")
+	c.reporter.tell(ctx, attempt, a, "decision")
 	if a.Verdict != verdict.Delivered {
 		return nil, a.noDecision(ctx)
 	}
@@ -174,7 +143,7 @@ func (c *Client) examineQuestion(ctx context.Context, q Question) (*payloads.Typ
 		return nil, nil, misfit("body.event_type", "is sent, not asked: hand it over with POST …/events (a type that is asked has \"synchronous\": true)")
 	}
 	attrs, _, err := typ.Examine(q.Payload)
-	if err == nil && c.overloaded(ctx) { // its record takes room, too
+	if err == nil && c.memory.overloaded(ctx) { // its record takes room, too
 		c.metrics.shed.Add(ctx, 1)
 		err = ErrOverloaded
 	}
@@ -345,72 +314,4 @@ func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
 	if err := c.ledger.RecordDecision(ctx, a.ref.Company, a.ownID, a.written, field); err != nil {
 		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.Company, "decision", a.ownID, "error", err)
 	}
-}
-
-const decisionPrefix = "dec_"
-
-// decision reads one decision. Errors: [ErrNotFound], [ErrUnavailable].
-func (c *Client) decision(ctx context.Context, company, id string) (*Delivery, error) {
-	v, err := c.newView(ctx, company)
-	if err != nil {
-		return nil, err
-	}
-	found, err := v.readDecisions(ctx, []string{id})
-	if err != nil {
-		return nil, err
-	}
-	if found[0] == nil {
-		return nil, ErrNotFound
-	}
-	return found[0], nil
-}
-
-// readDecisions reads the decisions that the book names; nil where one is gone.
-func (v *view) readDecisions(ctx context.Context, ids []string) ([]*Delivery, error) {
-	decisions, err := v.c.ledger.Decisions(ctx, v.company, ids)
-	if err != nil {
-		return nil, unavailable(ctx, v.c, "reading decisions", err)
-	}
-	found := make([]*Delivery, len(decisions))
-	for i, d := range decisions {
-		if d != nil {
-			found[i] = v.shownDecision(ctx, d)
-		}
-	}
-	return found, nil
-}
-
-func (v *view) shownDecision(ctx context.Context, from *ledger.Decision) *Delivery {
-	d := &Delivery{
-		DecisionID: from.ID, DeliveryID: from.ID, EventID: from.ID, EventType: from.Type, CallbackID: from.Callback, AcceptedAt: from.Asked,
-		Attempts: []Attempt{}, TraceID: traceID(from.TraceParent),
-	}
-	var e ledger.Entry
-	switch {
-	case from.Attempt != nil:
-		e = *from.Attempt
-	case v.now.Before(from.Lease):
-		d.State, d.Summary = ledger.Active, "The partner is being asked."
-		return d
-	default: // whoever asked is gone
-		e = ledger.Entry{Number: 1, Started: from.Asked.UnixMilli(), Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
-	}
-	e = forReader(ctx, e)
-	attempt := shownAttempt(e)
-	attempt.Detail = e.DecisionDetail()
-	d.Attempts = append(d.Attempts, attempt)
-	d.State, d.Summary = ledger.Delivered, "Decided: "+attempt.Detail+"."
-	if e.Verdict != verdict.Delivered {
-		d.State, d.Summary = ledger.Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."
-	}
-	return d
-}
-
-// notRepeated refuses to replay or cancel a decision.
-func (c *Client) notRepeated(ctx context.Context, company, id string) error {
-	d, err := c.decision(ctx, company, id)
-	if err != nil {
-		return err
-	}
-	return &StateError{Delivery: d, Message: "a decision is asked for once, while its caller waits: ask again with POST …/decisions"}
 }

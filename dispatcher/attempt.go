@@ -2,16 +2,15 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher/egress"
-	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
@@ -69,6 +68,14 @@ func (a *attempt) grant(g *ledger.Grant) {
 	a.version, a.begun, a.replay, a.accepted = g.Version, g.At, g.Replayed, ledger.LogTime(g.LogID)
 }
 
+// A sender is what it takes to send.
+type sender struct {
+	egress    *egress.Client
+	tokens    *egress.Tokens // access tokens of the callbacks that want them
+	userAgent string
+	origin    string // who asks in a handshake
+}
+
 // id is the webhook-id.
 func (a *attempt) id() string {
 	if a.ownID != "" {
@@ -87,35 +94,8 @@ func (a *attempt) sentence() string {
 	return a.written.Unmasked().Detail()
 }
 
-// callback is the delivery's registration as of at least this version of the registry, nil if it was deleted.
-func (c *Client) callback(ctx context.Context, r ledger.Ref, atLeast int64) (*registry.Callback, error) {
-	cb, err := c.registry.Lookup(ctx, r.Company, r.Callback, atLeast)
-	if errors.Is(err, registry.ErrNotFound) {
-		return nil, nil // documented: deleted
-	}
-	return cb, err
-}
-
-// send encodes, signs, sends and judges.
-func (a *attempt) send(ctx context.Context, c *Client) {
-	if a.callback == nil {
-		return // finish finds the gate saying so
-	}
-	if a.unproven {
-		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnverified}
-		return
-	}
-	start := time.Now()
-	defer func() { a.took = time.Since(start) }()
-	if a.wantsToken() {
-		a.postWithToken(ctx, c)
-		return
-	}
-	a.post(ctx, c)
-}
-
 // post makes one request and judges what comes back.
-func (a *attempt) post(ctx context.Context, c *Client) {
+func (a *attempt) post(ctx context.Context, s *sender) {
 	start := time.Now()
 	a.sentAt = start
 	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, start))
@@ -128,12 +108,12 @@ func (a *attempt) post(ctx context.Context, c *Client) {
 		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
 		return
 	}
-	header := a.headers(c.userAgent, signature, start)
-	a.authorize(header)
+	header := a.headers(s.userAgent, signature, start)
+	authorize(header, a.callback.Auth, a.accessToken)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
-	a.response, err = c.egress.Do(ctx, egress.Request{
+	a.response, err = s.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
@@ -152,26 +132,6 @@ func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome) {
 	if a.ContentType != "" {
 		a.ContentType = verdict.Clip(a.secrets().Replace(a.ContentType), 100)
 	}
-}
-
-func (a *attempt) authorize(h http.Header) {
-	auth := a.callback.Auth
-	if auth == nil {
-		return
-	}
-	switch auth.Type {
-	case registry.AuthOAuth2:
-		h.Set("Authorization", "Bearer "+a.accessToken)
-	case registry.AuthBearer:
-		h.Set("Authorization", "Bearer "+auth.Token)
-	case registry.AuthBasic:
-		h.Set("Authorization", "Basic "+basic(auth.Username, auth.Password))
-	}
-}
-
-// basic is RFC 7617's user-pass.
-func basic(user, password string) string {
-	return base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
 }
 
 // entry is the attempt's line in the record.
@@ -220,67 +180,30 @@ func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string,
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
-// settle decides what the attempt means for its delivery: its result, what is spent of the budget, and when the next attempt is due.
-func (a *attempt) settle() {
-	if a.callback == nil {
-		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonUnknown}
+// headers are what the partner receives beside the body.
+func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header {
+	h := make(http.Header, 12)
+	for name, value := range a.callback.Headers {
+		h.Set(name, value)
 	}
-	blame := a.Blame()
-	a.result, a.spends, a.least = ledger.ResultDelivered, true, 0
-	switch {
-	case a.callback == nil:
-		a.result = ledger.ResultCancelled
-	case a.Verdict == verdict.Dead:
-		a.result = ledger.ResultDead
-	case a.Verdict == verdict.Gone:
-		a.result = ledger.ResultGone
-	case a.Verdict == verdict.Retry && !blame.Spends() && !a.broken:
-		a.result, a.spends = ledger.ResultRetry, false
-		if blame == verdict.BlameWayOut { // as often as it takes, and ever more slowly
-			a.wait = verdict.Delay(a.callback.Retry, min(a.number, 100))
-		}
-	case a.Verdict == verdict.Retry:
-		a.result = ledger.ResultRetry
-		var exhausted bool
-		if a.wait, a.least, exhausted = verdict.Next(a.callback.Retry, a.spent+1, a.RetryAfter); exhausted {
-			a.result, a.Verdict = ledger.ResultDead, verdict.Dead
-		}
+	h.Set("Content-Type", a.callback.Destination.ContentType)
+	h.Set("User-Agent", userAgent)
+	h.Set("Webhook-Id", a.id())
+	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
+	h.Set("Webhook-Signature", signature)
+	if a.test {
+		h.Set("Ringback-Test", "1")
 	}
-	a.written = a.entry()
+	if a.replay {
+		h.Set("Ringback-Replay", "1")
+	}
+	h.Set("Ringback-Event-Id", a.ref.Event)
+	h.Set("Ringback-Event-Type", a.meta.Type)
+	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
+	return h
 }
 
-// finish is what is recorded of the attempt, once it is settled.
-func (a *attempt) finish() ledger.Finish {
-	blame := a.Blame()
-	f := ledger.Finish{
-		Ref: a.ref, Token: a.token, LogID: a.logID, Result: a.result, Attempt: a.written, Attempts: a.log, Spent: a.spent, At: time.Now(),
-		Delay: a.wait, Least: a.least, Health: blame.Health(), Breaker: blame.Breaker(), Pause: min(a.RetryAfter, maxPause), Run: a.run(), HostMeans: blame.Host(),
-	}
-	if a.result != ledger.ResultCancelled {
-		f.Attempts = ledger.AppendEntry(a.log, a.written)
-	}
-	if a.spends {
-		f.Spent++
-	}
-	if a.callback != nil {
-		f.CallbackType, f.Host, f.Version = a.callback.Type, a.callback.Destination.Host(), a.callback.Version
-	}
-	return f
-}
+const decisionPrefix = "dec_"
 
-// broke makes of an attempt that panicked one whose outcome is unknown. It follows the callback's schedule and eats its budget: what makes
-// every attempt panic ends in the dead-letter book, where a program that was mended can send it from, and not in a loop.
-func (a *attempt) broke() {
-	a.broken, a.response = true, nil
-	a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnknown}
-	a.settle()
-	a.recorded = a.finish()
-}
-
-// after is what asynq is told: nil for a delivery that is done with, and when and why to come back for a retry.
-func (a *attempt) after(state ledger.State) error {
-	if state != ledger.Retrying {
-		return nil
-	}
-	return &lanes.Later{Wait: a.wait, Why: a.written.Failed(a.ref), Failure: true}
-}
+// secrets are what must not be told of what the partner says.
+func (a *attempt) secrets() blotter { return secretsOf(a.callback, a.accessToken) }

@@ -29,9 +29,6 @@ const (
 	headerAllowedOrigin = "WebHook-Allowed-Origin"
 )
 
-// DefaultOrigin is who asks in the handshake of CloudEvents.
-const DefaultOrigin = "ringback"
-
 const (
 	challengePrefix = "chl_"
 
@@ -122,15 +119,6 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	return result, nil
 }
 
-// alone sees to it that a callback has one test or challenge of this process at a time.
-func (c *Client) alone(company string, callback int64) (done func(), err error) {
-	r := ledger.Ref{Company: company, Callback: callback}
-	if _, busy := c.testing.LoadOrStore(r, true); busy {
-		return nil, &StateError{Message: "this callback is being tested or challenged already: wait for the answer"}
-	}
-	return func() { c.testing.Delete(r) }, nil
-}
-
 // challengedHosts are the names of the hosts that a challenge may send something to.
 func challengedHosts(cb *registry.Callback) []string {
 	hosts := []string{cb.Destination.Host()}
@@ -163,26 +151,26 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) (a *attem
 	}
 	ctx, span := c.tracer.Start(ctx, "challenge "+TypeChallenge, a.spanOptions()...)
 	defer span.End()
-	if !a.shakeHands(ctx, c) {
+	if !a.shakeHands(ctx, &c.sender) {
 		a.posted = true
-		a.send(ctx, c)
+		a.send(ctx, &c.sender)
 		if a.response != nil {
 			a.Judgement = verdict.JudgeChallenge(a.response.Status, a.response.Body, token)
 		}
 	}
 	a.written = a.entry()
 	a.written.Challenge, a.written.Handshake = true, a.handshake
-	c.tell(ctx, span, a, "challenge")
+	c.reporter.tell(ctx, span, a, "challenge")
 	return a, a.Verdict == verdict.Delivered
 }
 
 // shakeHands asks by the handshake of CloudEvents, which has no credentials and no signature. It reports whether that is the last word: the
 // endpoint allows it, or nobody was reached. Many an endpoint does not know the handshake: then no answer to it means anything.
-func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
+func (a *attempt) shakeHands(ctx context.Context, s *sender) bool {
 	a.sentAt = time.Now()
-	response, err := c.egress.Do(ctx, egress.Request{
+	response, err := s.egress.Do(ctx, egress.Request{
 		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout,
-		Header: http.Header{"User-Agent": {c.userAgent}, headerRequestOrigin: {c.origin}},
+		Header: http.Header{"User-Agent": {s.userAgent}, headerRequestOrigin: {s.origin}},
 	})
 	a.took = time.Since(a.sentAt)
 	trace.SpanFromContext(ctx).AddEvent("handshake", trace.WithAttributes(attribute.Float64("ringback.duration_ms", float64(a.took)/float64(time.Millisecond))))
@@ -197,7 +185,7 @@ func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
 	}
 	allows := func(value string) bool {
 		value = strings.TrimSpace(value)
-		return value == "*" || strings.EqualFold(value, c.origin)
+		return value == "*" || strings.EqualFold(value, s.origin)
 	}
 	if !slices.ContainsFunc(response.Header.Values(headerAllowedOrigin), allows) {
 		return false
@@ -207,22 +195,9 @@ func (a *attempt) shakeHands(ctx context.Context, c *Client) bool {
 	if a.wantsToken() { // its token endpoint has to want that, too
 		within, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
-		if _, err := a.getToken(within, c); err != nil {
+		if _, err := a.getToken(within, s); err != nil {
 			a.withoutToken(err)
 		}
 	}
 	return true
-}
-
-// recheck looks again at a callback that changed after an attempt had begun: where the gate of its delivery was looked at, it was another one. It
-// reports whether the callback may be called as it is now.
-func (c *Client) recheck(ctx context.Context, a *attempt) (proven bool, err error) {
-	if a.callback == nil || a.callback.Version <= a.version {
-		return true, nil
-	}
-	a.callback, err = c.registry.Get(ctx, a.ref.Company, a.ref.Callback)
-	if errors.Is(err, registry.ErrNotFound) {
-		return true, nil // deleted since, as for Client.callback
-	}
-	return err == nil && a.callback.Status != registry.Unverified, err
 }

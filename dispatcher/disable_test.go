@@ -630,7 +630,7 @@ func TestOutage(t *testing.T) {
 		attempted := func(host string, reason Reason) bool {
 			a := &attempt{callback: &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/hook?a=" + host}}, sentAt: time.Now()}
 			a.Judgement = verdict.JudgeError(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
-			return o.note(t.Context(), a)
+			return a.inOutage(t.Context(), o)
 		}
 		for host := range strings.SplitSeq("stuvwxyz", "") { // never reached
 			if attempted(host, "dns") || len(o.seen) > 0 {

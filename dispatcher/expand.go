@@ -2,118 +2,9 @@ package dispatcher
 
 import (
 	"context"
-	"slices"
-	"sync"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
-	"github.com/ringback/ringback/registry"
 )
-
-// An event that matches more callbacks than fanOutPage has the deliveries of so many when it is accepted. For the rest it has their callbacks, in
-// pages, and is expanding until the last page is written: so no customer's fan-out keeps Redis from everybody else for long.
-const fanOutPage = 100
-
-// An expander writes pages of the events that this process accepted, or that the reconciler found to be left by another: one page after another, and
-// the companies by turns, so that one with much to write keeps no other waiting for more than a page.
-type expander struct {
-	page   func(ctx context.Context, company, event string) (left int, err error)
-	failed func(ctx context.Context, company, event string, err error)
-	ctx    context.Context //nolint:containedctx // its own: an event expands beyond the request that brought it
-	cancel context.CancelFunc
-
-	mu     sync.Mutex
-	turns  []string            // the companies that have something to write, in their order
-	events map[string][]string // theirs
-	known  map[[2]string]bool  // company and event
-	runs   bool                // somebody writes
-	closed bool
-	wg     sync.WaitGroup
-}
-
-func newExpander(c *Client) *expander {
-	x := &expander{events: make(map[string][]string), known: make(map[[2]string]bool)}
-	x.ctx, x.cancel = context.WithCancel(context.Background())
-	x.page = func(ctx context.Context, company, event string) (left int, err error) {
-		err = c.contain(ctx, placeExpander, func() error { left, err = c.expandPage(ctx, company, event); return err })
-		return left, err
-	}
-	x.failed = func(ctx context.Context, company, event string, err error) {
-		if ctx.Err() == nil {
-			c.log.WarnContext(ctx, "expanding failed; a later round goes on", "company", company, "event", event, "error", err)
-		}
-	}
-	return x
-}
-
-// add has an event's pages written, unless it is known already.
-func (x *expander) add(company, event string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	name := [2]string{company, event}
-	if x.closed || x.known[name] {
-		return
-	}
-	x.known[name] = true
-	if len(x.events[company]) == 0 {
-		x.turns = append(x.turns, company)
-	}
-	x.events[company] = append(x.events[company], event)
-	if !x.runs {
-		x.runs = true
-		x.wg.Go(x.run)
-	}
-}
-
-// run writes pages as long as there are any.
-func (x *expander) run() {
-	for {
-		company, event, ok := x.next()
-		if !ok {
-			return
-		}
-		left, err := x.page(x.ctx, company, event)
-		if err != nil {
-			x.failed(x.ctx, company, event, err)
-		}
-		x.wrote(company, left > 0 && err == nil)
-	}
-}
-
-// next is the event whose turn it is. It keeps its place until wrote.
-func (x *expander) next() (company, event string, ok bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if len(x.turns) == 0 || x.closed {
-		x.runs = false
-		return "", "", false
-	}
-	return x.turns[0], x.events[x.turns[0]][0], true
-}
-
-// wrote gives the next company its turn. An event of which nothing is left, or which failed, is forgotten.
-func (x *expander) wrote(company string, more bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.turns = x.turns[1:]
-	if events := x.events[company]; !more {
-		delete(x.known, [2]string{company, events[0]})
-		x.events[company] = events[1:]
-	}
-	if len(x.events[company]) > 0 {
-		x.turns = append(x.turns, company)
-	} else {
-		delete(x.events, company)
-	}
-}
-
-// close ends it. What is not written is the reconciler's, in whichever process.
-func (x *expander) close() {
-	x.mu.Lock()
-	x.closed = true
-	x.mu.Unlock()
-	x.cancel()
-	x.wg.Wait()
-}
 
 // expandPage writes an event's next page, brings it to the lanes, and says how many are left. If the event is being erased, that goes on.
 func (c *Client) expandPage(ctx context.Context, company, event string) (left int, err error) {
@@ -133,6 +24,18 @@ func (c *Client) expandPage(ctx context.Context, company, event string) (left in
 	return page.Left, nil
 }
 
+// newExpander makes the Client's expander.
+func (c *Client) newExpander() *expander {
+	return newExpander(func(ctx context.Context, company, event string) (left int, err error) {
+		err = c.contain(ctx, placeExpander, func() error { left, err = c.expandPage(ctx, company, event); return err })
+		return left, err
+	}, func(ctx context.Context, company, event string, err error) {
+		if ctx.Err() == nil {
+			c.log.WarnContext(ctx, "expanding failed; a later round goes on", "company", company, "event", event, "error", err)
+		}
+	})
+}
+
 // expandFor writes pages of an expanding event until they have the delivery that somebody asks for. Errors: [ErrUnavailable].
 func (c *Client) expandFor(ctx context.Context, r ledger.Ref) error {
 	for {
@@ -147,21 +50,4 @@ func (c *Client) expandFor(ctx context.Context, r ledger.Ref) error {
 			return unavailable(ctx, c, "expanding the event", err)
 		}
 	}
-}
-
-// firstPage are the callbacks whose deliveries are written as the event is accepted.
-func (s *sending) firstPage() []*registry.Callback {
-	return s.matched[:min(len(s.matched), fanOutPage)]
-}
-
-// laterPages are the ids of the others.
-func (s *sending) laterPages() (pages [][]int64) {
-	for page := range slices.Chunk(s.matched[len(s.firstPage()):], fanOutPage) {
-		ids := make([]int64, len(page))
-		for i, cb := range page {
-			ids[i] = cb.ID
-		}
-		pages = append(pages, ids)
-	}
-	return pages
 }

@@ -69,8 +69,3 @@ func egressOf(since map[string]time.Time) Egress {
 	}
 	return e
 }
-
-// egressHalted reports whether any lane is.
-func (c *Client) egressHalted(ctx context.Context) bool {
-	return egressOf(c.lanes.Halted(ctx)).Status == EgressPaused
-}

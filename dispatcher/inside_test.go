@@ -54,8 +54,8 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 				allowed, err = egress.New(egress.Config{Dial: h.out.Dial, AllowNames: []string{"receiver"}})
 				h.must(err)
 				defer allowed.Close()
-				h.client.tokens.Close()
-				h.client.egress, h.client.tokens = allowed, egress.NewTokens(allowed, "", h.client.tokenFetched, nil)
+				h.client.sender.tokens.Close()
+				h.client.sender.egress, h.client.sender.tokens = allowed, egress.NewTokens(allowed, "", logFetched(h.client.log), nil)
 				stop = h.work()
 				if name == "token_url" { // there is no token endpoint at the other end, but it is asked now
 					h.await(sent[0], ledger.Retrying, 3*time.Minute)
@@ -157,7 +157,7 @@ func TestTheProxyIsNotThePartner(t *testing.T) {
 	for _, reason := range []Reason{"", verdict.ReasonEgressProxy} {
 		for _, host := range []string{"a", "b", "c", "d"} {
 			cb := &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/"}}
-			o.note(t.Context(), &attempt{callback: cb, sentAt: time.Now(), Judgement: verdict.Judgement{Reason: reason, Unconnected: reason != ""}})
+			(&attempt{callback: cb, sentAt: time.Now(), Judgement: verdict.Judgement{Reason: reason, Unconnected: reason != ""}}).inOutage(t.Context(), o)
 		}
 	}
 	if !o.under(t.Context()) {

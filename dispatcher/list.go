@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strconv"
@@ -126,16 +125,6 @@ func parseLogCursor(cursor string) (logPosition, error) {
 func digits(s string) bool {
 	_, err := strconv.ParseUint(s, 10, 64)
 	return err == nil
-}
-
-func encodeCursor(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
-
-func decodeCursor(s string) (string, error) {
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) > 256 {
-		return "", ErrBadCursor
-	}
-	return string(b), nil
 }
 
 // book lists from a book of names by time. read takes a page of it; what is nil in its answer is gone. The cursor is the last one given out: its

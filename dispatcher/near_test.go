@@ -148,7 +148,7 @@ func TestShutdownWaitsForWhatItBegan(t *testing.T) {
 		w.Shutdown()
 		close(ended)
 	}()
-	h.eventually(10*time.Second, func() bool { return h.client.worker.Load() == nil }, func() string { return "the client's worker still takes" })
+	h.eventually(10*time.Second, func() bool { return h.client.near.Load() == nil }, func() string { return "the client's worker still takes" })
 	h.send(proof("p-2")) // for others
 	close(release)
 	<-ended
@@ -231,7 +231,8 @@ func TestKillOfWhatWasTaken(t *testing.T) {
 }
 
 func TestPlacesAreShared(t *testing.T) {
-	n := newNear(8)
+	n := &near{shares: newShares(8)}
+	n.ctx, n.cancel = context.WithCancel(t.Context())
 	fill := func(company string) (got int) {
 		for n.enter(company) {
 			got++

@@ -21,17 +21,6 @@ const (
 	typeDisabled = "callback.disabled"
 )
 
-// run is what an attempt means to the run of failures that ends with its callback disabled.
-func (a *attempt) run() ledger.Run {
-	switch {
-	case !a.Blame().Counts():
-		return ledger.RunUntouched
-	case a.ownOutage:
-		return ledger.RunSkips
-	}
-	return ledger.RunCounts
-}
-
 // A notice is an entry of a company's outbox, as finish.lua writes it.
 type notice struct {
 	Callback     int64  `json:"cb"`

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -15,17 +16,17 @@ import (
 
 // postWithToken gets an access token and posts with it, all within the attempt's timeout. A partner that refuses a token that was good, or is
 // old, has probably revoked it: then the request is made once more with a new one, in the same attempt.
-func (a *attempt) postWithToken(ctx context.Context, c *Client) {
+func (a *attempt) postWithToken(ctx context.Context, s *sender) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	for again := true; ; again = false {
-		token, err := a.getToken(ctx, c)
+		token, err := a.getToken(ctx, s)
 		if err != nil {
 			a.withoutToken(err)
 			return
 		}
 		a.accessToken = token.Reveal()
-		a.post(ctx, c)
+		a.post(ctx, s)
 		switch {
 		case a.response == nil:
 			return
@@ -39,9 +40,9 @@ func (a *attempt) postWithToken(ctx context.Context, c *Client) {
 }
 
 // getToken gets a token, and notes in the attempt's span if that took a fetch.
-func (a *attempt) getToken(ctx context.Context, c *Client) (*egress.Token, error) {
+func (a *attempt) getToken(ctx context.Context, s *sender) (*egress.Token, error) {
 	auth := a.callback.Auth
-	token, waited, err := c.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
+	token, waited, err := s.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
 		TokenURL: auth.TokenURL, ClientID: auth.ClientID, ClientSecret: auth.ClientSecret, Scopes: auth.Scopes, Audience: auth.Audience,
 	})
 	if waited > 0 {
@@ -66,16 +67,36 @@ func (a *attempt) wantsToken() bool {
 	return a.callback.Auth != nil && a.callback.Auth.Type == registry.AuthOAuth2
 }
 
-// tokenFetched logs the asking for one token.
-func (c *Client) tokenFetched(ctx context.Context, f egress.Fetched) {
-	args := []any{"company", f.Owner.Company, "callback", f.Owner.Callback, "took", f.Took.Round(time.Microsecond).String()}
-	if f.Err != nil {
-		detail := f.Err.Detail
-		if f.Err.Inside {
-			_, detail = egress.Unmask(f.Err.Reason, detail)
+// logFetched returns what logs the asking for tokens.
+func logFetched(log *slog.Logger) func(ctx context.Context, f egress.Fetched) {
+	return func(ctx context.Context, f egress.Fetched) {
+		args := []any{"company", f.Owner.Company, "callback", f.Owner.Callback, "took", f.Took.Round(time.Microsecond).String()}
+		if f.Err != nil {
+			detail := f.Err.Detail
+			if f.Err.Inside {
+				_, detail = egress.Unmask(f.Err.Reason, detail)
+			}
+			log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", detail)...)
+			return
 		}
-		c.log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", detail)...)
+		log.InfoContext(ctx, "oauth2 token fetched", args...)
+	}
+}
+
+// send encodes, signs, sends and judges.
+func (a *attempt) send(ctx context.Context, s *sender) {
+	if a.callback == nil {
+		return // finish finds the gate saying so
+	}
+	if a.unproven {
+		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnverified}
 		return
 	}
-	c.log.InfoContext(ctx, "oauth2 token fetched", args...)
+	start := time.Now()
+	defer func() { a.took = time.Since(start) }()
+	if a.wantsToken() {
+		a.postWithToken(ctx, s)
+		return
+	}
+	a.post(ctx, s)
 }

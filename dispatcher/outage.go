@@ -43,20 +43,18 @@ type sight struct {
 	unreached   bool
 }
 
-// note takes an attempt's outcome, and reports whether it is our own fault that nobody was reached.
-func (o *outage) note(ctx context.Context, a *attempt) bool {
-	if a.callback == nil || a.sentAt.IsZero() || !a.Blame().Sight() {
-		return false
-	}
-	destination := destinationOf(a.callback.Destination.URL)
+// note takes the outcome of an attempt that tells whether its URL's destination can be reached (see [verdict.Blame.Sight]). It reports whether it is our
+// own fault that nobody was reached.
+func (o *outage) note(ctx context.Context, url string, unreached bool) bool {
+	destination := destinationOf(url)
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	if !a.Unconnected {
+	if !unreached {
 		o.reach(destination, now)
 	}
-	o.see(sight{destination, now, a.Unconnected})
-	return o.look(ctx, now) && a.Unconnected
+	o.see(sight{destination, now, unreached})
+	return o.look(ctx, now) && unreached
 }
 
 // under reports whether there is one.

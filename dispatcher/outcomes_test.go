@@ -398,14 +398,14 @@ func TestANearlyFullRedisTakesNoMore(t *testing.T) {
 		h.must(h.rdb.HSet(t.Context(), "others", i, strings.Repeat("x", 1<<20)).Err())
 	}
 	h.eventually(5*time.Second, func() bool { // Redis's buffers come and go
-		one, err := h.client.readMemory(t.Context())
+		one, err := h.client.memory.read(t.Context())
 		h.must(err)
 		<-time.After(50 * time.Millisecond)
-		other, err := h.client.readMemory(t.Context())
+		other, err := h.client.memory.read(t.Context())
 		h.must(err)
 		return max(one.used, other.used)-min(one.used, other.used) < 1<<20
 	}, func() string { return "Redis's memory does not settle" })
-	m, err := h.client.readMemory(t.Context())
+	m, err := h.client.memory.read(t.Context())
 	h.must(err)
 	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", strconv.FormatInt(m.used*100/75, 10)).Err())
 	taken := func() error {
@@ -413,7 +413,7 @@ func TestANearlyFullRedisTakesNoMore(t *testing.T) {
 		return err
 	}
 	h.eventually(5*time.Second, func() bool { return errors.Is(taken(), ErrOverloaded) }, func() string { return "events are taken though Redis is nearly full" })
-	if m, err = h.client.readMemory(t.Context()); err != nil || m.share() < DefaultShedAt || m.share() > 90 {
+	if m, err = h.client.memory.read(t.Context()); err != nil || m.share() < DefaultShedAt || m.share() > 90 {
 		t.Errorf("refused at %d %% of maxmemory, %v", m.share(), err)
 	}
 	h.work()

@@ -6,9 +6,8 @@ import (
 	"time"
 )
 
-// maxPause bounds how long a partner's Retry-After may hold up its other deliveries, too. The delivery it was the answer to waits as long as
-// was asked.
-const maxPause = 30 * time.Second
+// pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
+const pumpWithin = 10 * time.Second
 
 // A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it
 // forgets, with its process, the reconciler's next rounds do.
@@ -26,8 +25,8 @@ type pumpTimer struct {
 	at time.Time
 }
 
-func newPacer(c *Client) *pacer {
-	return &pacer{pump: c.pump, contain: c.contain, timers: make(map[turnKey]*pumpTimer)}
+func newPacer(pump func(ctx context.Context, company string, callback int64) (time.Duration, error), contain func(context.Context, string, func() error) error) *pacer {
+	return &pacer{pump: pump, contain: contain, timers: make(map[turnKey]*pumpTimer)}
 }
 
 // after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way. It outlives ctx.

@@ -119,12 +119,3 @@ func (c *Client) countPage(ctx context.Context, company string, walk *countWalk)
 	walk.cursor = next
 	return len(walk.left) == 0, nil
 }
-
-// weight is how many times as much as others a company gets of what is shared. While Redis does not say it, it is one of all.
-func (c *Client) weight(ctx context.Context, company string) int {
-	limits, err := c.registry.Quotas(ctx, company)
-	if err != nil {
-		return 1
-	}
-	return int(limits[registry.QuotaWeight])
-}

@@ -11,15 +11,6 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
-const (
-	// reconcilePages bounds one company's share of a round.
-	reconcilePages = 100
-	// glancePage is how many keys or entries are looked at in one run, or one command, if little is done about each.
-	glancePage = 500
-	// trimEvery is how often the companies' logs and dead-letter books lose what is older than it may be.
-	trimEvery = time.Minute
-)
-
 // reconcilerKey is held by the process whose turn the round is. It only saves work: two at once do no harm.
 const reconcilerKey = "ringback:reconciler"
 

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -32,24 +33,30 @@ func (a *attempt) spanOptions() []trace.SpanStartOption {
 	)}
 }
 
+// A reporter tells log, metrics and traces of attempts.
+type reporter struct {
+	log     *slog.Logger
+	metrics *metrics
+}
+
 // report tells metrics, log and trace of the attempt: one line each.
-func (c *Client) report(ctx context.Context, span trace.Span, a *attempt, state ledger.State) {
+func (r *reporter) report(ctx context.Context, span trace.Span, a *attempt, state ledger.State) {
 	if state == "" || a.callback == nil {
 		return
 	}
-	c.metrics.attempted(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
+	r.metrics.attempted(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
 	if a.Verdict == verdict.Delivered {
-		c.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
+		r.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	}
 	if state == ledger.Retrying {
-		c.tell(ctx, span, a, "attempt", "next_in", a.wait.Round(time.Second).String())
+		r.tell(ctx, span, a, "attempt", "next_in", a.wait.Round(time.Second).String())
 	} else {
-		c.tell(ctx, span, a, "attempt")
+		r.tell(ctx, span, a, "attempt")
 	}
 }
 
 // tell writes what came of a request into its span and, as one line, into the log.
-func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
+func (r *reporter) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
 	reason := string(a.written.Unmasked().Reason)
 	if a.Verdict != verdict.Delivered {
 		span.SetStatus(codes.Error, reason)
@@ -72,7 +79,7 @@ func (c *Client) tell(ctx context.Context, span trace.Span, a *attempt, line str
 	if sc := span.SpanContext(); sc.HasTraceID() {
 		args = append(args, "trace_id", sc.TraceID().String())
 	}
-	c.log.InfoContext(ctx, line, args...)
+	r.log.InfoContext(ctx, line, args...)
 }
 
 // phases writes the phases of the request into its span, as events at their ends: which of them took the time. A kept connection has only

@@ -2,19 +2,11 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"math/rand/v2"
-	"strconv"
 	"time"
 
-	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
-
-// failedRooms is after how many that failed a round leaves a company's other rooms for the next.
-const failedRooms = 20
 
 // Resume opens a paused or disabled callback's room. What waits in it goes out oldest first: a few at a time, and with each that is delivered
 // one more, up to the window and within the callback's rate limit. With skipHeld it is cancelled instead.
@@ -74,24 +66,6 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 	}
 }
 
-// barred reports whether policy keeps this process from calling a callback's host names (egress.Config.AllowNames). Then its deliveries are held:
-// an operator may allow the name. cb is the callback as this process knows it, perhaps not the latest, or nil.
-func (c *Client) barred(ctx context.Context, key turnKey, cb *registry.Callback) (bool, error) {
-	if cb == nil || !c.namesRefused(cb) {
-		return false, nil
-	}
-	cb, err := c.registry.Get(ctx, key.company, key.callback)
-	if errors.Is(err, registry.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil && c.namesRefused(cb), err
-}
-
-func (c *Client) namesRefused(cb *registry.Callback) bool {
-	refused := func(url string) bool { return errors.Is(c.egress.CheckURL(url), egress.ErrNameNotAllowed) }
-	return refused(cb.Destination.URL) || cb.Auth != nil && cb.Auth.TokenURL != "" && refused(cb.Auth.TokenURL)
-}
-
 // purge cancels what waits for a callback. Its line of the audit trail is empty where that follows from another change.
 func (c *Client) purge(ctx context.Context, company string, callbackID int64, line string) error {
 	for cursor := "0"; ; {
@@ -103,39 +77,4 @@ func (c *Client) purge(ctx context.Context, company string, callbackID int64, li
 			return nil
 		}
 	}
-}
-
-// pumpRooms serves the company's rooms whose time has come. One that fails keeps no other from its turn.
-func (w *Worker) pumpRooms(ctx context.Context, company string, now time.Time) error {
-	c := w.client
-	ids, err := c.ledger.DueRooms(ctx, company, now)
-	if err != nil {
-		return err
-	}
-	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // so that those that always fail do not always come first
-	var failed []error
-	for _, text := range ids {
-		if ctx.Err() != nil {
-			break
-		}
-		if err := c.contain(ctx, placeReconciler, func() error { return w.pumpRoom(ctx, company, text) }); err != nil {
-			failed = append(failed, fmt.Errorf("room %q: %w", text, err))
-		}
-		if len(failed) == failedRooms { // it is not the rooms
-			break
-		}
-	}
-	return errors.Join(failed...)
-}
-
-func (w *Worker) pumpRoom(ctx context.Context, company, room string) error {
-	id, err := strconv.ParseInt(room, 10, 64)
-	if err != nil {
-		return ledger.ErrBadRecord
-	}
-	wait, err := w.client.pump(ctx, company, id)
-	if err == nil {
-		w.pacer.after(ctx, turnKey{company, id}, wait)
-	}
-	return err
 }

@@ -116,7 +116,7 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	if s.attrs, s.warnings, err = typ.Examine(s.event.Payload); err != nil {
 		return err
 	}
-	if c.overloaded(ctx) {
+	if c.memory.overloaded(ctx) {
 		c.metrics.shed.Add(ctx, 1)
 		return ErrOverloaded
 	}
@@ -142,7 +142,7 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 	for s.Err == nil {
 		f := c.offer(ctx, s)
 		f.step = c.ledger.Accept(ctx, f.offer)[0]
-		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
+		f.follow() //nolint:contextcheck // an attempt outlives the request that brought it
 		accepted, err := f.step.Answer()
 		switch {
 		case errors.Is(err, errPanicked):
@@ -175,7 +175,7 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	asked = true
 	for i, f := range follows {
 		f.step = steps[i]
-		c.follow(f) //nolint:contextcheck // an attempt outlives the request that brought it
+		f.follow() //nolint:contextcheck // an attempt outlives the request that brought it
 	}
 	var failed error // once in the log is enough
 	for i, s := range ready {
@@ -345,4 +345,48 @@ func newReceipt(e payloads.Event, logID string, duplicate bool) Receipt {
 	return Receipt{
 		EventID: e.ID, EventType: e.Type, AcceptedAt: ledger.LogTime(logID), Deliveries: []Accepted{}, Duplicate: duplicate,
 	}
+}
+
+// An event that matches more callbacks than fanOutPage has the deliveries of so many when it is accepted. For the rest it has their callbacks, in
+// pages, and is expanding until the last page is written: so no customer's fan-out keeps Redis from everybody else for long.
+const fanOutPage = 100
+
+// firstPage are the callbacks whose deliveries are written as the event is accepted.
+func (s *sending) firstPage() []*registry.Callback {
+	return s.matched[:min(len(s.matched), fanOutPage)]
+}
+
+// laterPages are the ids of the others.
+func (s *sending) laterPages() (pages [][]int64) {
+	for page := range slices.Chunk(s.matched[len(s.firstPage()):], fanOutPage) {
+		ids := make([]int64, len(page))
+		for i, cb := range page {
+			ids[i] = cb.ID
+		}
+		pages = append(pages, ids)
+	}
+	return pages
+}
+
+// starts are an event's, for each callback of its first page: nil for one that goes by the lanes.
+func (c *Client) starts(s *sending) []*start {
+	callbacks := s.firstPage()
+	all := make([]*start, len(callbacks))
+	near := c.near.Load()
+	if near == nil || len(all) == 0 || !c.lanes.Running(near.ctx) {
+		return all
+	}
+	whole := false
+	defer func() {
+		if !whole { // it panics
+			leave(all)
+		}
+	}()
+	for i, cb := range callbacks {
+		if !c.namesRefused(cb) {
+			all[i] = near.reserve(ledger.Ref{Company: s.event.Company, Event: s.event.ID, Callback: cb.ID}, cb)
+		}
+	}
+	whole = true
+	return all
 }

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -10,10 +11,6 @@ import (
 
 	"github.com/redis/go-redis/v9"
 )
-
-// DefaultShedAt is how full of its maxmemory Redis may be, in percent, while events are still accepted. A full Redis stops asynq's workers
-// too, and then nothing makes room any more: so it must never get there.
-const DefaultShedAt = 70
 
 // forgetAfter is how old Redis's last answer may be before it counts for nothing.
 const forgetAfter = 5 * time.Second
@@ -35,43 +32,47 @@ func (m memory) share() int64 {
 	return m.used * 100 / m.limit
 }
 
-// gauge looks at Redis's memory now and then. One caller asks, the others go on with the last answer.
+// A gauge looks at Redis's memory now and then. One caller asks, the others go on with the last answer.
 type gauge struct {
+	rdb    redis.UniversalClient
+	log    *slog.Logger
+	shedAt int64 // percent
+
 	last   atomic.Pointer[memory]
 	asking atomic.Bool
 }
 
 // overloaded reports whether Redis is too full to take more events. What cannot be known does not stop anybody.
-func (c *Client) overloaded(ctx context.Context) bool {
-	last := c.memory.last.Load()
-	if (last == nil || time.Since(last.at) >= lookEvery) && c.memory.asking.CompareAndSwap(false, true) {
-		if m, err := c.readMemory(ctx); err == nil {
-			c.noteMemory(ctx, last, m)
+func (g *gauge) overloaded(ctx context.Context) bool {
+	last := g.last.Load()
+	if (last == nil || time.Since(last.at) >= lookEvery) && g.asking.CompareAndSwap(false, true) {
+		if m, err := g.read(ctx); err == nil {
+			g.note(ctx, last, m)
 			last = &m
 		}
-		c.memory.asking.Store(false)
+		g.asking.Store(false)
 	}
-	return last != nil && time.Since(last.at) < forgetAfter && last.share() >= c.shedAt
+	return last != nil && time.Since(last.at) < forgetAfter && last.share() >= g.shedAt
 }
 
-// noteMemory keeps m, and logs when shedding begins and ends.
-func (c *Client) noteMemory(ctx context.Context, last *memory, m memory) {
-	c.memory.last.Store(&m)
-	before, after := last != nil && last.share() >= c.shedAt, m.share() >= c.shedAt
+// note keeps m, and logs when shedding begins and ends.
+func (g *gauge) note(ctx context.Context, last *memory, m memory) {
+	g.last.Store(&m)
+	before, after := last != nil && last.share() >= g.shedAt, m.share() >= g.shedAt
 	switch {
 	case after && !before:
-		c.log.ErrorContext(ctx, "redis is too full: events are refused until there is room; raise maxmemory, or find what fills it",
-			"used", m.used, "maxmemory", m.limit, "shed_at_percent", c.shedAt)
+		g.log.ErrorContext(ctx, "redis is too full: events are refused until there is room; raise maxmemory, or find what fills it",
+			"used", m.used, "maxmemory", m.limit, "shed_at_percent", g.shedAt)
 	case before && !after:
-		c.log.InfoContext(ctx, "redis has room again: events are accepted", "used", m.used, "maxmemory", m.limit)
+		g.log.InfoContext(ctx, "redis has room again: events are accepted", "used", m.used, "maxmemory", m.limit)
 	}
 }
 
-// readMemory asks Redis; of a cluster's masters, the fullest counts.
-func (c *Client) readMemory(ctx context.Context) (memory, error) {
-	cluster, ok := c.rdb.(*redis.ClusterClient)
+// read asks Redis; of a cluster's masters, the fullest counts.
+func (g *gauge) read(ctx context.Context) (memory, error) {
+	cluster, ok := g.rdb.(*redis.ClusterClient)
 	if !ok {
-		text, err := c.rdb.Info(ctx, "memory").Result()
+		text, err := g.rdb.Info(ctx, "memory").Result()
 		return parseMemory(text), err
 	}
 	var mu sync.Mutex

@@ -38,19 +38,25 @@ var places = []string{placeReconciler, placePacer, placeExpander, placeTask, pla
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")
 
+// A guard is that line of defence.
+type guard struct {
+	log    *slog.Logger
+	panics metric.Int64Counter // by place
+}
+
 // Panicked tells log and metrics of a panic that was caught at a place, one of the few that the metric is by. Call it in the deferred function
 // that recovered: the stack that is logged is the caller's.
-func (c *Client) Panicked(ctx context.Context, place string, cause any) {
-	c.metrics.panics.Add(ctx, 1, metric.WithAttributes(attribute.String("place", place)))
-	c.log.LogAttrs(ctx, slog.LevelError, "panicked; what it was doing is given up, and the process goes on",
+func (g *guard) Panicked(ctx context.Context, place string, cause any) {
+	g.panics.Add(ctx, 1, metric.WithAttributes(attribute.String("place", place)))
+	g.log.LogAttrs(ctx, slog.LevelError, "panicked; what it was doing is given up, and the process goes on",
 		slog.String("place", place), slog.String("panic", Telling(fmt.Sprint(cause))), slog.String("stack", string(debug.Stack())))
 }
 
 // contain runs do, and turns its panic into an error.
-func (c *Client) contain(ctx context.Context, place string, do func() error) (err error) {
+func (g *guard) contain(ctx context.Context, place string, do func() error) (err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			c.Panicked(ctx, place, cause)
+			g.Panicked(ctx, place, cause)
 			err = errPanicked
 		}
 	}()

@@ -76,9 +76,9 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	}
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
 	defer span.End()
-	a.send(ctx, c)
+	a.send(ctx, &c.sender)
 	a.written = a.entry()
-	c.tell(ctx, span, a, "test")
+	c.reporter.tell(ctx, span, a, "test")
 	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, a.written))}
 	if a.Verdict == verdict.Gone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"

@@ -150,10 +150,10 @@ func idleClient(t *testing.T, log *slog.Logger, reader sdkmetric.Reader) *dispat
 // uncontained are the goroutines and timers of the server's packages that catch no panic where they begin, by file and function, and why
 // none of theirs ends the process, or why it may.
 var uncontained = map[string]string{
-	"dispatcher/worker.go Start":           "reconcile contains each round",
-	"dispatcher/worker.go Shutdown":        "asynq's own code, at the end of the process",
+	"dispatcher/start.go Start":            "reconcile contains each round",
+	"dispatcher/start.go Shutdown":         "asynq's own code, at the end of the process",
 	"dispatcher/near.go close":             "it ends a context",
-	"dispatcher/expand.go add":             "newExpander's page contains each page, and the rest moves names about",
+	"dispatcher/expander.go add":           "newExpander's page contains each page, and the rest moves names about",
 	"dispatcher/lanes/lanes.go inParallel": "each contains its task",
 	"dispatcher/lanes/servers.go Shutdown": "asynq waits for its handlers, which are contained",
 	"dispatcher/lanes/bell.go hear":        "it closes a connection",

@@ -1,0 +1,73 @@
+package dispatcher
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
+	"go.opentelemetry.io/otel"
+)
+
+// New makes a Client.
+func New(cfg Config) (*Client, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	c := &Client{
+		rdb: cfg.Redis, registry: cfg.Registry, log: cmp.Or(cfg.Logger, slog.Default()),
+		ownerGrace: defaulted(cfg.OwnerGrace, DefaultOwnerGrace),
+		deadFor:    defaulted(cfg.DeadRetention, DefaultDeadRetention),
+	}
+	if cfg.TracerProvider == nil {
+		cfg.TracerProvider = otel.GetTracerProvider()
+	}
+	if cfg.MeterProvider == nil {
+		cfg.MeterProvider = otel.GetMeterProvider()
+	}
+	meter := cfg.MeterProvider.Meter(scope)
+	var err error
+	if c.metrics, err = newMetrics(meter); err != nil {
+		return nil, err
+	}
+	c.tracer = cfg.TracerProvider.Tracer(scope)
+	c.guard = guard{c.log, c.metrics.panics}
+	c.reporter = reporter{c.log, c.metrics}
+	c.memory.rdb, c.memory.log, c.memory.shedAt = c.rdb, c.log, int64(defaulted(cfg.ShedAt, DefaultShedAt))
+	c.outage.log = c.log
+	c.ledger = ledger.New(ledger.Config{
+		Redis: c.rdb, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas,
+		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) },
+	})
+	c.lanes = lanes.New(lanes.Config{
+		Redis: c.rdb, Ledger: c.ledger, Logger: c.log, Weight: c.weight,
+		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) },
+	})
+	c.expander = c.newExpander()
+	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin)}
+	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
+	c.sender.tokens = egress.NewTokens(cfg.Egress, c.sender.userAgent, logFetched(c.log), func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
+	c.observed, err = c.register(meter)
+	return c, err
+}
+
+// Close ends the Client's metrics and the fetches of access tokens, and brings to the lanes what waits for that, for some seconds at most. It leaves
+// Redis open.
+func (c *Client) Close() error {
+	c.expander.close()
+	c.lanes.Close()
+	c.ledger.Close()
+	c.sender.tokens.Close()
+	return c.observed.Unregister()
+}
+
+// Ready reports whether Redis answers and knows the lanes.
+func (c *Client) Ready(ctx context.Context) error {
+	if err := c.lanes.Register(ctx); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return nil
+}

@@ -1,0 +1,349 @@
+package dispatcher
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/lanes"
+	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/dispatcher/verdict"
+)
+
+// serve works on a delivery whose task came out of a lane. kept: its retry's time has come by the clock that asynq keeps.
+func (w *Worker) serve(ctx context.Context, lane string, t ledger.Ticket, kept bool) error {
+	w.client.at("dequeued")
+	done, mine := w.turns.take(ctx, t.Ref, turnover)
+	if mine {
+		defer done()
+	}
+	if mine {
+		shares := w.shares[lane]
+		switch mine = shares.await(ctx, t.Company, turnover); {
+		case mine:
+			defer shares.leave(t.Company)
+		case w.client.lanes.Lone().Is(): // else it goes to its room: what comes back from there comes by turns
+			return &lanes.Later{Wait: crowdedDelay, Why: "the company has its share of the attempts under way"}
+		}
+	}
+	var took time.Duration
+	left := func() {}
+	if mine { // else it goes to its room
+		ride := w.brake.enter(ctx, t.Company, true)
+		left = sync.OnceFunc(func() { w.brake.leave(ride, took) })
+	}
+	defer func() { left() }()
+	halted := &lanes.Later{Wait: haltedDelay, Why: "egress is paused"}
+	looked := time.Now()
+	if w.client.lanes.IsHalted(ctx, lane) { // it was dequeued just before the pause
+		return halted
+	}
+	early := time.Duration(0) // a retry that asynq has not kept yet was put into the lane at once, for asynq to show it as a retry
+	if kept {
+		early = skew
+	}
+	a, err := w.begin(ctx, t, mine, early)
+	if err != nil || a == nil {
+		return err
+	}
+	if w.heldBack(ctx, lane, looked, a) {
+		return halted
+	}
+	l := link{lane: lane, shares: w.shares[lane]}
+	next, err := w.attempt(ctx, a, l)
+	took = next.took
+	left()
+	w.chain(ctx, l, t.Company, next)
+	return err
+}
+
+// A link ties what goes on without asynq to the lane that it came from, and to an end.
+type link struct {
+	lane   string
+	until  time.Time // zero: not yet
+	shares *shares   // of which one is its own
+}
+
+// holds reports whether a company's next delivery may begin: not where it is crowded, and others would wait for the place. halted says whether a lane
+// is paused.
+func (w *Worker) holds(l link, company string, halted func(lane string) bool) bool {
+	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane) &&
+		(w.client.lanes.Lone().Is() || !l.shares.crowded(company))
+}
+
+// A sequel is what may follow a delivery that ended well.
+type sequel struct {
+	released []ledger.Ticket // what was let out of the room for it
+	first    *attempt        // the first of them, if it has begun
+	looked   time.Time       // when its lane was known to run
+	took     time.Duration   // to record what came before
+}
+
+// chain goes on with the delivery that a finished one let out of the room, in its place and without a detour over asynq: half the round trips
+// to Redis while a callback has a backlog. It ends with the first that does not deliver, or soon, so that asynq's tasks stay short.
+func (w *Worker) chain(ctx context.Context, l link, company string, next sequel) {
+	c := w.client
+	l.until = time.Now().Add(chainFor)
+	for len(next.released) > 0 {
+		t, a, looked := next.released[0], next.first, next.looked
+		if a == nil {
+			looked = time.Now()
+			if !w.holds(l, company, func(lane string) bool { return c.lanes.IsHalted(ctx, lane) }) {
+				c.lanes.Bring(ctx, next.released...)
+				return
+			}
+		}
+		c.lanes.Bring(ctx, next.released[1:]...)
+		if a == nil {
+			if lanes.For(t) != l.lane { // the partner came back, or fell ill
+				c.lanes.Bring(ctx, t)
+				return
+			}
+			var err error
+			if a, err = w.begin(ctx, t, true, 0); err != nil {
+				c.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", t.DeliveryID(), "error", err)
+				c.lanes.Bring(ctx, t)
+			}
+			if a == nil {
+				return
+			}
+		}
+		next = w.goOnBraked(ctx, t, a, l, looked)
+	}
+}
+
+// goOnBraked is goOn, once the brake lets it and unless it is held back by then. looked is when its lane was known to run.
+func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l link, looked time.Time) (next sequel) {
+	ride := w.brake.enter(ctx, a.ref.Company, false)
+	defer func() { w.brake.leave(ride, next.took) }()
+	if w.heldBack(ctx, l.lane, looked, a) {
+		w.client.lanes.Bring(ctx, t)
+		return sequel{}
+	}
+	return w.goOn(ctx, t, a, l)
+}
+
+// heldBack takes back that an attempt has begun, if so much time has passed since a look found its lane running that the lane may be paused, and it
+// is, or if so much of its lease is over that the rest may not do. If that fails the attempt has no owner.
+func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *attempt) bool {
+	c := w.client
+	if time.Since(looked) < lanes.HaltLook {
+		return false
+	}
+	if !c.lanes.IsHalted(ctx, lane) && time.Since(a.since) < c.ownerGrace-w.finishWithin() {
+		return false
+	}
+	w.unbegin(ctx, a)
+	return true
+}
+
+// unbegin takes back that an attempt has begun, of which nothing went out.
+func (w *Worker) unbegin(ctx context.Context, a *attempt) {
+	if err := w.client.ledger.Unbegin(context.WithoutCancel(ctx), a.ref, a.token); err != nil {
+		w.client.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.DeliveryID(), "error", err)
+	}
+}
+
+// goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
+// what it failed by.
+func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *attempt, l link) sequel {
+	next, err := w.attempt(ctx, a, l)
+	if _, ok := errors.AsType[*lanes.Later](err); ok {
+		w.client.lanes.Bring(ctx, t)
+	} else if err != nil {
+		w.client.log.WarnContext(ctx, "attempt is not recorded; it will be made again", "delivery", t.DeliveryID(), "error", err)
+	}
+	return next
+}
+
+// attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, what was let out of the room for it is still to
+// be enqueued, or to go on with.
+func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, err error) {
+	w.client.at("begun")
+	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
+	defer span.End()
+	err = w.client.contain(ctx, placeAttempt, func() error {
+		a.send(ctx, &w.client.sender)
+		w.client.at("posted")
+		a.ownOutage = a.inOutage(ctx, &w.client.outage)
+		a.settle()
+		a.recorded = a.finish()
+		return nil
+	})
+	if err != nil {
+		a.broke()
+	}
+	state, next, err := w.finish(ctx, a, l)
+	if err != nil {
+		return sequel{}, err
+	}
+	if state != ledger.Delivered { // what comes next is asynq's to show
+		w.client.lanes.Bring(ctx, next.released...)
+		next = sequel{took: next.took}
+	}
+	w.client.at("finished")
+	w.client.reporter.report(ctx, span, a, state)
+	return next, a.after(state)
+}
+
+// skew is how long before its time a retry may begin that asynq brings: it keeps whole seconds by its worker's clock, and the record milliseconds
+// by Redis's.
+const skew = 2 * time.Second
+
+// tooEarly sends a task back until its retry is due. attempts are the record's: the last is why. asynq does not know yet of the failure that a
+// new task is for.
+func tooEarly(r ledger.Ref, wait time.Duration, isNew bool, attempts string) *lanes.Later {
+	later := &lanes.Later{Wait: wait, Why: "not due yet", Failure: isNew}
+	if entries := ledger.ParseEntries(attempts); len(entries) > 0 {
+		later.Why = entries[len(entries)-1].Failed(r)
+	}
+	return later
+}
+
+// newToken names an attempt's owner.
+func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
+
+// begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
+// if there is nothing to do.
+func (w *Worker) begin(ctx context.Context, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+	return w.beginAs(ctx, w.newToken(), t, turn, early)
+}
+
+// beginAs is begin under a token that may have begun it already.
+func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+	c, r := w.client, t.Ref
+	a := &attempt{ref: r, generation: t.Generation, token: token, since: time.Now()}
+	cb, err := c.callback(ctx, r, 0)
+	if err != nil {
+		return nil, err
+	}
+	a.timeout = egress.DefaultMaxTimeout
+	if cb != nil {
+		a.timeout = cb.Timeout
+	}
+	barred, err := c.barred(ctx, turnOf(r), cb)
+	if err != nil {
+		return nil, err
+	}
+	claimed, err := c.ledger.Begin(ctx, ledger.Claim{
+		Ref: r, Generation: t.Generation, Token: a.token, Lease: a.timeout + c.ownerGrace, NoTurn: !turn, Barred: barred, Early: early,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("beginning %s: %w", r.DeliveryID(), err)
+	}
+	switch claimed.Outcome {
+	case ledger.Begun:
+	case ledger.TooEarly:
+		return nil, tooEarly(r, claimed.Wait, early == 0, claimed.Attempts)
+	case ledger.WaitsInRoom:
+		w.pacer.after(ctx, turnOf(r), claimed.Wait)
+		return nil, nil // documented: nothing to do
+	default: // this task has served
+		return nil, nil // documented: nothing to do
+	}
+	if err := w.understand(ctx, a, claimed.Grant); err != nil {
+		w.unbegin(ctx, a)
+		return nil, err
+	}
+	return a, nil
+}
+
+// understand reads what an owner has to know of an attempt that has begun, and what else it takes to make it.
+func (w *Worker) understand(ctx context.Context, a *attempt, g *ledger.Grant) (err error) {
+	c, r := w.client, a.ref
+	a.grant(g)
+	c.at("granted")
+	if len(a.body) == 0 { // no payload is: it is one of several long ones
+		if a.body, err = c.ledger.Payload(ctx, r.Company, r.Event); err != nil {
+			return fmt.Errorf("reading the payload of %s: %w", r.DeliveryID(), err)
+		}
+	}
+	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
+		return err
+	}
+	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
+		return err // not sent, since nobody could judge the answer: whoever takes it over does
+	}
+	proven, err := c.recheck(ctx, a)
+	if err != nil {
+		return err
+	}
+	a.unproven = !proven
+	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
+		a.timeout = min(a.timeout, a.callback.Timeout)
+	}
+	return nil
+}
+
+// finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
+func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }
+
+// finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more. The state is the
+// delivery's, or empty if it is another owner's by now.
+func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state ledger.State, next sequel, err error) {
+	c := w.client
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
+	defer cancel()
+	f := a.recorded
+	f.Turns = w.turns.limit
+	if a.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
+		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
+		next.looked = time.Now()
+		next.first = &attempt{token: f.NextToken, timeout: a.callback.Timeout, since: next.looked}
+	}
+	began := time.Now()
+	defer func() { next.took = time.Since(began) }()
+	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
+	done, err := backoff.RetryWithData(func() (ledger.Finished, error) {
+		done, err := c.ledger.Finish(ctx, f)
+		f.NextLease = 0 // who repeats it asks for what has begun, and begins nothing more
+		return done, err
+	}, backoff.WithContext(policy, ctx))
+	if err != nil {
+		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.DeliveryID(), err)
+	}
+	a.wait = done.Wait
+	switch {
+	case done.Outcome == ledger.RecordedLate:
+		return done.State, sequel{}, nil
+	case done.Outcome == ledger.NotOurs && done.State == ledger.Retrying && done.Generation == a.generation: // by an earlier run of the step
+		return done.State, sequel{}, nil
+	case done.Outcome == ledger.NotOurs:
+		return "", sequel{}, nil
+	}
+	w.pacer.after(ctx, turnOf(a.ref), done.RoomWait)
+	if done.Noticed {
+		c.at("noted")
+		c.tellNotices(ctx, a.ref.Company)
+	}
+	if len(done.Released) > 0 {
+		c.at("popped")
+	}
+	return done.State, w.follows(ctx, next, done), nil
+}
+
+// follows is what goes on after an attempt. A delivery that has begun and cannot be made is pending again.
+func (w *Worker) follows(ctx context.Context, next sequel, done ledger.Finished) sequel {
+	first := next.first
+	next.first, next.released = nil, done.Released
+	if done.Next == nil {
+		return next
+	}
+	first.ref, first.generation = done.Released[0].Ref, done.Released[0].Generation
+	err := w.understand(ctx, first, done.Next)
+	switch {
+	case err != nil:
+		w.client.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", first.ref.DeliveryID(), "error", err)
+	case first.callback != nil && w.client.namesRefused(first.callback):
+	default:
+		next.first = first
+		return next
+	}
+	w.unbegin(ctx, first)
+	return next
+}
