@@ -101,7 +101,6 @@ func (k Key) bound() bool { return !k.ExpiresAt.IsZero() || k.RateLimit != nil }
 func (k Key) expired(at time.Time) bool { return !k.ExpiresAt.IsZero() && !at.Before(k.ExpiresAt) }
 
 const (
-	keysKey      = "ringback:keys"
 	keyPrefix    = "rbk_"
 	keyIDLen     = len(keyPrefix) + 8
 	maxSecretLen = 256 // longer ones are nobody's, and not worth hashing

@@ -43,24 +43,11 @@ func Actor(ctx context.Context) string {
 	return ActorEngine
 }
 
-// The streams of the audit trail: one of each company, and those of what no company has. The latter share the slots of what they tell of, so
-// that one script changes it and writes the line.
-const (
-	auditKeysKey      = "{" + keysKey + "}:audit"
-	auditTypesKey     = "{" + typesKey + "}:audit"
-	auditCompaniesKey = "{" + companiesKey + "}:audit"
-	// AuditKeyOfAll is the stream of what concerns the whole installation.
-	AuditKeyOfAll = "ringback:audit"
-)
-
 var (
 	auditOfAll = []string{AuditKeyOfAll, auditKeysKey, auditTypesKey, auditCompaniesKey}
 	// auditOfCompanies are those of them that have lines about a company.
 	auditOfCompanies = []string{auditKeysKey, auditCompaniesKey}
 )
-
-// AuditKey is a company's stream of the audit trail.
-func AuditKey(company string) string { return "{" + company + "}:audit" }
 
 // AuditLua defines the function that writes a line of the audit trail, for the scripts that make the changes: audit(stream, line, more). line
 // is what [AuditLine] made, and more a list of further changes {field =, old =, new =} that only the script knows, or nil.

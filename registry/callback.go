@@ -387,19 +387,3 @@ func joinObjects(parts ...any) ([]byte, error) {
 	}
 	return append(out, '}'), nil
 }
-
-// formatDuration writes d the way people do: 90s, 12h, 1h30m. time.ParseDuration
-// reads it back exactly.
-func formatDuration(d time.Duration) string {
-	if d < 2*time.Minute && d%time.Second == 0 {
-		return fmt.Sprintf("%ds", d/time.Second)
-	}
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
-}

@@ -69,7 +69,7 @@ func (r *Registry) nameAgain(ctx context.Context, name string) error {
 	callbacks, err := r.redis.HLen(ctx, callbacksKey(name)).Result()
 	var events int64
 	if err == nil {
-		events, err = r.redis.XLen(ctx, "{"+name+"}:log").Result()
+		events, err = r.redis.XLen(ctx, eventsKey(name)).Result()
 	}
 	if err == nil && callbacks+events > 0 {
 		err = r.redis.SAdd(ctx, companiesKey, name).Err()

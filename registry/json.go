@@ -73,6 +73,15 @@ func checkJSON(body []byte) error {
 	return nil
 }
 
+// parseAny parses a JSON text that is known to be valid; numbers stay literal.
+func parseAny(text []byte) any {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var v any
+	_ = dec.Decode(&v)
+	return v
+}
+
 // twice finds the names that stand twice in a valid JSON text, down to objects
 // within depth others: nothing of a registration lies deeper than two.
 func twice(text []byte, location string, depth int) (fields []payloads.FieldError) {

@@ -14,9 +14,6 @@ import (
 // MaxTests is how many tests of callbacks a key may have under way.
 const MaxTests = 2
 
-func keyRateKey(id string) string  { return "ringback:keyrate:" + id }
-func keyTestsKey(id string) string { return "ringback:keytests:" + id }
-
 // take counts ARGV[3] changes of a key with room for ARGV[2] at once and one more
 // every ARGV[1] ms. It returns how many ms there are to wait, without counting
 // anything, if there is no room; ARGV[4] '1' counts in any case. What is stored is

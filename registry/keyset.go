@@ -158,7 +158,6 @@ func writeOnce(path string, data []byte) (err error) {
 }
 
 const (
-	keysetKey   = "ringback:keyset"
 	keysetProof = "opened with the keyset this Redis was written with"
 )
 

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -123,15 +122,6 @@ func merge(target, patch any) any {
 		}
 	}
 	return result
-}
-
-// parseAny parses a JSON text that is known to be valid; numbers stay literal.
-func parseAny(text []byte) any {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	var v any
-	_ = dec.Decode(&v)
-	return v
 }
 
 // sameValue reports whether two JSON scalars are the same, times by the instant.

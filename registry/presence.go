@@ -31,8 +31,6 @@ const Level = 2
 const announcedLevel = 2
 
 const (
-	processesKey = "ringback:processes"
-
 	// clientName is what processes of level 1 call their connections to Redis. Later ones add a slash and their level.
 	clientName = "ringback"
 

@@ -74,15 +74,6 @@ func (e *QuotaError) Error() string {
 		e.Quota, who, e.Limit, e.Used, a.counts, a.remedy, at, a.flag)
 }
 
-// QuotaKey is a hash of a company's quotas, by name; what is absent is the default.
-func QuotaKey(company string) string { return "{" + company + "}:quota" }
-
-// waitingKey is what the dispatcher counts for [QuotaWaitingBytes].
-func waitingKey(company string) string { return "{" + company + "}:waiting" }
-
-// installationQuotaKey shares the slot of [typesKey].
-const installationQuotaKey = "{" + typesKey + "}:quota"
-
 // setQuotas takes a line of the audit trail, then names and values in turn, an empty value for the default. A company's KEYS[3] goes with its
 // quota on waiting bytes: without it nobody counts. It returns all that are set.
 var setQuotas = redis.NewScript(AuditLua + `

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -10,7 +9,6 @@ import (
 	"math"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -574,61 +572,6 @@ func (d *decoder) fail(location, message string, value any) {
 
 func (d *decoder) failedAt(location string) bool {
 	return slices.ContainsFunc(d.fields, func(f payloads.FieldError) bool { return f.Location == location })
-}
-
-// invalid is an error about one field.
-func invalid(location, message string, value any) *payloads.InvalidError {
-	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message, Value: value}}}
-}
-
-// maxEcho bounds what an error repeats of what it was given.
-const maxEcho = 64
-
-// short is s as an error may repeat it: nil when it is empty or long.
-func short(s string) any {
-	if s == "" || len(s) > maxEcho {
-		return nil
-	}
-	return s
-}
-
-// at is the location of a member: plain after a dot, quoted where the name holds
-// more than letters, digits, '_' and '-'.
-func at(location, name string) string {
-	plain := name != "" && len(name) <= maxEcho && !strings.Contains(name, ".") && payloads.ValidTypeName(name)
-	if plain {
-		return location + "." + name
-	}
-	if len(name) > maxEcho {
-		name = strings.ToValidUTF8(name[:maxEcho], "") + "…"
-	}
-	return location + "[" + strconv.Quote(name) + "]"
-}
-
-// list joins names behind lead, or is none.
-func list(lead string, names []string, none string) string {
-	if len(names) == 0 {
-		return none
-	}
-	return lead + " " + strings.Join(names, ", ")
-}
-
-// kind names the JSON type of a value.
-func kind(raw json.RawMessage) string {
-	switch bytes.TrimSpace(raw)[0] {
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	case '"':
-		return "a string"
-	case 't', 'f':
-		return "true or false"
-	case 'n':
-		return "null"
-	default:
-		return "a number"
-	}
 }
 
 // isToken68 reports whether s can stand behind "Bearer ". RFC 6750 allows less,

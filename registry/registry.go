@@ -19,12 +19,6 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// ErrNotFound says that there is no such callback, or no such API key.
-var ErrNotFound = errors.New("registry: not found")
-
-// ErrBusy says that a callback, or a callback type, kept changing under a change: try again.
-var ErrBusy = errors.New("registry: this is being changed by others at the moment")
-
 const (
 	// DefaultLimit is the size of a page of a list that asks for none.
 	DefaultLimit = 50
@@ -35,11 +29,9 @@ const (
 	// MaxOverlap is the longest a replaced signing secret may go on signing.
 	MaxOverlap = 7 * 24 * time.Hour
 
-	maxSecrets = 5                // live at once; each adds a signature to every request
-	touchFor   = time.Minute      // how long Touch remembers a company
-	tries      = 50               // of an optimistic change; each lost try is another's success
-	gateChunk  = 2 * MaxLimit     // gates read at once by List
-	timeGrain  = time.Millisecond // of the times a callback holds
+	maxSecrets = 5            // live at once; each adds a signature to every request
+	touchFor   = time.Minute  // how long Touch remembers a company
+	gateChunk  = 2 * MaxLimit // gates read at once by List
 )
 
 // Config is what a Registry needs.
@@ -104,50 +96,6 @@ func New(cfg Config) (*Registry, error) {
 
 // Types are the callback types there are.
 func (r *Registry) Types() *Types { return r.types }
-
-// VersionKey is where the version of a company's callbacks stands: a decimal
-// number, absent = 0.
-func VersionKey(company string) string { return "{" + company + "}:ver" }
-
-// GateKey is where a callback's [Gate] stands.
-func GateKey(company string, id int64) string {
-	return gatePrefix(company) + strconv.FormatInt(id, 10)
-}
-
-func gatePrefix(company string) string { return "{" + company + "}:gate:" }
-
-// RateKey is where a callback's [RateLimit] stands, as its String has it; absent =
-// none.
-func RateKey(company string, id int64) string {
-	return "{" + company + "}:rate:" + strconv.FormatInt(id, 10)
-}
-
-// HealthKey is where the dispatcher keeps how a callback does. The registry notes
-// there, as hn, the name of the host it goes to.
-func HealthKey(company string, id int64) string {
-	return "{" + company + "}:health:" + strconv.FormatInt(id, 10)
-}
-
-// RoomsKey is the sorted set of a company's callbacks to look after.
-func RoomsKey(company string) string { return "{" + company + "}:rooms" }
-
-func callbacksKey(company string) string { return "{" + company + "}:cb" }
-func anchorsKey(company string) string   { return "{" + company + "}:cbseal" }
-func changesKey(company string) string   { return "{" + company + "}:cbver" }
-func sequenceKey(company string) string  { return "{" + company + "}:cbseq" }
-
-const companiesKey = "ringback:companies"
-
-// nextVersion, at the end of a script that changed callback ARGV[1], takes the
-// company's next version and files the change under it. KEYS[1] and KEYS[2] are
-// ver and cbver. See the package's comment for why it looks at the clock.
-const nextVersion = `
-local t = redis.call('TIME')
-local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-local v = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, ms))
-redis.call('SET', KEYS[1], v)
-redis.call('ZADD', KEYS[2], v, ARGV[1])
-`
 
 // save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
 // there means that an earlier run's answer was lost. ARGV[3] is the version it
@@ -711,22 +659,3 @@ func (r *Registry) open(company string, id int64, sealed []byte, anchor, version
 	}
 	return cb, nil
 }
-
-// parseVersion reads a version or score. Scores are doubles, exact for the next
-// 280,000 years of milliseconds, and may be written with an exponent.
-func parseVersion(s string) (int64, error) {
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return 0, fmt.Errorf("registry: a version is no number: %w", err)
-	}
-	return int64(f), nil
-}
-
-func checkCompany(company string) error {
-	if payloads.ValidCompany(company) {
-		return nil
-	}
-	return invalid("path.company", "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", short(company))
-}
-
-func now() time.Time { return time.Now().UTC().Truncate(timeGrain) }

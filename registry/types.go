@@ -20,10 +20,9 @@ import (
 var ErrBuiltin = errors.New("registry: this callback type is built in")
 
 const (
-	// typesKey is a hash: the JSON of each callback type that operators added, by
-	// its name, and under versionField how often any of them changed.
-	typesKey     = "ringback:types"
-	versionField = ":version" // no type's name has a colon
+	// versionField of typesKey is how often any of the types changed. No type's name
+	// has a colon.
+	versionField = ":version"
 
 	// typesFor is how long a process goes on with the types it knows before it
 	// asks whether any has changed.
