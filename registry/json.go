@@ -73,15 +73,6 @@ func checkJSON(body []byte) error {
 	return nil
 }
 
-// parseAny parses a JSON text that is known to be valid; numbers stay literal.
-func parseAny(text []byte) any {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.UseNumber()
-	var v any
-	_ = dec.Decode(&v)
-	return v
-}
-
 // twice finds the names that stand twice in a valid JSON text, down to objects
 // within depth others: nothing of a registration lies deeper than two.
 func twice(text []byte, location string, depth int) (fields []payloads.FieldError) {
@@ -149,4 +140,36 @@ func syntaxError(body []byte) error {
 	default:
 		return fmt.Errorf("%w: at byte %d: %w", ErrBadJSON, syntax.Offset, syntax)
 	}
+}
+
+// parseAny parses a JSON text that is known to be valid; numbers stay literal.
+func parseAny(text []byte) any {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	var v any
+	_ = dec.Decode(&v)
+	return v
+}
+
+// joinObjects renders each part, which must be an object or null, and puts their
+// members into one object, in order.
+func joinObjects(parts ...any) ([]byte, error) {
+	out := []byte{'{'}
+	for _, part := range parts {
+		var buf bytes.Buffer
+		enc := json.NewEncoder(&buf)
+		enc.SetEscapeHTML(false) // & in URLs
+		if err := enc.Encode(part); err != nil {
+			return nil, err
+		}
+		members := bytes.TrimSpace(buf.Bytes())
+		if len(members) <= 2 || members[0] != '{' { // {} or null
+			continue
+		}
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, members[1:len(members)-1]...)
+	}
+	return append(out, '}'), nil
 }

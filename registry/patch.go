@@ -12,8 +12,9 @@ import (
 )
 
 // applyPatch returns cb as a merge patch (RFC 7396) of its JSON leaves it, or an
-// error that says what does not fit. cb is not changed.
-func (r *Registry) applyPatch(types *payloads.Catalogue, cb *Callback, mergePatch []byte) (*Callback, error) {
+// error that says what does not fit. cb is not changed. checkURL is
+// [Config.CheckURL].
+func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Callback, mergePatch []byte) (*Callback, error) {
 	if err := checkJSON(mergePatch); err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (r *Registry) applyPatch(types *payloads.Catalogue, cb *Callback, mergePatc
 	if err != nil {
 		return nil, fmt.Errorf("registry: merge a patch: %w", err)
 	}
-	next, err := r.decode(types, merged, cb)
+	next, err := decode(types, checkURL, merged, cb)
 	if err != nil {
 		return nil, err
 	}
@@ -43,16 +44,6 @@ func (r *Registry) applyPatch(types *payloads.Catalogue, cb *Callback, mergePatc
 		next.StartDate = cb.CreatedAt
 	}
 	return next, nil
-}
-
-// editable is the part of a callback's JSON that a patch can change. A start date
-// that was not given is not in it, so that it stays not given.
-func (cb *Callback) editable() ([]byte, error) {
-	own := map[string]any{"callback_type": cb.Type}
-	if cb.StartDateGiven {
-		own["start_date"] = cb.StartDate
-	}
-	return joinObjects(own, cb.block(), cb.settings())
 }
 
 // dropReadOnly removes from a patch what only repeats the callback, as clients do

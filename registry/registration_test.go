@@ -18,14 +18,14 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// refusing is a decoder whose address policy refuses one host.
-func refusing(host string) *Registry {
-	return &Registry{checkURL: func(u string) error {
+// refusing is an address policy that refuses one host.
+func refusing(host string) func(string) error {
+	return func(u string) error {
 		if host != "" && strings.Contains(u, host) {
 			return errors.New("must not point inside")
 		}
 		return nil
-	}}
+	}
 }
 
 func TestDecodeRefuses(t *testing.T) {
@@ -154,7 +154,7 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := refusing("inside").decode(payloads.Builtin(), []byte(tt.body), nil)
+			_, err := decode(payloads.Builtin(), refusing("inside"), []byte(tt.body), nil)
 			invalid, ok := errors.AsType[*payloads.InvalidError](err)
 			if !ok || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got  %v\nwant %s", err, tt.want)
@@ -170,7 +170,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func TestDecodeReportsEveryFault(t *testing.T) {
-	_, err := refusing("").decode(payloads.Builtin(), []byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
+	_, err := decode(payloads.Builtin(), refusing(""), []byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
 	invalid, ok := errors.AsType[*payloads.InvalidError](err)
 	if !ok {
 		t.Fatal(err)
@@ -187,7 +187,7 @@ func TestDecodeReportsEveryFault(t *testing.T) {
 
 func TestDecodeRefusesBadJSON(t *testing.T) {
 	for _, body := range []string{"", " ", "{", `{"a":1}{}`, `{"a":1} x`, "SECRET", strings.Repeat("[", 20000)} {
-		if _, err := refusing("").decode(payloads.Builtin(), []byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
+		if _, err := decode(payloads.Builtin(), refusing(""), []byte(body), nil); !errors.Is(err, ErrBadJSON) || strings.Contains(err.Error(), "SECRET") {
 			t.Errorf("%.20q: %v", body, err)
 		}
 	}
@@ -205,9 +205,9 @@ func TestSyntaxErrorsNameTheByte(t *testing.T) {
 		"{\"a\":\"\xff\"}":                 "it is not UTF-8 text",
 		"{\"callback_type\":\"\xc3\x28\"}": "it is not UTF-8 text",
 	} {
-		r := refusing("")
-		_, decodeErr := r.decode(payloads.Builtin(), []byte(body), nil)
-		_, patchErr := r.applyPatch(payloads.Builtin(), &Callback{Type: "*"}, []byte(body))
+		policy := refusing("")
+		_, decodeErr := decode(payloads.Builtin(), policy, []byte(body), nil)
+		_, patchErr := applyPatch(payloads.Builtin(), policy, &Callback{Type: "*"}, []byte(body))
 		visitErr := Members([]byte(body), func(string, json.RawMessage) string { return "" })
 		for _, err := range []error{decodeErr, patchErr, visitErr} {
 			if !errors.Is(err, ErrBadJSON) || !strings.Contains(err.Error(), want) {
@@ -256,7 +256,7 @@ func TestPatchesAreReadAsStrictly(t *testing.T) {
 		`{"*":{"a":"b"}}`:                              `body["*"] narrows the match for one type`,
 		`{"auth":{"password":"***"}}`:                  "body.auth.password must be the secret itself",
 	} {
-		_, err := refusing("").applyPatch(payloads.Builtin(), cb, []byte(patch))
+		_, err := applyPatch(payloads.Builtin(), refusing(""), cb, []byte(patch))
 		if _, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", patch, err, want)
 		}
@@ -271,7 +271,7 @@ func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
 		`{"type":"bearer","token":"t"}`:                  `{"type":"bearer","token":"***"}`,
 		`{"scopes":[],"client_secret":"s","client_id":"c","token_url":"https://x/?a","type":"oauth2","audience":""}`: `{"type":"oauth2","token_url":"https://x/?a","client_id":"c","client_secret":"***"}`,
 	} {
-		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
+		cb, err := decode(payloads.Builtin(), refusing(""), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"auth":%s}`, auth), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -284,9 +284,9 @@ func TestOnlyAPasswordThatIsSetIsMasked(t *testing.T) {
 
 // TestWhatWasRegisteredOnceStays: a callback from before a host or a header name was refused can be changed in all else, and goes on as it is.
 func TestWhatWasRegisteredOnceStays(t *testing.T) {
-	r := refusing("receiver")
+	policy := refusing("receiver")
 	const then = `{"callback_type": "*", "destination": {"url": "http://receiver/hook"}, "auth": {"type": "oauth2", "token_url": "http://receiver/token", "client_id": "me", "client_secret": "s"}}`
-	old, err := (&Registry{}).decode(payloads.Builtin(), []byte(then), nil)
+	old, err := decode(payloads.Builtin(), nil, []byte(then), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -309,7 +309,7 @@ func TestWhatWasRegisteredOnceStays(t *testing.T) {
 		`{"headers": {"Authorization": "Bearer x"}}`:             "body.headers.Authorization",
 		`{"headers": {"X-Forwarded-For": null, "Metadata": ""}}`: "body.headers.Metadata",
 	} {
-		next, err := r.applyPatch(payloads.Builtin(), old, []byte(patch))
+		next, err := applyPatch(payloads.Builtin(), policy, old, []byte(patch))
 		if refused == "" && (err != nil || next.Headers["X-Forwarded-For"] == "") {
 			t.Errorf("%s: %v", patch, err)
 		}
@@ -336,7 +336,7 @@ func FuzzHeaders(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cb, err := (&Registry{}).decode(payloads.Builtin(), given, nil)
+		cb, err := decode(payloads.Builtin(), nil, given, nil)
 		if err != nil {
 			return
 		}
@@ -431,7 +431,7 @@ func TestRetryDefaultsGiveWay(t *testing.T) {
 		`{"multiplier":1,"max_attempts":1}`:       {5 * time.Second, 1, 12 * time.Hour, 1},
 		`{"multiplier":null,"max_interval":null}`: {5 * time.Second, 2.5, 12 * time.Hour, 15},
 	} {
-		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"retry":%s}`, retry), nil)
+		cb, err := decode(payloads.Builtin(), refusing(""), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"retry":%s}`, retry), nil)
 		if err != nil || cb.Retry != want {
 			t.Errorf("%s: %+v, %v", retry, cb, err)
 		}
@@ -450,7 +450,7 @@ func TestRateLimitsAreReadAndWritten(t *testing.T) {
 		`{"per_second":10000,"burst":1}`:    "10000 1",
 		`{"per_second":0.3333333333333333}`: "0.3333333333333333 1",
 	} {
-		cb, err := refusing("").decode(payloads.Builtin(), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"rate_limit":%s}`, limit), nil)
+		cb, err := decode(payloads.Builtin(), refusing(""), fmt.Appendf(nil, `{"callback_type":"*","destination":{"url":"https://x"},"rate_limit":%s}`, limit), nil)
 		if err != nil || cb.RateLimit.String() != want {
 			t.Errorf("%s: %v, %v, want %q", limit, cb.RateLimit, err, want)
 		}
@@ -518,9 +518,9 @@ func FuzzDecode(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	r := refusing("")
+	policy := refusing("")
 	f.Fuzz(func(t *testing.T, body string) {
-		cb, err := r.decode(payloads.Builtin(), []byte(body), nil)
+		cb, err := decode(payloads.Builtin(), policy, []byte(body), nil)
 		if err != nil {
 			invalid, ok := errors.AsType[*payloads.InvalidError](err)
 			if !ok && !errors.Is(err, ErrBadJSON) {
@@ -543,7 +543,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s: %v", shown, err)
 		}
 
-		again, err := r.decode(payloads.Builtin(), asRegistration(t, cb, shown), nil)
+		again, err := decode(payloads.Builtin(), policy, asRegistration(t, cb, shown), nil)
 		if err != nil {
 			t.Fatalf("what is shown is refused: %v\n%s", err, shown)
 		}
@@ -555,7 +555,7 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("registered again it differs:\n%s", diff)
 		}
 
-		same, err := r.applyPatch(payloads.Builtin(), cb, shown)
+		same, err := applyPatch(payloads.Builtin(), policy, cb, shown)
 		if err != nil {
 			t.Fatalf("what is shown is refused as a patch: %v\n%s", err, shown)
 		}
@@ -599,9 +599,9 @@ func oauth2(members string) string {
 
 // A hidden client secret stays with the server it was given for: nobody can have it sent elsewhere by changing the rest.
 func TestAHiddenClientSecretStaysWithItsServer(t *testing.T) {
-	r := refusing("")
-	decode := func(url string) *Callback {
-		cb, err := r.decode(payloads.Builtin(), []byte(oauth2(`"token_url":"`+url+`","client_id":"c","client_secret":"SECRET"`)), nil)
+	policy := refusing("")
+	registered := func(url string) *Callback {
+		cb, err := decode(payloads.Builtin(), policy, []byte(oauth2(`"token_url":"`+url+`","client_id":"c","client_secret":"SECRET"`)), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -620,9 +620,9 @@ func TestAHiddenClientSecretStaysWithItsServer(t *testing.T) {
 		{"https://id.example/token", "http://id.example/token", false},
 		{"https://id.example/token", "https://id.example:8443/token", false},
 	} {
-		cb := decode(tt.from)
+		cb := registered(tt.from)
 		for _, patch := range []string{`{"auth":{"token_url":"` + tt.to + `"}}`, `{"auth":{"token_url":"` + tt.to + `","client_secret":"***","client_id":"d","scopes":["x"]}}`} {
-			next, err := r.applyPatch(payloads.Builtin(), cb, []byte(patch))
+			next, err := applyPatch(payloads.Builtin(), policy, cb, []byte(patch))
 			switch {
 			case tt.kept && (err != nil || next.Auth.ClientSecret != "SECRET" || next.Auth.TokenURL != tt.to):
 				t.Errorf("%s -> %s: %v", tt.from, tt.to, err)
@@ -630,7 +630,7 @@ func TestAHiddenClientSecretStaysWithItsServer(t *testing.T) {
 				t.Errorf("%s -> %s: %v", tt.from, tt.to, err)
 			}
 		}
-		next, err := r.applyPatch(payloads.Builtin(), cb, []byte(`{"auth":{"token_url":"`+tt.to+`","client_secret":"NEW"}}`))
+		next, err := applyPatch(payloads.Builtin(), policy, cb, []byte(`{"auth":{"token_url":"`+tt.to+`","client_secret":"NEW"}}`))
 		if err != nil || next.Auth.ClientSecret != "NEW" {
 			t.Errorf("%s -> %s with a new secret: %v", tt.from, tt.to, err)
 		}
@@ -657,9 +657,9 @@ func TestHalvesOfPairsAreRefused(t *testing.T) {
 		`{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"\ud800"},"destination":{"url":"https://x.example/"}}`,
 		`{"callback_type":"*","description":"\udc00","destination":{"url":"https://x.example/"}}`,
 	} {
-		r := refusing("")
-		_, decodeErr := r.decode(payloads.Builtin(), []byte(body), nil)
-		_, patchErr := r.applyPatch(payloads.Builtin(), &Callback{Type: "*"}, []byte(body))
+		policy := refusing("")
+		_, decodeErr := decode(payloads.Builtin(), policy, []byte(body), nil)
+		_, patchErr := applyPatch(payloads.Builtin(), policy, &Callback{Type: "*"}, []byte(body))
 		for _, err := range []error{decodeErr, patchErr} {
 			if fault, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(fault.Error(), "body holds half of a surrogate pair") {
 				t.Errorf("%s: %v", body, err)

@@ -175,7 +175,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if err != nil {
 		return nil, err
 	}
-	cb, err := r.decode(types, body, nil)
+	cb, err := decode(types, r.checkURL, body, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -298,7 +298,7 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 		return nil, err
 	}
 	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
-		next, err := r.applyPatch(types, cb, mergePatch)
+		next, err := applyPatch(types, r.checkURL, cb, mergePatch)
 		if err != nil {
 			return nil, "", err
 		}

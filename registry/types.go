@@ -248,14 +248,3 @@ func (t *Types) compile(name, text string) (*payloads.Type, error) {
 	}
 	return payloads.Keep(typ)
 }
-
-// memberNames are the members that a registration has, or an answer shows.
-func memberNames() []string {
-	names := []string{
-		"callback_type", "event_type", "destination", "description", "start_date", "headers", "auth", "success", "trace", "timeout", "retry",
-	}
-	for name := range readOnly {
-		names = append(names, name)
-	}
-	return append(names, health...)
-}
