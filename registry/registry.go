@@ -201,7 +201,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if cb.ID, err = r.redis.Incr(ctx, sequenceKey(company)).Result(); err != nil {
 			return nil, fmt.Errorf("registry: number a callback of company %s: %w", company, err)
 		}
-		line, err := r.callbackLine(ctx, "callback.create", nil, cb)
+		line, err := callbackLine(ctx, r.keyset, "callback.create", nil, cb)
 		if err != nil {
 			return nil, err
 		}
@@ -302,7 +302,7 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 		if err != nil {
 			return nil, "", err
 		}
-		line, err := r.callbackLine(ctx, "callback.update", cb, next)
+		line, err := callbackLine(ctx, r.keyset, "callback.update", cb, next)
 		return next, line, err
 	})
 }
