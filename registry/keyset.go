@@ -2,19 +2,16 @@ package registry
 
 import (
 	"bytes"
-	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
-	"slices"
+	"strconv"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
@@ -80,6 +77,75 @@ func (k *Keyset) String() string {
 // LogValue says which key is primary, and nothing secret.
 func (k *Keyset) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
+// KeyIDs are the public ids of the keyset's keys, in the order of the file.
+func (k *Keyset) KeyIDs() []string {
+	var ids []string
+	for _, info := range k.handle.KeysetInfo().GetKeyInfo() {
+		ids = append(ids, keyID(info.GetKeyId()))
+	}
+	return ids
+}
+
+// PrimaryID is the public id of the key that seals.
+func (k *Keyset) PrimaryID() string { return keyID(k.handle.KeysetInfo().GetPrimaryKeyId()) }
+
+func keyID(id uint32) string { return strconv.FormatUint(uint64(id), 10) }
+
+// WithKey returns the keyset with a fresh XChaCha20-Poly1305 key more, which is not primary, and that key's id.
+func (k *Keyset) WithKey() (next *Keyset, id string, err error) {
+	next, err = k.change(func(m *keyset.Manager) error {
+		added, err := m.Add(aead.XChaCha20Poly1305KeyTemplate())
+		id = keyID(added)
+		return err
+	})
+	return next, id, err
+}
+
+// WithPrimary returns the keyset with that key as the one that seals. ErrNotFound: it has no such key.
+func (k *Keyset) WithPrimary(id string) (*Keyset, error) {
+	found, err := k.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return k.change(func(m *keyset.Manager) error { return m.SetPrimary(found.GetKeyId()) })
+}
+
+// Without returns the keyset without that key. ErrNotFound: it has no such key. It refuses the primary key, and a key whose
+// ciphertexts do not bear its id (Tink's output prefix RAW): of it nobody can tell what it sealed.
+func (k *Keyset) Without(id string) (*Keyset, error) {
+	found, err := k.find(id)
+	switch {
+	case err != nil:
+		return nil, err
+	case id == k.PrimaryID():
+		return nil, fmt.Errorf("registry: key %s is the primary key, which seals: promote another one first", id)
+	case found.GetOutputPrefixType() != tinkpb.OutputPrefixType_TINK:
+		return nil, fmt.Errorf("registry: what key %s sealed does not bear its id (its output prefix is not TINK), so nobody can tell what still needs it: leave it in the keyset", id)
+	}
+	return k.change(func(m *keyset.Manager) error { return m.Delete(found.GetKeyId()) })
+}
+
+func (k *Keyset) find(id string) (*tinkpb.KeysetInfo_KeyInfo, error) {
+	for _, info := range k.handle.KeysetInfo().GetKeyInfo() {
+		if keyID(info.GetKeyId()) == id {
+			return info, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the keyset has no key %q", ErrNotFound, id)
+}
+
+func (k *Keyset) change(apply func(*keyset.Manager) error) (*Keyset, error) {
+	m := keyset.NewManagerFromHandle(k.handle)
+	if err := apply(m); err != nil {
+		return nil, fmt.Errorf("registry: change the keyset: %w", err)
+	}
+	handle, err := m.Handle()
+	if err != nil {
+		return nil, fmt.Errorf("registry: change the keyset: %w", err)
+	}
+	return fromHandle(handle)
+}
+
 // seal encrypts plain for one place: what is sealed for one does not open in another.
 func (k *Keyset) seal(plain []byte, place string) ([]byte, error) {
 	sealed, err := k.aead.Encrypt(plain, []byte(place))
@@ -97,114 +163,11 @@ func (k *Keyset) open(sealed []byte, place string) ([]byte, error) {
 	return plain, nil
 }
 
-// LoadOrCreateKeyset reads the keyset in the file at path, or creates that file,
-// for its owner only, with a fresh keyset; created tells which. Processes that
-// race for the same path agree on one keyset: the file appears whole or not at
-// all, and the first one stays. The directory must exist.
-func LoadOrCreateKeyset(path string) (k *Keyset, created bool, err error) {
-	k, err = loadKeyset(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return k, false, err
+// sealedBy is the id of the key that sealed this, which Tink puts in front of a ciphertext: 0x01, then the id, big endian
+// (https://developers.google.com/tink/wire-format). Empty: it does not say.
+func sealedBy(sealed []byte) string {
+	if len(sealed) < 5 || sealed[0] != 1 {
+		return ""
 	}
-	if k, err = NewKeyset(); err != nil {
-		return nil, false, err
-	}
-	data, err := k.Marshal()
-	if err != nil {
-		return nil, false, err
-	}
-	switch err := writeOnce(path, data); {
-	case errors.Is(err, fs.ErrExist):
-		k, err = loadKeyset(path) // another process was first
-		return k, false, err
-	case err != nil:
-		return nil, false, fmt.Errorf("registry: create the keyset: %w", err)
-	}
-	return k, true, nil
-}
-
-func loadKeyset(path string) (*Keyset, error) {
-	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice of a file
-	if err != nil {
-		return nil, fmt.Errorf("registry: read the keyset: %w", err)
-	}
-	k, err := ParseKeyset(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return k, nil
-}
-
-// writeOnce creates the file at path with data on disk, or returns fs.ErrExist
-// and leaves what is there.
-func writeOnce(path string, data []byte) (err error) {
-	temp, err := os.CreateTemp(filepath.Dir(path), ".keyset-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.Remove(temp.Name())) }()
-	_, err = temp.Write(data)
-	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(temp.Name(), path); err != nil { // unlike a rename it never replaces
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
-}
-
-const (
-	keysetProof = "opened with the keyset this Redis was written with"
-)
-
-// claimKeyset remembers the first keyset and returns what is remembered.
-var claimKeyset = redis.NewScript(`
-if redis.call('EXISTS', KEYS[1]) == 0 then
-	redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
-end
-return redis.call('HGETALL', KEYS[1])`)
-
-// Sealed reports whether this Redis was written with a keyset.
-func Sealed(ctx context.Context, rdb redis.UniversalClient) (bool, error) {
-	n, err := rdb.HLen(ctx, keysetKey).Result()
-	if err != nil {
-		return false, fmt.Errorf("registry: look for the keyset: %w", err)
-	}
-	return n > 0, nil
-}
-
-// CheckKeyset makes sure that the keyset opens what this Redis holds: call it
-// before the first use. The first keyset that meets an empty Redis is remembered,
-// with every later primary key; one that lacks a remembered key is refused with
-// an error that is ErrSealed and says what to do.
-func (r *Registry) CheckKeyset(ctx context.Context) error {
-	primary := r.keyset.PrimaryID()
-	proof, err := r.keyset.seal([]byte(keysetProof), keysetKey+"/"+primary)
-	if err != nil {
-		return err
-	}
-	flat, err := claimKeyset.Run(ctx, r.redis, []string{keysetKey}, primary, proof).StringSlice()
-	if err != nil {
-		return fmt.Errorf("registry: check the keyset: %w", err)
-	}
-	var missing []string
-	for pair := range slices.Chunk(flat, 2) {
-		if plain, err := r.keyset.open([]byte(pair[1]), keysetKey+"/"+pair[0]); err != nil || string(plain) != keysetProof {
-			missing = append(missing, pair[0])
-		}
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		return fmt.Errorf("%w: this Redis holds registrations sealed with key %v, and the keyset given has %v as its primary key and cannot open them; "+
-			"start with the keyset of the processes that wrote them, or with one to which the missing key was added "+
-			"(if nothing sealed with a key is left, remove its field from the hash %s)", ErrSealed, missing, primary, keysetKey)
-	}
-	if err := r.redis.HSetNX(ctx, keysetKey, primary, proof).Err(); err != nil {
-		return fmt.Errorf("registry: remember the keyset: %w", err)
-	}
-	return nil
+	return keyID(binary.BigEndian.Uint32(sealed[1:5]))
 }

@@ -422,7 +422,7 @@ func (r *Registry) readChange(name, id, version string, sealed, anchored any) (c
 	}
 	if text, ok := sealed.(string); ok {
 		anchor, _ := anchored.(string) // else it was sealed without one
-		c.callback, err = r.open(name, c.id, []byte(text), anchor, version)
+		c.callback, err = r.keyset.openCallback(name, c.id, []byte(text), anchor, version)
 	}
 	return c, err
 }

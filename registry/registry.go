@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -225,7 +224,7 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	if err != nil {
 		return "", err
 	}
-	sealed, err := r.seal(cb, anchor)
+	sealed, err := r.keyset.sealCallback(cb, anchor)
 	if err != nil {
 		return "", err
 	}
@@ -274,7 +273,7 @@ func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company s
 	if sealed == "" {
 		return nil, ErrNotFound
 	}
-	cb, err := r.open(company, id, []byte(sealed), anchor, version)
+	cb, err := r.keyset.openCallback(company, id, []byte(sealed), anchor, version)
 	if err != nil {
 		return nil, err
 	}
@@ -537,51 +536,6 @@ func (r *Registry) gates(ctx context.Context, company string, keys []string) ([]
 	return gates, nil
 }
 
-// stored is a callback as it is sealed. Id, company and version are not in it:
-// they are where it stands.
-type stored struct {
-	Model       int                  `json:"m"` // storedModel
-	Type        string               `json:"type"`
-	MatchBlock  string               `json:"block,omitempty"`
-	Match       map[string]string    `json:"match,omitempty"`
-	Destination Destination          `json:"dest"`
-	Description string               `json:"desc,omitempty"`
-	StartDate   *time.Time           `json:"start,omitempty"` // nil: not given
-	Headers     map[string]string    `json:"headers,omitempty"`
-	Auth        *Auth                `json:"auth,omitempty"`
-	Success     payloads.SuccessRule `json:"success,omitempty"`
-	Trace       bool                 `json:"trace,omitempty"`
-	Timeout     time.Duration        `json:"timeout"`
-	Retry       Retry                `json:"retry"`
-	RateLimit   *RateLimit           `json:"rate,omitempty"`
-	Secrets     []storedSecret       `json:"secrets"`
-	CreatedAt   time.Time            `json:"created"`
-	UpdatedAt   time.Time            `json:"updated"`
-}
-
-type storedSecret struct {
-	Secret    string    `json:"s"`
-	ExpiresAt time.Time `json:"x,omitzero"`
-}
-
-// storedModel is the shape of stored; a process that meets a higher one is older
-// than the process that wrote it and must not guess.
-const storedModel = 1
-
-// An anchor binds a callback's row to what stands beside it: it is fresh with each
-// seal, part of the seal, and kept in another hash. So an older row that is put
-// back does not open.
-
-// place is what a callback's seal is bound to. Without an anchor it is the place of
-// processes of level 1.
-func place(company string, id int64, anchor string) string {
-	at := company + "/" + strconv.FormatInt(id, 10)
-	if anchor != "" {
-		at += "/" + anchor
-	}
-	return at
-}
-
 // newAnchor is for a row that is sealed now: empty while a process is alive that
 // knows no anchors and could not open the row.
 func (r *Registry) newAnchor(ctx context.Context) (string, error) {
@@ -593,69 +547,4 @@ func (r *Registry) newAnchor(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return rand.Text(), nil
-}
-
-// openRow opens a callback's row. The error, an ErrSealed, says what to do.
-func (r *Registry) openRow(company string, id int64, sealed []byte, anchor string) ([]byte, error) {
-	plain, err := r.keyset.open(sealed, place(company, id, anchor))
-	if err != nil {
-		return nil, fmt.Errorf("callback %d of company %s: %w, or is not what Ringback wrote there last: "+
-			"give this process the keyset that sealed it, or restore Redis from a backup, or delete the callback and register it again", id, company, err)
-	}
-	return plain, nil
-}
-
-func (r *Registry) seal(cb *Callback, anchor string) ([]byte, error) {
-	s := stored{
-		Model: storedModel, Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
-		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit,
-		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
-	}
-	if cb.StartDateGiven {
-		s.StartDate = &cb.StartDate
-	}
-	for _, secret := range cb.Secrets {
-		s.Secrets = append(s.Secrets, storedSecret{secret.Secret.Reveal(), secret.ExpiresAt})
-	}
-	plain, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("registry: store %v: %w", cb, err)
-	}
-	return r.keyset.seal(plain, place(cb.Company, cb.ID, anchor))
-}
-
-func (r *Registry) open(company string, id int64, sealed []byte, anchor, version string) (*Callback, error) {
-	plain, err := r.openRow(company, id, sealed, anchor)
-	if err != nil {
-		return nil, err
-	}
-	var s stored
-	if err := json.Unmarshal(plain, &s); err != nil { // not wrapped: it may quote
-		return nil, fmt.Errorf("registry: callback %d of company %s is stored in a shape this version cannot read", id, company)
-	}
-	if s.Model > storedModel {
-		return nil, fmt.Errorf("registry: callback %d of company %s was stored by a newer Ringback (model %d, this one knows %d): update this process", id, company, s.Model, storedModel)
-	}
-	cb := &Callback{
-		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
-		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit,
-		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
-	}
-	if s.MatchBlock != "" && s.Match == nil {
-		cb.Match = map[string]string{}
-	}
-	if s.StartDate != nil {
-		cb.StartDate, cb.StartDateGiven = *s.StartDate, true
-	}
-	for _, secret := range s.Secrets {
-		parsed, err := payloads.ParseSecret(secret.Secret)
-		if err != nil { // not wrapped: it may quote
-			return nil, fmt.Errorf("registry: a signing secret of callback %d of company %s is not readable", id, company)
-		}
-		cb.Secrets = append(cb.Secrets, SigningSecret{parsed, secret.ExpiresAt})
-	}
-	if cb.Version, err = parseVersion(version); err != nil {
-		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)
-	}
-	return cb, nil
 }
