@@ -210,7 +210,7 @@ func (ks *Keys) boundFrom(ctx context.Context, what string) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	if err := seen.know(what, 2); err != nil {
+	if err := seen.know(what, announcedLevel); err != nil {
 		return time.Time{}, err
 	}
 	at, err := ks.redis.Time(ctx).Result()

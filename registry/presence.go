@@ -2,14 +2,9 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
-	"os"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,149 +15,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Level says which features a process knows: each feature that a process without it would ignore or misread belongs to the first level
-// whose processes know it. It grows with a release that has such features.
-//
-//	1  commit 6da24ca, which announces nothing
-//	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and keys that are bound to callbacks
-const Level = 2
-
-// announcedLevel is the [Level] that brought all that.
-const announcedLevel = 2
-
 const (
-	// clientName is what processes of level 1 call their connections to Redis. Later ones add a slash and their level.
-	clientName = "ringback"
-
-	// announceEvery is how often a process says that it lives, and aliveFor how long that is believed: three lost announcements and a slow
-	// one.
-	announceEvery = 5 * time.Second
-	aliveFor      = 20 * time.Second
-
 	// lookAgainAfter is how old the answer of KnownEverywhere may be.
 	lookAgainAfter = time.Second
 
 	asynqServers = "asynq:servers"
 	lanePrefix   = "ringback-" // of asynq's queues that are Ringback's (package dispatcher)
 )
-
-// ClientName is the name that the connections of this program's processes to Redis bear: KnownEverywhere tells levels apart by it.
-func ClientName() string { return clientName + "/" + strconv.Itoa(Level) }
-
-// LevelOfName returns the level of the processes whose connections bear that name, 0 if they are none of Ringback's, or have a name of
-// their own.
-func LevelOfName(name string) int {
-	if name == clientName {
-		return 1
-	}
-	if text, ok := strings.CutPrefix(name, clientName+"/"); ok {
-		if level, err := strconv.Atoi(text); err == nil && level > 1 {
-			return level
-		}
-	}
-	return 0
-}
-
-// Process is a process of an installation.
-type Process struct {
-	ID      string    `json:"id,omitempty"` // its own choice; empty: it did not announce itself
-	Level   int       `json:"level"`
-	Version string    `json:"version,omitempty"` // of the program; empty: not known
-	Roles   string    `json:"roles,omitempty"`   // such as "api,worker"; empty: not known
-	Host    string    `json:"host"`              // its name, or where it did not announce itself, perhaps its address
-	PID     int       `json:"pid,omitempty"`     // 0: not known
-	Since   time.Time `json:"since"`             // alive since, or seen since; zero: not known
-	Keys    []string  `json:"keys,omitempty"`    // the ids of its keyset's keys; nil: not known
-}
-
-// String names the process for whoever has to find it.
-func (p Process) String() string {
-	var b strings.Builder
-	b.WriteString("host " + p.Host)
-	if p.PID != 0 {
-		fmt.Fprintf(&b, ", pid %d", p.PID)
-	}
-	if p.Roles != "" {
-		b.WriteString(", " + p.Roles)
-	}
-	if p.Version != "" {
-		b.WriteString(", version " + p.Version)
-	}
-	if !p.Since.IsZero() {
-		b.WriteString(", since " + p.Since.UTC().Format(time.RFC3339))
-	}
-	return b.String() + fmt.Sprintf(", level %d", p.Level)
-}
-
-// Self describes this process.
-func Self(version, roles string) Process {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown-host" // as asynq says
-	}
-	return Process{ID: rand.Text(), Level: Level, Version: version, Roles: roles, Host: host, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
-}
-
-// announce says that the process ARGV[1] lives, forgets those that have not said so for ARGV[2] ms, and pulls back what lies ahead: Redis's
-// clock went back, and the dead would be taken for alive until it has caught up.
-var announce = redis.NewScript(`
-local t = redis.call('TIME')
-local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-local now = string.format('%.0f', ms)
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', ms - tonumber(ARGV[2])))
-for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
-	redis.call('ZADD', KEYS[1], now, ahead)
-end
-return now`)
-
-// Announce makes the process known to the installation, and keeps it known until stop, which takes its name back and returns when nothing of
-// it runs any more. A process that dies without stop counts as alive for 20 s. The error says that Redis did not take the first
-// announcement; later failures are logged, and tried again within seconds.
-func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *slog.Logger) (stop func(context.Context) error, err error) {
-	text, err := json.Marshal(p)
-	if err != nil {
-		return nil, fmt.Errorf("registry: announce the process: %w", err)
-	}
-	say := func(ctx context.Context) (err error) {
-		defer func() { // a fault of ours ends this announcement, not the process
-			if cause := recover(); cause != nil {
-				err = fmt.Errorf("registry: announce the process: panicked: %v\n%s", cause, debug.Stack())
-			}
-		}()
-		if err := announce.Run(ctx, rdb, []string{processesKey}, text, aliveFor.Milliseconds()).Err(); err != nil {
-			return fmt.Errorf("registry: announce the process: %w", err)
-		}
-		return nil
-	}
-	if err := say(ctx); err != nil {
-		return nil, err
-	}
-	going, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		ticker := time.NewTicker(announceEvery)
-		defer ticker.Stop()
-		for {
-			select {
-			case <-going.Done():
-				return
-			case <-ticker.C:
-				if err := say(going); err != nil && going.Err() == nil {
-					log.WarnContext(going, "this process could not say that it lives", "error", err)
-				}
-			}
-		}
-	})
-	return func(ctx context.Context) error {
-		cancel()
-		wg.Wait()
-		if err := rdb.ZRem(ctx, processesKey, text).Err(); err != nil {
-			return fmt.Errorf("registry: take back the announcement of the process: %w", err)
-		}
-		return nil
-	}, nil
-}
 
 // Presence is who works on a Redis.
 type Presence struct {
@@ -208,28 +67,6 @@ func Look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
 	}
 	p.Processes = append(p.Processes, silentClients(clients, announced, now)...)
 	return p, nil
-}
-
-func readAnnounced(ctx context.Context, rdb redis.UniversalClient) (announced []Process, now time.Time, err error) {
-	if now, err = rdb.Time(ctx).Result(); err != nil {
-		return nil, now, fmt.Errorf("registry: list the processes: %w", err)
-	}
-	since := strconv.FormatInt(now.Add(-aliveFor).UnixMilli(), 10)
-	found, err := rdb.ZRangeByScore(ctx, processesKey, &redis.ZRangeBy{Min: since, Max: "+inf"}).Result()
-	if err != nil {
-		return nil, now, fmt.Errorf("registry: list the processes: %w", err)
-	}
-	for _, text := range found {
-		var p Process
-		if err := json.Unmarshal([]byte(text), &p); err != nil {
-			return nil, now, fmt.Errorf("registry: the announcement of a process is not readable: %w", err)
-		}
-		announced = append(announced, p)
-	}
-	slices.SortFunc(announced, func(a, b Process) int {
-		return strings.Compare(fmt.Sprintf("%s %10d %s", a.Host, a.PID, a.ID), fmt.Sprintf("%s %10d %s", b.Host, b.PID, b.ID))
-	})
-	return announced, now.UTC(), nil
 }
 
 // silentWorkers are the live workers in asynq's list that no announced process accounts for.
@@ -365,27 +202,26 @@ func (e *OldProcessError) Public() string {
 	return e.What + " has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
 }
 
-// presence is what KnownEverywhere saw last.
+// presence is a Look that is remembered.
 type presence struct {
 	mu   sync.Mutex
 	seen *Presence
 	at   time.Time
 }
 
-// KnownEverywhere returns an *OldProcessError while a process of the installation is alive whose level is below needs, the level that
-// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second; call it before anything new is written.
-func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) error {
-	r.presence.mu.Lock()
-	defer r.presence.mu.Unlock()
-	if r.presence.seen == nil || time.Since(r.presence.at) >= lookAgainAfter {
+// look looks again if the last look is too old.
+func (p *presence) look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.seen == nil || time.Since(p.at) >= lookAgainAfter {
 		at := time.Now()
-		seen, err := Look(ctx, r.redis)
+		seen, err := Look(ctx, rdb)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		r.presence.seen, r.presence.at = seen, at
+		p.seen, p.at = seen, at
 	}
-	return r.presence.seen.know(what, needs)
+	return p.seen, nil
 }
 
 // know returns an *OldProcessError if one of the processes is below a level.

@@ -548,3 +548,13 @@ func (r *Registry) newAnchor(ctx context.Context) (string, error) {
 	}
 	return rand.Text(), nil
 }
+
+// KnownEverywhere returns an *OldProcessError while a process of the installation is alive whose level is below needs, the level that
+// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second; call it before anything new is written.
+func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) error {
+	seen, err := r.presence.look(ctx, r.redis)
+	if err != nil {
+		return err
+	}
+	return seen.know(what, needs)
+}

@@ -166,7 +166,7 @@ var uncontained = map[string]string{
 	"dispatcher/egress/conn.go park":       "retired is a few lines that close a connection",
 	"dispatcher/egress/proxy.go open":      "it sets a deadline",
 	"dispatcher/egress/proxy.go answers":   "it sets a deadline",
-	"registry/presence.go Announce":        "say recovers",
+	"registry/announce.go Announce":        "say recovers",
 	"cmd/ringback/main.go untilSignal":     "it waits for a signal",
 	"cmd/ringback/dev.go runClock":         "dev's embedded Redis runs in this process, and nobody guards its own goroutines",
 	"cmd/ringback/bulk.go run":             "a command that ends",
