@@ -29,7 +29,6 @@ const (
 	MaxOverlap = 7 * 24 * time.Hour
 
 	maxSecrets = 5            // live at once; each adds a signature to every request
-	touchFor   = time.Minute  // how long Touch remembers a company
 	gateChunk  = 2 * MaxLimit // gates read at once by List
 )
 

@@ -1,0 +1,136 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// deltaPage is how many changes one script hands over: some 400 KB at most usual
+// sizes, and well below what Lua's unpack can take.
+const deltaPage = 500
+
+// delta returns, at one moment: the company's version; the version of the last
+// change at or before ARGV[2]; the next ARGV[3] changes after ARGV[1], as id and
+// version by turns; the sealed callbacks of those; and the anchors of the seals.
+var delta = redis.NewScript(`
+local before = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local changes = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+local ids = {}
+for i = 1, #changes, 2 do ids[#ids + 1] = changes[i] end
+local sealed, anchors = {}, {}
+if #ids > 0 then sealed, anchors = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[4], unpack(ids)) end
+return {redis.call('GET', KEYS[1]) or '0', before[2] or '0', changes, sealed, anchors}`)
+
+// load reads what has changed since old, or everything.
+func (r *Registry) load(ctx context.Context, name string, old *snapshot) (*snapshot, error) {
+	if old != nil {
+		snap, continues, err := r.loadSince(ctx, name, old)
+		if err != nil || continues {
+			return snap, err
+		}
+		r.log.WarnContext(ctx, "Redis has forgotten changes that were remembered here: reading all callbacks again", "company", name)
+	}
+	snap, _, err := r.loadSince(ctx, name, &snapshot{})
+	return snap, err
+}
+
+// loadSince reads the changes after old, page by page. A callback that changes
+// between two pages moves to the end and is read there, so with the last page
+// the result holds everything up to the version that page came with.
+//
+// continues says whether Redis's history continues old's: what did not change
+// since must end with the same version here and there. Versions never come twice,
+// so one that Redis lost shows as a difference.
+func (r *Registry) loadSince(ctx context.Context, name string, old *snapshot) (_ *snapshot, continues bool, err error) {
+	versions, byID := maps.Clone(old.versions), maps.Clone(old.byID)
+	if versions == nil {
+		versions, byID = map[int64]int64{}, map[int64]*Callback{}
+	}
+	for after := old.version; ; {
+		page, err := r.readDelta(ctx, name, after, old.version)
+		if err != nil {
+			return nil, false, err
+		}
+		for _, c := range page.changes {
+			after = c.version
+			versions[c.id] = c.version
+			delete(byID, c.id)
+			if c.callback != nil {
+				byID[c.id] = c.callback
+			}
+		}
+		if len(page.changes) == deltaPage {
+			continue
+		}
+		continues = page.version >= old.version && page.before == lastUpTo(old.version, versions)
+		if continues && page.version == old.version {
+			return old, true, nil
+		}
+		return newSnapshot(page.version, versions, byID), continues, nil
+	}
+}
+
+type deltaAnswer struct {
+	version, before int64
+	changes         []change
+}
+
+type change struct {
+	id, version int64
+	callback    *Callback // nil: deleted
+}
+
+func (r *Registry) readDelta(ctx context.Context, name string, after, known int64) (*deltaAnswer, error) {
+	keys := []string{VersionKey(name), changesKey(name), callbacksKey(name), anchorsKey(name)}
+	reply, err := delta.Run(ctx, r.redis, keys, after, known, deltaPage).Slice()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: %w", name, err)
+	}
+	if len(reply) < 5 {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 5", name, len(reply))
+	}
+	version, _ := reply[0].(string)
+	before, _ := reply[1].(string)
+	pairs, _ := reply[2].([]any)
+	sealed, _ := reply[3].([]any)
+	anchors, _ := reply[4].([]any)
+
+	if len(pairs) < 2*len(sealed) || len(anchors) < len(sealed) {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: %d changes have %d versions and %d anchors", name, len(sealed), len(pairs)/2, len(anchors))
+	}
+	answer := &deltaAnswer{changes: make([]change, len(sealed))}
+	if answer.version, err = parseVersion(version); err != nil {
+		return nil, err
+	}
+	if answer.before, err = parseVersion(before); err != nil {
+		return nil, err
+	}
+	for i, s := range sealed {
+		id, _ := pairs[2*i].(string)
+		version, _ := pairs[2*i+1].(string)
+		if answer.changes[i], err = r.readChange(name, id, version, s, anchors[i]); err != nil {
+			return nil, err
+		}
+	}
+	return answer, nil
+}
+
+// readChange fails on a callback that does not open, and the whole reading with
+// it: to leave it out would drop its events without a word.
+func (r *Registry) readChange(name, id, version string, sealed, anchored any) (c change, err error) {
+	if c.id, err = strconv.ParseInt(id, 10, 64); err != nil {
+		return change{}, fmt.Errorf("registry: a callback's id of company %s is no number: %w", name, err)
+	}
+	if c.version, err = parseVersion(version); err != nil {
+		return change{}, err
+	}
+	if text, ok := sealed.(string); ok {
+		anchor, _ := anchored.(string) // else it was sealed without one
+		c.callback, err = r.keyset.openCallback(name, c.id, []byte(text), anchor, version)
+	}
+	return c, err
+}
