@@ -183,6 +183,9 @@ func (l *RateLimit) String() string {
 	return strconv.FormatFloat(l.PerSecond, 'f', -1, 64) + " " + strconv.Itoa(l.Burst)
 }
 
+// MaxOverlap is the longest a replaced signing secret may go on signing.
+const MaxOverlap = 7 * 24 * time.Hour
+
 // SigningSecret is one of a callback's signing secrets.
 type SigningSecret struct {
 	Secret    payloads.Secret

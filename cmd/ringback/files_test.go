@@ -24,7 +24,6 @@ var knots = map[string]struct {
 }{
 	"dispatcher/client": {[]int{5}, "errors know an undecided question, and callbacks and deliveries share a path and a duration"},
 	"payloads":          {[]int{5, 3, 2}, "a Type holds what checks, stamps and bounds it, and each of those reads the Type"},
-	"registry":          {[]int{5}, "Registry holds callbacks, gates, quotas, types and presence, which are written down together; being cut"},
 }
 
 // longest is how many lines a function may have, from func to its closing brace: what a screen shows at once.

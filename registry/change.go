@@ -1,0 +1,198 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// maxSecrets is how many signing secrets of a callback may be live at once. Each adds a
+// signature to every request.
+const maxSecrets = 5
+
+// Create registers a callback from the JSON of a registration and returns it with
+// a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
+// every event accepted from then on, by any process, is matched against it.
+//
+// A body that is no JSON gives ErrBadJSON; one that does not fit gives an
+// *payloads.InvalidError that lists every fault. A company that has as many as its
+// quota allows gives a *QuotaError.
+func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := decode(types, r.checkURL, body, nil)
+	if err != nil {
+		return nil, err
+	}
+	cb.Company = company
+	cb.CreatedAt = now()
+	cb.UpdatedAt = cb.CreatedAt
+	if !cb.StartDateGiven {
+		cb.StartDate = cb.CreatedAt
+	}
+	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	cb.Status = Enabled
+	var gate Gate
+	if r.verify {
+		if gate, err = r.unverified(ctx, cb); err != nil {
+			return nil, err
+		}
+	}
+
+	if err := r.note(ctx, company); err != nil { // it may have been erased since this process did last
+		return nil, err
+	}
+	for range tries {
+		if cb.ID, err = r.redis.Incr(ctx, sequenceKey(company)).Result(); err != nil {
+			return nil, fmt.Errorf("registry: number a callback of company %s: %w", company, err)
+		}
+		line, err := callbackLine(ctx, r.keyset, "callback.create", nil, cb)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := r.save(ctx, cb, "", line, gate, false)
+		if err != nil {
+			return nil, err
+		}
+		if answer == "saved" {
+			r.log.InfoContext(ctx, "callback created", "callback", cb)
+			return cb, nil
+		}
+		// The number is taken: Redis lost its count, but not the callback.
+	}
+	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
+}
+
+// Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
+// a secret as it is, and members that are not the client's to change may only
+// repeat what is there. Of concurrent patches each sees the one before. It
+// returns the callback as it then is, ErrNotFound if there is none, and for the
+// patch the errors of Create.
+func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+		next, err := applyPatch(types, r.checkURL, cb, mergePatch)
+		if err != nil {
+			return nil, "", err
+		}
+		line, err := callbackLine(ctx, r.keyset, "callback.update", cb, next)
+		return next, line, err
+	})
+}
+
+// RotateSecret gives a callback a new signing secret, which [Callback.WithSecret]
+// shows. Until overlap has passed, from 0 to MaxOverlap, requests are signed with
+// the secrets it had as well.
+func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, overlap time.Duration) (*Callback, error) {
+	if overlap < 0 || overlap > MaxOverlap {
+		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
+	}
+	line := AuditLine(ctx, company, "callback.rotate_secret", CallbackObject(id), AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
+	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+		next := *cb
+		at := now()
+		next.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+		for _, s := range cb.Secrets {
+			if end := at.Add(overlap); s.ExpiresAt.IsZero() || end.Before(s.ExpiresAt) {
+				s.ExpiresAt = end
+			}
+			if at.Before(s.ExpiresAt) {
+				next.Secrets = append(next.Secrets, s)
+			}
+		}
+		if len(next.Secrets) > maxSecrets {
+			return nil, "", invalid("body.overlap", fmt.Sprintf("must be shorter: %d signing secrets would be live at once; with \"0s\" the earlier ones end now", len(next.Secrets)), nil)
+		}
+		return &next, line, nil
+	})
+}
+
+// update applies change, which also tells the audit trail's line, to a callback
+// until nobody else has changed it meanwhile.
+func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, string, error)) (*Callback, error) {
+	for range tries {
+		cb, err := r.Get(ctx, company, id)
+		if err != nil {
+			return nil, err
+		}
+		next, line, err := change(cb)
+		if err != nil {
+			return nil, err
+		}
+		next.Version, next.UpdatedAt = cb.Version, cb.UpdatedAt
+		next.Status, next.StatusAt, next.DisabledReason, next.UnverifiedReason = cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason
+		if reflect.DeepEqual(cb, next) {
+			// The call before this one may have ended before the endpoint was challenged.
+			cb.Moved = r.verify && cb.Status == Unverified && cb.UnverifiedReason == ""
+			return cb, nil
+		}
+		next.UpdatedAt = now()
+		var gate Gate
+		moved := next.goesElsewhere(cb)
+		if r.verify && moved {
+			if gate, err = r.unverified(ctx, next); err != nil {
+				return nil, err
+			}
+		}
+		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate, moved)
+		switch {
+		case err != nil:
+			return nil, err
+		case answer == "saved":
+			r.log.InfoContext(ctx, "callback changed", "callback", next)
+			return next, nil
+		case answer == "gone":
+			return nil, ErrNotFound
+		}
+	}
+	return nil, fmt.Errorf("%w: callback %d of company %s", ErrBusy, id, company)
+}
+
+// remove deletes callback ARGV[1] and closes its gate as ARGV[2], which tells its
+// own earlier run from another's, with line ARGV[3] of the audit trail. It returns
+// 0 where there is nothing to delete.
+var remove = redis.NewScript(AuditLua + `
+if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
+	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
+end
+redis.call('SET', KEYS[4], ARGV[2])
+redis.call('DEL', KEYS[6])
+redis.call('HDEL', KEYS[8], ARGV[1])
+` + nextVersion + `
+redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
+audit(KEYS[7], ARGV[3])
+return 1`)
+
+// Delete removes a callback, or returns ErrNotFound. No event accepted afterwards
+// matches it; its gate says Deleted, and its room is put up to be cleared.
+func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
+	if err := checkCompany(company); err != nil {
+		return err
+	}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company)}
+	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
+	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
+	if err != nil {
+		return fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
+	}
+	if removed == 0 {
+		return ErrNotFound
+	}
+	r.log.InfoContext(ctx, "callback deleted", "callback", slog.GroupValue(slog.String("company", company), slog.Int64("callback", id)))
+	return nil
+}

@@ -1,0 +1,137 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// gateChunk is how many gates are read at once.
+const gateChunk = 2 * MaxLimit
+
+// Filter says which callbacks List returns.
+type Filter struct {
+	Type   string // exactly this callback_type; empty: any
+	Status Status // empty: any
+	Limit  int    // at most this many, 1 to MaxLimit; 0: DefaultLimit
+	Cursor string // from the page before; empty: from the start
+}
+
+// check fills in the defaults and returns the id that the cursor stands for.
+func (f *Filter) check() (after int64, err error) {
+	var fields []payloads.FieldError
+	if f.Limit == 0 {
+		f.Limit = DefaultLimit
+	}
+	if f.Limit < 1 || f.Limit > MaxLimit {
+		fields = append(fields, payloads.FieldError{Location: "query.limit", Message: fmt.Sprintf("must be from 1 to %d", MaxLimit), Value: f.Limit})
+	}
+	if f.Status != "" && f.Status != Enabled && f.Status != Paused && f.Status != Disabled && f.Status != Unverified {
+		fields = append(fields, payloads.FieldError{Location: "query.status", Message: "must be enabled, paused, disabled or unverified", Value: short(string(f.Status))})
+	}
+	if after, err = decodeCursor(f.Cursor); err != nil {
+		fields = append(fields, payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"})
+	}
+	if len(fields) > 0 {
+		return 0, &payloads.InvalidError{Fields: fields}
+	}
+	return after, nil
+}
+
+// List returns the callbacks of a company that f asks for, with their status, by
+// ascending id. next is the cursor of the page that follows, empty on the last.
+// It includes every registration that had returned before the call.
+func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*Callback, next string, err error) {
+	if err := checkCompany(company); err != nil {
+		return nil, "", err
+	}
+	after, err := f.check()
+	if err != nil {
+		return nil, "", err
+	}
+	snap, err := r.fresh(ctx, company, nil)
+	if err != nil {
+		return nil, "", err
+	}
+	candidates := snap.after(after, f.Type)
+	for chunk := range slices.Chunk(candidates, gateChunk) {
+		keys := make([]string, len(chunk))
+		for i, cb := range chunk {
+			keys[i] = GateKey(company, cb.ID)
+		}
+		gates, err := r.gates(ctx, company, keys)
+		if err != nil {
+			return nil, "", err
+		}
+		for i, cb := range chunk {
+			shown := *cb // the snapshot's own has no status
+			if err := shown.setGate(gates[i]); err != nil {
+				return nil, "", err
+			}
+			if f.Status != "" && f.Status != shown.Status {
+				continue
+			}
+			if len(page) == f.Limit {
+				return page, encodeCursor(page[len(page)-1].ID), nil
+			}
+			page = append(page, &shown)
+		}
+	}
+	return page, "", nil
+}
+
+// All returns all of a company's callbacks by ascending id, as they are now but for their status, which is not read: it is empty.
+func (r *Registry) All(ctx context.Context, company string) ([]*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	snap, err := r.fresh(ctx, company, nil)
+	if err != nil {
+		return nil, err
+	}
+	return snap.after(0, ""), nil
+}
+
+// CountStatuses adds the number of a company's callbacks, by status, to counts.
+// It reads no more than their numbers and gates.
+func (r *Registry) CountStatuses(ctx context.Context, company string, counts map[Status]int64) error {
+	ids, err := r.redis.HKeys(ctx, callbacksKey(company)).Result()
+	if err != nil {
+		return fmt.Errorf("registry: count the callbacks of company %s: %w", company, err)
+	}
+	for chunk := range slices.Chunk(ids, gateChunk) {
+		keys := make([]string, len(chunk))
+		for i, id := range chunk {
+			keys[i] = gatePrefix(company) + id
+		}
+		gates, err := r.gates(ctx, company, keys)
+		if err != nil {
+			return err
+		}
+		for _, stored := range gates {
+			gate, err := ParseGate(stored)
+			if err != nil {
+				return err
+			}
+			if gate.Status != Deleted { // just now
+				counts[gate.Status]++
+			}
+		}
+	}
+	return nil
+}
+
+// gates reads gates as they are stored.
+func (r *Registry) gates(ctx context.Context, company string, keys []string) ([]string, error) {
+	values, err := r.redis.MGet(ctx, keys...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read the gates of company %s: %w", company, err)
+	}
+	gates := make([]string, len(values))
+	for i, v := range values {
+		gates[i], _ = v.(string)
+	}
+	return gates, nil
+}

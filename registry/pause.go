@@ -1,0 +1,81 @@
+package registry
+
+import (
+	"context"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// opened defines what opens a gate as if was: was ARGV[1]'s, and what it leaves behind.
+const opened = `
+local function open(was, left)
+	local changes = {{field = 'status', old = was.status, new = left and left.status or 'enabled'}}
+	if was.status == 'disabled' and was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
+	if left then redis.call('SET', KEYS[3], cjson.encode(left)) else redis.call('DEL', KEYS[3]) end
+	return changes
+end
+local function lookAfter()
+	local t = redis.call('TIME')
+	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
+end
+`
+
+// pause closes an open gate as ARGV[2], or has an unverified one leave that behind, with line ARGV[3] of the audit trail, and returns what read
+// returns.
+var pause = redis.NewScript(AuditLua + `
+local sealed = redis.call('HGET', KEYS[1], ARGV[1])
+local closed = redis.call('GET', KEYS[3])
+if sealed and not closed then
+	redis.call('SET', KEYS[3], ARGV[2])
+	audit(KEYS[5], ARGV[3], {{field = 'status', old = 'enabled', new = 'paused'}})
+elseif sealed then
+	local gate = cjson.decode(closed)
+	if gate.status == 'unverified' and not gate['then'] then
+		gate['then'] = cjson.decode(ARGV[2])
+		redis.call('SET', KEYS[3], cjson.encode(gate))
+		audit(KEYS[5], ARGV[3], {{field = 'status_once_verified', old = 'enabled', new = 'paused'}})
+	end
+end
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+
+// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns. An
+// unverified one stays if ARGV[3] is 'verify', and will leave an open one behind.
+var resume = redis.NewScript(AuditLua + opened + `
+local sealed = redis.call('HGET', KEYS[1], ARGV[1])
+if sealed then
+	local closed = redis.call('GET', KEYS[3])
+	if closed then
+		local was = cjson.decode(closed)
+		if was.status ~= 'unverified' or ARGV[3] ~= 'verify' then
+			audit(KEYS[5], ARGV[2], open(was))
+		elseif was['then'] then
+			local changes = {{field = 'status_once_verified', old = was['then'].status, new = 'enabled'}}
+			was['then'] = nil
+			redis.call('SET', KEYS[3], cjson.encode(was))
+			audit(KEYS[5], ARGV[2], changes)
+		end
+	end
+	lookAfter()
+end
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+
+// Pause closes the gate of a callback: its deliveries are held from then on, and
+// events still match. Pausing a paused one changes nothing; a disabled one stays
+// disabled, as the result's Status says. An unverified one stays unverified, and is
+// paused once it is verified. ErrNotFound if there is none.
+func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
+	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id))
+	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String(), line)
+}
+
+// Resume opens the gate of a callback, paused or disabled, and has the deliveries
+// that wait let out. Resuming an enabled one changes nothing. An unverified one
+// stays so, and is enabled once it is verified, unless this registry asks for no
+// proof. ErrNotFound if there is none.
+func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
+	word := ""
+	if r.verify {
+		word = "verify"
+	}
+	return r.runOnOne(ctx, resume, company, id, "resume", AuditLine(ctx, company, "callback.resume", CallbackObject(id)), word)
+}

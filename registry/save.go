@@ -1,0 +1,101 @@
+package registry
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
+// there means that an earlier run's answer was lost. ARGV[3] is the version it
+// must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
+// ARGV[5] how many callbacks a company may have that has no quota of its own;
+// ARGV[6] the line of the audit trail; ARGV[7] the name of its host; ARGV[8] the
+// anchor of its seal, or empty; ARGV[9] the gate of a callback whose endpoint has
+// yet to prove itself, or empty to leave the gate alone. What closed it before
+// closes it afterwards. ARGV[10] is 1 if it goes elsewhere than before: what failed
+// there says nothing about the new place.
+var save = redis.NewScript(AuditLua + `
+local now = redis.call('HGET', KEYS[3], ARGV[1])
+local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
+if now == ARGV[2] then return {'saved', at} end
+if ARGV[3] == '' then
+	if at then return {'taken'} end
+	local most = tonumber(redis.call('HGET', KEYS[5], 'callbacks') or ARGV[5])
+	local there = redis.call('HLEN', KEYS[3])
+	if there >= most then return {'quota', string.format('%.0f', most), tostring(there)} end
+else
+	if not now then return {'gone'} end
+	if tonumber(at) ~= tonumber(ARGV[3]) then return {'raced'} end
+end
+redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
+if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
+redis.call('HSET', KEYS[7], 'hn', ARGV[7])
+if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
+if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
+` + nextVersion + `
+local changes
+if ARGV[9] ~= '' then
+	local new, old = cjson.decode(ARGV[9]), redis.call('GET', KEYS[9])
+	if old then
+		old = cjson.decode(old)
+		if old.status == 'unverified' then new['then'] = old['then'] else new['then'] = old end
+	end
+	redis.call('SET', KEYS[9], cjson.encode(new))
+	if not old or old.status ~= 'unverified' then
+		changes = {{field = 'status', new = 'unverified'}}
+		if at then changes[1].old = old and old.status or 'enabled' end
+	end
+end
+audit(KEYS[6], ARGV[6], changes)
+return {'saved', v}`)
+
+// save seals and stores cb, with a line of the audit trail, and closes its gate
+// unless gate is zero; when the answer is "saved" cb.Version is set.
+func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate, moved bool) (answer string, err error) {
+	anchor, err := r.newAnchor(ctx)
+	if err != nil {
+		return "", err
+	}
+	sealed, err := r.keyset.sealCallback(cb, anchor)
+	if err != nil {
+		return "", err
+	}
+	closed := ""
+	if gate.Status != "" {
+		closed = gate.String()
+	}
+	keys := []string{
+		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
+		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
+	}
+	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved).StringSlice()
+	if err != nil {
+		return "", fmt.Errorf("registry: store %v: %w", cb, err)
+	}
+	switch reply[0] {
+	case "saved":
+		if cb.Version, err = parseVersion(reply[1]); err != nil {
+			return "", err
+		}
+	case "quota":
+		return "", ReadQuota(QuotaCallbacks, cb.Company, reply)
+	}
+	return reply[0], nil
+}
+
+// newAnchor is for a row that is sealed now: empty while a process is alive that
+// knows no anchors and could not open the row.
+func (r *Registry) newAnchor(ctx context.Context) (string, error) {
+	err := r.KnownEverywhere(ctx, "an anchored seal", announcedLevel)
+	if _, old := errors.AsType[*OldProcessError](err); old {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return rand.Text(), nil
+}
