@@ -9,6 +9,7 @@ import (
 const (
 	// DefaultLimit is the size of a page of a list that asks for none.
 	DefaultLimit = 50
+
 	// MaxLimit is the size of the largest page that a list may ask for.
 	MaxLimit = 500
 )

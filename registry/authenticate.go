@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	// keyCacheFor is how long a revoked key may still work. A process asks for each
+	// key that is used at most once in that time.
+	keyCacheFor = time.Second
+
+	// noteUseEvery is how old LastUsed has to be before it is written again, in
+	// seconds.
+	noteUseEvery = 60
+
+	maxCached = 4096 // keys in use at the same time; more are asked for more often
+)
+
+// lookup returns the key with the digest ARGV[1] and Redis's time in ms. It notes
+// that the key is used, once it was not noted for ARGV[2] seconds. A Redis that
+// is full or read-only refuses that, and the key is as good as before.
+var lookup = redis.NewScript(`
+local field = ARGV[1]
+local text = redis.call('HGET', KEYS[1], field)
+if not text then
+	field = '` + boundPrefix + `' .. field
+	text = redis.call('HGET', KEYS[1], field)
+end
+if not text then return false end
+local t = redis.call('TIME')
+local readable, key = pcall(cjson.decode, text)
+if readable and type(key) == 'table' and tonumber(t[1]) - (tonumber(key.last_used) or 0) >= tonumber(ARGV[2]) then
+	key.last_used = tonumber(t[1])
+	redis.pcall('HSET', KEYS[1], field, cjson.encode(key))
+end
+return {text, string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))}`)
+
+// Authenticate returns what is known of the presented key, or an error that is
+// ErrUnauthorized: ErrExpired where the key was good once. Other errors say that
+// Redis could not be asked. Answers are remembered for a second.
+func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error) {
+	if presented == "" || len(presented) > maxSecretLen {
+		return Key{}, ErrUnauthorized
+	}
+	// Digests are compared, not keys: how long that takes tells nothing of a key.
+	d := digestOf(presented)
+	if c, ok := ks.cached(d); ok {
+		return c.key, c.err
+	}
+	v, err, _ := ks.asking.Do(string(d[:]), func() (any, error) {
+		if c, ok := ks.cached(d); ok { // another's answer came since
+			return c, nil
+		}
+		// The answer is for all who ask meanwhile: one who hangs up does not end it.
+		return ks.ask(context.WithoutCancel(ctx), d)
+	})
+	if err != nil {
+		return Key{}, err
+	}
+	c := v.(cachedKey) //nolint:forcetypeassert // ask's
+	return c.key, c.err
+}
+
+// ask looks a key up and remembers it.
+func (ks *Keys) ask(ctx context.Context, d digest) (cachedKey, error) {
+	asked := time.Now()
+	answer, err := lookup.Run(ctx, ks.redis, []string{keysKey}, d.field(false), noteUseEvery).StringSlice()
+	if errors.Is(err, redis.Nil) {
+		ks.mu.Lock()
+		delete(ks.known, d)
+		ks.mu.Unlock()
+		return cachedKey{}, ErrUnauthorized
+	}
+	if err != nil {
+		return cachedKey{}, fmt.Errorf("registry: look up an API key: %w", err)
+	}
+	c := cachedKey{until: asked.Add(keyCacheFor)}
+	if err := json.Unmarshal([]byte(answer[0]), &c.key); err != nil {
+		return cachedKey{}, errUnreadableKey(err)
+	}
+	ms, err := parseVersion(answer[1])
+	if err != nil {
+		return cachedKey{}, err
+	}
+	if at := time.UnixMilli(ms); c.key.expired(at) {
+		c.key, c.err = Key{}, fmt.Errorf("%w on %s", ErrExpired, c.key.ExpiresAt.UTC().Format(time.RFC3339))
+	} else if !c.key.ExpiresAt.IsZero() {
+		c.until = asked.Add(min(keyCacheFor, c.key.ExpiresAt.Sub(at)))
+	}
+	ks.remember(d, c)
+	return c, nil
+}
+
+// cached returns the remembered answer, if there is one.
+func (ks *Keys) cached(d digest) (cachedKey, bool) {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	c, ok := ks.known[d]
+	return c, ok && time.Now().Before(c.until)
+}
+
+// remember keeps an answer. Of a full memory those that are worth least go.
+func (ks *Keys) remember(d digest, c cachedKey) {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if len(ks.known) >= maxCached {
+		maps.DeleteFunc(ks.known, func(_ digest, c cachedKey) bool { return !time.Now().Before(c.until) })
+	}
+	if len(ks.known) >= maxCached {
+		clear(ks.known)
+	}
+	ks.known[d] = c
+}
+
+// Stored reports whether there is such a key, by a list of digests that is a second
+// old at most: however many keys are presented, Redis is asked once a second. It
+// is for callers who present many wrong ones, among whom there may be others.
+func (ks *Keys) Stored(ctx context.Context, presented string) (bool, error) {
+	d := digestOf(presented)
+	if ks.isKnown(d) {
+		return true, nil
+	}
+	v, err, _ := ks.asking.Do("", func() (any, error) { return ks.digests(context.WithoutCancel(ctx)) })
+	if err != nil {
+		return false, err
+	}
+	stored := v.(map[string]bool) //nolint:forcetypeassert // digests'
+	return stored[d.field(false)] || stored[d.field(true)], nil
+}
+
+func (ks *Keys) isKnown(d digest) bool {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	_, ok := ks.known[d]
+	return ok
+}
+
+// digests returns the fields of all keys. They are not changed any more.
+func (ks *Keys) digests(ctx context.Context) (map[string]bool, error) {
+	ks.mu.Lock()
+	stored, updated := ks.stored, ks.updated
+	ks.mu.Unlock()
+	if stored != nil && time.Since(updated) < keyCacheFor {
+		return stored, nil
+	}
+	updated = time.Now()
+	fields, err := ks.redis.HKeys(ctx, keysKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: list the API keys: %w", err)
+	}
+	stored = make(map[string]bool, len(fields))
+	for _, field := range fields {
+		stored[field] = true
+	}
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	ks.stored, ks.updated = stored, updated
+	return stored, nil
+}
