@@ -2,7 +2,7 @@ package registry
 
 import "context"
 
-// Who acts where no API key does.
+// The actors that are no API keys.
 const (
 	// ActorEngine is Ringback itself.
 	ActorEngine = "engine"
@@ -17,7 +17,7 @@ func WithActor(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, actorKey{}, id)
 }
 
-// Actor is who acts: what [WithActor] said, else [ActorEngine].
+// Actor is the actor that [WithActor] named, else [ActorEngine].
 func Actor(ctx context.Context) string {
 	if id, ok := ctx.Value(actorKey{}).(string); ok && id != "" {
 		return id

@@ -18,10 +18,11 @@ import (
 )
 
 const (
-	// announceEvery is how often a process says that it lives, and aliveFor how long that is believed: three lost announcements and a slow
-	// one.
+	// announceEvery is how often a process says that it lives.
 	announceEvery = 5 * time.Second
-	aliveFor      = 20 * time.Second
+
+	// aliveFor is how long that is believed: for three lost announcements and a slow one.
+	aliveFor = 20 * time.Second
 )
 
 // Process is a process of an installation.
@@ -30,7 +31,7 @@ type Process struct {
 	Level   int       `json:"level"`
 	Version string    `json:"version,omitempty"` // of the program; empty: not known
 	Roles   string    `json:"roles,omitempty"`   // such as "api,worker"; empty: not known
-	Host    string    `json:"host"`              // its name, or where it did not announce itself, perhaps its address
+	Host    string    `json:"host"`              // its name; if it did not announce itself, perhaps its address
 	PID     int       `json:"pid,omitempty"`     // 0: not known
 	Since   time.Time `json:"since"`             // alive since, or seen since; zero: not known
 	Keys    []string  `json:"keys,omitempty"`    // the ids of its keyset's keys; nil: not known
@@ -64,8 +65,8 @@ func Self(version, roles string) Process {
 	return Process{ID: rand.Text(), Level: Level, Version: version, Roles: roles, Host: host, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
 }
 
-// announce says that the process ARGV[1] lives, forgets those that have not said so for ARGV[2] ms, and pulls back what lies ahead: Redis's
-// clock went back, and the dead would be taken for alive until it has caught up.
+// announce says that the process ARGV[1] lives, and forgets those that have not said so for ARGV[2] ms. If Redis's clock went back, it pulls
+// back what lies ahead: the dead would be taken for alive until the clock has caught up.
 var announce = redis.NewScript(`
 local t = redis.call('TIME')
 local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
@@ -77,9 +78,9 @@ for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf'))
 end
 return now`)
 
-// Announce makes the process known to the installation, and keeps it known until stop, which takes its name back and returns when nothing of
-// it runs any more. A process that dies without stop counts as alive for 20 s. The error says that Redis did not take the first
-// announcement; later failures are logged, and tried again within seconds.
+// Announce makes the process known to the installation, and keeps it known until stop. stop takes its name back, and returns when nothing of
+// the announcement runs any more. A process that dies without stop counts as alive for 20 s. The error says that Redis did not take the first
+// announcement. Later failures are logged, and tried again within seconds.
 func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *slog.Logger) (stop func(context.Context) error, err error) {
 	text, err := json.Marshal(p)
 	if err != nil {
@@ -125,6 +126,7 @@ func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *sl
 	}, nil
 }
 
+// readAnnounced returns the processes that announced themselves, by host and pid, and Redis's time.
 func readAnnounced(ctx context.Context, rdb redis.UniversalClient) (announced []Process, now time.Time, err error) {
 	if now, err = rdb.Time(ctx).Result(); err != nil {
 		return nil, now, fmt.Errorf("registry: list the processes: %w", err)

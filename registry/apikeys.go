@@ -17,8 +17,8 @@ import (
 // keepExpired is how long a worthless key is listed.
 const keepExpired = 7 * 24 * time.Hour
 
-// Keys are the API keys, stored in Redis as SHA-256 digests: with 26 random bytes
-// or more in a key nothing slower is needed. Safe for concurrent use.
+// Keys are the API keys. Redis holds their SHA-256 digests: a key has 26 random bytes
+// or more, so that nothing slower is needed. Safe for concurrent use.
 type Keys struct {
 	redis redis.UniversalClient
 
@@ -43,15 +43,15 @@ func NewKeys(rdb redis.UniversalClient) *Keys {
 }
 
 // Create makes a new API key. secret is the key itself, 32 random bytes behind
-// "rbk_", and is not stored: this is the only time it is seen. An empty company
-// means AllCompanies for an operator or viewer; a partner is of one company. A
+// "rbk_". It is not stored: this is the only time it is seen. An empty company
+// means AllCompanies for an operator or viewer. A partner is of one company. A
 // role or company that will not do gives an *payloads.InvalidError.
 func (ks *Keys) Create(ctx context.Context, role Role, company string) (secret string, k Key, err error) {
 	return ks.CreateBound(ctx, role, company, Terms{})
 }
 
 // CreateBound is Create for a key with terms. Processes of level 1 would ignore
-// those: while one is alive it returns an *OldProcessError.
+// those: while one is alive, it returns an *OldProcessError.
 func (ks *Keys) CreateBound(ctx context.Context, role Role, company string, terms Terms) (secret string, k Key, err error) {
 	secret = keyPrefix + randomText()
 	k = Key{ID: secret[:keyIDLen], Role: role, Company: company, RateLimit: terms.RateLimit}
@@ -73,8 +73,9 @@ func (ks *Keys) CreateBound(ctx context.Context, role Role, company string, term
 	return secret, k, nil
 }
 
-// boundFrom returns Redis's time, if all processes know what a key may be bound
-// to, and forgets keys that have long expired.
+// boundFrom returns Redis's time, from which a key is bound, and forgets keys that
+// have long expired. If a process does not know what a key may be bound to, it returns
+// an *OldProcessError.
 func (ks *Keys) boundFrom(ctx context.Context, what string) (time.Time, error) {
 	seen, err := Look(ctx, ks.redis)
 	if err != nil {
@@ -107,7 +108,7 @@ func (ks *Keys) boundFrom(ctx context.Context, what string) (time.Time, error) {
 }
 
 // Put stores a key of the caller's choice, such as the fixed one of a development
-// server. An empty ID is derived from the key's digest, a zero CreatedAt is now.
+// server. An empty ID is derived from the key's digest. A zero CreatedAt is now.
 func (ks *Keys) Put(ctx context.Context, secret string, k Key) error {
 	if secret == "" || len(secret) > maxSecretLen {
 		return invalid("key", fmt.Sprintf("must have 1 to %d bytes", maxSecretLen), nil)
@@ -173,8 +174,8 @@ func (ks *Keys) List(ctx context.Context) ([]Key, error) {
 	return keys, nil
 }
 
-// changeKeys sets fields to values, or removes those whose value is empty, and writes
-// line ARGV[1] of the audit trail if that changed any. It returns how many.
+// changeKeys sets fields to values, or removes those whose value is empty. If that
+// changed any, it writes line ARGV[1] of the audit trail. It returns how many changed.
 var changeKeys = redis.NewScript(AuditLua + `
 local changed = 0
 for i = 2, #ARGV, 2 do
@@ -213,7 +214,7 @@ func (ks *Keys) Revoke(ctx context.Context, id string) error {
 }
 
 // revoke removes the secrets that the key has now, and returns how many there were.
-// A rotation may move them meanwhile: so whoever calls it looks again.
+// A rotation may move them meanwhile: so the caller looks again.
 func (ks *Keys) revoke(ctx context.Context, id string) (secrets int, err error) {
 	entries, err := ks.entries(ctx)
 	if err != nil {

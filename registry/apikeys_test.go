@@ -118,7 +118,7 @@ func TestCovers(t *testing.T) {
 	}
 }
 
-// What one process changes another notices within a second; a new key works at once, wherever it was tried before.
+// A change by one process is noticed by the others within a second. A new key works at once, wherever it was tried before.
 func TestChangesOfKeysAreSeenWithinASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -247,7 +247,7 @@ func TestBoundKeysAreHiddenFromOlderProcesses(t *testing.T) {
 	}
 }
 
-// A process of the version before would take an expired or limited key as good as ever: there is none while one lives.
+// A process of the version before would take an expired or limited key for a good one. While one lives, there is none.
 func TestBoundKeysWaitForOlderProcesses(t *testing.T) {
 	server := redistest.Start(t)
 	client := server.Client()
@@ -355,7 +355,7 @@ func TestRotationOfKeys(t *testing.T) {
 			}
 		}
 
-		// What expires lives anew.
+		// A key that expires lives anew.
 		_, k, err = keys.CreateBound(ctx, registry.Producer, "acme", registry.Terms{ExpiresIn: time.Hour, RateLimit: new(3.0)})
 		if err != nil {
 			t.Fatal(err)
@@ -440,7 +440,7 @@ func TestTermsAreChecked(t *testing.T) {
 	}
 }
 
-// The limit is the key's, in all processes together, and holds over time; what was charged is paid for before the next.
+// The limit is the key's, in all processes together, and holds over time. Changes that were charged are paid for before the next.
 func TestRateLimitOfAKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx := t.Context()
@@ -590,7 +590,7 @@ func TestGuessedKeysDoNotFillTheMemory(t *testing.T) {
 	}
 }
 
-// Redis's clock may be set back. What a key owes then it owes as before, and no longer.
+// If Redis's clock is set back, a key owes as much as before, and for no longer.
 func TestRateLimitOutlivesAClockSetBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		client, m := bubbleRedis(t)

@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An AuditEntry is a line of the audit trail: who changed what, and when.
+// An AuditEntry is a line of the audit trail: the actor, the change and the time.
 type AuditEntry struct {
 	ID      string        `json:"id"` // unique, and the same whenever it is read
 	At      time.Time     `json:"at"` // by Redis's clock
@@ -34,9 +34,9 @@ type AuditQuery struct {
 	Cursor  string    // from the page before; empty: the newest
 }
 
-// Audit returns lines of the audit trail, newest first. next is the cursor of the page that follows, empty on the last. A page may have fewer lines
-// than it might, or none, and be followed by another: where many lines are about other companies, that bounds the work for one. A cursor that
-// no page gave gives an *payloads.InvalidError.
+// Audit returns lines of the audit trail, newest first. next is the cursor of the page that follows, empty on the last. If many lines are about
+// other companies, a page may have fewer lines than it might, or none, and be followed by another: that bounds the work for one page. A cursor
+// that no page gave gives an *payloads.InvalidError.
 func (r *Registry) Audit(ctx context.Context, q AuditQuery) (page []AuditEntry, next string, err error) {
 	if q.Limit == 0 {
 		q.Limit = DefaultLimit
@@ -77,7 +77,7 @@ type source struct {
 	only     string // lines about this company; empty: all
 	from, to string // what is not read yet
 	read     []redis.XMessage
-	place    linePlace // of the next line, or of the last that was read if that was the last
+	place    linePlace // of the next line in read; if there is none, of the last line that was read
 	fills    int
 	ended    bool
 }
@@ -141,8 +141,8 @@ func ceilMilli(t time.Time) int64 {
 	return t.Add(time.Millisecond - time.Nanosecond).UnixMilli()
 }
 
-// first is the source of the newest line that was not told yet, nil at the end. If it has none in memory, its next line may be the newest, and too
-// many were skipped to look.
+// first is the source of the newest line that was not told yet, nil at the end. If the source has no line in memory, its next one may be the
+// newest, and too many were skipped to look.
 func (t *trail) first(ctx context.Context) (*source, error) {
 	for {
 		var best *source

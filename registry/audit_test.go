@@ -39,12 +39,12 @@ func actions(lines []registry.AuditEntry) []string {
 	return out
 }
 
-// secretive holds in each place where there is a secret, or a part of a URL that may hold one, a word that must be seen nowhere else.
+// secretive is a registration with a word in each place of a secret, and of a part of a URL that may hold one. The word must be seen nowhere else.
 const secretive = `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},"description":"mine","headers":{"X-Key":"canary-header"},` +
 	`"auth":{"type":"oauth2","token_url":"https://id.example/token?k=canary-query","client_id":"ringback","client_secret":"canary-client"},` +
 	`"destination":{"url":"https://partner.example/hook?key=canary-query"}}`
 
-// Each change leaves one line that says who did what; what changes nothing, or is refused, leaves none. No secret is in it.
+// Each change leaves one line that says who did what. A call that changes nothing, or is refused, leaves none. No secret is in a line.
 func TestAuditTrailTellsEachChange(t *testing.T) {
 	h := newHouse(t)
 	ctx := registry.WithActor(t.Context(), "rbk_me")
@@ -171,7 +171,7 @@ func TestAuditPagesAndWindows(t *testing.T) {
 	}
 }
 
-// What is older than 90 days goes, with the next line or with the reconciler's round.
+// A line that is older than 90 days goes, with the next line or with the reconciler's round.
 func TestAuditTrailIsTrimmed(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
@@ -288,7 +288,8 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 	}
 }
 
-// What a callback holds is sealed in the trail as it is elsewhere: Redis alone tells nothing of it, and another keyset says so.
+// The changes of a callback are sealed in the trail, as the callback is elsewhere. Redis alone tells nothing of them, and a reader with another
+// keyset says so.
 func TestAuditTrailIsSealed(t *testing.T) {
 	h := newHouse(t)
 	h.create("acme", secretive)
@@ -306,7 +307,7 @@ func TestAuditTrailIsSealed(t *testing.T) {
 	}
 }
 
-// Keys are in the trail with what they are good for; what a key is, is nowhere. An erased company's go with it.
+// The trail tells what a key is good for. The key itself is nowhere in it. The lines about an erased company's keys go with it.
 func TestAuditTrailOfKeys(t *testing.T) {
 	h := newHouse(t)
 	ctx := registry.WithActor(t.Context(), registry.ActorCLI)

@@ -22,7 +22,7 @@ func callbackLine(ctx context.Context, keyset *Keyset, action string, old, next 
 
 func auditPlace(company string) string { return company + "/audit" }
 
-// changesOf compares two callbacks, either of which may be nil, as the audit trail shows them. That a secret changed is seen, and not what it is.
+// changesOf compares two callbacks, either of which may be nil, as the audit trail shows them. A changed secret is seen to change, and is not shown.
 func changesOf(old, next *Callback) []AuditChange {
 	return diff(auditFields(old), auditFields(next))
 }

@@ -10,6 +10,16 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+var writeLine = redis.NewScript(AuditLua + `return audit(KEYS[1], ARGV[1])`)
+
+// WriteAudit writes a line by itself. It is for changes that cannot share a script with it.
+func WriteAudit(ctx context.Context, rdb redis.UniversalClient, stream, line string) error {
+	if err := writeLine.Run(ctx, rdb, []string{stream}, line).Err(); err != nil {
+		return fmt.Errorf("registry: write a line of the audit trail: %w", err)
+	}
+	return nil
+}
+
 // TrimAudit removes what is older than [AuditKept] from the trails of these companies and of the installation. at is Redis's time.
 func (r *Registry) TrimAudit(ctx context.Context, companies []string, at time.Time) error {
 	streams := slices.Clone(auditOfAll)

@@ -55,7 +55,7 @@ func (d *decoder) auth(o object, cb *Callback) {
 	cb.Auth = auth
 }
 
-// basic checks what RFC 7617 asks of user name and password. The password may be
+// basic checks that user name and password are as RFC 7617 asks. The password may be
 // left out, which means an empty one: some APIs take a key as the user name alone.
 func (d *decoder) basic(a *Auth, location string) {
 	if a.Username == "" && !d.failedAt(location+".username") {
@@ -70,7 +70,7 @@ func (d *decoder) basic(a *Auth, location string) {
 }
 
 // oauth2 reads what an access token is asked for with. A hidden client secret is
-// kept only where it goes to the same server as before: else whoever may change a
+// kept only if it goes to the same server as before. Else a client who may change a
 // registration could have somebody else's secret sent to a server of his own.
 func (d *decoder) oauth2(a object, location string, auth *Auth, prev Auth, hasPrev bool) {
 	required := func(name, what string) string {

@@ -23,8 +23,8 @@ const (
 	maxCached = 4096 // keys in use at the same time; more are asked for more often
 )
 
-// lookup returns the key with the digest ARGV[1] and Redis's time in ms. It notes
-// that the key is used, once it was not noted for ARGV[2] seconds. A Redis that
+// lookup returns the key with the digest ARGV[1] and Redis's time in ms. If the last
+// note of a use is ARGV[2] seconds old, it notes that the key is used. A Redis that
 // is full or read-only refuses that, and the key is as good as before.
 var lookup = redis.NewScript(`
 local field = ARGV[1]
@@ -42,9 +42,9 @@ if readable and type(key) == 'table' and tonumber(t[1]) - (tonumber(key.last_use
 end
 return {text, string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))}`)
 
-// Authenticate returns what is known of the presented key, or an error that is
-// ErrUnauthorized: ErrExpired where the key was good once. Other errors say that
-// Redis could not be asked. Answers are remembered for a second.
+// Authenticate returns the [Key] of the presented one. If there is none, the error is
+// ErrUnauthorized; if it was good once, ErrExpired. Other errors say that Redis could
+// not be asked. Answers are remembered for a second.
 func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error) {
 	if presented == "" || len(presented) > maxSecretLen {
 		return Key{}, ErrUnauthorized
@@ -106,7 +106,8 @@ func (ks *Keys) cached(d digest) (cachedKey, bool) {
 	return c, ok && time.Now().Before(c.until)
 }
 
-// remember keeps an answer. Of a full memory those that are worth least go.
+// remember keeps an answer. If the memory is full, answers go that are too old to
+// count. If that makes no room, all go.
 func (ks *Keys) remember(d digest, c cachedKey) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -120,8 +121,8 @@ func (ks *Keys) remember(d digest, c cachedKey) {
 }
 
 // Stored reports whether there is such a key, by a list of digests that is a second
-// old at most: however many keys are presented, Redis is asked once a second. It
-// is for callers who present many wrong ones, among whom there may be others.
+// old at most. However many keys are presented, Redis is asked once a second. It is
+// for an address that presents many wrong keys, behind which others may have right ones.
 func (ks *Keys) Stored(ctx context.Context, presented string) (bool, error) {
 	d := digestOf(presented)
 	if ks.isKnown(d) {

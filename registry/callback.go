@@ -35,20 +35,20 @@ const (
 	AuthOAuth2 = "oauth2"
 )
 
-// Masked stands where an answer leaves a secret out; in a patch it leaves the
+// Masked stands where an answer leaves a secret out. In a patch it leaves the
 // secret as it is.
 const Masked = "***"
 
 // Status says whether deliveries to a callback go out.
 type Status string
 
-// The statuses. Events match callbacks of all but the last alike: what may not go
-// out is held.
+// The statuses. Events match callbacks of all but the last alike: if a delivery may
+// not go out, it is held.
 const (
 	Enabled  Status = "enabled"
 	Paused   Status = "paused"   // by request
 	Disabled Status = "disabled" // by Ringback, for example because the partner answered 410
-	// Unverified is a callback whose endpoint has not answered its challenge; see [Config.VerifyDestinations].
+	// Unverified is the status of a callback whose endpoint has not answered its challenge; see [Config.VerifyDestinations].
 	Unverified Status = "unverified"
 	Deleted    Status = "deleted" // only ever seen in a Gate
 )
@@ -66,15 +66,15 @@ type Callback struct {
 	Type string
 
 	// MatchBlock is the name of the block that narrows the match, as it was
-	// registered; empty if there was none. Match holds its members.
+	// registered. If there was none, it is empty. Match holds its members.
 	MatchBlock string
 	Match      map[string]string
 
 	Destination Destination
 	Description string
 
-	// StartDate is the earliest acceptance of an event that matches, where
-	// StartDateGiven; else it is CreatedAt, for show, and excludes nothing.
+	// StartDate is the earliest acceptance of an event that matches. If it was not
+	// given, it is CreatedAt, for show, and excludes nothing.
 	StartDate      time.Time
 	StartDateGiven bool
 
@@ -94,17 +94,15 @@ type Callback struct {
 	CreatedAt, UpdatedAt time.Time // milliseconds, UTC
 	Version              int64     // of the company's registry, by the last change of this callback
 
-	// Status is Enabled, Paused, Disabled or Unverified, and since when;
-	// DisabledReason says why where it is Disabled, and UnverifiedReason what
-	// came of the last challenge where it is Unverified, empty: none was sent.
-	// All are zero in what Match and Lookup return: memory does not hold them.
+	// Status is Enabled, Paused, Disabled or Unverified. Match and Lookup return it,
+	// its reasons and its time empty: memory does not hold them.
 	Status           Status
-	DisabledReason   string
-	UnverifiedReason string
-	StatusAt         time.Time // zero where Enabled
+	DisabledReason   string    // if Disabled, why
+	UnverifiedReason string    // if Unverified, why the last challenge failed; empty: none was sent
+	StatusAt         time.Time // since when; zero: Enabled
 
-	// Moved says that the call that returned the callback took away its
-	// endpoint's proof of control: a challenge is due.
+	// Moved says that the endpoint's proof of control was taken away by the call
+	// that returned the callback: a challenge is due.
 	Moved bool
 }
 
@@ -115,8 +113,8 @@ type Destination struct {
 	ContentType string `json:"content_type"`
 }
 
-// Host is a name for the host and port that requests go to: the same for all
-// callbacks that go there, and nothing that tells where that is.
+// Host is a name for the host and port that requests go to. It is the same for all
+// callbacks that go there, and does not tell where that is.
 func (d Destination) Host() string {
 	u, err := url.Parse(d.URL)
 	if err != nil {
@@ -127,10 +125,10 @@ func (d Destination) Host() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Auth is how requests prove who they are to the partner. Token goes with
-// AuthBearer, Username and Password with AuthBasic. Without a Password it is
-// empty, and is not shown: there is nothing to hide. The others go with
-// AuthOAuth2: what an access token is asked for with (RFC 6749, section 4.4).
+// Auth is how requests prove to the partner that they are Ringback's. Token goes
+// with AuthBearer, Username and Password with AuthBasic. If there is no Password, it
+// is empty, and is not shown: there is nothing to hide. The others go with
+// AuthOAuth2, and are sent to ask for an access token (RFC 6749, section 4.4).
 type Auth struct {
 	Type     string `json:"type"`
 	Token    string `json:"token,omitempty"`
@@ -166,7 +164,7 @@ const (
 	maxBurst     = maxPerSecond // that of a second
 )
 
-// RateLimit is how fast a partner wants to be called: it holds for all attempts at
+// RateLimit is how fast a partner wants to be called. It holds for all attempts at
 // deliveries to a callback together. A bucket of Burst tokens fills at PerSecond,
 // and each attempt takes one.
 type RateLimit struct {
@@ -183,7 +181,8 @@ func (l *RateLimit) String() string {
 	return strconv.FormatFloat(l.PerSecond, 'f', -1, 64) + " " + strconv.Itoa(l.Burst)
 }
 
-// MaxOverlap is the longest a replaced signing secret may go on signing.
+// MaxOverlap is the longest time that a replaced signing secret may go on signing,
+// and that a replaced secret of an API key may go on working.
 const MaxOverlap = 7 * 24 * time.Hour
 
 // SigningSecret is one of a callback's signing secrets.
@@ -204,9 +203,8 @@ func (cb *Callback) LiveSecrets(now time.Time) []payloads.Secret {
 	return live
 }
 
-// SuccessRule is the rule the partner's answers are judged by for events of type
-// t: the callback's own, else the type's, else payloads.JSON200Or204. t may be
-// nil.
+// SuccessRule is the rule that judges the partner's answers to events of type t:
+// the callback's own, else the type's, else payloads.JSON200Or204. t may be nil.
 func (cb *Callback) SuccessRule(t *payloads.Type) payloads.SuccessRule {
 	switch {
 	case cb.Success != "":

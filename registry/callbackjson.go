@@ -8,8 +8,8 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// MarshalJSON renders the callback as the API answers it: in the shape of a
-// wallet registration, secrets as "***", the signing secret not at all.
+// MarshalJSON renders the callback as the API answers it, in the shape of a wallet
+// registration. Secrets are "***". The signing secret is left out.
 func (cb *Callback) MarshalJSON() ([]byte, error) { return cb.render("") }
 
 // Revealed renders like its Callback and shows the newest signing secret.

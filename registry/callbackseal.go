@@ -36,16 +36,16 @@ type storedSecret struct {
 	ExpiresAt time.Time `json:"x,omitzero"`
 }
 
-// storedModel is the shape of stored; a process that meets a higher one is older
-// than the process that wrote it and must not guess.
+// storedModel is the shape of stored. A process that meets a higher one is older
+// than the process that wrote it, and must not guess.
 const storedModel = 1
 
 // An anchor binds a callback's row to what stands beside it: it is fresh with each
 // seal, part of the seal, and kept in another hash. So an older row that is put
 // back does not open.
 
-// place is what a callback's seal is bound to. Without an anchor it is the place of
-// processes of level 1.
+// place is the place that a callback's seal is bound to. Without an anchor it is the
+// one that processes of level 1 seal for.
 func place(company string, id int64, anchor string) string {
 	at := company + "/" + strconv.FormatInt(id, 10)
 	if anchor != "" {

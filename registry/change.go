@@ -18,10 +18,10 @@ import (
 const maxSecrets = 5
 
 // Create registers a callback from the JSON of a registration and returns it with
-// a fresh signing secret; [Callback.WithSecret] shows that. Once it has returned,
-// every event accepted from then on, by any process, is matched against it.
+// a fresh signing secret. [Callback.WithSecret] shows that. Every event that any
+// process accepts after Create has returned is matched against it.
 //
-// A body that is no JSON gives ErrBadJSON; one that does not fit gives an
+// A body that is no JSON gives ErrBadJSON. One that does not fit gives an
 // *payloads.InvalidError that lists every fault. A company that has as many as its
 // quota allows gives a *QuotaError.
 func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
@@ -77,9 +77,9 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
 // a secret as it is, and members that are not the client's to change may only
-// repeat what is there. Of concurrent patches each sees the one before. It
-// returns the callback as it then is, ErrNotFound if there is none, and for the
-// patch the errors of Create.
+// repeat what is there. Each of several concurrent patches sees the one before. It
+// returns the callback as it then is. If there is none, it returns ErrNotFound. For a
+// patch that does not fit it returns the errors of Create.
 func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
 	types, err := r.types.Fresh(ctx)
 	if err != nil {
@@ -122,8 +122,8 @@ func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, o
 	})
 }
 
-// update applies change, which also tells the audit trail's line, to a callback
-// until nobody else has changed it meanwhile.
+// update applies change to a callback until nobody else has changed it meanwhile.
+// change also returns the line of the audit trail.
 func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, string, error)) (*Callback, error) {
 	for range tries {
 		cb, err := r.Get(ctx, company, id)
@@ -163,9 +163,9 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 	return nil, fmt.Errorf("%w: callback %d of company %s", ErrBusy, id, company)
 }
 
-// remove deletes callback ARGV[1] and closes its gate as ARGV[2], which tells its
-// own earlier run from another's, with line ARGV[3] of the audit trail. It returns
-// 0 where there is nothing to delete.
+// remove deletes callback ARGV[1], closes its gate as ARGV[2], and writes line ARGV[3]
+// of the audit trail. The gate tells its own earlier run from another's. If there is
+// nothing to delete, it returns 0.
 var remove = redis.NewScript(AuditLua + `
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
@@ -179,7 +179,7 @@ audit(KEYS[7], ARGV[3])
 return 1`)
 
 // Delete removes a callback, or returns ErrNotFound. No event accepted afterwards
-// matches it; its gate says Deleted, and its room is put up to be cleared.
+// matches it. Its gate says Deleted, and its room is put up to be cleared.
 func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if err := checkCompany(company); err != nil {
 		return err

@@ -13,9 +13,9 @@ import (
 // touchFor is how long Touch remembers a company.
 const touchFor = time.Minute
 
-// Touch makes the company known to [Registry.Companies]; call it before the first
-// write under a company's name. It remembers for a minute that it did, unless
-// the company is then read at another version: it may have been erased meanwhile.
+// Touch makes the company known to [Registry.Companies]. Call it before the first
+// write under a company's name. It remembers for a minute that it did. If the company
+// is read at another version meanwhile, it may have been erased, and Touch forgets.
 func (r *Registry) Touch(ctx context.Context, company string) error {
 	if err := checkCompany(company); err != nil {
 		return err
@@ -27,6 +27,7 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 	return r.note(ctx, company)
 }
 
+// note is Touch that remembers nothing of an earlier one.
 func (r *Registry) note(ctx context.Context, company string) error {
 	start := time.Now()
 	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
@@ -37,7 +38,7 @@ func (r *Registry) note(ctx context.Context, company string) error {
 }
 
 // Remember makes all companies that this process has touched known to
-// [Registry.Companies] again, in case Redis lost that in a crash, and
+// [Registry.Companies] again. It is for a Redis that lost their names in a crash, and
 // nothing else of them.
 func (r *Registry) Remember(ctx context.Context) error {
 	var names []any
@@ -65,7 +66,7 @@ func (r *Registry) Remember(ctx context.Context) error {
 	return nil
 }
 
-// nameAgain makes a company known that is not, if there is something of it: else it was erased.
+// nameAgain makes a company known that is not. If there is nothing of it, it was erased, and stays unknown.
 func (r *Registry) nameAgain(ctx context.Context, name string) error {
 	callbacks, err := r.redis.HLen(ctx, callbacksKey(name)).Result()
 	var events int64
@@ -90,7 +91,7 @@ func (r *Registry) Known(ctx context.Context, name string) (bool, error) {
 	return known, nil
 }
 
-// IDs returns the ids of a company's callbacks, in no order, without opening them; with deleted, of all there ever were.
+// IDs returns the ids of a company's callbacks, in no order, without opening them. With deleted, it returns those of all there ever were.
 func (r *Registry) IDs(ctx context.Context, name string, deleted bool) ([]int64, error) {
 	var texts []string
 	var err error
@@ -116,7 +117,7 @@ func (r *Registry) Companies(ctx context.Context) ([]string, error) {
 	return Companies(ctx, r.redis)
 }
 
-// Companies is [Registry.Companies] for who has no registry.
+// Companies is [Registry.Companies] for callers that have no Registry.
 func Companies(ctx context.Context, rdb redis.UniversalClient) ([]string, error) {
 	names, err := rdb.SMembers(ctx, companiesKey).Result()
 	if err != nil {

@@ -15,7 +15,7 @@ import (
 type decoder struct {
 	catalogue *payloads.Catalogue
 	checkURL  func(string) error
-	prev      *Callback // nil on creation; where masked secrets come from
+	prev      *Callback // masked secrets come from it; nil: the callback is new
 	fields    []payloads.FieldError
 }
 
@@ -55,7 +55,7 @@ func (d *decoder) unknown(o object, location string, known ...string) {
 	}
 }
 
-// str reads an optional string; a member of another kind is reported.
+// str reads an optional string. A member of another kind is reported.
 func (d *decoder) str(o object, location, name string) (string, bool) {
 	raw, ok := o.take(name)
 	if !ok {
@@ -77,7 +77,7 @@ func (d *decoder) text(o object, name string, maxLen int) string {
 	return s
 }
 
-// secret reads a secret string; "***" stands for prev, if there is one.
+// secret reads a secret string. "***" stands for prev, if there is one.
 func (d *decoder) secret(o object, location, name, prev string, hasPrev bool) string {
 	s, _ := d.str(o, location, name)
 	return d.unmask(s, at(location, name), prev, hasPrev)

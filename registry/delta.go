@@ -13,9 +13,13 @@ import (
 // sizes, and well below what Lua's unpack can take.
 const deltaPage = 500
 
-// delta returns, at one moment: the company's version; the version of the last
-// change at or before ARGV[2]; the next ARGV[3] changes after ARGV[1], as id and
-// version by turns; the sealed callbacks of those; and the anchors of the seals.
+// delta returns, as they are at one moment:
+//
+//   - the company's version,
+//   - the version of the last change at or before ARGV[2],
+//   - the next ARGV[3] changes after ARGV[1], as id and version by turns,
+//   - the sealed callbacks of those,
+//   - the anchors of the seals.
 var delta = redis.NewScript(`
 local before = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local changes = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
@@ -38,13 +42,13 @@ func (r *Registry) load(ctx context.Context, name string, old *snapshot) (*snaps
 	return snap, err
 }
 
-// loadSince reads the changes after old, page by page. A callback that changes
-// between two pages moves to the end and is read there, so with the last page
-// the result holds everything up to the version that page came with.
+// loadSince reads the changes after old, page by page. If a callback changes between
+// two pages, it moves to the end and is read there. So with the last page the result
+// holds everything up to the version that page came with.
 //
-// continues says whether Redis's history continues old's: what did not change
-// since must end with the same version here and there. Versions never come twice,
-// so one that Redis lost shows as a difference.
+// continues says whether Redis's history continues old's: up to old's version, both
+// must end with the same version. Versions never come twice, so one that Redis lost
+// shows as a difference.
 func (r *Registry) loadSince(ctx context.Context, name string, old *snapshot) (_ *snapshot, continues bool, err error) {
 	versions, byID := maps.Clone(old.versions), maps.Clone(old.byID)
 	if versions == nil {
@@ -119,8 +123,8 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 	return answer, nil
 }
 
-// readChange fails on a callback that does not open, and the whole reading with
-// it: to leave it out would drop its events without a word.
+// readChange fails if the callback does not open, and the whole reading fails with
+// it. To leave the callback out would drop its events without a word.
 func (r *Registry) readChange(name, id, version string, sealed, anchored any) (c change, err error) {
 	if c.id, err = strconv.ParseInt(id, 10, 64); err != nil {
 		return change{}, fmt.Errorf("registry: a callback's id of company %s is no number: %w", name, err)

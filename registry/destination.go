@@ -39,10 +39,9 @@ func (d *decoder) destination(o object, cb *Callback) {
 	d.unknown(dest, location, "url", "method", "content_type")
 }
 
-// url checks what holds for every URL; which hosts are allowed is for
-// Config.CheckURL to say, unless it is the URL from before: what was allowed once
-// does not stand in the way of other changes. No error repeats it: URLs carry
-// secrets.
+// url checks the rules for every URL. Config.CheckURL says which hosts are allowed.
+// It is not asked about the URL from before: one that was allowed once does not stand
+// in the way of other changes. No error repeats the URL: URLs carry secrets.
 func (d *decoder) url(target, before, location string) {
 	if len(target) > maxURLLen {
 		d.fail(location, fmt.Sprintf("must have at most %d bytes", maxURLLen), nil)

@@ -1,44 +1,61 @@
-// Package registry keeps what companies have registered: their callbacks, with
-// the secrets that belong to them, and the API keys of everyone who may call in.
+// Package registry keeps the callbacks that companies have registered, with the
+// secrets that belong to them, and the API keys of everyone who may call in.
 //
 // # What it promises
 //
 // A registration that has returned is in Redis, and its version is part of it:
 // every change of a company's callbacks raises the company's version in the same
 // script. [Registry.Match] answers from memory and says which version it looked
-// at; whoever accepts an event compares that version with Redis in the script
-// that accepts, and after a mismatch calls [Registry.Refresh] and matches again.
-// So no process can accept an event on a registry older than a registration that
-// has returned, and matching costs no round trip.
+// at. The script that accepts an event compares that version with Redis. If the two
+// differ, its caller calls [Registry.Refresh] and matches again. So no process can
+// accept an event on a registry older than a registration that has returned, and
+// matching costs no round trip.
 //
-// A change that returned an error may have happened all the same, when Redis did
-// the work and its answer was lost. Repeating it is safe for [Registry.Patch],
-// [Registry.Pause] and [Registry.Resume]; after [Registry.Create] look at
-// [Registry.List] first, and after [Registry.Delete] ErrNotFound means done.
-// Retries below this package, as go-redis makes them, are recognised and change
-// nothing twice.
+// If Redis did the work and its answer was lost, a change returns an error and has
+// happened all the same. Repeating it is safe for [Registry.Patch],
+// [Registry.Pause] and [Registry.Resume]. Before you repeat [Registry.Create], look
+// at [Registry.List]. If a repeated [Registry.Delete] returns ErrNotFound, it is
+// done. Retries below this package, as go-redis makes them, are recognised and
+// change nothing twice.
 //
 // All that a callback holds, its URL included, is sealed in Redis with the
-// [Keyset]; the company, the id and an anchor that each write makes anew and keeps in
-// another hash are part of the seal, so that a row copied to another place, or an older
-// one put back, does not open. API keys are stored as SHA-256 digests.
+// [Keyset]. The company and the id are part of the seal, so that a row copied to
+// another place does not open. So is an anchor, which each write makes anew and
+// keeps in another hash, so that an older row put back does not open. API keys are
+// stored as SHA-256 digests.
 //
 // # Versions side by side
 //
 // Two versions of the program run on one Redis while it is upgraded, and the
 // older one would ignore, or misread, what it does not know. So processes
-// announce themselves and the [Level] they know ([Announce]); those of 6da24ca,
+// announce themselves and the [Level] they know, with [Announce]. Those of 6da24ca,
 // level 1, are seen by the name of their connections and in asynq's list of
-// workers. Whoever adds something that an older process must not ignore, such as a
-// field that holds deliveries back, does two things:
+// workers. If a release adds something that an older process must not ignore, such
+// as a field that holds deliveries back, it does two things:
 //
 //   - A request that uses it calls [Registry.KnownEverywhere] with the level that
-//     brought it, before anything is written: while an older process is alive the
-//     request is refused, which the API answers with 409. A request that does not
-//     use it never asks.
-//   - What is stored says that it is new, where its readers can tell: a sealed
-//     callback that uses the field gets a higher model (storedModel), which older
-//     processes refuse to read. That holds also when one is started later.
+//     brought it, before anything is written. While an older process is alive, the
+//     request is refused, and the API answers 409. A request that does not use it
+//     never asks.
+//   - The stored value says that it is new. A sealed callback that uses the field
+//     gets a higher model (storedModel), which older processes refuse to read, even
+//     if they are started later.
+//
+// # Files
+//
+// The files stand in layers, and each uses names of lower ones only:
+//
+//   - reseal.go, retire.go, erasure.go, setquotas.go and audit.go do one thing each to
+//     what is there.
+//   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
+//     dispatcher do with callbacks. They use save.go, get.go and memory.go, which
+//     write one, read one and remember them.
+//   - registry.go is the [Registry], which holds no more than all of those share.
+//   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
+//     with Redis or a file of their own.
+//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, auditline.go
+//     and the files beside them are values, which ask Redis nothing.
+//   - keynames.go, errors.go, invalid.go, json.go and times.go are below all others.
 //
 // # Keys in Redis
 //
@@ -66,15 +83,15 @@
 //	                    streams as {c}:audit, of what no company has; each in the slot of what it tells of
 //
 // A line of the audit trail is written by the script that makes the change, and
-// only if it changes something: so there is neither without the other, whenever a
+// only if it changes something. So there is neither without the other, whenever a
 // process is killed and however often a command is repeated. Sealing anew and
 // retiring a sealing key write their line afterwards, once for all that they did.
 // Keys that have long expired, and the keys of an erased company, go without a
-// line of their own. Processes of a version before write none.
+// line of their own. Processes of level 1 write none.
 //
-// Versions are Redis's clock in milliseconds, or the last version plus one where
-// the clock has not moved on. A counter would repeat itself after a Redis that
-// lost its last second, and a process that remembers the lost version would
-// take its own memory for current. A Redis that went back in time is noticed by
-// [Registry.Refresh], which then reads everything again.
+// A version is Redis's clock in milliseconds. If the clock has not moved on, it is
+// the last version plus one. If Redis lost its last second, a counter would repeat
+// itself, and a process that remembers the lost version would take its own memory
+// for current. [Registry.Refresh] notices a Redis that went back in time, and then
+// reads everything again.
 package registry

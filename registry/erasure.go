@@ -12,13 +12,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// An Erasure tells one erasure of a company from all others. However often it comes to [Registry.Forget], it leaves one line.
+// An Erasure tells one erasure of a company from all others. It leaves one line, however often it comes to [Registry.Forget].
 type Erasure struct {
 	ID    string    // in no other line of the audit trail
 	Began time.Time // by Redis's clock
 }
 
-// mark is what stands in the line of an erasure and in no other.
+// mark is the text that stands in the line of an erasure and in no other.
 func (e Erasure) mark() string { return `"k":"` + e.ID + `"` }
 
 // since is the first id that its line may have: Redis's clock may step back.
@@ -26,8 +26,8 @@ func (e Erasure) since() string {
 	return strconv.FormatInt(max(0, e.Began.Add(-time.Hour).UnixMilli()), 10)
 }
 
-// forget takes company ARGV[1] out of the set, with line ARGV[2] of the audit trail if it was in it. A line since ARGV[4] that has
-// ARGV[3] in it goes: it is of the same erasure.
+// forget takes company ARGV[1] out of the set. If it was in it, line ARGV[2] of the audit trail is written. If a line since ARGV[4] has ARGV[3]
+// in it, it is of the same erasure, and goes.
 var forget = redis.NewScript(AuditLua + `
 if redis.call('SREM', KEYS[1], ARGV[1]) == 0 then return end
 for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[4], '+')) do
@@ -35,8 +35,8 @@ for _, entry in ipairs(redis.call('XRANGE', KEYS[2], ARGV[4], '+')) do
 end
 audit(KEYS[2], ARGV[2])`)
 
-// Forget takes the company's name out of [Registry.Companies], after all of it was erased; whoever uses it again names it again. All that is left
-// of the company's audit trail is the line of this erasure, with these changes.
+// Forget takes the company's name out of [Registry.Companies]. Call it after all of the company was erased. If the company is used again, it is
+// named again. All that is left of the company's audit trail is the line of this erasure, with these changes.
 func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes ...AuditChange) error {
 	if err := r.eraseTrail(ctx, name); err != nil {
 		return err

@@ -316,7 +316,7 @@ func (a *armOn) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 // A Redis that hangs must not be waited for by one caller after the other.
 func TestCallersShareOneReadingAndItsFailure(t *testing.T) {
-	// Where it failed for another reason there is one more: the first began before the others came.
+	// If it failed for another reason, there is one more: the first began before the others came.
 	t.Run("failure", func(t *testing.T) { shareOneReading(t, errInjected, 2) })
 	t.Run("timeout", func(t *testing.T) { shareOneReading(t, fmt.Errorf("%w: %w", errInjected, context.DeadlineExceeded), 1) })
 	t.Run("network timeout", func(t *testing.T) { shareOneReading(t, fmt.Errorf("%w: %w", errInjected, os.ErrDeadlineExceeded), 1) })

@@ -7,13 +7,13 @@ import (
 )
 
 // Gate says why a callback's deliveries are held. It is stored as JSON under
-// [GateKey]; where that key is absent the gate is open.
+// [GateKey]. If that key is absent, the gate is open.
 type Gate struct {
 	Status Status    `json:"status"`           // Paused, Disabled, Unverified or Deleted
 	Reason string    `json:"reason,omitempty"` // a short word, such as gone
 	At     time.Time `json:"at"`
 
-	// Then is the gate that an Unverified one leaves behind once the endpoint
+	// Then is the gate that an Unverified one leaves behind when the endpoint
 	// has answered its challenge. Nil: an open one.
 	Then *Gate `json:"then,omitempty"`
 }
@@ -27,8 +27,8 @@ func (g Gate) String() string {
 	return string(text)
 }
 
-// ParseGate reads what is stored under [GateKey]. The empty string, for an
-// absent key, is an open gate: one with the status Enabled.
+// ParseGate reads the value of [GateKey]. The empty string stands for an absent key,
+// and is an open gate: one with the status Enabled.
 func ParseGate(stored string) (Gate, error) {
 	if stored == "" {
 		return Gate{Status: Enabled}, nil

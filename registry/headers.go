@@ -13,7 +13,7 @@ const (
 	maxHeaderBytes = 4 << 10 // names and values together, with ": " and the line's end
 )
 
-// ownHeaders are the header names a callback may not set, each with who does.
+// ownHeaders are the header names that a callback may not set, each with the reason.
 var ownHeaders = map[string]string{
 	"Host":              "it comes from destination.url",
 	"Content-Type":      "use destination.content_type",
@@ -33,8 +33,8 @@ var ownHeaders = map[string]string{
 	// breaks, and the partner would hear of it twice.
 	"Idempotency-Key":   "webhook-id is the same on every attempt and serves the purpose",
 	"X-Idempotency-Key": "webhook-id is the same on every attempt and serves the purpose",
-	// What follows would make a request seem to be another than it is, to a proxy
-	// before the partner, or, where a URL ever leads inside, to what is there.
+	// The names that follow would make a request seem to be another than it is, to a
+	// proxy before the partner. If a URL ever leads inside, they would do so there.
 	"Forwarded":                 forProxies,
 	"X-Forwarded":               forProxies,
 	"X-Real-Ip":                 forProxies,
@@ -113,7 +113,7 @@ func (d *decoder) twice(first, name string) bool {
 	return strings.EqualFold(first, name) || !before || !both
 }
 
-// refuseHeader says why a callback may not set the header, or nothing.
+// refuseHeader says why a callback may not set the header. If it may, it says nothing.
 func refuseHeader(name string, hasAuth bool) string {
 	if !isHeaderName(name) {
 		return "must be a header name: letters, digits and !#$%&'*+-.^_`|~"
@@ -124,14 +124,14 @@ func refuseHeader(name string, hasAuth bool) string {
 	return takenHeader(name)
 }
 
-// sameName is one spelling for all that a receiver may take for one name: many
-// read neither letter case nor _ for -, as CGI does.
+// sameName is one spelling for all names that a receiver may take for one. Many
+// receivers tell neither upper from lower case nor _ from -, as CGI does.
 func sameName(name string) string {
 	return textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 }
 
-// takenHeader says who else sets the header, or what it does that a callback may
-// not, or nothing.
+// takenHeader says why no callback may set the header: another part of the request
+// sets it, or it does something that a callback may not. If one may, it says nothing.
 func takenHeader(name string) string {
 	canonical := sameName(name)
 	if why, ok := ownHeaders[canonical]; ok {
@@ -178,7 +178,7 @@ func validHeaderValue(value string) bool {
 	return value == strings.Trim(value, " \t")
 }
 
-// prevHeader is the value that "***" stands for, whatever the name's letter case.
+// prevHeader is the value that "***" stands for. The name's letter case does not matter.
 func (d *decoder) prevHeader(name string) (string, bool) {
 	if d.prev == nil {
 		return "", false

@@ -2,7 +2,7 @@ package registry
 
 import "testing"
 
-// TestDestinationHost: what leads to one host and port has one name, and says nothing of it.
+// TestDestinationHost: URLs that lead to one host and port have one name, which says nothing of them.
 func TestDestinationHost(t *testing.T) {
 	host := func(url string) string { return Destination{URL: url}.Host() }
 	want := host("https://partner.example/a")

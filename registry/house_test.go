@@ -23,7 +23,7 @@ import (
 
 // go-redis looks once more, after a second, for a Redis that was away.
 func TestMain(m *testing.M) {
-	// What package net locks its resolver with is made by the first lookup. If that is a bubble's, no lookup outside may use it.
+	// Package net makes the lock of its resolver in the first lookup. If that is a bubble's, no lookup outside may use it.
 	_, _ = net.DefaultResolver.LookupHost(context.Background(), "localhost")
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }

@@ -16,6 +16,7 @@ func invalid(location, message string, value any) *payloads.InvalidError {
 	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Message: message, Value: value}}}
 }
 
+// checkCompany returns an error if no company can have the name.
 func checkCompany(company string) error {
 	if payloads.ValidCompany(company) {
 		return nil
@@ -26,7 +27,7 @@ func checkCompany(company string) error {
 // maxEcho bounds what an error repeats of what it was given.
 const maxEcho = 64
 
-// short is s as an error may repeat it: nil when it is empty or long.
+// short is s as an error may repeat it. If s is empty or long, it is nil.
 func short(s string) any {
 	if s == "" || len(s) > maxEcho {
 		return nil
@@ -34,8 +35,8 @@ func short(s string) any {
 	return s
 }
 
-// at is the location of a member: plain after a dot, quoted where the name holds
-// more than letters, digits, '_' and '-'.
+// at is the location of a member: its name stands plain after a dot. If the name holds
+// more than letters, digits, '_' and '-', it is quoted.
 func at(location, name string) string {
 	plain := name != "" && len(name) <= maxEcho && !strings.Contains(name, ".") && payloads.ValidTypeName(name)
 	if plain {
@@ -47,7 +48,7 @@ func at(location, name string) string {
 	return location + "[" + strconv.Quote(name) + "]"
 }
 
-// list joins names behind lead, or is none.
+// list joins names behind lead. If there are no names, it is none.
 func list(lead string, names []string, none string) string {
 	if len(names) == 0 {
 		return none

@@ -12,16 +12,16 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// ErrBadJSON says that a body is no JSON text at all. The HTTP API answers 400,
-// where a body that is JSON but does not fit (an *payloads.InvalidError) gets 422.
+// ErrBadJSON says that a body is no JSON text at all. The HTTP API answers 400. A
+// body that is JSON but does not fit, an *payloads.InvalidError, gets 422.
 var ErrBadJSON = errors.New("registry: the body is not valid JSON")
 
-// givenTwice is what is wrong with a member whose name has stood before.
+// givenTwice is the fault of a member whose name has stood before.
 const givenTwice = "is given twice: which one is meant?"
 
 // Members reads body, one JSON object in UTF-8, and calls visit for each of its
 // members, in order, with the value's bytes exactly as they stand in body. visit
-// returns what is wrong with the member: "" for nothing.
+// returns the fault of the member. If it has none, that is "".
 //
 // Errors: ErrBadJSON, with the place in body, and *payloads.InvalidError for all
 // that visit found, for names given twice, and for JSON that is not an object.
@@ -55,8 +55,8 @@ func Members(body []byte, visit func(name string, value json.RawMessage) (wrong 
 
 // checkJSON makes sure that body is one JSON text in UTF-8, that no name stands
 // twice in it, where a registration has names, and that all of it is characters.
-// What else is wrong with such a body cannot be said: it depends on which of the two
-// is meant.
+// If a name stands twice, other faults are not looked for: they depend on which of the
+// two is meant.
 func checkJSON(body []byte) error {
 	if !utf8.Valid(body) {
 		return errNotUTF8
@@ -74,7 +74,7 @@ func checkJSON(body []byte) error {
 }
 
 // twice finds the names that stand twice in a valid JSON text, down to objects
-// within depth others: nothing of a registration lies deeper than two.
+// within depth others. Nothing of a registration lies deeper than two.
 func twice(text []byte, location string, depth int) (fields []payloads.FieldError) {
 	seen := map[string]bool{}
 	_ = walk(text, func(name string, value json.RawMessage) { // not an object: no names
@@ -121,7 +121,7 @@ func walk(text []byte, visit func(name string, value json.RawMessage)) error {
 }
 
 // syntaxError says where body stops being JSON, counting its bytes from 1, and
-// why; nil if it does not. Of body it repeats one character at most.
+// why. If body is JSON, it is nil. It repeats one character of body at most.
 func syntaxError(body []byte) error {
 	if bytes.HasPrefix(body, []byte("\ufeff")) { // RFC 8259, section 8.1
 		return fmt.Errorf("%w: it begins with a byte order mark (U+FEFF): send it without", ErrBadJSON)
@@ -142,7 +142,7 @@ func syntaxError(body []byte) error {
 	}
 }
 
-// parseAny parses a JSON text that is known to be valid; numbers stay literal.
+// parseAny parses a JSON text that is known to be valid. Numbers stay literal.
 func parseAny(text []byte) any {
 	dec := json.NewDecoder(bytes.NewReader(text))
 	dec.UseNumber()

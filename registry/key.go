@@ -40,10 +40,10 @@ func (r Role) Valid() bool {
 const AllCompanies = "*"
 
 // PartnerRateLimit is how many changes a second a partner's key may make, unless
-// its own limit says otherwise: far more than looking after callbacks takes.
+// its own limit says otherwise. It is far more than looking after callbacks takes.
 const PartnerRateLimit = 20
 
-// Key is what is known of an API key: everything but the key.
+// Key is everything that is known of an API key, but for the key itself.
 type Key struct {
 	// ID names the key in public: "rbk_" and the first eight characters that
 	// follow in the key.
@@ -63,8 +63,8 @@ type Key struct {
 	// Nil: its role's, see Limit.
 	RateLimit *float64 `json:"rate_limit,omitempty"`
 
-	// LastUsed is when the key was last used, in Unix seconds, to a minute. 0:
-	// not since processes note it.
+	// LastUsed is when the key was last used, in Unix seconds, to a minute. 0: it was
+	// not used since processes note it.
 	LastUsed int64 `json:"last_used,omitempty"`
 }
 
@@ -101,7 +101,7 @@ const (
 	boundPrefix = "2:"
 )
 
-// A digest stands for a key where the key must not.
+// A digest stands for a key in Redis and in memory.
 type digest [sha256.Size]byte
 
 func digestOf(secret string) digest { return sha256.Sum256([]byte(secret)) }
@@ -145,6 +145,7 @@ func randomText() string {
 	return base64.RawURLEncoding.EncodeToString(random[:])
 }
 
+// checkKey returns an *payloads.InvalidError if the role or the company will not do.
 func checkKey(k Key) error {
 	var fields []payloads.FieldError
 	if !k.Role.Valid() {
@@ -172,7 +173,7 @@ func keyLine(ctx context.Context, action string, k Key, changes ...AuditChange) 
 	return AuditLine(ctx, company, action, "keys/"+k.ID, changes...)
 }
 
-// keyFields are what is to be told of a key.
+// keyFields are the fields of a key that the audit trail tells.
 func keyFields(k Key) map[string]auditField {
 	fields := map[string]auditField{}
 	flatten(fields, "role", string(k.Role))

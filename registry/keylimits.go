@@ -15,11 +15,12 @@ import (
 const MaxTests = 2
 
 // take counts ARGV[3] changes of a key with room for ARGV[2] at once and one more
-// every ARGV[1] ms. It returns how many ms there are to wait, without counting
-// anything, if there is no room; ARGV[4] '1' counts in any case. What is stored is
-// when all that was counted is paid for, in ms (the generic cell rate algorithm),
-// and when that was written: if the clock was set back since, the debt of then is
-// the debt of now.
+// every ARGV[1] ms. If there is no room, it counts nothing and returns how many ms
+// there are to wait. If ARGV[4] is '1', it counts in any case.
+//
+// It stores two times, in ms: when all that was counted is paid for, as the generic
+// cell rate algorithm has it, and when that was written. If the clock was set back
+// since, the debt of then is the debt of now.
 var take = redis.NewScript(`
 local t = redis.call('TIME')
 local now = tonumber(t[1]) * 1000 + tonumber(t[2]) / 1000
@@ -48,7 +49,7 @@ func (ks *Keys) Take(ctx context.Context, k Key) (wait time.Duration, err error)
 }
 
 // Charge counts n more changes of a request that was let in already, such as the
-// lines of a batch: the key's next change waits until they are paid for.
+// lines of a batch. The key's next change waits until they are paid for.
 func (ks *Keys) Charge(ctx context.Context, k Key, n int) error {
 	_, err := ks.take(ctx, k, n, true)
 	return err
@@ -82,7 +83,7 @@ redis.call('PEXPIRE', KEYS[1], ARGV[1])
 return 1`)
 
 // BeginTest reports whether the key may make one more test of a callback, in all
-// processes together; then end has to be called after it. A process that dies
+// processes together. If it may, call end after the test. A process that dies
 // before that holds its place for as long as a test may take.
 func (ks *Keys) BeginTest(ctx context.Context, k Key, longest time.Duration) (end func(), ok bool, err error) {
 	place := rand.Text()

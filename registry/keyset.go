@@ -25,8 +25,8 @@ var ErrSealed = errors.New("registry: stored data does not open with this keyset
 // (WithPrimary). Then Reseal moves the callbacks to it, and at last ForgetKey and
 // Without retire the old one.
 //
-// Whoever has the keyset and the Redis can read all secrets; without the keyset
-// nobody can, so it belongs in the backup, apart from Redis.
+// The keyset and the Redis together tell all secrets. Without the keyset nobody can
+// read them, so it belongs in the backup, apart from Redis.
 type Keyset struct {
 	handle *keyset.Handle
 	aead   tink.AEAD
@@ -110,8 +110,8 @@ func (k *Keyset) WithPrimary(id string) (*Keyset, error) {
 	return k.change(func(m *keyset.Manager) error { return m.SetPrimary(found.GetKeyId()) })
 }
 
-// Without returns the keyset without that key. ErrNotFound: it has no such key. It refuses the primary key, and a key whose
-// ciphertexts do not bear its id (Tink's output prefix RAW): of it nobody can tell what it sealed.
+// Without returns the keyset without that key. ErrNotFound: it has no such key. It refuses the primary key. It also refuses a key whose
+// ciphertexts do not bear its id, which has Tink's output prefix RAW: nobody can tell what such a key sealed.
 func (k *Keyset) Without(id string) (*Keyset, error) {
 	found, err := k.find(id)
 	switch {
@@ -146,7 +146,7 @@ func (k *Keyset) change(apply func(*keyset.Manager) error) (*Keyset, error) {
 	return fromHandle(handle)
 }
 
-// seal encrypts plain for one place: what is sealed for one does not open in another.
+// seal encrypts plain for one place. It does not open in another.
 func (k *Keyset) seal(plain []byte, place string) ([]byte, error) {
 	sealed, err := k.aead.Encrypt(plain, []byte(place))
 	if err != nil {

@@ -27,10 +27,10 @@ func Sealed(ctx context.Context, rdb redis.UniversalClient) (bool, error) {
 	return n > 0, nil
 }
 
-// CheckKeyset makes sure that the keyset opens what this Redis holds: call it
-// before the first use. The first keyset that meets an empty Redis is remembered,
-// with every later primary key; one that lacks a remembered key is refused with
-// an error that is ErrSealed and says what to do.
+// CheckKeyset makes sure that the keyset opens what this Redis holds. Call it
+// before the first use. Redis remembers the first keyset that it meets, and every
+// later primary key. If the keyset lacks a remembered key, the error is ErrSealed
+// and says what to do.
 func (r *Registry) CheckKeyset(ctx context.Context) error {
 	primary := r.keyset.PrimaryID()
 	proof, err := r.keyset.seal([]byte(keysetProof), keysetKey+"/"+primary)

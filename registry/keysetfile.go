@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// LoadOrCreateKeyset reads the keyset in the file at path, or creates that file,
-// for its owner only, with a fresh keyset; created tells which. Processes that
+// LoadOrCreateKeyset reads the keyset in the file at path. If there is no file, it
+// creates one, for its owner only, with a fresh keyset; created tells. Processes that
 // race for the same path agree on one keyset: the file appears whole or not at
 // all, and the first one stays. The directory must exist.
 func LoadOrCreateKeyset(path string) (k *Keyset, created bool, err error) {
@@ -47,8 +47,8 @@ func loadKeyset(path string) (*Keyset, error) {
 	return k, nil
 }
 
-// writeOnce creates the file at path with data on disk, or returns fs.ErrExist
-// and leaves what is there.
+// writeOnce creates the file at path, with data on disk. If there is a file, it
+// leaves that and returns fs.ErrExist.
 func writeOnce(path string, data []byte) (err error) {
 	temp, err := os.CreateTemp(filepath.Dir(path), ".keyset-*") // mode 0600
 	if err != nil {
@@ -70,7 +70,7 @@ func writeOnce(path string, data []byte) (err error) {
 }
 
 // UpdateKeyset replaces the keyset in the file at path by what change makes of it. The file changes at once and whole, and keeps its mode
-// and its owner. Of calls that race each sees what the one before wrote. If change fails the file stays as it is.
+// and its owner. If calls race, each sees what the one before wrote. If change fails, the file stays as it is.
 func UpdateKeyset(path string, change func(*Keyset) (*Keyset, error)) error {
 	path, err := filepath.EvalSymlinks(path)
 	if err != nil {

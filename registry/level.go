@@ -9,20 +9,20 @@ import (
 // whose processes know it. It grows with a release that has such features.
 //
 //	1  commit 6da24ca, which announces nothing
-//	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and keys that are bound to callbacks
+//	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and API keys with terms
 const Level = 2
 
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2
 
-// clientName is what processes of level 1 call their connections to Redis. Later ones add a slash and their level.
+// clientName is the name that processes of level 1 give to their connections to Redis. Later ones add a slash and their level.
 const clientName = "ringback"
 
 // ClientName is the name that the connections of this program's processes to Redis bear: KnownEverywhere tells levels apart by it.
 func ClientName() string { return clientName + "/" + strconv.Itoa(Level) }
 
-// LevelOfName returns the level of the processes whose connections bear that name, 0 if they are none of Ringback's, or have a name of
-// their own.
+// LevelOfName returns the level of the processes whose connections bear that name. If they are none of Ringback's, or have a name of their
+// own, it returns 0.
 func LevelOfName(name string) int {
 	if name == clientName {
 		return 1

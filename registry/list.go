@@ -42,7 +42,7 @@ func (f *Filter) check() (after int64, err error) {
 
 // List returns the callbacks of a company that f asks for, with their status, by
 // ascending id. next is the cursor of the page that follows, empty on the last.
-// It includes every registration that had returned before the call.
+// List includes every registration that had returned before the call.
 func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*Callback, next string, err error) {
 	if err := checkCompany(company); err != nil {
 		return nil, "", err
@@ -82,7 +82,7 @@ func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*
 	return page, "", nil
 }
 
-// All returns all of a company's callbacks by ascending id, as they are now but for their status, which is not read: it is empty.
+// All returns all of a company's callbacks by ascending id, as they are now. Their status is not read, and is empty.
 func (r *Registry) All(ctx context.Context, company string) ([]*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err

@@ -11,12 +11,13 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// Match returns the callbacks of a company that an event of type typ with the
-// given match attributes, accepted at acceptedAt, goes to, by ascending id, and
-// the version of the registry it looked at. Paused and disabled callbacks match.
+// Match returns the callbacks of a company that an event goes to, by ascending id,
+// and the version of the registry that it looked at. The event is of type typ, has
+// the match attributes attrs and was accepted at acceptedAt. Paused and disabled
+// callbacks match.
 //
 // It answers from memory, but for the first time that it meets a company. Its
-// answer is current if [VersionKey] still holds ver; if not, call Refresh with
+// answer is current if [VersionKey] still holds ver. If not, call Refresh with
 // what stands there and match again.
 func (r *Registry) Match(ctx context.Context, company, typ string, attrs map[string]string, acceptedAt time.Time) (ver int64, matched []*Callback, err error) {
 	snap, err := r.remembered(ctx, company)

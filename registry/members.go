@@ -1,7 +1,7 @@
 package registry
 
-// readOnly are the members of an answer that a client sends back unchanged at
-// best, with what to do instead.
+// readOnly are the members of an answer that a client may only send back unchanged,
+// each with what to do instead of changing it.
 var readOnly = map[string]string{ //nolint:gosec // names of members, one of which is "secret"
 	"callback_id":       "",
 	"url":               ": the URL to call is destination.url",

@@ -14,11 +14,11 @@ type company struct {
 	snap    atomic.Pointer[snapshot] // nil until first read
 	touched atomic.Pointer[time.Time]
 
-	// turn is held by the one who reads from Redis; the rest wait and share.
+	// turn is held by the caller that reads from Redis. The others wait and share.
 	turn  chan struct{}
 	begun atomic.Int64 // reads begun so far
-	// done is the number of the last read that ended by itself, and err how.
-	// Whoever holds turn writes them; err is read by the same only.
+	// done is the number of the last read that ended by itself, and err is how it
+	// ended. The holder of turn writes both, and nobody else reads err.
 	done atomic.Int64
 	err  error
 }
@@ -31,9 +31,9 @@ func (r *Registry) company(name string) *company {
 	return c.(*company)
 }
 
-// Lookup returns a callback from memory, after a look into Redis where memory is
-// older than version atLeast. ErrNotFound if it was deleted. The result has no
-// status.
+// Lookup returns a callback from memory. If memory is older than version atLeast, it
+// looks into Redis first. If the callback was deleted, it returns ErrNotFound. The
+// result has no status.
 func (r *Registry) Lookup(ctx context.Context, company string, id, atLeast int64) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err
@@ -56,8 +56,8 @@ func (r *Registry) Lookup(ctx context.Context, company string, id, atLeast int64
 // Refresh brings what is remembered of a company up to version atLeast, as found
 // in Redis, by reading what has changed. Concurrent callers share one reading.
 //
-// It returns without reading only when memory is exactly at atLeast. When memory
-// is newer it reads too: then another caller was faster, or Redis went back in
+// It returns without reading only if memory is exactly at atLeast. If memory is
+// newer, it reads, too: then another caller was faster, or Redis went back in
 // time, and only Redis can tell. So after Refresh has returned, memory is at
 // atLeast or holds what Redis held during the call.
 func (r *Registry) Refresh(ctx context.Context, company string, atLeast int64) error {
@@ -84,10 +84,12 @@ func (r *Registry) remembered(ctx context.Context, company string) (*snapshot, e
 }
 
 // fresh returns a snapshot that Redis held at some moment during the call, or
-// one that is enough (nil: none is). One caller reads at a time; who came while
-// another was reading shares the reading that began after that, failures included.
-// Where the other's own ended because Redis did not answer in time, that is shared,
-// too, so that a Redis that hangs is waited for once.
+// one that is enough. If enough is nil, none is.
+//
+// One caller reads at a time. If others come meanwhile, they share the next reading,
+// its failure included: the one under way may have begun before the change that they
+// are after. If the one under way ends because Redis does not answer in time, they
+// share that, too, so that a Redis that hangs is waited for once.
 func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot) bool) (*snapshot, error) {
 	c := r.company(name)
 	came := c.begun.Load()

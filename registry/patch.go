@@ -11,9 +11,9 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// applyPatch returns cb as a merge patch (RFC 7396) of its JSON leaves it, or an
-// error that says what does not fit. cb is not changed. checkURL is
-// [Config.CheckURL].
+// applyPatch applies a merge patch (RFC 7396) to the JSON of cb, and returns the
+// callback that comes of it. cb is not changed. checkURL is [Config.CheckURL]. If the
+// patch does not fit, the error says what does not.
 func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Callback, mergePatch []byte) (*Callback, error) {
 	if err := checkJSON(mergePatch); err != nil {
 		return nil, err
@@ -46,8 +46,8 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 	return next, nil
 }
 
-// dropReadOnly removes from a patch what only repeats the callback, as clients do
-// that send back what they got, and refuses what would change the unchangeable.
+// dropReadOnly removes the members from a patch that only repeat the callback: clients
+// send back what they got. If a member would change the unchangeable, it is refused.
 func dropReadOnly(cb *Callback, patch map[string]any) error {
 	shown, err := cb.render("")
 	if err != nil {
@@ -77,8 +77,8 @@ func dropReadOnly(cb *Callback, patch map[string]any) error {
 	return nil
 }
 
-// adoptNames spells names in a patch as the callback does where the two mean the
-// same: the alias of callback_type, and header names in another letter case.
+// adoptNames spells names in a patch as the callback does. Two names mean the same if
+// one is the alias of callback_type, or a header's name in another letter case.
 func adoptNames(cb *Callback, patch map[string]any) {
 	if alias := patch["event_type"]; alias != nil && patch["callback_type"] == nil {
 		delete(patch, "event_type")

@@ -6,7 +6,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// opened defines what opens a gate as if was: was ARGV[1]'s, and what it leaves behind.
+// opened defines two functions for callback ARGV[1]. open replaces the gate was by left, or opens it if left is nil, and returns the changes for
+// the audit trail. lookAfter has the callback looked after.
 const opened = `
 local function open(was, left)
 	local changes = {{field = 'status', old = was.status, new = left and left.status or 'enabled'}}
@@ -20,8 +21,8 @@ local function lookAfter()
 end
 `
 
-// pause closes an open gate as ARGV[2], or has an unverified one leave that behind, with line ARGV[3] of the audit trail, and returns what read
-// returns.
+// pause closes an open gate as ARGV[2], or has an unverified one leave that behind. If that changed something, it writes line ARGV[3] of the
+// audit trail. It returns what read returns.
 var pause = redis.NewScript(AuditLua + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
@@ -38,8 +39,8 @@ elseif sealed then
 end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// resume opens the gate, with line ARGV[2] of the audit trail if it was closed, has the room looked after, and returns what read returns. An
-// unverified one stays if ARGV[3] is 'verify', and will leave an open one behind.
+// resume opens the gate and has the callback looked after. If ARGV[3] is 'verify', an unverified gate stays, and will leave an open one behind.
+// If that changed something, it writes line ARGV[2] of the audit trail. It returns what read returns.
 var resume = redis.NewScript(AuditLua + opened + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed then
@@ -60,18 +61,18 @@ end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
 // Pause closes the gate of a callback: its deliveries are held from then on, and
-// events still match. Pausing a paused one changes nothing; a disabled one stays
+// events still match. Pausing a paused one changes nothing. A disabled one stays
 // disabled, as the result's Status says. An unverified one stays unverified, and is
-// paused once it is verified. ErrNotFound if there is none.
+// paused when it is verified. If there is none, Pause returns ErrNotFound.
 func (r *Registry) Pause(ctx context.Context, company string, id int64) (*Callback, error) {
 	line := AuditLine(ctx, company, "callback.pause", CallbackObject(id))
 	return r.runOnOne(ctx, pause, company, id, "pause", Gate{Status: Paused, At: now()}.String(), line)
 }
 
 // Resume opens the gate of a callback, paused or disabled, and has the deliveries
-// that wait let out. Resuming an enabled one changes nothing. An unverified one
-// stays so, and is enabled once it is verified, unless this registry asks for no
-// proof. ErrNotFound if there is none.
+// that wait let out. Resuming an enabled one changes nothing. If this registry asks
+// for proof, an unverified one stays so, and is enabled when it is verified. If there
+// is none, Resume returns ErrNotFound.
 func (r *Registry) Resume(ctx context.Context, company string, id int64) (*Callback, error) {
 	word := ""
 	if r.verify {

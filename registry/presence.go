@@ -16,21 +16,21 @@ import (
 )
 
 const (
-	// lookAgainAfter is how old the answer of KnownEverywhere may be.
+	// lookAgainAfter is how old a remembered look may be.
 	lookAgainAfter = time.Second
 
 	asynqServers = "asynq:servers"
 	lanePrefix   = "ringback-" // of asynq's queues that are Ringback's (package dispatcher)
 )
 
-// Presence is who works on a Redis.
+// Presence is the processes that work on a Redis.
 type Presence struct {
 	// Processes are those that announced themselves, by host and pid, and then the traces of processes of an older level that did not: asynq's
 	// record of a worker, or the name of connections. One process may leave both.
 	Processes []Process
 
-	// Unseen is why the names of connections could not be read; nil: they were. Processes of level 1 that only serve the API leave no
-	// other trace.
+	// Unseen is why the names of connections could not be read. Nil: they were read. Processes of level 1 that only serve the API leave
+	// no other trace.
 	Unseen error
 }
 
@@ -45,7 +45,7 @@ func (p *Presence) Older(level int) []Process {
 	return older
 }
 
-// Look returns who works on a Redis at the moment. It runs no script, for those who only look.
+// Look returns the processes that work on a Redis at the moment. It runs no script, for callers that only look.
 func Look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
 	announced, now, err := readAnnounced(ctx, rdb)
 	if err != nil {
@@ -113,7 +113,7 @@ func parseServerKey(key string) (host string, pid int, id string, ok bool) {
 	return inner[:j], pid, inner[i+1:], err == nil
 }
 
-// serverDetails is what asynq knows of its servers, by their ids; what cannot be read, less is said about.
+// serverDetails is what asynq knows of its servers, by their ids. If a server cannot be read, it is left out, and less is said about it.
 func serverDetails(rdb redis.UniversalClient) map[string]*asynq.ServerInfo {
 	details := map[string]*asynq.ServerInfo{}
 	servers, _ := asynq.NewInspectorFromRedisClient(rdb).Servers()
@@ -151,8 +151,8 @@ func listClients(ctx context.Context, rdb redis.UniversalClient) (string, error)
 	return all.String(), err
 }
 
-// silentClients are the processes of an older level, by level and address, whose connections bear its name, unless processes of that level
-// announced themselves.
+// silentClients are the processes of an older level, by level and address, whose connections bear its name. If processes of that level
+// announced themselves, it leaves out the level.
 func silentClients(list string, announced []Process, now time.Time) []Process {
 	var silent []Process
 	for line := range strings.Lines(list) {
@@ -197,7 +197,7 @@ func (e *OldProcessError) Error() string {
 	return fmt.Sprintf("%s has to wait: a process of this installation does not know it, %s%s; upgrade or stop it, then try again (`ringback doctor` lists all processes)", e.What, e.Old[0], more)
 }
 
-// Public is Error for who must not learn about the machines inside.
+// Public is Error for readers that must not learn about the machines inside.
 func (e *OldProcessError) Public() string {
 	return e.What + " has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
 }

@@ -94,7 +94,7 @@ func TestOldProcessesAreSeenByTheirTraces(t *testing.T) {
 		}
 	}
 
-	// What is not new is never asked for.
+	// A request that uses nothing new never asks.
 	end := connect(t, server, "ringback")
 	defer end()
 	h := openHouse(t, server, newKeyset(t))
@@ -155,8 +155,8 @@ func TestWhereConnectionsAreNotListed(t *testing.T) {
 	}
 }
 
-// TestAnnouncementsRunOut: a process that dies without a word counts as alive for 20 s, one that lives for as long as it does, and one that
-// ends in order not at all. A clock of Redis that goes back revives nobody for longer.
+// TestAnnouncementsRunOut: a process that dies without a word counts as alive for 20 s. One that lives counts for as long as it does. One that
+// ends in order does not count any more. If Redis's clock goes back, nobody is alive for longer.
 func TestAnnouncementsRunOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := miniredis.NewMiniRedis()

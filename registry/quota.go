@@ -20,7 +20,7 @@ const (
 	QuotaTypes = "callback_types"
 )
 
-// The quotas of who has no others. There is none on waiting bytes: how much may wait is a matter of the Redis that holds it.
+// The quotas where an operator set none. There is none on waiting bytes: the Redis that holds them decides how many may wait.
 const (
 	// DefaultCallbacks is far more than one company has use for.
 	DefaultCallbacks = 1000
@@ -30,7 +30,7 @@ const (
 	DefaultTypes = 1000
 )
 
-// quotaRange is what an operator may choose, and what holds where none did; -1: no limit.
+// quotaRange is what an operator may choose for each quota, and the fallback if none did; -1: no limit.
 var quotaRange = map[string]struct{ least, most, fallback int64 }{
 	QuotaCallbacks:    {0, 1_000_000, DefaultCallbacks},
 	QuotaReplays:      {0, 1000, DefaultReplays},
@@ -39,7 +39,7 @@ var quotaRange = map[string]struct{ least, most, fallback int64 }{
 	QuotaTypes:        {0, 100_000, DefaultTypes},
 }
 
-// companyQuotas are those that a company has, installationQuotas those of all of them together.
+// companyQuotas are the quotas of a company. installationQuotas are those of all companies together.
 var companyQuotas, installationQuotas = []string{QuotaCallbacks, QuotaReplays, QuotaWaitingBytes, QuotaWeight}, []string{QuotaTypes}
 
 // A QuotaError says that a quota leaves no room for what was asked.
@@ -58,7 +58,7 @@ var quotaAdvice = map[string]struct{ counts, remedy, flag string }{
 	QuotaTypes:        {"callback types of its own", "change one that is there", "--callback-types"},
 }
 
-// Error names the quota, its value, and who can raise it.
+// Error names the quota, its value, and the way to raise it.
 func (e *QuotaError) Error() string {
 	a := quotaAdvice[e.Quota]
 	who, at := "the company "+e.Company, e.Company
@@ -69,6 +69,7 @@ func (e *QuotaError) Error() string {
 		e.Quota, who, e.Limit, e.Used, a.counts, a.remedy, at, a.flag)
 }
 
+// quotasOf is the key and the names of a company's quotas. If company is empty, they are the installation's.
 func quotasOf(company string) (key string, names []string, err error) {
 	if company == "" {
 		return installationQuotaKey, installationQuotas, nil
@@ -76,7 +77,7 @@ func quotasOf(company string) (key string, names []string, err error) {
 	return QuotaKey(company), companyQuotas, checkCompany(company)
 }
 
-// DefaultQuotas are the quotas of a company that has none of its own, or with an empty company the installation's; -1 is no limit.
+// DefaultQuotas are the quotas of a company that has none of its own. If company is empty, they are the installation's. -1 is no limit.
 func DefaultQuotas(company string) map[string]int64 {
 	_, names, _ := quotasOf(company)
 	return withDefaults(nil, names)

@@ -36,7 +36,7 @@ func wantQuota(t *testing.T, err error, name string, limit int64) {
 	}
 }
 
-// together runs n calls at once and counts those that succeed; the others must have met the quota.
+// together runs n calls at once and counts those that succeed. The others must have met the quota.
 func together(t *testing.T, n int, name string, limit int64, call func(i int) error) (succeeded int64) {
 	t.Helper()
 	var ok atomic.Int64
@@ -54,7 +54,7 @@ func together(t *testing.T, n int, name string, limit int64, call func(i int) er
 	return ok.Load()
 }
 
-// However many register at once, no company gets more callbacks than its quota. What it has goes on, even past a quota that is lowered.
+// However many register at once, no company gets more callbacks than its quota. The callbacks that it has go on, even past a quota that is lowered.
 func TestCallbackQuota(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
@@ -159,7 +159,7 @@ func TestQuotasAreCheckedAndShown(t *testing.T) {
 	}
 }
 
-// TestQuotasNeedToBeKnown: a process of the version before keeps no quota, so none is set while one is alive; one can be taken back.
+// TestQuotasNeedToBeKnown: a process of the version before keeps no quota, so none is set while one is alive. One can be taken back.
 func TestQuotasNeedToBeKnown(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()

@@ -319,8 +319,8 @@ func TestWhatWasRegisteredOnceStays(t *testing.T) {
 	}
 }
 
-// FuzzHeaders registers two headers: what passes goes out as it is, and no receiver can take it for what is not a callback's to set, nor one
-// for the other.
+// FuzzHeaders registers two headers. A header that passes goes out as it is. No receiver can take it for one that a callback may not set, nor one
+// of the two for the other.
 func FuzzHeaders(f *testing.F) {
 	for name := range ownHeaders {
 		f.Add(name, strings.ReplaceAll(strings.ToLower(name), "-", "_"), "v")
@@ -498,9 +498,9 @@ func TestGatesReadBack(t *testing.T) {
 	}
 }
 
-// Whatever is accepted can be shown, and what is shown can be registered again,
-// but for what only the answer has and the secrets that it hides. What is refused
-// is explained without them.
+// Each registration that is accepted can be shown. The answer can be registered
+// again, but for the members that only an answer has and the secrets that it hides. A
+// refusal is explained without the secrets.
 func FuzzDecode(f *testing.F) {
 	for _, seed := range []string{
 		`{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},"destination":{"url":"https://x.example/?a=<&b","method":"POST","content_type":"application/json"}}`,

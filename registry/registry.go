@@ -22,24 +22,24 @@ type Config struct {
 	// Keyset seals what is stored. Required, and the same in all processes.
 	Keyset *Keyset
 
-	// CheckURL says whether requests may go to a URL, and if not what to do
-	// instead, without repeating it. Nil: any absolute http or https URL.
+	// CheckURL says whether requests may go to a URL. If not, its error says what to
+	// do instead, and does not repeat the URL. Nil: any absolute http or https URL.
 	CheckURL func(string) error
 
 	// VerifyDestinations makes each new callback [Unverified], and each whose url
-	// or token_url changes: what is for it is held until its endpoint has answered
-	// a challenge, as [Registry.Verified] is told.
+	// or token_url changes. Its deliveries are held until its endpoint has answered
+	// a challenge, which [Registry.Verified] is told.
 	VerifyDestinations bool
 
 	// Logger gets one line per change. Nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Registry keeps the callbacks of all companies. Safe for concurrent use; it has
+// Registry keeps the callbacks of all companies. It is safe for concurrent use, has
 // no goroutines of its own and needs no closing.
 //
-// Its methods return an *payloads.InvalidError for a company that cannot be one,
-// and a wrapped error of Redis when Redis could not be asked or did not answer.
+// Its methods return an *payloads.InvalidError for a company that cannot be one. If
+// Redis could not be asked or did not answer, they return a wrapped error of Redis.
 type Registry struct {
 	redis    redis.UniversalClient
 	types    *Types
@@ -75,7 +75,7 @@ func New(cfg Config) (*Registry, error) {
 func (r *Registry) Types() *Types { return r.types }
 
 // KnownEverywhere returns an *OldProcessError while a process of the installation is alive whose level is below needs, the level that
-// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second; call it before anything new is written.
+// brought what is asked for. Other errors are Redis's. It asks Redis at most once a second. Call it before anything new is written.
 func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) error {
 	seen, err := r.presence.look(ctx, r.redis)
 	if err != nil {

@@ -759,7 +759,7 @@ func TestManyCallbacksLoadInPages(t *testing.T) {
 	}
 }
 
-// What a process remembers must not outlive what Redis has forgotten.
+// A process must not remember for longer what Redis has forgotten.
 func TestRedisThatWentBackInTime(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
@@ -899,7 +899,7 @@ func TestTouchIsRememberedForAMinute(t *testing.T) {
 	}
 }
 
-// TestAnErasedCompanyIsNamedAgain: what a process remembers of a company does not keep its name away once it is used again.
+// TestAnErasedCompanyIsNamedAgain: if an erased company is used again, a process that remembers it names it again.
 func TestAnErasedCompanyIsNamedAgain(t *testing.T) {
 	for name, use := range map[string]func(*house) error{
 		"callback created": func(h *house) error { return second(h.Create(t.Context(), "acme", []byte(plain))) },

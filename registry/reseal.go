@@ -17,7 +17,8 @@ type Resealed struct {
 }
 
 // replaceSeal puts ARGV[i+2], with anchor ARGV[i+3] or none, in the place of ARGV[i+1] for each callback ARGV[i] that nobody has changed
-// since. It returns how many were replaced. What no two seals share was put there by an earlier run whose answer was lost.
+// since. It returns how many were replaced. No two seals are the same: if ARGV[i+2] is there already, an earlier run, whose answer was lost, put
+// it there.
 var replaceSeal = redis.NewScript(`
 local n = 0
 for i = 1, #ARGV, 4 do
@@ -32,15 +33,13 @@ for i = 1, #ARGV, 4 do
 end
 return n`)
 
-// Reseal seals every callback with the keyset's primary key that is sealed with another one, or was sealed by a process of level 1 and is
-// bound to its place only. Versions and times of the callbacks stay as
-// they are, and a change that comes at the same time wins. What was done stays done if it ends early: the next call goes on. tell hears
-// after each company how far it is.
+// Reseal seals callbacks anew with the keyset's primary key: those that are sealed with another key, and those that a process of level 1 sealed
+// for their place only. Versions and times of the callbacks stay as they are. If a change comes at the same time, the change wins. If Reseal ends
+// early, the next call goes on from there. After each company tell hears how far it is.
 //
-// It refuses until a process has started with this primary key, and while a live one announces a keyset without it ([Process.Keys]), for
-// those that do not have it could not read their callbacks any more. An error
-// that is ErrSealed says that callbacks do not open with the keyset; all others are done then. Lines of the audit trail stay as they are:
-// a stream's entries do not change.
+// It refuses until a process has started with this primary key, and while a live one announces a keyset without it ([Process.Keys]): such a
+// process could not read its callbacks any more. An error that is ErrSealed says that callbacks do not open with the keyset. All others are done
+// then. Lines of the audit trail stay as they are: a stream's entries do not change.
 func (r *Registry) Reseal(ctx context.Context, tell func(Resealed)) (done Resealed, err error) {
 	if err := r.inUse(ctx); err != nil {
 		return done, err

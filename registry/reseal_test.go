@@ -92,7 +92,7 @@ func TestWholeRotation(t *testing.T) {
 		t.Errorf("resealing: %v, told %d times", err, heard)
 	}
 	wg.Wait()
-	// The lagging process sealed with the old key after that: which is why retiring looks, and resealing may be repeated.
+	// The lagging process sealed with the old key after that. So retiring looks, and resealing may be repeated.
 	done, err := leading.Reseal(ctx, untold)
 	if err != nil || done.Callbacks+done.Already != n+1 || done.Companies != 2 || done.Of != 2 {
 		t.Errorf("resealing again: %+v, %v", done, err)
@@ -203,7 +203,7 @@ func (b *between) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 	}
 }
 
-// A resealing that ends in the middle leaves callbacks that open, and the next one does the rest. What does not open is told, and stops nothing.
+// A resealing that ends in the middle leaves callbacks that open, and the next one does the rest. A callback that does not open is told, and stops nothing.
 func TestResealingGoesOn(t *testing.T) {
 	h := newHouse(t)
 	h.check()

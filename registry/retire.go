@@ -15,7 +15,7 @@ type Seals struct {
 	LastLine   time.Time // of the newest of them
 }
 
-// Seals counts what is sealed in Redis by the ids of the keys, without opening it. The empty id has what does not say.
+// Seals counts the seals in Redis by the ids of the keys, without opening any. The empty id has those that do not say which key it was.
 func (r *Registry) Seals(ctx context.Context) (map[string]Seals, error) {
 	companies, err := r.Companies(ctx)
 	if err != nil {
@@ -88,9 +88,9 @@ func (e *StillSealedError) Error() string {
 // Until is when the last line of the audit trail that is sealed with the key is too old to be kept.
 func (e *StillSealedError) Until() time.Time { return e.LastLine.Add(AuditKept) }
 
-// ForgetKey makes Redis forget a key that nothing needs any more, so that processes start without it; take it out of the keyset only then.
-// While something is sealed with it there is a *StillSealedError, and while no process has started with the keyset's primary key an error
-// that says so. The keyset's own primary key is refused.
+// ForgetKey makes Redis forget a key that nothing needs any more, so that processes start without it. Take it out of the keyset only then.
+// While something is sealed with the key, there is a *StillSealedError. While no process has started with the keyset's primary key, there is an
+// error that says so. The keyset's own primary key is refused.
 func (r *Registry) ForgetKey(ctx context.Context, id string) error {
 	if _, err := r.keyset.Without(id); err != nil {
 		return err

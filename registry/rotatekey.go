@@ -11,9 +11,8 @@ import (
 )
 
 // swap replaces the field ARGV[1], if it still is ARGV[2], by the fields and values
-// that follow line ARGV[3] of the audit trail; those without a value it removes.
-// No two secrets are the same, so finding the new one there means that an earlier
-// run's answer was lost.
+// that follow line ARGV[3] of the audit trail. It removes those without a value. No
+// two secrets are the same: if the new one is there, an earlier run's answer was lost.
 var swap = redis.NewScript(AuditLua + `
 if redis.call('HGET', KEYS[1], ARGV[4]) == ARGV[5] then return 1 end
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
@@ -29,11 +28,11 @@ audit(KEYS[2], ARGV[3])
 return 1`)
 
 // Rotate makes a new secret for the key with the given ID, which begins as the one
-// before. That one works until overlap has passed, from 0 to MaxOverlap. A new
-// secret of a key that expires lives as long as the last one did from the start.
+// before. That one works until overlap has passed, from 0 to MaxOverlap. If the key
+// expires, the new secret lives as long as the last one did from the start.
 //
-// Errors: ErrNotFound; an *OldProcessError, for processes of level 1 would let the
-// old secret live; a *TwoSecretsError, unless overlap is 0, which ends all others.
+// Errors: ErrNotFound. An *OldProcessError, for processes of level 1 would let the
+// old secret live. A *TwoSecretsError, if overlap is not 0: 0 ends all other secrets.
 func (ks *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (secret string, k Key, err error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return "", Key{}, invalid("overlap", fmt.Sprintf("must be from 0 to %s", MaxOverlap), nil)
@@ -56,7 +55,7 @@ func (ks *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (s
 	return "", Key{}, fmt.Errorf("registry: the API key %s keeps changing: try again", id)
 }
 
-// rotate is one try, which is not done if the key was changed meanwhile.
+// rotate is one try. If the key was changed meanwhile, it is not done.
 func (ks *Keys) rotate(ctx context.Context, id, secret string, at time.Time, overlap time.Duration) (next Key, done bool, err error) {
 	stored, err := ks.texts(ctx)
 	if err != nil {

@@ -9,15 +9,19 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// save stores callback ARGV[1] as ARGV[2], which no two seals share, so finding it
-// there means that an earlier run's answer was lost. ARGV[3] is the version it
-// must still have, or empty for a new one; ARGV[4] its rate limit, or empty;
-// ARGV[5] how many callbacks a company may have that has no quota of its own;
-// ARGV[6] the line of the audit trail; ARGV[7] the name of its host; ARGV[8] the
-// anchor of its seal, or empty; ARGV[9] the gate of a callback whose endpoint has
-// yet to prove itself, or empty to leave the gate alone. What closed it before
-// closes it afterwards. ARGV[10] is 1 if it goes elsewhere than before: what failed
-// there says nothing about the new place.
+// save stores callback ARGV[1] as ARGV[2]. No two seals are the same: if ARGV[2] is
+// there already, an earlier run's answer was lost. The others are:
+//
+//   - ARGV[3] is the version that the callback must still have, empty for a new one.
+//   - ARGV[4] is its rate limit, or empty.
+//   - ARGV[5] is how many callbacks a company without a quota of its own may have.
+//   - ARGV[6] is the line of the audit trail.
+//   - ARGV[7] is the name of its host.
+//   - ARGV[8] is the anchor of its seal, or empty.
+//   - ARGV[9] is the gate of a callback whose endpoint has yet to prove itself, or
+//     empty to leave the gate alone. The gate from before closes it afterwards.
+//   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
+//     nothing about the new one.
 var save = redis.NewScript(AuditLua + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -53,8 +57,8 @@ end
 audit(KEYS[6], ARGV[6], changes)
 return {'saved', v}`)
 
-// save seals and stores cb, with a line of the audit trail, and closes its gate
-// unless gate is zero; when the answer is "saved" cb.Version is set.
+// save seals and stores cb, with a line of the audit trail. Unless gate is zero, it
+// closes the gate of cb. If the answer is "saved", cb.Version is set.
 func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string, gate Gate, moved bool) (answer string, err error) {
 	anchor, err := r.newAnchor(ctx)
 	if err != nil {
@@ -87,8 +91,8 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	return reply[0], nil
 }
 
-// newAnchor is for a row that is sealed now: empty while a process is alive that
-// knows no anchors and could not open the row.
+// newAnchor is an anchor for a row that is sealed now. While a process is alive that
+// knows no anchors, and could not open the row, it is empty.
 func (r *Registry) newAnchor(ctx context.Context) (string, error) {
 	err := r.KnownEverywhere(ctx, "an anchored seal", announcedLevel)
 	if _, old := errors.AsType[*OldProcessError](err); old {

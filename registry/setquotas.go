@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// setQuotas takes a line of the audit trail, then names and values in turn, an empty value for the default. A company's KEYS[3] goes with its
-// quota on waiting bytes: without it nobody counts. It returns all that are set.
+// setQuotas takes a line of the audit trail, then names and values in turn. An empty value is the default. It returns all quotas that are set.
+// KEYS[3] is what a company's waiting bytes are counted under: if there is no quota on them, nobody counts, and it goes.
 var setQuotas = redis.NewScript(AuditLua + `
 local changes = {}
 for i = 2, #ARGV, 2 do
@@ -26,7 +26,7 @@ if #changes > 0 then audit(KEYS[2], ARGV[1], changes) end
 if KEYS[3] and redis.call('HEXISTS', KEYS[1], 'waiting_bytes') == 0 then redis.call('DEL', KEYS[3]) end
 return redis.call('HGETALL', KEYS[1])`)
 
-// Quotas are a company's quotas by name, or with an empty company the installation's; -1 is no limit.
+// Quotas are a company's quotas by name. If company is empty, they are the installation's. -1 is no limit.
 func (r *Registry) Quotas(ctx context.Context, company string) (map[string]int64, error) {
 	key, names, err := quotasOf(company)
 	if err != nil {
@@ -39,9 +39,9 @@ func (r *Registry) Quotas(ctx context.Context, company string) (map[string]int64
 	return withDefaults(set, names), nil
 }
 
-// SetQuotas changes the quotas that are named, nil to the default, and returns all of them. What is there already stays, even if it is more:
-// only what is new is refused. A quota that there is not, or a value out of its range, gives an *payloads.InvalidError; a value while a process of
-// level 1 is alive, which would not keep it, an *OldProcessError.
+// SetQuotas changes the quotas that are named, nil to the default, and returns all of them. All that is there already stays, even if it is more:
+// only additions are refused. A quota that there is not, or a value out of its range, gives an *payloads.InvalidError. A process of level 1 would
+// not keep a value: while one is alive, a value gives an *OldProcessError.
 func (r *Registry) SetQuotas(ctx context.Context, company string, change map[string]*int64) (map[string]int64, error) {
 	key, names, err := quotasOf(company)
 	if err != nil {

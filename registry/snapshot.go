@@ -18,8 +18,8 @@ type snapshot struct {
 	globs    []*Callback // in no order
 }
 
-// bucket holds the callbacks of one type: those that take any event of it, and
-// those that are narrowed, by the first of the attributes they ask for.
+// bucket holds the callbacks of one type. Those that take any event of it are wide.
+// Those that are narrowed stand under the first of the attributes they ask for.
 type bucket struct {
 	wide     []*Callback
 	narrowed map[attribute][]*Callback

@@ -29,8 +29,8 @@ const (
 	typesFor = time.Second
 )
 
-// putType stores type ARGV[1] as ARGV[2], if it still is ARGV[5] (empty: none), and counts the change under ARGV[3]. ARGV[4] is how many there
-// may be where no quota is set, ARGV[6] the line of the audit trail.
+// putType stores type ARGV[1] as ARGV[2], if it still is ARGV[5], and counts the change under ARGV[3]. An empty ARGV[5] is no type. ARGV[4] is how
+// many types there may be if no quota is set. ARGV[6] is the line of the audit trail.
 var putType = redis.NewScript(AuditLua + `
 local old = redis.call('HGET', KEYS[1], ARGV[1])
 if old == ARGV[2] then return {ARGV[5] == '' and 'created' or 'changed'} end
@@ -48,7 +48,7 @@ return {old and 'changed' or 'created'}`)
 // Types are the callback types that all processes share: those Ringback comes
 // with, and those operators added. Safe for concurrent use.
 //
-// A type that was added is known everywhere at once; a change of one takes effect
+// A type that was added is known everywhere at once. A change of one takes effect
 // within a second.
 type Types struct {
 	redis   redis.UniversalClient
@@ -89,8 +89,8 @@ func (t *Types) Builtin(name string) bool {
 // Put adds a callback type, or changes one that was added before; created says
 // which. Events that were accepted stay as they are.
 //
-// A type that is not sound gives an *payloads.InvalidError, one that Ringback
-// comes with [ErrBuiltin], a new one past the installation's quota a *QuotaError.
+// A type that is not sound gives an *payloads.InvalidError. One that Ringback comes
+// with gives [ErrBuiltin]. A new one past the installation's quota gives a *QuotaError.
 func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err error) {
 	if t.Builtin(typ.Name) {
 		return false, ErrBuiltin
@@ -168,7 +168,7 @@ func (t *Types) Added(ctx context.Context) (int64, error) {
 }
 
 // Lookup finds a type by its name. It asks Redis only if what it knows is a second
-// old or lacks the type; if Redis does not answer, it goes on with what it knows.
+// old or lacks the type. If Redis does not answer, it goes on with what it knows.
 func (t *Types) Lookup(ctx context.Context, name string) (*payloads.Type, bool, error) {
 	known := t.current.Load()
 	typ, ok := known.catalogue.Lookup(name)
@@ -207,6 +207,7 @@ func (t *Types) Fresh(ctx context.Context) (*payloads.Catalogue, error) {
 // Current is the catalogue as this process knows it.
 func (t *Types) Current() *payloads.Catalogue { return t.current.Load().catalogue }
 
+// read reads the catalogue anew. The caller holds t.reading.
 func (t *Types) read(ctx context.Context, asked time.Time) (*payloads.Catalogue, error) {
 	stored, err := t.redis.HGetAll(ctx, typesKey).Result()
 	if err != nil {

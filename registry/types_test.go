@@ -114,7 +114,7 @@ func TestPutTypeRefuses(t *testing.T) {
 	}
 }
 
-// TestTypesWithoutRedis: what is known goes on, what is not is an error, and one broken type does not take the others along.
+// TestTypesWithoutRedis: known types go on, an unknown one is an error, and one broken type does not take the others along.
 func TestTypesWithoutRedis(t *testing.T) {
 	h := newHouse(t)
 	types := h.Types()

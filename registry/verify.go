@@ -6,9 +6,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// prove notes what came of a challenge to the callback of version ARGV[2]: ARGV[4] is why it failed, or empty. Then an unverified gate leaves
-// behind what was there before it, with line ARGV[3] of the audit trail. It returns what read returns: a callback of another version is left
-// alone.
+// prove notes how a challenge to the callback of version ARGV[2] ended. ARGV[4] is why it failed. If that is empty, an unverified gate leaves
+// behind the gate that was there before it, with line ARGV[3] of the audit trail. A callback of another version is left alone. It returns what
+// read returns.
 var prove = redis.NewScript(AuditLua + opened + `
 local sealed, at = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
@@ -24,11 +24,11 @@ if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then
 end
 return {sealed, at, redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// Verified notes that the endpoint of a callback of that version answered its
-// challenge: an unverified one is then what it was before, and what waits for it is
-// let out. A reason says in a word why it did not. It returns the callback as it then
-// is; one that changed meanwhile has another Version, and is left alone. ErrNotFound
-// if there is none.
+// Verified notes how a challenge to a callback of that version ended. If reason is
+// empty, the endpoint answered: an unverified callback is what it was before, and its
+// deliveries that wait are let out. Else reason says in a word why it did not answer.
+// Verified returns the callback as it then is. If the callback changed meanwhile, it
+// has another Version, and is left alone. If there is none, it returns ErrNotFound.
 func (r *Registry) Verified(ctx context.Context, company string, id, version int64, reason string) (*Callback, error) {
 	return r.runOnOne(ctx, prove, company, id, "verify", version, AuditLine(ctx, company, "callback.verify", CallbackObject(id)), reason)
 }

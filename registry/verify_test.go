@@ -28,8 +28,8 @@ func (h *house) verifying() *house {
 	return strict
 }
 
-// TestUnverifiedCallbacks follows a callback through all that opens and closes its gate: nothing but proof opens one that is unverified, and
-// what closed it otherwise is not forgotten meanwhile.
+// TestUnverifiedCallbacks follows a callback through all that opens and closes its gate. Nothing but proof opens one that is unverified. If it was
+// closed for another reason, that is not forgotten meanwhile.
 func TestUnverifiedCallbacks(t *testing.T) {
 	plainly := newHouse(t)
 	ctx := t.Context()

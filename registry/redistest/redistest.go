@@ -3,8 +3,8 @@
 // ends. Tests use it for what an in-memory stand-in cannot vouch for: real Lua,
 // the append-only file, a kill in the middle, a server that stops answering.
 //
-// It runs redis-server, or valkey-server where there is no redis-server, and
-// fails the test where there is neither: a test that is skipped proves nothing.
+// It runs redis-server. If there is none, it runs valkey-server. If there is neither,
+// it fails the test: a test that is skipped proves nothing.
 package redistest
 
 import (
@@ -144,7 +144,7 @@ func (l lossy) Read(b []byte) (int, error) {
 }
 
 // Kill ends the server at once, as kill -9 does, and returns when it is gone.
-// What it had written to its append-only file stays, synced or not: only a
+// All that it had written to its append-only file stays, synced or not: only a
 // machine that loses power forgets that.
 func (s *Server) Kill() {
 	s.t.Helper()
