@@ -17,7 +17,8 @@
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
-//	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, x dead, h held at acceptance,
+//	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, unless it has
+//	                             a single delivery that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so;
 //	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page

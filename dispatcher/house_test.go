@@ -472,7 +472,7 @@ func (h *house) checkRedis() {
 		h.must(err)
 		ttl, err := h.rdb.TTL(ctx, ledger.EventKey(acme, id)).Result()
 		h.must(err)
-		if counts[0] != "0" {
+		if n := counts[0]; n != "0" && (n != nil || len(h.deliveriesOf(id)) > 1) { // a single delivery is not counted before it is replayed
 			h.t.Errorf("%s: %v deliveries are counted as unfinished", id, counts[0])
 		}
 		if dead := counts[1] != nil && counts[1] != "0"; dead == (ttl > 0) {
@@ -497,6 +497,14 @@ func (h *house) overdue() {
 	for _, member := range members {
 		h.must(h.rdb.ZAddXX(h.t.Context(), ledger.Key(acme, "due"), redis.Z{Score: 1, Member: member}).Err())
 	}
+}
+
+// deliveriesOf are the fields of an event's records.
+func (h *house) deliveriesOf(event string) []string {
+	h.t.Helper()
+	fields, err := h.rdb.HKeys(h.t.Context(), ledger.EventKey(acme, event)).Result()
+	h.must(err)
+	return slices.DeleteFunc(fields, func(field string) bool { return field[0] != 'd' })
 }
 
 // drain attempts what is in the lanes, and what comes there meanwhile, as a worker would: a rule needs no servers. Retries are asynq's.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 

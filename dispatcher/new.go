@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 
+	"go.opentelemetry.io/otel"
+
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
-	"go.opentelemetry.io/otel"
 )
 
 // New makes a Client.

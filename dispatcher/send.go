@@ -142,7 +142,7 @@ func (c *Client) accept(ctx context.Context, s *sending) {
 	for s.Err == nil {
 		f := c.offer(ctx, s)
 		f.step = c.ledger.Accept(ctx, f.offer)[0]
-		f.follow() //nolint:contextcheck // an attempt outlives the request that brought it
+		f.follow()
 		accepted, err := f.step.Answer()
 		switch {
 		case errors.Is(err, errPanicked):
@@ -175,7 +175,7 @@ func (c *Client) acceptAll(ctx context.Context, page []*sending) {
 	asked = true
 	for i, f := range follows {
 		f.step = steps[i]
-		f.follow() //nolint:contextcheck // an attempt outlives the request that brought it
+		f.follow()
 	}
 	var failed error // once in the log is enough
 	for i, s := range ready {
@@ -233,10 +233,10 @@ func (c *Client) refresh(ctx context.Context, company string, version int64) err
 // offer is what the ledger is asked to accept of an event, and what follows from it.
 func (c *Client) offer(ctx context.Context, s *sending) following {
 	c.lanes.Lone().Note(s.event.Company)
-	f := following{event: s.event, typ: s.typ, starts: c.starts(s)} //nolint:contextcheck // an attempt outlives the request that brought it
+	f := following{event: s.event, typ: s.typ, starts: c.starts(s)}
 	first := s.firstPage()
 	f.offer = &ledger.Offer{
-		Company: s.event.Company, ID: s.event.ID, Version: s.version, Meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event, s.version),
+		Company: s.event.Company, ID: s.event.ID, Version: s.version, Meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event),
 		Payload: s.event.Payload, First: make([]ledger.First, len(first)), Later: s.laterPages(),
 	}
 	for i, cb := range first {
@@ -277,8 +277,8 @@ func (c *Client) finished(ctx context.Context, s *sending) {
 	c.metrics.acceptedEvent(ctx, s.Receipt)
 }
 
-func newMeta(ctx context.Context, e payloads.Event, version int64) ledger.Meta {
-	m := ledger.Meta{Type: e.Type, Content: contentHash(e), Version: version}
+func newMeta(ctx context.Context, e payloads.Event) ledger.Meta {
+	m := ledger.Meta{Type: e.Type, Content: contentHash(e)}
 	if !e.OccurredAt.IsZero() {
 		m.Occurred = e.OccurredAt.UnixMilli()
 	}

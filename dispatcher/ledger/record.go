@@ -161,7 +161,6 @@ type Meta struct {
 	Type        string `json:"t"`
 	Content     string `json:"c"`           // SHA-256 of type and payload, 16 bytes, base64
 	Occurred    int64  `json:"o,omitempty"` // ms
-	Version     int64  `json:"v,omitempty"` // of the registry when callbacks were matched
 	TraceParent string `json:"tp,omitempty"`
 }
 

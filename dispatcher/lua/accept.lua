@@ -42,7 +42,8 @@ return each(function(ARGV)
   end
 
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-  redis.call('HSET', ev, 'b', ARGV[4], 'a', log, 'n', callbacks)
+  redis.call('HSET', ev, 'b', ARGV[4], 'a', log)
+  if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
   local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}
   for i = 7, #ARGV, 2 do

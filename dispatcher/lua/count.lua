@@ -5,7 +5,15 @@ if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then
   redis.call('DEL', waiting)
   return ''
 end
-local function unfinished(ev) return tonumber(redis.call('HGET', ev, 'n') or 0) > 0 end
+local SMALL = 10 -- fields that an event with a single delivery has at most
+local function unfinished(ev)
+  if tonumber(redis.call('HGET', ev, 'n') or 0) > 0 then return true end
+  if redis.call('HLEN', ev) > SMALL then return false end
+  for _, field in ipairs(redis.call('HKEYS', ev)) do
+    if string.match(field, '^d%d+$') and not final(parse(redis.call('HGET', ev, field)).s) then return true end
+  end
+  return false
+end
 if what == 'counted' then
   local page = redis.call('HSCAN', waiting, cursor, 'COUNT', ARGV[3])
   for i = 1, #page[2], 2 do

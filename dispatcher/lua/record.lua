@@ -164,12 +164,13 @@ local function waitsNoMore(ev)
   redis.call('HINCRBY', waiting, '/', -bytes)
 end
 
--- An unfinished delivery becomes final. The caller writes the record.
+-- An unfinished delivery becomes final. The caller writes the record. An event counts in its field n how many are unfinished: but one with a single
+-- delivery only once that was replayed, for a field costs a hundred bytes.
 local function close(ev, member, cb, state)
   redis.call('ZREM', due, member)
   leave(cb, member)
   unhold(cb, member)
-  local unfinished = redis.call('HINCRBY', ev, 'n', -1)
+  local unfinished = redis.call('HEXISTS', ev, 'n') == 1 and redis.call('HINCRBY', ev, 'n', -1) or 0
   if unfinished <= 0 then waitsNoMore(ev) end
   if state == 'X' then
     redis.call('HINCRBY', ev, 'x', 1)
