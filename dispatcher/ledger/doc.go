@@ -1,7 +1,123 @@
-// Package ledger speaks to Redis about deliveries: it says in which data model Redis is written and keeps programs out that do not know it, and
-// it brings to Redis together what many callers ask for at the same time.
+// Package ledger is the only one that speaks to Redis about deliveries. Each method of a [Ledger] is one step of the crash story in package dispatcher's
+// documentation: a Lua script that happens whole or not at all, or a plain look. Its arguments and its answer have names, and nothing outside reads what a
+// script says.
 //
-// A [Committer] promises this. Each step is done once, unless its caller is told of an error: then it may be done or not, and whoever repeats it
-// finds out. Each caller has the answer to its own step. Steps of a company that are asked for at the same time leave the same as if each had
-// gone alone. No caller waits for another's slow flight longer than 20 ms.
+// # What it promises
+//
+// Each step of [Ledger.Accept], [Ledger.Begin] and [Ledger.Finish] is done once, unless its caller is told of an error: then it may be done or not, and
+// whoever repeats it finds out. A [Committer] brings to Redis together what a process asks for at the same time. Each caller has the answer to its own step.
+// Steps of a company that are asked for at the same time leave the same as if each had gone alone. A step that Redis refuses, such as for a key of another
+// type, keeps what it had written so far; its neighbours do not notice. No caller waits for another's slow flight longer than 20 ms.
+//
+// [Enter] keeps programs out that do not know the data model that Redis is written in.
+//
+// # A delivery's states
+//
+// The letter is the one in its record.
+//
+//	accept ─┬─> P pending ───── begin ────> A active ── finish ──> D delivered, X dead
+//	        │      ^                        ^  └─────── finish ──> R retrying ── begin ──> A
+//	        │      ├── pump, finish         │
+//	        └─> H held ─────── finish ──────┘
+//
+//	from                step                  to           when
+//	nowhere             accept, expand        P            nothing is in its way
+//	                    accept                A            the same, and the accepting process makes it
+//	                    accept, expand        H            gate, pace, window or room forbid
+//	P                   begin                 A            it is due, and the claimant's
+//	                    begin                 H            gate, pace or the worker's turns forbid
+//	R                   begin                 A            its time has come
+//	                    begin                 H            gate, pace or turns forbid
+//	A                   unbegin               P            nothing went out
+//	                    finish                D, X, R      as the answer and the schedule have it
+//	                    overdue               P, H         its owner is gone; a new generation
+//	H                   pump, finish          P            it is let out
+//	                    finish                A            the same, and the owner of what ended makes it
+//	                    pump                  X            it was held for too long, or too many are
+//	P, H, R             begin, purge, pump    C cancelled  its callback was deleted
+//	P, H, R, A          cancel                C            somebody asked for it; an attempt under way still counts if it delivers
+//	D, X, C, R          replay, sweep         P, H         a new generation, the same webhook-id
+//
+// # The data model
+//
+// A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
+// in records are Redis's own clock. What is written here has a number ([Model]), which grows with any change of a key's type or a record's format. In
+// package dispatcher, testdata/model1.txt is what 1 stands for, and model1-additions.txt has what was added that others leave alone. Every test holds what
+// it finds in Redis against these.
+//
+//	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
+//	                             {c}:cbseal has the anchors of the seals
+//	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
+//	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, unless it has
+//	                             a single delivery that was never replayed, x dead, h held at acceptance,
+//	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
+//	                             r<cb> it was replayed: its attempts say so;
+//	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page
+//	{c}:gone:<event> hash        an event that is being erased in pages, under this name so that nobody finds it; and g1 to g5, what was erased so
+//	                             far, and l the audit trail's line
+//	{c}:paged       zset         each event that is written or erased in pages; score: when to look whether that goes on (ms)
+//	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
+//	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
+//	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
+//	                             a counter: it cannot drift
+//	{c}:room:<cb>   zset         those that wait: callback paused, disabled, unverified, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
+//	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
+//	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
+//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes; while it is at least
+//	                             half as many, the pump leaves the room alone
+//	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
+//	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
+//	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
+//	                             token: the last that got no access token, f: failures in a row;
+//	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
+//	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
+//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
+//	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time
+//	                             does not count (ms), fn how many count, w the highest warning told (percent). A success or a resumption
+//	                             forgets the run
+//	{c}:hosts       hash         by that name, what a host's breaker knows: failures in a row, probes that failed, nothing goes out before (ms),
+//	                             narrow since (ms, 0: it is not), the callback that failed last, when (ms); an hour after the last failure it ages,
+//	                             and goes with the hash or when names are added
+//	{c}:challenges  hash         by that name, how many challenges to a host failed in a row or are under way, and when the last was sent (ms);
+//	                             an hour later it ages in the same way
+//	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
+//	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
+//	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
+//	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
+//	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
+//	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
+//	{c}:quota       hash         what the company may use, where an operator set it (package registry's)
+//	{c}:waiting     hash         only with a quota on it: each event that waits -> bytes of its payload, and their sum under "/"; an event stands
+//	                             in it once or not at all, and the sum changes in the same script: it cannot drift from what stands there.
+//	                             What stands there can, by a process of a version before, or where the quota is new: the reconciler walks
+//	                             it, {c}:due and the rooms, and puts it right
+//	{c}:audit       stream       who changed what (package registry's); written by the scripts that change it
+//	{c}:erased      hash         while the company is being erased: the erasure's id, when it began (ms), and what each call erased
+//	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,
+//	                             and when anybody last went through it
+//	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
+//	ringback:companies  set      every company there ever was; written before anything of it
+//	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it
+//	ringback:reconciler string   whose turn the round is; saves work, guards nothing
+//	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
+//	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
+//	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 to 3 by
+//	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
+//	                             retries would hold up neighbours in a lane. No record says in which lane a task is; whoever has to
+//	                             know looks in both
+//
+// # What holds a delivery back
+//
+// What a callback's pace is: the window bounds how many are in the lanes; an open breaker bounds them to one, with pauses, or to a few; the
+// rate limit takes a token for each that leaves the room or passes by it, and for each retry. Whatever may not go waits in the one room,
+// and the one pump lets it out: each attempt that ends releases what may follow, the pacer of the process that was told to wait pumps when
+// the time has come, and the reconciler's rounds do whatever a crash made others forget.
+//
+// A host has a breaker over all callbacks of a company that go there. Only attempts that found nobody, or were told to come later (429, 503),
+// narrow it, and several of one callback in a row count once. After ten, one delivery at a time goes out to the host, whichever callback it is
+// for, with pauses of up to ten seconds. Any other answer opens it. A delivery that is let out to a narrow host takes the turn for 75 s, or until
+// its attempt ends.
+//
+// A callback whose host name egress's policy does not let through has its deliveries in the room, too: begin puts them there, and the pump
+// leaves them, for as long as the process that runs it is set up so.
 package ledger
