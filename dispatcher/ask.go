@@ -104,27 +104,26 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	}
 	ctx, span := c.tracer.Start(ctx, "ask "+q.Type)
 	defer span.End()
-	a, err := c.elect(ctx, q, attrs)
+	r, err := c.elect(ctx, q, attrs)
 	if err != nil {
 		span.RecordError(err)
 		return nil, err
 	}
-	a.typ, a.body = typ, q.Payload
+	r.typ, r.body = typ, q.Payload
 	c.at("asking")
-	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, a.spanOptions()...)
+	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, r.spanOptions()...)
 	defer attempt.End()
-	a.send(ctx, &c.sender)
-	body := a.decide(ctx)
-	a.written = a.entry()
+	s, body := r.decided(ctx, r.send(ctx, &c.sender))
+	written := r.entry(s)
 	c.at("asked")
-	c.recordAnswer(ctx, a)
-	c.metrics.asked(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
-	c.reporter.tell(ctx, attempt, a, "decision")
-	if a.Verdict != verdict.Delivered {
-		return nil, a.noDecision(ctx)
+	c.recordAnswer(ctx, r.ref.Company, r.ownID, s.Judgement, written)
+	c.metrics.asked(ctx, s.Verdict, written.Unmasked().Reason, s.took)
+	c.reporter.tell(ctx, attempt, "decision", r, s, written)
+	if s.Verdict != verdict.Delivered {
+		return nil, r.noDecision(s, forReader(ctx, written))
 	}
 	return &PartnerAnswer{
-		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: a.response.Status, Body: body, DurationMS: a.took.Milliseconds(),
+		DecisionID: r.ownID, CallbackID: r.callback.ID, StatusCode: s.response.Status, Body: body, DurationMS: s.took.Milliseconds(),
 	}, nil
 }
 
@@ -236,49 +235,49 @@ func electionError(typ string, e ledger.Election) error {
 	return said
 }
 
-// decide judges a partner's answer as a decision and returns its body, null if it has none. asker is whoever waits: if it gave up before
+// decided judges a partner's answer as a decision, and returns its body, null if it has none. asker is whoever waits: if it gave up before
 // the partner's time was over, that is not the partner's fault.
-func (a *attempt) decide(asker context.Context) json.RawMessage {
-	if a.response == nil {
-		a.Verdict = verdict.Dead // it is asked once
-		if a.Reason == verdict.ReasonTimeout && asker.Err() != nil && a.took < a.timeout {
-			a.Reason = verdict.ReasonUnknown
+func (a *attempt) decided(asker context.Context, s sent) (sent, json.RawMessage) {
+	if s.response == nil {
+		s.Verdict = verdict.Dead // it is asked once
+		if s.Reason == verdict.ReasonTimeout && asker.Err() != nil && s.took < a.timeout {
+			s.Reason = verdict.ReasonUnknown
 		}
-		return nil
+		return s, nil
 	}
-	r, rule := a.response, a.callback.SuccessRule(a.typ)
+	answer, rule, secrets := s.response, a.callback.SuccessRule(a.typ), secretsOf(a.callback, s.token)
 	if rule == payloads.AnyResponse { // to deliver is enough for an event, not for a decision
 		rule = payloads.Any2xx
 	}
-	a.judge(rule, verdict.Outcome{Status: r.Status, Header: r.Header})
+	s.Judgement = a.judge(rule, verdict.Outcome{Status: answer.Status, Header: answer.Header}, s.token)
 	switch {
-	case a.Verdict != verdict.Delivered:
-		a.Verdict, a.RetryAfter = verdict.Dead, 0
-		if r.Status >= http.StatusBadRequest {
-			a.Note = verdict.Clip(verdict.Printable(a.secrets().ReplaceOf(r, cmp.Or(partnersWords(r.Body), r.Phrase))), 200)
+	case s.Verdict != verdict.Delivered:
+		s.Verdict, s.RetryAfter = verdict.Dead, 0
+		if answer.Status >= http.StatusBadRequest {
+			s.Note = verdict.Clip(verdict.Printable(secrets.ReplaceOf(answer, cmp.Or(partnersWords(answer.Body), answer.Phrase))), 200)
 		}
-		if a.Reason == verdict.ReasonGone { // what it says of the callback's deliveries is not said of a question
-			a.Reason = verdict.StatusReason(r.Status)
+		if s.Reason == verdict.ReasonGone { // what it says of the callback's deliveries is not said of a question
+			s.Reason = verdict.StatusReason(answer.Status)
 		}
-	case r.Status == http.StatusNoContent, r.Status != http.StatusOK && len(r.Body) == 0:
-		return json.RawMessage("null")
-	case r.Truncated && a.took >= a.timeout:
-		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonTimeout, "the answer's body did not arrive in time"
-	case r.Truncated:
-		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "breaks off, or is larger than 64 KiB"
-	case !json.Valid(r.Body) || !utf8.Valid(r.Body):
-		a.Verdict, a.Reason, a.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "is no JSON"
+	case answer.Status == http.StatusNoContent, answer.Status != http.StatusOK && len(answer.Body) == 0:
+		return s, json.RawMessage("null")
+	case answer.Truncated && s.took >= a.timeout:
+		s.Verdict, s.Reason, s.Note = verdict.Dead, verdict.ReasonTimeout, "the answer's body did not arrive in time"
+	case answer.Truncated:
+		s.Verdict, s.Reason, s.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "breaks off, or is larger than 64 KiB"
+	case !json.Valid(answer.Body) || !utf8.Valid(answer.Body):
+		s.Verdict, s.Reason, s.Note = verdict.Dead, verdict.ReasonMalformedAnswer, "is no JSON"
 	default:
-		return a.secrets().ReplaceJSON(r.Body)
+		return s, secrets.ReplaceJSON(answer.Body)
 	}
-	return nil
+	return s, nil
 }
 
-func (a *attempt) noDecision(ctx context.Context) error {
-	written := forReader(ctx, a.written)
+// noDecision is the error for who asked, of what was written as they may read it.
+func (a *attempt) noDecision(s sent, written ledger.Entry) error {
 	e := &NoDecisionError{
 		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: written.DecisionDetail(),
-		Body: written.Body, Late: a.Reason == verdict.ReasonTimeout || a.Reason == verdict.ReasonOAuthToken && a.took >= a.timeout,
+		Body: written.Body, Late: s.Reason == verdict.ReasonTimeout || s.Reason == verdict.ReasonOAuthToken && s.took >= a.timeout,
 	}
 	if e.Late {
 		e.StatusCode = 0
@@ -304,14 +303,14 @@ func partnersWords(body []byte) string {
 }
 
 // recordAnswer writes down what came of a decision. If Redis fails now, the answer still counts: a record without an outcome says so.
-func (c *Client) recordAnswer(ctx context.Context, a *attempt) {
+func (c *Client) recordAnswer(ctx context.Context, company, id string, j verdict.Judgement, written ledger.Entry) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	field := a.Blame().Health()
-	if a.Verdict == verdict.Delivered {
+	field := j.Blame().Health()
+	if j.Verdict == verdict.Delivered {
 		field = "ok"
 	}
-	if err := c.ledger.RecordDecision(ctx, a.ref.Company, a.ownID, a.written, field); err != nil {
-		c.log.ErrorContext(ctx, "decision is not recorded", "company", a.ref.Company, "decision", a.ownID, "error", err)
+	if err := c.ledger.RecordDecision(ctx, company, id, written, field); err != nil {
+		c.log.ErrorContext(ctx, "decision is not recorded", "company", company, "decision", id, "error", err)
 	}
 }

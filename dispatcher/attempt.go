@@ -17,55 +17,31 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// An attempt is one request in the making: what begin found, then what came back, then what it means.
+// An attempt is a request to a partner, or the try at one: of a delivery, a decision, a test or a challenge.
 type attempt struct {
-	ref        ledger.Ref
-	generation int64
-	token      string
-	ownID      string             // of a test or a decision, which are no deliveries
-	test       bool               // a test: says so in a header
-	replay     bool               // the delivery was replayed before: says so in a header
-	unproven   bool               // its callback moved after it had begun, and is unverified
-	handshake  bool               // a challenge that was answered by the handshake
-	posted     bool               // a challenge that went beyond the handshake
-	keepBody   int                // how much of the answer's body is kept; 0: what egress keeps by itself
-	callback   *registry.Callback // nil: deleted since
-	typ        *payloads.Type     // the event's; its rule judges, unless the callback has its own
-	timeout    time.Duration      // of the request; within the lease that begin took
-
-	number   int
-	spent    int // of the budget, before this attempt
-	log      string
+	ref      ledger.Ref
+	ownID    string             // of what is no delivery
+	test     bool               // a test: says so in a header
+	replay   bool               // the delivery was replayed before: says so in a header
+	callback *registry.Callback // nil: deleted since
+	typ      *payloads.Type     // the event's; its rule judges, unless the callback has its own
+	timeout  time.Duration
+	keepBody int // how much of the answer's body is kept; 0: what egress keeps by itself
+	number   int // of the attempt
 	meta     ledger.Meta
 	body     []byte
-	logID    string // of its event, which may be erased and sent anew meanwhile
-	accepted time.Time
-	version  int64     // of the registry when it began
-	begun    time.Time // by Redis's clock
-	since    time.Time // by this process's clock: its lease began no earlier
-
-	accessToken string    // that the last request carried, where the callback's auth wants one
-	sentAt      time.Time // by this process's clock, as all that follows; of the last request, where there were two
-	took        time.Duration
-	timing      egress.Timing // where the time went
-	ownOutage   bool          // that nobody is reached is not the partners' fault: see outage
-	response    *egress.Response
-	verdict.Judgement
-	wait    time.Duration // until the next attempt, where there is one
-	written ledger.Entry  // what finish records of it
-
-	result ledger.Result // what it means for the delivery; see settle
-	spends bool          // it counts against the callback's budget
-	least  time.Duration // the shortest that wait may become
-	broken bool          // it panicked
-
-	recorded ledger.Finish
+	accepted time.Time // the event
+	begun    time.Time // the attempt, by Redis's clock where that knows of it
 }
 
-// grant takes what the ledger tells the attempt's owner.
-func (a *attempt) grant(g *ledger.Grant) {
-	a.number, a.spent, a.log, a.meta, a.body, a.logID = g.Number, g.Spent, g.Attempts, g.Meta, g.Payload, g.LogID
-	a.version, a.begun, a.replay, a.accepted = g.Version, g.At, g.Replayed, ledger.LogTime(g.LogID)
+// A sent is what came of a request, and what it means.
+type sent struct {
+	verdict.Judgement
+	at       time.Time // by this process's clock, when the request began; zero: nothing was sent. Of two requests, the last
+	took     time.Duration
+	timing   egress.Timing    // where the time went
+	response *egress.Response // nil: there was none
+	token    string           // the access token that the request carried, where the callback's auth wants one
 }
 
 // A sender is what it takes to send.
@@ -86,66 +62,71 @@ func (a *attempt) id() string {
 
 func (a *attempt) isDecision() bool { return strings.HasPrefix(a.ownID, decisionPrefix) }
 
-// sentence says what came of it, for logs and traces.
-func (a *attempt) sentence() string {
+// sentence says what came of a request, for logs and traces.
+func (a *attempt) sentence(written ledger.Entry) string {
 	if a.isDecision() {
-		return a.written.WithoutWords().Unmasked().DecisionDetail()
+		return written.WithoutWords().Unmasked().DecisionDetail()
 	}
-	return a.written.Unmasked().Detail()
+	return written.Unmasked().Detail()
 }
 
-// post makes one request and judges what comes back.
-func (a *attempt) post(ctx context.Context, s *sender) {
-	start := time.Now()
-	a.sentAt = start
-	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, start))
+// post makes one request and judges what comes back. token is an access token, or empty.
+func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
+	s := sent{at: time.Now(), token: token}
+	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, s.at))
 	if err != nil {
-		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
-		return
+		s.Judgement = unsendable(err)
+		return s
 	}
-	signature, err := payloads.Sign(a.id(), start, body, a.callback.LiveSecrets(start)...)
+	signature, err := payloads.Sign(a.id(), s.at, body, a.callback.LiveSecrets(s.at)...)
 	if err != nil {
-		a.Judgement = verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
-		return
+		s.Judgement = unsendable(err)
+		return s
 	}
-	header := a.headers(s.userAgent, signature, start)
-	authorize(header, a.callback.Auth, a.accessToken)
+	header := a.headers(by.userAgent, signature, s.at)
+	authorize(header, a.callback.Auth, token)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
-	a.response, err = s.egress.Do(ctx, egress.Request{
+	s.response, err = by.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
 	o := verdict.Outcome{Err: err}
 	if err == nil {
-		o.Status, o.Header, a.timing = a.response.Status, a.response.Header, a.response.Timing
+		o.Status, o.Header, s.timing = s.response.Status, s.response.Header, s.response.Timing
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
-		a.timing = e.Timing
+		s.timing = e.Timing
 	}
-	a.judge(a.callback.SuccessRule(a.typ), o)
+	s.Judgement = a.judge(a.callback.SuccessRule(a.typ), o, token)
+	return s
+}
+
+func unsendable(err error) verdict.Judgement {
+	return verdict.Judgement{Verdict: verdict.Dead, Reason: verdict.ReasonEncodeFailed, Note: verdict.Clip(err.Error(), 200)}
 }
 
 // judge is the judgement of an outcome, without the secrets that the partner echoes in a header it is judged by.
-func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome) {
-	a.Judgement = verdict.Judge(rule, o, time.Now())
-	if a.ContentType != "" {
-		a.ContentType = verdict.Clip(a.secrets().Replace(a.ContentType), 100)
+func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome, token string) verdict.Judgement {
+	j := verdict.Judge(rule, o, time.Now())
+	if j.ContentType != "" {
+		j.ContentType = verdict.Clip(secretsOf(a.callback, token).Replace(j.ContentType), 100)
 	}
+	return j
 }
 
-// entry is the attempt's line in the record.
-func (a *attempt) entry() ledger.Entry {
+// entry is the attempt's line in a record.
+func (a *attempt) entry(s sent) ledger.Entry {
 	e := ledger.Entry{
-		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: a.took.Milliseconds(), Status: a.Status,
-		Verdict: a.Verdict, Reason: a.Reason, ContentType: a.ContentType, Note: a.Note, Repeated: a.timing.Repeated, AskedSeconds: int64(a.RetryAfter / time.Second),
-		Inside: a.Inside,
+		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: s.took.Milliseconds(), Status: s.Status,
+		Verdict: s.Verdict, Reason: s.Reason, ContentType: s.ContentType, Note: s.Note, Repeated: s.timing.Repeated, AskedSeconds: int64(s.RetryAfter / time.Second),
+		Inside: s.Inside,
 	}
-	if a.response == nil {
+	if s.response == nil {
 		return e
 	}
-	if a.Verdict != verdict.Delivered || a.isDecision() { // a decision's answer is what it is about
-		e.Headers, e.Body = keepAnswer(a.response, a.secrets())
+	if s.Verdict != verdict.Delivered || a.isDecision() { // a decision's answer is what it is about
+		e.Headers, e.Body = keepAnswer(s.response, secretsOf(a.callback, s.token))
 	}
 	return e
 }
@@ -204,6 +185,3 @@ func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header
 }
 
 const decisionPrefix = "dec_"
-
-// secrets are what must not be told of what the partner says.
-func (a *attempt) secrets() blotter { return secretsOf(a.callback, a.accessToken) }

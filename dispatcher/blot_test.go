@@ -13,13 +13,13 @@ import (
 )
 
 func TestSecretsOfACallbackAreBlottedOut(t *testing.T) {
-	a := &attempt{callback: &registry.Callback{
+	secrets := secretsOf(&registry.Callback{
 		Destination: registry.Destination{URL: "https://partner.example/hook?mode=on&token=canary%2Fquery"},
 		Headers:     map[string]string{"X-Key": "canary-header"},
 		Auth:        &registry.Auth{Type: registry.AuthBasic, Username: "user", Password: "canary-password"},
-	}}
+	}, "")
 	said := "canary-header canary-password dXNlcjpjYW5hcnktcGFzc3dvcmQ= mode=on&token=canary%2Fquery canary%2Fquery canary/query"
-	if got := a.secrets().Replace(said); got != "*** *** *** *** *** ***" {
+	if got := secrets.Replace(said); got != "*** *** *** *** *** ***" {
 		t.Errorf("kept: %s", got)
 	}
 }
@@ -49,9 +49,9 @@ func TestSecretsAreBlottedOutHoweverTheyAreWritten(t *testing.T) {
 
 // TestTheBeginningOfASecretIsBlottedOut where the answer was cut off in it.
 func TestTheBeginningOfASecretIsBlottedOut(t *testing.T) {
-	a := &attempt{accessToken: "canary-access-token", callback: &registry.Callback{Auth: &registry.Auth{
+	secrets := secretsOf(&registry.Callback{Auth: &registry.Auth{
 		Type: registry.AuthOAuth2, ClientID: "me", ClientSecret: "canary/secret",
-	}}}
+	}}, "canary-access-token")
 	for said, want := range map[string]string{
 		"Bearer canary-access-token, Bearer canary-access-tok":       "Bearer ***, Bearer ***",
 		"canary%2Fsecret canary/secret bWU6Y2FuYXJ5JTJGc2VjcmV0 can": "*** *** *** can",
@@ -60,11 +60,11 @@ func TestTheBeginningOfASecretIsBlottedOut(t *testing.T) {
 		"canary%2":             "***",
 		"no secret":            "no secret",
 	} {
-		if _, body := keepAnswer(&egress.Response{Body: []byte(said), Truncated: true}, a.secrets()); body != want {
+		if _, body := keepAnswer(&egress.Response{Body: []byte(said), Truncated: true}, secrets); body != want {
 			t.Errorf("%q is kept as %q", said, body)
 		}
 	}
-	if _, body := keepAnswer(&egress.Response{Body: []byte("the canary")}, a.secrets()); body != "the canary" {
+	if _, body := keepAnswer(&egress.Response{Body: []byte("the canary")}, secrets); body != "the canary" {
 		t.Errorf("kept: %q", body)
 	}
 }

@@ -38,7 +38,7 @@ func (c *Client) namesRefused(cb *registry.Callback) bool {
 
 // recheck looks again at a callback that changed after an attempt had begun: where the gate of its delivery was looked at, it was another one. It
 // reports whether the callback may be called as it is now.
-func (c *Client) recheck(ctx context.Context, a *attempt) (proven bool, err error) {
+func (c *Client) recheck(ctx context.Context, a *claim) (proven bool, err error) {
 	if a.callback == nil || a.callback.Version <= a.version {
 		return true, nil
 	}

@@ -95,15 +95,15 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	if err := c.reserve(ctx, company, hosts); err != nil {
 		return nil, err
 	}
-	a, verified := c.challenge(ctx, cb)
+	said := c.challenge(ctx, cb)
 	ctx = context.WithoutCancel(ctx) // what came of it is noted, whoever waits for it
 	reason := ""
-	if verified {
+	if said.verified {
 		if err := c.ledger.ForgetChallenges(ctx, company, hosts...); err != nil {
 			return nil, unavailable(ctx, c, "noting a challenge", err)
 		}
 	} else {
-		reason = string(a.written.Reason) // as partners may read it, whoever asks
+		reason = string(said.written.Reason) // as partners may read it, whoever asks
 	}
 	now, err := c.registry.Verified(ctx, company, callbackID, cb.Version, reason)
 	if err != nil {
@@ -112,9 +112,9 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	if now.Version != cb.Version && now.Status == registry.Unverified {
 		return nil, &StateError{Message: "the callback was changed while it was challenged: verify it again"}
 	}
-	result := &ChallengeResult{Verified: verified, Callback: now, Attempt: shownAttempt(forReader(ctx, a.written))}
-	if a.posted {
-		result.DeliveryID = a.ownID
+	result := &ChallengeResult{Verified: said.verified, Callback: now, Attempt: shownAttempt(forReader(ctx, said.written))}
+	if said.posted {
+		result.DeliveryID = said.id
 	}
 	return result, nil
 }
@@ -140,64 +140,73 @@ func (c *Client) reserve(ctx context.Context, company string, hosts []string) er
 	return nil
 }
 
+// A challenged is what came of a challenge.
+type challenged struct {
+	id       string // the webhook-id
+	posted   bool   // it went beyond the handshake
+	verified bool
+	written  ledger.Entry
+}
+
 // challenge sends it and judges the answer.
-func (c *Client) challenge(ctx context.Context, cb *registry.Callback) (a *attempt, verified bool) {
+func (c *Client) challenge(ctx context.Context, cb *registry.Callback) challenged {
 	token := strings.ToLower(rand.Text())
 	body, _ := json.Marshal(map[string]string{"challenge": token}) // of letters and digits
 	now := time.Now()
-	a = &attempt{
+	r := &attempt{
 		ref: ledger.Ref{Company: cb.Company, Event: "challenge", Callback: cb.ID}, ownID: challengePrefix + strings.ToLower(rand.Text()), number: 1, keepBody: challengeBody,
 		callback: cb, timeout: min(cb.Timeout, challengeTimeout), meta: ledger.Meta{Type: TypeChallenge}, body: body, accepted: now, begun: now,
 	}
-	ctx, span := c.tracer.Start(ctx, "challenge "+TypeChallenge, a.spanOptions()...)
+	ctx, span := c.tracer.Start(ctx, "challenge "+TypeChallenge, r.spanOptions()...)
 	defer span.End()
-	if !a.shakeHands(ctx, &c.sender) {
-		a.posted = true
-		a.send(ctx, &c.sender)
-		if a.response != nil {
-			a.Judgement = verdict.JudgeChallenge(a.response.Status, a.response.Body, token)
+	said := challenged{id: r.ownID}
+	s, last, agreed := r.shakeHands(ctx, &c.sender)
+	if !last {
+		said.posted = true
+		if s = r.send(ctx, &c.sender); s.response != nil {
+			s.Judgement = verdict.JudgeChallenge(s.response.Status, s.response.Body, token)
 		}
 	}
-	a.written = a.entry()
-	a.written.Challenge, a.written.Handshake = true, a.handshake
-	c.reporter.tell(ctx, span, a, "challenge")
-	return a, a.Verdict == verdict.Delivered
+	said.verified, said.written = s.Verdict == verdict.Delivered, r.entry(s)
+	said.written.Challenge, said.written.Handshake = true, agreed
+	c.reporter.tell(ctx, span, "challenge", r, s, said.written)
+	return said
 }
 
-// shakeHands asks by the handshake of CloudEvents, which has no credentials and no signature. It reports whether that is the last word: the
+// shakeHands asks by the handshake of CloudEvents, which has no credentials and no signature. last says whether that is the last word: the
 // endpoint allows it, or nobody was reached. Many an endpoint does not know the handshake: then no answer to it means anything.
-func (a *attempt) shakeHands(ctx context.Context, s *sender) bool {
-	a.sentAt = time.Now()
-	response, err := s.egress.Do(ctx, egress.Request{
+func (a *attempt) shakeHands(ctx context.Context, by *sender) (s sent, last, agreed bool) {
+	s.at = time.Now()
+	response, err := by.egress.Do(ctx, egress.Request{
 		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout,
-		Header: http.Header{"User-Agent": {s.userAgent}, headerRequestOrigin: {s.origin}},
+		Header: http.Header{"User-Agent": {by.userAgent}, headerRequestOrigin: {by.origin}},
 	})
-	a.took = time.Since(a.sentAt)
-	trace.SpanFromContext(ctx).AddEvent("handshake", trace.WithAttributes(attribute.Float64("ringback.duration_ms", float64(a.took)/float64(time.Millisecond))))
+	s.took = time.Since(s.at)
+	trace.SpanFromContext(ctx).AddEvent("handshake", trace.WithAttributes(attribute.Float64("ringback.duration_ms", float64(s.took)/float64(time.Millisecond))))
 	if e, ok := errors.AsType[*egress.Error](err); ok {
 		if j := verdict.JudgeError(e); j.Unconnected {
-			a.Judgement, a.timing = j, e.Timing
-			return true
+			s.Judgement, s.timing = j, e.Timing
+			return s, true, false
 		}
 	}
 	if err != nil || response.Status < 200 || response.Status > 299 {
-		return false
+		return s, false, false
 	}
 	allows := func(value string) bool {
 		value = strings.TrimSpace(value)
-		return value == "*" || strings.EqualFold(value, s.origin)
+		return value == "*" || strings.EqualFold(value, by.origin)
 	}
 	if !slices.ContainsFunc(response.Header.Values(headerAllowedOrigin), allows) {
-		return false
+		return s, false, false
 	}
-	a.handshake, a.response, a.timing = true, response, response.Timing
-	a.Judgement = verdict.Judgement{Verdict: verdict.Delivered, Status: response.Status}
+	s.response, s.timing = response, response.Timing
+	s.Judgement = verdict.Judgement{Verdict: verdict.Delivered, Status: response.Status}
 	if a.wantsToken() { // its token endpoint has to want that, too
 		within, cancel := context.WithTimeout(ctx, a.timeout)
 		defer cancel()
-		if _, err := a.getToken(within, s); err != nil {
-			a.withoutToken(err)
+		if _, err := a.getToken(within, by); err != nil {
+			s = s.withoutToken(err)
 		}
 	}
-	return true
+	return s, true, true
 }

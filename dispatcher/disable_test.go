@@ -378,8 +378,7 @@ func TestWhatCounts(t *testing.T) {
 		"status_500": ledger.RunCounts, "status_404": ledger.RunCounts, verdict.ReasonWrongContentType: ledger.RunCounts, verdict.ReasonBlockedAddress: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonEgressProxy: "", "timeout": ledger.RunCounts, "dns": ledger.RunCounts,
 		verdict.ReasonGone: ledger.RunCounts, "tls": ledger.RunCounts, verdict.ReasonUnknown: "", verdict.ReasonOAuthToken: "", verdict.ReasonEncodeFailed: "",
 	} {
-		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judgement{Verdict: verdict.Retry, Reason: reason}}
-		if got := a.run(); got != want {
+		if got := runOf(verdict.Judgement{Verdict: verdict.Retry, Reason: reason}, false); got != want {
 			t.Errorf("%s: %q, want %q", reason, got, want)
 		}
 	}
@@ -397,10 +396,10 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 	for reason, want := range map[Reason]string{
 		verdict.ReasonUnknown: "", verdict.ReasonEgressProxy: "", verdict.ReasonNameNotAllowed: "", verdict.ReasonUnverified: "", verdict.ReasonOAuthToken: "token", verdict.ReasonBlockedAddress: "bad", "status_500": "bad", "timeout": "bad",
 	} {
-		a := &attempt{callback: &registry.Callback{Retry: registry.Retry{InitialInterval: time.Second, Multiplier: 1, MaxInterval: time.Second, MaxAttempts: 5}}}
-		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: reason}
-		a.settle()
-		if got := a.finish().Health; got != want {
+		a := &claim{}
+		a.callback = &registry.Callback{Retry: registry.Retry{InitialInterval: time.Second, Multiplier: 1, MaxInterval: time.Second, MaxAttempts: 5}}
+		s := sent{Judgement: verdict.Judgement{Verdict: verdict.Retry, Reason: reason}}
+		if got := a.settle(s, a.rule(s.Judgement, false), ledger.RunUntouched).record.Health; got != want {
 			t.Errorf("%s is noted as %q, want %q", reason, got, want)
 		}
 	}
@@ -409,9 +408,9 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 	for _, reason := range []Reason{verdict.ReasonEgressProxy, verdict.ReasonNameNotAllowed, "timeout"} {
 		id := "dec_" + string(reason)
 		h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "ask:"+id), "c", cb.ID).Err())
-		a := &attempt{ref: ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now(), Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
-		a.written = a.entry()
-		h.client.recordAnswer(t.Context(), a)
+		r := &attempt{ref: ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now()}
+		s := sent{Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
+		h.client.recordAnswer(t.Context(), acme, id, s.Judgement, r.entry(s))
 		health, err := h.client.Health(t.Context(), acme, cb.ID)
 		if h.must(err); (health[0].LastFailure == nil) != (reason != "timeout") {
 			t.Errorf("a decision that ended with %s: %+v", reason, health[0].LastFailure)
@@ -628,9 +627,9 @@ func TestOutage(t *testing.T) {
 		var log safeBuffer
 		o := &outage{log: slog.New(slog.NewTextHandler(&log, nil))}
 		attempted := func(host string, reason Reason) bool {
-			a := &attempt{callback: &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/hook?a=" + host}}, sentAt: time.Now()}
-			a.Judgement = verdict.JudgeError(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})
-			return a.inOutage(t.Context(), o)
+			a := &claim{attempt: attempt{callback: &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/hook?a=" + host}}}}
+			s := sent{at: time.Now(), Judgement: verdict.JudgeError(&egress.Error{Reason: egress.Reason(reason), Phase: egress.PhaseConnect})}
+			return a.inOutage(t.Context(), s, o)
 		}
 		for host := range strings.SplitSeq("stuvwxyz", "") { // never reached
 			if attempted(host, "dns") || len(o.seen) > 0 {

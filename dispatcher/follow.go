@@ -28,7 +28,7 @@ func (w *Worker) follow(ctx context.Context, s *start, f following) {
 
 // begun is the attempt that the accepting step began under a start's token, or nil. A step that is repeated, since its answer was lost, finds the
 // event there, and the delivery with that token.
-func (w *Worker) begun(ctx context.Context, s *start, f following) *attempt {
+func (w *Worker) begun(ctx context.Context, s *start, f following) *claim {
 	accepted, sent, err := f.step.End()
 	if !sent {
 		return nil
@@ -41,9 +41,12 @@ func (w *Worker) begun(ctx context.Context, s *start, f following) *attempt {
 		return nil
 	}
 	at := ledger.LogTime(logID)
-	return &attempt{
-		ref: s.ref, generation: 1, token: s.token, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout,
-		since: s.looked, number: 1, meta: f.offer.Meta, body: f.event.Payload, logID: logID, accepted: at, begun: at, version: f.offer.Version,
+	return &claim{
+		attempt: attempt{
+			ref: s.ref, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout, number: 1, meta: f.offer.Meta, body: f.event.Payload,
+			accepted: at, begun: at,
+		},
+		generation: 1, token: s.token, since: s.looked, logID: logID, version: f.offer.Version,
 	}
 }
 
@@ -51,7 +54,7 @@ func (w *Worker) begun(ctx context.Context, s *start, f following) *attempt {
 var searches = []time.Duration{0, time.Second, 2 * time.Second}
 
 // search looks whether an accepting step whose answer was lost has begun the delivery. Else it would be nobody's until its lease ends.
-func (w *Worker) search(ctx context.Context, s *start) *attempt {
+func (w *Worker) search(ctx context.Context, s *start) *claim {
 	var failed error
 	for _, wait := range searches {
 		timer := time.NewTimer(wait)
@@ -62,7 +65,7 @@ func (w *Worker) search(ctx context.Context, s *start) *attempt {
 			return nil
 		}
 		s.looked = time.Time{} // long ago
-		var a *attempt
+		var a *claim
 		if a, failed = w.beginAs(ctx, s.token, ledger.Ticket{Ref: s.ref, Generation: 1}, true, 0); a != nil {
 			return a
 		}

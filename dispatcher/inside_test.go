@@ -72,16 +72,16 @@ func TestNamesNotAllowedAreHeld(t *testing.T) {
 // TestInsideNamesDoNotExist: neither what a partner reads, nor when it is tried again, nor what counts against it tells a name that leads
 // inside from one that does not exist.
 func TestInsideNamesDoNotExist(t *testing.T) {
-	outcomes := map[string]attempt{}
+	outcomes := map[string]verdict.Judgement{}
 	for name, inside := range map[string]bool{"inside": true, "nowhere": false} {
 		err := &egress.Error{Reason: egress.DNS, Phase: egress.PhaseDNS, Detail: "the host name does not exist or has no address", Inside: inside}
-		a := attempt{callback: &registry.Callback{}, Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now())}
-		if a.Blame().Breaker() != "down" || a.RetryAfter != 0 || a.run() != ledger.RunCounts || !a.Unconnected || a.Verdict != verdict.Retry || a.Reason != "dns" {
-			t.Errorf("%s: breaker %q, run %q, %+v", name, a.Blame().Breaker(), a.run(), a.Judgement)
+		j := verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now())
+		if j.Blame().Breaker() != "down" || j.RetryAfter != 0 || runOf(j, false) != ledger.RunCounts || !j.Unconnected || j.Verdict != verdict.Retry || j.Reason != "dns" {
+			t.Errorf("%s: breaker %q, run %q, %+v", name, j.Blame().Breaker(), runOf(j, false), j)
 		}
-		outcomes[name] = a
+		outcomes[name] = j
 	}
-	in, out := outcomes["inside"].Judgement, outcomes["nowhere"].Judgement
+	in, out := outcomes["inside"], outcomes["nowhere"]
 	if in.Inside = false; in != out {
 		t.Errorf("inside is judged %+v, nowhere %+v", in, out)
 	}
@@ -140,24 +140,23 @@ func TestTheProxyIsNotThePartner(t *testing.T) {
 	retry := registry.Retry{InitialInterval: 5 * time.Second, Multiplier: 2.5, MaxInterval: 12 * time.Hour, MaxAttempts: 1}
 	err := &egress.Error{Reason: egress.EgressProxy, Phase: egress.PhaseConnect, Detail: "the egress proxy refused the connection (it answered 407)"}
 	for number, least := range map[int]time.Duration{1: 4 * time.Second, 2: 10 * time.Second, 5: 2 * time.Minute, 15: 9 * time.Hour, 1000: 9 * time.Hour} {
-		a := attempt{
+		a := claim{attempt: attempt{
 			ref: ledger.Ref{Company: acme, Event: "e", Callback: 1}, callback: &registry.Callback{Retry: retry}, number: number, begun: time.Now(),
-			Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now()),
+		}}
+		s := sent{Judgement: verdict.Judge(payloads.AnyResponse, verdict.Outcome{Err: err}, time.Now())}
+		d := a.settle(s, a.rule(s.Judgement, false), runOf(s.Judgement, false))
+		if f := d.record; f.Result != ledger.ResultRetry || f.Spent != 0 || f.Delay < least || f.Delay > 15*time.Hour || f.Breaker != "" || f.Run != "" {
+			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, f.Result, f.Spent, f.Delay, f.Breaker, f.Run)
 		}
-		a.settle()
-		kind := a.Blame().Breaker()
-		if a.result != ledger.ResultRetry || a.spends || a.wait < least || a.wait > 15*time.Hour || kind != "" || a.run() != "" {
-			t.Errorf("attempt %d: outcome %v, %v attempts spent, again in %s, breaker %q, run %q", number, a.result, a.finish().Spent, a.wait, kind, a.run())
-		}
-		if !strings.Contains(a.written.Detail(), "407); this is for the operator to mend") {
-			t.Error(a.written.Detail())
+		if !strings.Contains(d.written.Detail(), "407); this is for the operator to mend") {
+			t.Error(d.written.Detail())
 		}
 	}
 	o := &outage{log: testLog(t)}
 	for _, reason := range []Reason{"", verdict.ReasonEgressProxy} {
 		for _, host := range []string{"a", "b", "c", "d"} {
 			cb := &registry.Callback{Destination: registry.Destination{URL: "https://" + host + "/"}}
-			(&attempt{callback: cb, sentAt: time.Now(), Judgement: verdict.Judgement{Reason: reason, Unconnected: reason != ""}}).inOutage(t.Context(), o)
+			(&claim{attempt: attempt{callback: cb}}).inOutage(t.Context(), sent{at: time.Now(), Judgement: verdict.Judgement{Reason: reason, Unconnected: reason != ""}}, o)
 		}
 	}
 	if !o.under(t.Context()) {

@@ -476,7 +476,7 @@ func TestUnbegin(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		w := h.worker() // never started: it begins, and ends nothing
 		r := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
-		begin := func() *attempt {
+		begin := func() *claim {
 			a, err := w.begin(h.t.Context(), ticket(r.Event, r.Callback, 1), true, 0)
 			h.must(err)
 			if a == nil || a.number != 2 {
@@ -484,7 +484,7 @@ func TestUnbegin(t *testing.T) {
 			}
 			return a
 		}
-		w.unbegin(h.t.Context(), &attempt{ref: r, token: "strangers"})
+		w.unbegin(h.t.Context(), &claim{attempt: attempt{ref: r}, token: "strangers"})
 		w.unbegin(h.t.Context(), begin())
 		if d := h.delivery(id); d.State != ledger.Pending || len(d.Attempts) != 1 {
 			h.t.Errorf("given back: %s", d.Summary)

@@ -14,35 +14,43 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// postWithToken gets an access token and posts with it, all within the attempt's timeout. A partner that refuses a token that was good, or is
+// send encodes, signs, sends and judges. The request has a callback.
+func (a *attempt) send(ctx context.Context, by *sender) (s sent) {
+	start := time.Now()
+	defer func() { s.took = time.Since(start) }()
+	if a.wantsToken() {
+		return a.postWithToken(ctx, by)
+	}
+	return a.post(ctx, by, "")
+}
+
+// postWithToken gets an access token and posts with it, all within the request's timeout. A partner that refuses a token that was good, or is
 // old, has probably revoked it: then the request is made once more with a new one, in the same attempt.
-func (a *attempt) postWithToken(ctx context.Context, s *sender) {
+func (a *attempt) postWithToken(ctx context.Context, by *sender) (s sent) {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	for again := true; ; again = false {
-		token, err := a.getToken(ctx, s)
+		token, err := a.getToken(ctx, by)
 		if err != nil {
-			a.withoutToken(err)
-			return
+			return s.withoutToken(err)
 		}
-		a.accessToken = token.Reveal()
-		a.post(ctx, s)
+		s = a.post(ctx, by, token.Reveal())
 		switch {
-		case a.response == nil:
-			return
-		case a.response.Status != http.StatusUnauthorized:
+		case s.response == nil:
+			return s
+		case s.response.Status != http.StatusUnauthorized:
 			token.Worked()
-			return
-		case !token.Refused() || !again || a.Verdict == verdict.Delivered:
-			return
+			return s
+		case !token.Refused() || !again || s.Verdict == verdict.Delivered:
+			return s
 		}
 	}
 }
 
 // getToken gets a token, and notes in the attempt's span if that took a fetch.
-func (a *attempt) getToken(ctx context.Context, s *sender) (*egress.Token, error) {
+func (a *attempt) getToken(ctx context.Context, by *sender) (*egress.Token, error) {
 	auth := a.callback.Auth
-	token, waited, err := s.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
+	token, waited, err := by.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
 		TokenURL: auth.TokenURL, ClientID: auth.ClientID, ClientSecret: auth.ClientSecret, Scopes: auth.Scopes, Audience: auth.Audience,
 	})
 	if waited > 0 {
@@ -52,14 +60,15 @@ func (a *attempt) getToken(ctx context.Context, s *sender) (*egress.Token, error
 	return token, err
 }
 
-// withoutToken judges an attempt that got no token. If the partner had refused one before, that answer was not the last word.
-func (a *attempt) withoutToken(err error) {
-	a.Judgement = verdict.JudgeError(err)
-	a.Unconnected = false // the token server is another destination
-	if a.response != nil && a.Reason == verdict.ReasonOAuthToken {
-		a.Note = "the partner refused the token it had (401), and " + a.Note
+// withoutToken is what came of a request that got no token. If the partner had refused one before, that answer was not the last word.
+func (s sent) withoutToken(err error) sent {
+	s.Judgement = verdict.JudgeError(err)
+	s.Unconnected = false // the token server is another destination
+	if s.response != nil && s.Reason == verdict.ReasonOAuthToken {
+		s.Note = "the partner refused the token it had (401), and " + s.Note
 	}
-	a.response, a.timing = nil, egress.Timing{}
+	s.response, s.timing = nil, egress.Timing{}
+	return s
 }
 
 // wantsToken reports whether the callback's requests carry an access token.
@@ -81,22 +90,4 @@ func logFetched(log *slog.Logger) func(ctx context.Context, f egress.Fetched) {
 		}
 		log.InfoContext(ctx, "oauth2 token fetched", args...)
 	}
-}
-
-// send encodes, signs, sends and judges.
-func (a *attempt) send(ctx context.Context, s *sender) {
-	if a.callback == nil {
-		return // finish finds the gate saying so
-	}
-	if a.unproven {
-		a.Judgement = verdict.Judgement{Verdict: verdict.Retry, Reason: verdict.ReasonUnverified}
-		return
-	}
-	start := time.Now()
-	defer func() { a.took = time.Since(start) }()
-	if a.wantsToken() {
-		a.postWithToken(ctx, s)
-		return
-	}
-	a.post(ctx, s)
 }

@@ -39,41 +39,41 @@ type reporter struct {
 	metrics *metrics
 }
 
-// report tells metrics, log and trace of the attempt: one line each.
-func (r *reporter) report(ctx context.Context, span trace.Span, a *attempt, state ledger.State) {
+// report tells metrics, log and trace of a delivery's attempt: one line each. state is the delivery's now.
+func (r *reporter) report(ctx context.Context, span trace.Span, a *claim, d settled, state ledger.State) {
 	if state == "" || a.callback == nil {
 		return
 	}
-	r.metrics.attempted(ctx, a.Verdict, a.written.Unmasked().Reason, a.took)
-	if a.Verdict == verdict.Delivered {
+	r.metrics.attempted(ctx, d.Verdict, d.written.Unmasked().Reason, d.took)
+	if d.Verdict == verdict.Delivered {
 		r.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
 	}
 	if state == ledger.Retrying {
-		r.tell(ctx, span, a, "attempt", "next_in", a.wait.Round(time.Second).String())
+		r.tell(ctx, span, "attempt", &a.attempt, d.sent, d.written, "next_in", d.wait.Round(time.Second).String())
 	} else {
-		r.tell(ctx, span, a, "attempt")
+		r.tell(ctx, span, "attempt", &a.attempt, d.sent, d.written)
 	}
 }
 
 // tell writes what came of a request into its span and, as one line, into the log.
-func (r *reporter) tell(ctx context.Context, span trace.Span, a *attempt, line string, more ...any) {
-	reason := string(a.written.Unmasked().Reason)
-	if a.Verdict != verdict.Delivered {
+func (r *reporter) tell(ctx context.Context, span trace.Span, line string, a *attempt, s sent, written ledger.Entry, more ...any) {
+	reason := string(written.Unmasked().Reason)
+	if s.Verdict != verdict.Delivered {
 		span.SetStatus(codes.Error, reason)
 	}
 	status := 0
-	if a.response != nil {
-		status = a.response.Status
+	if s.response != nil {
+		status = s.response.Status
 		span.SetAttributes(attribute.Int("http.response.status_code", status))
 	}
-	a.phases(span)
-	sentence := a.sentence()
-	span.SetAttributes(attribute.String("ringback.verdict", string(a.Verdict)), attribute.String("ringback.reason", reason),
+	s.phases(span)
+	sentence := a.sentence(written)
+	span.SetAttributes(attribute.String("ringback.verdict", string(s.Verdict)), attribute.String("ringback.reason", reason),
 		attribute.String("ringback.detail", sentence))
 	args := []any{
 		"company", a.ref.Company, "event", a.ref.Event, "type", a.meta.Type, "callback", a.ref.Callback, "delivery", a.id(),
-		"attempt", a.number, "verdict", string(a.Verdict), "reason", reason, "status", status,
-		"took", a.took.Round(time.Microsecond).String(), "detail", sentence,
+		"attempt", a.number, "verdict", string(s.Verdict), "reason", reason, "status", status,
+		"took", s.took.Round(time.Microsecond).String(), "detail", sentence,
 	}
 	args = append(args, more...)
 	if sc := span.SpanContext(); sc.HasTraceID() {
@@ -84,13 +84,13 @@ func (r *reporter) tell(ctx context.Context, span trace.Span, a *attempt, line s
 
 // phases writes the phases of the request into its span, as events at their ends: which of them took the time. A kept connection has only
 // the last. They are measured one by one; what lies between them (waiting for a free connection, writing the request) is left out.
-func (a *attempt) phases(span trace.Span) {
-	at := a.sentAt
+func (s *sent) phases(span trace.Span) {
+	at := s.at
 	for _, phase := range []struct {
 		name string
 		took time.Duration
 	}{
-		{"dns.done", a.timing.DNS}, {"connect.done", a.timing.Connect}, {"tls.done", a.timing.TLS}, {"first_byte", a.timing.FirstByte},
+		{"dns.done", s.timing.DNS}, {"connect.done", s.timing.Connect}, {"tls.done", s.timing.TLS}, {"first_byte", s.timing.FirstByte},
 	} {
 		if phase.took <= 0 {
 			continue

@@ -80,7 +80,7 @@ func (w *Worker) holds(l link, company string, halted func(lane string) bool) bo
 // A sequel is what may follow a delivery that ended well.
 type sequel struct {
 	released []ledger.Ticket // what was let out of the room for it
-	first    *attempt        // the first of them, if it has begun
+	first    *claim          // the first of them, if it has begun
 	looked   time.Time       // when its lane was known to run
 	took     time.Duration   // to record what came before
 }
@@ -119,7 +119,7 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 }
 
 // goOnBraked is goOn, once the brake lets it and unless it is held back by then. looked is when its lane was known to run.
-func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l link, looked time.Time) (next sequel) {
+func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *claim, l link, looked time.Time) (next sequel) {
 	ride := w.brake.enter(ctx, a.ref.Company, false)
 	defer func() { w.brake.leave(ride, next.took) }()
 	if w.heldBack(ctx, l.lane, looked, a) {
@@ -131,7 +131,7 @@ func (w *Worker) goOnBraked(ctx context.Context, t ledger.Ticket, a *attempt, l 
 
 // heldBack takes back that an attempt has begun, if so much time has passed since a look found its lane running that the lane may be paused, and it
 // is, or if so much of its lease is over that the rest may not do. If that fails the attempt has no owner.
-func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *attempt) bool {
+func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a *claim) bool {
 	c := w.client
 	if time.Since(looked) < lanes.HaltLook {
 		return false
@@ -144,7 +144,7 @@ func (w *Worker) heldBack(ctx context.Context, lane string, looked time.Time, a 
 }
 
 // unbegin takes back that an attempt has begun, of which nothing went out.
-func (w *Worker) unbegin(ctx context.Context, a *attempt) {
+func (w *Worker) unbegin(ctx context.Context, a *claim) {
 	if err := w.client.ledger.Unbegin(context.WithoutCancel(ctx), a.ref, a.token); err != nil {
 		w.client.log.WarnContext(ctx, "attempt is not taken back; it will count as lost", "delivery", a.ref.DeliveryID(), "error", err)
 	}
@@ -152,7 +152,7 @@ func (w *Worker) unbegin(ctx context.Context, a *attempt) {
 
 // goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
 // what it failed by.
-func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *attempt, l link) sequel {
+func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *claim, l link) sequel {
 	next, err := w.attempt(ctx, a, l)
 	if _, ok := errors.AsType[*lanes.Later](err); ok {
 		w.client.lanes.Bring(ctx, t)
@@ -164,22 +164,12 @@ func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *attempt, l link) 
 
 // attempt makes one attempt and records what came of it before asynq hears of it. If it delivered, what was let out of the room for it is still to
 // be enqueued, or to go on with.
-func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, err error) {
+func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, err error) {
 	w.client.at("begun")
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
-	err = w.client.contain(ctx, placeAttempt, func() error {
-		a.send(ctx, &w.client.sender)
-		w.client.at("posted")
-		a.ownOutage = a.inOutage(ctx, &w.client.outage)
-		a.settle()
-		a.recorded = a.finish()
-		return nil
-	})
-	if err != nil {
-		a.broke()
-	}
-	state, next, err := w.finish(ctx, a, l)
+	d := w.make(ctx, a)
+	state, next, err := w.finish(ctx, a, &d, l)
 	if err != nil {
 		return sequel{}, err
 	}
@@ -188,8 +178,23 @@ func (w *Worker) attempt(ctx context.Context, a *attempt, l link) (next sequel, 
 		next = sequel{took: next.took}
 	}
 	w.client.at("finished")
-	w.client.reporter.report(ctx, span, a, state)
-	return next, a.after(state)
+	w.client.reporter.report(ctx, span, a, d, state)
+	return next, d.after(a.ref, state)
+}
+
+// make sends what is claimed, and settles what came of it. If that panics, the outcome is unknown.
+func (w *Worker) make(ctx context.Context, a *claim) (d settled) {
+	began := time.Now()
+	if err := w.client.contain(ctx, placeAttempt, func() error {
+		s := a.send(ctx, &w.client.sender)
+		w.client.at("posted")
+		d = a.settle(s, a.rule(s.Judgement, false), runOf(s.Judgement, a.inOutage(ctx, s, &w.client.outage)))
+		return nil
+	}); err != nil {
+		s := broken(began)
+		d = a.settle(s, a.rule(s.Judgement, true), ledger.RunUntouched)
+	}
+	return d
 }
 
 // skew is how long before its time a retry may begin that asynq brings: it keeps whole seconds by its worker's clock, and the record milliseconds
@@ -211,14 +216,14 @@ func (w *Worker) newToken() string { return w.instance + "." + rand.Text()[:8] }
 
 // begin asks the record whether the attempt is due and this task's to make; without a turn, the delivery goes to its room. It returns nil
 // if there is nothing to do.
-func (w *Worker) begin(ctx context.Context, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+func (w *Worker) begin(ctx context.Context, t ledger.Ticket, turn bool, early time.Duration) (*claim, error) {
 	return w.beginAs(ctx, w.newToken(), t, turn, early)
 }
 
 // beginAs is begin under a token that may have begun it already.
-func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, turn bool, early time.Duration) (*attempt, error) {
+func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, turn bool, early time.Duration) (*claim, error) {
 	c, r := w.client, t.Ref
-	a := &attempt{ref: r, generation: t.Generation, token: token, since: time.Now()}
+	a := &claim{attempt: attempt{ref: r}, generation: t.Generation, token: token, since: time.Now()}
 	cb, err := c.callback(ctx, r, 0)
 	if err != nil {
 		return nil, err
@@ -255,7 +260,7 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 }
 
 // understand reads what an owner has to know of an attempt that has begun, and what else it takes to make it.
-func (w *Worker) understand(ctx context.Context, a *attempt, g *ledger.Grant) (err error) {
+func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err error) {
 	c, r := w.client, a.ref
 	a.grant(g)
 	c.at("granted")
@@ -286,16 +291,16 @@ func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 /
 
 // finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more. The state is the
 // delivery's, or empty if it is another owner's by now.
-func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state ledger.State, next sequel, err error) {
+func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (state ledger.State, next sequel, err error) {
 	c := w.client
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
-	f := a.recorded
+	f := d.record
 	f.Turns = w.turns.limit
-	if a.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
+	if d.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
 		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
-		next.first = &attempt{token: f.NextToken, timeout: a.callback.Timeout, since: next.looked}
+		next.first = &claim{attempt: attempt{timeout: a.callback.Timeout}, token: f.NextToken, since: next.looked}
 	}
 	began := time.Now()
 	defer func() { next.took = time.Since(began) }()
@@ -308,7 +313,7 @@ func (w *Worker) finish(ctx context.Context, a *attempt, l link) (state ledger.S
 	if err != nil {
 		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.DeliveryID(), err)
 	}
-	a.wait = done.Wait
+	d.wait = done.Wait
 	switch {
 	case done.Outcome == ledger.RecordedLate:
 		return done.State, sequel{}, nil

@@ -70,17 +70,17 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	}
 	defer done()
 	now := time.Now()
-	a := &attempt{
+	r := &attempt{
 		ref: ledger.Ref{Company: company, Event: "test", Callback: callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
 		callback: cb, typ: typ, timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
 	}
-	ctx, span := c.tracer.Start(ctx, "test "+eventType, a.spanOptions()...)
+	ctx, span := c.tracer.Start(ctx, "test "+eventType, r.spanOptions()...)
 	defer span.End()
-	a.send(ctx, &c.sender)
-	a.written = a.entry()
-	c.reporter.tell(ctx, span, a, "test")
-	result := &TestResult{DeliveryID: a.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, a.written))}
-	if a.Verdict == verdict.Gone {
+	s := r.send(ctx, &c.sender)
+	written := r.entry(s)
+	c.reporter.tell(ctx, span, "test", r, s, written)
+	result := &TestResult{DeliveryID: r.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, written))}
+	if s.Verdict == verdict.Gone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}
 	return result, nil
