@@ -29,14 +29,14 @@ type Health struct {
 	LastTokenFailure *Failure `json:"last_token_failure,omitempty"`
 }
 
-// A Breaker is a callback's circuit breaker's state.
-type Breaker string
+// A Breaker is a callback's circuit breaker's state; its values are package ledger's.
+type Breaker = ledger.Breaker
 
-// The states of a breaker.
+// The states of a breaker; see package ledger.
 const (
-	BreakerClosed   Breaker = "closed"    // nothing is held back
-	BreakerOpen     Breaker = "open"      // failing: deliveries are held, and tried a few at a time
-	BreakerHalfOpen Breaker = "half_open" // delivering again, more with each success
+	BreakerClosed   = ledger.BreakerClosed
+	BreakerOpen     = ledger.BreakerOpen
+	BreakerHalfOpen = ledger.BreakerHalfOpen
 )
 
 // A Failure is the last attempt that did not deliver, whatever came after it.
@@ -58,7 +58,7 @@ func (c *Client) Health(ctx context.Context, company string, ids ...int64) ([]He
 	for i, h := range found {
 		all[i] = Health{
 			Pending: h.Pending, Held: h.Held, OldestWaitingAt: h.OldestWaiting, Dead: h.Dead, LastSuccessAt: h.LastSuccess,
-			LastFailure: shownFailure(ctx, h.LastFailure), ConsecutiveFailures: h.Failures, Breaker: Breaker(h.Breaker), PausedUntil: h.PausedUntil,
+			LastFailure: shownFailure(ctx, h.LastFailure), ConsecutiveFailures: h.Failures, Breaker: h.Breaker, PausedUntil: h.PausedUntil,
 			LastTokenFailure: shownFailure(ctx, h.TokenFailure),
 		}
 	}

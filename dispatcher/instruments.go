@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
 )
@@ -96,7 +97,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 func (m *metrics) startAtZero(ctx context.Context) {
 	m.shed.Add(ctx, 0)
 	m.pruned.Add(ctx, 0)
-	for _, level := range []int{50, 70, 90} {
+	for _, level := range ledger.Warnings() {
 		m.warnings.Add(ctx, 0, metric.WithAttributes(attribute.Int("level", level)))
 	}
 	for _, reason := range []string{"failing", "gone"} {

@@ -17,8 +17,8 @@ import (
 
 // The operational types: what Ringback tells a company about its callbacks.
 const (
-	typeFailing  = "callback.failing"
-	typeDisabled = "callback.disabled"
+	typeFailing  = ledger.TypeFailing
+	typeDisabled = ledger.TypeDisabled
 )
 
 // A notice is an entry of a company's outbox, as finish.lua writes it.

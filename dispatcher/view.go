@@ -237,13 +237,13 @@ func (v *view) held(gate *registry.Gate, p ledger.Pace, barred bool) (reason, se
 			sentence += ", next in " + verdict.InWords(max(time.Second, wait.Round(time.Second))) + " at the latest"
 		}
 		return "host", sentence + "."
-	case p.Narrowed && p.Failures > 0:
+	case p.Breaker == ledger.BreakerOpen:
 		sentence = fmt.Sprintf("It is held: the last %d attempts to this callback failed, so it is tried carefully until one is delivered", p.Failures)
 		if wait := p.Before.Sub(v.now); wait > 0 {
 			sentence += ", next in " + verdict.InWords(max(time.Second, wait.Round(time.Second)))
 		}
 		return "breaker", sentence + "."
-	case p.Narrowed:
+	case p.Breaker == ledger.BreakerHalfOpen:
 		return "breaker", "It waits for its turn: the callback delivers again, and what was held for it goes out, oldest first, more at a time with each success."
 	case p.Limited:
 		return "rate_limit", "It waits for its turn: other deliveries are ahead of it, and the callback's rate limit paces them."

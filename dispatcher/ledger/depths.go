@@ -7,11 +7,9 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
-
-// orderScale is lua/record.lua's: the order of acceptance, which rooms are sorted by, is milliseconds times this, and a sequence number.
-const orderScale = 4096
 
 // Depths are how much there is of a company's deliveries that wait, or are dead.
 type Depths struct {
@@ -60,16 +58,16 @@ func (l *Ledger) Depths(ctx context.Context, company string) (Depths, error) {
 	for _, r := range all {
 		d.Held += r.length.Val()
 		if first := r.first.Val(); len(first) > 0 {
-			if at := FromMS(int64(first[0].Score) / orderScale); d.Oldest.IsZero() || at.Before(d.Oldest) {
+			if at := FromMS(int64(first[0].Score) / lua.OrderScale); d.Oldest.IsZero() || at.Before(d.Oldest) {
 				d.Oldest = at
 			}
 		}
 		a := &answer{left: Strings(r.pace.Val())}
-		switch narrowed, failures := a.yes(), a.numberIfAny(); {
-		case !narrowed || a.err != nil:
-		case failures > 0:
+		switch state := breakerOf(a.yes(), a.numberIfAny()); {
+		case a.err != nil:
+		case state == BreakerOpen:
 			d.Open++
-		default:
+		case state == BreakerHalfOpen:
 			d.HalfOpen++
 		}
 	}

@@ -241,8 +241,8 @@ func (l *Ledger) Gates(ctx context.Context, company string, ids []int64) (map[in
 
 // A Pace is what holds back a callback's deliveries where its gate is open.
 type Pace struct {
-	Failures int
-	Narrowed bool      // the breaker is not closed
+	Failures int64 // in a row
+	Breaker  Breaker
 	Before   time.Time // nothing goes out until then, by the breaker
 	Limited  bool      // it has a rate limit
 	Host     HostPace
@@ -254,9 +254,6 @@ type HostPace struct {
 	Before   time.Time // nothing goes out until then
 }
 
-// hostMemory is lua/record.lua's HOST_MEMORY.
-const hostMemory = time.Hour
-
 // Pace reads a callback's.
 func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now time.Time) (Pace, error) {
 	pipe := l.rdb.Pipeline()
@@ -266,7 +263,8 @@ func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now t
 		return Pace{}, err
 	}
 	a := &answer{left: Strings(health.Val())}
-	p := Pace{Failures: int(a.numberIfAny()), Narrowed: a.yes(), Before: a.at(), Limited: rate.Val() > 0}
+	p := Pace{Failures: a.numberIfAny(), Limited: rate.Val() > 0}
+	p.Breaker, p.Before = breakerOf(a.yes(), p.Failures), a.at()
 	host := a.text()
 	if a.err != nil {
 		return Pace{}, a.err
@@ -286,7 +284,7 @@ func (l *Ledger) hostPace(ctx context.Context, company, name string, now time.Ti
 		return HostPace{}, err
 	}
 	var failures, probes, before, since, callback, at int64
-	if n, _ := fmt.Sscan(text, &failures, &probes, &before, &since, &callback, &at); n < 6 || now.Sub(FromMS(at)) > hostMemory {
+	if n, _ := fmt.Sscan(text, &failures, &probes, &before, &since, &callback, &at); n < 6 || now.Sub(FromMS(at)) > lua.HostMemory {
 		return HostPace{}, nil
 	}
 	return HostPace{Narrowed: since > 0, Before: FromMS(before)}, nil

@@ -25,8 +25,29 @@ type Health struct {
 	LastFailure   *Failure
 	TokenFailure  *Failure // the last attempt that got no access token
 	Failures      int64    // in a row
-	Breaker       string
+	Breaker       Breaker
 	PausedUntil   time.Time
+}
+
+// A Breaker is a callback's circuit breaker's state.
+type Breaker string
+
+// The states of a breaker.
+const (
+	BreakerClosed   Breaker = "closed"    // nothing is held back
+	BreakerOpen     Breaker = "open"      // failing: deliveries are held, and tried a few at a time
+	BreakerHalfOpen Breaker = "half_open" // delivering again, more with each success
+)
+
+// breakerOf is a breaker's state, by whether it bounds what goes out, and by the failures in a row.
+func breakerOf(bounds bool, failures int64) Breaker {
+	switch {
+	case !bounds:
+		return BreakerClosed
+	case failures > 0:
+		return BreakerOpen
+	}
+	return BreakerHalfOpen
 }
 
 // A Failure is an attempt that did not deliver, of a delivery or of a decision.
@@ -53,10 +74,12 @@ func (l *Ledger) Health(ctx context.Context, company string, ids ...int64) ([]He
 		}
 		for _, row := range rows {
 			a := &answer{left: Strings(row)}
-			all = append(all, Health{
+			h := Health{
 				Pending: a.number(), Held: a.number(), OldestWaiting: a.at(), Dead: a.number(), LastSuccess: a.at(),
-				LastFailure: a.failure(company), TokenFailure: a.failure(company), Failures: a.number(), Breaker: a.text(), PausedUntil: a.at(),
-			})
+				LastFailure: a.failure(company), TokenFailure: a.failure(company), Failures: a.number(),
+			}
+			h.Breaker, h.PausedUntil = breakerOf(a.yes(), h.Failures), a.at()
+			all = append(all, h)
 			if a.err != nil {
 				return nil, a.err
 			}

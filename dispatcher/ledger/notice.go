@@ -4,7 +4,17 @@ import (
 	"context"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/ringback/ringback/dispatcher/lua"
 )
+
+// The types of the events that tell a company how its callbacks do. Notices are by the event's id, which begins with one of them.
+const (
+	TypeFailing  = lua.TypeFailing
+	TypeDisabled = lua.TypeDisabled
+)
+
+// Warnings are at how many percent of the way to its end a callback is warned of.
+func Warnings() []int { return lua.Warnings }
 
 func noticesKey(company string) string { return Key(company, "notices") }
 

@@ -37,7 +37,7 @@ return each(function(ARGV)
     local there = tonumber(redis.call('HGET', waiting, '/') or 0)
     if there > 0 and there + #ARGV[4] > tonumber(most) then
       local kind = cjson.decode(ARGV[3]).t
-      if kind ~= 'callback.failing' and kind ~= 'callback.disabled' then return {'quota', most, int(there)} end
+      if kind ~= TYPE_FAILING and kind ~= TYPE_DISABLED then return {'quota', most, int(there)} end
     end
   end
 

@@ -64,13 +64,13 @@ return each(function(ARGV)
   end
 
   local function disable(why, since, failures)
-    local was = closed and cjson.decode(closed).status or 'enabled'
+    local was = statusOf(closed) or 'enabled'
     closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
     redis.call('SET', prefix .. 'gate:' .. cb, closed)
     gates[cb] = closed
     audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
       {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
-    notice('callback.disabled:' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
+    notice(TYPE_DISABLED .. ':' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
   end
 
   -- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
@@ -96,11 +96,11 @@ return each(function(ARGV)
       disable('failing', since, failures)
       return since, failures
     end
-    for _, level in ipairs({90, 70, 50}) do
+    for _, level in ipairs(WARNINGS) do
       if percent >= level then
         if tonumber(h[5] or 0) < level then
           redis.call('HSET', key, 'w', level)
-          notice('callback.failing:' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
+          notice(TYPE_FAILING .. ':' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
         end
         break
       end
@@ -137,7 +137,7 @@ return each(function(ARGV)
     redis.call('HSET', ev, field, format(r))
     close(ev, member, cb, r.s)
     -- A callback that changed since may have another URL, whose answer this was not.
-    local status = closed and cjson.decode(closed).status
+    local status = statusOf(closed)
     if outcome == 'G' and status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
       disable('gone', since or now, failures or 1)
     end

@@ -1,6 +1,6 @@
 -- How callbacks do. ARGV: callback id, ...
 -- -> {pending, active or retrying, held, accepted (ms) of the longest waiting or '', dead, last delivered (ms) or '', last failure or '',
---     last token failure or '', failures in a row, the breaker's state, nothing before (ms) or ''}, ...
+--     last token failure or '', failures in a row, what the breaker bounds or '', nothing before (ms) or ''}, ...
 local out = {}
 for _, cb in ipairs(ARGV) do
   local ready, retry, room = prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb
@@ -18,7 +18,7 @@ for _, cb in ipairs(ARGV) do
   local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad', 'token', 'f', 'l', 'o')
   out[#out + 1] = {
     redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('ZCARD', room), oldest and int(oldest) or '',
-    tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '', tonumber(h[5] or 0), breaker(h[6], h[5]), h[6] and h[7] or '',
+    tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '', tonumber(h[5] or 0), h[6] or '', h[6] and h[7] or '',
   }
 end
 return out

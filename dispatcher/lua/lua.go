@@ -19,8 +19,10 @@ var files embed.FS
 // headName is the file that is none of them: what they share.
 const headName = "record"
 
-// head is that file, in its parts, and how a line of the company's audit trail is written.
-var head = strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n", "\n\n")
+// head is that file, in its parts, and how a line of the company's audit trail is written. Below its first part, which every script has, stands what is
+// shared with Go.
+var head = slices.Insert(
+	strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n", "\n\n"), 1, shared...)
 
 // scripts are all of them, by name.
 var scripts = assemble()

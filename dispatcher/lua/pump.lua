@@ -8,7 +8,7 @@ if deleted(closed) then return {'deleted'} end
 local room = prefix .. 'room:' .. cb
 
 -- What was accepted after this cannot have waited too long.
-local latest = int((now - HOLD_AGE * 1000) * 4096)
+local latest = int((now - HOLD_AGE * 1000) * ORDER_SCALE)
 local page = redis.call('ZRANGEBYSCORE', room, '-inf', latest, 'LIMIT', 0, ARGV[2])
 for _, member in ipairs(page) do
   local r, ev, field = load(member)

@@ -100,7 +100,10 @@ local function unhold(cb, member)
   if held(cb) > 0 then outside[cb] = outside[cb] - redis.call('ZREM', prefix .. 'room:' .. cb, member) end
 end
 
-local function deleted(g) return g and string.find(g, '"status":"deleted"', 1, true) ~= nil end
+-- A closed gate's status, with which its text begins; nil of an open one.
+local function statusOf(g) return g and string.match(g, '^{"status":"(%l+)"') end
+
+local function deleted(g) return statusOf(g) == 'deleted' end
 
 -- When its event was accepted (ms): the time in its log id.
 local function accepted(ev) return string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)') end
@@ -108,7 +111,7 @@ local function accepted(ev) return string.match(redis.call('HGET', ev, 'a') or '
 -- The order of acceptance as a score: time and sequence of its log id. 2^53 leaves 4,096 to a millisecond.
 local function order(ev)
   local ms, seq = string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)-(%d+)$')
-  return int(tonumber(ms or 0) * 4096 + math.min(tonumber(seq or 0), 4095))
+  return int(tonumber(ms or 0) * ORDER_SCALE + math.min(tonumber(seq or 0), ORDER_SCALE - 1))
 end
 
 -- A delivery waits for its next attempt, or stops to. The caller writes the record.
@@ -204,7 +207,7 @@ end
 -- The breaker of a destination's host, over all callbacks of the company that go there. {c}:hosts has it by the host's name, which stands in
 -- each callback's health as hn: failures in a row, probes that failed, nothing goes before (ms), narrow since (ms, 0: it is not), the callback
 -- that failed last, when that was (ms).
-local hosts, HOST_MEMORY = prefix .. 'hosts', 3600000 -- an hour (ms) after its last failure a host is forgotten
+local hosts = prefix .. 'hosts'
 -- While a host is narrow, one delivery goes out to it at a time. If nobody says how that ended, the next one goes after this long (ms): the
 -- longest attempt, and some time in a lane.
 local PROBE = 75000
@@ -248,12 +251,6 @@ local function pace(cb)
   end
   paces[cb] = p
   return p
-end
-
--- The breaker's state in one word, by its limit and the failures in a row.
-local function breaker(limit, failures)
-  if not limit then return 'closed' end
-  return tonumber(failures or 0) > 0 and 'open' or 'half_open'
 end
 
 -- How long (ms) a rate limit keeps a delivery waiting that finds no token. It is let wait for several tokens, if there is room for them in the

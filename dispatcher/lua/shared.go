@@ -1,0 +1,38 @@
+package lua
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// What scripts and Go share stands here. A script finds it under the name that shared gives it.
+const (
+	// OrderScale makes of an event's place in the log a number, which rooms are sorted by: milliseconds times this, and a sequence number below it.
+	OrderScale = 4096
+	// HostMemory is how long after its last failure a host is forgotten.
+	HostMemory = time.Hour
+	// TypeFailing and TypeDisabled are the operational types that tell a company how its callbacks do.
+	TypeFailing  = "callback.failing"
+	TypeDisabled = "callback.disabled"
+)
+
+// Warnings are at how many percent of the way to its end a callback is warned of.
+var Warnings = []int{50, 70, 90}
+
+// shared is what of it scripts know: parts of the head, of which each script has those that it uses.
+var shared = []string{
+	fmt.Sprintf("local ORDER_SCALE = %d", OrderScale),
+	fmt.Sprintf("local HOST_MEMORY = %d -- ms", HostMemory.Milliseconds()),
+	fmt.Sprintf("local TYPE_FAILING, TYPE_DISABLED = '%s', '%s'", TypeFailing, TypeDisabled),
+	fmt.Sprintf("local WARNINGS = {%s} -- the highest first", descending(Warnings)),
+}
+
+func descending(numbers []int) string {
+	var texts []string
+	for _, n := range slices.Backward(slices.Sorted(slices.Values(numbers))) {
+		texts = append(texts, fmt.Sprint(n))
+	}
+	return strings.Join(texts, ", ")
+}
