@@ -79,7 +79,7 @@ const answerLimit = 64 << 10
 
 // Ask puts a question to the company's one enabled callback for a synchronous type, once, and waits for the decision. A callback for the type
 // itself is asked before one for a glob. The question goes the way of every delivery (encoding, stamp, signature, credentials, guard), but
-// through no queue; it is never repeated. What came of it is recorded, whatever it is, and listed with [Query.Decisions].
+// through no queue; it is never repeated. The outcome is recorded in any case, and listed with [Query.Decisions].
 //
 // An answer counts if its status is 204, or 200 with application/json that is JSON (or as the callback's success rule says, among the
 // statuses of 200 to 299).

@@ -37,7 +37,7 @@ type attempt struct {
 // A sent is what came of a request, and what it means.
 type sent struct {
 	verdict.Judgement
-	at       time.Time // by this process's clock, when the request began; zero: nothing was sent. Of two requests, the last
+	at       time.Time // by this process's clock, when the last request began; zero: nothing was sent
 	took     time.Duration
 	timing   egress.Timing    // where the time went
 	response *egress.Response // nil: there was none

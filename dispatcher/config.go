@@ -34,7 +34,7 @@ type Config struct {
 	// explanation. Whole seconds, at least a second; default 72 h.
 	Retention time.Duration
 	// DeadRetention is how long a dead delivery is kept in the dead-letter book, counted from its death; then it goes with its event, after
-	// Retention. What will go within the next tenth of it is announced: in the log, and as a metric. Nothing goes that was not announced
+	// Retention. Deliveries that will go within the next tenth of it are announced, in the log and as a metric. None goes that was not announced
 	// for so long. At least a second; default 720 h.
 	DeadRetention time.Duration
 	// Window is how many deliveries of one callback may be in the lanes at once; the others wait in its room. An event with many callbacks finds

@@ -19,10 +19,10 @@
 //
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
 //   - reconcile.go repairs and tidies; run.go is the way of one task, and follow.go that of what begins as it is accepted.
-//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. act.go, replay.go, erase.go, rooms.go, ask.go, test.go and challenge.go
+//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
-//   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, what came back, and what that means.
+//   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
 //   - near.go, expander.go, turns.go, shares.go, brake.go, pace.go, shed.go, outage.go, survive.go and instruments.go know no Client.
 //
 // # The crash story
@@ -95,11 +95,11 @@
 //
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker
 // that delivered goes on with the delivery that its finish let out of the room, and began. Neither takes a detour over asynq: that would cost three more
-// round trips. What is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
+// round trips. A delivery that is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
-// Who goes next is shared by company. A lane is first come, first served, so it holds few tasks. What is more waits in the process that brings it, and
-// comes in by turns: the companies, and a company's callbacks (package lanes, Intake). A company has at most three times as many of a worker's attempts
-// under way as it leaves free (shares). What else of it comes out of a lane goes to its room, or comes back a second later if the company is alone.
+// The companies take turns. A lane is first come, first served, so it holds few tasks. Further ones wait in the process that brings them, and
+// come in by turns: the companies, and a company's callbacks (package lanes, Intake). A company has at most three times as many of a worker's attempts
+// under way as it leaves free (shares). If a further one comes out of a lane, it goes to its room, or it comes back a second later if the company is alone.
 // While processors are short, a worker makes fewer attempts at a time of companies that have many (brake). A company that is alone is held back by its
 // share only.
 //

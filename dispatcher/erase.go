@@ -212,7 +212,7 @@ func (e *erasure) something(ctx context.Context) (bool, error) {
 	return bound > 0, err
 }
 
-// all goes through the steps. Who could add to the company is stopped first; what the reconciler finds the rest by comes last, and last of
+// all goes through the steps. First it stops those who could add to the company; the names that the reconciler finds the rest by come last, and last of
 // all the keys of operators, who may have to call again.
 func (e *erasure) all(ctx context.Context) (done bool, err error) {
 	if err := e.revoke(ctx, registry.Producer, registry.Partner, registry.Viewer); err != nil {
@@ -316,8 +316,8 @@ func (e *erasure) book(ctx context.Context, erase func(context.Context, string) 
 	return nil
 }
 
-// traces removes what there is of each callback beside its registration. Of the log no more is left than what matched none of them, so nobody
-// asks whether it was deleted.
+// traces removes what there is of each callback beside its registration. The events that are left in the log matched none of them, so nobody asks
+// whether it was deleted.
 func (e *erasure) traces(ctx context.Context) error {
 	ids, err := e.registry.IDs(ctx, e.said.Company, true)
 	if err != nil {

@@ -89,7 +89,7 @@ func (x *expander) wrote(company string, more bool) {
 	}
 }
 
-// close ends it. What is not written is the reconciler's, in whichever process.
+// close ends it. The reconciler, in whichever process, has the rest written.
 func (x *expander) close() {
 	x.mu.Lock()
 	x.closed = true

@@ -15,8 +15,8 @@ import (
 const shareOfNear = 4
 
 // near is how a worker begins what its own process accepts. Where it has a place and the callback has a turn, the script that accepts a
-// delivery begins its first attempt, too: there is no task, and no second step. What finds no place goes by the lanes, as everything does that
-// another process accepts. What fails goes by the lanes from then on.
+// delivery begins its first attempt, too: there is no task, and no second step. If it finds no place, it goes by the lanes, as everything does that
+// another process accepts. If the attempt fails, the delivery goes by the lanes from then on.
 //
 // A process that is killed before it sends leaves an attempt whose owner is gone.
 type near struct {

@@ -96,12 +96,15 @@ func (n notice) event(company, id string) (e payloads.Event, gate registry.Gate,
 	return e, gate, err
 }
 
-// tellNotices sends what is in a company's outbox. What fails stays there: the reconciler's next round repeats it.
+// tellNotices sends what is in a company's outbox. If one fails, it stays there, and the reconciler's next round repeats it.
 func (c *Client) tellNotices(ctx context.Context, company string) {
 	if err := c.sendNotices(context.WithoutCancel(ctx), company); err != nil {
 		c.log.WarnContext(ctx, "telling how a callback does failed; the reconciler will repeat it", "company", company, "error", err)
 	}
 }
+
+// glancePage is how many companies are looked at in one round trip.
+const glancePage = 500
 
 // tellAllNotices sends what is in the companies' outboxes, which are empty but for what a crash or a full Redis left there. What fails is
 // logged, and stays there.

@@ -22,7 +22,7 @@ const (
 
 // An outage is one of our own way out: rarely are most partners down at once. While at least four destinations (host and port) were tried in
 // the last minute, and more than half of them could not be reached the last time, that a destination cannot be reached says nothing about
-// its partner. What was not reached in the hour before, or in the hour before the outage began, has no vote: it may be dead for good, or
+// its partner. A destination that was not reached in the hour before, or in the hour before the outage began, has no vote: it may be dead for good, or
 // never have been there. Each process judges by its own attempts.
 type outage struct {
 	log *slog.Logger

@@ -9,8 +9,8 @@ import (
 // pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
 const pumpWithin = 10 * time.Second
 
-// A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. What it
-// forgets, with its process, the reconciler's next rounds do.
+// A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. If its
+// process dies, the reconciler's next rounds pump instead.
 type pacer struct {
 	pump    func(ctx context.Context, company string, callback int64) (wait time.Duration, err error)
 	contain func(ctx context.Context, place string, do func() error) error

@@ -9,6 +9,9 @@ import (
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
+// reconcilePages bounds one company's share of a round.
+const reconcilePages = 100
+
 // prune takes out of a company's dead-letter book what has been dead for longer than the dead are kept, some 10,000 a call, and announces what
 // will follow. A later call goes on, in whichever process.
 func (c *Client) prune(ctx context.Context, company string) error {

@@ -11,6 +11,9 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
+// trimEvery is how often the companies' logs and dead-letter books lose what is older than it may be.
+const trimEvery = time.Minute
+
 // reconcilerKey is held by the process whose turn the round is. It only saves work: two at once do no harm.
 const reconcilerKey = "ringback:reconciler"
 
@@ -57,7 +60,7 @@ func (w *Worker) turn(ctx context.Context, r *rounds) {
 }
 
 // round serves every company once: pumps rooms, sends notices, repairs what is overdue, prunes the dead letters, trims the log. It reports
-// whether all went well, but for the notices: those that cannot be sent wait, and nothing waits for them. What cannot be read is not made up:
+// whether all went well, but for the notices: those that cannot be sent wait, and nothing waits for them. Nothing is made up that cannot be read:
 // without Redis's time no room is known to be due, and without their names no company is served.
 func (w *Worker) round(ctx context.Context, trim bool) bool {
 	c, ok := w.client, true

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// greed is how many times as many places as it leaves free a company may have. So one alone has most of them and several share: a customer with
-// thousands of callbacks keeps nobody waiting.
+// greed bounds the places of a company: it may have so many times as many as it leaves free. So one company alone has most of them and several share. A
+// customer with thousands of callbacks keeps nobody waiting.
 const greed = 3
 
 // shares are a number of attempts that may be under way at a time, their places, as the companies share them.

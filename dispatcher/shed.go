@@ -42,7 +42,7 @@ type gauge struct {
 	asking atomic.Bool
 }
 
-// overloaded reports whether Redis is too full to take more events. What cannot be known does not stop anybody.
+// overloaded reports whether Redis is too full to take more events. If that cannot be known, it is not.
 func (g *gauge) overloaded(ctx context.Context) bool {
 	last := g.last.Load()
 	if (last == nil || time.Since(last.at) >= lookEvery) && g.asking.CompareAndSwap(false, true) {

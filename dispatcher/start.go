@@ -88,7 +88,7 @@ func (w *Worker) Shutdown() {
 
 // WorkerConfig is what a [Worker] needs.
 type WorkerConfig struct {
-	// Concurrency is how many attempts may be under way at once. What is not for Accepts is spread over the lanes. A sixteenth of that may go to any
+	// Concurrency is how many attempts may be under way at once. Those that are not for Accepts are spread over the lanes. A sixteenth of these may go to any
 	// one callback.
 	// Default [DefaultConcurrency].
 	Concurrency int

@@ -12,7 +12,7 @@ import (
 )
 
 // A panic is a fault of ours. It ends what it happened in, and never the process: every goroutine that this package starts or is called on has
-// a last line of defence, which tells log and metrics and lets the next round, timer or task go on. What was under way is repaired as after
+// a last line of defence, which tells log and metrics and lets the next round, timer or task go on. The work that was under way is repaired as after
 // a kill (see the crash story).
 
 // Where panics are caught: the metric's places.

@@ -2,7 +2,7 @@
 // lanes, and says what asynq's UI shows.
 //
 // It promises this. A task is a hint: it names a delivery and its generation, and whoever gets it asks the ledger. If asynq has the task already, bringing
-// it again changes nothing. Whatever waits here to come into a lane comes by turns, so that no company keeps another waiting (see [Intake]), and is
-// lost with the process: the reconciler brings it again. Idle servers are told of work, by processes that bring it, and do not ask for it all the time
+// it again changes nothing. Tasks that wait here come into a lane by turns, so that no company keeps another waiting (see [Intake]). They are
+// lost with the process, and the reconciler brings them again. Idle servers are told of work, by processes that bring it, and do not ask for it all the time
 // (see [Bell]); they look all the same, now and then, for what nobody tells.
 package lanes

@@ -98,7 +98,7 @@ func (l *Lanes) KnownToRun(lane string) bool {
 	return last != nil && !last.failed && time.Since(last.at) < HaltLook && last.since[lane].IsZero()
 }
 
-// Halted are the paused lanes, and since when. That there is none may be known for [HaltLook]; while Redis does not answer, they are as they were
+// Halted are the paused lanes, and since when. If there was none, that holds for [HaltLook]. While Redis does not answer, they are as they were
 // before.
 func (l *Lanes) Halted(ctx context.Context) map[string]time.Time {
 	if last := l.stopped.last.Load(); last.holds() {
@@ -132,7 +132,7 @@ func (l *Lanes) look(ctx context.Context) map[string]time.Time {
 	return next.since
 }
 
-// Running reports whether it is known that no lane is paused. What is known is renewed before it is too old. Else the caller waits for a glance. ctx is
+// Running reports whether it is known that no lane is paused. The knowledge is renewed before it is too old. If it is too old, the caller waits for a glance. ctx is
 // the look's.
 func (l *Lanes) Running(ctx context.Context) bool {
 	known := func() (last *look, age time.Duration) {

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// depth is how many tasks a lane should hold that no worker has taken: as many as workers take until the next look. Whoever comes waits behind no
+	// depth is how many tasks a lane should hold that no worker has taken: as many as workers take until the next look. A task that comes waits behind no
 	// more than these. depthAlone is how many where one company has the process for itself.
 	depth, depthAlone = 8, 64
 	// topUp is how long after a look a lane is looked at again for which others wait, and longest how long where nobody takes from it.

@@ -178,7 +178,7 @@ func (l *Lanes) InSlow(ctx context.Context, t ledger.Ticket) bool {
 }
 
 // Bring brings deliveries that are pending in Redis to their lanes: at once, or when it is their turn. It does not fail: the reconciler repeats what is
-// missing. Nor does it stop with its caller, who may have gone.
+// missing. It goes on if its caller has gone.
 func (l *Lanes) Bring(ctx context.Context, tickets ...ledger.Ticket) {
 	l.LetIn(ctx, tickets, func(ctx context.Context, t ledger.Ticket) {
 		if _, err := l.Enqueue(ctx, t); err != nil {

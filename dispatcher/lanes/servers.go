@@ -25,8 +25,8 @@ const (
 	shareOfSlow = 4
 	// taskCheckInterval is how long an asynq server waits after a look that found nothing, before it waits for the bell.
 	taskCheckInterval = 2 * time.Millisecond
-	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. Who looks at idle lanes less
-	// often looks for these less often, too.
+	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. If idle lanes are looked at less
+	// often, these are, too.
 	delayedCheckInterval = 500 * time.Millisecond
 	// troubleDelay is when asynq tries a task again whose handler failed otherwise than by a [Later].
 	troubleDelay = 5 * time.Second

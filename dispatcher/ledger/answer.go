@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// An answer is what a script said, read from left to right. Whatever cannot be read leaves an error, which end returns.
+// An answer is what a script said, read from left to right. If something cannot be read, err says so.
 type answer struct {
 	left []string
 	err  error

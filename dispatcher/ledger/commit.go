@@ -19,12 +19,12 @@ const (
 	mostCalls, mostDeliveries = 64, 100
 	// mostBytes bounds what one flight carries.
 	mostBytes = 1 << 20
-	// patience is how long calls wait for those under way. What takes longer (a replica to be waited for, a node that hangs) holds up nobody else.
+	// patience is how long calls wait for those under way. A flight that takes longer, since a replica is waited for or a node hangs, holds up nobody else.
 	patience = 20 * time.Millisecond
 )
 
 // A Committer brings to Redis together what many callers ask for at the same time: the first call goes at once, and what comes while it is under
-// way goes with the next flight. So who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
+// way goes with the next flight. So a caller who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
 // for all calls of a company.
 //
 // Each call has its own answer and its own error, and its caller its own deadline. A flight makes a company's calls of one script in the order in which
@@ -45,7 +45,7 @@ type Committer struct {
 }
 
 // NewCommitter makes a Committer, whose scripts take the installation's settings before all else. contain runs a flight, and makes an error of its
-// panic. Of replicas see Redis's WAIT; 0 is none.
+// panic. replicas is WAIT's number; 0 is none.
 func NewCommitter(rdb redis.UniversalClient, settings string, replicas int, contain func(ctx context.Context, do func() error) error) *Committer {
 	return &Committer{rdb: rdb, settings: settings, replicas: replicas, patience: patience, contain: contain}
 }

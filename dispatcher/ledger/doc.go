@@ -41,7 +41,7 @@
 // # The data model
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
-// in records are Redis's own clock. What is written here has a number ([Model]), which grows with any change of a key's type or a record's format. In
+// in records are Redis's own clock. The data model has a number ([Model]), which grows with any change of a key's type or a record's format. In
 // package dispatcher, testdata/model1.txt is what 1 stands for, and model1-additions.txt has what was added that others leave alone. Every test holds what
 // it finds in Redis against these.
 //

@@ -26,7 +26,7 @@ func readTicket(company, member, ticket string) (Ticket, error) {
 	return Ticket{Ref: r, Generation: g, Slow: slow}, nil
 }
 
-// tickets reads names and tickets to the end of an answer. What cannot be read stays in Redis as it is, where the reconciler finds it.
+// tickets reads names and tickets to the end of an answer. If one cannot be read, it stays in Redis as it is, where the reconciler finds it.
 func (l *Ledger) tickets(ctx context.Context, company string, a *answer) []Ticket {
 	var tickets []Ticket
 	for len(a.left) > 1 {

@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// Clip bounds a stranger's text to so many bytes. What is cut off leaves an ellipsis.
+// Clip bounds a stranger's text to so many bytes. An ellipsis stands for the rest.
 func Clip(s string, limit int) string {
 	if len(s) <= limit {
 		return s

@@ -79,7 +79,7 @@ type Judgement struct {
 	RetryAfter  time.Duration // what the partner asked for, bounded; 0: nothing
 }
 
-// Judge decides what an outcome means, by the callback's rule, status and headers alone. Whatever is not known to be final is temporary.
+// Judge decides what an outcome means, by the callback's rule, status and headers alone. If an outcome is not known to be final, it is temporary.
 //
 // The default rule is the payment-proof contract's: 204, or 200 with application/json. 410 is Standard Webhooks' "gone".
 func Judge(rule payloads.SuccessRule, o Outcome, now time.Time) Judgement {
