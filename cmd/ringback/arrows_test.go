@@ -41,6 +41,7 @@ var testArrows = map[string][]string{
 	"dispatcher":        {"dispatcher/lua"},
 	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
+	"cmd/ringback":      {"dispatcher/lua"}, // the same
 }
 
 // forTests may be imported by tests only, and by any of them.
