@@ -171,8 +171,8 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 			return nil, unavailable(ctx, c, "choosing the callback", err)
 		}
 		switch {
-		case e.Outdated != 0:
-			if err := c.refresh(ctx, q.Company, e.Outdated); err != nil {
+		case e.Outdated:
+			if err := c.refresh(ctx, q.Company, e.Version); err != nil {
 				return nil, err
 			}
 		case e.Chosen != 0:

@@ -68,8 +68,13 @@ func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, e
 	}}}
 }
 
-// unavailable logs what Redis said and tells the caller no more than that it failed: the text may hold keys.
+// unavailable logs what Redis said and tells the caller no more than that it failed: the text may hold keys. If Redis answered, and that cannot be read,
+// the error is [ledger.ErrBadRecord].
 func unavailable(ctx context.Context, c *Client, doing string, err error) error {
+	if errors.Is(err, ledger.ErrBadRecord) { // another try would not read it either
+		c.log.ErrorContext(ctx, "what redis holds cannot be read", "doing", doing, "error", err)
+		return err
+	}
 	if ctx.Err() == nil { // else the caller hung up
 		c.log.ErrorContext(ctx, "redis failed", "doing", doing, "error", err)
 	}

@@ -76,6 +76,8 @@
 //	its line of the audit trail / its   the line, and keys of the company   the caller calls again, which writes the line anew
 //	last page, or its last keys
 //	old process's accept or finish / -  bytes that wait miscounted          reconciler, a minute for each 10,000 events that wait
+//	old process's round / -             events with one delivery are not    the first rounds of a new process
+//	                                    counted as waiting
 //	quota on bytes set / their count    too few counted                     the same
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
 //	its notice's event
@@ -98,7 +100,7 @@
 // round trips. A delivery that is to be tried again has a task from then on. The task's first taker finds it early, and asynq shows it as a retry with its reason.
 //
 // The companies take turns. A lane is first come, first served, so it holds few tasks. Further ones wait in the process that brings them, and
-// come in by turns: the companies, and a company's callbacks (package lanes, Intake). A company has at most three times as many of a worker's attempts
+// come in by turns: the companies, and a company's callbacks (package lanes, intake). A company has at most three times as many of a worker's attempts
 // under way as it leaves free (shares). If a further one comes out of a lane, it goes to its room, or it comes back a second later if the company is alone.
 // While processors are short, a worker makes fewer attempts at a time of companies that have many (brake). A company that is alone is held back by its
 // share only.

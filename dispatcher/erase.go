@@ -103,8 +103,8 @@ func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n ledg
 }
 
 // EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
-// small steps, for some 20 s at most: if the answer is not done, or there is none, call again, and it goes on. What is accepted
-// meanwhile goes nowhere, for there is no callback any more, and is erased as well. What stays is in the answer. by names who asked, for the log.
+// small steps, for some 20 s at most: if the answer is not done, or there is none, call again, and it goes on. Events that are
+// accepted meanwhile match no callback any more, and are erased as well. The answer lists what stays. by names who asked, for the log.
 //
 // Asynq's tasks go by the ids that follow from each delivery and its last few generations, right after the delivery: it is never searched, so
 // what others have waiting there costs nothing. What is missed that way (an older generation, an attempt under way, a kill between the two) names

@@ -24,11 +24,17 @@ func (c *Client) expandPage(ctx context.Context, company, event string) (left in
 	return page.Left, nil
 }
 
+// enoughWaits is how many of a company's tasks wait to come into the lanes before its events expand no further, unless it is alone: some moments of work,
+// so that what waits never runs out.
+const enoughWaits = 256
+
 // newExpander makes the Client's expander.
 func (c *Client) newExpander() *expander {
 	return newExpander(func(ctx context.Context, company, event string) (left int, err error) {
 		err = c.contain(ctx, placeExpander, func() error { left, err = c.expandPage(ctx, company, event); return err })
 		return left, err
+	}, func(company string) bool {
+		return !c.lanes.Lone().Is() && c.lanes.Waiting(company) >= enoughWaits
 	}, func(ctx context.Context, company, event string, err error) {
 		if ctx.Err() == nil {
 			c.log.WarnContext(ctx, "expanding failed; a later round goes on", "company", company, "event", event, "error", err)

@@ -348,7 +348,7 @@ func TestCompaniesExpandByTurns(t *testing.T) {
 	var order []string
 	left := map[string]int{"big 1": 3, "big 2": 3, "small 1": 1, "failing 1": 2}
 	begin, ended := make(chan struct{}), make(chan struct{})
-	x := &expander{events: make(map[string][]string), known: make(map[[2]string]bool), ctx: t.Context(), cancel: func() {}}
+	x := newExpander(nil, func(string) bool { return false }, nil)
 	x.page = func(_ context.Context, company, event string) (int, error) {
 		<-begin
 		mu.Lock()
@@ -383,7 +383,7 @@ func TestCompaniesExpandByTurns(t *testing.T) {
 func TestAnExpanderRunsOnce(t *testing.T) {
 	t.Parallel()
 	var running, pages atomic.Int64
-	x := &expander{events: make(map[string][]string), known: make(map[[2]string]bool), ctx: t.Context(), cancel: func() {}}
+	x := newExpander(nil, func(string) bool { return false }, nil)
 	x.page = func(context.Context, string, string) (int, error) {
 		if running.Add(1) > 1 {
 			t.Error("two write at a time")
@@ -515,4 +515,74 @@ func TestTrimLeavesWhatIsBeingErased(t *testing.T) {
 	if len(left) != 1 || left[0].Values["e"] != "half" {
 		t.Errorf("the log has %v, want the half erased event alone", left)
 	}
+}
+
+// TestACrowdExpandsAsItGoesOut: as long as much of a company waits to come into the lanes, its events expand slowly, and others' at once. A company that
+// is alone is not kept from anything.
+func TestACrowdExpandsAsItGoesOut(t *testing.T) {
+	inBubble(t, func(h *house) {
+		const many = 1000
+		h.registerMany(many)
+		event := h.other()
+		written := func(id string) int { return len(h.deliveriesOf(id)) }
+		h.send(proof("alone")) // and no worker takes any of it
+		h.eventually(time.Second, func() bool { return written("alone") == many }, func() string {
+			return fmt.Sprintf("%d deliveries of one company alone are written", written("alone"))
+		})
+		h.must(second(h.client.Send(h.t.Context(), event("o-1")))) // from here on there are two
+		h.send(proof("beside"))
+		time.Sleep(mostPaced / 2) // of the bubble
+		if n := written("beside"); n > 2*fanOutPage {
+			h.t.Errorf("%d deliveries are written while %d wait", n, h.client.lanes.Waiting(acme))
+		}
+		stop := h.work()
+		h.eventually(time.Minute, func() bool { return written("beside") == many }, func() string {
+			return fmt.Sprintf("%d deliveries are written", written("beside"))
+		})
+		h.awaitAll(2 * time.Minute)
+		h.partner.strike("/other")
+		h.check()
+		stop()
+	})
+}
+
+// TestALargeEventWithTwoEntriesIsListedToItsEnd: a large event that was sent anew while it was erased stands twice in the log. A list goes past both.
+func TestALargeEventWithTwoEntriesIsListedToItsEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	h.send(proof("first"))
+	h.send(proof("large"))
+	key, ctx := ledger.EventKey(acme, "large"), t.Context()
+	for id := range 600 {
+		h.must(h.rdb.HSet(ctx, key, ledger.RecordField(int64(1000+id)), "C 1 0 0 1764000000000 -").Err())
+	}
+	anew, err := h.rdb.XAdd(ctx, &redis.XAddArgs{Stream: ledger.Key(acme, "log"), Values: []string{"e", "large"}}).Result()
+	h.must(err)
+	h.must(h.rdb.HSet(ctx, key, "a", anew).Err())
+	cursor, last := "", ""
+	for range 10 {
+		page, next, err := h.client.Deliveries(ctx, acme, Query{Limit: 500, Cursor: cursor})
+		h.must(err)
+		if len(page) > 0 {
+			last = page[len(page)-1].EventID
+		}
+		if cursor = next; cursor == "" {
+			break
+		}
+	}
+	if cursor != "" || last != "first" {
+		t.Errorf("the list has no end, or ends with %s", last)
+	}
+}
+
+// TestAnEventThatWasHalfAcceptedCountsAnew: an earlier run of the accepting step failed after it had counted more deliveries than there are now.
+func TestAnEventThatWasHalfAcceptedCountsAnew(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	h.must(h.rdb.HSet(t.Context(), ledger.EventKey(acme, "p-1"), "b", "{}", "a", "1-1", "n", 2).Err())
+	h.send(proof("p-1"))
+	h.drain()
+	h.check()
 }

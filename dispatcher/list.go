@@ -211,7 +211,7 @@ func parseBookCursor(cursor string) (ledger.BookEntry, error) {
 	}
 	at, name, ok := strings.Cut(text, "/")
 	ms, err := strconv.ParseInt(at, 10, 64)
-	if err != nil || !ok {
+	if err != nil || !ok || ms < 0 {
 		return ledger.BookEntry{}, ErrBadCursor
 	}
 	return ledger.BookEntry{Name: name, At: ms}, nil

@@ -50,7 +50,8 @@ func (n *near) leave(company string) {
 	n.wg.Done()
 }
 
-// close takes no more, and waits for what is under way: at most for the grace, then it is cut off, and has so long to be written down.
+// close takes no more, and waits for the attempts under way, for the grace at most. Then it cuts them off, and waits until they are recorded, for
+// recording at most.
 func (n *near) close(grace, recording time.Duration) {
 	n.mu.Lock()
 	n.closed = true
@@ -121,7 +122,7 @@ type following struct {
 	step   *ledger.Acceptance
 }
 
-// follow waits for the accepting step to end, whoever else waits for it, and has those deliveries attempted that it began.
+// follow waits for the accepting step. It has the deliveries attempted that the step began.
 func (f following) follow() {
 	for _, s := range f.starts {
 		if s == nil {

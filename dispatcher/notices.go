@@ -106,8 +106,7 @@ func (c *Client) tellNotices(ctx context.Context, company string) {
 // glancePage is how many companies are looked at in one round trip.
 const glancePage = 500
 
-// tellAllNotices sends what is in the companies' outboxes, which are empty but for what a crash or a full Redis left there. What fails is
-// logged, and stays there.
+// tellAllNotices sends the notices that a crash or a full Redis left in the companies' outboxes. If one fails, it is logged and stays.
 func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
 	for page := range slices.Chunk(companies, glancePage) {
 		some, err := c.ledger.HasNotices(ctx, page)

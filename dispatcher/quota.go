@@ -56,7 +56,7 @@ func (c *Client) withUse(ctx context.Context, company string, limits map[string]
 	return q, nil
 }
 
-// A countWalk is how far the comparison of what is counted as waiting with what waits is: what is left to walk, and where in the first of it.
+// A countWalk remembers how far the count was compared: which sets are left, and the place in the first.
 // It is lost with its process, and begins anew.
 type countWalk struct {
 	left   []string

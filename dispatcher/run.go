@@ -70,7 +70,7 @@ type link struct {
 	shares *shares   // of which one is its own
 }
 
-// holds reports whether a company's next delivery may begin: not where it is crowded, and others would wait for the place. halted says whether a lane
+// holds reports whether a company's next delivery may begin: if it is crowded, it may not, for others wait for the place. halted says whether a lane
 // is paused.
 func (w *Worker) holds(l link, company string, halted func(lane string) bool) bool {
 	return !w.stopping.Load() && (l.until.IsZero() || time.Now().Before(l.until)) && !halted(l.lane) &&
@@ -150,8 +150,8 @@ func (w *Worker) unbegin(ctx context.Context, a *claim) {
 	}
 }
 
-// goOn attempts a delivery of which asynq has no task. One that fails has a task then: whoever takes that finds it early, and asynq shows it with
-// what it failed by.
+// goOn attempts a delivery of which asynq has no task. If it fails, it gets a task. The task's first taker finds it early. asynq then shows why
+// it failed.
 func (w *Worker) goOn(ctx context.Context, t ledger.Ticket, a *claim, l link) sequel {
 	next, err := w.attempt(ctx, a, l)
 	if _, ok := errors.AsType[*lanes.Later](err); ok {
@@ -259,7 +259,7 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 	return a, nil
 }
 
-// understand reads what an owner has to know of an attempt that has begun, and what else it takes to make it.
+// understand completes a claim: it takes the grant, and reads payload, callback and type.
 func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err error) {
 	c, r := w.client, a.ref
 	a.grant(g)
@@ -273,7 +273,7 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 		return err
 	}
 	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
-		return err // not sent, since nobody could judge the answer: whoever takes it over does
+		return err // nobody here could judge the answer; the next owner can
 	}
 	proven, err := c.recheck(ctx, a)
 	if err != nil {
@@ -307,7 +307,10 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
 	done, err := backoff.RetryWithData(func() (ledger.Finished, error) {
 		done, err := c.ledger.Finish(ctx, f)
-		f.NextLease = 0 // who repeats it asks for what has begun, and begins nothing more
+		f.NextLease = 0 // a repeat asks for what has begun, and begins nothing more
+		if errors.Is(err, ledger.ErrBadRecord) {
+			return done, backoff.Permanent(err)
+		}
 		return done, err
 	}, backoff.WithContext(policy, ctx))
 	if err != nil {
@@ -337,7 +340,7 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 func (w *Worker) follows(ctx context.Context, next sequel, done ledger.Finished) sequel {
 	first := next.first
 	next.first, next.released = nil, done.Released
-	if done.Next == nil {
+	if done.Next == nil || first == nil {
 		return next
 	}
 	first.ref, first.generation = done.Released[0].Ref, done.Released[0].Generation

@@ -233,12 +233,13 @@ func (c *Client) refresh(ctx context.Context, company string, version int64) err
 // offer is what the ledger is asked to accept of an event, and what follows from it.
 func (c *Client) offer(ctx context.Context, s *sending) following {
 	c.lanes.Lone().Note(s.event.Company)
-	f := following{event: s.event, typ: s.typ, starts: c.starts(s)}
+	f := following{event: s.event, typ: s.typ}
 	first := s.firstPage()
 	f.offer = &ledger.Offer{
 		Company: s.event.Company, ID: s.event.ID, Version: s.version, Meta: newMeta(trace.ContextWithSpan(ctx, s.span), s.event),
 		Payload: s.event.Payload, First: make([]ledger.First, len(first)), Later: s.laterPages(),
 	}
+	f.starts = c.starts(s) // last: places are taken
 	for i, cb := range first {
 		f.offer.First[i] = f.starts[i].first(cb.ID, c.ownerGrace)
 	}

@@ -68,8 +68,8 @@ type ruling struct {
 }
 
 // rule decides what a judgement means for the delivery: its result, what is spent of the budget, and when the next attempt is due. An attempt that
-// panicked follows the callback's schedule and eats its budget: what makes every attempt panic ends in the dead-letter book, where a program that was
-// mended can send it from, and not in a loop.
+// panicked follows the callback's schedule and eats its budget: if every attempt panics, the delivery ends in the dead-letter book and not in a
+// loop. A mended program can replay it from there.
 func (c *claim) rule(j verdict.Judgement, panicked bool) ruling {
 	blame := j.Blame()
 	switch {
@@ -133,7 +133,7 @@ func runOf(j verdict.Judgement, ownOutage bool) ledger.Run {
 // was asked.
 const maxPause = 30 * time.Second
 
-// after is what asynq is told: nil for a delivery that is done with, and when and why to come back for a retry.
+// after tells asynq when and why to come back. If the delivery is done with, it is nil.
 func (d *settled) after(r ledger.Ref, state ledger.State) error {
 	if state != ledger.Retrying {
 		return nil

@@ -24,7 +24,8 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	w.pacer = newPacer(c.pump, c.contain)
 	w.brake = newBrake(c.lanes.Lone())
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
-	concurrency := defaulted(cfg.Concurrency, DefaultConcurrency)
+	whole := defaulted(cfg.Concurrency, DefaultConcurrency)
+	concurrency := whole
 	forNear := 0
 	if cfg.Accepts {
 		forNear = concurrency / shareOfNear
@@ -35,7 +36,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		w.near = newNear(forNear, w)
 	}
 	w.servers = c.lanes.NewServers(lanes.ServersConfig{
-		Concurrency: concurrency, Look: defaulted(cfg.Poll, DefaultPoll), Grace: w.grace, Full: w.brake.full, Handler: w.serve,
+		Concurrency: concurrency, Process: whole, Look: defaulted(cfg.Poll, DefaultPoll), Grace: w.grace, Full: w.brake.full, Handler: w.serve,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeTask, do) },
 	})
 	w.shares = make(map[string]*shares)

@@ -32,11 +32,11 @@ const (
 	forwardEvery = 450 * time.Millisecond
 )
 
-// A Bell is rung by who brings a task to a lane, and heard by the servers that wait for one, in all processes.
+// A bell is rung by who brings a task to a lane, and heard by the servers that wait for one, in all processes.
 //
 // asynq's servers ask Redis for a task again and again. Through [Bell.Client] they ask once, and when a lane has none, the question is not asked
 // again, and not answered, until the bell rings or it is time to look. Nothing hangs on its being heard but time.
-type Bell struct {
+type bell struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger
 	contain func(ctx context.Context, do func() error) error
@@ -62,9 +62,9 @@ type lane struct {
 	news      bool
 }
 
-// NewBell makes a Bell for lanes. contain runs do and survives its panic.
-func NewBell(rdb redis.UniversalClient, names []string, log *slog.Logger, contain func(ctx context.Context, do func() error) error) *Bell {
-	b := &Bell{id: rand.Text()[:10], rdb: rdb, log: log, contain: contain, lanes: make(map[string]*lane, len(names))}
+// newBell makes a Bell for lanes. contain runs do and survives its panic.
+func newBell(rdb redis.UniversalClient, names []string, log *slog.Logger, contain func(ctx context.Context, do func() error) error) *bell {
+	b := &bell{id: rand.Text()[:10], rdb: rdb, log: log, contain: contain, lanes: make(map[string]*lane, len(names))}
 	for _, name := range names {
 		b.lanes[name] = &lane{name: name, rung: make(chan struct{}), forwarded: make(map[string]time.Time)}
 	}
@@ -73,7 +73,7 @@ func NewBell(rdb redis.UniversalClient, names []string, log *slog.Logger, contai
 }
 
 // Ring tells this process and all others that a lane has work. It does not wait, and goes on when ctx ends.
-func (b *Bell) Ring(ctx context.Context, name string) {
+func (b *bell) Ring(ctx context.Context, name string) {
 	if l := b.lanes[name]; l != nil {
 		l.ring()
 		b.tell(context.WithoutCancel(ctx), l)
@@ -90,7 +90,7 @@ func (l *lane) ring() {
 }
 
 // tell tells the other processes: at once, or as soon as it is not too often.
-func (b *Bell) tell(ctx context.Context, l *lane) {
+func (b *bell) tell(ctx context.Context, l *lane) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.news = true
@@ -119,10 +119,10 @@ func (l *lane) takeNews() bool {
 }
 
 // Close waits for the last to be told.
-func (b *Bell) Close() { b.telling.Wait() }
+func (b *bell) Close() { b.telling.Wait() }
 
 // Listen hears the other processes until ctx ends.
-func (b *Bell) Listen(ctx context.Context) {
+func (b *bell) Listen(ctx context.Context) {
 	for said := false; ctx.Err() == nil; {
 		err := b.contain(ctx, func() error { return b.hear(ctx) })
 		if heard := !b.deaf.Swap(true); (heard || !said) && ctx.Err() == nil {
@@ -137,7 +137,7 @@ func (b *Bell) Listen(ctx context.Context) {
 }
 
 // hear hears them until that fails.
-func (b *Bell) hear(ctx context.Context) error {
+func (b *bell) hear(ctx context.Context) error {
 	sub := b.rdb.Subscribe(ctx, Channel)
 	defer func() { _ = sub.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = sub.Close() })() // which its reading does not see
@@ -165,14 +165,14 @@ func (b *Bell) hear(ctx context.Context) error {
 // closed they get no task any more, and nobody waits.
 //
 // full returns nil as long as the process can do with tasks, else what is closed when it can again.
-func (b *Bell) Client(look time.Duration, stop <-chan struct{}, full func() <-chan struct{}) redis.UniversalClient {
+func (b *bell) Client(look time.Duration, stop <-chan struct{}, full func() <-chan struct{}) redis.UniversalClient {
 	return &patient{UniversalClient: b.rdb, bell: b, look: look, stop: stop, full: full}
 }
 
 // patient is a client whose question for a task waits until there may be one.
 type patient struct {
 	redis.UniversalClient
-	bell *Bell
+	bell *bell
 	look time.Duration
 	stop <-chan struct{}
 	full func() <-chan struct{}
@@ -195,7 +195,7 @@ func (p *patient) EvalSha(ctx context.Context, sha string, keys []string, args .
 }
 
 // laneOf is the lane whose keys these are, in this order; nil if they are not.
-func (b *Bell) laneOf(keys []string, ends ...string) *lane {
+func (b *bell) laneOf(keys []string, ends ...string) *lane {
 	if len(keys) != len(ends) {
 		return nil
 	}

@@ -34,7 +34,7 @@ func TestWhatComesDuringALookIsNotOverlooked(t *testing.T) {
 		ctx, came := t.Context(), false
 		keys := []string{"asynq:{l}:pending", "asynq:{l}:paused", "asynq:{l}:active", "asynq:{l}:lease"}
 		d := &disturbed{UniversalClient: rdb}
-		bell := NewBell(d, []string{"l"}, slog.New(slog.DiscardHandler), func(_ context.Context, do func() error) error { return do() })
+		bell := newBell(d, []string{"l"}, slog.New(slog.DiscardHandler), func(_ context.Context, do func() error) error { return do() })
 		d.after = func() {
 			if !came {
 				came = true

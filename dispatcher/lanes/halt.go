@@ -11,7 +11,7 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// glance is how long Running waits for such a look, where nobody has looked lately.
+// glance is how long Running waits for a look, where nobody has looked lately.
 const glance = 100 * time.Millisecond
 
 // Pause stops all lanes, and Resume lets them go on, whoever paused them. If that changes any, line is written to the audit trail, in the same step. A

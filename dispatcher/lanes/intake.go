@@ -13,24 +13,24 @@ const (
 	depth, depthAlone = 8, 64
 	// topUp is how long after a look a lane is looked at again for which others wait, and longest how long where nobody takes from it.
 	topUp, longest = 3 * time.Millisecond, 100 * time.Millisecond
-	// mostWaiting is how many may wait for a lane. What comes then of a company that has many waiting is turned away: more than it would have where
-	// fewCrowds are alike.
+	// mostWaiting is how many may wait for a lane. If a company has more waiting by then than it would have where
+	// fewCrowds are alike, its further tasks are turned away.
 	mostWaiting, fewCrowds = 20_000, 100
 	// weighs is how many bytes count as one more task.
 	weighs = 16 << 10
 	// turn is how many tasks a company of weight 1 may bring in when its turn is.
 	turn = 4
-	// flushed is how many are let in at a time when an Intake is closed, and flushWithin for how long.
+	// flushed is how many are let in at a time when an intake is closed, and flushWithin for how long.
 	flushed, flushWithin = 16, 5 * time.Second
 )
 
-// An Intake lets a process's tasks into the lanes. A lane is first come, first served, so it is to hold few; what is more than these waits here, and
+// An intake lets a process's tasks into the lanes. A lane is first come, first served, so it is to hold few; what is more than these waits here, and
 // is let in by turns: company after company, each as much as its weight says, and of a company callback after callback (deficit round robin). So a
 // customer with thousands of deliveries at once delays another by moments, and one alone has all there is. Tasks count by number, and by the
 // bytes of their payloads.
 //
-// What waits here is lost with the process: it is for who repairs that to bring it again.
-type Intake struct {
+// Waiting tasks are lost with the process. The reconciler brings them again.
+type intake struct {
 	pending func(ctx context.Context, lane string) (int64, error) // how many tasks it holds that no worker has taken
 	weight  func(ctx context.Context, company string) int         // how much more than others it may have; 1 as a rule
 	contain func(ctx context.Context, do func() error) error
@@ -79,12 +79,12 @@ type Waiting struct {
 
 func (w Waiting) cost() int { return 1 + w.Bytes/weighs }
 
-// NewIntake makes an Intake for lanes. pending says how many tasks a lane holds that no worker has taken, weight how much more than others a company
+// newIntake makes an Intake for lanes. pending says how many tasks a lane holds that no worker has taken, weight how much more than others a company
 // may have, and contain runs do and survives its panic. lone is the process's.
-func NewIntake(names []string, lone *Lone, pending func(context.Context, string) (int64, error), weight func(context.Context, string) int,
+func newIntake(names []string, lone *Lone, pending func(context.Context, string) (int64, error), weight func(context.Context, string) int,
 	contain func(ctx context.Context, do func() error) error,
-) *Intake {
-	in := &Intake{lone: lone, pending: pending, weight: weight, contain: contain, gates: make(map[string]*gate, len(names))}
+) *intake {
+	in := &intake{lone: lone, pending: pending, weight: weight, contain: contain, gates: make(map[string]*gate, len(names))}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	for _, name := range names {
 		in.gates[name] = &gate{lane: name, crowds: make(map[string]*crowd), known: make(map[string]Waiting)}
@@ -94,7 +94,7 @@ func NewIntake(names []string, lone *Lone, pending func(context.Context, string)
 
 // Pass reports whether a company's task with so many bytes of payload may come into a lane at once: then it is for the caller to bring it. Else it has to
 // Wait. Now and then it looks at the lane.
-func (in *Intake) Pass(ctx context.Context, lane, company string, bytes int) bool {
+func (in *intake) Pass(ctx context.Context, lane, company string, bytes int) bool {
 	in.lone.Note(company)
 	g := in.gates[lane]
 	if g.out() {
@@ -132,7 +132,7 @@ func (g *gate) found(room int) {
 }
 
 // lacks is how many a lane should hold beside those that it does.
-func (in *Intake) lacks(pending int64) int {
+func (in *intake) lacks(pending int64) int {
 	if in.lone.Is() {
 		return max(0, depthAlone-int(pending))
 	}
@@ -140,7 +140,7 @@ func (in *Intake) lacks(pending int64) int {
 }
 
 // Wait has a task come in when its turn is. It returns false if so many wait for the lane already that it is turned away.
-func (in *Intake) Wait(w Waiting) bool {
+func (in *intake) Wait(w Waiting) bool {
 	g := in.gates[w.Lane]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -171,7 +171,7 @@ func (in *Intake) Wait(w Waiting) bool {
 }
 
 // Waits says how many tasks of this process wait to come into a lane, and since when the first of them does.
-func (in *Intake) Waits(lane string) (n int, since time.Time) {
+func (in *intake) Waits(lane string) (n int, since time.Time) {
 	g := in.gates[lane]
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -183,8 +183,20 @@ func (in *Intake) Waits(lane string) (n int, since time.Time) {
 	return len(g.known), since
 }
 
+// Of is how many tasks of a company wait, over all lanes.
+func (in *intake) Of(company string) (n int) {
+	for _, g := range in.gates {
+		g.mu.Lock()
+		if c := g.crowds[company]; c != nil {
+			n += c.size
+		}
+		g.mu.Unlock()
+	}
+	return n
+}
+
 // run lets in what waits for a lane, as long as anything does.
-func (in *Intake) run(g *gate) {
+func (in *intake) run(g *gate) {
 	for pause := topUp; ; {
 		came := in.letIn(g)
 		if pause = min(2*pause, longest); came > 0 {
@@ -197,7 +209,7 @@ func (in *Intake) run(g *gate) {
 }
 
 // letIn looks at the lane and lets in as many as it lacks. It returns how many.
-func (in *Intake) letIn(g *gate) (came int) {
+func (in *intake) letIn(g *gate) (came int) {
 	_ = in.contain(in.ctx, func() error {
 		in.weigh(g)
 		n, err := in.pending(in.ctx, g.lane)
@@ -224,7 +236,7 @@ func (g *gate) stuck() bool {
 }
 
 // weigh learns the weights of those that came since the last look.
-func (in *Intake) weigh(g *gate) {
+func (in *intake) weigh(g *gate) {
 	g.mu.Lock()
 	var unknown []*crowd
 	for _, c := range g.turns {
@@ -290,7 +302,7 @@ func (c *crowd) pop() Waiting {
 }
 
 // enter brings tasks in, some at a time.
-func (in *Intake) enter(ctx context.Context, let []Waiting, atOnce int) {
+func (in *intake) enter(ctx context.Context, let []Waiting, atOnce int) {
 	var wg sync.WaitGroup
 	for part := range slices.Chunk(let, max(1, (len(let)+atOnce-1)/atOnce)) {
 		bring := func() {
@@ -308,7 +320,7 @@ func (in *Intake) enter(ctx context.Context, let []Waiting, atOnce int) {
 }
 
 // goesOn waits until it is time to look again, if anything waits.
-func (in *Intake) goesOn(g *gate, pause time.Duration) bool {
+func (in *intake) goesOn(g *gate, pause time.Duration) bool {
 	g.mu.Lock()
 	if g.closed || len(g.turns) == 0 {
 		g.runs = false
@@ -326,7 +338,7 @@ func (in *Intake) goesOn(g *gate, pause time.Duration) bool {
 }
 
 // Close lets in all that waits, as far as it can be in a few seconds, and whatever comes from then on.
-func (in *Intake) Close() {
+func (in *intake) Close() {
 	var left []Waiting
 	for _, g := range in.gates {
 		g.mu.Lock()

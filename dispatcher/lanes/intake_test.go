@@ -15,7 +15,7 @@ import (
 
 // A hall is an Intake with one lane, of which a test takes.
 type hall struct {
-	*Intake
+	*intake
 	mu      sync.Mutex
 	pending int64 // in the lane
 	failed  error
@@ -38,7 +38,7 @@ func newHall() *hall {
 		}()
 		return do()
 	}
-	h.Intake = NewIntake([]string{"l"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
+	h.intake = newIntake([]string{"l"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
 	return h
 }
 

@@ -75,8 +75,8 @@ type Lanes struct {
 
 	asynq     *asynq.Client
 	inspector *asynq.Inspector
-	bell      *Bell
-	intake    *Intake
+	bell      *bell
+	intake    *intake
 	lone      Lone
 	often     rate.Sometimes // it may be said that too many wait
 	stopped   stopped
@@ -89,8 +89,8 @@ func New(cfg Config) *Lanes {
 		asynq: asynq.NewClientFromRedisClient(cfg.Redis), inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
 		often: rate.Sometimes{Interval: time.Second},
 	}
-	l.bell = NewBell(l.rdb, names, l.log, l.contain)
-	l.intake = NewIntake(names, &l.lone, l.pending, cfg.Weight, l.contain)
+	l.bell = newBell(l.rdb, names, l.log, l.contain)
+	l.intake = newIntake(names, &l.lone, l.pending, cfg.Weight, l.contain)
 	return l
 }
 
@@ -153,7 +153,7 @@ func TaskID(r ledger.Ref, generation int64) string {
 	return r.DeliveryID() + ":g" + strconv.FormatInt(generation, 10)
 }
 
-// Enqueue puts a delivery's task into its lane, whoever waits for that. If asynq has it already, that is success: the id is derived, so it is the same
+// Enqueue puts a delivery's task into its lane at once. If asynq has it already, that is success: the id is derived, so it is the same
 // task (asynq.ErrTaskIDConflict is also what a lost reply and a repeated command look like).
 func (l *Lanes) Enqueue(ctx context.Context, t ledger.Ticket, options ...asynq.Option) (known bool, err error) {
 	task, err := NewTask(t)
@@ -293,6 +293,9 @@ type Depth struct {
 	Waiting int            // in this process, to come into the lane
 	Oldest  time.Duration  // how long what waits longest has waited, there or here
 }
+
+// Waiting is how many tasks of a company wait in this process to come into a lane.
+func (l *Lanes) Waiting(company string) int { return l.intake.Of(company) }
 
 // Depths reads them, of all lanes.
 func (l *Lanes) Depths() ([]Depth, error) {

@@ -41,13 +41,14 @@ type Later struct {
 
 func (e *Later) Error() string { return e.Why }
 
-// A Handler works on what comes out of a lane. early: asynq has kept the delivery's retry, so its time has come by the clock that asynq keeps. It
+// A Handler works on what comes out of a lane. kept: asynq has kept the delivery's retry, so its time has come by the clock that asynq keeps. It
 // returns nil when the task has served, and a [Later] if asynq is to bring it back.
 type Handler func(ctx context.Context, lane string, t ledger.Ticket, kept bool) error
 
 // ServersConfig is what [Servers] need. All is required.
 type ServersConfig struct {
 	Concurrency int                    // tasks that may be worked on at a time, over all lanes
+	Process     int                    // attempts that the process may make at a time, of lanes or not
 	Look        time.Duration          // how often an idle lane is looked at
 	Grace       time.Duration          // for tasks under way at the end
 	Full        func() <-chan struct{} // nil, or closed once there is room for more
@@ -75,7 +76,7 @@ func (l *Lanes) NewServers(cfg ServersConfig) *Servers {
 	rdb := l.bell.Client(cfg.Look, s.stopped, cfg.Full)
 	logger := newLog(l.log)
 	perLane := serversPerLane
-	if cfg.Concurrency < fewAttempts {
+	if cfg.Process < fewAttempts {
 		perLane = 1
 	}
 	for _, lane := range append(slices.Repeat(names[:Count], perLane), Slow) {

@@ -35,7 +35,7 @@ func newServers(t *testing.T, panics *int, handler Handler) *Servers {
 	t.Cleanup(func() { _ = rdb.Close() })
 	l := New(Config{Redis: rdb, Logger: slog.New(slog.DiscardHandler), Weight: func(context.Context, string) int { return 1 }, Contain: contained(panics)})
 	return l.NewServers(ServersConfig{
-		Concurrency: 10, Look: time.Second, Grace: time.Second, Full: func() <-chan struct{} { return nil }, Contain: contained(panics), Handler: handler,
+		Concurrency: 10, Process: 10, Look: time.Second, Grace: time.Second, Full: func() <-chan struct{} { return nil }, Contain: contained(panics), Handler: handler,
 	})
 }
 

@@ -91,8 +91,8 @@ func (a *Acceptance) Answer() (Accepted, error) {
 	return readAccepted(a.offer.Company, texts)
 }
 
-// End waits for the step even beyond the end of its caller. It tells whether the step was sent, and what was answered, if anything readable was:
-// also where Answer has an error because too few replicas have the event.
+// End waits for the step even beyond the end of its caller. sent is false if the step was never sent. If too few replicas have the
+// event, Answer fails, and End has the answer all the same.
 func (a *Acceptance) End() (accepted Accepted, sent bool, err error) {
 	texts, sent := a.call.End()
 	if !sent {

@@ -12,7 +12,7 @@ var (
 	unbeginScript = lua.Script("unbegin")
 )
 
-// A Claim is what somebody asks for who wants to make the next attempt of a delivery.
+// A Claim asks for the next attempt of a delivery.
 type Claim struct {
 	Ref
 	Generation int64  // of the task that brought it

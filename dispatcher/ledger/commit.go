@@ -23,12 +23,12 @@ const (
 	patience = 20 * time.Millisecond
 )
 
-// A Committer brings to Redis together what many callers ask for at the same time: the first call goes at once, and what comes while it is under
-// way goes with the next flight. So a caller who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
+// A Committer brings to Redis together what many callers ask for at the same time: the first call goes at once. Calls that come while it is under
+// way go with the next flight. So a caller who is alone waits for nobody, and a busy process makes a few round trips for many calls, and a run of a script
 // for all calls of a company.
 //
 // Each call has its own answer and its own error, and its caller its own deadline. A flight makes a company's calls of one script in the order in which
-// they came. Other scripts' calls, and other flights, may overtake them: who needs an order waits for the answer.
+// they came. Other scripts' calls, and other flights, may overtake them: if a caller needs an order, it waits for the answer.
 type Committer struct {
 	rdb      redis.UniversalClient
 	settings string

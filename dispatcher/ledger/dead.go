@@ -34,7 +34,8 @@ func (l *Ledger) Prune(ctx context.Context, company string, keep time.Duration) 
 	if err != nil {
 		return Pruned{}, err
 	}
-	return Pruned{Done: a.text() == "end", Pruned: a.number(), Expiring: a.number(), Announce: a.yes()}, a.err
+	out := Pruned{Done: a.text() == "end", Pruned: a.number(), Expiring: a.number(), Announce: a.yes()}
+	return out, a.err
 }
 
 // ExpiringLetters is [Pruned].Expiring of all companies, as the workers on this Redis found it last.

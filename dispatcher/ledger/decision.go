@@ -26,7 +26,8 @@ type Question struct {
 
 // An Election is how the choice of the callback to ask ended. Only one of its fields is set, or none: then nobody may be asked.
 type Election struct {
-	Outdated int64                    // the registry's version, if it is not the question's
+	Outdated bool                     // the registry is at another version than the question
+	Version  int64                    // Outdated: that
 	Several  []int64                  // more than one callback that may be asked
 	Closed   []int64                  // callbacks none of which may be asked, as Gates say
 	Gates    map[int64]*registry.Gate // of those
@@ -47,7 +48,7 @@ func (l *Ledger) Elect(ctx context.Context, company string, q Question) (Electio
 	var e Election
 	switch a.text() {
 	case "version":
-		e.Outdated = a.number()
+		e.Outdated, e.Version = true, a.number()
 	case "go":
 		e.Chosen, e.At = a.number(), a.at()
 	case "several":

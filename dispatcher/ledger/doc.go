@@ -4,8 +4,8 @@
 //
 // # What it promises
 //
-// Each step of [Ledger.Accept], [Ledger.Begin] and [Ledger.Finish] is done once, unless its caller is told of an error: then it may be done or not, and
-// whoever repeats it finds out. A [Committer] brings to Redis together what a process asks for at the same time. Each caller has the answer to its own step.
+// Each step of [Ledger.Accept], [Ledger.Begin] and [Ledger.Finish] is done once. If its caller is told of an error, the step may be done or not. A caller
+// that repeats it learns which. A [Committer] brings to Redis together what a process asks for at the same time. Each caller has the answer to its own step.
 // Steps of a company that are asked for at the same time leave the same as if each had gone alone. A step that Redis refuses, such as for a key of another
 // type, keeps what it had written so far; its neighbours do not notice. No caller waits for another's slow flight longer than 20 ms.
 //
@@ -31,12 +31,18 @@
 //	A                   unbegin               P            nothing went out
 //	                    finish                D, X, R      as the answer and the schedule have it
 //	                    overdue               P, H         its owner is gone; a new generation
+//	                    finish, overdue       C            its callback was deleted
 //	H                   pump, finish          P            it is let out
 //	                    finish                A            the same, and the owner of what ended makes it
-//	                    pump                  X            it was held for too long, or too many are
+//	                    pump                  X            it was held for too long
+//	                    any that fills a room X            too many are held; the oldest goes
 //	P, H, R             begin, purge, pump    C cancelled  its callback was deleted
 //	P, H, R, A          cancel                C            somebody asked for it; an attempt under way still counts if it delivers
-//	D, X, C, R          replay, sweep         P, H         a new generation, the same webhook-id
+//	C                   finish                D            it was cancelled under way, and delivered
+//	any                 finish                D            an owner that was taken for gone delivered
+//	P, R                revive                the same     its task will not run; a new generation
+//	D, X, C             replay, sweep         P, H         a new generation, the same webhook-id
+//	R                   replay                P, H         the same, at once
 //
 // # The data model
 //
@@ -49,7 +55,7 @@
 //	                             {c}:cbseal has the anchors of the seals
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
 //	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, unless it has
-//	                             a single delivery that was never replayed, x dead, h held at acceptance,
+//	                             no delivery, or a single one that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so;
 //	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page
@@ -103,15 +109,15 @@
 //	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
 //	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 to 3 by
 //	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
-//	                             retries would hold up neighbours in a lane. No record says in which lane a task is; whoever has to
-//	                             know looks in both
+//	                             retries would hold up neighbours in a lane. No record says in which lane a task is: a process
+//	                             that has to know looks in both
 //
 // # What holds a delivery back
 //
-// What a callback's pace is: the window bounds how many are in the lanes; an open breaker bounds them to one, with pauses, or to a few; the
-// rate limit takes a token for each that leaves the room or passes by it, and for each retry. Whatever may not go waits in the one room,
-// and the one pump lets it out: each attempt that ends releases what may follow, the pacer of the process that was told to wait pumps when
-// the time has come, and the reconciler's rounds do whatever a crash made others forget.
+// Three things make a callback's pace. The window bounds how many are in the lanes. An open breaker bounds them to one, with pauses, or to a few. The rate
+// limit takes a token for each that leaves the room or passes by it, and for each retry. If a delivery may not go, it waits in the one room, and the one
+// pump lets it out. Each attempt that ends releases those that may follow. If a process was told to wait, its pacer pumps when the time has come. The
+// reconciler's rounds do the rest after a crash.
 //
 // A host has a breaker over all callbacks of a company that go there. Only attempts that found nobody, or were told to come later (429, 503),
 // narrow it, and several of one callback in a row count once. After ten, one delivery at a time goes out to the host, whichever callback it is

@@ -52,6 +52,9 @@ func readEvent(id string, fields map[string]string) (*Event, error) {
 		return nil, fmt.Errorf("event %s: %w", id, ErrBadRecord)
 	}
 	for name, text := range fields {
+		if name == "" {
+			continue
+		}
 		number, err := strconv.ParseInt(name[1:], 10, 64)
 		switch {
 		case err != nil:
@@ -121,17 +124,17 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 	return found, nil
 }
 
-// LogPage is how many events Log reads at a time.
-const LogPage = 200
+// logPage is how many events Log reads at a time.
+const logPage = 200
 
 // Log reads a page of a company's log, newest first, from a place on: each event with one callback's delivery or (0) all. An event that is gone has no
-// records. more: there is more in the span.
+// records. more says whether the span has more.
 func (l *Ledger) Log(ctx context.Context, company string, from LogPlace, span Span, callback int64) (events []*Event, more bool, err error) {
 	oldest, newest := span.bounds()
 	if from != "" {
 		newest = string(from)
 	}
-	rows, err := l.run(ctx, pageScript, company, newest, oldest, LogPage, callback).Slice()
+	rows, err := l.run(ctx, pageScript, company, newest, oldest, logPage, callback).Slice()
 	if err != nil {
 		return nil, false, err
 	}
@@ -173,10 +176,14 @@ func (l *Ledger) row(ctx context.Context, company string, row []string) (*Event,
 	if err == nil && e != nil && large {
 		e, err = l.Event(ctx, company, id)
 	}
-	if err == nil && e == nil { // it aged away before its log entry, or is being erased
-		e = &Event{ID: id, LogID: logID}
+	switch {
+	case err != nil:
+		return nil, err
+	case e == nil: // it aged away before its log entry, or is being erased
+		return &Event{ID: id, LogID: logID}, nil
 	}
-	return e, err
+	e.LogID = logID // an event that was sent anew while it was erased has another one, further up
+	return e, nil
 }
 
 // A BookEntry is a name in one of a company's books, and when it came there.

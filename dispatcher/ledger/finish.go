@@ -31,7 +31,7 @@ const (
 	RunSkips     Run = "skip"  // an outage of our own: neither the attempt nor the time since the one before counts
 )
 
-// A Finish is what is recorded of an attempt. The zero value of what it means to something is: nothing.
+// A Finish is what is recorded of an attempt. If a meaning is left empty, the attempt means nothing there.
 type Finish struct {
 	Ref
 	Token    string // the owner's
@@ -135,21 +135,28 @@ func (a *answer) state() State {
 }
 
 // follows reads what was let out of the room for an attempt that ended: how many texts are the grant of the first, those, and names and tickets. The
-// outcome is recorded whatever can be read here: one that has begun and cannot be made is taken back, and all else is the reconciler's to find.
+// outcome is recorded in any case. If the next attempt cannot be made, it is taken back. The reconciler finds the rest.
 func (l *Ledger) follows(ctx context.Context, f Finish, out *Finished, a *answer) {
 	granted := a.take(a.number())
 	if a.err != nil {
 		l.log.ErrorContext(ctx, "what is let out of the room is unreadable; the reconciler will bring it", "company", f.Company, "error", a.err)
 		return
 	}
-	out.Released = l.tickets(ctx, f.Company, a)
-	if !granted.more() || len(out.Released) == 0 {
+	if !granted.more() {
+		out.Released = l.tickets(ctx, f.Company, a)
 		return
 	}
+	first, err := readTicket(f.Company, a.text(), a.text()) // the grant is its
+	if err != nil {
+		l.log.ErrorContext(ctx, "released delivery has no readable name", "error", err)
+		out.Released = l.tickets(ctx, f.Company, a)
+		return
+	}
+	out.Released = append([]Ticket{first}, l.tickets(ctx, f.Company, a)...)
 	grant, err := granted.grant()
 	if err != nil {
-		l.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", out.Released[0].DeliveryID(), "error", err)
-		l.unbeginUnread(ctx, out.Released[0].Ref, f.NextToken)
+		l.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", first.DeliveryID(), "error", err)
+		l.unbeginUnread(ctx, first.Ref, f.NextToken)
 		return
 	}
 	out.Next = grant

@@ -40,7 +40,7 @@ func (r Rules) String() string {
 
 // A Ledger knows what Redis holds about deliveries. It is safe for concurrent use.
 //
-// Errors of its methods are ctx's, what Redis said, or [ErrBadRecord].
+// Its methods return ctx's error, what Redis said, [ErrBadRecord] or [ErrBadAnswer], Contain's error, and what else they name.
 type Ledger struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger

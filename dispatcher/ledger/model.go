@@ -62,7 +62,7 @@ func enter(ctx context.Context, rdb redis.UniversalClient, model int, migrations
 	}
 }
 
-// raise writes the number ARGV[2] if it is ARGV[1] (0: there is none), and returns what it is then. So it never sinks, whoever is late.
+// raise writes the number ARGV[2] if it is ARGV[1] (0: there is none), and returns what it is then. So the number never sinks, even if a process is late.
 var raise = redis.NewScript(`
 local found = redis.call('GET', KEYS[1]) or '0'
 if found ~= ARGV[1] then return found end

@@ -14,7 +14,7 @@ const (
 )
 
 // Warnings are at how many percent of the way to its end a callback is warned of.
-func Warnings() []int { return lua.Warnings }
+func Warnings() []int { return lua.Warnings() }
 
 func noticesKey(company string) string { return Key(company, "notices") }
 

@@ -62,7 +62,7 @@ type Entry struct {
 	Repeated    bool            `json:"rp,omitempty"` // the request went out twice: see egress.Request.Repeatable
 	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
 	AskedSeconds int64 `json:"w,omitempty"`
-	// Inside says that reason and note are what partners may read; see unmasked.
+	// Inside says that reason and note are what partners may read; see [Entry.Unmasked].
 	Inside  bool              `json:"i,omitempty"`
 	Headers map[string]string `json:"h,omitempty"`
 	Body    string            `json:"b,omitempty"`
@@ -164,8 +164,8 @@ type Meta struct {
 	TraceParent string `json:"tp,omitempty"`
 }
 
-// StateBehind is how a delivery stands behind a gate, or none. What waits behind a deleted callback's is as good as cancelled: whoever touches it next
-// writes it down.
+// StateBehind is how a delivery stands behind a gate, or none. If the callback was deleted, a waiting delivery is as good as cancelled. The next script
+// that touches it writes that down.
 func (r Record) StateBehind(gate *registry.Gate) State {
 	state := StateOf[r.State]
 	if gate != nil && gate.Status == registry.Deleted && !state.Final() && state != Active {

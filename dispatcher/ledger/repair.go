@@ -73,8 +73,8 @@ func (l *Ledger) Expand(ctx context.Context, company, event string) (Expanded, e
 	if len(a.left) > 0 && a.left[0] == "gone" {
 		return Expanded{Erasing: true}, nil
 	}
-	left := a.number()
-	return Expanded{Left: int(left), Released: l.tickets(ctx, company, a)}, a.err
+	out := Expanded{Left: int(a.number()), Released: l.tickets(ctx, company, a)}
+	return out, a.err
 }
 
 // ToWrite reports whether an event is expanding and a delivery of it is not written yet.

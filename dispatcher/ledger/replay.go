@@ -20,7 +20,7 @@ var (
 const (
 	// replayKept is how long a replay is shown after its end.
 	replayKept = 7 * 24 * time.Hour
-	// countKept is the same for one that only counted.
+	// countKept is how long a replay is shown that only counted.
 	countKept = time.Hour
 	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
 	sweepPage = 100
@@ -40,9 +40,6 @@ type Sweep struct {
 	Created   time.Time
 	Finished  time.Time // zero: it runs
 }
-
-// SweepRunning is the state of a [Sweep] that goes on.
-const SweepRunning = "running"
 
 func replayKey(company, id string) string { return Key(company, "replay:"+id) }
 
@@ -164,5 +161,6 @@ func (l *Ledger) GoOnSweeping(ctx context.Context, company string, s *Sweep) (Sw
 		return Swept{Wait: true}, nil
 	}
 	a.number() // matched
-	return Swept{Done: next == "", Released: l.tickets(ctx, company, a)}, a.err
+	out := Swept{Done: next == "", Released: l.tickets(ctx, company, a)}
+	return out, a.err
 }

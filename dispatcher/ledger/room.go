@@ -42,8 +42,10 @@ func (l *Ledger) Pump(ctx context.Context, company string, callback int64, barre
 		return Pumped{}, nil
 	}
 	a.number() // left in the room
-	wait, more := a.wait(), len(a.left) >= 2*pumpPage
-	return Pumped{Wait: wait, More: more, Released: l.tickets(ctx, company, a)}, a.err
+	out := Pumped{Wait: a.wait()}
+	out.More = len(a.left) >= 2*pumpPage
+	out.Released = l.tickets(ctx, company, a)
+	return out, a.err
 }
 
 // Purge cancels a page of what waits for a callback, from a cursor on ("0" to begin), and returns the next cursor ("0" at the end). If somebody
@@ -53,7 +55,8 @@ func (l *Ledger) Purge(ctx context.Context, company string, callback int64, curs
 	if err != nil {
 		return "", err
 	}
-	return a.text(), a.err
+	next = a.text()
+	return next, a.err
 }
 
 // Ease lets a callback's deliveries out carefully, as after failures.

@@ -42,7 +42,7 @@ return each(function(ARGV)
   end
 
   local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
-  redis.call('HSET', ev, 'b', ARGV[4], 'a', log)
+  if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n') end -- an earlier run failed half-way
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
   local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}

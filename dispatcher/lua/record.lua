@@ -100,10 +100,11 @@ local function unhold(cb, member)
   if held(cb) > 0 then outside[cb] = outside[cb] - redis.call('ZREM', prefix .. 'room:' .. cb, member) end
 end
 
--- A closed gate's status, with which its text begins; nil of an open one.
-local function statusOf(g) return g and string.match(g, '^{"status":"(%l+)"') end
+-- A closed gate's status; nil of an open one.
+local function statusOf(g) return g and cjson.decode(g).status end
 
-local function deleted(g) return statusOf(g) == 'deleted' end
+-- The registry writes a deleted callback's gate with its status first.
+local function deleted(g) return g and string.find(g, '{"status":"deleted"', 1, true) == 1 end
 
 -- When its event was accepted (ms): the time in its log id.
 local function accepted(ev) return string.match(redis.call('HGET', ev, 'a') or '', '^(%d+)') end

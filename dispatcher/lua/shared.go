@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// What scripts and Go share stands here. A script finds it under the name that shared gives it.
+// Scripts and Go share these. A script finds each under the name that shared gives it.
 const (
 	// OrderScale makes of an event's place in the log a number, which rooms are sorted by: milliseconds times this, and a sequence number below it.
 	OrderScale = 4096
@@ -19,14 +19,14 @@ const (
 )
 
 // Warnings are at how many percent of the way to its end a callback is warned of.
-var Warnings = []int{50, 70, 90}
+func Warnings() []int { return []int{50, 70, 90} }
 
-// shared is what of it scripts know: parts of the head, of which each script has those that it uses.
+// shared are parts of the head. Each script has those that it uses.
 var shared = []string{
 	fmt.Sprintf("local ORDER_SCALE = %d", OrderScale),
 	fmt.Sprintf("local HOST_MEMORY = %d -- ms", HostMemory.Milliseconds()),
 	fmt.Sprintf("local TYPE_FAILING, TYPE_DISABLED = '%s', '%s'", TypeFailing, TypeDisabled),
-	fmt.Sprintf("local WARNINGS = {%s} -- the highest first", descending(Warnings)),
+	fmt.Sprintf("local WARNINGS = {%s} -- the highest first", descending(Warnings())),
 }
 
 func descending(numbers []int) string {
