@@ -228,7 +228,7 @@ func (d *decoder) rest(o object, cb *Callback) {
 		case isType || name == cb.Type:
 			// The type itself is the fault, and is reported.
 		default:
-			d.fail(location, "is not known: a registration has callback_type, a block named after the type, destination, description, start_date, headers, auth, success, trace, timeout, retry and rate_limit", nil)
+			d.fail(location, "is not known: a registration has "+settableInWords(), nil)
 		}
 	}
 }

@@ -169,6 +169,51 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
+// TestMembersAreThoseThatAreRead: what is listed as a registration's member is read as one, and every member that is read or shown is listed.
+func TestMembersAreThoseThatAreRead(t *testing.T) {
+	unknown := func(name string) bool {
+		_, err := decode(payloads.Builtin(), refusing(""), fmt.Appendf(nil, `{%q:null}`, name), nil)
+		return strings.Contains(fmt.Sprint(err), at("body", name)+" is not known: a registration has")
+	}
+	if !unknown("colour") {
+		t.Error("a member that there is not is read")
+	}
+	for _, name := range append(slices.Clone(settable), aliasOfType) {
+		if unknown(name) {
+			t.Errorf("%s is listed, and not read", name)
+		}
+	}
+	full := &Callback{
+		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, Success: payloads.Any2xx, RateLimit: &RateLimit{},
+		Status: Disabled, DisabledReason: "gone", UnverifiedReason: "timeout", StatusAt: time.Now(),
+	}
+	editable, err := full.editable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	given := slices.Sorted(maps.Keys(parseAny(editable).(map[string]any)))
+	if diff := cmp.Diff(slices.Sorted(slices.Values(settable)), given); diff != "" {
+		t.Errorf("settable (-listed +there):\n%s", diff)
+	}
+	shown, err := full.render("whsec_x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := memberNames()
+	for name := range parseAny(shown).(map[string]any) {
+		if !slices.Contains(listed, name) {
+			t.Errorf("%s is shown, and not listed", name)
+		}
+	}
+	for _, typ := range payloads.Builtin().Types() {
+		for _, name := range slices.Concat(blockNames(typ), []string{typ.Name}) {
+			if slices.Contains(listed, name) {
+				t.Errorf("%s has a block %s, which is a member", typ.Name, name)
+			}
+		}
+	}
+}
+
 func TestDecodeReportsEveryFault(t *testing.T) {
 	_, err := decode(payloads.Builtin(), refusing(""), []byte(`{"callback_type":"nope","timeout":"1h","x":1,"destination":{"url":"x","method":"GET"}}`), nil)
 	invalid, ok := errors.AsType[*payloads.InvalidError](err)

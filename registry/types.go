@@ -89,14 +89,12 @@ func (t *Types) Builtin(name string) bool {
 // Put adds a callback type, or changes one that was added before; created says
 // which. Events that were accepted stay as they are.
 //
-// A type that is not sound gives an *payloads.InvalidError. One that Ringback comes
-// with gives [ErrBuiltin]. A new one past the installation's quota gives a *QuotaError.
+// A type that is not sound, or a new one with the name of a registration's member,
+// gives an *payloads.InvalidError. One that Ringback comes with gives [ErrBuiltin]. A
+// new one past the installation's quota gives a *QuotaError.
 func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err error) {
 	if t.Builtin(typ.Name) {
 		return false, ErrBuiltin
-	}
-	if slices.Contains(memberNames(), typ.Name) {
-		return false, invalid("path.name", "is a member of every registration, where a block of this name could not be told from it: choose another", short(typ.Name))
 	}
 	c, err := t.builtin.With(typ)
 	if err != nil {
@@ -117,7 +115,8 @@ func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err e
 	return created, nil
 }
 
-// store writes a type down, with a line of the audit trail that tells it from the one before.
+// store writes a type down, with a line of the audit trail that tells it from the one before. A new type with the name of a member gives an
+// *payloads.InvalidError.
 func (t *Types) store(ctx context.Context, name, text string) (created bool, err error) {
 	for range tries {
 		old, err := t.redis.HGet(ctx, typesKey, name).Result()
@@ -126,6 +125,9 @@ func (t *Types) store(ctx context.Context, name, text string) (created bool, err
 		}
 		action := "type.update"
 		if old == "" {
+			if slices.Contains(memberNames(), name) {
+				return false, invalid("path.name", "is a member of every registration, where a block of this name could not be told from it: choose another", short(name))
+			}
 			action = "type.create"
 		}
 		line := AuditLine(ctx, "", action, "callback-types/"+name, diff(typeFields(old), typeFields(text))...)

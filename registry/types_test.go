@@ -3,6 +3,7 @@ package registry_test
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -111,6 +112,60 @@ func TestPutTypeRefuses(t *testing.T) {
 	}
 	if names := h.Types().Current().Names(); names != payloads.Builtin().Names() {
 		t.Errorf("refused types are there: %s", names)
+	}
+}
+
+// TestTypesAreNotNamedAsAMember: a block of such a name could not be told from the member.
+func TestTypesAreNotNamedAsAMember(t *testing.T) {
+	h := newHouse(t)
+	cb := h.create("acme", `{"callback_type": "payment_proof", "description": "d", "headers": {"X-A": "1"}, "auth": {"type": "bearer", "token": "t"}, "success": "any_2xx",
+		"rate_limit": {"per_second": 5}, "destination": {"url": "https://x.example/"}}`)
+	names := slices.Collect(maps.Keys(document(t, cb.WithSecret())))
+	if !slices.Contains(names, "rate_limit") || !slices.Contains(names, "secret") {
+		t.Fatalf("the members are %v", names)
+	}
+	for _, name := range names {
+		_, err := h.Types().Put(t.Context(), payloads.Type{Name: name})
+		misfit, ok := errors.AsType[*payloads.InvalidError](err)
+		if !ok || misfit.Fields[0].Location != "path.name" {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	if names := h.Types().Current().Names(); names != payloads.Builtin().Names() {
+		t.Errorf("refused types are there: %s", names)
+	}
+}
+
+// TestTypesThatWereNamedAsAMember: a type that was stored before its name was refused is used, and may be changed. Its callbacks keep their match.
+func TestTypesThatWereNamedAsAMember(t *testing.T) {
+	h := newHouse(t)
+	text, err := json.Marshal(payloads.Type{Match: map[string]string{"shop": "/shop"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.redis.HSet(t.Context(), "ringback:types", "rate_limit", text, ":version", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	wantMatch := func(cb *registry.Callback, err error) {
+		t.Helper()
+		if err != nil || cb.MatchBlock != "rate_limit" || cb.Match["shop"] != "hamburg" || cb.RateLimit != nil {
+			t.Errorf("%+v, %v", cb, err)
+		}
+	}
+	cb := h.create("acme", `{"callback_type": "rate_limit", "rate_limit": {"shop": "hamburg"}, "destination": {"url": "https://x.example/"}}`)
+	wantMatch(cb, nil)
+	wantMatch(h.Patch(t.Context(), "acme", cb.ID, []byte(`{"description": "d"}`)))
+	if shown, ok := document(t, cb)["rate_limit"].(map[string]any); !ok || shown["shop"] != "hamburg" {
+		t.Errorf("shown: %v", shown)
+	}
+	changed := payloads.Type{Name: "rate_limit", Description: "changed", Match: map[string]string{"shop": "/shop"}}
+	if created, err := h.Types().Put(t.Context(), changed); created || err != nil {
+		t.Errorf("put again: created %t, %v", created, err)
+	}
+	wantMatch(h.neighbour().Get(t.Context(), "acme", cb.ID))
+	limited := h.create("acme", `{"callback_type": "*", "rate_limit": {"per_second": 5}, "destination": {"url": "https://x.example/"}}`)
+	if limited.RateLimit.String() != "5 5" {
+		t.Errorf("a callback for a glob: %+v", limited)
 	}
 }
 

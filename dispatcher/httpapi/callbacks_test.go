@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -47,5 +48,24 @@ func TestRotation(t *testing.T) {
 	h.call("partner", "POST", "/companies/acme/config/callbacks/9/secret", "").wantProblem(http.StatusNotFound)
 	if a := h.call("partner", "GET", callback, "").want(200); strings.Contains(string(a.body), "whsec_") {
 		t.Errorf("shown later: %s", a.body)
+	}
+}
+
+// TestTypesAreNotNamedAsAMember: no callback type is named as anything that a registration, or an answer that shows one, may have.
+func TestTypesAreNotNamedAsAMember(t *testing.T) {
+	h := newHouse(t)
+	met := 0
+	for _, doc := range []any{RegistrationDoc{}, createdCallbackDoc{}, callbackHealthDoc{}} {
+		for _, field := range reflect.VisibleFields(reflect.TypeOf(doc)) {
+			name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			if name == "" {
+				continue
+			}
+			met++
+			h.call("operator", "PUT", "/callback-types/"+name, `{}`).wantFault("path.name")
+		}
+	}
+	if met < 40 {
+		t.Errorf("met %d members only", met)
 	}
 }
