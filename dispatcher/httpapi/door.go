@@ -45,7 +45,7 @@ var errNoPlace = &refusal{
 
 // errKeyRequests turns a request away whose key has too many under way.
 var errKeyRequests = &refusal{
-	status: http.StatusTooManyRequests,
+	status: http.StatusTooManyRequests, shed: true,
 	detail: fmt.Sprintf("this key has %d requests under way, as many as one key may have: send fewer at a time", keyRequests),
 	header: retryIn(retryAfter),
 }
@@ -153,20 +153,28 @@ func (v *visit) longPlace(ctx context.Context) (release func(), err error) {
 	return acquire(ctx, v.share.long, v.door.long, 1)
 }
 
-// acquire takes places of a key's and of all.
+// acquire takes places of a key's and of all. The error is errNoPlace if the time is up, and ctx's own if the caller hung up first.
 func acquire(ctx context.Context, share, all *semaphore.Weighted, weight int64) (release func(), err error) {
-	ctx, cancel := context.WithTimeout(ctx, placeTimeout)
+	waiting, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
 	// A key's requests wait for each other first. Only a request that its own key lets go waits for those of other keys.
-	if share.Acquire(ctx, weight) != nil {
-		return nil, errNoPlace
+	if share.Acquire(waiting, weight) != nil {
+		return nil, unplaced(ctx)
 	}
-	if all.Acquire(ctx, weight) != nil {
+	if all.Acquire(waiting, weight) != nil {
 		share.Release(weight)
-		return nil, errNoPlace
+		return nil, unplaced(ctx)
 	}
 	return func() {
 		all.Release(weight)
 		share.Release(weight)
 	}, nil
+}
+
+// unplaced is why a request that waited has no place. If its caller hung up, it was refused nothing.
+func unplaced(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("waiting for a place: %w", err)
+	}
+	return errNoPlace
 }

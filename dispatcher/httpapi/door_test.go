@@ -16,6 +16,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 // pipes is a listener without a network, for a bubble.
@@ -202,6 +204,68 @@ func TestRequestsOfAKeyAreBounded(t *testing.T) {
 	h.call("all producer", "POST", "/companies/acme/events", event("e")).want(http.StatusAccepted)
 	all[0].leave()
 	h.call("producer", "POST", "/companies/acme/events", event("e")).want(http.StatusOK)
+	if log := h.log.String(); strings.Count(log, "turned away") != 1 || !strings.Contains(log, errKeyRequests.detail) {
+		t.Errorf("logged: %s", log)
+	}
+}
+
+// Whoever hangs up while it waits for a place was not turned away, and the log counts nobody.
+func TestWhoHangsUpIsNotTurnedAway(t *testing.T) {
+	h := newHouse(t)
+	cb := h.register("acme")
+	if !h.api.door.places.TryAcquire(Places) || !h.api.door.long.TryAcquire(longPlaces) {
+		t.Fatal("places are taken")
+	}
+	before := h.snapshot("acme")
+	for _, c := range [][2]string{
+		{"/companies/acme/events", event("e")},
+		{"/companies/acme/events/batch", event("b")},
+		{cb + "/replay", `{"dry_run":true}`},
+		{cb + "/resume", `{"skip_held":true}`},
+	} {
+		ctx, hangUp := context.WithCancel(t.Context())
+		r := httptest.NewRequestWithContext(ctx, http.MethodPost, c[0], strings.NewReader(c[1]))
+		r.Header.Set("Authorization", "Bearer "+h.keys["operator"])
+		time.AfterFunc(placeTimeout/10, hangUp)
+		if a := h.do(r); a.status != http.StatusServiceUnavailable && !strings.Contains(string(a.body), `"status":503`) {
+			t.Errorf("%s did not wait: %d %s", c[0], a.status, a.body)
+		}
+	}
+	h.wantUnchanged("acme", before)
+	if log := h.log.String(); strings.Contains(log, "turned away") || strings.Contains(log, "request failed") {
+		t.Errorf("logged: %s", log)
+	}
+}
+
+// A place is given up for one of two reasons, and each is told: the time is up, or the caller is gone.
+func TestWhyThereIsNoPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDoorway(DefaultMaxInflight)
+		v, err := d.enter("key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, full := range map[string]*semaphore.Weighted{"the key's": v.share.places, "all": d.places} {
+			if !full.TryAcquire(keyPlaces) || full == d.places && !full.TryAcquire(Places-keyPlaces) {
+				t.Fatal("places are taken")
+			}
+			ctx, hangUp := context.WithCancel(t.Context())
+			time.AfterFunc(placeTimeout/2, hangUp)
+			if _, err := v.place(ctx, 0); !errors.Is(err, context.Canceled) || errors.Is(err, errNoPlace) {
+				t.Errorf("%s: a caller that hung up: %v", name, err)
+			}
+			if _, err := v.place(t.Context(), 0); !errors.Is(err, errNoPlace) {
+				t.Errorf("%s: the time is up: %v", name, err)
+			}
+			full.Release(keyPlaces)
+			if full == d.places {
+				full.Release(Places - keyPlaces)
+			}
+		}
+		if !d.places.TryAcquire(Places) || !v.share.places.TryAcquire(keyPlaces) {
+			t.Error("a place was lost")
+		}
+	})
 }
 
 // A key that takes all the places it may leaves others theirs. What waits too long is turned away, and what waits long enough goes, first

@@ -14,7 +14,7 @@ type refusal struct {
 	status int
 	detail string
 	header http.Header // may be nil
-	shed   bool        // the caller did nothing wrong: there is too much to do
+	shed   bool        // there is too much to do, for all or for this key: the log counts it
 }
 
 func (e *refusal) Error() string { return e.detail }
