@@ -22,12 +22,13 @@ const keepExpired = 7 * 24 * time.Hour
 type Keys struct {
 	redis redis.UniversalClient
 
-	asking singleflight.Group // by digest, or for all digests
+	asking singleflight.Group // see together
 
 	mu      sync.Mutex
 	known   map[digest]cachedKey // keys that exist, not those that were guessed
 	stored  map[string]bool      // the fields in Redis, see Stored
 	updated time.Time            // when stored was asked for
+	changes int                  // how often forget was called: an answer that was asked for before the last time is not kept
 }
 
 // cachedKey is an answer of Redis that is good until then.
@@ -136,17 +137,21 @@ func (ks *Keys) put(ctx context.Context, secret string, k Key) (Key, error) {
 		return Key{}, fmt.Errorf("registry: store an API key: %w", err)
 	}
 	line := keyLine(ctx, "apikey.create", k, diff(nil, keyFields(k))...)
-	if _, err := ks.change(ctx, line, d.field(k.bound()), string(text)); err != nil {
+	_, err = ks.change(ctx, line, d.field(k.bound()), string(text))
+	ks.forget()
+	if err != nil {
 		return Key{}, fmt.Errorf("registry: store an API key: %w", err)
 	}
-	ks.forget()
 	return k, nil
 }
 
-// forget has every key asked for again.
+// forget has every key asked for again, also by those whose answers are under way.
+// It is called after each change of keys, whatever came of it: the change may have
+// happened though its answer was lost.
 func (ks *Keys) forget() {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
+	ks.changes++
 	clear(ks.known)
 	ks.stored = nil
 }
@@ -195,17 +200,17 @@ func (ks *Keys) change(ctx context.Context, line string, fieldsAndValues ...any)
 }
 
 // Revoke removes the key with the given ID, with all its secrets, or returns
-// ErrNotFound. Other processes may accept it for a second.
+// ErrNotFound. From then on this process does not accept it. Others may for a second.
 func (ks *Keys) Revoke(ctx context.Context, id string) error {
 	for try := range tries {
 		left, err := ks.revoke(ctx, id)
+		ks.forget()
 		if err != nil {
 			return err
 		}
 		if left == 0 && try == 0 {
 			return ErrNotFound
 		}
-		ks.forget()
 		if left == 0 {
 			return nil
 		}
@@ -242,9 +247,10 @@ func (ks *Keys) OfCompany(ctx context.Context, company string) (int64, error) {
 	return int64(len(fields)), err
 }
 
-// RevokeCompany removes the keys that are bound to a company and have one of the roles, and returns how many there were. Other processes may
-// accept them for a second. The line of the audit trail is that of the company's erasure.
+// RevokeCompany removes the keys that are bound to a company and have one of the roles, and returns how many there were. From then on this
+// process does not accept them. Others may for a second. The line of the audit trail is that of the company's erasure.
 func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role) (int64, error) {
+	defer ks.forget()
 	fields, err := ks.ofCompany(ctx, company, roles)
 	if err != nil || len(fields) == 0 {
 		return 0, err
@@ -253,7 +259,6 @@ func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role
 	if err != nil {
 		return 0, fmt.Errorf("registry: revoke the API keys of company %s: %w", company, err)
 	}
-	ks.forget()
 	return removed, nil
 }
 

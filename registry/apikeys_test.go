@@ -665,6 +665,98 @@ func (o *onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
+// What this process was asking Redis for while it changed a key is neither remembered nor answered with: once the change has returned, it holds here.
+func TestChangesOfKeysHoldAtOnceWhereTheyAreMade(t *testing.T) {
+	for name, c := range map[string]struct {
+		change   func(context.Context, *registry.Keys) error
+		accepted bool
+	}{
+		"revoked":                  {func(ctx context.Context, ks *registry.Keys) error { return ks.Revoke(ctx, "rbk_acme") }, false},
+		"revoked with the company": {func(ctx context.Context, ks *registry.Keys) error { return second(ks.RevokeCompany(ctx, "acme")) }, false},
+		"rotated": {func(ctx context.Context, ks *registry.Keys) error {
+			_, _, err := ks.Rotate(ctx, "rbk_acme", 0)
+			return err
+		}, false},
+		"stored": {func(ctx context.Context, ks *registry.Keys) error {
+			return ks.Put(ctx, "k", registry.Key{ID: "rbk_acme", Role: registry.Partner, Company: "acme"})
+		}, true},
+	} {
+		for command, ask := range map[string]func(context.Context, *registry.Keys) (bool, error){
+			"evalsha": func(ctx context.Context, ks *registry.Keys) (bool, error) {
+				k, err := ks.Authenticate(ctx, "k")
+				if errors.Is(err, registry.ErrUnauthorized) {
+					err = nil
+				}
+				return k.ID != "", err
+			},
+			"hkeys": func(ctx context.Context, ks *registry.Keys) (bool, error) { return ks.Stored(ctx, "k") },
+		} {
+			t.Run(name+" during "+command, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					ctx := t.Context()
+					client := bubbleClient(t)
+					elsewhere := registry.NewKeys(client)
+					if _, err := elsewhere.Authenticate(ctx, "unknown"); !errors.Is(err, registry.ErrUnauthorized) { // and the script is known
+						t.Fatal(err)
+					}
+					if !c.accepted {
+						if err := elsewhere.Put(ctx, "k", registry.Key{ID: "rbk_acme", Role: registry.Partner, Company: "acme"}); err != nil {
+							t.Fatal(err)
+						}
+					}
+					slow := redis.NewClient(client.Options())
+					t.Cleanup(func() { _ = slow.Close() })
+					answered := make(chan struct{})
+					slow.AddHook(&onCommand{name: command, after: func() { <-answered }})
+					keys := registry.NewKeys(slow)
+					var wg sync.WaitGroup
+					want := func(when string) {
+						t.Helper()
+						if got, err := ask(ctx, keys); err != nil || got != c.accepted {
+							t.Errorf("%s: %t, %v; want %t", when, got, err, c.accepted)
+						}
+					}
+					wg.Go(func() { want("asked before the change") })
+					synctest.Wait()
+					if err := c.change(ctx, keys); err != nil {
+						t.Error(err)
+					}
+					wg.Go(func() { want("asked after it") })
+					synctest.Wait()
+					close(answered)
+					wg.Wait()
+					want("asked after the answer")
+				})
+			})
+		}
+	}
+}
+
+// A key that another process has revoked is not accepted here either, once this one was told to revoke it.
+func TestAKeyThatIsGoneIsForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		client := bubbleClient(t)
+		here, there := registry.NewKeys(client), registry.NewKeys(client)
+		secret, k, err := here.Create(ctx, registry.Partner, "acme")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := here.Authenticate(ctx, secret); err != nil {
+			t.Fatal(err)
+		}
+		if err := there.Revoke(ctx, k.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := here.Revoke(ctx, k.ID); !errors.Is(err, registry.ErrNotFound) {
+			t.Error(err)
+		}
+		if _, err := here.Authenticate(ctx, secret); !errors.Is(err, registry.ErrUnauthorized) {
+			t.Errorf("still accepted: %v", err)
+		}
+	})
+}
+
 // A rotation moves a key's secrets to other fields. Whichever comes first, after a revocation none of them works.
 func TestRevokingWhileAKeyIsRotated(t *testing.T) {
 	for _, overlap := range []time.Duration{0, time.Hour} {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -44,7 +45,8 @@ return {text, string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(
 
 // Authenticate returns the [Key] of the presented one. If there is none, the error is
 // ErrUnauthorized; if it was good once, ErrExpired. Other errors say that Redis could
-// not be asked. Answers are remembered for a second.
+// not be asked. Answers are remembered for a second, or until this process changes a
+// key.
 func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error) {
 	if presented == "" || len(presented) > maxSecretLen {
 		return Key{}, ErrUnauthorized
@@ -54,12 +56,12 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 	if c, ok := ks.cached(d); ok {
 		return c.key, c.err
 	}
-	v, err, _ := ks.asking.Do(string(d[:]), func() (any, error) {
+	v, err := ks.together(string(d[:]), func(changes int) (any, error) {
 		if c, ok := ks.cached(d); ok { // another's answer came since
 			return c, nil
 		}
 		// The answer is for all who ask meanwhile: one who hangs up does not end it.
-		return ks.ask(context.WithoutCancel(ctx), d)
+		return ks.ask(context.WithoutCancel(ctx), d, changes)
 	})
 	if err != nil {
 		return Key{}, err
@@ -68,8 +70,28 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 	return c.key, c.err
 }
 
-// ask looks a key up and remembers it.
-func (ks *Keys) ask(ctx context.Context, d digest) (cachedKey, error) {
+// together asks Redis once for all who want the same at the same time. If this process
+// changes a key meanwhile, the answer may be of before the change, and together asks
+// again. It gives ask the number of the changes before it.
+func (ks *Keys) together(what string, ask func(changes int) (any, error)) (any, error) {
+	for {
+		changes := ks.changed()
+		answer, err, _ := ks.asking.Do(strconv.Itoa(changes)+" "+what, func() (any, error) { return ask(changes) })
+		if ks.changed() == changes {
+			return answer, err
+		}
+	}
+}
+
+// changed is how often this process changed keys.
+func (ks *Keys) changed() int {
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	return ks.changes
+}
+
+// ask looks a key up and remembers it, unless there was another change since so many.
+func (ks *Keys) ask(ctx context.Context, d digest, changes int) (cachedKey, error) {
 	asked := time.Now()
 	answer, err := lookup.Run(ctx, ks.redis, []string{keysKey}, d.field(false), noteUseEvery).StringSlice()
 	if errors.Is(err, redis.Nil) {
@@ -94,7 +116,7 @@ func (ks *Keys) ask(ctx context.Context, d digest) (cachedKey, error) {
 	} else if !c.key.ExpiresAt.IsZero() {
 		c.until = asked.Add(min(keyCacheFor, c.key.ExpiresAt.Sub(at)))
 	}
-	ks.remember(d, c)
+	ks.remember(d, c, changes)
 	return c, nil
 }
 
@@ -106,11 +128,15 @@ func (ks *Keys) cached(d digest) (cachedKey, bool) {
 	return c, ok && time.Now().Before(c.until)
 }
 
-// remember keeps an answer. If the memory is full, answers go that are too old to
-// count. If that makes no room, all go.
-func (ks *Keys) remember(d digest, c cachedKey) {
+// remember keeps an answer that was asked for after so many changes, if there was no
+// other since. If the memory is full, answers go that are too old to count. If that
+// makes no room, all go.
+func (ks *Keys) remember(d digest, c cachedKey, changes int) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
+	if ks.changes != changes {
+		return
+	}
 	if len(ks.known) >= maxCached {
 		maps.DeleteFunc(ks.known, func(_ digest, c cachedKey) bool { return !time.Now().Before(c.until) })
 	}
@@ -128,7 +154,7 @@ func (ks *Keys) Stored(ctx context.Context, presented string) (bool, error) {
 	if ks.isKnown(d) {
 		return true, nil
 	}
-	v, err, _ := ks.asking.Do("", func() (any, error) { return ks.digests(context.WithoutCancel(ctx)) })
+	v, err := ks.together("", func(changes int) (any, error) { return ks.digests(context.WithoutCancel(ctx), changes) })
 	if err != nil {
 		return false, err
 	}
@@ -143,8 +169,9 @@ func (ks *Keys) isKnown(d digest) bool {
 	return ok
 }
 
-// digests returns the fields of all keys. They are not changed any more.
-func (ks *Keys) digests(ctx context.Context) (map[string]bool, error) {
+// digests returns the fields of all keys. They are not changed any more. It remembers
+// them, unless there was another change since so many.
+func (ks *Keys) digests(ctx context.Context, changes int) (map[string]bool, error) {
 	ks.mu.Lock()
 	stored, updated := ks.stored, ks.updated
 	ks.mu.Unlock()
@@ -162,6 +189,8 @@ func (ks *Keys) digests(ctx context.Context) (map[string]bool, error) {
 	}
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
-	ks.stored, ks.updated = stored, updated
+	if ks.changes == changes {
+		ks.stored, ks.updated = stored, updated
+	}
 	return stored, nil
 }

@@ -44,11 +44,11 @@ func (ks *Keys) Rotate(ctx context.Context, id string, overlap time.Duration) (s
 	secret = id + randomText()[8:] // 26 random bytes
 	for range tries {
 		k, done, err := ks.rotate(ctx, id, secret, at, overlap)
+		ks.forget()
 		if err != nil {
 			return "", Key{}, err
 		}
 		if done {
-			ks.forget()
 			return secret, k, nil
 		}
 	}
