@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -634,6 +635,7 @@ func TestATestOfAKeyIsBegunOnce(t *testing.T) {
 // onCommand does something around the first command of a name.
 type onCommand struct {
 	name          string
+	of            string // an argument that the command has to have; empty: any will do
 	before, after func()
 	lose          bool // the answer
 	once          sync.Once
@@ -648,7 +650,7 @@ func (*onCommand) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func (o *onCommand) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		mine := false
-		if cmd.Name() == o.name {
+		if cmd.Name() == o.name && (o.of == "" || slices.Contains(cmd.Args(), any(o.of))) {
 			o.once.Do(func() { mine = true })
 		}
 		if mine && o.before != nil {

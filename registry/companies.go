@@ -30,10 +30,12 @@ func (r *Registry) Touch(ctx context.Context, company string) error {
 // note is Touch that remembers nothing of an earlier one.
 func (r *Registry) note(ctx context.Context, company string) error {
 	start := time.Now()
+	touched := &r.company(company).touched
+	before := touched.Load()
 	if err := r.redis.SAdd(ctx, companiesKey, company).Err(); err != nil {
 		return fmt.Errorf("registry: note company %s: %w", company, err)
 	}
-	r.company(company).touched.Store(&start)
+	touched.CompareAndSwap(before, &start) // else it may have been erased meanwhile
 	return nil
 }
 

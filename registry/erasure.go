@@ -44,9 +44,9 @@ func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes .
 	if err := r.note(ctx, name); err != nil { // so that the script can tell its own earlier run
 		return err
 	}
-	r.company(name).touched.Store(nil)
 	line := storedLine{Company: name, Actor: Actor(ctx), Action: ActionEraseCompany, Object: "companies/" + name, Changes: changes, Unique: e.ID}
 	err := forget.Run(ctx, r.redis, []string{companiesKey, auditCompaniesKey}, name, line.String(), e.mark(), e.since()).Err()
+	r.company(name).unname() // whatever came of it: it may have happened
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("registry: forget company %s: %w", name, err)
 	}

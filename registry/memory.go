@@ -11,8 +11,8 @@ import (
 
 // company is what a process remembers of one company.
 type company struct {
-	snap    atomic.Pointer[snapshot] // nil until first read
-	touched atomic.Pointer[time.Time]
+	snap    atomic.Pointer[snapshot]  // nil until first read
+	touched atomic.Pointer[time.Time] // when its name was last noted; nil: never; see unname
 
 	// turn is held by the caller that reads from Redis. The others wait and share.
 	turn  chan struct{}
@@ -22,6 +22,11 @@ type company struct {
 	done atomic.Int64
 	err  error
 }
+
+// unname forgets that the company's name was noted. A note that is under way is not
+// remembered, for it finds another time than the one that was there before it: a new
+// zero, which is long ago.
+func (c *company) unname() { c.touched.Store(new(time.Time)) }
 
 func (r *Registry) company(name string) *company {
 	if c, ok := r.companies.Load(name); ok {
@@ -111,7 +116,7 @@ func (r *Registry) fresh(ctx context.Context, name string, enough func(*snapshot
 	snap, err := r.load(ctx, name, old)
 	if err == nil {
 		if old == nil && snap.version != 0 || old != nil && snap.version != old.version {
-			c.touched.Store(nil) // the company may have been erased, its name with it
+			c.unname() // the company may have been erased, its name with it
 		}
 		c.snap.Store(snap)
 	}

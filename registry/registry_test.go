@@ -928,6 +928,43 @@ func TestAnErasedCompanyIsNamedAgain(t *testing.T) {
 	}
 }
 
+// TestACompanyIsNotNamedByMemoryAlone: if a company is erased while it is being named, in the same process, its next use names it again.
+func TestACompanyIsNotNamedByMemoryAlone(t *testing.T) {
+	for name, race := range map[string]func(name, erase func()) (outer func(), hook *onCommand){
+		"erased between the naming and the note of it": func(name, erase func()) (func(), *onCommand) {
+			return name, &onCommand{name: "sadd", after: erase}
+		},
+		"named before the last step of the erasure": func(name, erase func()) (func(), *onCommand) {
+			return erase, &onCommand{name: "evalsha", of: "ringback:companies", before: name}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t)
+			ctx := t.Context()
+			must := func(do func() error) func() {
+				return func() {
+					if err := do(); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			name := must(func() error { return h.Touch(ctx, "acme") })
+			erase := must(func() error { return h.Forget(ctx, "acme", registry.Erasure{ID: "1"}) })
+			erase() // and the scripts are known
+			outer, hook := race(name, erase)
+			h.redis.AddHook(hook)
+			outer()
+			if known, err := h.Known(ctx, "acme"); err != nil || known {
+				t.Fatalf("the erasure came last, and the company is known: %v", err)
+			}
+			name()
+			if known, err := h.Known(ctx, "acme"); err != nil || !known {
+				t.Errorf("used again, but not named: %v", err)
+			}
+		})
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 func TestNewRefusesNonsense(t *testing.T) {
