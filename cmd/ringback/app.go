@@ -65,44 +65,54 @@ type app struct {
 	leaving   atomic.Bool // set once the end has begun: /readyz says so, for load balancers to look elsewhere
 }
 
-// openApp wires everything and starts nothing yet.
+// openApp wires everything and starts nothing yet. Whoever does not run the app closes it. If openApp fails, it has closed what it opened.
 func openApp(ctx context.Context, cfg appConfig) (*app, error) {
 	a := &app{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
 	routeLogs(a.log)
-	var err error
-	if a.telemetry, err = openTelemetry(ctx, a.log); err != nil {
+	if err := a.open(ctx); err != nil {
+		a.close(ctx)
 		return nil, err
 	}
+	return a, nil
+}
+
+// open opens one part after the other, of which close closes those there are.
+func (a *app) open(ctx context.Context) (err error) {
+	cfg := a.cfg
+	if a.telemetry, err = openTelemetry(ctx, a.log); err != nil {
+		return err
+	}
 	if a.egress, err = egress.New(cfg.Egress); err != nil {
-		return nil, misconfigured(err)
+		return misconfigured(err)
 	}
 	callbacks, err := registry.New(registry.Config{
 		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: a.egress.CheckURL, Logger: a.log,
 		VerifyDestinations: cfg.VerifyDestinations,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := callbacks.CheckKeyset(ctx); errors.Is(err, registry.ErrSealed) {
-		return nil, misconfigured(err)
+		return misconfigured(err)
 	} else if err != nil {
-		return nil, err
+		return err
 	}
-	a.client, err = dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
+	client, err := dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log,
 		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
 		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
+	a.client = client
 	if cfg.Worker {
 		a.worker, err = dispatcher.NewWorker(a.client, dispatcher.WorkerConfig{
 			Concurrency: cfg.Concurrency, Accepts: cfg.API, Poll: cfg.Poll, ShutdownGrace: cfg.ShutdownGrace,
 		})
 		if err != nil {
-			return nil, err
+			return err
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
@@ -110,13 +120,13 @@ func openApp(ctx context.Context, cfg appConfig) (*app, error) {
 		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	a.server = newServer(a.guarded(a.front(withPatience(api))), a.log)
 	if cfg.TLS != nil {
 		a.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
 	}
-	return a, nil
+	return nil
 }
 
 // guarded turns callers away that have no business with this process, whatever they ask.
@@ -158,12 +168,12 @@ func (a *app) run(ctx context.Context) error {
 	self.Keys = a.cfg.Keyset.KeyIDs()
 	forget, err := registry.Announce(ctx, a.cfg.Redis, self, a.log)
 	if err != nil {
-		return errors.Join(err, a.cfg.Listener.Close())
+		return errors.Join(err, a.abandon(ctx))
 	}
 	defer func() { a.forget(ctx, forget) }()
 	if a.worker != nil {
 		if err := a.worker.Start(); err != nil { //nolint:contextcheck // the work goes on until Shutdown, not until ctx ends
-			return fmt.Errorf("starting the worker: %w", err)
+			return errors.Join(fmt.Errorf("starting the worker: %w", err), a.abandon(ctx))
 		}
 	}
 	served := make(chan error, 1)
@@ -305,12 +315,28 @@ func (a *app) closeDoor(ctx context.Context) {
 	}
 }
 
+// abandon ends an app that does not come to serve.
+func (a *app) abandon(ctx context.Context) error {
+	err := a.cfg.Listener.Close()
+	a.close(ctx)
+	return err
+}
+
+// close closes what openApp opened, the last part first. Parts that it did not come to are nil.
 func (a *app) close(ctx context.Context) {
-	err := a.client.Close() //nolint:contextcheck // an end has its own time
-	a.egress.Close()
-	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-	defer cancel()
-	if err := errors.Join(err, a.telemetry.close(last)); err != nil {
+	var errs []error
+	if a.client != nil {
+		errs = append(errs, a.client.Close()) //nolint:contextcheck // an end has its own time
+	}
+	if a.egress != nil {
+		a.egress.Close()
+	}
+	if a.telemetry != nil {
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		errs = append(errs, a.telemetry.close(last))
+	}
+	if err := errors.Join(errs...); err != nil {
 		a.log.WarnContext(ctx, "closing", "error", oneLine(err.Error()))
 	}
 }

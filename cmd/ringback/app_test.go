@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -16,16 +17,19 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.opentelemetry.io/otel/attribute"
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+	"go.uber.org/goleak"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/redistest"
 )
 
 // panickyListener panics once, when it is to accept a connection.
@@ -116,6 +120,145 @@ func TestPanicsAtTheDoorEndNothing(t *testing.T) {
 		if n := strings.Count(log.String(), `panic="for a test: `+what); n != 1 {
 			t.Errorf("the log tells of %s %d times: %s", what, n, log.String())
 		}
+	}
+}
+
+// startConfig is an app's with everything it needs.
+func startConfig(t *testing.T, server *redistest.Server) appConfig {
+	t.Helper()
+	keyset, err := registry.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ln.Close() })
+	rdb := server.Client()
+	rdb.FlushAll(t.Context()) // which knows another keyset
+	return appConfig{
+		Redis: rdb, Keyset: keyset, Listener: ln, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), API: true, Worker: true,
+		Concurrency: 16, ShutdownGrace: time.Second,
+	}
+}
+
+// wantNothingOpen fails if what began since, but for connections to the collector, goes on.
+func wantNothingOpen(t *testing.T, collector *collector, since goleak.Option) {
+	t.Helper()
+	collector.CloseClientConnections()
+	if err := goleak.Find(since); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAFailedOpeningLeavesNothingOpen: whichever step fails, those before it are undone, and telemetry is sent.
+func TestAFailedOpeningLeavesNothingOpen(t *testing.T) {
+	server := redistest.Start(t)
+	for name, c := range map[string]struct {
+		spoil func(*testing.T, *appConfig)
+		says  string
+	}{
+		"telemetry":    {func(t *testing.T, _ *appConfig) { t.Setenv("OTEL_TRACES_EXPORTER", "zipkin") }, "OTEL_TRACES_EXPORTER"},
+		"egress":       {func(_ *testing.T, cfg *appConfig) { cfg.Egress.MaxTimeout = -1 }, "MaxTimeout"},
+		"registry":     {func(_ *testing.T, cfg *appConfig) { cfg.Keyset = nil }, "Config.Keyset"},
+		"keyset check": {func(_ *testing.T, cfg *appConfig) { _ = cfg.Redis.Close() }, "closed"},
+		"dispatcher":   {func(_ *testing.T, cfg *appConfig) { cfg.Retention = -1 }, "Config.Retention"},
+		"worker":       {func(_ *testing.T, cfg *appConfig) { cfg.Concurrency = -1 }, "WorkerConfig.Concurrency"},
+		"API":          {func(_ *testing.T, cfg *appConfig) { cfg.MaxInflight = 1 }, "Config.MaxInflight"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			collector := newCollector(t)
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+			cfg := startConfig(t, server)
+			c.spoil(t, &cfg)
+			since := goleak.IgnoreCurrent()
+			if a, err := openApp(t.Context(), cfg); a != nil || !strings.Contains(fmt.Sprint(err), c.says) {
+				t.Errorf("opened: %v; want an error about %s", err, c.says)
+			}
+			wantNothingOpen(t, collector, since)
+			if name == "API" && !slices.Contains(collector.metrics, "ringback.panics") {
+				t.Errorf("the last metrics were not sent, only %v", collector.metrics)
+			}
+		})
+	}
+}
+
+// TestAFailedRunLeavesNothingOpen: the app is closed, its telemetry sent, and nobody is left waiting at its listener.
+func TestAFailedRunLeavesNothingOpen(t *testing.T) {
+	server := redistest.Start(t)
+	for name, spoil := range map[string]func(redis.UniversalClient){
+		"announcement": func(rdb redis.UniversalClient) { _ = rdb.Close() },
+		"worker":       func(rdb redis.UniversalClient) { rdb.AddHook(refusing("sadd")) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			collector := newCollector(t)
+			t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+			cfg := startConfig(t, server)
+			since := goleak.IgnoreCurrent()
+			a, err := openApp(t.Context(), cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spoil(cfg.Redis)
+			if err := a.run(t.Context()); err == nil {
+				t.Error("it ran")
+			}
+			if err := cfg.Listener.(*net.TCPListener).SetDeadline(time.Now()); !errors.Is(err, net.ErrClosed) {
+				t.Errorf("the listener is open: %v", err)
+			}
+			wantNothingOpen(t, collector, since)
+			if !slices.Contains(collector.metrics, "ringback.panics") {
+				t.Errorf("the last metrics were not sent, only %v", collector.metrics)
+			}
+			if n := server.Client().ZCard(t.Context(), "ringback:processes").Val(); n != 0 {
+				t.Errorf("%d processes are announced", n)
+			}
+		})
+	}
+}
+
+// TestADevThatCannotGreetLeavesNothingOpen: nor does it leave its key in a Redis that goes on.
+func TestADevThatCannotGreetLeavesNothingOpen(t *testing.T) {
+	server := redistest.Start(t)
+	collector := newCollector(t)
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.URL)
+	t.Setenv("RINGBACK_KEYSET_FILE", filepath.Join(t.TempDir(), "keyset.json"))
+	since := goleak.IgnoreCurrent()
+	root := newCLI(strings.NewReader(""), gone{}, t.Output())
+	if err := root.RunContext(t.Context(), []string{"ringback", "dev", "--listen", "127.0.0.1:0", "--redis", server.URL()}); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("it ran: %v", err)
+	}
+	wantNothingOpen(t, collector, since)
+	if !slices.Contains(collector.metrics, "ringback.panics") {
+		t.Errorf("the last metrics were not sent, only %v", collector.metrics)
+	}
+	if n := server.Client().HLen(t.Context(), "ringback:keys").Val(); n != 0 {
+		t.Errorf("%d keys are left", n)
+	}
+}
+
+// gone is a reader's end that nobody reads any more.
+type gone struct{}
+
+func (gone) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+// refusing fails the commands of a name.
+type refusing string
+
+func (refusing) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (refusing) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (name refusing) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == string(name) {
+			err := errors.New("refused for a test")
+			cmd.SetErr(err)
+			return err
+		}
+		return next(ctx, cmd)
 	}
 }
 

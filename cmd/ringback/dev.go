@@ -63,13 +63,13 @@ func dev(c *cli.Context) (err error) {
 	}
 	key := cmp.Or(os.Getenv("RINGBACK_DEV_KEY"), "dev")
 	if err := a.keys.Put(c.Context, key, devKey()); err != nil {
-		return fmt.Errorf("storing the dev key: %w", err)
+		return errors.Join(fmt.Errorf("storing the dev key: %w", err), a.abandon(c.Context))
 	}
 	if c.String("redis") != "" {
 		defer func() { err = errors.Join(err, forgetDevKey(c.Context, a.keys)) }()
 	}
 	if err := greet(c.App.Writer, "http://"+cfg.Listener.Addr().String(), key, c.String("redis") == ""); err != nil {
-		return err
+		return errors.Join(err, a.abandon(c.Context))
 	}
 	return a.run(c.Context)
 }

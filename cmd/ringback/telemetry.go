@@ -58,7 +58,10 @@ func openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	if err := t.openMetrics(ctx, res); err != nil {
 		return nil, err
 	}
-	return t, t.openTraces(ctx, res)
+	if err := t.openTraces(ctx, res); err != nil {
+		return nil, errors.Join(err, t.close(ctx))
+	}
+	return t, nil
 }
 
 // pushed reports whether a signal (TRACES or METRICS) goes out by OTLP: an endpoint is named for it or for all signals, and no variable
