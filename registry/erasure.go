@@ -38,6 +38,9 @@ audit(KEYS[2], ARGV[2])`)
 // Forget takes the company's name out of [Registry.Companies]. Call it after all of the company was erased. If the company is used again, it is
 // named again. All that is left of the company's audit trail is the line of this erasure, with these changes.
 func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes ...AuditChange) error {
+	if err := checkCompany(name); err != nil {
+		return err
+	}
 	if err := r.eraseTrail(ctx, name); err != nil {
 		return err
 	}

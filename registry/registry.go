@@ -38,8 +38,13 @@ type Config struct {
 // Registry keeps the callbacks of all companies. It is safe for concurrent use, has
 // no goroutines of its own and needs no closing.
 //
-// Its methods return an *payloads.InvalidError for a company that cannot be one. If
-// Redis could not be asked or did not answer, they return a wrapped error of Redis.
+// Its methods return an *payloads.InvalidError for a company that cannot be one. Known,
+// IDs, CountStatuses and TrimAudit do not look at the name, and find nothing under such
+// a one. They are for names out of Redis, where no other is written, and for an erasure,
+// whose caller has looked.
+//
+// If Redis could not be asked or did not answer, the methods return a wrapped error of
+// Redis.
 type Registry struct {
 	redis    redis.UniversalClient
 	types    *Types

@@ -859,8 +859,16 @@ func TestCompanyNamesAreChecked(t *testing.T) {
 	for _, company := range []string{"", "a b", "a{b}", "a/b", "a:b", "é", strings.Repeat("a", 65)} {
 		calls := map[string]error{
 			"Delete":  h.Delete(ctx, company, 1),
+			"Forget":  h.Forget(ctx, company, registry.Erasure{ID: "1"}),
 			"Refresh": h.Refresh(ctx, company, 1),
 			"Touch":   h.Touch(ctx, company),
+		}
+		_, calls["All"] = h.All(ctx, company)
+		_, calls["Verified"] = h.Verified(ctx, company, 1, 1, "")
+		if company != "" { // which stands for the whole installation there
+			_, calls["Quotas"] = h.Quotas(ctx, company)
+			_, calls["SetQuotas"] = h.SetQuotas(ctx, company, map[string]*int64{registry.QuotaCallbacks: new(int64)})
+			_, _, calls["Audit"] = h.Audit(ctx, registry.AuditQuery{Company: company})
 		}
 		_, calls["Create"] = h.Create(ctx, company, []byte(plain))
 		_, calls["Get"] = h.Get(ctx, company, 1)
@@ -876,6 +884,14 @@ func TestCompanyNamesAreChecked(t *testing.T) {
 				t.Errorf("%s(%q): %v", name, company, err)
 			}
 		}
+	}
+	const impossible = "a}b{c" // those for names out of Redis find nothing of it
+	known, err := h.Known(ctx, impossible)
+	ids, idsErr := h.IDs(ctx, impossible, true)
+	counts := map[registry.Status]int64{}
+	err = errors.Join(err, idsErr, h.CountStatuses(ctx, impossible, counts), h.TrimAudit(ctx, []string{impossible}, time.Now()))
+	if err != nil || known || len(ids)+len(counts) != 0 {
+		t.Errorf("of a company that cannot be one: known %t, ids %v, counts %v, %v", known, ids, counts, err)
 	}
 	if dump := h.dump(); dump != "" {
 		t.Errorf("Redis was written to: %s", dump)
