@@ -159,6 +159,29 @@ func TestQuotasAreCheckedAndShown(t *testing.T) {
 	}
 }
 
+// TestQuotasTakenBackNameNobody: where there is no quota to take back, there may be no company. Where there is one, a line tells of it, and whoever erases
+// the company has to find that.
+func TestQuotasTakenBackNameNobody(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	for _, change := range []map[string]*int64{nil, {registry.QuotaCallbacks: nil}, {registry.QuotaWaitingBytes: nil, registry.QuotaReplays: nil}} {
+		if got, err := h.SetQuotas(ctx, "acme", change); err != nil || got[registry.QuotaCallbacks] != registry.DefaultCallbacks {
+			t.Errorf("%v: %v, %v", change, got, err)
+		}
+	}
+	if dump := h.dump(); dump != "" {
+		t.Errorf("Redis was written to: %s", dump)
+	}
+	h.quota("acme", registry.QuotaReplays, 5)
+	h.redis.SRem(ctx, "ringback:companies", "acme") // as a crash may lose it
+	if _, err := h.SetQuotas(ctx, "acme", map[string]*int64{registry.QuotaReplays: nil}); err != nil {
+		t.Fatal(err)
+	}
+	if known, err := h.Known(ctx, "acme"); err != nil || !known {
+		t.Errorf("a company with a line in its trail is not known: %v", err)
+	}
+}
+
 // TestQuotasNeedToBeKnown: a process of the version before keeps no quota, so none is set while one is alive. One can be taken back.
 func TestQuotasNeedToBeKnown(t *testing.T) {
 	h := newHouse(t)

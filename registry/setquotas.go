@@ -61,7 +61,8 @@ func (r *Registry) SetQuotas(ctx context.Context, company string, change map[str
 		}
 		args = append(args, name, value)
 	}
-	if slices.ContainsFunc(slices.Collect(maps.Values(change)), func(n *int64) bool { return n != nil }) {
+	sets := slices.ContainsFunc(slices.Collect(maps.Values(change)), func(n *int64) bool { return n != nil })
+	if sets {
 		if err := r.KnownEverywhere(ctx, "a quota", announcedLevel); err != nil {
 			return nil, err
 		}
@@ -69,7 +70,7 @@ func (r *Registry) SetQuotas(ctx context.Context, company string, change map[str
 	keys := []string{key, auditTypesKey}
 	if company != "" {
 		keys = []string{key, AuditKey(company), waitingKey(company)}
-		if err := r.note(ctx, company); err != nil { // so that whoever erases the company finds it
+		if err := r.nameForQuotas(ctx, company, sets, key); err != nil {
 			return nil, err
 		}
 	}
@@ -83,4 +84,18 @@ func (r *Registry) SetQuotas(ctx context.Context, company string, change map[str
 	}
 	r.log.InfoContext(ctx, "quotas changed", "company", company, "set", set)
 	return withDefaults(set, names), nil
+}
+
+// nameForQuotas names a company whose quotas are to change, so that whoever erases the company finds them, and the line about them. A change that sets none
+// takes back those under key. If there are none, nothing is written, and a company of that name need not be.
+func (r *Registry) nameForQuotas(ctx context.Context, company string, sets bool, key string) error {
+	if !sets {
+		switch there, err := r.redis.Exists(ctx, key).Result(); {
+		case err != nil:
+			return fmt.Errorf("registry: read quotas: %w", err)
+		case there == 0:
+			return nil
+		}
+	}
+	return r.note(ctx, company)
 }
