@@ -78,7 +78,7 @@ func dev(c *cli.Context) (err error) {
 const devKeyID = "rbk_dev"
 
 func devKey() registry.Key {
-	return registry.Key{ID: devKeyID, Role: registry.Operator, Company: "*", CreatedAt: time.Now().UTC()}
+	return registry.Key{ID: devKeyID, Role: registry.Operator, Company: registry.AllCompanies, CreatedAt: time.Now().UTC()}
 }
 
 // forgetDevKey takes the dev key out of a Redis that outlives this process.

@@ -50,7 +50,7 @@ func (n need) permits(key registry.Key, company string) error {
 	if !slices.Contains(n.roles, key.Role) {
 		return n.wrongRole(key.Role)
 	}
-	if n.everywhere && key.Company != "*" {
+	if n.everywhere && key.Company != registry.AllCompanies {
 		return errNotAllSeers
 	}
 	return nil
