@@ -182,7 +182,7 @@ func (s *server) sendPlaced(ctx context.Context, company string, page []line, re
 	}
 	release, err := visitOf(ctx).place(ctx, int64(size))
 	if err != nil {
-		s.answer(ctx, http.MethodPost+" "+batchRoute, err) // which logs it, unless the caller hung up
+		_, _ = s.answer(ctx, http.MethodPost+" "+batchRoute, err) // which logs it, unless the caller hung up
 		return err, nil
 	}
 	defer release()
