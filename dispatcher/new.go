@@ -51,18 +51,25 @@ func New(cfg Config) (*Client, error) {
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin)}
 	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.sender.tokens = egress.NewTokens(cfg.Egress, c.sender.userAgent, logFetched(c.log), func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
-	c.observed, err = c.register(meter)
-	return c, err
+	if c.observed, err = c.register(meter); err != nil {
+		c.closeParts()
+		return nil, err
+	}
+	return c, nil
 }
 
 // Close ends the Client's metrics and the fetches of access tokens, and brings to the lanes what waits for that, for some seconds at most. It leaves
 // Redis open.
 func (c *Client) Close() error {
+	c.closeParts()
+	return c.observed.Unregister()
+}
+
+func (c *Client) closeParts() {
 	c.expander.close()
 	c.lanes.Close()
 	c.ledger.Close()
 	c.sender.tokens.Close()
-	return c.observed.Unregister()
 }
 
 // Ready reports whether Redis answers and knows the lanes.
