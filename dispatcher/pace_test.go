@@ -115,52 +115,6 @@ func attemptsUnderWay(h *house, callback int64) int64 {
 	return n
 }
 
-// TestBadAnswersNarrowTheBreaker: who answers, only not well, is still asked, a few at a time, and the schedule goes on to its end.
-func TestBadAnswersNarrowTheBreaker(t *testing.T) {
-	inBubble(t, func(h *house) {
-		h.partner.answers(func(*http.Request, int) reply {
-			return reply{status: 500, after: func(context.Context) { time.Sleep(50 * time.Millisecond) }}
-		})
-		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
-		h.sendMany("p-", 60)
-		stop := h.work()
-		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Breaker == BreakerOpen }, func() string { return "the breaker stays closed" })
-		time.Sleep(5 * time.Second)
-		if n := attemptsUnderWay(h, cb.ID); n > 8 {
-			t.Errorf("%d are in the lanes", n)
-		}
-		h.drained(cb.ID, 3*time.Minute)
-		if health := h.health(cb.ID); health.Dead != 60 {
-			t.Errorf("afterwards: %+v", health)
-		}
-		h.check()
-		stop()
-	})
-}
-
-// TestAFewFailuresOpenNothing: the breaker looks at what fails in a row, and at the partner's failures only.
-func TestAFewFailuresOpenNothing(t *testing.T) {
-	inBubble(t, func(h *house) {
-		var n atomic.Int64
-		h.partner.answers(func(*http.Request, int) reply {
-			if n.Add(1)%9 == 0 {
-				return reply{status: 204}
-			}
-			return reply{status: 500}
-		})
-		cb := h.register("payment_proof", `"retry": {"max_attempts": 1}`)
-		defer h.work()()
-		for _, id := range eventIDs("p-", 30) {
-			h.send(proof(id))
-			h.awaitAll(time.Minute) // one by one: in a row is what it says
-			if b := h.health(cb.ID).Breaker; b != BreakerClosed {
-				t.Fatalf("%s after %d", b, n.Load())
-			}
-		}
-		h.check()
-	})
-}
-
 // TestTheRateLimitPacesEverything: first attempts and retries, from two processes, never more than burst and rate allow.
 func TestTheRateLimitPacesEverything(t *testing.T) {
 	inBubble(t, func(h *house) {
