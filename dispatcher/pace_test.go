@@ -309,60 +309,6 @@ func TestAResumeIsEased(t *testing.T) {
 	})
 }
 
-// TestTokensDoNotPileUp: what was let out to lanes that nobody took from has lost its token when somebody does.
-func TestTokensDoNotPileUp(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		h.limit(cb, 10, 5)
-		h.sendMany("p-", 60)
-		for range 10 {
-			_, err := h.client.pump(h.t.Context(), acme, cb.ID)
-			h.must(err)
-			time.Sleep(time.Second)
-		}
-		if n := attemptsUnderWay(h, cb.ID); n < 20 {
-			t.Fatalf("%d are in the lanes", n)
-		}
-		began := time.Now()
-		defer h.work()()
-		h.drained(cb.ID, time.Minute)
-		if took := time.Since(began); took < 4*time.Second {
-			t.Errorf("60 at 10/s took %s", took)
-		}
-		h.keepsRate(10, 5)
-		h.check()
-	})
-}
-
-// TestARateLimitThatChanges: another one counts within seconds, however long the old one would have kept its deliveries.
-func TestARateLimitThatChanges(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		h.limit(cb, 0.01, 1)
-		defer h.work()()
-		h.sendMany("p-", 10)
-		time.Sleep(5 * time.Second)
-		_, err := h.registry.Patch(h.t.Context(), acme, cb.ID, []byte(`{"rate_limit": null}`))
-		h.must(err)
-		h.drained(cb.ID, 10*time.Second)
-		h.check()
-	})
-}
-
-// TestAClockThatStepsBack freezes neither bucket nor breaker: it was ahead when both were noted.
-func TestAClockThatStepsBack(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		h.limit(cb, 10, 1)
-		ahead := time.Now().Add(time.Hour).UnixMilli()
-		h.ails(cb, "tk", 0, "ta", ahead, "l", 1, "o", ahead)
-		defer h.work()()
-		h.sendMany("p-", 5)
-		h.drained(cb.ID, 45*time.Second)
-		h.check()
-	})
-}
-
 // TestAReplayLeavesRoomForWhatComesBack: what is in the lanes returns to the room if its callback is paused, and buries nobody there.
 func TestAReplayLeavesRoomForWhatComesBack(t *testing.T) {
 	inBubble(t, func(h *house) {
