@@ -22,10 +22,14 @@ import (
 
 const (
 	acme = "acme"
-	host = "partner.example" // where callbacks go unless a test says otherwise
+	// destination is where callbacks go.
+	destination = "https://partner.example/hook"
 	// lease is how long a desk's attempts may take.
 	lease = 75 * time.Second
 )
+
+// host is what destination's is called in Redis.
+var host = registry.Destination{URL: destination}.Host()
 
 // A desk is a ledger with nobody around it. The test accepts, attempts, pumps and repairs, one step after the other, where else client, worker and
 // reconciler do. Callbacks, gates, rates and quotas are the registry's own. Nothing is sent, and no task is kept but in the desk's lane.
@@ -64,12 +68,11 @@ func inBubble(t *testing.T, rules Rules, f func(d *desk)) {
 			Addr:     "127.0.0.1:6379", // never dialled; a name would be looked up
 			Protocol: 2, DisableIdentity: true, PoolSize: 4,
 		})
+		defer m.Close()
+		defer func() { _ = rdb.Close() }()
 		d := furnish(t, rdb, rules)
 		d.mini = m
 		f(d)
-		d.ledger.Close()
-		_ = rdb.Close()
-		m.Close()
 	})
 }
 
@@ -103,7 +106,7 @@ func (d *desk) callback(more string) int64 {
 	if more != "" {
 		more = ", " + more
 	}
-	cb, err := d.registry.Create(d.t.Context(), d.company, fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": "https://%s/hook"}%s}`, host, more))
+	cb, err := d.registry.Create(d.t.Context(), d.company, fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}%s}`, destination, more))
 	d.must(err)
 	return cb.ID
 }
