@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -319,58 +318,6 @@ func meeting(n int) func(context.Context) {
 	}
 }
 
-func TestASuccessForgivesFailures(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	cb := h.failing()
-	h.fail("a-", 1)
-	h.age(cb.ID, 119*time.Hour)
-	h.fail("b-", 12)
-	h.wantTold("failing 50")
-	if run := h.run(cb.ID); run["fn"] != 13 || run["w"] != 50 {
-		t.Errorf("%v", run)
-	}
-	h.partner.answers(answering(204))
-	h.fail("good-", 1)
-	if run := h.run(cb.ID); len(run) > 0 {
-		t.Errorf("after a success it has %v", run)
-	}
-	h.answersBadly(reply{status: 500})
-	h.fail("c-", 12)
-	h.wantTold("failing 50") // of the first run
-	h.age(cb.ID, 119*time.Hour)
-	h.fail("d-", 1)
-	h.eventually(10*time.Second, func() bool { return h.told()["failing 50"] == 2 }, func() string { return fmt.Sprintf("the second run: %v", h.told()) })
-	h.check()
-}
-
-// TestGoneIsToldOnce: several requests that are under way hear 410.
-func TestGoneIsToldOnce(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	h.failing()
-	both := meeting(2)
-	h.partner.answers(func(r *http.Request, _ int) reply {
-		if strings.HasPrefix(r.URL.Path, "/callback") {
-			return reply{status: 204}
-		}
-		second := r.Header.Get("Ringback-Event-Id") == "p-2"
-		return reply{status: 410, after: func(ctx context.Context) {
-			both(ctx)
-			for second && ctx.Err() == nil && h.rdb.Exists(ctx, registry.GateKey(acme, 1)).Val() == 0 { // the first has disabled it
-				runtime.Gosched()
-			}
-		}}
-	})
-	h.work()
-	h.work()
-	h.send(proof("p-1"))
-	h.send(proof("p-2"))
-	h.awaitAll(10 * time.Second)
-	h.wantTold("disabled gone")
-	h.check()
-}
-
 // TestWhatCounts: what says nothing about the callback is no failure of its.
 func TestWhatCounts(t *testing.T) {
 	t.Parallel()
@@ -416,23 +363,6 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 			t.Errorf("a decision that ended with %s: %+v", reason, health[0].LastFailure)
 		}
 	}
-}
-
-// TestSilenceDoesNotCount: what happened in a week without an attempt, nobody knows.
-func TestSilenceDoesNotCount(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t)
-	cb := h.failing()
-	h.fail("a-", 22)
-	key := ledger.Key(acme, fmt.Sprintf("health:%d", cb.ID))
-	h.age(cb.ID, 7*24*time.Hour)
-	h.must(h.rdb.HSet(t.Context(), key, "fl", h.run(cb.ID)["fs"]+1000).Err())
-	h.fail("b-", 1)
-	h.wantTold()
-	if off := time.Duration(h.run(cb.ID)["fo"]) * time.Millisecond; off < 5*24*time.Hour || off > 6*24*time.Hour+time.Minute { // and as long as this takes
-		t.Errorf("of seven days, %s do not count", off)
-	}
-	h.check()
 }
 
 // TestKillBeforeTheNoticeIsSent, and before it is out of the outbox: the reconciler sends it, once.

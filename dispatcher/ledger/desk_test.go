@@ -48,7 +48,7 @@ type desk struct {
 
 // standard are the rules that an installation has by default, but for a window that is small enough to be filled.
 var standard = Rules{
-	Window: 20, Retention: 72 * time.Hour, HoldMaxCount: 100_000, HoldMaxAge: 72 * time.Hour, DisableAfter: 120 * time.Hour, Patience: 25 * time.Second,
+	Window: window, Retention: 72 * time.Hour, HoldMaxCount: 100_000, HoldMaxAge: 72 * time.Hour, DisableAfter: 120 * time.Hour, Patience: 25 * time.Second,
 }
 
 // newDesk is a desk on a real Redis.
@@ -109,6 +109,13 @@ func (d *desk) callback(more string) int64 {
 	cb, err := d.registry.Create(d.t.Context(), d.company, fmt.Appendf(nil, `{"callback_type": "payment_proof", "destination": {"url": %q}%s}`, destination, more))
 	d.must(err)
 	return cb.ID
+}
+
+// patch changes a callback's registration.
+func (d *desk) patch(cb int64, change string) {
+	d.t.Helper()
+	_, err := d.registry.Patch(d.t.Context(), d.company, cb, []byte(change))
+	d.must(err)
 }
 
 func (d *desk) pause(cb int64) {
