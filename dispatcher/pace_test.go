@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
@@ -250,22 +249,6 @@ func TestNothingOvertakesInTheLane(t *testing.T) {
 		if furthest > 40 || bounced > 40 {
 			t.Errorf("the order is off by %d, and %d of %d came back from the lane", furthest, bounced, len(ids))
 		}
-		h.check()
-	})
-}
-
-// TestEmptyLanesAreFilled: that a worker had no turn left a moment ago keeps the pump from nothing once the lanes are empty.
-func TestEmptyLanesAreFilled(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
-		h.must(err)
-		h.sendMany("p-", 20)
-		h.must(h.rdb.Set(h.t.Context(), ledger.Key(acme, fmt.Sprintf("busy:%d", cb.ID)), 50, time.Minute).Err())
-		defer h.work()()
-		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
-		h.must(err)
-		h.drained(cb.ID, 10*time.Second)
 		h.check()
 	})
 }
@@ -546,75 +529,6 @@ func TestWhatWaitsInALaneIsLeftAlone(t *testing.T) {
 		for _, id := range ids {
 			h.await(id, ledger.Delivered, time.Minute)
 		}
-		h.check()
-	})
-}
-
-// TestLostAttemptsComeBackAtTheirPace: many that lose their owner at once are held to the rate limit like any others.
-func TestLostAttemptsComeBackAtTheirPace(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", `"timeout": "1s"`)
-		ids := h.sendMany("p-", 30)
-		w := h.worker() // never started: it begins, and ends nothing
-		for _, id := range ids {
-			r, _ := ledger.ParseDeliveryID(acme, id)
-			a, err := w.begin(h.t.Context(), ticket(r.Event, r.Callback, 1), true, 0)
-			h.must(err)
-			if a == nil {
-				t.Fatalf("%s did not begin", id)
-			}
-		}
-		h.limit(cb, 2, 1)
-		time.Sleep(time.Minute)
-		defer h.work()()
-		h.drained(cb.ID, 2*time.Minute)
-		h.keepsRate(2, 1)
-		h.check()
-	})
-}
-
-// TestACrowdThatWaitedTooLongGoesAtOnce: a closed room is looked at now and then, but one that has more to give up than fits a page is not left
-// until the next look.
-func TestACrowdThatWaitedTooLongGoesAtOnce(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
-		h.must(err)
-		const n = 600
-		h.sendMany("p-", n)
-		time.Sleep(2 * time.Minute)
-		began := time.Now()
-		defer h.work()()
-		h.eventually(time.Minute, func() bool { return h.health(cb.ID).Dead == n }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
-		if took := time.Since(began); took > 20*time.Second {
-			t.Errorf("it took %s", took)
-		}
-		h.check()
-	}, func(c *Config) { c.HoldMaxAge = time.Minute })
-}
-
-// TestLowerBoundsCountForWhatIsHeld: what is held beyond a bound that was lowered since goes to the dead-letter book, oldest first.
-func TestLowerBoundsCountForWhatIsHeld(t *testing.T) {
-	inBubble(t, func(h *house) {
-		cb := h.register("payment_proof", "")
-		_, err := h.registry.Pause(h.t.Context(), acme, cb.ID)
-		h.must(err)
-		ids := h.sendMany("p-", 10)
-		rules := h.cfg.rules()
-		rules.HoldMaxCount = 4
-		h.client.ledger = ledger.New(ledger.Config{Redis: h.rdb, Logger: h.client.log, Rules: rules, Contain: func(_ context.Context, do func() error) error { return do() }})
-		h.must(h.rdb.ZAdd(h.t.Context(), registry.RoomsKey(acme), redis.Z{Member: cb.ID}).Err()) // or it would be looked at within a minute
-		defer h.work()()
-		h.eventually(2*time.Minute, func() bool { return h.health(cb.ID).Held == 4 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
-		for i, id := range ids {
-			d := h.delivery(id)
-			if i < 6 && (d.State != ledger.Dead || d.Reason != verdict.ReasonHoldFull) || i >= 6 && d.State != ledger.Held {
-				t.Errorf("%d is %s (%s)", i, d.State, d.Reason)
-			}
-		}
-		_, err = h.client.Resume(h.t.Context(), acme, cb.ID, false)
-		h.must(err)
-		h.drained(cb.ID, time.Minute)
 		h.check()
 	})
 }
