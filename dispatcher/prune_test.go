@@ -183,52 +183,6 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// TestPruneGoesOnWhereItWas: a book of several pages, in two processes by turns.
-func TestPruneGoesOnWhereItWas(t *testing.T) {
-	t.Parallel()
-	h := newHouse(t, func(c *Config) { c.HoldMaxCount = 1; c.DeadRetention = time.Hour })
-	cb := h.register("payment_proof", "")
-	_, err := h.registry.Pause(t.Context(), acme, cb.ID)
-	h.must(err)
-	const n = 30
-	for _, id := range eventIDs("e-", n+1) {
-		h.send(proof(id))
-	}
-	for _, id := range eventIDs("e-", n) {
-		h.antedate(ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, 2*time.Hour, 2*time.Hour)
-	}
-	h.antedate(ledger.Ref{Company: acme, Event: "e-3", Callback: cb.ID}, time.Hour, -2*time.Hour) // the first of the book stays
-	page := func() []string {
-		t.Helper()
-		v, err := h.script(t.Context(), pruneScript, acme, time.Hour.Milliseconds(), 7).Result()
-		h.must(err)
-		return ledger.Strings(v)
-	}
-	for range 4 {
-		if got := page(); got[0] != "more" {
-			t.Fatalf("%v", got)
-		}
-	}
-	if got := page(); !slices.Equal(got, []string{"end", "0", "29", "1"}) {
-		t.Errorf("through: %v", got)
-	}
-	h.must(h.rdb.HIncrBy(t.Context(), ledger.Key(acme, "prune"), "since", -time.Hour.Milliseconds()).Err())
-	for i, want := range [][]string{{"more", "6"}, {"more", "7"}, {"more", "7"}, {"more", "7"}, {"end", "2"}} {
-		if got := page(); !slices.Equal(got[:2], want) {
-			t.Errorf("page %d: %v, want %v", i, got, want)
-		}
-	}
-	if ttl := h.rdb.TTL(t.Context(), ledger.EventKey(acme, "e-0")).Val(); ttl <= 0 {
-		t.Errorf("an event whose dead was pruned does not age: %s", ttl)
-	}
-	if got := page(); !slices.Equal(got, []string{"end", "0", "0", ""}) || h.rdb.Exists(t.Context(), ledger.Key(acme, "prune")).Val() != 0 {
-		t.Errorf("nothing is left to do: %v", got)
-	}
-	if left := h.rdb.ZRange(t.Context(), ledger.Key(acme, "dead"), 0, -1).Val(); !slices.Equal(left, []string{"e-3/1"}) {
-		t.Errorf("left: %v", left)
-	}
-}
-
 // TestRetentionIsForWhatIsOver: of what is held, retrying or dead nothing ages, however long that lasts, nor does its place in the lists.
 func TestRetentionIsForWhatIsOver(t *testing.T) {
 	t.Parallel()
