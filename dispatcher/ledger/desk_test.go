@@ -57,6 +57,11 @@ func newDesk(t *testing.T, rules Rules) *desk {
 	return furnish(t, redistest.Start(t).Client(), rules)
 }
 
+// of is a desk of a company's own on the same Redis, for a test below.
+func (d *desk) of(t *testing.T, company string) *desk {
+	return &desk{t: t, rdb: d.rdb, registry: d.registry, ledger: d.ledger, company: company}
+}
+
 // inBubble has a desk where time is free: miniredis tells the bubble's time.
 func inBubble(t *testing.T, rules Rules, f func(d *desk)) {
 	t.Helper()
