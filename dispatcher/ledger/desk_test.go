@@ -303,6 +303,9 @@ func (d *desk) attempt(cb int64, how ending) Finished {
 				d.lane, t = nil, p.Released[0]
 				break
 			}
+			if p.Wait == 0 {
+				d.t.Fatalf("nothing goes out, and time lets nothing out: %+v", p)
+			}
 			time.Sleep(p.Wait)
 		}
 		var why Claimed
