@@ -171,6 +171,9 @@ func TestALargeEventIsErasedInPages(t *testing.T) {
 				if pages == 1 && got.Done {
 					t.Fatal("one page erased all")
 				}
+				if pages > 1 && tt.anew && len(got.Tasks) > 0 {
+					t.Errorf("page %d: %d tasks are to be forgotten, whose names the new event's have, too", pages, len(got.Tasks))
+				}
 				if pages == 1 && tt.anew {
 					d.large("goes", 3)
 				}

@@ -55,8 +55,7 @@ func TestTheRateLimit(t *testing.T) {
 				cb := d.limited(tt.perSecond, tt.burst)
 				d.attempt(cb, well) // so that there is a bucket
 				time.Sleep(time.Hour)
-				d.accept(numbered("p-", 60), cb)
-				d.accept(numbered("q-", 60), cb)
+				d.accept(numbered("p-", 120), cb)
 				var out []int
 				for range tt.out {
 					out = append(out, d.deliver(cb, time.Second-time.Millisecond))

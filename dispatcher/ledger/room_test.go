@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -57,9 +56,7 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 			inBubble(t, tt.rules, func(d *desk) {
 				cb := d.callback("")
 				d.pause(cb)
-				for page := range slices.Chunk(numbered("p-", tt.events), 50) {
-					d.accept(page, cb)
-				}
+				d.accept(numbered("p-", tt.events), cb)
 				time.Sleep(tt.wait)
 				d.rule(tt.later)
 				pages := 0
@@ -77,6 +74,26 @@ func TestWhatIsHeldHasBounds(t *testing.T) {
 				time.Sleep(time.Minute)
 				if left := int64(tt.events) > gone; d.due(cb) != left {
 					t.Errorf("a minute later it is due: %t, and anything is left: %t", d.due(cb), left)
+				}
+			})
+		})
+	}
+}
+
+// TestAnEventFillsAWindow, however many callbacks it has: so many of each go to the lanes, and the rest to the rooms.
+func TestAnEventFillsAWindow(t *testing.T) {
+	for callbacks, lanes := range map[int]int64{1: window, 2: 10, 5: 4, 7: 2, 30: 1} {
+		t.Run(strconv.Itoa(callbacks), func(t *testing.T) {
+			inBubble(t, standard, func(d *desk) {
+				all := make([]int64, callbacks)
+				for i := range all {
+					all[i] = int64(i + 1) // a callback that is not registered is like any other here
+				}
+				d.accept(numbered("p-", window+2), all...)
+				for _, cb := range all {
+					if got := d.health(cb); got.Pending != lanes || got.Held != window+2-lanes {
+						t.Errorf("callback %d has %d in the lanes and %d held, want %d", cb, got.Pending, got.Held, lanes)
+					}
 				}
 			})
 		})
