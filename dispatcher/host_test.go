@@ -1,14 +1,19 @@
 package dispatcher
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -64,5 +69,37 @@ func TestHostsAreSpared(t *testing.T) {
 			t.Errorf("%d hosts are spared still", left)
 		}
 		h.check()
+	})
+}
+
+// TestHostsThatAreGoneAreForgotten: where ever new names fail, and each of them renews what keeps the hash, those of long ago do not pile up.
+func TestHostsThatAreGoneAreForgotten(t *testing.T) {
+	inBubble(t, func(h *house) {
+		ctx, many := h.t.Context(), 200
+		fails := lua.New(`visit(ARGV[1], ARGV[2], 'down', now, 0)`)
+		for _, key := range []string{"hosts", "challenges"} {
+			fail := func(name string) {
+				if key == "hosts" {
+					if err := h.script(ctx, fails, acme, 1, name).Err(); !errors.Is(err, redis.Nil) {
+						h.must(err)
+					}
+					return
+				}
+				h.must(h.script(ctx, challengeScript, acme, name).Err())
+			}
+			for age := range 3 {
+				for i := range many {
+					fail(fmt.Sprintf("%d-%d.example", age, i))
+				}
+				h.must(h.rdb.Persist(ctx, ledger.Key(acme, key)).Err())
+				time.Sleep(61 * time.Minute)
+			}
+			names, err := h.rdb.HKeys(ctx, ledger.Key(acme, key)).Result()
+			h.must(err)
+			old := slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "2-") })
+			if len(old) > many/2 {
+				h.t.Errorf("{c}:%s has %d names that are older than the last %d", key, len(old), many)
+			}
+		}
 	})
 }

@@ -1,15 +1,12 @@
 package ledger
 
 import (
-	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
@@ -196,37 +193,6 @@ func TestOnlyTheProbeGivesTheTurnBack(t *testing.T) {
 				}
 				if got := d.hostPace(cb).Before; !got.Equal(want) {
 					t.Errorf("nothing goes out before %s, want %s", got, want)
-				}
-			})
-		})
-	}
-}
-
-// TestHostsThatAreGoneAreForgotten: where ever new names fail, and each of them renews what keeps the hash, those of long ago do not pile up.
-func TestHostsThatAreGoneAreForgotten(t *testing.T) {
-	const many = 60
-	visit := lua.New(`visit(ARGV[1], ARGV[2], 'down', now, 0) return 1`)
-	for key, fail := range map[string]func(d *desk, name string) error{
-		"hosts": func(d *desk, name string) error { return d.ledger.run(d.t.Context(), visit, acme, 1, name).Err() },
-		"challenges": func(d *desk, name string) error {
-			_, err := d.ledger.ReserveChallenge(d.t.Context(), acme, name)
-			return err
-		},
-	} {
-		t.Run(key, func(t *testing.T) {
-			inBubble(t, standard, func(d *desk) {
-				for age := range 3 {
-					for i := range many {
-						d.must(fail(d, fmt.Sprintf("%d-%d.example", age, i)))
-					}
-					d.must(d.rdb.Persist(d.t.Context(), Key(acme, key)).Err())
-					time.Sleep(61 * time.Minute)
-				}
-				names, err := d.rdb.HKeys(d.t.Context(), Key(acme, key)).Result()
-				d.must(err)
-				old := slices.DeleteFunc(names, func(name string) bool { return strings.HasPrefix(name, "2-") })
-				if len(old) > many/2 {
-					t.Errorf("{c}:%s has %d names that are older than the last %d", key, len(old), many)
 				}
 			})
 		})
