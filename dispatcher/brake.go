@@ -36,7 +36,7 @@ type brake struct {
 	under  int
 	recent []*ride // that may count, the oldest first
 	by     map[string]*braked
-	turns  []*braked     // those of which something waits, the next one first
+	queue  []*braked     // those of which something waits, the next one first
 	tasks  int           // of those that wait: from the lanes
 	moved  chan struct{} // closed when fewer of them wait
 	alarm  *time.Timer   // for what stops to count while others wait; nil: not set
@@ -80,7 +80,7 @@ func (b *brake) enter(ctx context.Context, company string, task bool) *ride {
 	}
 	r.turn = make(chan struct{})
 	if len(mine.waiting) == 0 {
-		b.turns = append(b.turns, mine)
+		b.queue = append(b.queue, mine)
 	}
 	mine.line(r)
 	within := mostBraked
@@ -135,7 +135,7 @@ func (b *brake) push(r *ride) {
 	}
 	mine.waiting = slices.Delete(mine.waiting, i, i+1)
 	if len(mine.waiting) == 0 {
-		b.turns = slices.DeleteFunc(b.turns, func(other *braked) bool { return other == mine })
+		b.queue = slices.DeleteFunc(b.queue, func(other *braked) bool { return other == mine })
 	}
 	b.fewer(r)
 	b.start(r)
@@ -198,18 +198,18 @@ func (b *brake) leave(r *ride, took time.Duration) {
 // goOn starts of what waits what may go, the companies by turns.
 func (b *brake) goOn() {
 	b.age()
-	for refused := 0; refused < len(b.turns); {
-		c := b.turns[0]
-		b.turns = b.turns[1:]
+	for refused := 0; refused < len(b.queue); {
+		c := b.queue[0]
+		b.queue = b.queue[1:]
 		if !b.lets(c) {
-			b.turns = append(b.turns, c)
+			b.queue = append(b.queue, c)
 			refused++
 			continue
 		}
 		refused = 0
 		r := c.waiting[0]
 		if c.waiting = c.waiting[1:]; len(c.waiting) > 0 {
-			b.turns = append(b.turns, c)
+			b.queue = append(b.queue, c)
 		}
 		b.fewer(r)
 		b.start(r)
@@ -223,7 +223,7 @@ func (b *brake) ring() {
 	defer b.mu.Unlock()
 	b.alarm = nil
 	b.goOn()
-	if len(b.turns) > 0 {
+	if len(b.queue) > 0 {
 		b.alarm = time.AfterFunc(countsFor, b.ring)
 	}
 }

@@ -261,6 +261,6 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 		h.awaitAll(time.Minute)
 		h.check()
 		stop()
-		w.pacer.close()
+		w.pumps.close()
 	})
 }

@@ -20,7 +20,7 @@ func (c *Client) callback(ctx context.Context, r ledger.Ref, atLeast int64) (*re
 
 // barred reports whether policy keeps this process from calling a callback's host names (egress.Config.AllowNames). Then its deliveries are held:
 // an operator may allow the name. cb is the callback as this process knows it, perhaps not the latest, or nil.
-func (c *Client) barred(ctx context.Context, key turnKey, cb *registry.Callback) (bool, error) {
+func (c *Client) barred(ctx context.Context, key callbackKey, cb *registry.Callback) (bool, error) {
 	if cb == nil || !c.namesRefused(cb) {
 		return false, nil
 	}

@@ -23,7 +23,7 @@
 //     do what is asked for. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
-//   - near.go, expander.go, turns.go, shares.go, brake.go, pace.go, shed.go, outage.go, survive.go and instruments.go know no Client.
+//   - near.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, shed.go, outage.go, survive.go and instruments.go know no Client.
 //
 // # The crash story
 //
@@ -61,7 +61,7 @@
 //	its enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
 //	let out to a narrow host / finish   the turn is taken, by nobody        the next one goes 75 s later
-//	told to wait / the pacer's pump     room, and nobody who remembers      rooms, next round
+//	told to wait / its timer's pump      room, and nobody who remembers      rooms, next round
 //	eased / gate opened                 a narrow breaker, closed gate       the next successes widen it; held as before
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s

@@ -77,7 +77,7 @@ func (w *Worker) search(ctx context.Context, s *start) *claim {
 }
 
 func newNear(places int, w *Worker) *near {
-	n := &near{shares: newShares(places), turns: w.turns, token: w.newToken, attempt: w.follow, contain: w.client.contain}
+	n := &near{shares: newShares(places), limiter: w.limiter, token: w.newToken, attempt: w.follow, contain: w.client.contain}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	return n
 }

@@ -20,11 +20,11 @@ const shareOfNear = 4
 //
 // A process that is killed before it sends leaves an attempt whose owner is gone.
 type near struct {
-	ctx    context.Context //nolint:containedctx // its own: an attempt outlives the request that brought its event
-	cancel context.CancelFunc
-	shares *shares
-	turns  *turns
-	token  func() string // for a new attempt
+	ctx     context.Context //nolint:containedctx // its own: an attempt outlives the request that brought its event
+	cancel  context.CancelFunc
+	shares  *shares
+	limiter *limiter
+	token   func() string // for a new attempt
 	// attempt goes on with a delivery once the step that accepts it has ended.
 	attempt func(ctx context.Context, s *start, f following)
 	contain func(ctx context.Context, place string, do func() error) error
@@ -105,7 +105,7 @@ func (n *near) reserve(r ledger.Ref, cb *registry.Callback) *start {
 	if !n.enter(r.Company) {
 		return nil
 	}
-	done, mine := n.turns.take(n.ctx, r, 0)
+	done, mine := n.limiter.take(n.ctx, r, 0)
 	if !mine {
 		n.leave(r.Company)
 		return nil

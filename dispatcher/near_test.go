@@ -116,14 +116,14 @@ func TestWhatFindsNoPlaceGoesByTheLanes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.turns.limit) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
-	if taken := w.near.takenBy(acme); taken > w.turns.limit {
-		t.Errorf("%d places are taken by one callback, which has %d turns", taken, w.turns.limit)
+	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.limiter.limit) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
+	if taken := w.near.takenBy(acme); taken > w.limiter.limit {
+		t.Errorf("%d places are taken by one callback, which has %d turns", taken, w.limiter.limit)
 	}
 	close(release)
 	h.awaitAll(60 * time.Second)
-	if n := most.Load(); n > int64(w.turns.limit) {
-		t.Errorf("%d attempts were under way at once, %d turns", n, w.turns.limit)
+	if n := most.Load(); n > int64(w.limiter.limit) {
+		t.Errorf("%d attempts were under way at once, %d turns", n, w.limiter.limit)
 	}
 	h.check()
 	h.awaitIdle(10 * time.Second)
@@ -409,9 +409,9 @@ func (h *house) wantAllFree(w *Worker) {
 	if taken := w.near.takenBy(acme); taken != 0 {
 		h.t.Errorf("%d places are taken", taken)
 	}
-	w.turns.mu.Lock()
-	defer w.turns.mu.Unlock()
-	if n := len(w.turns.by); n != 0 {
+	w.limiter.mu.Lock()
+	defer w.limiter.mu.Unlock()
+	if n := len(w.limiter.by); n != 0 {
 		h.t.Errorf("%d callbacks have turns taken", n)
 	}
 }

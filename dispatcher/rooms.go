@@ -44,7 +44,7 @@ func (c *Client) pump(ctx context.Context, company string, callbackID int64) (wa
 	if err != nil {
 		return 0, err
 	}
-	barred, err := c.barred(ctx, turnOf(r), cb)
+	barred, err := c.barred(ctx, callbackOf(r), cb)
 	if err != nil {
 		return 0, err
 	}

@@ -19,7 +19,7 @@ import (
 // serve works on a delivery whose task came out of a lane. kept: its retry's time has come by the clock that asynq keeps.
 func (w *Worker) serve(ctx context.Context, lane string, t ledger.Ticket, kept bool) error {
 	w.client.at("dequeued")
-	done, mine := w.turns.take(ctx, t.Ref, turnover)
+	done, mine := w.limiter.take(ctx, t.Ref, turnover)
 	if mine {
 		defer done()
 	}
@@ -232,7 +232,7 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 	if cb != nil {
 		a.timeout = cb.Timeout
 	}
-	barred, err := c.barred(ctx, turnOf(r), cb)
+	barred, err := c.barred(ctx, callbackOf(r), cb)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +247,7 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 	case ledger.TooEarly:
 		return nil, tooEarly(r, claimed.Wait, early == 0, claimed.Attempts)
 	case ledger.WaitsInRoom:
-		w.pacer.after(ctx, turnOf(r), claimed.Wait)
+		w.pumps.after(ctx, callbackOf(r), claimed.Wait)
 		return nil, nil // documented: nothing to do
 	default: // this task has served
 		return nil, nil // documented: nothing to do
@@ -296,7 +296,7 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
 	f := d.record
-	f.Turns = w.turns.limit
+	f.Turns = w.limiter.limit
 	if d.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
 		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
@@ -325,7 +325,7 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	case done.Outcome == ledger.NotOurs:
 		return "", sequel{}, nil
 	}
-	w.pacer.after(ctx, turnOf(a.ref), done.RoomWait)
+	w.pumps.after(ctx, callbackOf(a.ref), done.RoomWait)
 	if done.Noticed {
 		c.at("noted")
 		c.tellNotices(ctx, a.ref.Company)

@@ -21,7 +21,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: WorkerConfig.ReconcileEvery must not be negative")
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
-	w.pacer = newPacer(c.pump, c.contain)
+	w.pumps = newPumpTimers(c.pump, c.contain)
 	w.brake = newBrake(c.lanes.Lone())
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
 	whole := defaulted(cfg.Concurrency, DefaultConcurrency)
@@ -31,7 +31,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		forNear = concurrency / shareOfNear
 	}
 	concurrency -= forNear
-	w.turns = newTurns(concurrency / (lanes.Count * shareOfLane))
+	w.limiter = newLimiter(concurrency / (lanes.Count * shareOfLane))
 	if cfg.Accepts {
 		w.near = newNear(forNear, w)
 	}
@@ -83,7 +83,7 @@ func (w *Worker) Shutdown() {
 	}
 	wg.Wait()
 	w.wg.Wait()
-	w.pacer.close()
+	w.pumps.close()
 	w.stop = nil
 }
 

@@ -224,9 +224,9 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		h.wantPanics(reader, placeReconciler, 1)
 
 		panicsAt(isScript(pumpScript))
-		w.pacer.after(ctx, turnKey{acme, cb.ID}, time.Second)
+		w.pumps.after(ctx, callbackKey{acme, cb.ID}, time.Second)
 		<-time.After(2 * time.Second)
-		w.pacer.close()
+		w.pumps.close()
 		h.wantPanics(reader, placePacer, 1)
 
 		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "time" })

@@ -26,12 +26,12 @@ type Worker struct {
 	instance string        // names this worker in the tokens of its attempts
 	every    time.Duration // between two rounds of the reconciler
 
-	turns    *turns
+	limiter  *limiter
 	shares   map[string]*shares // by lane
 	brake    *brake
 	near     *near // nil: everything goes by the lanes
 	grace    time.Duration
-	pacer    *pacer
+	pumps    *pumpTimers
 	stopping atomic.Bool
 	servers  *lanes.Servers
 	stop     context.CancelFunc

@@ -116,7 +116,7 @@
 //
 // Three things make a callback's pace. The window bounds how many are in the lanes. An open breaker bounds them to one, with pauses, or to a few. The rate
 // limit takes a token for each that leaves the room or passes by it, and for each retry. If a delivery may not go, it waits in the one room, and the one
-// pump lets it out. Each attempt that ends releases those that may follow. If a process was told to wait, its pacer pumps when the time has come. The
+// pump lets it out. Each attempt that ends releases those that may follow. If a process was told to wait, its timer pumps when the time has come. The
 // reconciler's rounds do the rest after a crash.
 //
 // A host has a breaker over all callbacks of a company that go there. Only attempts that found nobody, or were told to come later (429, 503),

@@ -10,7 +10,7 @@ import (
 
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		turns := newTurns(2)
+		turns := newLimiter(2)
 		one, other := ledger.Ref{Company: acme, Event: "e", Callback: 1}, ledger.Ref{Company: acme, Event: "e", Callback: 2}
 		take := func(r ledger.Ref) (done func(), ok bool, waited time.Duration) {
 			start := time.Now()

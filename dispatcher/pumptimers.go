@@ -9,14 +9,14 @@ import (
 // pumpWithin bounds the pumping of a room whose time has come; the reconciler's next round goes on.
 const pumpWithin = 10 * time.Second
 
-// A pacer pumps rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. If its
+// pumpTimers pump rooms as soon as time lets something out of them: a breaker's pause is over, or the rate limit has a token again. If their
 // process dies, the reconciler's next rounds pump instead.
-type pacer struct {
+type pumpTimers struct {
 	pump    func(ctx context.Context, company string, callback int64) (wait time.Duration, err error)
 	contain func(ctx context.Context, place string, do func() error) error
 
 	mu      sync.Mutex
-	timers  map[turnKey]*pumpTimer // nil once closed
+	timers  map[callbackKey]*pumpTimer // nil once closed
 	running sync.WaitGroup
 }
 
@@ -25,12 +25,12 @@ type pumpTimer struct {
 	at time.Time
 }
 
-func newPacer(pump func(ctx context.Context, company string, callback int64) (time.Duration, error), contain func(context.Context, string, func() error) error) *pacer {
-	return &pacer{pump: pump, contain: contain, timers: make(map[turnKey]*pumpTimer)}
+func newPumpTimers(pump func(ctx context.Context, company string, callback int64) (time.Duration, error), contain func(context.Context, string, func() error) error) *pumpTimers {
+	return &pumpTimers{pump: pump, contain: contain, timers: make(map[callbackKey]*pumpTimer)}
 }
 
 // after pumps a callback's room once wait is over, unless that happens earlier. 0: time is not what stands in the way. It outlives ctx.
-func (p *pacer) after(ctx context.Context, key turnKey, wait time.Duration) {
+func (p *pumpTimers) after(ctx context.Context, key callbackKey, wait time.Duration) {
 	if wait <= 0 {
 		return
 	}
@@ -51,7 +51,7 @@ func (p *pacer) after(ctx context.Context, key turnKey, wait time.Duration) {
 	p.timers[key] = &pumpTimer{time.AfterFunc(wait, func() { _ = p.contain(ctx, placePacer, func() error { p.run(ctx, key); return nil }) }), at}
 }
 
-func (p *pacer) run(ctx context.Context, key turnKey) {
+func (p *pumpTimers) run(ctx context.Context, key callbackKey) {
 	defer p.running.Done()
 	p.mu.Lock()
 	delete(p.timers, key)
@@ -64,7 +64,7 @@ func (p *pacer) run(ctx context.Context, key turnKey) {
 }
 
 // close ends it and waits for pumps under way.
-func (p *pacer) close() {
+func (p *pumpTimers) close() {
 	p.mu.Lock()
 	for _, t := range p.timers {
 		if t.Stop() {

@@ -17,36 +17,39 @@ const (
 	turnover = 50 * time.Millisecond
 )
 
-// turns bounds how many attempts to one callback a process makes at a time.
-type turns struct {
+// A limiter bounds how many attempts to one callback a process makes at a time. Each has a turn.
+type limiter struct {
 	limit int
 	mu    sync.Mutex
-	by    map[turnKey]*turn // those with attempts under way
+	by    map[callbackKey]*limited // those with attempts under way
 }
 
-type turnKey struct {
+type callbackKey struct {
 	company  string
 	callback int64
 }
 
-type turn struct {
+// limited is a callback with attempts under way.
+type limited struct {
 	places chan struct{} // holds an item for each attempt under way
-	users  int           // attempts under way and waiting; guarded by turns.mu
-	last   time.Time     // when one ended; guarded by turns.mu
+	users  int           // attempts under way and waiting; guarded by limiter.mu
+	last   time.Time     // when one ended; guarded by limiter.mu
 }
 
-func turnOf(r ledger.Ref) turnKey { return turnKey{r.Company, r.Callback} }
+func callbackOf(r ledger.Ref) callbackKey { return callbackKey{r.Company, r.Callback} }
 
-func newTurns(limit int) *turns { return &turns{limit: max(1, limit), by: make(map[turnKey]*turn)} }
+func newLimiter(limit int) *limiter {
+	return &limiter{limit: max(1, limit), by: make(map[callbackKey]*limited)}
+}
 
 // take asks for a turn to attempt a delivery, and waits for it so long at most, if the callback has answered as lately. Without one (ok is false)
 // the delivery has to wait elsewhere; with one, give it back with done.
-func (t *turns) take(ctx context.Context, r ledger.Ref, wait time.Duration) (done func(), ok bool) {
-	key := turnOf(r)
+func (t *limiter) take(ctx context.Context, r ledger.Ref, wait time.Duration) (done func(), ok bool) {
+	key := callbackOf(r)
 	t.mu.Lock()
 	mine := t.by[key]
 	if mine == nil {
-		mine = &turn{places: make(chan struct{}, t.limit)}
+		mine = &limited{places: make(chan struct{}, t.limit)}
 		t.by[key] = mine
 	}
 	mine.users++
@@ -67,7 +70,7 @@ func (t *turns) take(ctx context.Context, r ledger.Ref, wait time.Duration) (don
 	}, true
 }
 
-func (m *turn) enter(ctx context.Context, wait time.Duration) bool {
+func (m *limited) enter(ctx context.Context, wait time.Duration) bool {
 	select {
 	case m.places <- struct{}{}:
 		return true
@@ -88,7 +91,7 @@ func (m *turn) enter(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-func (t *turns) leave(key turnKey, m *turn) {
+func (t *limiter) leave(key callbackKey, m *limited) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if m.users--; m.users == 0 {
