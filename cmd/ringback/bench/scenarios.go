@@ -207,8 +207,9 @@ type crowd struct {
 	waiting bool // it is there before, for paused callbacks, and they are resumed
 }
 
-// neighbours sends 50 events a second to ten companies of one callback each, at first alone, and then beside each of three crowds: one company sends
-// ten events to 2,000 callbacks; 40 callbacks of another come back, with 300 deliveries waiting for each; a third sends long events.
+// neighbours sends 50 events a second to ten companies of one callback each, at first alone, and then beside each of four crowds. 200 companies send ten
+// events each to ten callbacks. One company sends ten events to 2,000 callbacks, which are as many deliveries. 40 callbacks of another come back, with 300
+// deliveries waiting for each. A fourth sends long events.
 // The figures are the ten's; the costs are of all deliveries.
 func neighbours(ctx context.Context, s *site) ([]phase, error) {
 	l := load{letter: 'a', events: s.cfg.events(400), fan: 1, senders: pacedSenders, pace: 50}
@@ -229,7 +230,12 @@ func neighbours(ctx context.Context, s *site) ([]phase, error) {
 		}
 		return n
 	}
+	many := make([]string, 200)
+	for i := range many {
+		many[i] = s.company("one-of-many-" + strconv.Itoa(i))
+	}
 	for i, c := range []crowd{
+		{"spread fan-out", 7000, load{events: share(2000), companies: many, fan: 10, senders: 4}, false},
 		{"wide fan-out", 100, load{events: 10, companies: []string{s.company("wide")}, fan: share(2000), senders: 4}, false},
 		{"recovery", 5000, load{events: share(300), companies: []string{s.company("back")}, fan: 40, senders: 4}, true},
 		{"long bodies", 6000, load{events: max(1, l.events/5), companies: []string{s.company("long")}, fan: 1, senders: 4, pace: 10, bytes: 512 << 10}, false},
@@ -247,13 +253,16 @@ func neighbours(ctx context.Context, s *site) ([]phase, error) {
 
 // besideCrowd sends l beside a crowd. The deliveries that the crowd misses count, too.
 func (s *site) besideCrowd(ctx context.Context, l load, c crowd) (Figures, error) {
-	company := c.load.companies[0]
-	if err := s.mayRegister(ctx, company, c.load.fan); err != nil {
-		return nil, err
-	}
-	ids, err := s.register(ctx, company, c.first, c.load.fan, nil)
-	if err != nil {
-		return nil, err
+	company, ids := c.load.companies[0], []int64(nil)
+	for i, name := range c.load.companies {
+		if err := s.mayRegister(ctx, name, c.load.fan); err != nil {
+			return nil, err
+		}
+		registered, err := s.register(ctx, name, c.first+i*c.load.fan, c.load.fan, nil)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, registered...) // of one company, if it is to be paused
 	}
 	var sent *sending
 	act := func(ctx context.Context) (err error) { sent, err = s.sendLoad(ctx, c.load); return err }
