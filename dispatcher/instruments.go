@@ -7,9 +7,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ringback/ringback/dispatcher/ledger"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/metric"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // scope names Ringback's instruments and spans.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/dispatcher/lua"
 )
 
