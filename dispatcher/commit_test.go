@@ -376,6 +376,28 @@ func TestABeginThatIsRepeatedBegins(t *testing.T) {
 	}
 }
 
+// TestABeginThatCannotBeReadIsTakenBack: whoever cannot read what an attempt is about leaves the delivery pending, and its number as it was.
+func TestABeginThatCannotBeReadIsTakenBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.register("payment_proof", "")
+	h.send(proof("p-1"))
+	key := ledger.EventKey(acme, "p-1")
+	whole, err := h.rdb.HGet(t.Context(), key, "m").Result()
+	h.must(err)
+	h.must(h.rdb.HSet(t.Context(), key, "m", "{").Err())
+	if _, err := h.worker().begin(t.Context(), ticket("p-1", 1, 1), true, 0); !errors.Is(err, ledger.ErrBadRecord) {
+		t.Errorf("begun with %v", err)
+	}
+	rec, err := ledger.ParseRecord(h.rdb.HGet(t.Context(), key, ledger.RecordField(1)).Val())
+	if h.must(err); rec.State != 'P' || rec.Number != 0 {
+		t.Errorf("the record is %+v", rec)
+	}
+	h.must(h.rdb.HSet(t.Context(), key, "m", whole).Err())
+	h.drain()
+	h.check()
+}
+
 // TestLongBodiesDoNotTravelTogether: however many attempts begin at once, an answer has a mebibyte of payload or one payload. What it leaves out is
 // read by itself, and each partner gets its own.
 func TestLongBodiesDoNotTravelTogether(t *testing.T) {
