@@ -391,7 +391,7 @@ func TestABeginThatCannotBeReadIsTakenBack(t *testing.T) {
 	}
 	rec, err := ledger.ParseRecord(h.rdb.HGet(t.Context(), key, ledger.RecordField(1)).Val())
 	if h.must(err); rec.State != 'P' || rec.Number != 0 {
-		t.Errorf("the record is %+v", rec)
+		t.Fatalf("the record is %+v", rec)
 	}
 	h.must(h.rdb.HSet(t.Context(), key, "m", whole).Err())
 	h.drain()
