@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"container/heap"
 	"context"
 	"slices"
 	"sync"
@@ -16,18 +17,16 @@ const (
 	// mostWaiting is how many may wait for a lane. If a company has more waiting by then than it would have where
 	// fewCrowds are alike, its further tasks are turned away.
 	mostWaiting, fewCrowds = 20_000, 100
-	// weighs is how many bytes count as one more task.
-	weighs = 16 << 10
-	// turn is how many tasks a company of weight 1 may bring in when its turn is.
-	turn = 4
+	// part is how many come in where others keep a lane full.
+	part = 4
 	// flushed is how many are let in at a time when an intake is closed, and flushWithin for how long.
 	flushed, flushWithin = 16, 5 * time.Second
 )
 
 // An intake lets a process's tasks into the lanes. A lane is first come, first served, so it is to hold few; what is more than these waits here, and
-// is let in by turns: company after company, each as much as its weight says, and of a company callback after callback (deficit round robin). So a
-// customer with thousands of deliveries at once delays another by moments, and one alone has all there is. Tasks count by number, and by the
-// bytes of their payloads.
+// is let in by turns: the company that has used least of late, over all lanes and by its weight, comes first, and of a company callback after callback. So a
+// customer with thousands of deliveries at once delays another by moments, many customers with some each delay one with few by no more, and one alone
+// has all there is. Tasks count by number, and by the bytes of their payloads.
 //
 // Waiting tasks are lost with the process. The reconciler brings them again.
 type intake struct {
@@ -37,47 +36,26 @@ type intake struct {
 
 	ctx    context.Context //nolint:containedctx // its own: what waits has no caller any more
 	cancel context.CancelFunc
-	gates  map[string]*gate // by lane
 	lone   *Lone
 	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	gates map[string]*gate // by lane; the map itself stays
+	used  usage
+	came  uint64 // crowds so far
 }
 
 // A gate is one lane's.
 type gate struct {
-	lane string
-
-	mu     sync.Mutex
+	lane   string
 	room   int                // how much may come in before the lane is looked at
 	last   time.Time          // when something of what waits was let in
-	turns  []*crowd           // the companies of which something waits, the next one first
+	turns  turns              // the companies of which something waits
 	crowds map[string]*crowd  // by company
 	known  map[string]Waiting // what waits, by name
 	runs   bool               // somebody lets in what waits
 	closed bool
 }
-
-// A crowd is what waits of one company.
-type crowd struct {
-	company string
-	weight  int // 0: not known yet
-	credit  int // what is left of its turn
-	size    int
-	turns   []int64
-	tasks   map[int64][]Waiting // by callback
-}
-
-// A Waiting is a task that is to come into a lane.
-type Waiting struct {
-	Lane, Company string
-	Callback      int64
-	Name          string // the same for the same task: none waits twice
-	Bytes         int    // of its payload; 0 if that is not known
-	Enter         func(ctx context.Context)
-
-	since time.Time
-}
-
-func (w Waiting) cost() int { return 1 + w.Bytes/weighs }
 
 // newIntake makes an Intake for lanes. pending says how many tasks a lane holds that no worker has taken, weight how much more than others a company
 // may have, and contain runs do and survives its panic. lone is the process's.
@@ -85,6 +63,7 @@ func newIntake(names []string, lone *Lone, pending func(context.Context, string)
 	contain func(ctx context.Context, do func() error) error,
 ) *intake {
 	in := &intake{lone: lone, pending: pending, weight: weight, contain: contain, gates: make(map[string]*gate, len(names))}
+	in.used = usage{since: time.Now(), of: make(map[string]float64)}
 	in.ctx, in.cancel = context.WithCancel(context.Background())
 	for _, name := range names {
 		in.gates[name] = &gate{lane: name, crowds: make(map[string]*crowd), known: make(map[string]Waiting)}
@@ -97,15 +76,15 @@ func newIntake(names []string, lone *Lone, pending func(context.Context, string)
 func (in *intake) Pass(ctx context.Context, lane, company string, bytes int) bool {
 	in.lone.Note(company)
 	g := in.gates[lane]
-	if g.out() {
+	if in.out(g) {
 		n, err := in.pending(ctx, lane)
 		if err != nil {
 			n = 0 // some callers learn what is wrong with Redis before it is asked again
 		}
-		g.found(in.lacks(n))
+		in.found(g, in.lacks(n))
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if g.closed {
 		return true
 	}
@@ -117,15 +96,15 @@ func (in *intake) Pass(ctx context.Context, lane, company string, bytes int) boo
 }
 
 // out reports whether it is time to look at the lane for who comes: nobody waits, and as much has come in as was free.
-func (g *gate) out() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (in *intake) out(g *gate) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	return !g.closed && len(g.turns) == 0 && g.room <= 0
 }
 
-func (g *gate) found(room int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (in *intake) found(g *gate, room int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if len(g.turns) == 0 {
 		g.room = room
 	}
@@ -142,8 +121,8 @@ func (in *intake) lacks(pending int64) int {
 // Wait has a task come in when its turn is. It returns false if so many wait for the lane already that it is turned away.
 func (in *intake) Wait(w Waiting) bool {
 	g := in.gates[w.Lane]
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	if _, ok := g.known[w.Name]; ok {
 		return true
 	}
@@ -154,9 +133,10 @@ func (in *intake) Wait(w Waiting) bool {
 	w.since = time.Now()
 	g.known[w.Name] = w
 	if c == nil {
-		c = &crowd{company: w.Company, tasks: make(map[int64][]Waiting)}
+		in.came++
+		c = &crowd{company: w.Company, number: in.came, used: in.used.of[w.Company], tasks: make(map[int64][]Waiting)}
 		g.crowds[w.Company] = c
-		g.turns = append(g.turns, c)
+		heap.Push(&g.turns, c)
 	}
 	if len(c.tasks[w.Callback]) == 0 {
 		c.turns = append(c.turns, w.Callback)
@@ -173,8 +153,8 @@ func (in *intake) Wait(w Waiting) bool {
 // Waits says how many tasks of this process wait to come into a lane, and since when the first of them does.
 func (in *intake) Waits(lane string) (n int, since time.Time) {
 	g := in.gates[lane]
-	g.mu.Lock()
-	defer g.mu.Unlock()
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	for _, w := range g.known {
 		if since.IsZero() || w.since.Before(since) {
 			since = w.since
@@ -185,12 +165,12 @@ func (in *intake) Waits(lane string) (n int, since time.Time) {
 
 // Of is how many tasks of a company wait, over all lanes.
 func (in *intake) Of(company string) (n int) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	for _, g := range in.gates {
-		g.mu.Lock()
 		if c := g.crowds[company]; c != nil {
 			n += c.size
 		}
-		g.mu.Unlock()
 	}
 	return n
 }
@@ -217,10 +197,10 @@ func (in *intake) letIn(g *gate) (came int) {
 			return err // it is tried again
 		}
 		lacks := in.lacks(n)
-		if lacks == 0 && g.stuck() { // others fill it: who waits has a part of it
-			lacks = turn
+		if lacks == 0 && in.stuck(g) { // others fill it: who waits has a part of it
+			lacks = part
 		}
-		let := g.take(lacks)
+		let := in.take(g, lacks)
 		came = len(let)
 		in.enter(in.ctx, let, 1)
 		return nil
@@ -229,76 +209,74 @@ func (in *intake) letIn(g *gate) (came int) {
 }
 
 // stuck reports whether nothing of what waits was let in for long.
-func (g *gate) stuck() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (in *intake) stuck(g *gate) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	return time.Since(g.last) > longest
 }
 
 // weigh learns the weights of those that came since the last look.
 func (in *intake) weigh(g *gate) {
-	g.mu.Lock()
+	in.mu.Lock()
 	var unknown []*crowd
 	for _, c := range g.turns {
 		if c.weight == 0 {
 			unknown = append(unknown, c)
 		}
 	}
-	g.mu.Unlock()
+	in.mu.Unlock()
 	for _, c := range unknown {
 		weight := max(1, in.weight(in.ctx, c.company))
-		g.mu.Lock()
+		in.mu.Lock()
 		c.weight = weight
-		g.mu.Unlock()
+		in.mu.Unlock()
 	}
 }
 
 // take takes out what may come in by turns, so much of it together.
-func (g *gate) take(free int) (let []Waiting) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
+func (in *intake) take(g *gate, free int) (let []Waiting) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	now := time.Now()
+	in.rebase(now)
 	for free > 0 && len(g.turns) > 0 {
 		c := g.turns[0]
-		if c.credit < c.next().cost() {
-			c.credit += turn * max(1, c.weight)
+		if used := in.used.of[c.company]; used != c.used { // it has used other lanes since
+			c.used = used
+			heap.Fix(&g.turns, 0)
+			continue
 		}
-		for free > 0 && c.size > 0 && c.credit >= c.next().cost() {
-			w := c.pop()
-			delete(g.known, w.Name)
-			let = append(let, w)
-			free, c.credit = free-w.cost(), c.credit-w.cost()
-		}
-		switch {
-		case c.size == 0:
-			g.turns = g.turns[1:]
+		w := c.pop()
+		delete(g.known, w.Name)
+		let = append(let, w)
+		free -= w.cost()
+		in.used.add(c.company, float64(w.cost())/float64(max(1, c.weight)), now)
+		if c.size == 0 {
+			heap.Pop(&g.turns)
 			delete(g.crowds, c.company)
-		case c.credit < c.next().cost():
-			g.turns = append(g.turns[1:], c)
-		} // else its turn is not over
+		}
 	}
 	g.room = free
 	if len(let) > 0 {
-		g.last = time.Now()
+		g.last = now
 	}
 	return let
 }
 
-// next is the task of the callback whose turn it is.
-func (c *crowd) next() Waiting { return c.tasks[c.turns[0]][0] }
-
-// pop takes it out, and gives the next callback its turn.
-func (c *crowd) pop() Waiting {
-	callback := c.turns[0]
-	w := c.next()
-	c.turns = c.turns[1:]
-	c.size--
-	if left := c.tasks[callback][1:]; len(left) > 0 {
-		c.tasks[callback] = left
-		c.turns = append(c.turns, callback)
-	} else {
-		delete(c.tasks, callback)
+// rebase keeps the figures of use small, and forgets those of companies that are gone.
+func (in *intake) rebase(now time.Time) {
+	if !in.used.large(now) {
+		return
 	}
-	return w
+	counted := in.used.counts(now)
+	there := make(map[string]bool)
+	for _, g := range in.gates {
+		for company, c := range g.crowds {
+			there[company] = true
+			c.used /= counted
+		}
+	}
+	in.used.rebase(now, there)
 }
 
 // enter brings tasks in, some at a time.
@@ -321,13 +299,13 @@ func (in *intake) enter(ctx context.Context, let []Waiting, atOnce int) {
 
 // goesOn waits until it is time to look again, if anything waits.
 func (in *intake) goesOn(g *gate, pause time.Duration) bool {
-	g.mu.Lock()
+	in.mu.Lock()
 	if g.closed || len(g.turns) == 0 {
 		g.runs = false
-		g.mu.Unlock()
+		in.mu.Unlock()
 		return false
 	}
-	g.mu.Unlock()
+	in.mu.Unlock()
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -340,15 +318,15 @@ func (in *intake) goesOn(g *gate, pause time.Duration) bool {
 // Close lets in all that waits, as far as it can be in a few seconds, and whatever comes from then on.
 func (in *intake) Close() {
 	var left []Waiting
+	in.mu.Lock()
 	for _, g := range in.gates {
-		g.mu.Lock()
 		g.closed = true
 		for _, w := range g.known {
 			left = append(left, w)
 		}
 		g.known, g.crowds, g.turns = nil, nil, nil
-		g.mu.Unlock()
 	}
+	in.mu.Unlock()
 	hung := time.AfterFunc(flushWithin, in.cancel)
 	in.wg.Wait()
 	hung.Stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -38,7 +39,7 @@ func newHall() *hall {
 		}()
 		return do()
 	}
-	h.intake = newIntake([]string{"l"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
+	h.intake = newIntake([]string{"l", "m"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
 	return h
 }
 
@@ -51,10 +52,14 @@ func (h *hall) bring(name string) {
 
 // wait has a company's tasks wait, one after another for some callbacks.
 func (h *hall) wait(company string, callbacks, n, bytes int) {
+	h.waitFor("l", company, callbacks, n, bytes)
+}
+
+func (h *hall) waitFor(lane, company string, callbacks, n, bytes int) {
 	for i := range n {
 		callback := int64(i / (n / callbacks))
 		name := fmt.Sprintf("%s%d.%d", company, callback, i%(n/callbacks))
-		h.Wait(Waiting{Lane: "l", Company: company, Callback: callback, Name: name, Bytes: bytes, Enter: func(context.Context) { h.bring(name) }})
+		h.Wait(Waiting{Lane: lane, Company: company, Callback: callback, Name: lane + name, Bytes: bytes, Enter: func(context.Context) { h.bring(name) }})
 	}
 }
 
@@ -107,9 +112,9 @@ func TestWhoHasMuchLetsOthersBefore(t *testing.T) {
 		}
 		want := []string{
 			"big0.0 big1.0 big0.1 big1.1 big0.2 big1.2 big0.3 big1.3",
-			"big0.4 big1.4 big0.5 big1.5 small0.0 heavy0.0 heavy0.1 heavy0.2",
-			"heavy0.3 heavy0.4 heavy0.5 heavy0.6 heavy0.7 big0.6 big1.6 big0.7",
-			"big1.7 heavy0.8 heavy0.9 heavy0.10 heavy0.11 heavy0.12 heavy0.13 heavy0.14",
+			"small0.0 heavy0.0 heavy0.1 heavy0.2 heavy0.3 heavy0.4 heavy0.5 heavy0.6", // big has used eight
+			"heavy0.7 heavy0.8 heavy0.9 heavy0.10 heavy0.11 heavy0.12 heavy0.13 heavy0.14",
+			"heavy0.15 big0.4 heavy0.16 heavy0.17 big1.4 heavy0.18 heavy0.19 big0.5",
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
@@ -128,14 +133,95 @@ func TestWeightsHold(t *testing.T) {
 		h.wait("light", 1, 100, 0)
 		h.wait("heavy", 1, 100, 0)
 		got := map[string]int{}
-		for range 10 * 3 * turn {
+		for range 120 {
 			h.others()
 			for name := range strings.FieldsSeq(h.take(1)) {
 				got[strings.TrimRight(name, "0123456789.")]++
 			}
 		}
-		if sum := got["light"] + got["heavy"]; sum != 10*3*turn || got["heavy"] != 2*got["light"] {
+		if sum := got["light"] + got["heavy"]; sum != 120 || got["heavy"] != 2*got["light"] {
 			t.Errorf("one at a time, %v came in", got)
+		}
+	})
+}
+
+// TestWhoUsesManyLanesLetsOthersBefore: what counts is what a company used over all lanes, so who has as much in one lane as others have in each waits for
+// few of theirs.
+func TestWhoUsesManyLanesLetsOthersBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.others()
+		h.pending = depth
+		for i := range 20 {
+			for _, lane := range []string{"l", "m"} {
+				h.waitFor(lane, string(rune('A'+i)), 1, 100, 0)
+			}
+		}
+		late := 0
+		for i := range 20 {
+			h.Wait(Waiting{Lane: "l", Company: "quiet", Name: strconv.Itoa(i), Enter: func(context.Context) { h.bring("quiet") }})
+			came := ""
+			for range 4 {
+				h.others()
+				came += h.take(depth)
+			}
+			if !strings.Contains(came, "quiet") {
+				late++
+			}
+		}
+		if late > 5 { // until it is known who uses how much
+			t.Errorf("%d of 20 of the company with few wait for long", late)
+		}
+	})
+}
+
+// TestUseIsForgotten, by halves, and its figures stay small.
+func TestUseIsForgotten(t *testing.T) {
+	start := time.Now()
+	u := usage{since: start, of: map[string]float64{}}
+	u.add("before", 100, start)
+	u.add("now", 50, start.Add(halfLife))
+	if u.of["before"] != u.of["now"] {
+		t.Errorf("what was used before counts %v, and half as much now %v", u.of["before"], u.of["now"])
+	}
+	later := start.Add((rebased + 1) * halfLife)
+	u.add("later", 3, later)
+	if !u.large(later) {
+		t.Fatal("the figures may grow for ever")
+	}
+	u.rebase(later, map[string]bool{"now": true})
+	if _, ok := u.of["before"]; ok || u.of["later"] != 3 || u.of["now"] <= 0 || u.large(later) {
+		t.Errorf("after that, they are %v", u.of)
+	}
+	if u.rebase(start.Add(time.Hour*24*365), nil); len(u.of) > 0 {
+		t.Errorf("after a year, they are %v", u.of)
+	}
+}
+
+// TestTurnsGoOnWhereFiguresAreScaled: who used much before is not kept waiting by it.
+func TestTurnsGoOnWhereFiguresAreScaled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.others()
+		h.pending = depth
+		h.wait("much", 1, 1000, 0)
+		for range 10 {
+			h.others()
+			h.take(depth)
+		}
+		h.mu.Lock()
+		h.pending = depth
+		h.mu.Unlock()
+		h.intake.mu.Lock()
+		h.rebase(time.Now().Add((rebased + 1) * halfLife))
+		h.used.since = time.Now()
+		h.intake.mu.Unlock()
+		h.wait("little", 1, 20, 0)
+		h.others()
+		if got := strings.Count(h.take(depth), "much"); got != depth/2 {
+			t.Errorf("%d of %d are its own, where another has as much", got, depth)
 		}
 	})
 }
@@ -151,7 +237,7 @@ func TestWhoWaitsHasAPart(t *testing.T) {
 		time.Sleep(10 * longest)
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if n := len(h.came); n < turn || n > 20 {
+		if n := len(h.came); n < part || n > 20 {
 			t.Errorf("%d came in", n)
 		}
 	})
@@ -184,7 +270,7 @@ func TestLongBodiesCountForMore(t *testing.T) {
 		h.wait("long", 1, 3, 5*weighs)
 		h.wait("short", 1, 12, 0)
 		got := []string{h.take(depth), h.take(1), h.take(5)}
-		want := []string{"short0.0 short0.1 short0.2 short0.3 long0.0 short0.4 short0.5 short0.6", "short0.7", "long0.1 short0.8 short0.9 short0.10 short0.11"}
+		want := []string{"long0.0 short0.0 short0.1 short0.2 short0.3 short0.4 short0.5 long0.1", "short0.6", "short0.7 short0.8 short0.9 short0.10 short0.11"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}
