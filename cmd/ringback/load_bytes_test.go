@@ -34,17 +34,20 @@ func (i *installation) dataset() int64 {
 
 // TestLoadBytes measures how many bytes of Redis a delivery takes beyond its event's body of 640 bytes, where it stands.
 func TestLoadBytes(t *testing.T) {
-	const n, body = 10_000, 640
+	const body = 640
 	for _, tt := range []struct {
 		where  string
 		status int
 		paused bool
+		halted bool
 		state  string
+		n      int64
 		most   int64
 	}{
-		{"in the lanes, as a retry", http.StatusServiceUnavailable, false, "retrying", 1000},
-		{"in a room", http.StatusNoContent, true, "held", 800},
-		{"finished", http.StatusNoContent, false, "delivered", 550},
+		{"in the lanes", http.StatusNoContent, false, true, "pending", 1000, 1000}, // no more are let out of the room,
+		{"in the lanes, as a retry", http.StatusServiceUnavailable, false, false, "retrying", 10_000, 1000},
+		{"in a room", http.StatusNoContent, true, false, "held", 10_000, 800},
+		{"finished", http.StatusNoContent, false, false, "delivered", 10_000, 550},
 	} {
 		t.Run(tt.where, func(t *testing.T) {
 			i := install(t)
@@ -55,10 +58,13 @@ func TestLoadBytes(t *testing.T) {
 			if tt.paused {
 				i.call(http.MethodPost, "/companies/acme/config/callbacks/1/pause", "")
 			}
+			if tt.halted {
+				i.call(http.MethodPost, "/egress/pause", "")
+			}
 			before := i.dataset()
-			i.fill(n, body)
-			i.await(tt.state, n)
-			if each := (i.dataset()-before)/n - body; each > tt.most {
+			i.fill(int(tt.n), body)
+			i.await(tt.state, tt.n)
+			if each := (i.dataset()-before)/tt.n - body; each > tt.most {
 				t.Logf("%s: %d bytes a delivery beyond the body, want at most %d", tt.where, each, tt.most)
 			} else {
 				t.Logf("%s: %d bytes a delivery beyond the body", tt.where, each)
@@ -83,6 +89,8 @@ func (i *installation) await(state string, n int64) {
 	rdb := i.redis.Client()
 	count := func() int64 {
 		switch state {
+		case "pending":
+			return rdb.ZCard(i.t.Context(), "{acme}:due").Val()
 		case "held":
 			return rdb.ZCard(i.t.Context(), "{acme}:room:1").Val()
 		case "retrying":
