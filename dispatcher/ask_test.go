@@ -406,7 +406,7 @@ func TestDecisionsAreKept(t *testing.T) {
 	h.check()
 	for i := range 12 {
 		if i == 11 {
-			h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), ledger.Key(acme, "ask:"+id)).Result(); return n == 0 }, func() string { return "the record stays" })
+			h.swept("ask:" + id)
 			h.must(h.rdb.ZAdd(t.Context(), ledger.Key(acme, "asks"), redis.Z{Score: 1, Member: "dec_old"}).Err())
 		}
 		_, err := h.client.Ask(t.Context(), question())
@@ -417,7 +417,18 @@ func TestDecisionsAreKept(t *testing.T) {
 	if slices.Contains(left, "dec_old") || slices.Contains(left, id) {
 		t.Errorf("the book still names %v", left)
 	}
-	h.eventually(5*time.Second, func() bool { n, _ := h.rdb.Exists(t.Context(), ledger.Key(acme, "asks")).Result(); return n == 0 }, func() string { return "the book of an idle company stays" })
+	h.swept("asks")
+}
+
+// swept waits until the company's sweep has taken a key.
+func (h *house) swept(name string) {
+	h.t.Helper()
+	h.eventually(10*time.Second, func() bool {
+		h.must(h.client.trimLog(h.t.Context(), acme))
+		n, err := h.rdb.Exists(h.t.Context(), ledger.Key(acme, name)).Result()
+		h.must(err)
+		return n == 0
+	}, func() string { return name + " stays" })
 }
 
 // The callback's success rule says which statuses count, among those that can carry a decision.

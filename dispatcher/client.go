@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // A Client accepts events and answers for what became of them. It is safe for concurrent use.
@@ -31,6 +32,7 @@ type Client struct {
 	observed metric.Registration // of what metrics read from Redis
 	reporter reporter
 	sender   sender
+	clock    *steady.Clock
 	ledger   *ledger.Ledger
 	lanes    *lanes.Lanes
 	expander *expander

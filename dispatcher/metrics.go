@@ -15,7 +15,8 @@ import (
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
 	laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
-	oldest, drift, roomAge                                                                                      metric.Float64Observable
+	oldest, drift, offset, roomAge                                                                              metric.Float64Observable
+	steps                                                                                                       metric.Int64Observable
 }
 
 func newGauges(meter metric.Meter) (gauges, error) {
@@ -34,6 +35,8 @@ func newGauges(meter metric.Meter) (gauges, error) {
 		oldest:      k.floatGauge("ringback.oldest_due.age", "s", "How long the delivery that is most overdue has waited for its attempt."),
 		callbacks:   k.gauge("ringback.callbacks", "{callback}", "Callbacks, by status."),
 		drift:       k.floatGauge("ringback.clock.drift", "s", "How far this process's clock is ahead of Redis's; webhook-timestamp is by this one, the schedule by that."),
+		offset:      k.floatGauge("ringback.clock.offset", "s", "How far the installation's time is ahead of Redis's clock, since that stepped."),
+		steps:       k.observableCounter("ringback.clock.steps", "{step}", "Steps of Redis's clock that this process noticed."),
 		used:        k.gauge("ringback.redis.memory.used", "By", "Redis's memory in use."),
 		limit:       k.gauge("ringback.redis.memory.limit", "By", "Redis's maxmemory; 0 if none is set."),
 	}
@@ -44,7 +47,7 @@ func newGauges(meter metric.Meter) (gauges, error) {
 func (g *gauges) all() []metric.Observable {
 	return []metric.Observable{
 		g.laneDepth, g.laneWaiting, g.roomDepth, g.dead, g.breakers, g.expiring, g.buried, g.callbacks, g.used, g.limit, g.paused, g.outage,
-		g.oldest, g.drift, g.roomAge,
+		g.oldest, g.drift, g.offset, g.roomAge, g.steps,
 	}
 }
 
@@ -64,12 +67,14 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	if err != nil {
 		return err
 	}
-	asked := time.Now()
 	now, err := c.ledger.Now(ctx)
 	if err != nil {
 		return err
 	}
-	o.ObserveFloat64(g.drift, asked.Add(time.Since(asked)/2).Sub(now).Seconds())
+	clock := c.clock.State()
+	o.ObserveFloat64(g.drift, clock.Ahead.Seconds())
+	o.ObserveFloat64(g.offset, clock.Offset.Seconds())
+	o.ObserveInt64(g.steps, clock.Steps)
 	companies, err := c.registry.Companies(ctx)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // New makes a Client.
@@ -39,8 +40,9 @@ func New(cfg Config) (*Client, error) {
 	c.reporter = reporter{c.log, c.metrics}
 	c.memory.rdb, c.memory.log, c.memory.shedAt = c.rdb, c.log, int64(defaulted(cfg.ShedAt, DefaultShedAt))
 	c.outage.log = c.log
+	c.clock = steady.New(c.rdb, c.log)
 	c.ledger = ledger.New(ledger.Config{
-		Redis: c.rdb, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas,
+		Redis: c.rdb, Clock: c.clock, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) },
 	})
 	c.lanes = lanes.New(lanes.Config{
@@ -69,6 +71,7 @@ func (c *Client) closeParts() {
 	c.expander.close()
 	c.lanes.Close()
 	c.ledger.Close()
+	c.clock.Close()
 	c.sender.tokens.Close()
 }
 

@@ -14,6 +14,9 @@ import (
 // trimEvery is how often the companies' logs and dead-letter books lose what is older than it may be.
 const trimEvery = time.Minute
 
+// trimFor bounds one company's share of that.
+const trimFor = 2 * time.Second
+
 // reconcilerKey is held by the process whose turn the round is. It only saves work: two at once do no harm.
 const reconcilerKey = "ringback:reconciler"
 
@@ -42,6 +45,7 @@ type rounds struct {
 func (w *Worker) turn(ctx context.Context, r *rounds) {
 	c := w.client
 	r.clock.look(ctx, c.rdb, c.log)
+	_ = c.clock.Look(ctx) // who asks Redis for more says what is wrong
 	mine, err := c.rdb.SetNX(ctx, reconcilerKey, w.instance, w.every*19/20).Result()
 	if err != nil {
 		if ctx.Err() == nil {
@@ -169,14 +173,14 @@ func (c *Client) revive(ctx context.Context, r ledger.Ref, generation int64) err
 	return err
 }
 
-// trimLog removes the log's entries whose events are gone. What is unfinished or dead outlives retention, and its entry with it: so each
-// call walks on from where the last one stopped, and around.
+// trimLog removes events that have had their time, and their entries in the log. What is unfinished or dead outlives retention, and its entry with it: so
+// each call walks on from where the last one stopped, and around.
 func (c *Client) trimLog(ctx context.Context, company string) error {
 	from := "-"
 	if last, ok := c.trimmed.Load(company); ok {
 		from = last.(string)
 	}
-	for range reconcilePages / 5 {
+	for until := time.Now().Add(trimFor); time.Now().Before(until); {
 		next, err := c.ledger.TrimLog(ctx, company, from)
 		if err != nil {
 			return err

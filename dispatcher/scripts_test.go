@@ -38,7 +38,7 @@ func (h *house) script(ctx context.Context, script *redis.Script, company string
 
 // steps takes steps together to the house's Redis.
 func (h *house) steps() *ledger.Committer {
-	return ledger.NewCommitter(h.rdb, h.cfg.rules().String(), 0, func(_ context.Context, do func() error) error { return do() })
+	return ledger.NewCommitter(h.rdb, func(context.Context, string) string { return h.cfg.rules().String() }, 0, func(_ context.Context, do func() error) error { return do() })
 }
 
 // step makes one.

@@ -229,7 +229,7 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		w.pumps.close()
 		h.wantPanics(reader, placePacer, 1)
 
-		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "time" })
+		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "hgetall" && cmd.Args()[1] == "ringback:buried" })
 		h.wantPanics(reader, placeMetrics, 1)
 
 		panicsAt(func(cmd redis.Cmder) bool { return len(cmd.Args()) > 1 && cmd.Args()[1] == reconcilerKey }) // outside of any company

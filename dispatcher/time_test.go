@@ -41,13 +41,15 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = server.Serve(l) })
 		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
+		defer func() { // wherever the test ends
+			h.egress.Close()
+			_ = server.Close()
+			wg.Wait()
+			_ = rdb.Close()
+			m.Close()
+		}()
 		h.poll, h.mini = 2*time.Second, m // half of what an idle bubble costs are looks at lanes
 		f(h)
-		h.egress.Close()
-		_ = server.Close()
-		wg.Wait()
-		_ = rdb.Close()
-		m.Close()
 	})
 }
 

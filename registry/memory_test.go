@@ -53,8 +53,8 @@ func TestEverythingRunsInMemoryAndInABubble(t *testing.T) {
 		if got := must(r.Resume(ctx, "acme", 1)); got.Status != registry.Enabled {
 			t.Errorf("status %s", got.Status)
 		}
-		if score := client.ZScore(ctx, registry.RoomsKey("acme"), "1").Val(); int64(score) != time.Now().UnixMilli() {
-			t.Errorf("room due at %v, now is %d", score, time.Now().UnixMilli())
+		if score, err := client.ZScore(ctx, registry.RoomsKey("acme"), "1").Result(); err != nil || score > float64(time.Now().UnixMilli()) {
+			t.Errorf("room due at %v, %v", score, err)
 		}
 		patched := must(r.Patch(ctx, "acme", 1, []byte(`{"timeout":"2s"}`)))
 		must(r.RotateSecret(ctx, "acme", 1, time.Hour))

@@ -16,8 +16,7 @@ local function open(was, left)
 	return changes
 end
 local function lookAfter()
-	local t = redis.call('TIME')
-	redis.call('ZADD', KEYS[4], string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)), ARGV[1])
+	redis.call('ZADD', KEYS[4], 0, ARGV[1])
 end
 `
 

@@ -185,7 +185,7 @@ func TestCallersOfOneTripLosePatienceTogether(t *testing.T) {
 	rdb.AddHook(newPatienceHook(10))
 	var sent countingHook
 	rdb.AddHook(&sent)
-	steps := ledger.NewCommitter(rdb, "settings", 0, func(_ context.Context, do func() error) error { return do() })
+	steps := ledger.NewCommitter(rdb, func(context.Context, string) string { return "settings" }, 0, func(_ context.Context, do func() error) error { return do() })
 	heard := redis.NewScript("local out, at = {}, 2 while at <= #ARGV do out[#out + 1], at = {'heard'}, at + 1 + ARGV[at] end return out")
 	ask := func(ctx context.Context, n int) (calls []*ledger.Call) {
 		for range n {

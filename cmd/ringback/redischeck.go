@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // driftSamples is how often Redis is asked for its time: the answer that came fastest says most.
@@ -36,8 +37,10 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 	switch {
 	case err != nil:
 		return err
-	case clock.Level == levelFault:
+	case clock.Level == levelFault && !keepsTime(ctx, rdb):
 		return errors.New(clock.Found + ": " + clock.Cure)
+	case clock.Level == levelFault:
+		log.WarnContext(ctx, clock.Found+", but by what the installation's processes have written down it is Redis's clock that stepped: "+clock.Cure)
 	}
 	if f := judgePersistence(info); f.Level != levelOK {
 		log.WarnContext(ctx, f.Found+": "+f.Cure)
@@ -75,6 +78,12 @@ func measureDrift(ctx context.Context, node redis.UniversalClient) (finding, err
 		}
 	}
 	return judgeDrift(drift, best/2), nil
+}
+
+// keepsTime reports whether this machine's clock is right by what the installation's processes have written down, whatever Redis's says.
+func keepsTime(ctx context.Context, rdb redis.UniversalClient) bool {
+	at, err := steady.Expect(ctx, rdb)
+	return err == nil && time.Until(at).Abs() <= driftFault
 }
 
 // checkModel makes sure that this program knows the data model that Redis is written in.

@@ -31,7 +31,7 @@ const (
 // they came. Other scripts' calls, and other flights, may overtake them: if a caller needs an order, it waits for the answer.
 type Committer struct {
 	rdb      redis.UniversalClient
-	settings string
+	settings func(ctx context.Context, key string) string
 	replicas int // that have to have what was written before there is an answer
 	patience time.Duration
 	contain  func(ctx context.Context, do func() error) error
@@ -44,9 +44,9 @@ type Committer struct {
 	flights sync.WaitGroup
 }
 
-// NewCommitter makes a Committer, whose scripts take the installation's settings before all else. contain runs a flight, and makes an error of its
+// NewCommitter makes a Committer, whose scripts take the settings for their key before all else. contain runs a flight, and makes an error of its
 // panic. replicas is WAIT's number; 0 is none.
-func NewCommitter(rdb redis.UniversalClient, settings string, replicas int, contain func(ctx context.Context, do func() error) error) *Committer {
+func NewCommitter(rdb redis.UniversalClient, settings func(ctx context.Context, key string) string, replicas int, contain func(ctx context.Context, do func() error) error) *Committer {
 	return &Committer{rdb: rdb, settings: settings, replicas: replicas, patience: patience, contain: contain}
 }
 
@@ -169,7 +169,7 @@ func (c *Committer) load() []*Call {
 
 // fly makes the calls of a flight, answers them, and lets the next one go.
 func (c *Committer) fly(ctx context.Context, load []*Call) {
-	err := c.contain(ctx, func() error { c.run(ctx, c.groups(load)); return nil })
+	err := c.contain(ctx, func() error { c.run(ctx, c.groups(ctx, load)); return nil })
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, call := range load {
@@ -194,7 +194,7 @@ type group struct {
 }
 
 // groups are a flight's runs: each of one script and one key, in the order of the calls.
-func (c *Committer) groups(load []*Call) []*group {
+func (c *Committer) groups(ctx context.Context, load []*Call) []*group {
 	type name struct {
 		script *redis.Script
 		key    string
@@ -205,7 +205,7 @@ func (c *Committer) groups(load []*Call) []*group {
 		name := name{call.Script, call.Key}
 		g := open[name]
 		if g == nil || len(g.calls) == mostCalls || g.deliveries+call.Deliveries > mostDeliveries {
-			g = &group{script: call.Script, key: call.Key, args: []any{c.settings}}
+			g = &group{script: call.Script, key: call.Key, args: []any{c.settings(ctx, call.Key)}}
 			open[name] = g
 			all = append(all, g)
 		}

@@ -19,6 +19,8 @@ import (
 )
 
 // echo answers what it was asked, counts, and fails as it is told.
+func given(context.Context, string) string { return settings }
+
 var echo = lua.New(`
 return each(function(ARGV)
   if ARGV[1] == 'fail' then redis.call('LPUSH', prefix .. 'count', 1) end
@@ -90,7 +92,7 @@ func newCommitter(t *testing.T, g *gate) (*Committer, *redis.Client) {
 		t.Fatal(err)
 	}
 	rdb.AddHook(g)
-	c := NewCommitter(rdb, settings, 0, contained)
+	c := NewCommitter(rdb, given, 0, contained)
 	c.patience = time.Hour // what is held up is so for as long as the test wants
 	t.Cleanup(c.Close)
 	return c, rdb
@@ -331,7 +333,7 @@ func TestReplicasThatAreMissing(t *testing.T) {
 				t.Fatal(err)
 			}
 			rdb.AddHook(&replica{confirms: confirmed})
-			c := NewCommitter(rdb, settings, 1, contained)
+			c := NewCommitter(rdb, given, 1, contained)
 			t.Cleanup(c.Close)
 			beside := callFor("c", "beside")
 			beside.Script = other

@@ -62,7 +62,7 @@ func ExpiringLetters(ctx context.Context, rdb redis.UniversalClient) (int64, err
 	return sum, nil
 }
 
-// TrimLog removes a page of the log's entries whose events are gone, from a place on ("-" to begin), and returns the next place ("-" at the end).
+// TrimLog removes a page of events that have had their time, and of the log's entries whose events are gone, from a place on ("-" to begin), and returns the next place ("-" at the end).
 func (l *Ledger) TrimLog(ctx context.Context, company, from string) (next string, err error) {
 	return l.run(ctx, trimScript, company, from, glancePage).Text()
 }

@@ -47,7 +47,7 @@
 // # The data model
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
-// in records are Redis's own clock. The data model has a number ([Model]), which grows with any change of a key's type or a record's format. In
+// in records are the installation's: Redis's clock, and what makes up for its steps (package steady). The data model has a number ([Model]), which grows with any change of a key's type or a record's format. In
 // package dispatcher, testdata/model1.txt is what 1 stands for, and model1-additions.txt has what was added that others leave alone. Every test holds what
 // it finds in Redis against these.
 //
@@ -69,8 +69,8 @@
 //	{c}:room:<cb>   zset         those that wait: callback paused, disabled, unverified, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
 //	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
-//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes; while it is at least
-//	                             half as many, the pump leaves the room alone
+//	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes, and when (ms); while it is
+//	                             at least half as many, the pump leaves the room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
 //	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
@@ -103,6 +103,7 @@
 //	                             and when anybody last went through it
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
+//	ringback:clock      hash     the installation's time (package steady)
 //	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it
 //	ringback:reconciler string   whose turn the round is; saves work, guards nothing
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
@@ -111,6 +112,9 @@
 //	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
 //	                             retries would hold up neighbours in a lane. No record says in which lane a task is: a process
 //	                             that has to know looks in both
+//
+// What has had its time, such as an event whose deliveries all ended longer ago than retention, is swept with its company's log. The time stands in the
+// key's own expiry, ten years ahead: so no step of Redis's clock expires it.
 //
 // # What holds a delivery back
 //

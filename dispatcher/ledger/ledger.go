@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // Config is what a [Ledger] needs.
@@ -15,6 +17,7 @@ type Config struct {
 	Redis  redis.UniversalClient // required; the caller closes it
 	Logger *slog.Logger          // required
 	Rules  Rules
+	Clock  *steady.Clock // nil: Redis's clock is what counts, however it steps
 
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most).
 	WaitReplicas int
@@ -45,15 +48,16 @@ type Ledger struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger
 	rules   string
+	clock   *steady.Clock
 	accepts *Committer // of events
 	steps   *Committer // of attempts
 }
 
 // New makes a Ledger.
 func New(cfg Config) *Ledger {
-	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String()}
-	l.accepts = NewCommitter(l.rdb, l.rules, cfg.WaitReplicas, cfg.Contain)
-	l.steps = NewCommitter(l.rdb, l.rules, 0, cfg.Contain)
+	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), clock: cfg.Clock}
+	l.accepts = NewCommitter(l.rdb, l.settings, cfg.WaitReplicas, cfg.Contain)
+	l.steps = NewCommitter(l.rdb, l.settings, 0, cfg.Contain)
 	return l
 }
 
@@ -63,12 +67,23 @@ func (l *Ledger) Close() {
 	l.steps.Close()
 }
 
-// Now is Redis's time.
-func (l *Ledger) Now(ctx context.Context) (time.Time, error) { return l.rdb.Time(ctx).Result() }
+// settings are what scripts take before their own arguments: the rules, and what time it is.
+func (l *Ledger) settings(ctx context.Context, key string) string {
+	return l.rules + l.clock.Tell(ctx, key)
+}
+
+// Now is the installation's time.
+func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
+	if l.clock == nil {
+		return l.rdb.Time(ctx).Result()
+	}
+	return l.clock.Now(ctx)
+}
 
 // run runs a script on a company's keys. Each takes the rules before its own arguments.
 func (l *Ledger) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
-	return script.Run(ctx, l.rdb, []string{Key(company, "due")}, append([]any{l.rules}, args...)...)
+	key := Key(company, "due")
+	return script.Run(ctx, l.rdb, []string{key}, append([]any{l.settings(ctx, key)}, args...)...)
 }
 
 // ask runs a script whose answer is a flat list.

@@ -6,6 +6,22 @@
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
 --  | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
 local version, most
+
+-- Writes an event into the log, at the installation's time, or right after the last one if that is later. -> its log id
+local function enlist(id)
+  local log = prefix .. 'log'
+  local entry = redis.pcall('XADD', log, int(now) .. '-*', 'e', id)
+  if type(entry) == 'string' then return entry end
+  local about, ms, seq = redis.pcall('XINFO', 'STREAM', log), now, 0 -- Redis 6.2 numbers no entries of a given time
+  for i = 1, #about, 2 do
+    if about[i] == 'last-generated-id' then
+      local last, n = string.match(about[i + 1], '^(%d+)-(%d+)$')
+      if tonumber(last) >= now then ms, seq = tonumber(last), tonumber(n) + 1 end
+    end
+  end
+  return redis.call('XADD', log, int(ms) .. '-' .. int(seq), 'e', id)
+end
+
 return each(function(ARGV)
   local id = ARGV[1]
   local ev = prefix .. 'ev:' .. id
@@ -41,7 +57,7 @@ return each(function(ARGV)
     end
   end
 
-  local log = redis.call('XADD', prefix .. 'log', '*', 'e', id)
+  local log = enlist(id)
   if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n') end -- an earlier run failed half-way
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
@@ -62,6 +78,6 @@ return each(function(ARGV)
   if held ~= '' then redis.call('HSET', ev, 'h', held) end
   if ARGV[6] ~= '' then later(ev, id, callbacks, ARGV[6], page) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
-  if callbacks == 0 then redis.call('EXPIRE', ev, RETENTION) end
+  if callbacks == 0 then age(ev, RETENTION * 1000) end
   return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}
 end)

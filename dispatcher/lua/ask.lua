@@ -21,10 +21,11 @@ end
 
 local id, key, book = ARGV[2], prefix .. 'ask:' .. ARGV[2], prefix .. 'asks'
 redis.call('HSET', key, 't', ARGV[3], 'c', open[2], 'a', int(now), 'u', int(now + tonumber(ARGV[4])), 'p', ARGV[5])
-redis.call('EXPIRE', key, RETENTION)
--- The book names what is kept: each decision takes some of those along whose time is up, and an idle book goes with the last of them.
-local kept = now - RETENTION * 1000
-for _, old in ipairs(redis.call('ZRANGEBYSCORE', book, '-inf', '(' .. int(kept), 'LIMIT', 0, 10)) do redis.call('ZREM', book, old) end
+age(key, RETENTION * 1000)
+-- The book names what is kept: each decision takes some of those along whose time is up, and the sweep takes the last of them (trim.lua).
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', book, '-inf', '(' .. int(now - RETENTION * 1000), 'LIMIT', 0, 10)) do
+  redis.call('UNLINK', prefix .. 'ask:' .. old)
+  redis.call('ZREM', book, old)
+end
 redis.call('ZADD', book, int(now), id)
-redis.call('EXPIRE', book, RETENTION)
 return {'go', open[2], int(now)}

@@ -51,7 +51,7 @@ return each(function(ARGV)
       spare(p.host)
     end
     hold(r, ev, field, member, cb, closed or barred)
-    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, lanes(cb), 'PX', BUSY) end
+    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, lanes(cb) .. ' ' .. int(now), 'PX', BUSY) end
     return {'held', wait}
   end
   if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end

@@ -35,8 +35,9 @@ if closed or ARGV[3] == '1' then
 end
 -- Where a worker had no turn left, what ends lets others out: as long as there is enough that will.
 local there = lanes(cb)
-local before = tonumber(redis.call('GET', prefix .. 'busy:' .. cb))
-if before and there > 0 and 2 * there >= before then
+local before, at = string.match(redis.call('GET', prefix .. 'busy:' .. cb) or '', '^(%d+) ?(%d*)$')
+local recent = before and (at == '' or math.abs(now - tonumber(at)) < BUSY) -- Redis's expiry follows its clock's steps
+if recent and there > 0 and 2 * there >= tonumber(before) then
   again(1000)
   return {'busy'}
 end

@@ -19,8 +19,16 @@ PATIENCE = tonumber(PATIENCE) -- ms: a pending delivery that nobody began after 
 
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
+-- The installation's time (ms): Redis's and an offset, which the process knows. It also knows about what time it is, and that counts where Redis's clock
+-- has stepped since: then it is far before that, or farther after it than a call is on its way.
 local clock = redis.call('TIME')
-local now = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local wall = tonumber(clock[1]) * 1000 + math.floor(tonumber(clock[2]) / 1000)
+local now = wall
+local STEADY, OFFSET = string.match(settings, '@(%d+) (%-?%d+)$')
+if STEADY then
+  STEADY, now = tonumber(STEADY), wall + tonumber(OFFSET)
+  if now < STEADY - 2000 or now > STEADY + 5000 then now = STEADY end
+end
 
 -- Runs a step for each of the calls that came together, in their order: ARGV are those calls' arguments, each after their number. One that
 -- fails keeps no other from its turn. -> an answer for each: the step's, or {'error', what Redis said}
@@ -142,10 +150,19 @@ end
 local PRUNED = 'pruned'
 local function pruned(r) return r.s == 'X' and string.sub(r.tok, -#PRUNED) == PRUNED end
 
+-- What has had its time goes with the sweep of its company (trim.lua), not by Redis's own expiry: a step of Redis's clock would take all of it at once. The
+-- time stands in the key's expiry all the same, which costs nothing, and so far ahead that Redis lets the key alone.
+local FAR = 315360000000 -- ms: ten years
+local function age(key, ms) redis.call('PEXPIREAT', key, int(now + ms + FAR)) end
+local function aged(key)
+  local left = redis.call('PTTL', key)
+  return left > FAR / 2 and wall + left - FAR <= now -- less was set by a program of before, and is Redis's
+end
+
 -- Once nothing of an event is unfinished or dead, it may age.
 local function settle(ev)
   local c = redis.call('HMGET', ev, 'n', 'x')
-  if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then redis.call('EXPIRE', ev, RETENTION) end
+  if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then age(ev, RETENTION * 1000) end
 end
 
 -- Bytes of payload that wait, for a company with a quota on them and for no other: a hash of event -> bytes, and their sum under '/', which is
@@ -202,7 +219,7 @@ local function noteHost(key, name, text, memory)
       if not at or now - tonumber(at) > memory then redis.call('HDEL', key, other) end
     end
   end
-  redis.call('PEXPIRE', key, memory)
+  redis.call('PEXPIRE', key, memory + 86400000) -- it is only tidied up: what is too old does not count
 end
 
 -- The breaker of a destination's host, over all callbacks of the company that go there. {c}:hosts has it by the host's name, which stands in

@@ -12,11 +12,10 @@ if field.state == 'running' then
 end
 for i = 6, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', prefix .. 'replays', redis.call('HGET', key, 'created'), ARGV[1])
-redis.call('ZREMRANGEBYSCORE', prefix .. 'replays', '-inf', int(now - 4 * tonumber(ARGV[2])))
 if redis.call('HGET', key, 'state') == 'running' then
   redis.call('SADD', prefix .. 'replaying', ARGV[1])
   audit(trail, ARGV[5])
 else
-  redis.call('PEXPIRE', key, ARGV[3])
+  age(key, tonumber(ARGV[3]))
 end
 return {'ok'}

@@ -4,7 +4,7 @@ local state = redis.call('HGET', key, 'state')
 if not state then return 0 end
 if state == 'running' then
   redis.call('HSET', key, 'state', 'cancelled', 'finished', int(now))
-  redis.call('PEXPIRE', key, ARGV[2])
+  age(key, tonumber(ARGV[2]))
   audit(trail, ARGV[3])
 end
 redis.call('SREM', prefix .. 'replaying', ARGV[1])

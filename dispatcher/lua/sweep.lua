@@ -16,7 +16,7 @@ if mode == 'replay' then
   if deleted(gate(cb)) then
     redis.call('HSET', job, 'state', 'cancelled', 'finished', int(now))
     redis.call('SREM', prefix .. 'replaying', ARGV[8])
-    redis.call('PEXPIRE', job, ARGV[9])
+    age(job, tonumber(ARGV[9]))
     return {'', 0}
   end
   -- Paced: what is accepted meanwhile must not wait behind all of it.
@@ -60,7 +60,7 @@ if job then
   if next == '' then
     redis.call('HSET', job, 'state', 'done', 'finished', int(now))
     redis.call('SREM', prefix .. 'replaying', ARGV[8])
-    redis.call('PEXPIRE', job, ARGV[9])
+    age(job, tonumber(ARGV[9]))
   else
     redis.call('HSET', job, 'from', next)
   end

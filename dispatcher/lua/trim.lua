@@ -1,9 +1,23 @@
--- Removes a page of the log's entries that are older than retention and whose events are gone.
+-- Sweeps a page of the log: events that have had their time go, and so do entries whose events are gone. Where it begins, it sweeps the books of decisions
+-- and replays, too.
 -- ARGV: from log id ('-' to begin), limit -> where to go on, '-' when all was seen
+local log = prefix .. 'log'
+if ARGV[1] == '-' then
+  for _, names in ipairs({{'asks', 'ask:'}, {'replays', 'replay:'}}) do
+    local book, kind = names[1], names[2]
+    for _, id in ipairs(redis.call('ZRANGE', prefix .. book, 0, ARGV[2] - 1)) do
+      local key = prefix .. kind .. id
+      if aged(key) then redis.call('UNLINK', key) end
+      if redis.call('EXISTS', key) == 0 then redis.call('ZREM', prefix .. book, id) end
+    end
+  end
+end
 local newest = int(math.max(0, now - RETENTION * 1000))
-local entries = redis.call('XRANGE', prefix .. 'log', ARGV[1], newest, 'COUNT', ARGV[2])
+local entries = redis.call('XRANGE', log, ARGV[1], newest, 'COUNT', ARGV[2])
 for _, entry in ipairs(entries) do
-  if redis.call('EXISTS', prefix .. 'ev:' .. entry[2][2], prefix .. 'gone:' .. entry[2][2]) == 0 then redis.call('XDEL', prefix .. 'log', entry[1]) end
+  local ev = prefix .. 'ev:' .. entry[2][2]
+  if aged(ev) then redis.call('UNLINK', ev) end
+  if redis.call('EXISTS', ev, prefix .. 'gone:' .. entry[2][2]) == 0 then redis.call('XDEL', log, entry[1]) end
 end
 if #entries < tonumber(ARGV[2]) then return '-' end
 return '(' .. entries[#entries][1]
