@@ -33,6 +33,8 @@ var redisFaults = []fault{
 	{"F14-flushall", "somebody empties Redis under running processes", false, false, flushRedis},
 	{"F14-old-copy", "Redis comes back with an older copy of its data, under running processes", false, false, restoreCopy},
 	{"F15-old-leases", "asynq's clocks are wrong: its leases look lapsed and its retries due", false, false, ageLeases},
+	{"F15-redis-clock-back", "Redis's clock is set back by 2 min and by 1 h", true, false, func(s *scene) { stepClock(s, -2*time.Minute, -time.Hour) }},
+	{"F15-redis-clock-forward", "Redis's clock is set forward by 2 min and by 1 h", true, false, func(s *scene) { stepClock(s, 2*time.Minute, time.Hour) }},
 	{"F34-disk-full", "Redis cannot write its AOF any more", true, false, fillDisk},
 }
 

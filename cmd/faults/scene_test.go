@@ -94,7 +94,8 @@ type scene struct {
 
 	hits    []hit
 	secrets []string // canaries
-	release func()   // lets the next heavy fault begin
+	clock   *redistest.Clock
+	release func() // lets the next heavy fault begin
 
 	// What the fault permits beside the usual.
 	mayCancel     bool           // deliveries may end cancelled
@@ -106,6 +107,7 @@ type scene struct {
 // A setup says what a scene is made of.
 type setup struct {
 	redisArgs []string                        // added to redis-server's command line; it runs with AOF everysec
+	clock     bool                            // the scene moves Redis's clock
 	via       func(role, redis string) string // a proxy before Redis for processes of that role: takes Redis's address, returns its own
 	apis      int                             // processes with the role api; default 1
 	workers   int                             // processes with the role worker; default 1
@@ -183,7 +185,11 @@ func (s *scene) open(in setup) {
 	s.t.Helper()
 	in.apis, in.workers, in.callbacks = max(in.apis, 1), max(in.workers, 1), cmp.Or(in.callbacks, 1)
 	s.setup = in
-	s.redis = redistest.Start(s.t, in.redisArgs...)
+	if in.clock {
+		s.redis, s.clock = redistest.StartWithClock(s.t, in.redisArgs...)
+	} else {
+		s.redis = redistest.Start(s.t, in.redisArgs...)
+	}
 	s.direct = s.redis.Client()
 	if info, err := s.direct.InfoMap(s.t.Context(), "server").Result(); err == nil {
 		suite.report.sees("Redis " + info["Server"]["redis_version"])

@@ -38,8 +38,9 @@ type Server struct {
 	t       testing.TB
 	binary  string
 	args    []string
-	dir     string // working directory: append-only file, log
-	sockets string // short path: a socket's may have 107 bytes at most
+	env     []string // beside this process's
+	dir     string   // working directory: append-only file, log
+	sockets string   // short path: a socket's may have 107 bytes at most
 	port    int
 	log     *os.File
 
@@ -58,7 +59,13 @@ type Server struct {
 // without ending it.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	s := &Server{t: t, binary: findBinary(t), args: args, dir: t.TempDir()}
+	return start(t, nil, args)
+}
+
+// start is Start with more in the server's environment.
+func start(t testing.TB, env, args []string) *Server {
+	t.Helper()
+	s := &Server{t: t, binary: findBinary(t), env: env, args: args, dir: t.TempDir()}
 
 	sockets, err := os.MkdirTemp("", "redistest") //nolint:usetesting // t.TempDir holds the test's name, and a socket's path has room for 107 bytes
 	if err != nil {
@@ -207,6 +214,7 @@ func (s *Server) launch() error {
 	}, s.args...)
 	child := exec.CommandContext(ctx, s.binary, args...)
 	child.Stdout, child.Stderr = s.log, s.log
+	child.Env = append(os.Environ(), s.env...)
 	if err := child.Start(); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}

@@ -67,3 +67,19 @@ func TestTwoServersAreStrangers(t *testing.T) {
 		t.Errorf("the second server holds %d keys, %v", n, err)
 	}
 }
+
+func TestClockIsMoved(t *testing.T) {
+	t.Parallel()
+	s, clock := redistest.StartWithClock(t)
+	for _, ahead := range []time.Duration{0, 2 * time.Minute, -time.Hour, 1500 * time.Millisecond} {
+		clock.Set(ahead)
+		before := time.Now()
+		now, err := s.Client().Time(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now.Before(before.Add(ahead-2*time.Millisecond)) || now.After(time.Now().Add(ahead+2*time.Millisecond)) {
+			t.Errorf("set to be %v ahead, the server's clock is %v ahead", ahead, time.Until(now))
+		}
+	}
+}
