@@ -190,3 +190,22 @@ func clockSteps(t *testing.T, by time.Duration, killed bool) {
 		}
 	}, short)
 }
+
+// TestARetryThatAsynqKeepsTooLongIsRun: asynq keeps it by the clock of a machine, which somebody set back.
+func TestARetryThatAsynqKeepsTooLongIsRun(t *testing.T) {
+	inBubble(t, func(h *house) {
+		h.partner.answers(answering(500, 204))
+		cb := h.register("payment_proof", `"retry": {"initial_interval": "10s"}`)
+		stop := h.work()
+		h.send(proof("p-1"))
+		ref := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
+		due := h.await(ref.DeliveryID(), ledger.Retrying, time.Second).NextAttemptAt
+		h.eventually(time.Second*5, func() bool { return len(h.retries()) == 1 }, func() string { return "asynq does not keep it" })
+		key := "asynq:{" + laneOf(ref) + "}:retry"
+		h.must(h.rdb.ZAddXX(h.t.Context(), key, redis.Z{Score: float64(due.Add(time.Hour).Unix()), Member: taskID(ref, 1)}).Err())
+		h.await(ref.DeliveryID(), ledger.Delivered, 2*time.Minute)
+		h.wantTook(due, patience)
+		h.check()
+		stop()
+	})
+}

@@ -252,8 +252,18 @@ func (l *Lanes) Runs(ctx context.Context, t ledger.Ticket) (bool, error) {
 	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
 	case err != nil:
 		l.log.WarnContext(ctx, "asynq has a task it cannot show", "company", t.Company, "delivery", t.DeliveryID(), "error", err)
-	case info.State == asynq.TaskStatePending, info.State == asynq.TaskStateScheduled, info.State == asynq.TaskStateRetry:
+	case info.State == asynq.TaskStatePending:
 		return true, nil
+	case info.State == asynq.TaskStateScheduled, info.State == asynq.TaskStateRetry:
+		if !info.NextProcessAt.After(time.Now()) {
+			return true, nil
+		}
+		// It is overdue by the installation's time, and asynq keeps it by a machine's clock, which was set back.
+		err := l.inspector.RunTask(info.Queue, info.ID)
+		if err == nil {
+			l.bell.Ring(ctx, info.Queue)
+		}
+		return err == nil, nil
 	}
 	return false, nil
 }
