@@ -62,6 +62,7 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 // A house is Ringback around one Redis: client, workers, and a partner who keeps books. check verifies every invariant.
 type house struct {
 	t        *testing.T
+	stops    []func() // of the workers that were started
 	rdb      *redis.Client
 	redis    *redistest.Server    // nil inside a bubble
 	mini     *miniredis.Miniredis // nil outside
@@ -144,6 +145,7 @@ func (h *house) work() (stop func()) {
 	h.must(w.Start())
 	stop = sync.OnceFunc(w.Shutdown)
 	h.t.Cleanup(stop)
+	h.stops = append(h.stops, stop)
 	return stop
 }
 

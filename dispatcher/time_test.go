@@ -42,6 +42,9 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 		wg.Go(func() { _ = server.Serve(l) })
 		h := furnish(t, rdb, egress.Config{Dial: l.dial}, p, options...)
 		defer func() { // wherever the test ends
+			for _, stop := range h.stops {
+				stop()
+			}
 			h.egress.Close()
 			_ = server.Close()
 			wg.Wait()
