@@ -1,11 +1,11 @@
 package dispatcher
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -38,14 +38,11 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 	x := &Explanation{EventRecord: *f.event, Callbacks: []Decision{}}
 	x.Summary = v.summarize(f)
 	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
-	for _, id := range f.everybody() {
-		if id <= after || q.CallbackID != 0 && q.CallbackID != id {
-			continue
-		}
-		if len(x.Callbacks) == limit {
-			x.NextCursor = encodeCursor(strconv.FormatInt(x.Callbacks[limit-1].CallbackID, 10))
-			break
-		}
+	shown, more := f.page(after, q.CallbackID, limit)
+	if more {
+		x.NextCursor = encodeCursor(strconv.FormatInt(shown[limit-1], 10))
+	}
+	for _, id := range shown {
 		d, err := v.decide(ctx, f, id)
 		if err != nil {
 			return nil, err
@@ -74,8 +71,8 @@ func (q *ExplainQuery) after() (int64, error) {
 // many deliveries only those are looked at closely that are asked for.
 type fate struct {
 	*ledger.Event
-	event     *EventRecord // the same, without deliveries
-	callbacks map[int64]*registry.Callback
+	event     *EventRecord                      // the same, without deliveries
+	callbacks []*registry.Callback              // by id
 	attrs     func() (map[string]string, error) // the event's, to match by
 }
 
@@ -84,19 +81,45 @@ func (v *view) fate(ctx context.Context, e *ledger.Event) (*fate, error) {
 	if err != nil {
 		return nil, unavailable(ctx, v.c, "listing the callbacks", err)
 	}
-	f := &fate{Event: e, event: head(e), callbacks: make(map[int64]*registry.Callback, len(all))}
-	for _, cb := range all {
-		f.callbacks[cb.ID] = cb
-	}
+	f := &fate{Event: e, event: head(e), callbacks: all}
 	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, f.event) })
 	return f, v.lookUp(ctx, e.Written()...)
 }
 
-// everybody are the callbacks that there is something to say of: those of today, and those that were deleted since.
-func (f *fate) everybody() []int64 {
-	ids := slices.Concat(slices.Collect(maps.Keys(f.callbacks)), f.Written(), f.Later)
+// page are the next callbacks after an id that there is something to say of: those of today, and those that were deleted since. only, if it is not 0, is
+// the one that is asked for. more says whether others follow.
+func (f *fate) page(after, only int64, limit int) (ids []int64, more bool) {
+	if only > 0 {
+		after = max(after, only-1)
+	}
+	next, _ := f.place(after + 1)
+	for _, cb := range f.callbacks[next:min(len(f.callbacks), next+limit+1)] {
+		ids = append(ids, cb.ID)
+	}
+	for _, id := range slices.Concat(f.Written(), f.Later) {
+		if id > after {
+			ids = append(ids, id)
+		}
+	}
 	slices.Sort(ids)
-	return slices.Compact(ids)
+	ids = slices.Compact(ids)
+	if only > 0 {
+		ids = slices.DeleteFunc(ids, func(id int64) bool { return id != only })
+	}
+	return ids[:min(len(ids), limit)], len(ids) > limit
+}
+
+// place is where a callback of today stands among them, or would.
+func (f *fate) place(id int64) (int, bool) {
+	return slices.BinarySearchFunc(f.callbacks, id, func(cb *registry.Callback, id int64) int { return cmp.Compare(cb.ID, id) })
+}
+
+// callback is one of today's, or nil.
+func (f *fate) callback(id int64) *registry.Callback {
+	if i, ok := f.place(id); ok {
+		return f.callbacks[i]
+	}
+	return nil
 }
 
 // summarize counts how the event's deliveries stand.
@@ -143,7 +166,7 @@ func count(n int, noun string) string {
 
 // decide says whether the event went to a callback: a recorded match, or what can be said of a callback of today.
 func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, error) {
-	d, cb := Decision{CallbackID: callback}, f.callbacks[callback]
+	d, cb := Decision{CallbackID: callback}, f.callback(callback)
 	if cb != nil {
 		d.CallbackType = cb.Type
 	}

@@ -1,10 +1,13 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"strconv"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -50,10 +53,7 @@ func (r *Registry) load(ctx context.Context, name string, old *snapshot) (*snaps
 // must end with the same version. Versions never come twice, so one that Redis lost
 // shows as a difference.
 func (r *Registry) loadSince(ctx context.Context, name string, old *snapshot) (_ *snapshot, continues bool, err error) {
-	versions, byID := maps.Clone(old.versions), maps.Clone(old.byID)
-	if versions == nil {
-		versions, byID = map[int64]int64{}, map[int64]*Callback{}
-	}
+	changed, moved := map[int64]*Callback{}, map[int64]int64{}
 	for after := old.version; ; {
 		page, err := r.readDelta(ctx, name, after, old.version)
 		if err != nil {
@@ -61,20 +61,21 @@ func (r *Registry) loadSince(ctx context.Context, name string, old *snapshot) (_
 		}
 		for _, c := range page.changes {
 			after = c.version
-			versions[c.id] = c.version
-			delete(byID, c.id)
-			if c.callback != nil {
-				byID[c.id] = c.callback
-			}
+			changed[c.id], moved[c.id] = c.callback, c.version
 		}
 		if len(page.changes) == deltaPage {
 			continue
 		}
-		continues = page.version >= old.version && page.before == lastUpTo(old.version, versions)
-		if continues && page.version == old.version {
+		if len(changed) == 0 && page.version == old.version && page.before == old.newest {
 			return old, true, nil
 		}
-		return newSnapshot(page.version, versions, byID), continues, nil
+		versions := maps.Clone(old.versions)
+		if versions == nil {
+			versions = moved
+		}
+		maps.Copy(versions, moved)
+		continues = page.version >= old.version && page.before == lastUpTo(old.version, versions)
+		return old.with(page.version, versions, changed), continues, nil
 	}
 }
 
@@ -113,14 +114,55 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 	if answer.before, err = parseVersion(before); err != nil {
 		return nil, err
 	}
-	for i, s := range sealed {
+	err = inShares(len(sealed), func(i int) (err error) {
 		id, _ := pairs[2*i].(string)
 		version, _ := pairs[2*i+1].(string)
-		if answer.changes[i], err = r.readChange(name, id, version, s, anchors[i]); err != nil {
-			return nil, err
-		}
+		answer.changes[i], err = r.readChange(name, id, version, sealed[i], anchors[i])
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	return answer, nil
+}
+
+// aShare is how many callbacks are worth a goroutine of their own: a millisecond of
+// opening and reading.
+const aShare = 64
+
+// inShares does what is to be done for 0 to n-1. If that is much, each processor has
+// a share of it.
+func inShares(n int, do func(i int) error) error {
+	shares := max(1, min(n/aShare, runtime.GOMAXPROCS(0)))
+	errs := make([]error, shares)
+	var wg sync.WaitGroup
+	for k := range shares - 1 {
+		wg.Go(func() { errs[k] = contain(func() error { return oneShare(n, k, shares, do) }) })
+	}
+	errs[shares-1] = oneShare(n, shares-1, shares, do)
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
+// oneShare is the k-th of so many shares.
+func oneShare(n, k, shares int, do func(i int) error) error {
+	for i := n * k / shares; i < n*(k+1)/shares; i++ {
+		if err := do(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// contain makes an error of a panic. The error does not quote it, for it may hold
+// what was sealed.
+func contain(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("registry: a panic while callbacks were opened (%T)", p)
+		}
+	}()
+	return do()
 }
 
 // readChange fails if the callback does not open, and the whole reading fails with

@@ -82,7 +82,8 @@ func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*
 	return page, "", nil
 }
 
-// All returns all of a company's callbacks by ascending id, as they are now. Their status is not read, and is empty.
+// All returns all of a company's callbacks by ascending id, as they are now. Their status is not read, and is empty. The
+// result is not to be written to.
 func (r *Registry) All(ctx context.Context, company string) ([]*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err

@@ -51,11 +51,10 @@ func (r *Registry) Lookup(ctx context.Context, company string, id, atLeast int64
 			return nil, err
 		}
 	}
-	cb, ok := snap.byID[id]
-	if !ok {
-		return nil, ErrNotFound
+	if cb := snap.find(id); cb != nil {
+		return cb, nil
 	}
-	return cb, nil
+	return nil, ErrNotFound
 }
 
 // Refresh brings what is remembered of a company up to version atLeast, as found

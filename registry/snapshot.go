@@ -13,7 +13,8 @@ import (
 type snapshot struct {
 	version  int64
 	versions map[int64]int64 // of each id's last change, deleted ones included
-	byID     map[int64]*Callback
+	newest   int64           // the highest of those
+	byID     []*Callback     // ascending
 	byType   map[string]*bucket
 	globs    []*Callback // in no order
 }
@@ -27,27 +28,117 @@ type bucket struct {
 
 type attribute struct{ name, value string }
 
-func newSnapshot(version int64, versions map[int64]int64, byID map[int64]*Callback) *snapshot {
-	s := &snapshot{version: version, versions: versions, byID: byID, byType: map[string]*bucket{}}
-	for _, cb := range byID {
-		if payloads.IsGlob(cb.Type) {
-			s.globs = append(s.globs, cb)
-			continue
-		}
-		b := s.byType[cb.Type]
-		if b == nil {
-			b = &bucket{narrowed: map[attribute][]*Callback{}}
-			s.byType[cb.Type] = b
-		}
-		if len(cb.Match) == 0 {
-			b.wide = append(b.wide, cb)
-			continue
-		}
-		name := slices.Min(slices.Collect(maps.Keys(cb.Match)))
-		key := attribute{name, cb.Match[name]}
-		b.narrowed[key] = append(b.narrowed[key], cb)
+// fewChanges is how many changes a snapshot takes over what it can from the one
+// before. With more it is made anew, which costs less then.
+const fewChanges = 64
+
+// with is s after the changes up to a version: for each id that changed the
+// callback, or nil if it was deleted. versions are those of the result.
+func (s *snapshot) with(version int64, versions map[int64]int64, changed map[int64]*Callback) *snapshot {
+	next := &snapshot{version: version, versions: versions, newest: lastUpTo(version, versions), globs: slices.Clip(s.globs), byType: maps.Clone(s.byType)}
+	few := len(changed) <= fewChanges
+	if next.byID = make([]*Callback, 0, len(s.byID)+len(changed)); !few || next.byType == nil {
+		next.globs, next.byType = nil, map[string]*bucket{}
 	}
-	return s
+	own := map[string]bool{} // the buckets that next does not share with s
+	for _, cb := range s.byID {
+		_, gone := changed[cb.ID]
+		switch {
+		case !gone:
+			next.byID = append(next.byID, cb)
+			if !few {
+				next.file(cb, own, few)
+			}
+		case few:
+			next.unfile(cb, own)
+		}
+	}
+	for _, cb := range changed {
+		if cb != nil {
+			next.byID = append(next.byID, cb)
+			next.file(cb, own, few)
+		}
+	}
+	sortByID(next.byID)
+	return next
+}
+
+// file puts cb where candidates finds it. few: the lists may be those of the snapshot
+// before.
+func (s *snapshot) file(cb *Callback, own map[string]bool, few bool) {
+	if payloads.IsGlob(cb.Type) {
+		s.globs = append(s.globs, cb)
+		return
+	}
+	b := s.bucket(cb.Type, own)
+	if len(cb.Match) == 0 {
+		b.wide = append(b.wide, cb)
+		return
+	}
+	key := filedUnder(cb)
+	list := b.narrowed[key]
+	if few {
+		list = slices.Clip(list) // the one before may have it, too
+	}
+	b.narrowed[key] = append(list, cb)
+}
+
+func (s *snapshot) unfile(cb *Callback, own map[string]bool) {
+	if payloads.IsGlob(cb.Type) {
+		s.globs = without(s.globs, cb)
+		return
+	}
+	b := s.bucket(cb.Type, own)
+	if len(cb.Match) == 0 {
+		b.wide = without(b.wide, cb)
+		return
+	}
+	key := filedUnder(cb)
+	if b.narrowed[key] = without(b.narrowed[key], cb); len(b.narrowed[key]) == 0 {
+		delete(b.narrowed, key)
+	}
+}
+
+// bucket is the bucket of a type, as s's own. Its lists of narrowed callbacks may be
+// another snapshot's, too.
+func (s *snapshot) bucket(typ string, own map[string]bool) *bucket {
+	b := s.byType[typ]
+	if own[typ] {
+		return b
+	}
+	mine := &bucket{narrowed: map[attribute][]*Callback{}}
+	if b != nil {
+		mine.wide, mine.narrowed = slices.Clip(b.wide), maps.Clone(b.narrowed)
+	}
+	s.byType[typ], own[typ] = mine, true
+	return mine
+}
+
+func filedUnder(cb *Callback) attribute {
+	first := ""
+	for name := range cb.Match {
+		if first == "" || name < first {
+			first = name
+		}
+	}
+	return attribute{first, cb.Match[first]}
+}
+
+// without is a new list: the old one stays as it is.
+func without(list []*Callback, cb *Callback) []*Callback {
+	return slices.DeleteFunc(slices.Clone(list), func(other *Callback) bool { return other == cb })
+}
+
+// find returns the callback with that id, or nil.
+func (s *snapshot) find(id int64) *Callback {
+	if i, ok := s.place(id); ok {
+		return s.byID[i]
+	}
+	return nil
+}
+
+func (s *snapshot) place(id int64) (int, bool) {
+	return slices.BinarySearchFunc(s.byID, id, func(cb *Callback, id int64) int { return cmp.Compare(cb.ID, id) })
 }
 
 // candidates are all callbacks that may match, and some that do not.
@@ -63,15 +154,17 @@ func (s *snapshot) candidates(typ string, attrs map[string]string) []*Callback {
 }
 
 // after returns the callbacks with ids above id, of one type if it is not empty.
+// The result is not to be written to.
 func (s *snapshot) after(id int64, typ string) []*Callback {
-	var found []*Callback
-	for _, cb := range s.byID {
-		if cb.ID > id && (typ == "" || cb.Type == typ) {
-			found = append(found, cb)
-		}
+	i, found := s.place(id)
+	if found {
+		i++
 	}
-	sortByID(found)
-	return found
+	rest := slices.Clip(s.byID[i:])
+	if typ == "" {
+		return rest
+	}
+	return slices.DeleteFunc(slices.Clone(rest), func(cb *Callback) bool { return cb.Type != typ })
 }
 
 func sortByID(cbs []*Callback) {
