@@ -42,6 +42,7 @@ test-door: prepare ## send the API what it refuses, with clients that people use
 lint: ## run every check that reads the code
 	go vet ./...
 	go vet -tags load,pictures,old ./cmd/ringback
+	go vet -tags scale ./...
 	cd cmd/faults && go vet ./...
 	@fixes=$$(go fix -diff ./... || true; cd cmd/faults && go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
@@ -62,6 +63,9 @@ fuzz: ## run every fuzz test for a short while (FUZZTIME=10s each)
 
 load: prepare ## measure latency and throughput, and what kills under load lose and double (some minutes)
 	go test -tags load -count 1 -timeout 50m -v -run '^TestLoad' ./cmd/ringback
+
+scale: prepare ## measure reading, sending and repair with very much in Redis (some minutes; RINGBACK_SCALE_EVENTS=1000000 for more)
+	go test -tags scale -count 1 -timeout 60m -v -run '^TestScale' ./...
 
 bench: build prepare ## measure what this program does and costs on this machine (a minute; BENCHFLAGS='--runs 3' and the like)
 	bin/ringback bench --runs 1 --short $(BENCHFLAGS)
@@ -102,4 +106,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load bench bench-old pictures vuln clean prepare
+.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare

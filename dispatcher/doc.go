@@ -19,7 +19,8 @@
 //
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
 //   - reconcile.go repairs and tidies; run.go is the way of one task, and follow.go that of what begins as it is accepted.
-//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
+//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
+//     pick.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.

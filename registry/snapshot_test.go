@@ -13,7 +13,7 @@ import (
 func TestASnapshotTakesOverWhatDidNotChange(t *testing.T) {
 	t.Parallel()
 	const seed = 7
-	r := rand.New(rand.NewPCG(seed, seed)) //nolint:gosec // a test's
+	r := rand.New(rand.NewPCG(seed, seed))
 	types := []string{"payment_proof", "wallet_item_install", "wallet_*"}
 	made := func(id, version int64) *Callback {
 		cb := &Callback{ID: id, Version: version, Type: types[r.IntN(len(types))]}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"time"
 )
@@ -47,4 +48,16 @@ func (c *Client) Audit(ctx context.Context, q AuditQuery) (*AuditPage, error) {
 		method: http.MethodGet, path: []string{"audit"}, repeat: true,
 		query: query("company", q.Company, "since", moment(q.Since), "until", moment(q.Until), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
+}
+
+// AllAudit are lines of the audit trail, newest first, page after page from q.Cursor on. An error ends them.
+func (c *Client) AllAudit(ctx context.Context, q AuditQuery) iter.Seq2[AuditEntry, error] {
+	return all(func(cursor string) ([]AuditEntry, string, error) {
+		q.Cursor = cursor
+		page, err := c.Audit(ctx, q)
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Entries, page.NextCursor, nil
+	}, q.Cursor)
 }

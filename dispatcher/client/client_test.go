@@ -371,6 +371,21 @@ func TestListsGoOnOverAllPages(t *testing.T) {
 	if len(seen) != 15 {
 		t.Errorf("%d deliveries, want 15", len(seen))
 	}
+	decided := 0
+	for d, err := range h.client.AllDecisions(t.Context(), "acme", "e-1", client.ExplainQuery{Limit: 2}) {
+		must(t, err)
+		if decided++; d.CallbackID != int64(decided) {
+			t.Errorf("decision %d is about callback %d", decided, d.CallbackID)
+		}
+	}
+	lines := map[string]bool{}
+	for e, err := range h.client.AllAudit(t.Context(), client.AuditQuery{Company: "acme", Limit: 2}) {
+		must(t, err)
+		lines[e.ID] = true
+	}
+	if decided != 5 || len(lines) != 5 {
+		t.Errorf("%d decisions and %d lines of the trail, want 5 each", decided, len(lines))
+	}
 	before := h.wire.count()
 	for _, err := range h.client.AllDeliveries(t.Context(), "acme", client.DeliveriesQuery{Limit: 4}) {
 		must(t, err)

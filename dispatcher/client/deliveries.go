@@ -68,6 +68,8 @@ type DeliveryPage struct {
 	Answer
 	Deliveries []*Delivery `json:"deliveries"`
 	NextCursor string      `json:"next_cursor,omitempty"` // empty on the last page
+	// SearchedBackTo is set on a page that is short since the search took too long: all that was accepted after this time was searched.
+	SearchedBackTo time.Time `json:"searched_back_to,omitzero"`
 }
 
 // Deliveries lists a page of a company's deliveries, newest first.

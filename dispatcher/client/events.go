@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"slices"
 	"time"
@@ -315,6 +316,18 @@ func (c *Client) Event(ctx context.Context, company, eventID string, q ExplainQu
 		method: http.MethodGet, path: []string{"companies", company, "events", eventID}, repeat: true,
 		query: query("callback_id", number(q.CallbackID), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
+}
+
+// AllDecisions say of a company's callbacks, by id, whether an event went there, page after page from q.Cursor on. An error ends them.
+func (c *Client) AllDecisions(ctx context.Context, company, eventID string, q ExplainQuery) iter.Seq2[Decision, error] {
+	return all(func(cursor string) ([]Decision, string, error) {
+		q.Cursor = cursor
+		page, err := c.Event(ctx, company, eventID, q)
+		if err != nil {
+			return nil, "", err
+		}
+		return page.Callbacks, page.NextCursor, nil
+	}, q.Cursor)
 }
 
 // An ErasedEvent says what was erased with an event.

@@ -40,6 +40,8 @@ type (
 	deliveryPage struct {
 		Deliveries []*dispatcher.Delivery `json:"deliveries"`
 		NextCursor string                 `json:"next_cursor,omitempty" doc:"Absent on the last page."`
+		// SearchedBackTo is set on a page that is short, or empty, since the search took too long.
+		SearchedBackTo time.Time `json:"searched_back_to,omitzero" doc:"On a page that is shorter than its limit, since the search took longer than a second: all that was accepted after this time was searched, and next_cursor goes on from there."`
 	}
 )
 
@@ -47,7 +49,7 @@ func (s *server) deliveries() {
 	chapter := []string{"Deliveries"}
 	register(s, operation{need: readFates, Operation: huma.Operation{
 		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: chapter,
-		Summary: "List deliveries", Description: "Newest first.", Errors: []int{http.StatusUnprocessableEntity},
+		Summary: "List deliveries", Description: "Newest first. A page is full or the last one, but for one that says `searched_back_to`.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listDeliveries)
 	register(s, operation{need: readFates, Operation: huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
@@ -79,7 +81,11 @@ func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliver
 	for _, d := range list {
 		whole(d)
 	}
-	return &deliveriesOut{deliveryPage{Deliveries: orEmpty(list), NextCursor: next}}, nil
+	page := deliveryPage{Deliveries: orEmpty(list), NextCursor: next}
+	if next != "" && len(list) < in.Limit {
+		page.SearchedBackTo = dispatcher.Reached(next)
+	}
+	return &deliveriesOut{page}, nil
 }
 
 // parseStates reads ?state=dead,held&state=retrying.

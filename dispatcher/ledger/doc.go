@@ -63,6 +63,9 @@
 //	                             far, and l the audit trail's line
 //	{c}:paged       zset         each event that is written or erased in pages; score: when to look whether that goes on (ms)
 //	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
+//	{c}:blocks      stream       summaries of the log in blocks of 200 entries, each under the id of its block's last: f the last one before the block,
+//	                             t the types, c the callbacks of deliveries in it, or *. Lists leave out blocks that have nothing for them.
+//	                             It follows from the log and the events: whoever finds a block without one writes it
 //	{c}:due         zset         <event>/<cb> of every pending, active or retrying delivery; score: when to worry (ms)
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift

@@ -17,8 +17,6 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-var pageScript = lua.Script("page")
-
 // An Event is one as its hash has it, without its payload.
 type Event struct {
 	ID        string
@@ -124,68 +122,6 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 	return found, nil
 }
 
-// logPage is how many events Log reads at a time.
-const logPage = 200
-
-// Log reads a page of a company's log, newest first, from a place on: each event with one callback's delivery or (0) all. An event that is gone has no
-// records. more says whether the span has more.
-func (l *Ledger) Log(ctx context.Context, company string, from LogPlace, span Span, callback int64) (events []*Event, more bool, err error) {
-	oldest, newest := span.bounds()
-	if from != "" {
-		newest = string(from)
-	}
-	rows, err := l.run(ctx, pageScript, company, newest, oldest, logPage, callback).Slice()
-	if err != nil {
-		return nil, false, err
-	}
-	if len(rows) == 0 {
-		return nil, false, fmt.Errorf("the log: %w", ErrBadRecord)
-	}
-	for _, row := range rows[1:] {
-		e, err := l.row(ctx, company, Strings(row))
-		if err != nil {
-			return nil, false, err
-		}
-		events = append(events, e)
-	}
-	return events, String(rows[0]) == "more", nil
-}
-
-// A LogPlace is where to read a log from. Empty: from its newest entry.
-type LogPlace string
-
-// From begins with an entry of the log, After behind it.
-func From(logID string) LogPlace { return LogPlace(logID) }
-
-// After is like From.
-func After(logID string) LogPlace { return LogPlace("(" + logID) }
-
-// row reads an event in the log as page.lua answers it. A large event's deliveries are read by themselves.
-func (l *Ledger) row(ctx context.Context, company string, row []string) (*Event, error) {
-	a := &answer{left: row}
-	logID, id, m, large := a.text(), a.text(), a.text(), a.yes()
-	fields := map[string]string{"m": m, "a": logID}
-	for len(a.left) > 1 {
-		name := a.text()
-		fields[name] = a.text()
-	}
-	if a.err != nil {
-		return nil, fmt.Errorf("the log: %w", a.err)
-	}
-	e, err := readEvent(id, fields)
-	if err == nil && e != nil && large {
-		e, err = l.Event(ctx, company, id)
-	}
-	switch {
-	case err != nil:
-		return nil, err
-	case e == nil: // it aged away before its log entry, or is being erased
-		return &Event{ID: id, LogID: logID}, nil
-	}
-	e.LogID = logID // an event that was sent anew while it was erased has another one, further up
-	return e, nil
-}
-
 // A BookEntry is a name in one of a company's books, and when it came there.
 type BookEntry struct {
 	Name string
@@ -198,14 +134,14 @@ const (
 	BookOfDecisions = "asks"
 )
 
-// Book reads a page of a book, newest first, from a time on (ms; negative: the span's end), leaving out so many entries.
-func (l *Ledger) Book(ctx context.Context, company, book string, from int64, span Span, offset, count int64) ([]BookEntry, error) {
+// Book reads a page of a book, newest first, from a time on (ms; negative: the span's end).
+func (l *Ledger) Book(ctx context.Context, company, book string, from int64, span Span, count int64) ([]BookEntry, error) {
 	oldest, newest := span.bounds()
 	oldest, newest = map[bool]string{true: "-inf", false: oldest}[oldest == "-"], map[bool]string{true: "+inf", false: newest}[newest == "+"]
 	if from >= 0 {
 		newest = strconv.FormatInt(from, 10)
 	}
-	found, err := l.rdb.ZRevRangeByScoreWithScores(ctx, Key(company, book), &redis.ZRangeBy{Min: oldest, Max: newest, Offset: offset, Count: count}).Result()
+	found, err := l.rdb.ZRevRangeByScoreWithScores(ctx, Key(company, book), &redis.ZRangeBy{Min: oldest, Max: newest, Count: count}).Result()
 	if err != nil {
 		return nil, err
 	}

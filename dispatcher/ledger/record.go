@@ -201,6 +201,9 @@ func LogTime(logID string) time.Time {
 	return FromMS(n)
 }
 
+// FirstLogID is the first that an entry of that millisecond can have.
+func FirstLogID(ms int64) string { return strconv.FormatInt(ms, 10) + "-0" }
+
 // LogIDLess reports whether an entry of a log comes before another.
 func LogIDLess(a, b string) bool {
 	split := func(id string) (ms, seq uint64) {

@@ -20,6 +20,11 @@ func (s Span) bounds() (oldest, newest string) {
 	return oldest, newest
 }
 
+// Has reports whether a time, which Redis's clock gave, is in the span.
+func (s Span) Has(t time.Time) bool {
+	return (s.Since.IsZero() || !t.Before(s.Since)) && (s.Until.IsZero() || t.Before(s.Until))
+}
+
 func ceilMS(t time.Time) int64 { return max(0, t.Add(time.Millisecond-1).UnixMilli()) }
 
 func toMS(t time.Time) int64 {

@@ -1,5 +1,5 @@
--- Sweeps a page of the log: events that have had their time go, and so do entries whose events are gone. Where it begins, it sweeps the books of decisions
--- and replays, too.
+-- Sweeps a page of the log: events that have had their time go, and so do entries whose events are gone, and summaries of blocks of which nothing is left.
+-- Where it begins, it sweeps the books of decisions and replays, too.
 -- ARGV: from log id ('-' to begin), limit -> where to go on, '-' when all was seen
 local log = prefix .. 'log'
 if ARGV[1] == '-' then
@@ -18,6 +18,10 @@ for _, entry in ipairs(entries) do
   local ev = prefix .. 'ev:' .. entry[2][2]
   if aged(ev) then redis.call('UNLINK', ev) end
   if redis.call('EXISTS', ev, prefix .. 'gone:' .. entry[2][2]) == 0 then redis.call('XDEL', log, entry[1]) end
+end
+local blocks, last = prefix .. 'blocks', entries[#entries]
+for _, block in ipairs(last and redis.call('XRANGE', blocks, ARGV[1], last[1], 'COUNT', 20) or {}) do
+  if #redis.call('XRANGE', log, '(' .. block[2][2], block[1], 'COUNT', 1) == 0 then redis.call('XDEL', blocks, block[1]) end
 end
 if #entries < tonumber(ARGV[2]) then return '-' end
 return '(' .. entries[#entries][1]

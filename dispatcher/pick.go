@@ -1,0 +1,106 @@
+package dispatcher
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
+)
+
+// listPage is how many entries of a book a list reads at a time.
+const listPage = 200
+
+func (q *Query) admits(d *Delivery) bool {
+	return q.wants(d.State) && (q.CallbackID == 0 || q.CallbackID == d.CallbackID) && (q.EventType == "" || q.EventType == d.EventType)
+}
+
+func (q *Query) wants(s ledger.State) bool { return len(q.States) == 0 || slices.Contains(q.States, s) }
+
+func (q *Query) span() ledger.Span { return ledger.Span{Since: q.Since, Until: q.Until} }
+
+// logPlace is where a list begins: behind a delivery, at its event.
+func (q *Query) logPlace() (last logPosition, from ledger.LogPlace, err error) {
+	if q.Cursor == "" {
+		return last, "", nil
+	}
+	last, err = parseLogCursor(q.Cursor)
+	return last, ledger.From(last.logID), err
+}
+
+// pick makes deliveries of those records of an event that q selects and that come after last, by callback.
+func (v *view) pick(ctx context.Context, q Query, event *ledger.Event, last logPosition) (found []*Delivery, err error) {
+	e, ids := head(event), event.Written()
+	if err := v.lookUp(ctx, ids...); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		if !last.before(logPosition{event.LogID, id}) || !q.wants(event.Records[id].StateBehind(v.gates[id])) {
+			continue
+		}
+		d, err := v.delivery(ctx, e, id, event.Records[id])
+		if err != nil {
+			return nil, err
+		}
+		if q.admits(d) {
+			found = append(found, d)
+		}
+		if len(found) > q.Limit {
+			break
+		}
+	}
+	return found, nil
+}
+
+// A logPosition is a delivery's place in the order of lists.
+type logPosition struct {
+	logID    string
+	callback int64
+}
+
+// before reports whether p comes before another in lists. Nowhere comes before all.
+func (p logPosition) before(o logPosition) bool {
+	switch {
+	case p.logID == "" || ledger.LogIDLess(o.logID, p.logID):
+		return true
+	case p.logID == o.logID:
+		return p.callback < o.callback
+	}
+	return false
+}
+
+// further is p, or where a search goes on, if that comes later.
+func (p logPosition) further(next ledger.LogPlace) logPosition {
+	reached := logPosition{next.Entry(), 0}
+	if ledger.After(reached.logID) == next {
+		reached.callback = 1<<63 - 1 // all of that event is behind us
+	}
+	if p.before(reached) {
+		return reached
+	}
+	return p
+}
+
+func (p logPosition) cursor() string {
+	return encodeCursor(p.logID + "/" + strconv.FormatInt(p.callback, 10))
+}
+
+func parseLogCursor(cursor string) (logPosition, error) {
+	text, err := decodeCursor(cursor)
+	if err != nil {
+		return logPosition{}, err
+	}
+	logID, cb, _ := ledger.CutLast(text, '/')
+	id, err := strconv.ParseInt(cb, 10, 64)
+	ms, seq, ok := strings.Cut(logID, "-")
+	if err != nil || !ok || !digits(ms) || !digits(seq) {
+		return logPosition{}, ErrBadCursor
+	}
+	return logPosition{logID, id}, nil
+}
+
+func digits(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
+}
