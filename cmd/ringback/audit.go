@@ -36,25 +36,20 @@ func listAudit(c *cli.Context) error {
 	if company == wholeInstallation {
 		company = ""
 	}
-	page, err := api.Audit(c.Context, client.AuditQuery{
-		Company: company, Since: timeOf(c, "since"), Until: timeOf(c, "until"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
+	q := client.AuditQuery{Company: company, Since: timeOf(c, "since"), Until: timeOf(c, "until")}
+	return follow(c, "entries", func(limit int, cursor string) (leaf, error) {
+		q.Limit, q.Cursor = limit, cursor
+		page, err := api.Audit(c.Context, q)
+		if err != nil {
+			return leaf{}, err
+		}
+		var lines [][]string
+		for _, e := range page.Entries {
+			lines = append(lines, []string{clock(e.At), e.Actor, e.Company, e.Action, e.Object, changeWords(e.Changes)})
+		}
+		show := tableRows([]string{"TIME", "ACTOR", "COMPANY", "ACTION", "OBJECT", "CHANGES"}, lines)
+		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil
 	})
-	if err != nil {
-		return err
-	}
-	out := newPrinter(c)
-	if out.json {
-		return out.raw(page.Raw)
-	}
-	var rows [][]string
-	for _, e := range page.Entries {
-		rows = append(rows, []string{clock(e.At), e.Actor, e.Company, e.Action, e.Object, changeWords(e.Changes)})
-	}
-	if err := out.table([]string{"TIME", "ACTOR", "COMPANY", "ACTION", "OBJECT", "CHANGES"}, rows); err != nil {
-		return err
-	}
-	more(c, page.NextCursor)
-	return nil
 }
 
 // changeWords are changes as field: old -> new.

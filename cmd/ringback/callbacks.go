@@ -142,29 +142,27 @@ func listCallbacks(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	page, err := api.Callbacks(c.Context, company, client.CallbacksQuery{
-		CallbackType: c.String("type"), Status: c.String("status"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
-	})
-	if err != nil {
-		return err
-	}
-	out := newPrinter(c)
-	if out.json {
-		return out.raw(page.Raw)
-	}
-	var rows [][]string
-	for _, cb := range page.Callbacks {
-		failed := ""
-		if f := cmp.Or(cb.LastFailure, cb.LastTokenFailure); f != nil {
-			failed = strings.TrimSpace(clock(f.At) + " " + f.Reason)
+	q := client.CallbacksQuery{CallbackType: c.String("type"), Status: c.String("status")}
+	return follow(c, "callbacks", func(limit int, cursor string) (leaf, error) {
+		q.Limit, q.Cursor = limit, cursor
+		page, err := api.Callbacks(c.Context, company, q)
+		if err != nil {
+			return leaf{}, err
 		}
-		rows = append(rows, []string{
-			fmt.Sprint(cb.CallbackID), cb.CallbackType, match(cb), cb.Status,
-			fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method + " " + cb.Destination.URL,
-		})
-	}
-	more(c, page.NextCursor)
-	return out.table([]string{"ID", "TYPE", "MATCH", "STATUS", "PENDING", "HELD", "DEAD", "LAST FAILURE", "DESTINATION"}, rows)
+		var lines [][]string
+		for _, cb := range page.Callbacks {
+			failed := ""
+			if f := cmp.Or(cb.LastFailure, cb.LastTokenFailure); f != nil {
+				failed = strings.TrimSpace(clock(f.At) + " " + f.Reason)
+			}
+			lines = append(lines, []string{
+				fmt.Sprint(cb.CallbackID), cb.CallbackType, match(cb), cb.Status,
+				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method + " " + cb.Destination.URL,
+			})
+		}
+		show := tableRows([]string{"ID", "TYPE", "MATCH", "STATUS", "PENDING", "HELD", "DEAD", "LAST FAILURE", "DESTINATION"}, lines)
+		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil
+	})
 }
 
 func getCallback(c *cli.Context) error {

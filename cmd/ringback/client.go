@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
@@ -41,22 +40,6 @@ func globalFlags() []cli.Flag {
 
 func companyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "company", Usage: "`COMPANY` whose callbacks, events and deliveries are meant", EnvVars: []string{"RINGBACK_COMPANY"}}
-}
-
-func pageFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.IntFlag{
-			Name: "limit", Usage: fmt.Sprintf("list at most `N`, 1 to %d", dispatcher.MaxLimit),
-			DefaultText: fmt.Sprint(dispatcher.DefaultLimit),
-			Action: func(_ *cli.Context, n int) error {
-				if n < 1 || n > dispatcher.MaxLimit {
-					return usagef("--limit is a number from 1 to %d, not %d", dispatcher.MaxLimit, n)
-				}
-				return nil
-			},
-		},
-		&cli.StringFlag{Name: "cursor", Usage: "go on from this `CURSOR`, which the page before named"},
-	}
 }
 
 func timeFlag(name, usage string) cli.Flag {
@@ -142,13 +125,6 @@ func decode(answer json.RawMessage, view any) error {
 func timeOf(c *cli.Context, flag string) time.Time {
 	t, _ := time.Parse(time.RFC3339, c.String(flag)) // the flag has checked it
 	return t
-}
-
-// more tells, on stderr, how to see the next page.
-func more(c *cli.Context, cursor string) {
-	if cursor != "" {
-		_, _ = fmt.Fprintf(c.App.ErrWriter, "there is more: add --cursor %s\n", printable(cursor))
-	}
 }
 
 // wholeInstallation stands where a company's name does, for what concerns all of them together.

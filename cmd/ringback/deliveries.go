@@ -129,24 +129,23 @@ func listDeliveries(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	page, err := api.Deliveries(c.Context, company, client.DeliveriesQuery{
+	q := client.DeliveriesQuery{
 		States: commaSeparated(c.StringSlice("state")), CallbackID: c.Int64("callback"), EventType: c.String("type"),
-		Since: timeOf(c, "since"), Until: timeOf(c, "until"), Limit: c.Int("limit"), Cursor: c.String("cursor"),
-		Decisions: c.Bool("decisions"),
+		Since: timeOf(c, "since"), Until: timeOf(c, "until"), Decisions: c.Bool("decisions"),
+	}
+	return follow(c, "deliveries", func(limit int, cursor string) (leaf, error) {
+		q.Limit, q.Cursor = limit, cursor
+		page, err := api.Deliveries(c.Context, company, q)
+		if err != nil {
+			return leaf{}, err
+		}
+		var lines [][]string
+		for _, d := range page.Deliveries {
+			lines = append(lines, []string{clock(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
+		}
+		show := tableRows([]string{"ACCEPTED", "TYPE", "CALLBACK", "STATE", "ATTEMPTS", "DELIVERY", "IN SHORT"}, lines)
+		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, searched: page.SearchedBackTo, show: show}, nil
 	})
-	if err != nil {
-		return err
-	}
-	out := newPrinter(c)
-	if out.json {
-		return out.raw(page.Raw)
-	}
-	var rows [][]string
-	for _, d := range page.Deliveries {
-		rows = append(rows, []string{clock(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
-	}
-	more(c, page.NextCursor)
-	return out.table([]string{"ACCEPTED", "TYPE", "CALLBACK", "STATE", "ATTEMPTS", "DELIVERY", "IN SHORT"}, rows)
 }
 
 // callDelivery makes call for the delivery that the command's argument names, and prints what comes back.

@@ -177,23 +177,29 @@ func explainEvent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	explained, err := api.Event(c.Context, company, args[0], client.ExplainQuery{CallbackID: c.Int64("callback"), Limit: c.Int("limit"), Cursor: c.String("cursor")})
-	if err != nil {
-		return err
-	}
-	out := newPrinter(c)
-	if out.json {
-		return out.raw(explained.Raw)
-	}
-	summary := explained.Summary
-	if summary == "" { // the server is older than summaries are
-		summary = fmt.Sprintf("%s (%s), accepted %s", explained.EventID, explained.EventType, clock(explained.AcceptedAt))
-	}
-	if err := out.line("%s", printable(summary)); err != nil {
-		return err
-	}
-	if len(explained.Callbacks) == 0 {
-		return out.line("the company has no callbacks: `ringback callbacks create` registers one")
+	return follow(c, "callbacks", func(limit int, cursor string) (leaf, error) {
+		explained, err := api.Event(c.Context, company, args[0], client.ExplainQuery{CallbackID: c.Int64("callback"), Limit: limit, Cursor: cursor})
+		if err != nil {
+			return leaf{}, err
+		}
+		show := func(out printer, _ *columns, first bool) error { return printExplanation(out, explained, first) }
+		return leaf{raw: explained.Raw, entries: len(explained.Callbacks), next: explained.NextCursor, show: show}, nil
+	})
+}
+
+// printExplanation prints a page of it.
+func printExplanation(out printer, explained *client.Explanation, first bool) error {
+	if first {
+		summary := explained.Summary
+		if summary == "" { // the server is older than summaries are
+			summary = fmt.Sprintf("%s (%s), accepted %s", explained.EventID, explained.EventType, clock(explained.AcceptedAt))
+		}
+		if err := out.line("%s", printable(summary)); err != nil {
+			return err
+		}
+		if len(explained.Callbacks) == 0 {
+			return out.line("the company has no callbacks: `ringback callbacks create` registers one")
+		}
 	}
 	for _, cb := range explained.Callbacks {
 		if err := out.line("\ncallback %d (%s): %s: %s", cb.CallbackID, printable(cb.CallbackType), strings.ReplaceAll(cb.Decision, "_", " "), printable(cb.Why)); err != nil {
@@ -205,7 +211,6 @@ func explainEvent(c *cli.Context) error {
 			}
 		}
 	}
-	more(c, explained.NextCursor)
 	return nil
 }
 

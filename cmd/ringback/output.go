@@ -87,10 +87,18 @@ const gap = 2
 // table prints rows under a header, in columns. On a terminal, columns are cut until all fit; piped output is never cut. Cells may
 // come from partners, so characters that a terminal would obey are replaced.
 func (p printer) table(header []string, rows [][]string) error {
+	return p.rows(&columns{}, header, rows)
+}
+
+// columns are how wide a table's columns have become, page by page.
+type columns struct{ widths []int }
+
+// rows prints more rows of a table, whose columns get wider where they have to.
+func (p printer) rows(c *columns, header []string, rows [][]string) error {
 	if len(header) > 0 {
 		rows = append([][]string{header}, rows...)
 	}
-	var widths []int
+	widths := c.widths
 	shown := make([][]string, 0, len(rows))
 	for _, row := range rows {
 		cells := make([]string, len(row))
@@ -103,6 +111,7 @@ func (p printer) table(header []string, rows [][]string) error {
 		}
 		shown = append(shown, cells)
 	}
+	c.widths = slices.Clone(widths)
 	fit(widths, p.width)
 	var b strings.Builder
 	for _, row := range shown {
