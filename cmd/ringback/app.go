@@ -97,6 +97,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	} else if err != nil {
 		return err
 	}
+	a.warm(ctx, callbacks)
 	client, err := dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log,
 		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
@@ -138,6 +139,18 @@ func (a *app) guarded(next http.Handler) http.Handler {
 		next = deskOnly(a.cfg.Desk, next)
 	}
 	return next
+}
+
+// warmFor is how long a start may wait for the largest companies' callbacks to be read: else the first event of each would.
+const warmFor = 2 * time.Second
+
+// warm reads the largest companies' callbacks.
+func (a *app) warm(ctx context.Context, callbacks *registry.Registry) {
+	ctx, cancel := context.WithTimeout(ctx, warmFor)
+	defer cancel()
+	if err := callbacks.Warm(ctx, registry.ManyCallbacks); err != nil {
+		a.log.InfoContext(ctx, "not all large companies were read before the start; their first events read them", "error", err)
+	}
 }
 
 // front stands before the API. Once the end has begun, it answers /readyz with 503. If this process is only a worker, front shows no more than
