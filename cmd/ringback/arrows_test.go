@@ -20,19 +20,20 @@ const (
 // knowing Redis, and egress without knowing anything.
 var arrows = map[string][]string{
 	"payloads":                     {},
-	"registry":                     {"payloads"},
+	"registry":                     {"payloads", "registry/steady"},
+	"registry/steady":              {},
 	"registry/redistest":           {},
 	"dispatcher/egress":            {},
 	"dispatcher/egress/egresstest": {},
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
 	"dispatcher/lua":               {"registry"},
 	"dispatcher/lanes":             {"registry", "dispatcher/ledger", "dispatcher/verdict"},
-	"dispatcher/ledger":            {"payloads", "registry", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
+	"dispatcher/ledger":            {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
-	"dispatcher":                   {"payloads", "registry", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
+	"dispatcher":                   {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
 	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
-	"cmd/ringback":                 {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "cmd/ringback/bench"},
+	"cmd/ringback":                 {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "cmd/ringback/bench"},
 	"cmd/ringback/bench":           {"payloads"}, // it measures any version of the program, from outside
 }
 

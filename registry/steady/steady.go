@@ -96,7 +96,18 @@ func (c *Clock) Now(ctx context.Context) (time.Time, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.refresh(ctx)
 	return c.now(), nil
+}
+
+// refresh has the clocks looked at if the last look is old; the caller holds the lock, and does not wait for it.
+func (c *Clock) refresh(ctx context.Context) {
+	if time.Since(c.tried) < every || c.closed {
+		return
+	}
+	c.tried = time.Now()
+	ctx = context.WithoutCancel(ctx)
+	c.looks.Go(func() { c.lookAgain(ctx) })
 }
 
 // Tell is what a script on that key has to know: "@", the time (ms), a space, and the offset of the key's node (ms). It is empty as long as the
@@ -108,11 +119,7 @@ func (c *Clock) Tell(ctx context.Context, key string) string {
 	node := c.nodeOf(ctx, key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.tried) >= every && !c.closed {
-		c.tried = time.Now()
-		ctx := context.WithoutCancel(ctx)
-		c.looks.Go(func() { c.lookAgain(ctx) })
-	}
+	c.refresh(ctx)
 	return "@" + strconv.FormatInt(c.now().UnixMilli(), 10) + " " + strconv.FormatInt(c.offsets[node].Milliseconds(), 10)
 }
 
