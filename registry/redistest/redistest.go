@@ -42,6 +42,7 @@ type Server struct {
 	dir     string   // working directory: append-only file, log
 	sockets string   // short path: a socket's may have 107 bytes at most
 	port    int
+	bus     int // the port of the cluster's bus; 0: it is no node of a cluster
 	log     *os.File
 
 	child *exec.Cmd      // nil while no server runs
@@ -59,11 +60,11 @@ type Server struct {
 // without ending it.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, nil, args)
+	return start(t, false, nil, args)
 }
 
-// start is Start with more in the server's environment.
-func start(t testing.TB, env, args []string) *Server {
+// start is Start for a node of a cluster, if it is one, with more in the server's environment.
+func start(t testing.TB, node bool, env, args []string) *Server {
 	t.Helper()
 	s := &Server{t: t, binary: findBinary(t), env: env, args: args, dir: t.TempDir()}
 
@@ -84,6 +85,9 @@ func start(t testing.TB, env, args []string) *Server {
 
 	for range portTries {
 		s.port = freePort(t)
+		if node {
+			s.bus = freePort(t)
+		}
 		if err = s.launch(); err == nil {
 			return s
 		}
@@ -212,6 +216,9 @@ func (s *Server) launch() error {
 		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
 		"--daemonize", "no",
 	}, s.args...)
+	if s.bus != 0 {
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))
+	}
 	child := exec.CommandContext(ctx, s.binary, args...)
 	child.Stdout, child.Stderr = s.log, s.log
 	child.Env = append(os.Environ(), s.env...)
