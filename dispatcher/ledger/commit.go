@@ -185,12 +185,12 @@ func (c *Committer) fly(ctx context.Context, load []*Call) {
 // A group is what one run of a script does.
 type group struct {
 	script     *redis.Script
-	key        string
+	keys       []string
 	args       []any
 	calls      []*Call
 	deliveries int // of the calls together
 	cmd        *redis.Cmd
-	err        error // of the round trip that took it
+	err        error // too few replicas have what it wrote
 }
 
 // groups are a flight's runs: each of one script and one key, in the order of the calls.
@@ -205,7 +205,7 @@ func (c *Committer) groups(ctx context.Context, load []*Call) []*group {
 		name := name{call.Script, call.Key}
 		g := open[name]
 		if g == nil || len(g.calls) == mostCalls || g.deliveries+call.Deliveries > mostDeliveries {
-			g = &group{script: call.Script, key: call.Key, args: []any{c.settings(ctx, call.Key)}}
+			g = &group{script: call.Script, keys: declared(c.rdb, call.Key), args: []any{c.settings(ctx, call.Key)}}
 			open[name] = g
 			all = append(all, g)
 		}
@@ -230,32 +230,39 @@ func (c *Committer) run(ctx context.Context, all []*group) {
 
 type eval = func(s *redis.Script, ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd
 
-// send runs each group's script. An error that the groups have in common is that too few replicas have what they wrote.
+// send runs each group's script. A group has an error of its own if too few replicas have what it wrote.
 func (c *Committer) send(ctx context.Context, all []*group, how eval) {
 	if len(all) == 1 && c.replicas == 0 {
-		all[0].cmd = how(all[0].script, ctx, c.rdb, []string{all[0].key}, all[0].args...)
+		all[0].run(ctx, c.rdb, how)
 		return
 	}
-	replicas := redis.NewIntCmd(ctx, "wait", c.replicas, time.Second.Milliseconds())
+	var waited *redis.IntCmd
+	_, cluster := c.rdb.(*redis.ClusterClient)
+	ctx, nodes := confirming(ctx, c.replicas)
 	_, _ = c.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for _, g := range all {
-			g.cmd = how(g.script, ctx, p, []string{g.key}, g.args...)
+			g.run(ctx, p, how)
 		}
-		if c.replicas > 0 { // on the connection that wrote
-			return p.Process(ctx, replicas)
+		if c.replicas > 0 && !cluster { // on the connection that wrote
+			waited = wait(ctx, c.replicas)
+			return p.Process(ctx, waited)
 		}
 		return nil
 	})
-	if c.replicas == 0 {
-		return
-	}
-	err := replicas.Err()
-	if err == nil && replicas.Val() < int64(c.replicas) {
-		err = fmt.Errorf("%d of %d replicas confirmed", replicas.Val(), c.replicas)
-	}
 	for _, g := range all {
-		g.err = err
+		switch {
+		case c.replicas == 0:
+		case cluster:
+			g.err = nodes.err(g.cmd)
+		default:
+			g.err = confirmed(waited, c.replicas)
+		}
 	}
+}
+
+// run has the group's script run.
+func (g *group) run(ctx context.Context, rdb redis.Scripter, how eval) {
+	g.cmd = how(g.script, ctx, rdb, g.keys, g.args...)
 }
 
 // settle hands the run's answers to its calls.

@@ -6,11 +6,25 @@ import (
 	"encoding/binary"
 	"strconv"
 	"strings"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Key names one of a company's keys. The braces make the company the hash tag: all its keys share a slot of a Redis Cluster,
 // so a script may touch any of them.
 func Key(company, name string) string { return "{" + company + "}:" + name }
+
+// declared are the keys that a script on a company's keys declares, of which due is the first.
+//
+// While a Redis Cluster moves a slot, it runs a script by the keys that the script declares, on the node that has these, and the rest of the company may
+// be on the other. So a script also declares a key that there never is. Then Redis answers TRYAGAIN on both nodes until the slot has moved: no script ever
+// sees half a company.
+func declared(rdb redis.UniversalClient, due string) []string {
+	if _, ok := rdb.(*redis.ClusterClient); !ok {
+		return []string{due}
+	}
+	return []string{due, due + ":whole"}
+}
 
 // EventKey is the key of an event's hash.
 func EventKey(company, event string) string { return Key(company, "ev:"+event) }

@@ -83,7 +83,7 @@ func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 // run runs a script on a company's keys. Each takes the rules before its own arguments.
 func (l *Ledger) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
 	key := Key(company, "due")
-	return script.Run(ctx, l.rdb, []string{key}, append([]any{l.settings(ctx, key)}, args...)...)
+	return script.Run(ctx, l.rdb, declared(l.rdb, key), append([]any{l.settings(ctx, key)}, args...)...)
 }
 
 // ask runs a script whose answer is a flat list.

@@ -1,4 +1,5 @@
 -- Shared head of every script. KEYS[1] is '{company}:due'; all other keys share its hash tag, hence its slot.
+-- On a Redis Cluster KEYS[2] is a key that there never is.
 --
 -- A record is one line of header and the attempts, one JSON line each:
 --   STATE generation number spent at token \n attempts
