@@ -23,6 +23,8 @@ type Keys struct {
 	redis redis.UniversalClient
 
 	asking singleflight.Group // see together
+	again  renewal            // of what is known
+	own    ownLimits
 
 	mu      sync.Mutex
 	known   map[digest]cachedKey // keys that exist, not those that were guessed
@@ -31,11 +33,12 @@ type Keys struct {
 	changes int                  // how often forget was called: an answer that was asked for before the last time is not kept
 }
 
-// cachedKey is an answer of Redis that is good until then.
+// cachedKey is an answer of Redis.
 type cachedKey struct {
 	key   Key
-	err   error // ErrExpired, or nil
-	until time.Time
+	err   error     // ErrExpired, ErrUnauthorized, or nil
+	until time.Time // it is good
+	last  time.Time // it is good until then while Redis does not answer
 }
 
 // NewKeys returns the API keys of the given Redis.

@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// keyCacheFor is how long a revoked key may still work. A process asks for each
-	// key that is used at most once in that time.
+	// keyCacheFor is how long a revoked key may still work, beside the time that Redis
+	// takes to say so. A process asks for each key that is used at most once in that
+	// time. While it gets no answer, it goes on with what it knows, for goodFor.
 	keyCacheFor = time.Second
 
 	// noteUseEvery is how old LastUsed has to be before it is written again, in
@@ -46,28 +47,48 @@ return {text, string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(
 // Authenticate returns the [Key] of the presented one. If there is none, the error is
 // ErrUnauthorized; if it was good once, ErrExpired. Other errors say that Redis could
 // not be asked. Answers are remembered for a second, or until this process changes a
-// key.
+// key. While Redis does not answer, they are good for a minute, and no longer than the
+// key itself.
 func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error) {
 	if presented == "" || len(presented) > maxSecretLen {
 		return Key{}, ErrUnauthorized
 	}
 	// Digests are compared, not keys: how long that takes tells nothing of a key.
 	d := digestOf(presented)
-	if c, ok := ks.cached(d); ok {
+	c, ok := ks.cached(d)
+	if ok {
 		return c.key, c.err
 	}
+	if time.Now().Before(c.last) {
+		var renewed cachedKey
+		if ks.again.do(ctx, func(ctx context.Context) (err error) {
+			renewed, err = ks.askTogether(ctx, d)
+			return err
+		}) {
+			c = renewed
+		}
+		return c.key, c.err
+	}
+	c, err := ks.askTogether(context.WithoutCancel(ctx), d)
+	if err != nil {
+		return Key{}, err
+	}
+	return c.key, c.err
+}
+
+// askTogether looks a key up once for all who want it. ctx is that of one of them: who
+// hangs up must not end it.
+func (ks *Keys) askTogether(ctx context.Context, d digest) (cachedKey, error) {
 	v, err := ks.together(string(d[:]), func(changes int) (any, error) {
 		if c, ok := ks.cached(d); ok { // another's answer came since
 			return c, nil
 		}
-		// The answer is for all who ask meanwhile: one who hangs up does not end it.
-		return ks.ask(context.WithoutCancel(ctx), d, changes)
+		return ks.ask(ctx, d, changes)
 	})
 	if err != nil {
-		return Key{}, err
+		return cachedKey{}, err
 	}
-	c := v.(cachedKey) //nolint:forcetypeassert // ask's
-	return c.key, c.err
+	return v.(cachedKey), nil //nolint:forcetypeassert // ask's
 }
 
 // together asks Redis once for all who want the same at the same time. If this process
@@ -98,12 +119,12 @@ func (ks *Keys) ask(ctx context.Context, d digest, changes int) (cachedKey, erro
 		ks.mu.Lock()
 		delete(ks.known, d)
 		ks.mu.Unlock()
-		return cachedKey{}, ErrUnauthorized
+		return cachedKey{err: ErrUnauthorized}, nil
 	}
 	if err != nil {
 		return cachedKey{}, fmt.Errorf("registry: look up an API key: %w", err)
 	}
-	c := cachedKey{until: asked.Add(keyCacheFor)}
+	c := cachedKey{until: asked.Add(keyCacheFor), last: asked.Add(goodFor)}
 	if err := json.Unmarshal([]byte(answer[0]), &c.key); err != nil {
 		return cachedKey{}, errUnreadableKey(err)
 	}
@@ -114,13 +135,14 @@ func (ks *Keys) ask(ctx context.Context, d digest, changes int) (cachedKey, erro
 	if at := time.UnixMilli(ms); c.key.expired(at) {
 		c.key, c.err = Key{}, fmt.Errorf("%w on %s", ErrExpired, c.key.ExpiresAt.UTC().Format(time.RFC3339))
 	} else if !c.key.ExpiresAt.IsZero() {
-		c.until = asked.Add(min(keyCacheFor, c.key.ExpiresAt.Sub(at)))
+		left := c.key.ExpiresAt.Sub(at)
+		c.until, c.last = asked.Add(min(keyCacheFor, left)), asked.Add(min(goodFor, left))
 	}
 	ks.remember(d, c, changes)
 	return c, nil
 }
 
-// cached returns the remembered answer, if there is one.
+// cached returns the remembered answer, and whether it is good as it is.
 func (ks *Keys) cached(d digest) (cachedKey, bool) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
@@ -129,13 +151,16 @@ func (ks *Keys) cached(d digest) (cachedKey, bool) {
 }
 
 // remember keeps an answer that was asked for after so many changes, if there was no
-// other since. If the memory is full, answers go that are too old to count. If that
-// makes no room, all go.
+// other since. If the memory is full, answers go that are too old to count, then those
+// that Redis would be asked for again. If that makes no room, all go.
 func (ks *Keys) remember(d digest, c cachedKey, changes int) {
 	ks.mu.Lock()
 	defer ks.mu.Unlock()
 	if ks.changes != changes {
 		return
+	}
+	if len(ks.known) >= maxCached {
+		maps.DeleteFunc(ks.known, func(_ digest, c cachedKey) bool { return !time.Now().Before(c.last) })
 	}
 	if len(ks.known) >= maxCached {
 		maps.DeleteFunc(ks.known, func(_ digest, c cachedKey) bool { return !time.Now().Before(c.until) })

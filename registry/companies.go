@@ -16,15 +16,20 @@ const touchFor = time.Minute
 // Touch makes the company known to [Registry.Companies]. Call it before the first
 // write under a company's name. It remembers for a minute that it did. If the company
 // is read at another version meanwhile, it may have been erased, and Touch forgets.
+// While Redis does not answer, what it remembers is good for another minute.
 func (r *Registry) Touch(ctx context.Context, company string) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
 	c := r.company(company)
-	if done := c.touched.Load(); done != nil && time.Since(*done) < touchFor {
-		return nil
+	done := c.touched.Load()
+	switch {
+	case done == nil || time.Since(*done) >= touchFor+goodFor:
+		return r.note(ctx, company)
+	case time.Since(*done) >= touchFor:
+		r.naming.do(ctx, func(ctx context.Context) error { return r.note(ctx, company) })
 	}
-	return r.note(ctx, company)
+	return nil
 }
 
 // note is Touch that remembers nothing of an earlier one.

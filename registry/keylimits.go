@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
-	"math"
 	"strconv"
 	"time"
 
@@ -44,6 +43,9 @@ return 0`)
 // Take counts a change that is made with the key. If the key's limit does not allow
 // it now, in any process, nothing is counted, and wait is when to try again. A key
 // without a limit costs nothing.
+//
+// While Redis does not answer, each process counts by itself, as if it were the only
+// one: all that a limit protects goes on.
 func (ks *Keys) Take(ctx context.Context, k Key) (wait time.Duration, err error) {
 	return ks.take(ctx, k, 1, false)
 }
@@ -60,16 +62,22 @@ func (ks *Keys) take(ctx context.Context, k Key, n int, anyway bool) (time.Durat
 	if limit == 0 || n <= 0 {
 		return 0, nil
 	}
+	if own := ks.own.of(k.ID); own != nil && time.Now().Before(own.until) {
+		return own.take(n, anyway), nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, renewWithin)
+	defer cancel()
 	every := strconv.FormatFloat(1000/limit, 'f', -1, 64)
-	ms, err := take.Run(ctx, ks.redis, []string{keyRateKey(k.ID)}, every, Burst(limit), n, anyway).Int64()
-	if err != nil {
+	ms, err := take.Run(bounded, ks.redis, []string{keyRateKey(k.ID)}, every, Burst(limit), n, anyway).Int64()
+	switch {
+	case err == nil:
+		ks.own.forget(k.ID)
+		return time.Duration(ms) * time.Millisecond, nil
+	case ctx.Err() != nil: // the caller has gone
 		return 0, fmt.Errorf("registry: count a change of API key %s: %w", k.ID, err)
 	}
-	return time.Duration(ms) * time.Millisecond, nil
+	return ks.own.begin(k.ID, limit).take(n, anyway), nil
 }
-
-// Burst is how many changes may come at once with a limit a second: those of a second.
-func Burst(limit float64) int { return max(1, int(math.Ceil(limit))) }
 
 // beginTest takes one of ARGV[2] places for ARGV[3], until ARGV[1] ms have passed.
 var beginTest = redis.NewScript(`

@@ -35,8 +35,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Registry keeps the callbacks of all companies. It is safe for concurrent use, has
-// no goroutines of its own and needs no closing.
+// Registry keeps the callbacks of all companies. It is safe for concurrent use and
+// needs no closing: goroutines of its own end within a second.
 //
 // Its methods return an *payloads.InvalidError for a company that cannot be one. Known,
 // IDs, CountStatuses and TrimAudit do not look at the name, and find nothing under such
@@ -55,6 +55,7 @@ type Registry struct {
 
 	companies sync.Map // company's name -> *company
 	presence  presence
+	naming    renewal // of companies' names
 }
 
 // New returns a registry on the given Redis. It does not talk to it yet: call

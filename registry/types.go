@@ -56,6 +56,7 @@ type Types struct {
 	log     *slog.Logger
 
 	current atomic.Pointer[typesRead]
+	again   renewal
 
 	reading  sync.Mutex
 	compiled map[string]compiledType // of those in Redis, by name; a large one takes a tenth of a second
@@ -177,11 +178,16 @@ func (t *Types) Lookup(ctx context.Context, name string) (*payloads.Type, bool, 
 	if ok && (time.Since(known.at) < typesFor || t.Builtin(name)) {
 		return typ, true, nil
 	}
-	c, err := t.Fresh(ctx)
-	if err != nil {
-		if ok {
+	var c *payloads.Catalogue
+	fresh := func(ctx context.Context) (err error) {
+		c, err = t.Fresh(ctx)
+		return err
+	}
+	if ok {
+		if !t.again.do(ctx, fresh) {
 			return typ, true, nil
 		}
+	} else if err := fresh(ctx); err != nil {
 		return nil, false, err
 	}
 	typ, ok = c.Lookup(name)
