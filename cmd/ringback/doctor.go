@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,8 +40,6 @@ func doctor(c *cli.Context) error {
 		return usagef("which Redis? say so with --redis or RINGBACK_REDIS, as ringback serve does")
 	case promised.replicas < 0:
 		return usagef("--wait-replicas must not be negative")
-	case promised.replicas > 0 && strings.HasPrefix(rawURL, "redis+cluster://"):
-		return usagef("--wait-replicas cannot be kept on a cluster: leave it out, or use redis+sentinel://")
 	case promised.shedAt < 1 || promised.shedAt > 100:
 		return usagef("--shed-at is a percentage from 1 to 100")
 	}

@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/time/rate"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -59,8 +61,8 @@ func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient
 		o.ContextTimeoutEnabled, o.CredentialsProviderContext = true, credentials
 		o.Dialer = d.dial(o.DialTimeout, o.TLSConfig)
 		cluster := redis.NewClusterClient(o)
-		// Another master may have the slots: go-redis by itself would ask after a minute.
-		d.onFailure = func() { cluster.ReloadState(context.Background()) }
+		ledger.WaitOnNodes(cluster)
+		d.onFailure = reloadSlots(cluster)
 		rdb, poolSize = cluster, o.PoolSize
 	default:
 		o, err := u.single()
@@ -75,6 +77,16 @@ func openRedis(rawURL, passwordFile string, poolSize int) (redis.UniversalClient
 	rdb.AddHook(newPatienceHook(poolSize))
 	rdb.AddHook(unquotedHook{})
 	return rdb, nil
+}
+
+// reloadEvery is how often a cluster is asked who has the slots, at most, while nodes do not answer.
+const reloadEvery = 200 * time.Millisecond
+
+// reloadSlots returns a function that is called when a node does not answer, and asks the cluster who has the slots now: another may have taken that
+// node's over. go-redis by itself asks when a node sends it to another, and each minute.
+func reloadSlots(cluster *redis.ClusterClient) func() {
+	often := &rate.Sometimes{Interval: reloadEvery}
+	return func() { often.Do(func() { cluster.ReloadState(context.Background()) }) }
 }
 
 // redisDefaults are the options for which go-redis's defaults would not do. The three kinds of clients have them all.

@@ -25,7 +25,7 @@ var redisKeepAlive = net.KeepAliveConfig{Enable: true, Idle: 30 * time.Second, I
 // redisDialer opens connections to Redis. If one that was idle does not answer any more, something between here and Redis has forgotten it,
 // and most likely the others that were idle as well: they are all closed, so that go-redis's repetition takes a new one.
 type redisDialer struct {
-	onFailure func()                                                            // a connection could not be opened; may be nil
+	onFailure func()                                                            // a connection could not be opened, or got no answer in time; may be nil
 	connect   func(ctx context.Context, network, addr string) (net.Conn, error) // nil: the network's
 
 	mu   sync.Mutex
@@ -43,9 +43,7 @@ func (d *redisDialer) dial(timeout time.Duration, config *tls.Config) func(conte
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		raw, err := connect(ctx, network, addr)
 		if err != nil {
-			if d.onFailure != nil {
-				d.onFailure()
-			}
+			d.failed()
 			return nil, err
 		}
 		c := &redisConn{Conn: raw, dialer: d, used: time.Now()}
@@ -96,6 +94,12 @@ type unseen struct{ syscall.RawConn }
 
 // Read looks at nothing.
 func (unseen) Read(func(uintptr) bool) error { return nil }
+
+func (d *redisDialer) failed() {
+	if d.onFailure != nil {
+		d.onFailure()
+	}
+}
 
 // dropIdle closes the connections that have been idle for suspectAfter.
 func (d *redisDialer) dropIdle() {
@@ -151,8 +155,11 @@ func (c *redisConn) Read(b []byte) (int, error) {
 	c.begin()
 	n, err := c.Conn.Read(b)
 	c.end(true, err)
-	if errors.Is(err, os.ErrDeadlineExceeded) && c.isDoubtful() {
-		c.dialer.dropIdle()
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		if c.isDoubtful() {
+			c.dialer.dropIdle()
+		}
+		c.dialer.failed()
 	}
 	return n, c.repeatable(err)
 }

@@ -11,7 +11,7 @@ import (
 )
 
 var errRedisURL = usagef("--redis takes redis://HOST:PORT/DB, rediss://… (TLS), unix:///PATH, redis+sentinel://HOST:PORT,HOST:PORT/MASTER/DB or " +
-	"redis+cluster://HOST:PORT,HOST:PORT (experimental), each with USER:PASSWORD@ before the host if there is one, and go-redis's options after a ?, such as ?pool_size=50")
+	"redis+cluster://HOST:PORT,HOST:PORT, each with USER:PASSWORD@ before the host if there is one, and go-redis's options after a ?, such as ?pool_size=50")
 
 // refused are the options of go-redis's that a URL must not hold, and why. If an option is neither here nor known to go-redis, go-redis refuses it.
 var refused = map[string]string{

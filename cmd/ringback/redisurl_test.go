@@ -358,6 +358,57 @@ func TestForgottenConnectionsCostNobodyAnAnswer(t *testing.T) {
 	})
 }
 
+// TestAClusterFailsOver: as soon as another node has the slots, it is asked, whether the one before ended or stands still.
+func TestAClusterFailsOver(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		fail   func(*redistest.Server)
+		within time.Duration // go-redis alone would take a minute
+	}{
+		"killed":       {(*redistest.Server).Kill, 5 * time.Second},
+		"stands still": {(*redistest.Server).Stop, 15 * time.Second}, // what was sent to it has to time out
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := redistest.StartCluster(t, 3, 1)
+			rdb, err := openRedis(nodes.URL(), "", 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = rdb.Close() }()
+			if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+				t.Fatal(err)
+			}
+			failed := make(chan struct{})
+			asked := make(chan time.Time, 1)
+			go func() { // as callers do
+				for done := false; ; <-time.After(20 * time.Millisecond) {
+					err := rdb.Set(t.Context(), "k", "v", 0).Err()
+					select {
+					case <-failed:
+						done = true
+					default:
+					}
+					if done && err == nil || t.Context().Err() != nil {
+						asked <- time.Now()
+						return
+					}
+				}
+			}()
+			master := nodes.MasterOf("k")
+			tt.fail(master)
+			nodes.AwaitFailover(master)
+			over := time.Now()
+			close(failed)
+			took := (<-asked).Sub(over)
+			t.Logf("asked again %s after the failover", took)
+			if took > tt.within {
+				t.Errorf("it took %s from the failover until the new master was asked", took)
+			}
+		})
+	}
+}
+
 // TestFailedConnectionsAreTold: a cluster asks anew who has the slots.
 func TestFailedConnectionsAreTold(t *testing.T) {
 	told := 0
@@ -366,6 +417,17 @@ func TestFailedConnectionsAreTold(t *testing.T) {
 	d.connect = func(context.Context, string, string) (net.Conn, error) { return nil, errors.New("refused") }
 	if _, err := d.dial(time.Second, nil)(t.Context(), "tcp", "a:1"); err == nil || told != 1 {
 		t.Errorf("%v, told %d times", err, told)
+	}
+	client, server := net.Pipe()
+	defer func() { _ = server.Close() }()
+	d.connect = func(context.Context, string, string) (net.Conn, error) { return client, nil }
+	silent, err := d.dial(time.Second, nil)(t.Context(), "tcp", "a:1")
+	if err != nil || told != 1 {
+		t.Fatalf("%v, told %d times", err, told)
+	}
+	_ = silent.SetReadDeadline(time.Now())
+	if _, err := silent.Read(make([]byte, 1)); err == nil || told != 2 {
+		t.Errorf("a node that does not answer: %v, told %d times", err, told)
 	}
 	rdb, err := openRedis("redis+cluster://127.0.0.1:1", "", 1)
 	if err != nil {

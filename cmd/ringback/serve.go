@@ -26,7 +26,7 @@ func serveCommand() *cli.Command {
 				"ringback serve --redis redis://127.0.0.1:6379 --listen 127.0.0.1:8080",
 				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal:6379 --roles worker --egress-allow 10.20.0.0/16",
 			),
-		Flags: slices.Concat(redisFlags("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster:// (experimental)"), []cli.Flag{
+		Flags: slices.Concat(redisFlags("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster://HOSTS"), []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			&cli.StringFlag{Name: "tls-cert", Usage: "speak TLS, with the certificate in this PEM `FILE`; it is read again when it changes", EnvVars: []string{"RINGBACK_TLS_CERT"}},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_TLS_KEY"}},
@@ -123,8 +123,6 @@ func serveConfig(c *cli.Context) (appConfig, error) {
 		return cfg, usagef("--disable-after must be at least 1s, such as 120h, or 0 for never")
 	case cfg.WaitReplicas < 0:
 		return cfg, usagef("--wait-replicas must not be negative")
-	case cfg.WaitReplicas > 0 && strings.HasPrefix(c.String("redis"), "redis+cluster://"):
-		return cfg, usagef("--wait-replicas cannot be kept on a cluster, where it may ask another node than the one that took the event: leave it out, or use redis+sentinel://")
 	case cfg.ShedAt < 1 || cfg.ShedAt > 100:
 		return cfg, usagef("--shed-at is a percentage from 1 to 100")
 	case !cfg.VerifyDestinations && c.String("verify-destinations") != "off":

@@ -204,7 +204,7 @@ func (c *Cluster) Slot(key string) int {
 }
 
 func (c *Cluster) running() []*Server {
-	return slices.DeleteFunc(slices.Clone(c.nodes), func(s *Server) bool { return s.child == nil })
+	return slices.DeleteFunc(slices.Clone(c.nodes), func(s *Server) bool { return s.child == nil || s.halted })
 }
 
 // A master is one as a node sees it.
@@ -289,7 +289,7 @@ func (c *Cluster) serves(node *Server) bool {
 func (c *Cluster) whole(node *Server) bool {
 	for _, fields := range c.known(node) {
 		other := c.at(fields[1])
-		if other != nil && other.child != nil && strings.Contains(fields[2], "fail") {
+		if other != nil && other.child != nil && !other.halted && strings.Contains(fields[2], "fail") {
 			return false
 		}
 	}

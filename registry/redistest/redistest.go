@@ -45,9 +45,10 @@ type Server struct {
 	bus     int // the port of the cluster's bus; 0: it is no node of a cluster
 	log     *os.File
 
-	child *exec.Cmd      // nil while no server runs
-	leash io.WriteCloser // held by this process; its end makes the watchdog kill the child
-	guard *exec.Cmd
+	child  *exec.Cmd      // nil while no server runs
+	halted bool           // by Stop
+	leash  io.WriteCloser // held by this process; its end makes the watchdog kill the child
+	guard  *exec.Cmd
 }
 
 // Start runs a Redis with an empty directory of the test's own, an append-only
@@ -186,10 +187,10 @@ func (s *Server) Restart() {
 
 // Stop halts the server without closing anything (SIGSTOP): connections are
 // accepted by the kernel, and nothing is answered until Cont.
-func (s *Server) Stop() { s.t.Helper(); s.signal(syscall.SIGSTOP) }
+func (s *Server) Stop() { s.t.Helper(); s.signal(syscall.SIGSTOP); s.halted = true }
 
 // Cont lets a server halted by Stop go on (SIGCONT).
-func (s *Server) Cont() { s.t.Helper(); s.signal(syscall.SIGCONT) }
+func (s *Server) Cont() { s.t.Helper(); s.signal(syscall.SIGCONT); s.halted = false }
 
 // Dir is the server's directory, where a test may cut or damage the
 // append-only file between Kill and Restart.
@@ -329,7 +330,7 @@ func (s *Server) kill() {
 	if s.child != nil {
 		_ = s.child.Process.Kill()
 		_ = s.child.Wait()
-		s.child = nil
+		s.child, s.halted = nil, false
 	}
 }
 
