@@ -2,6 +2,8 @@ package faults
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -9,7 +11,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // The oracle holds three books against each other: what producers sent and what was acknowledged (ledger), what arrived and how it was
@@ -64,21 +69,24 @@ func (s *scene) settle(within time.Duration) {
 func (s *scene) underWay() string {
 	ctx := s.t.Context()
 	pipe := s.direct.Pipeline()
-	due := pipe.ZCard(ctx, "{"+company+"}:due")
 	counts := make(map[string]interface{ Val() int64 })
+	for _, name := range s.companies {
+		counts["{"+name+"}:due"] = pipe.ZCard(ctx, "{"+name+"}:due")
+	}
 	for _, cb := range s.callbacks {
-		suffix := fmt.Sprintf("%d", cb.ID)
-		counts["ready:"+suffix] = pipe.SCard(ctx, "{"+company+"}:ready:"+suffix)
-		counts["room:"+suffix] = pipe.ZCard(ctx, "{"+company+"}:room:"+suffix)
-		counts["retry:"+suffix] = pipe.ZCard(ctx, "{"+company+"}:retry:"+suffix)
+		for _, kind := range []string{"ready", "room", "retry"} {
+			key := fmt.Sprintf("{%s}:%s:%d", cb.company, kind, cb.ID)
+			if kind == "ready" {
+				counts[key] = pipe.SCard(ctx, key)
+			} else {
+				counts[key] = pipe.ZCard(ctx, key)
+			}
+		}
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return err.Error()
 	}
 	var left []string
-	if n := due.Val(); n > 0 {
-		left = append(left, fmt.Sprintf("%d in due", n))
-	}
 	for name, n := range counts {
 		if n.Val() > 0 {
 			left = append(left, fmt.Sprintf("%d in %s", n.Val(), name))
@@ -90,23 +98,39 @@ func (s *scene) underWay() string {
 // tasks names what asynq holds, "" if that is nothing.
 func (s *scene) tasks() string {
 	ctx := s.t.Context()
-	n := 0
-	var one string
-	iter := s.direct.Scan(ctx, 0, "asynq:{ringback-*}:t:*", 1000).Iterator()
-	for iter.Next(ctx) {
-		n++
-		one = iter.Val()
-	}
-	if err := iter.Err(); err != nil {
+	names, err := s.scan("asynq:{ringback-*}:t:*")
+	if err != nil {
 		return err.Error()
 	}
+	n := len(names)
 	if n == 0 {
 		return ""
 	}
+	one := names[0]
 	state, _ := s.direct.HGet(ctx, one, "state").Result()
 	lane, id, _ := strings.Cut(one, ":t:")
 	lease, err := s.direct.ZScore(ctx, lane+":lease", id).Result()
 	return fmt.Sprintf("%d tasks, such as %s (%s; leased until %.0f, %v; it is %d)", n, one, state, lease, err, time.Now().Unix())
+}
+
+// scan lists the keys of a pattern.
+func (s *scene) scan(pattern string) (keys []string, err error) {
+	var mu sync.Mutex
+	each := func(ctx context.Context, rdb redis.Cmdable) error {
+		iter := rdb.Scan(ctx, 0, pattern, 1000).Iterator()
+		for iter.Next(ctx) {
+			mu.Lock()
+			keys = append(keys, iter.Val())
+			mu.Unlock()
+		}
+		return iter.Err()
+	}
+	if cluster, ok := s.direct.(*redis.ClusterClient); ok {
+		err = cluster.ForEachMaster(s.t.Context(), func(ctx context.Context, node *redis.Client) error { return each(ctx, node) })
+		return keys, err
+	}
+	err = each(s.t.Context(), s.direct)
+	return keys, err
 }
 
 // A delivery is one as our API shows it.
@@ -130,12 +154,20 @@ type attempt struct {
 func (s *scene) list() map[string]*delivery {
 	s.t.Helper()
 	all := make(map[string]*delivery)
+	for _, name := range s.companies {
+		s.listOf(name, all)
+	}
+	return all
+}
+
+func (s *scene) listOf(name string, all map[string]*delivery) {
+	s.t.Helper()
 	for cursor := ""; ; {
 		var page struct {
 			Deliveries []*delivery `json:"deliveries"`
 			Next       string      `json:"next_cursor"`
 		}
-		status, err := s.patiently(http.MethodGet, "/companies/"+company+"/deliveries?limit=500&cursor="+cursor, nil, &page)
+		status, err := s.patiently(http.MethodGet, "/companies/"+name+"/deliveries?limit=500&cursor="+cursor, nil, &page)
 		if err != nil || status != http.StatusOK {
 			s.t.Fatalf("listing deliveries: %d, %v", status, err)
 		}
@@ -146,7 +178,7 @@ func (s *scene) list() map[string]*delivery {
 			all[d.ID] = d
 		}
 		if cursor = page.Next; cursor == "" {
-			return all
+			return
 		}
 	}
 }
@@ -244,8 +276,8 @@ func (s *scene) verifyAccepted(listed map[string]*delivery, byDelivery map[strin
 	var lost, forgotten []string
 	for _, e := range s.ledger.acked() {
 		s.row.accepted++
-		if len(e.deliveries) != len(s.callbacks) && !s.callbacksVary {
-			s.t.Errorf("%s was accepted for %d of %d callbacks", e.id, len(e.deliveries), len(s.callbacks))
+		if all := len(s.callbacks) / len(s.companies); len(e.deliveries) != all && !s.callbacksVary {
+			s.t.Errorf("%s was accepted for %d of %d callbacks", e.id, len(e.deliveries), all)
 		}
 		for _, r := range e.deliveries {
 			good := slices.ContainsFunc(byDelivery[r.ID], func(a arrival) bool { return a.status/100 == 2 })
@@ -410,7 +442,7 @@ func (s *scene) verifyExplanations(n int) {
 				Delivery *delivery
 			}
 		}
-		status, err := s.patiently(http.MethodGet, "/companies/"+company+"/events/"+e.id, nil, &answer)
+		status, err := s.patiently(http.MethodGet, "/companies/"+e.company+"/events/"+e.id, nil, &answer)
 		matched := 0
 		for _, c := range answer.Callbacks {
 			if c.Decision == "matched" && c.Delivery != nil {
@@ -443,14 +475,19 @@ func (s *scene) verifySecrets() {
 		}
 		look("the metrics of "+p.role, metrics)
 	}
-	s.must(filepath.WalkDir(s.redis.Dir(), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	for _, dir := range s.redisDirs() {
+		s.must(filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			if errors.Is(err, fs.ErrNotExist) { // a replica's copy that has served
+				return nil
+			}
+			look("Redis's "+d.Name(), text)
 			return err
-		}
-		text, err := os.ReadFile(path)
-		look("Redis's "+d.Name(), text)
-		return err
-	}))
+		}))
+	}
 }
 
 // measure remembers what each process holds now, for [scene.verifyMeasures].

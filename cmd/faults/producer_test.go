@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -18,14 +19,16 @@ import (
 type ledger struct {
 	mu      sync.Mutex
 	events  map[string]*sent
-	refused map[int]int   // answers that were no acknowledgement, by status; 0: no answer
-	slowest time.Duration // that a refusal took
+	refused map[int]int          // answers that were no acknowledgement, by status; 0: no answer
+	slowest time.Duration        // that a refusal took
+	last    map[string]time.Time // when each company was refused last
 	batches int
 }
 
 // A sent is an event as its producer knows it.
 type sent struct {
 	id         string
+	company    string
 	batch      string    // the prefix of its sending's ids
 	kind       string    // event type
 	to         []string  // audiences, see [scene.audience]
@@ -50,6 +53,7 @@ type load struct {
 	giveUp  time.Duration // how long a producer repeats an event that is not taken; default 3 min
 	pause   time.Duration // between repeats; default 50 ms
 	payload int           // bytes of padding; default 200
+	of      []string      // the companies that have them, in turn; default: all
 	to      []string      // audiences, see [scene.audience]; default: every callback, of which none may have an audience
 }
 
@@ -82,12 +86,7 @@ func (g *sending) stop() {
 // the same id until it is acknowledged.
 func (s *scene) send(l load) *sending {
 	s.t.Helper()
-	if l.clients == 0 {
-		l.clients = 8
-	}
-	if l.batch == 0 {
-		l.batch = 1
-	}
+	l.clients, l.batch = cmp.Or(l.clients, 8), cmp.Or(l.batch, 1)
 	if l.giveUp == 0 {
 		l.giveUp = 3 * time.Minute
 	}
@@ -96,6 +95,9 @@ func (s *scene) send(l load) *sending {
 	}
 	if l.payload == 0 {
 		l.payload = 200
+	}
+	if l.of == nil {
+		l.of = s.companies
 	}
 	s.ledger.mu.Lock()
 	s.ledger.batches++
@@ -125,7 +127,7 @@ func (s *scene) send(l load) *sending {
 				}
 				var page []*sent
 				for k := first; k <= min(last, l.events); k++ {
-					page = append(page, s.ledger.write(prefix, k, l.payload, l.to))
+					page = append(page, s.ledger.write(l.of[k%len(l.of)], prefix, k, l.payload, l.to))
 				}
 				g.unsent.Add(int64(g.sendAll(ctx, page, servers, first, l)))
 			}
@@ -140,10 +142,10 @@ func (s *scene) send(l load) *sending {
 	return g
 }
 
-func (l *ledger) write(batch string, k, padding int, to []string) *sent {
+func (l *ledger) write(company, batch string, k, padding int, to []string) *sent {
 	id := batch + strconv.Itoa(k)
 	content := map[string]string{"requestId": id, "status": "OK", "issuerName": strings.Repeat("x", padding), "voucherEffect": "Nómina"}
-	e := &sent{id: id, batch: batch, kind: eventType, to: to, begun: time.Now()}
+	e := &sent{id: id, company: company, batch: batch, kind: eventType, to: to, begun: time.Now()}
 	for _, audience := range to {
 		e.kind, content[audience] = audienceType, "yes"
 	}
@@ -188,7 +190,7 @@ func (s *scene) postAll(ctx context.Context, server string, page []*sent, note f
 		lines = append(append(lines, line...), '\n')
 	}
 	var answer []byte
-	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events/batch", lines, &answer)
+	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+page[0].company+"/events/batch", lines, &answer)
 	results := json.NewDecoder(bytes.NewReader(answer))
 	for _, e := range page {
 		result := struct {
@@ -219,7 +221,7 @@ type acknowledgement struct {
 // post sends an event once.
 func (s *scene) post(ctx context.Context, server string, e *sent) (int, acknowledgement, error) {
 	var answer acknowledgement
-	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+company+"/events", e.body(), &answer)
+	status, err := s.callAt(ctx, server, http.MethodPost, "/companies/"+e.company+"/events", e.body(), &answer)
 	return status, answer, err
 }
 
@@ -231,6 +233,10 @@ func (l *ledger) note(e *sent, status int, answer acknowledgement, err error, to
 		return
 	}
 	l.refused[status]++
+	if l.last == nil {
+		l.last = make(map[string]time.Time)
+	}
+	l.last[e.company] = time.Now()
 	l.slowest = max(l.slowest, took)
 }
 

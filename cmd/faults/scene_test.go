@@ -80,13 +80,15 @@ type scene struct {
 	row  *row
 	setup
 
-	redis   *redistest.Server
-	direct  *redis.Client // to Redis itself, past every proxy
+	redis   *redistest.Server     // nil: it is a cluster
+	nodes   *redistest.Cluster    // nil: it is one Redis
+	direct  redis.UniversalClient // to Redis itself, past every proxy
 	env     []string
 	apis    []*process
 	workers []*process
 
-	key       string // an operator's
+	key       string   // an operator's
+	companies []string // that events are sent for, in turn
 	partner   *partner
 	callbacks []callback
 	ledger    ledger
@@ -106,19 +108,21 @@ type scene struct {
 
 // A setup says what a scene is made of.
 type setup struct {
+	cluster   bool                            // Redis is a cluster of three masters with a replica each, and there are two companies on each master
 	redisArgs []string                        // added to redis-server's command line; it runs with AOF everysec
 	clock     bool                            // the scene moves Redis's clock
 	via       func(role, redis string) string // a proxy before Redis for processes of that role: takes Redis's address, returns its own
 	apis      int                             // processes with the role api; default 1
 	workers   int                             // processes with the role worker; default 1
 	args      []string                        // added to `ringback serve`
-	callbacks int                             // registrations, all of which match every event; default 1, -1 for none
+	callbacks int                             // registrations of each company, all of which match its every event; default 1, -1 for none
 	options   map[string]any                  // members of each registration; default: a timeout of 2 s
 }
 
 type callback struct {
-	ID     int64  `json:"callback_id"`
-	Secret string `json:"secret"`
+	ID      int64  `json:"callback_id"`
+	Secret  string `json:"secret"`
+	company string
 }
 
 // program is `ringback` as `make build` makes it, built once.
@@ -185,12 +189,7 @@ func (s *scene) open(in setup) {
 	s.t.Helper()
 	in.apis, in.workers, in.callbacks = max(in.apis, 1), max(in.workers, 1), cmp.Or(in.callbacks, 1)
 	s.setup = in
-	if in.clock {
-		s.redis, s.clock = redistest.StartWithClock(s.t, in.redisArgs...)
-	} else {
-		s.redis = redistest.Start(s.t, in.redisArgs...)
-	}
-	s.direct = s.redis.Client()
+	s.openRedis()
 	if info, err := s.direct.InfoMap(s.t.Context(), "server").Result(); err == nil {
 		suite.report.sees("Redis " + info["Server"]["redis_version"])
 	}
@@ -210,8 +209,53 @@ func (s *scene) open(in setup) {
 	}
 	s.key = s.makeKey()
 	for range in.callbacks {
-		s.register(in.options)
+		for _, name := range s.companies {
+			s.registerFor(name, in.options)
+		}
 	}
+}
+
+// openRedis starts the one Redis, or the cluster.
+func (s *scene) openRedis() {
+	s.t.Helper()
+	if !s.cluster {
+		if s.setup.clock {
+			s.redis, s.clock = redistest.StartWithClock(s.t, s.redisArgs...)
+		} else {
+			s.redis = redistest.Start(s.t, s.redisArgs...)
+		}
+		s.direct, s.companies = s.redis.Client(), []string{company}
+		return
+	}
+	s.nodes = redistest.StartCluster(s.t, 3, 1, s.redisArgs...)
+	s.direct = s.nodes.Client()
+	on := make(map[*redistest.Server]int)
+	for i := 0; len(s.companies) < 2*3; i++ {
+		name := fmt.Sprintf("%s-%d", company, i)
+		if node := s.nodes.MasterOf("{" + name + "}:ver"); on[node] < 2 {
+			on[node]++
+			s.companies = append(s.companies, name)
+		}
+	}
+}
+
+// redisURL is what --redis takes.
+func (s *scene) redisURL() string {
+	if s.nodes != nil {
+		return s.nodes.URL()
+	}
+	return s.redis.URL()
+}
+
+// redisDirs are where Redis keeps its files.
+func (s *scene) redisDirs() (dirs []string) {
+	if s.nodes == nil {
+		return []string{s.redis.Dir()}
+	}
+	for _, node := range s.nodes.Nodes() {
+		dirs = append(dirs, node.Dir())
+	}
+	return dirs
 }
 
 // makeKey makes an operator's key with the program itself.
@@ -220,7 +264,7 @@ func (s *scene) makeKey() string {
 	path, err := program()
 	s.must(err)
 	cmd := exec.Command(path, "keys", "create", "--role", "operator")
-	cmd.Env = append(os.Environ(), "RINGBACK_REDIS="+s.redis.URL())
+	cmd.Env = append(os.Environ(), "RINGBACK_REDIS="+s.redisURL())
 	out, err := cmd.Output()
 	s.must(err)
 	key := strings.TrimSpace(string(out))
@@ -231,6 +275,11 @@ func (s *scene) makeKey() string {
 // register registers one more callback at the partner, at a path of its own, with a bearer token.
 func (s *scene) register(options map[string]any) callback {
 	s.t.Helper()
+	return s.registerFor(company, options)
+}
+
+func (s *scene) registerFor(name string, options map[string]any) callback {
+	s.t.Helper()
 	path := "/" + strconv.Itoa(len(s.callbacks)+1)
 	body := map[string]any{
 		"callback_type": eventType, "timeout": "2s",
@@ -238,8 +287,8 @@ func (s *scene) register(options map[string]any) callback {
 		"auth":        map[string]string{"type": "bearer", "token": s.bearer()},
 	}
 	maps.Copy(body, options)
-	var cb callback
-	status, err := s.patiently(http.MethodPost, "/companies/"+company+"/config/callbacks", body, &cb)
+	cb := callback{company: name}
+	status, err := s.patiently(http.MethodPost, "/companies/"+name+"/config/callbacks", body, &cb)
 	if err != nil || status != http.StatusCreated {
 		s.t.Fatalf("registering: %d, %v", status, err)
 	}
@@ -314,11 +363,11 @@ func (p *process) pid() int { return p.cmd.Process.Pid }
 // start runs one more process, and returns when it is ready.
 func (s *scene) start(role string) *process {
 	s.t.Helper()
-	addr := s.redis.Addr()
+	url := s.redisURL()
 	if s.via != nil {
-		addr = s.via(role, addr)
+		url = "redis://" + s.via(role, s.redis.Addr()) + "/0"
 	}
-	p := &process{role: role, log: filepath.Join(s.t.TempDir(), role+".log"), env: append(slices.Clip(s.env), "RINGBACK_REDIS=redis://"+addr+"/0")}
+	p := &process{role: role, log: filepath.Join(s.t.TempDir(), role+".log"), env: append(slices.Clip(s.env), "RINGBACK_REDIS="+url)}
 	s.t.Cleanup(func() { p.end(syscall.SIGKILL) })
 	s.again(p)
 	return p

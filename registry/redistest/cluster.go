@@ -87,10 +87,11 @@ func (c *Cluster) Addrs() []string {
 // URL is the cluster's address as --redis takes it.
 func (c *Cluster) URL() string { return "redis+cluster://" + strings.Join(c.Addrs(), ",") }
 
-// Client returns a new client of the cluster. It is closed when the test ends.
+// Client returns a new client of the cluster, which sees within seconds who has the
+// slots. It is closed when the test ends.
 func (c *Cluster) Client() *redis.ClusterClient {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: c.Addrs(), ContextTimeoutEnabled: true, Protocol: 2,
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, Protocol: 2, ClusterStateReloadInterval: time.Second,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	c.t.Cleanup(func() { _ = client.Close() })
