@@ -18,6 +18,9 @@ const forgetAfter = 5 * time.Second
 // lookEvery is how often a client asks how full Redis is: what it takes meanwhile has to fit into the room that is left.
 const lookEvery = 100 * time.Millisecond
 
+// lookWithin is how long a look may take, and lookAgain when the next is after one that got no answer from a node: the caller who looks waits for it.
+const lookWithin, lookAgain = 250 * time.Millisecond, time.Second
+
 // memory is what Redis last said of its own.
 type memory struct {
 	used, limit int64 // bytes; limit 0: none is set
@@ -40,13 +43,20 @@ type gauge struct {
 
 	last   atomic.Pointer[memory]
 	asking atomic.Bool
+	next   atomic.Int64 // when to look again, in ns, if a node did not answer
 }
 
 // overloaded reports whether Redis is too full to take more events. If that cannot be known, it is not.
 func (g *gauge) overloaded(ctx context.Context) bool {
 	last := g.last.Load()
-	if (last == nil || time.Since(last.at) >= lookEvery) && g.asking.CompareAndSwap(false, true) {
-		if m, err := g.read(ctx); err == nil {
+	if (last == nil || time.Since(last.at) >= lookEvery) && time.Now().UnixNano() >= g.next.Load() && g.asking.CompareAndSwap(false, true) {
+		ctx, cancel := context.WithTimeout(ctx, lookWithin)
+		m, err := g.read(ctx)
+		cancel()
+		if err != nil {
+			g.next.Store(time.Now().Add(lookAgain).UnixNano())
+		}
+		if !m.at.IsZero() { // of a cluster, some masters may have answered
 			g.note(ctx, last, m)
 			last = &m
 		}
@@ -68,12 +78,15 @@ func (g *gauge) note(ctx context.Context, last *memory, m memory) {
 	}
 }
 
-// read asks Redis; of a cluster's masters, the fullest counts.
+// read asks Redis; of a cluster's masters, the fullest counts of those that answer.
 func (g *gauge) read(ctx context.Context) (memory, error) {
 	cluster, ok := g.rdb.(*redis.ClusterClient)
 	if !ok {
 		text, err := g.rdb.Info(ctx, "memory").Result()
-		return parseMemory(text), err
+		if err != nil {
+			return memory{}, err
+		}
+		return parseMemory(text), nil
 	}
 	var mu sync.Mutex
 	var fullest memory

@@ -176,16 +176,17 @@ func TestPatience(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.partner.answers(answering(503, 204))
 		cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "10s"}`)
-		h.breaks(isEnqueue, false, 1)
+		ref := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}
 		began := time.Now()
 		h.send(proof("p-1"))
+		h.must(h.inspector().DeleteTask(laneOf(ref), taskID(ref, 1)))
 		stop := h.work()
 		h.eventually(time.Minute, func() bool { return len(h.partner.requests()) == 1 }, func() string { return "the reconciler does not bring it" })
 		h.wantTook(began, patience)
-		id := ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}.DeliveryID()
+		id := ref.DeliveryID()
 		due := h.await(id, ledger.Retrying, time.Second).NextAttemptAt
 		stop()
-		h.must(h.inspector().DeleteTask(laneOf(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}), taskID(ledger.Ref{Company: acme, Event: "p-1", Callback: cb.ID}, 1)))
+		h.must(h.inspector().DeleteTask(laneOf(ref), taskID(ref, 1)))
 		stop = h.work()
 		h.await(id, ledger.Delivered, time.Minute)
 		h.wantTook(due, patience)

@@ -177,12 +177,26 @@ func (l *Lanes) InSlow(ctx context.Context, t ledger.Ticket) bool {
 	return err == nil && n > 0
 }
 
-// Bring brings deliveries that are pending in Redis to their lanes: at once, or when it is their turn. It does not fail: the reconciler repeats what is
-// missing. It goes on if its caller has gone.
+// enqueueWithin is how long a caller waits for a lane that does not answer: on a Redis Cluster it may be on another node than all that the caller needs.
+const enqueueWithin = 500 * time.Millisecond
+
+// Bring brings deliveries that are pending in Redis to their lanes: at once, or when it is their turn, or when the lane answers again. It does not fail: the
+// reconciler repeats what is missing. It goes on if its caller has gone.
 func (l *Lanes) Bring(ctx context.Context, tickets ...ledger.Ticket) {
-	l.LetIn(ctx, tickets, func(ctx context.Context, t ledger.Ticket) {
+	bring := func(ctx context.Context, t ledger.Ticket) {
 		if _, err := l.Enqueue(ctx, t); err != nil {
 			l.log.WarnContext(ctx, "enqueue failed; the reconciler will repeat it", "company", t.Company, "delivery", t.DeliveryID(), "error", err)
+		}
+	}
+	ctx = context.WithoutCancel(ctx)
+	l.inParallel(ctx, l.letIn(ctx, tickets, bring), func(t ledger.Ticket) {
+		bounded, cancel := context.WithTimeout(ctx, enqueueWithin)
+		defer cancel()
+		if _, err := l.Enqueue(bounded, t); err != nil {
+			l.often.Do(func() {
+				l.log.WarnContext(ctx, "a lane does not answer; what is for it waits", "lane", For(t), "company", t.Company, "delivery", t.DeliveryID(), "error", err)
+			})
+			l.await(ctx, t, bring)
 		}
 	})
 }
@@ -191,22 +205,34 @@ func (l *Lanes) Bring(ctx context.Context, tickets ...ledger.Ticket) {
 // the reconciler's.
 func (l *Lanes) LetIn(ctx context.Context, tickets []ledger.Ticket, bring func(context.Context, ledger.Ticket)) {
 	ctx = context.WithoutCancel(ctx)
+	l.inParallel(ctx, l.letIn(ctx, tickets, bring), func(t ledger.Ticket) { bring(ctx, t) })
+}
+
+// letIn returns those that may come at once, and has the others wait.
+func (l *Lanes) letIn(ctx context.Context, tickets []ledger.Ticket, bring func(context.Context, ledger.Ticket)) []ledger.Ticket {
 	now := make([]ledger.Ticket, 0, len(tickets))
 	for _, t := range tickets {
-		if l.intake.Pass(ctx, For(t), t.Company, t.Bytes) {
+		bounded, cancel := context.WithTimeout(ctx, enqueueWithin)
+		if l.intake.Pass(bounded, For(t), t.Company, t.Bytes) {
 			now = append(now, t)
-			continue
+		} else {
+			l.await(ctx, t, bring)
 		}
-		if !l.intake.Wait(Waiting{
-			Lane: For(t), Company: t.Company, Callback: t.Callback, Name: TaskID(t.Ref, t.Generation), Bytes: t.Bytes,
-			Enter: func(ctx context.Context) { bring(ctx, t) },
-		}) {
-			l.often.Do(func() {
-				l.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", For(t), "company", t.Company)
-			})
-		}
+		cancel()
 	}
-	l.inParallel(ctx, now, func(t ledger.Ticket) { bring(ctx, t) })
+	return now
+}
+
+// await has a delivery brought when it is its turn and its lane answers.
+func (l *Lanes) await(ctx context.Context, t ledger.Ticket, bring func(context.Context, ledger.Ticket)) {
+	if !l.intake.Wait(Waiting{
+		Lane: For(t), Company: t.Company, Callback: t.Callback, Name: TaskID(t.Ref, t.Generation), Bytes: t.Bytes,
+		Enter: func(ctx context.Context) { bring(ctx, t) },
+	}) {
+		l.often.Do(func() {
+			l.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", For(t), "company", t.Company)
+		})
+	}
 }
 
 // pending is how many tasks a lane holds that no worker has taken.

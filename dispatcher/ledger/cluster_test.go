@@ -74,6 +74,41 @@ func replicaOf(t *testing.T, c *redistest.Cluster, master *redistest.Server) *re
 	return nil
 }
 
+// TestANodeThatHangsHoldsUpNobody whose company is on another, though all were asked for at the same time.
+func TestANodeThatHangsHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2, 0)
+	c := NewCommitter(nodes.Client(), given, 0, contained)
+	t.Cleanup(c.Close)
+	names := companiesOn(t, nodes)
+	hung := nodes.Masters()[0]
+	ask := func() (calls []*Call) {
+		for _, name := range names {
+			calls = append(calls, callFor(name, "one"))
+		}
+		c.Do(t.Context(), calls...)
+		return calls
+	}
+	for _, call := range ask() {
+		wantAnswer(t, call, "one")
+	}
+	hung.Stop()
+	from := time.Now()
+	calls := ask()
+	for _, call := range calls {
+		if call.Key != Key(names[hung], "due") {
+			wantAnswer(t, call, "one")
+		}
+	}
+	if took := time.Since(from); took > time.Second {
+		t.Errorf("a company on another node waited %s", took)
+	}
+	hung.Cont()
+	for _, call := range calls {
+		wantAnswer(t, call, "one")
+	}
+}
+
 // TestUnaskedReplicas: a client that was not told to ask them counts as one without.
 func TestUnaskedReplicas(t *testing.T) {
 	t.Parallel()

@@ -129,10 +129,32 @@ func (c *Committer) next() {
 			return
 		}
 		c.began = time.Now()
-		c.flying++
-		ctx := flightContext(load)
-		c.flights.Go(func() { _ = c.contain(ctx, func() error { c.fly(ctx, load); return nil }) })
+		for _, part := range c.parts(load) {
+			c.flying++
+			ctx := flightContext(part)
+			c.flights.Go(func() { _ = c.contain(ctx, func() error { c.fly(ctx, part); return nil }) })
+		}
 	}
+}
+
+// parts are the flights that a load makes: on a cluster one to each node, so that a node that hangs holds up nobody whose company is elsewhere.
+func (c *Committer) parts(load []*Call) [][]*Call {
+	cluster, ok := c.rdb.(*redis.ClusterClient)
+	if !ok {
+		return [][]*Call{load}
+	}
+	var parts [][]*Call
+	at := make(map[*redis.Client]int)
+	for _, call := range load {
+		node, _ := cluster.MasterForKey(context.WithoutCancel(call.ctx), call.Key) // nil: the cluster has none just now, as the flight will tell
+		i, known := at[node]
+		if !known {
+			i, at[node] = len(parts), len(parts)
+			parts = append(parts, nil)
+		}
+		parts[i] = append(parts[i], call)
+	}
+	return parts
 }
 
 // late lets go what has waited too long for a flight under way.
