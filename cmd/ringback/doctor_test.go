@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -512,24 +513,58 @@ func TestDoctorWithoutRedis(t *testing.T) {
 	wantFinding(t, d, "egress", levelWarn, `not checked`, ``)
 }
 
-// TestDoctorOnACluster looks at every master.
+// TestDoctorOnACluster looks at every master, and at what holds them together. It does so as the user that OPERATORS.md makes.
 func TestDoctorOnACluster(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t, append(slices.Clone(healthy), "--cluster-enabled", "yes", "--cluster-announce-ip", "127.0.0.1", "--maxmemory-policy", "allkeys-lru")...)
-	rdb := server.Client()
-	if err := rdb.ClusterAddSlotsRange(t.Context(), 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
-	for end := time.Now().Add(patience); !strings.Contains(rdb.ClusterInfo(t.Context()).Val(), "cluster_state:ok"); {
-		if time.Now().After(end) {
-			t.Fatal("the cluster does not come up")
+	nodes := redistest.StartCluster(t, 3, 1, healthy...)
+	for _, node := range nodes.Nodes() {
+		if err := node.Client().Do(t.Context(), "ACL", "SETUSER", "ringback", "reset", "on", ">canary", "~ringback:*", "~asynq:*", "~{*}:*", "&ringback:*", "&asynq:*",
+			"-@all", "+@read", "+@write", "+@connection", "-@dangerous", "-scan", "-randomkey", "-dbsize", "+eval", "+evalsha", "+multi", "+exec", "+publish", "+subscribe",
+			"+info", "+time", "+wait", "+client|list", "+client|setname", "+config|get", "+cluster|slots", "+cluster|info", "+cluster|nodes").Err(); err != nil {
+			t.Fatal(err)
 		}
 	}
-	d := examine(t, nil, "--redis", strings.Replace(server.URL(), "redis://", "redis+cluster://", 1))
-	if i := slices.IndexFunc(d.Findings, func(f finding) bool { return f.Check == "eviction" && f.Level == levelFault }); i < 0 || d.Findings[i].Node != server.Addr() {
-		t.Errorf("%+v", d.Findings)
+	url := strings.Replace(nodes.URL(), "redis+cluster://", "redis+cluster://ringback:canary@", 1)
+	look := func() diagnosis { return examine(t, nil, "--redis", url, "--wait-replicas", "1") }
+	d := look()
+	if slices.ContainsFunc(d.Findings, func(f finding) bool { return f.Level == levelFault }) {
+		t.Errorf("a healthy cluster: %+v", d.Findings)
 	}
-	if !slices.ContainsFunc(d.Findings, func(f finding) bool { return f.Check == "data model" && f.Level == levelOK }) {
-		t.Errorf("%+v", d.Findings)
+	want := func(check string, l level, node, found string) {
+		t.Helper()
+		if !slices.ContainsFunc(d.Findings, func(f finding) bool {
+			return f.Check == check && f.Level == l && f.Node == node && strings.Contains(f.Found, found)
+		}) {
+			t.Errorf("no %s on %s of %q that says %s: %+v", l, check, node, found, d.Findings)
+		}
 	}
+	want("cluster", levelOK, "", "by 3 masters of 6 nodes")
+	want("coverage", levelWarn, "", "whole cluster refuses")
+	want("data model", levelOK, "", "")
+
+	masters := nodes.Masters()
+	client := masters[1].Client()
+	if err := errors.Join(client.ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lru").Err(), client.ConfigSet(t.Context(), "appendonly", "no").Err()); err != nil {
+		t.Fatal(err)
+	}
+	var lone *redistest.Server
+	for _, node := range nodes.Nodes() {
+		info := node.Client().InfoMap(t.Context(), "replication").Val()["Replication"]
+		if info["master_host"]+":"+info["master_port"] == masters[0].Addr() {
+			lone = node
+		}
+	}
+	lone.Kill()
+	nodes.AwaitSeenAway(lone)
+	d = look()
+	want("eviction", levelFault, masters[1].Addr(), "allkeys-lru")
+	want("append-only file", levelFault, masters[1].Addr(), "")
+	want("replicas", levelFault, masters[0].Addr(), "--wait-replicas 1")
+	want("replica", levelWarn, masters[0].Addr(), "no replica")
+	want("node", levelWarn, lone.Addr(), "does not answer")
+	masters[0].Kill()
+	nodes.AwaitSeenAway(masters[0])
+	d = look()
+	want("cluster", levelFault, "", "state is fail")
+	want("node", levelFault, masters[0].Addr(), "master with slots")
 }

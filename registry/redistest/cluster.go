@@ -159,6 +159,21 @@ func (c *Cluster) AwaitFailover(gone *Server) {
 	})
 }
 
+// AwaitSeenAway returns once every node that runs takes another for failed.
+func (c *Cluster) AwaitSeenAway(gone *Server) {
+	c.t.Helper()
+	c.await("see one gone", func() bool {
+		for _, node := range c.running() {
+			for _, fields := range c.known(node) {
+				if c.at(fields[1]) == gone && !slices.Contains(strings.Split(fields[2], ","), "fail") {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
 // Add starts one more node, a master without slots.
 func (c *Cluster) Add() *Server {
 	c.t.Helper()
