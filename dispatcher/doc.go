@@ -44,6 +44,7 @@
 //	                                    only with its place in due
 //	a task waits to come into a lane /  pending and due, no task            reconciler, 25 s
 //	it does
+//	a lane does not answer / it does    pending and due, no task            who brought it, as soon as the lane answers; reconciler, 25 s
 //	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
 //	enqueue / the bell                  a task that nobody was told of      the workers look into idle lanes, 0.25 s
 //	enqueue's reply lost                false conflict of task ids          a conflict is success

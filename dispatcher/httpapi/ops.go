@@ -24,7 +24,7 @@ func (s *server) ops() {
 
 	s.document(page{mediaType: mediaJSON, schema: state, Operation: huma.Operation{
 		OperationID: "readiness", Method: http.MethodGet, Path: "/readyz", Tags: chapter, Summary: "Can it work?",
-		Description: "200 if Redis answers and knows the queues, else 503.", Errors: []int{http.StatusServiceUnavailable},
+		Description: "200 if Redis answers and knows the queues, else 503. Of a Redis Cluster, the master answers that has the queues' list.", Errors: []int{http.StatusServiceUnavailable},
 	}})
 	s.mux.HandleFunc("GET /readyz", s.readyz)
 
