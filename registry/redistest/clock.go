@@ -42,7 +42,7 @@ func (c *Clock) Set(ahead time.Duration) {
 	c.t.Helper()
 	file, err := os.OpenFile(c.file, os.O_CREATE|os.O_WRONLY, 0o600)
 	if err == nil {
-		_, err = file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(ahead.Milliseconds())), 0) //nolint:gosec // two's complement, as the reader has it
+		_, err = file.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(ahead.Milliseconds())), 0) // two's complement, as the reader has it
 		_ = file.Close()
 	}
 	if err != nil {
