@@ -43,6 +43,7 @@ lint: ## run every check that reads the code
 	go vet ./...
 	go vet -tags load,pictures,old ./cmd/ringback
 	go vet -tags scale ./...
+	go vet -tags scale ./dispatcher
 	cd cmd/faults && go vet ./...
 	@fixes=$$(go fix -diff ./... || true; cd cmd/faults && go fix -diff ./... || true); if [ -n "$$fixes" ]; then echo "$$fixes"; echo 'make lint: go fix would change this; run make fmt' >&2; exit 1; fi
 	go run $(GOLANGCI_LINT) run
@@ -76,6 +77,9 @@ bench-old: build prepare ## the same by turns with commit OLD (6da24ca), and com
 	(cd "$$dir" && CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(OLD)' -o ringback ./cmd/ringback); \
 	bin/ringback bench --binary "$$dir/ringback" --binary bin/ringback $(BENCHFLAGS)
 
+scale-names: prepare ## measure what thousands of companies without work cost (three minutes)
+	go test -tags scale -count 1 -timeout 20m -v -run '^TestScale' ./dispatcher
+
 pictures: prepare ## take the pictures of asynq's UI in deploy/pictures anew (needs chromium and fonts-dejavu-core)
 	go test -tags pictures -count 1 -run '^TestPictures$$' ./cmd/ringback
 
@@ -106,4 +110,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare
+.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 // A twin is one of two companies that go through the same: one step by step, the other with its steps together.
@@ -61,7 +62,8 @@ func (w twin) keys() []string {
 	slices.Sort(keys)
 	var lines []string
 	for _, key := range keys {
-		if strings.HasSuffix(key, ":cb") || strings.HasSuffix(key, ":cbseal") || strings.HasSuffix(key, ":audit") || strings.Contains(key, ":busy:") { // sealed, or told by time
+		if strings.HasSuffix(key, ":cb") || strings.HasSuffix(key, ":cbseal") || strings.HasSuffix(key, ":audit") || strings.Contains(key, ":busy:") ||
+			key == registry.AwakeKey(w.company) { // sealed, told by time, or an epoch
 			continue
 		}
 		kind, err := w.h.rdb.Type(w.h.t.Context(), key).Result()

@@ -49,6 +49,7 @@ type childJob struct {
 	Resume   int64    // a callback id
 	Replay   string   // a delivery id
 	Sweep    bool     // go on with replays
+	Sleep    bool     // put the company to sleep
 	Erase    bool     // the company
 	EraseOne string   // an event id
 	Stay     bool     // after that, until stdin ends
@@ -140,6 +141,15 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 	case job.EraseOne != "":
 		_, err := c.EraseEvent(ctx, acme, job.EraseOne, "")
 		return err
+	case job.Sleep:
+		w, err := NewWorker(c, WorkerConfig{})
+		if err != nil {
+			return err
+		}
+		w.rounds.lingers = 0
+		for range 2 {
+			w.round(ctx, false)
+		}
 	case job.Sweep:
 		return c.sweep(ctx, acme, time.Now().Add(sweepFor))
 	}

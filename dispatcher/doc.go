@@ -18,17 +18,20 @@
 // The files stand in layers, and each uses names of lower ones only:
 //
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
-//   - reconcile.go repairs and tidies; run.go is the way of one task, and follow.go that of what begins as it is accepted.
+//   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
+//     follow.go that of what begins as it is accepted.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
-//   - near.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, shed.go, outage.go, survive.go and instruments.go know no Client.
+//   - near.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
+//     Client.
 //
 // # The crash story
 //
-// What a kill between two steps leaves, who repairs it, and when. The reconciler runs every 2 s, in one process at a time. Each row has its test.
+// What a kill between two steps leaves, who repairs it, and when. Each worker's reconciler goes a round every 2 s, over the companies that are its own. Each
+// row has its test.
 //
 //	kill between                        leaves                              repaired
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
@@ -85,6 +88,12 @@
 //	its notice's event
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
 //	a lane's pause / the next lane's    some lanes paused                   whoever pauses or resumes repeats it
+//	its company listed / the step that  listed without work                 the caller, who has no answer, repeats it; rounds take it out a
+//	makes work for it                                                       minute later
+//	put to sleep / taken out of the     asleep, and listed                  its next event wakes it; else rounds, a minute later
+//	index
+//	a worker / its next round           companies that nobody serves        the other workers, 10 s later, or at once if it said that it ends
+//	an older program's step / -         work that is not listed             rounds go over all names while it lives, and once after
 //	registered or moved / its challenge unverified, without a reason        whoever repeats the change, or verifies
 //	deleted / purge                     deliveries of no callback           rooms, next round; shown as cancelled at once
 //	worker stalls, lease lost, wakes    two owners                          the old token counts only for "delivered"
@@ -108,6 +117,13 @@
 // share only.
 //
 // An attempt whose outcome is unknown does not eat the callback's budget, unless it panicked.
+//
+// A round costs what there is to do, not what there ever was. A company with work stands in an index, and rounds look into no other (package registry,
+// index.go). A company that has had no work for a minute is taken out, and what makes work for it puts it there before. The workers share the companies
+// out (peers.go). To trim and prune what has grown old, the reconciler walks over all names, a few each round. A round goes over all names if the index may
+// lack any: the first of each worker, while a process of a level before the index is alive and once after, and when Redis went back in time or could not
+// be asked. So a version before may run beside this one, and after it. A program of your own that makes a Client or a Worker has to announce itself
+// ([registry.Announce]): else it is taken for an older one.
 //
 // A round of the reconciler whose questions to Redis fail leaves out what needs the answers, says so, and goes on with the rest.
 //

@@ -147,6 +147,7 @@ type erasure struct {
 	registry.Erasure        // the same for all calls until the company is gone
 	call             string // this one's name among them
 	last             bool   // the last page was all that was left
+	epoch            int64  // of the company in the index of those with work
 }
 
 // counts are what this call erased, by the names that the audit trail has for it.
@@ -160,7 +161,16 @@ func (e *erasure) counts() ledger.Counts {
 // begin begins the company's erasure, or goes on with the one that is under way.
 func (e *erasure) begin(ctx context.Context) (err error) {
 	e.call = rand.Text()
+	if err := e.enlist(ctx); err != nil {
+		return err
+	}
 	e.ID, e.Began, err = e.ledger.BeginErasure(ctx, e.said.Company, e.call)
+	return err
+}
+
+// enlist has the company counted among those with work while it is erased, so that whoever counts sees what goes.
+func (e *erasure) enlist(ctx context.Context) (err error) {
+	e.epoch, err = registry.Enlist(ctx, e.rdb, e.said.Company)
 	return err
 }
 
@@ -342,8 +352,13 @@ func (e *erasure) rest(ctx context.Context) (done bool, err error) {
 		return over, err
 	}
 	e.at("forgotten")
+	if err := e.enlist(ctx); err != nil {
+		return false, err
+	}
 	if err = e.page(ctx, e.ledger.EraseRest); err == nil && e.last {
-		return true, nil
+		e.at("unlisted")
+		_, err = e.registry.File(ctx, registry.Filing{Company: e.said.Company, Epoch: e.epoch}) // unless it is used again already
+		return err == nil, err
 	}
 	return false, errors.Join(err, e.registry.Touch(ctx, e.said.Company)) // it is to be found by its name
 }

@@ -312,7 +312,7 @@ func TestEraseCompany(t *testing.T) {
 	if !h.worker().round(t.Context(), true) {
 		t.Error("the round failed")
 	}
-	h.must(elsewhere.registry.Remember(t.Context()))
+	h.must(elsewhere.registry.Remember(t.Context(), nil))
 	if known, err := h.registry.Known(t.Context(), acme); err != nil || known {
 		t.Errorf("a reconciler named it again: %v", err)
 	}

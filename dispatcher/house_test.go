@@ -161,6 +161,13 @@ func (h *house) worker() *Worker {
 	return w
 }
 
+// round serves every company once, and reports whether all went well, but for the notices.
+func (w *Worker) round(ctx context.Context, trim bool) bool {
+	t := &tour{Worker: w, trim: trim, walks: trim, ok: true}
+	w.whole(ctx, t, true)
+	return t.ok
+}
+
 // announce makes the test's process known to the installation, as the program does: else its workers are taken for old ones.
 func (h *house) announce() {
 	h.t.Helper()

@@ -422,13 +422,16 @@ func TestACompanyRedisForgotIsNamedAgain(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
 	h.register("payment_proof", "")
+	idle := proof("for-nobody")
+	idle.Company = "idle" // without work, so in no index
+	h.must(second(h.client.Send(t.Context(), idle)))
 	h.must(h.rdb.Del(t.Context(), "ringback:companies").Err())
 	if !h.worker().round(t.Context(), false) {
 		t.Error("the round failed")
 	}
 	names, err := h.registry.Companies(t.Context())
 	h.must(err)
-	if !slices.Contains(names, acme) {
+	if !slices.Equal(names, []string{acme, "idle"}) {
 		t.Errorf("companies: %v", names)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -251,12 +252,17 @@ func (h *house) wantMoving(q Query, before, got, after []*Delivery, cancelled *s
 		stayed := is != nil && q.admits(is) && is.State == d.State && len(is.Attempts) == len(d.Attempts) && is.Summary == d.Summary
 		// What is unfinished all the time goes from one of these states to another, or is given up.
 		_, was := cancelled.Load(d.DeliveryID)
-		moved := is != nil && !was && open(d.State) && (open(is.State) || is.State == Dead) && !slices.ContainsFunc([]State{Pending, Active, Retrying, Held, Dead},
+		moved := is != nil && !was && !deliveredSince(d, is) && open(d.State) && (open(is.State) || is.State == Dead) && !slices.ContainsFunc([]State{Pending, Active, Retrying, Held, Dead},
 			func(s State) bool { return !q.wants(s) })
 		if (stayed || moved) && seen[d.DeliveryID] == 0 {
 			h.t.Fatalf("%+v: %s/%d (%s, then %s) is left out", q, d.EventID, d.CallbackID, d.State, is.State)
 		}
 	}
+}
+
+// deliveredSince: it was delivered meanwhile, which is none of those states, and replayed.
+func deliveredSince(before, after *Delivery) bool {
+	return slices.ContainsFunc(after.Attempts[min(len(before.Attempts), len(after.Attempts)):], func(a Attempt) bool { return a.Verdict == verdict.Delivered })
 }
 
 // move replays, cancels and forgets what it finds, until ctx ends, and notes what it cancels.

@@ -2,6 +2,8 @@ package dispatcher
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -75,18 +77,14 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	o.ObserveFloat64(g.drift, clock.Ahead.Seconds())
 	o.ObserveFloat64(g.offset, clock.Offset.Seconds())
 	o.ObserveInt64(g.steps, clock.Steps)
-	companies, err := c.registry.Companies(ctx)
+	census, err := registry.TakeCensus(ctx, c.rdb)
 	if err != nil {
 		return err
 	}
 	sum := newSums()
-	for _, company := range companies {
-		d, err := c.ledger.Depths(ctx, company)
-		if err != nil {
-			return err
-		}
-		sum.add(d, now)
-		if err := c.registry.CountStatuses(ctx, company, sum.statuses); err != nil {
+	sum.addStock(census.Asleep)
+	for page := range slices.Chunk(census.Companies, glancePage) {
+		if err := c.addPage(ctx, sum, page, now); err != nil {
 			return err
 		}
 	}
@@ -101,6 +99,23 @@ func (c *Client) observe(ctx context.Context, o metric.Observer, g gauges) error
 	}
 	sum.observe(o, g)
 	o.ObserveFloat64(g.oldest, max(oldest, sum.overdue).Seconds())
+	return nil
+}
+
+// addPage adds what there is of companies.
+func (c *Client) addPage(ctx context.Context, sum *sums, companies []string, now time.Time) error {
+	depths, err := c.ledger.Depths(ctx, companies)
+	if err != nil {
+		return err
+	}
+	stocks, err := c.stocks(ctx, companies)
+	if err != nil {
+		return err
+	}
+	for i := range companies {
+		sum.add(depths[i], now)
+		sum.addStock(stocks[i])
+	}
 	return nil
 }
 
@@ -145,7 +160,7 @@ func newSums() *sums {
 }
 
 func (s *sums) add(d ledger.Depths, now time.Time) {
-	s.held, s.dead, s.expiring = s.held+d.Held, s.dead+d.Dead, s.expiring+d.Expiring
+	s.held, s.expiring = s.held+d.Held, s.expiring+d.Expiring
 	s.breakers[BreakerOpen] += d.Open
 	s.breakers[BreakerHalfOpen] += d.HalfOpen
 	if !d.Oldest.IsZero() {
@@ -154,7 +169,19 @@ func (s *sums) add(d ledger.Depths, now time.Time) {
 	if !d.Due.IsZero() {
 		s.overdue = max(s.overdue, now.Sub(d.Due))
 	}
-	s.bury(d.Buried)
+}
+
+// addStock adds a tally.
+func (s *sums) addStock(t registry.Tally) {
+	for name, n := range t {
+		if name == tallyDead {
+			s.dead += n
+		} else if reason, ok := strings.CutPrefix(name, tallyBuried); ok {
+			s.buried[Reason(reason)] += n
+		} else if status, ok := strings.CutPrefix(name, tallyStatus); ok {
+			s.statuses[registry.Status(status)] += n
+		}
+	}
 }
 
 func (s *sums) bury(counts map[string]int64) {

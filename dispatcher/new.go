@@ -44,6 +44,7 @@ func New(cfg Config) (*Client, error) {
 	c.ledger = ledger.New(ledger.Config{
 		Redis: c.rdb, Clock: c.clock, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) },
+		Passing: c.at,
 	})
 	c.lanes = lanes.New(lanes.Config{
 		Redis: c.rdb, Ledger: c.ledger, Logger: c.log, Weight: c.weight,

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -100,27 +99,6 @@ func (n notice) event(company, id string) (e payloads.Event, gate registry.Gate,
 func (c *Client) tellNotices(ctx context.Context, company string) {
 	if err := c.sendNotices(context.WithoutCancel(ctx), company); err != nil {
 		c.log.WarnContext(ctx, "telling how a callback does failed; the reconciler will repeat it", "company", company, "error", err)
-	}
-}
-
-// glancePage is how many companies are looked at in one round trip.
-const glancePage = 500
-
-// tellAllNotices sends the notices that a crash or a full Redis left in the companies' outboxes. If one fails, it is logged and stays.
-func (c *Client) tellAllNotices(ctx context.Context, companies []string) {
-	for page := range slices.Chunk(companies, glancePage) {
-		some, err := c.ledger.HasNotices(ctx, page)
-		if err != nil {
-			if ctx.Err() == nil {
-				c.log.WarnContext(ctx, "looking for what to tell of callbacks failed; the next round repeats it", "error", err)
-			}
-			return
-		}
-		for _, company := range some {
-			if ctx.Err() == nil {
-				c.tellNotices(ctx, company)
-			}
-		}
 	}
 }
 

@@ -95,7 +95,7 @@ func TestTheBreakerSparesASilentPartner(t *testing.T) {
 		if n := attemptsUnderWay(h, cb.ID); n > 1 {
 			t.Errorf("%d are in the lanes", n)
 		}
-		if d, err := h.client.ledger.Depths(h.t.Context(), acme); err != nil || d.Open != 1 || d.Held < 30 || time.Since(d.Oldest) < 110*time.Second {
+		if d, err := h.client.ledger.Depths(h.t.Context(), []string{acme}); err != nil || d[0].Open != 1 || d[0].Held < 30 || time.Since(d[0].Oldest) < 110*time.Second {
 			t.Errorf("%+v, %v", d, err)
 		}
 		back.Store(true)

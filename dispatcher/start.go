@@ -21,6 +21,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		return nil, errors.New("dispatcher: WorkerConfig.ReconcileEvery must not be negative")
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
+	w.rounds = newRounds(newPeers(c.rdb, w.instance, w.every))
 	w.pumps = newPumpTimers(c.pump, c.contain)
 	w.brake = newBrake(c.lanes.Lone())
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)

@@ -74,10 +74,9 @@ func TestAFailingTrimIsNotRepeatedEachRound(t *testing.T) {
 	h := newHouse(t)
 	h.register("payment_proof", "")
 	h.must(h.rdb.Set(t.Context(), ledger.Key(acme, "dead"), "no set", 0).Err())
-	var r rounds
 	w := h.worker()
-	w.turn(t.Context(), &r)
-	if r.trimmed.IsZero() {
+	w.turn(t.Context())
+	if w.rounds.trimmed.IsZero() {
 		t.Error("the next round trims all companies again")
 	}
 }
@@ -209,6 +208,8 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 
 		_, err := h.registry.Create(ctx, "another", []byte(`{"callback_type": "*", "destination": {"url": "https://partner.example/"}}`))
 		h.must(err)
+		h.overdue()
+		h.must(h.rdb.ZAdd(ctx, ledger.Key("another", "due"), redis.Z{Score: 1, Member: "gone/1"}).Err())
 		overdue := 0
 		panicsAt(func(cmd redis.Cmder) bool {
 			if !isScript(overdueScript)(cmd) {
@@ -232,7 +233,7 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "hgetall" && cmd.Args()[1] == "ringback:buried" })
 		h.wantPanics(reader, placeMetrics, 1)
 
-		panicsAt(func(cmd redis.Cmder) bool { return len(cmd.Args()) > 1 && cmd.Args()[1] == reconcilerKey }) // outside of any company
+		panicsAt(func(cmd redis.Cmder) bool { return len(cmd.Args()) > 1 && cmd.Args()[1] == beatsKey }) // outside of any company
 		stop := h.work()
 		h.awaitAll(time.Minute)
 		h.check()

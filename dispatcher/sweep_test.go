@@ -66,6 +66,13 @@ func (s *saboteur) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return func(ctx context.Context, cmds []redis.Cmder) error { return s.breaks(ctx, cmds, next) }
 }
 
+// books are the commands so far, and the scripts.
+func (s *saboteur) books() (seen, runs []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.seen), slices.Clone(s.runs)
+}
+
 func asksTheTime(cmd redis.Cmder) bool {
 	return cmd.Name() == "time" || slices.ContainsFunc(cmd.Args(), func(arg any) bool { return arg == any(steady.Key) })
 }
@@ -367,7 +374,7 @@ func (s step) try(t *testing.T, n int, way way, scripts []string) (commands, run
 		saboteur := &saboteur{way: way, n: n}
 		other := h.neighbour(saboteur)
 		err := s.do(other)
-		commands, runs = slices.Clone(saboteur.seen), slices.Clone(saboteur.runs)
+		commands, runs = saboteur.books()
 		// Of enqueues at the same time each may find asynq's script missing, or the first only: each of them is a command more, or not.
 		if n > len(commands)+2 {
 			h.t.Errorf("there are %d commands only", len(commands))

@@ -32,6 +32,7 @@ type Worker struct {
 	near     *near // nil: everything goes by the lanes
 	grace    time.Duration
 	pumps    *pumpTimers
+	rounds   *rounds // the reconciler's
 	stopping atomic.Bool
 	servers  *lanes.Servers
 	stop     context.CancelFunc

@@ -166,7 +166,8 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 // remove deletes callback ARGV[1], closes its gate as ARGV[2], and writes line ARGV[3]
 // of the audit trail. The gate tells its own earlier run from another's. If there is
 // nothing to delete, it returns 0.
-var remove = redis.NewScript(AuditLua + `
+var remove = redis.NewScript(AuditLua + AwakeLua + `
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then` + awakeHere + `end
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
 end
@@ -186,7 +187,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	}
 	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
-	removed, err := remove.Run(ctx, r.redis, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
+	removed, err := r.whileAwake(ctx, remove, company, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
 	if err != nil {
 		return fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
 	}

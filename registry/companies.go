@@ -44,13 +44,19 @@ func (r *Registry) note(ctx context.Context, company string) error {
 	return nil
 }
 
-// Remember makes all companies that this process has touched known to
-// [Registry.Companies] again. It is for a Redis that lost their names in a crash, and
-// nothing else of them.
-func (r *Registry) Remember(ctx context.Context) error {
-	var names []any
+// rememberFor is how long Remember has a company in mind: Redis loses the last second or so.
+const rememberFor = 2 * touchFor
+
+// Remember makes companies known to [Registry.Companies] again: these, and those that
+// this process has touched lately. It is for a Redis that lost their names in a crash,
+// and nothing else of them.
+func (r *Registry) Remember(ctx context.Context, companies []string) error {
+	names := make([]any, 0, len(companies))
+	for _, name := range companies {
+		names = append(names, name)
+	}
 	r.companies.Range(func(name, c any) bool {
-		if known := c.(*company); known.touched.Load() != nil || known.snap.Load() != nil {
+		if at := c.(*company).touched.Load(); at != nil && time.Since(*at) < rememberFor {
 			names = append(names, name)
 		}
 		return true
@@ -117,6 +123,20 @@ func (r *Registry) IDs(ctx context.Context, name string, deleted bool) ([]int64,
 		}
 	}
 	return ids, nil
+}
+
+// someCompanies is about how many names are read at once where all are walked over.
+const someCompanies = 100
+
+// SomeCompanies returns some of the names that Companies returns, from a place on, and
+// the next place; both begin and end at 0. A name that was there all the time is among
+// those of a walk, perhaps more than once.
+func (r *Registry) SomeCompanies(ctx context.Context, from uint64) (names []string, next uint64, err error) {
+	names, next, err = r.redis.SScan(ctx, companiesKey, from, "", someCompanies).Result()
+	if err != nil {
+		return nil, 0, fmt.Errorf("registry: list some companies: %w", err)
+	}
+	return names, next, nil
 }
 
 // Companies returns the names of all companies that were touched and not erased since, sorted.

@@ -50,6 +50,7 @@
 //   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
 //     dispatcher do with callbacks. They use save.go, get.go and memory.go, which
 //     write one, read one and remember them.
+//   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
@@ -72,6 +73,9 @@
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
 //	{c}:audit           stream: a line for each change, kept for 90 days
+//	{c}:awake           the dispatcher's and index.go's: whether the company is in the index
+//	ringback:working, {ringback:working}:epoch, {ringback:working}:asleep, {ringback:working}:sums
+//	                    the index of companies with work; package ledger's comment says what each holds
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key
 //	ringback:keyrate:<id>   when all changes that an API key made are paid for, and when that was written, in Unix milliseconds; absent = now

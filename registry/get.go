@@ -13,16 +13,28 @@ return {redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV
 
 // Get returns a callback as it is in Redis, with its status, or ErrNotFound.
 func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback, error) {
-	return r.runOnOne(ctx, read, company, id, "read")
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	return r.one(ctx, company, id, "read", read.Run(ctx, r.redis, oneKeys(company, id), id))
 }
 
-// runOnOne runs a script that returns one callback as read does.
+// runOnOne runs a script that changes one callback, and returns it as read does.
 func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err
 	}
-	keys := []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company), AuditKey(company), anchorsKey(company)}
-	row, err := script.Run(ctx, r.redis, keys, append([]any{id}, args...)...).Slice()
+	return r.one(ctx, company, id, verb, r.whileAwake(ctx, script, company, oneKeys(company, id), append([]any{id}, args...)...))
+}
+
+// oneKeys are the keys of read.
+func oneKeys(company string, id int64) []string {
+	return []string{callbacksKey(company), changesKey(company), GateKey(company, id), RoomsKey(company), AuditKey(company), anchorsKey(company)}
+}
+
+// one reads what read returned.
+func (r *Registry) one(ctx context.Context, company string, id int64, verb string, cmd *redis.Cmd) (*Callback, error) {
+	row, err := cmd.Slice()
 	if err != nil {
 		return nil, fmt.Errorf("registry: %s callback %d of company %s: %w", verb, id, company, err)
 	}

@@ -53,7 +53,14 @@ const (
 	keysKey      = "ringback:keys"
 	keysetKey    = "ringback:keyset"
 	processesKey = "ringback:processes"
-	typesKey     = "ringback:types" // a hash: the JSON of each callback type that operators added, by its name, and versionField
+
+	// The index of companies with work, the last epoch that was given in it, and what there is of those that are not in it.
+	workingKey = "ringback:working"
+	epochKey   = "{" + workingKey + "}:epoch"
+	restingKey = "{" + workingKey + "}:asleep"
+	sumsKey    = "{" + workingKey + "}:sums"
+
+	typesKey = "ringback:types" // a hash: the JSON of each callback type that operators added, by its name, and versionField
 
 	// installationQuotaKey shares the slot of [typesKey].
 	installationQuotaKey = "{" + typesKey + "}:quota"

@@ -10,7 +10,8 @@ import (
 //
 //	1  commit 6da24ca, which announces nothing
 //	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and API keys with terms
-const Level = 2
+//	3  processes list the companies with work
+const Level = 3
 
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -95,30 +97,46 @@ func (r *Registry) All(ctx context.Context, company string) ([]*Callback, error)
 	return snap.after(0, ""), nil
 }
 
-// CountStatuses adds the number of a company's callbacks, by status, to counts.
-// It reads no more than their numbers and gates.
-func (r *Registry) CountStatuses(ctx context.Context, company string, counts map[Status]int64) error {
-	ids, err := r.redis.HKeys(ctx, callbacksKey(company)).Result()
-	if err != nil {
-		return fmt.Errorf("registry: count the callbacks of company %s: %w", company, err)
-	}
-	for chunk := range slices.Chunk(ids, gateChunk) {
-		keys := make([]string, len(chunk))
-		for i, id := range chunk {
-			keys[i] = gatePrefix(company) + id
+// CountStatuses returns how many callbacks each of the companies has, by status. It reads no more than their numbers and gates.
+func (r *Registry) CountStatuses(ctx context.Context, companies []string) ([]map[Status]int64, error) {
+	ids := make([]*redis.StringSliceCmd, len(companies))
+	if _, err := r.redis.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, company := range companies {
+			ids[i] = p.HKeys(ctx, callbacksKey(company))
 		}
-		gates, err := r.gates(ctx, company, keys)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("registry: count the callbacks of companies: %w", err)
+	}
+	counts := make([]map[Status]int64, len(companies))
+	for i, company := range companies {
+		counts[i] = make(map[Status]int64)
+		for chunk := range slices.Chunk(ids[i].Val(), gateChunk) {
+			if err := r.countGates(ctx, company, chunk, counts[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return counts, nil
+}
+
+// countGates adds a company's callbacks to counts.
+func (r *Registry) countGates(ctx context.Context, company string, ids []string, counts map[Status]int64) error {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = gatePrefix(company) + id
+	}
+	gates, err := r.gates(ctx, company, keys)
+	if err != nil {
+		return err
+	}
+	for _, stored := range gates {
+		gate, err := ParseGate(stored)
 		if err != nil {
 			return err
 		}
-		for _, stored := range gates {
-			gate, err := ParseGate(stored)
-			if err != nil {
-				return err
-			}
-			if gate.Status != Deleted { // just now
-				counts[gate.Status]++
-			}
+		if gate.Status != Deleted { // just now
+			counts[gate.Status]++
 		}
 	}
 	return nil

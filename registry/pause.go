@@ -20,9 +20,13 @@ local function lookAfter()
 end
 `
 
+// ifAwake lets a script only go on with a callback that there is if its company is awake.
+const ifAwake = AwakeLua + `if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then` + awakeHere + `end
+`
+
 // pause closes an open gate as ARGV[2], or has an unverified one leave that behind. If that changed something, it writes line ARGV[3] of the
 // audit trail. It returns what read returns.
-var pause = redis.NewScript(AuditLua + `
+var pause = redis.NewScript(AuditLua + ifAwake + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
 if sealed and not closed then
@@ -40,7 +44,7 @@ return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3
 
 // resume opens the gate and has the callback looked after. If ARGV[3] is 'verify', an unverified gate stays, and will leave an open one behind.
 // If that changed something, it writes line ARGV[2] of the audit trail. It returns what read returns.
-var resume = redis.NewScript(AuditLua + opened + `
+var resume = redis.NewScript(AuditLua + ifAwake + opened + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed then
 	local closed = redis.call('GET', KEYS[3])

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -73,7 +74,7 @@ func TestOldProcessesAreSeenByTheirTraces(t *testing.T) {
 		{"another program's worker", func(h *house) func() { return work(t, server, "mails") }, ""},
 		{"an announced process of an older level", func(h *house) func() {
 			return h.announce(registry.Process{ID: "x", Level: registry.Level - 1, Version: "v1.9", Roles: "api", Host: "web-7", PID: 12})
-		}, "host web-7, pid 12, api, version v1.9, level 1"},
+		}, fmt.Sprintf("host web-7, pid 12, api, version v1.9, level %d", registry.Level-1)},
 	} {
 		h := openHouse(t, server, newKeyset(t))
 		stop := tt.start(h)

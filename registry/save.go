@@ -22,7 +22,7 @@ import (
 //     empty to leave the gate alone. The gate from before closes it afterwards.
 //   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
 //     nothing about the new one.
-var save = redis.NewScript(AuditLua + `
+var save = redis.NewScript(AuditLua + AwakeLua + awakeHere + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if now == ARGV[2] then return {'saved', at} end
@@ -76,7 +76,7 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
 		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
 	}
-	reply, err := save.Run(ctx, r.redis, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved).StringSlice()
+	reply, err := r.whileAwake(ctx, save, cb.Company, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}

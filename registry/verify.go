@@ -9,7 +9,7 @@ import (
 // prove notes how a challenge to the callback of version ARGV[2] ended. ARGV[4] is why it failed. If that is empty, an unverified gate leaves
 // behind the gate that was there before it, with line ARGV[3] of the audit trail. A callback of another version is left alone. It returns what
 // read returns.
-var prove = redis.NewScript(AuditLua + opened + `
+var prove = redis.NewScript(AuditLua + ifAwake + opened + `
 local sealed, at = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
 if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then

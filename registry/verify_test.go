@@ -142,8 +142,8 @@ func TestUnverifiedCallbacks(t *testing.T) {
 	if err != nil || !slices.Equal(ids(page), []int64{cb.ID}) {
 		t.Errorf("unverified are %v, %v", ids(page), err)
 	}
-	counts := map[registry.Status]int64{}
-	if err := h.CountStatuses(ctx, "acme", counts); err != nil || counts[registry.Unverified] != 1 || counts[registry.Enabled] != 1 {
+	counts, err := h.CountStatuses(ctx, []string{"acme"})
+	if err != nil || counts[0][registry.Unverified] != 1 || counts[0][registry.Enabled] != 1 {
 		t.Errorf("counted %v, %v", counts, err)
 	}
 	if got := do(plainly.Resume(ctx, "acme", cb.ID)); got.Status != registry.Enabled {

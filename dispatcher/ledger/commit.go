@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher/lua"
+	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -35,6 +38,7 @@ type Committer struct {
 	replicas int // that have to have what was written before there is an answer
 	patience time.Duration
 	contain  func(ctx context.Context, do func() error) error
+	wake     func(ctx context.Context, company string, nap registry.Nap) (may string, err error)
 
 	mu      sync.Mutex
 	waiting []*Call
@@ -47,7 +51,9 @@ type Committer struct {
 // NewCommitter makes a Committer, whose scripts take the settings for their key before all else. contain runs a flight, and makes an error of its
 // panic. replicas is WAIT's number; 0 is none.
 func NewCommitter(rdb redis.UniversalClient, settings func(ctx context.Context, key string) string, replicas int, contain func(ctx context.Context, do func() error) error) *Committer {
-	return &Committer{rdb: rdb, settings: settings, replicas: replicas, patience: patience, contain: contain}
+	return &Committer{rdb: rdb, settings: settings, replicas: replicas, patience: patience, contain: contain, wake: func(ctx context.Context, company string, nap registry.Nap) (string, error) {
+		return registry.Wake(ctx, rdb, company, nap)
+	}}
 }
 
 // A Call is one step of one caller.
@@ -231,15 +237,89 @@ func (c *Committer) groups(ctx context.Context, load []*Call) []*group {
 			open[name] = g
 			all = append(all, g)
 		}
-		g.args = append(append(g.args, len(call.Args)), call.Args...)
-		g.calls = append(g.calls, call)
-		g.deliveries += call.Deliveries
+		g.add(call)
 	}
 	return all
 }
 
-// run sends the groups in one round trip, and again those whose script Redis did not know.
+// add has a group make one more call.
+func (g *group) add(call *Call) {
+	g.args = append(append(g.args, len(call.Args)), call.Args...)
+	g.calls = append(g.calls, call)
+	g.deliveries += call.Deliveries
+}
+
+// fail gives all calls of a group an error.
+func (g *group) fail(err error) {
+	for _, call := range g.calls {
+		call.answer, call.err = nil, err
+	}
+}
+
+// run makes the calls of the groups. Calls that find their company asleep are made again once it is woken.
 func (c *Committer) run(ctx context.Context, all []*group) {
+	for range registry.WakeTries {
+		c.try(ctx, all)
+		if all = c.woken(ctx, all); len(all) == 0 {
+			return
+		}
+	}
+	for _, g := range all {
+		g.fail(registry.ErrRestless)
+	}
+}
+
+// woken wakes the companies that were found asleep, and returns what is to be done for them again, in its order.
+func (c *Committer) woken(ctx context.Context, all []*group) (again []*group) {
+	leaves := make(map[string]string) // by key
+	for _, g := range all {
+		rest := &group{script: g.script, keys: g.keys}
+		var nap registry.Nap
+		for _, call := range g.calls {
+			if n, asleep := registry.ReadNap(call.answer); asleep {
+				nap = n
+				rest.add(call)
+				call.answer, call.err = nil, nil
+			}
+		}
+		if len(rest.calls) == 0 {
+			continue
+		}
+		may, ok := leaves[g.keys[0]]
+		if !ok {
+			var err error
+			if may, err = c.wake(ctx, companyOf(g.keys[0]), nap); err != nil {
+				rest.fail(err)
+				continue
+			}
+			leaves[g.keys[0]] = may
+		}
+		rest.args = append([]any{leave(c.settings(ctx, g.keys[0]), may)}, rest.args...)
+		again = append(again, rest)
+	}
+	return again
+}
+
+// leave is a run's settings with the leave to wake its company, if there is one. What time it is stands last.
+func leave(settings, may string) string {
+	if may == "" {
+		return settings
+	}
+	rules, clock, told := strings.Cut(settings, "@")
+	if told {
+		clock = " @" + clock
+	}
+	return strings.TrimSuffix(rules, " ") + lua.Awake + may + clock
+}
+
+// companyOf is the company of a script's key.
+func companyOf(key string) string {
+	company, _, _ := strings.Cut(strings.TrimPrefix(key, "{"), "}")
+	return company
+}
+
+// try sends the groups in one round trip, and again those whose script Redis did not know.
+func (c *Committer) try(ctx context.Context, all []*group) {
 	c.send(ctx, all, (*redis.Script).EvalSha)
 	known := func(g *group) bool { return !redis.HasErrorPrefix(g.cmd.Err(), "NOSCRIPT") }
 	if unknown := slices.DeleteFunc(slices.Clone(all), known); len(unknown) > 0 {

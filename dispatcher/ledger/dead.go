@@ -40,7 +40,7 @@ func (l *Ledger) Prune(ctx context.Context, company string, keep time.Duration) 
 
 // ExpiringLetters is [Pruned].Expiring of all companies, as the workers on this Redis found it last.
 func ExpiringLetters(ctx context.Context, rdb redis.UniversalClient) (int64, error) {
-	companies, err := registry.Companies(ctx, rdb)
+	companies, err := registry.Lookout(ctx, rdb) // what is being pruned is work
 	if err != nil {
 		return 0, err
 	}

@@ -11,49 +11,63 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// Depths are how much there is of a company's deliveries that wait, or are dead.
+// Depths are how much there is of a company's deliveries that wait.
 type Depths struct {
-	Held, Dead     int64
-	Open, HalfOpen int64            // breakers of the callbacks that have something held
-	Oldest         time.Time        // when the oldest of those held was accepted; zero: there is none
-	Expiring       int64            // of the dead, those that will be pruned soon
-	Buried         map[string]int64 // held deliveries that were given up, by reason
-	Due            time.Time        // the earliest time to worry; zero: there is none
+	Held           int64
+	Open, HalfOpen int64     // breakers of the callbacks that have something held
+	Oldest         time.Time // when the oldest of those held was accepted; zero: there is none
+	Expiring       int64     // of the dead, those that will be pruned soon
+	Due            time.Time // the earliest time to worry; zero: there is none
 }
 
-// Depths reads them.
-func (l *Ledger) Depths(ctx context.Context, company string) (Depths, error) {
-	var d Depths
+// Depths reads those of companies. Companies that are asleep have none.
+func (l *Ledger) Depths(ctx context.Context, companies []string) ([]Depths, error) {
+	all := make([]Depths, len(companies))
 	pipe := l.rdb.Pipeline()
-	rooms := pipe.ZRange(ctx, registry.RoomsKey(company), 0, -1)
-	dead := pipe.ZCard(ctx, Key(company, "dead"))
-	due := pipe.ZRangeWithScores(ctx, Key(company, "due"), 0, 0)
-	expiring := pipe.HGet(ctx, Key(company, "prune"), "expiring")
-	buried := pipe.HGetAll(ctx, Key(company, "buried"))
+	type reads struct {
+		rooms    *redis.StringSliceCmd
+		due      *redis.ZSliceCmd
+		expiring *redis.StringCmd
+	}
+	found := make([]reads, len(companies))
+	for i, company := range companies {
+		found[i] = reads{
+			pipe.ZRange(ctx, registry.RoomsKey(company), 0, -1), pipe.ZRangeWithScores(ctx, Key(company, "due"), 0, 0), pipe.HGet(ctx, Key(company, "prune"), "expiring"),
+		}
+	}
 	if err := execute(ctx, pipe); err != nil {
-		return d, err
+		return nil, err
 	}
-	d.Dead, d.Buried = dead.Val(), countsOf(buried.Val())
-	d.Expiring, _ = expiring.Int64() // absent: none
-	if first := due.Val(); len(first) > 0 {
-		d.Due = FromMS(int64(first[0].Score))
+	for i, company := range companies {
+		r := found[i]
+		all[i].Expiring, _ = r.expiring.Int64() // absent: none
+		if first := r.due.Val(); len(first) > 0 {
+			all[i].Due = FromMS(int64(first[0].Score))
+		}
+		if rooms := r.rooms.Val(); len(rooms) > 0 {
+			if err := l.roomDepths(ctx, company, rooms, &all[i]); err != nil {
+				return nil, err
+			}
+		}
 	}
-	if len(rooms.Val()) == 0 {
-		return d, nil
-	}
-	pipe = l.rdb.Pipeline()
+	return all, nil
+}
+
+// roomDepths reads what is held in a company's rooms.
+func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string, d *Depths) error {
+	pipe := l.rdb.Pipeline()
 	type room struct {
 		length *redis.IntCmd
 		first  *redis.ZSliceCmd
 		pace   *redis.SliceCmd
 	}
 	var all []room
-	for _, cb := range rooms.Val() {
+	for _, cb := range rooms {
 		key := Key(company, "room:"+cb)
 		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f")})
 	}
 	if err := execute(ctx, pipe); err != nil {
-		return d, err
+		return err
 	}
 	for _, r := range all {
 		d.Held += r.length.Val()
@@ -71,10 +85,33 @@ func (l *Ledger) Depths(ctx context.Context, company string) (Depths, error) {
 			d.HalfOpen++
 		}
 	}
-	return d, nil
+	return nil
 }
 
-// BuriedOfErased are [Depths].Buried of the companies that were erased since.
+// Books are what a company has of deliveries that are over.
+type Books struct {
+	Dead   int64
+	Buried map[string]int64 // held deliveries that were given up, by reason
+}
+
+// Books reads those of companies.
+func (l *Ledger) Books(ctx context.Context, companies []string) ([]Books, error) {
+	pipe := l.rdb.Pipeline()
+	dead, buried := make([]*redis.IntCmd, len(companies)), make([]*redis.MapStringStringCmd, len(companies))
+	for i, company := range companies {
+		dead[i], buried[i] = pipe.ZCard(ctx, Key(company, "dead")), pipe.HGetAll(ctx, Key(company, "buried"))
+	}
+	if err := execute(ctx, pipe); err != nil {
+		return nil, err
+	}
+	all := make([]Books, len(companies))
+	for i := range all {
+		all[i] = Books{dead[i].Val(), countsOf(buried[i].Val())}
+	}
+	return all, nil
+}
+
+// BuriedOfErased are [Books].Buried of the companies that were erased since.
 func (l *Ledger) BuriedOfErased(ctx context.Context) (map[string]int64, error) {
 	counts, err := l.rdb.HGetAll(ctx, buriedKey).Result()
 	return countsOf(counts), err

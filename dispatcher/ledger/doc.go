@@ -104,11 +104,18 @@
 //	{c}:erased      hash         while the company is being erased: the erasure's id, when it began (ms), and what each call erased
 //	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,
 //	                             and when anybody last went through it
+//	{c}:awake       string       an epoch of the index: since when the company is awake or, negative, at which it was put to sleep; while it is asleep it
+//	                             has no {c}:due, {c}:rooms, {c}:paged, {c}:notices, {c}:replaying and {c}:prune (package registry, index.go)
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:clock      hash     the installation's time (package steady)
 //	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it
-//	ringback:reconciler string   whose turn the round is; saves work, guards nothing
+//	ringback:reconciler string   of programs without the index: whose turn the round is
+//	ringback:rounds hash         each worker that goes rounds -> how many it has begun
+//	ringback:working zset        the index: companies that may have work for the rounds; score: an epoch, which no other company and no later entry has
+//	{ringback:working}:epoch  string  the last of those
+//	{ringback:working}:asleep hash    what is counted of each company that is asleep: dead letters, buried ones, callbacks; {ringback:working}:sums hash of their
+//	                             sums; :whole in it once all companies that are asleep are in them
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
 //	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
 //	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 to 3 by

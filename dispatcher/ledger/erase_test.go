@@ -182,11 +182,11 @@ func TestALargeEventIsErasedInPages(t *testing.T) {
 			if diff := cmp.Diff(Erased{Events: 1, Deliveries: wide, Unfinished: wide, Done: true}, last); diff != "" {
 				t.Errorf("erased (-want +got):\n%s", diff)
 			}
-			depths, err := d.ledger.Depths(t.Context(), d.company)
+			depths, err := d.ledger.Depths(t.Context(), []string{d.company})
 			d.must(err)
 			due := d.rdb.ZCard(t.Context(), Key(d.company, "due")).Val()
-			if want := map[bool]int64{true: wide}[tt.anew]; due+depths.Held != want {
-				t.Errorf("%d are due and %d held, want %d in all", due, depths.Held, want)
+			if want := map[bool]int64{true: wide}[tt.anew]; due+depths[0].Held != want {
+				t.Errorf("%d are due and %d held, want %d in all", due, depths[0].Held, want)
 			}
 			if want := map[int]int{3: wide, 1: 200}[tt.written]; !tt.anew && tasks != want {
 				t.Errorf("%d tasks were named, want %d", tasks, want)

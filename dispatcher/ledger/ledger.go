@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/steady"
 )
 
@@ -23,6 +24,8 @@ type Config struct {
 	WaitReplicas int
 	// Contain runs what the ledger does in goroutines of its own, and makes an error of a panic. Required.
 	Contain func(ctx context.Context, do func() error) error
+	// Passing is told where, between two steps, a kill would leave something: tests stop there. Nil: nobody is.
+	Passing func(step string)
 }
 
 // Rules are the installation's numbers that the scripts keep to. All processes on a Redis should have the same.
@@ -49,15 +52,17 @@ type Ledger struct {
 	log     *slog.Logger
 	rules   string
 	clock   *steady.Clock
+	passing func(step string)
 	accepts *Committer // of events
 	steps   *Committer // of attempts
 }
 
 // New makes a Ledger.
 func New(cfg Config) *Ledger {
-	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), clock: cfg.Clock}
+	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), clock: cfg.Clock, passing: cfg.Passing}
 	l.accepts = NewCommitter(l.rdb, l.settings, cfg.WaitReplicas, cfg.Contain)
 	l.steps = NewCommitter(l.rdb, l.settings, 0, cfg.Contain)
+	l.accepts.wake, l.steps.wake = l.wake, l.wake
 	return l
 }
 
@@ -86,13 +91,32 @@ func (l *Ledger) run(ctx context.Context, script *redis.Script, company string, 
 	return script.Run(ctx, l.rdb, declared(l.rdb, key), append([]any{l.settings(ctx, key)}, args...)...)
 }
 
-// ask runs a script whose answer is a flat list.
+// ask runs a script whose answer is a flat list. If the script finds the company asleep, ask wakes it.
 func (l *Ledger) ask(ctx context.Context, script *redis.Script, company string, args ...any) (*answer, error) {
-	v, err := l.run(ctx, script, company, args...).Result()
-	if err != nil {
-		return nil, err
+	key, may := Key(company, "due"), ""
+	for range registry.WakeTries {
+		v, err := script.Run(ctx, l.rdb, declared(l.rdb, key), append([]any{leave(l.settings(ctx, key), may)}, args...)...).Result()
+		if err != nil {
+			return nil, err
+		}
+		texts := Strings(v)
+		nap, asleep := registry.ReadNap(texts)
+		if !asleep {
+			return &answer{left: texts}, nil
+		}
+		if may, err = l.wake(ctx, company, nap); err != nil {
+			return nil, err
+		}
 	}
-	return &answer{left: Strings(v)}, nil
+	return nil, registry.ErrRestless
+}
+
+// wake puts a company into the index, for a script that found it asleep, and returns its leave to wake it.
+func (l *Ledger) wake(ctx context.Context, company string, nap registry.Nap) (may string, err error) {
+	if may, err = registry.Wake(ctx, l.rdb, company, nap); err == nil && l.passing != nil {
+		l.passing("listed")
+	}
+	return may, err
 }
 
 // step runs a script that takes calls together, for one delivery.

@@ -3,8 +3,6 @@ package ledger
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/ringback/ringback/dispatcher/lua"
 )
 
@@ -22,26 +20,6 @@ func noticesKey(company string) string { return Key(company, "notices") }
 // Notices are what a company's outbox holds to be told of its callbacks, by the id of the event that tells it: as finish.lua wrote it.
 func (l *Ledger) Notices(ctx context.Context, company string) (map[string]string, error) {
 	return l.rdb.HGetAll(ctx, noticesKey(company)).Result()
-}
-
-// HasNotices reports which companies have something in their outboxes.
-func (l *Ledger) HasNotices(ctx context.Context, companies []string) ([]string, error) {
-	lengths := make([]*redis.IntCmd, len(companies))
-	if _, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, company := range companies {
-			lengths[i] = p.HLen(ctx, noticesKey(company))
-		}
-		return nil
-	}); err != nil {
-		return nil, err
-	}
-	var some []string
-	for i, company := range companies {
-		if lengths[i].Val() > 0 {
-			some = append(some, company)
-		}
-	}
-	return some, nil
 }
 
 // HasNotice reports whether a notice is still in the outbox.

@@ -20,9 +20,9 @@ func (d *desk) events() (ids []string) {
 // buried are the dead of a company that were given up in a room, by reason.
 func (d *desk) buried() map[string]int64 {
 	d.t.Helper()
-	depths, err := d.ledger.Depths(d.t.Context(), d.company)
+	books, err := d.ledger.Books(d.t.Context(), []string{d.company})
 	d.must(err)
-	return depths.Buried
+	return books[0].Buried
 }
 
 // bounded are rules with such bounds for what is held.

@@ -4,8 +4,8 @@
 -- ARGV: event id, registry version matched at, meta, body, how many callbacks it matched, the pages of those that come later (csv;csv;…), callback
 --       id, token and lease (ms) of its first attempt or '', ...
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
---  | {'quota', limit, bytes that wait} | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
-local version, most
+--  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
+local version, most, nap
 
 -- Writes an event into the log, at the installation's time, or right after the last one if that is later. -> its log id
 local function enlist(id)
@@ -56,6 +56,10 @@ return each(function(ARGV)
       if kind ~= TYPE_FAILING and kind ~= TYPE_DISABLED then return {'quota', most, int(there)} end
     end
   end
+
+  -- Once one has found the company asleep, those behind it wait for it: their order is that of the log.
+  if callbacks > 0 or nap then nap = sleeping() end
+  if nap then return nap end
 
   local log = enlist(id)
   if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n') end -- an earlier run failed half-way

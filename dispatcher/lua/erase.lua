@@ -1,11 +1,19 @@
 -- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
 -- ARGV: 'event', its id, deliveries after which a run ends, line of the audit trail ('': only to go on with what is begun)
 --  | 'page' or 'rest', events at most, deliveries after which the page ends
--- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the event or of the rest, member, generation, ...}
+-- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the event or of the rest, member, generation, ...} | sleeping's
 -- An event with many deliveries takes several runs. The first gives it another name, {c}:gone:<event>, so that from then on nothing of it is seen or
 -- sent; the next go on there. The last writes the line, with what all of them erased.
 -- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
 -- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
+local there
+if ARGV[1] == 'event' then
+  there = redis.call('EXISTS', prefix .. 'ev:' .. ARGV[2], prefix .. 'gone:' .. ARGV[2]) > 0
+else
+  there = redis.call('EXISTS', prefix .. 'log') > 0
+end
+local nap = there and sleeping()
+if nap then return nap end
 local mode, most, n = ARGV[1], tonumber(ARGV[3]), {0, 0, 0, 0, 0, 0}
 local log = prefix .. 'log'
 
@@ -106,7 +114,7 @@ if mode == 'rest' then
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays') == 0) and 1 or 0
   if n[6] == 1 then
     redis.call('DEL', log, prefix .. 'blocks', due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,
-      trail, prefix .. 'hosts', prefix .. 'challenges', paged)
+      trail, prefix .. 'hosts', prefix .. 'challenges', paged, vigil)
     redis.call('EXPIRE', prefix .. 'erased', 3600) -- the call that erases deletes it after the last keys. If that is killed and nobody calls again, it expires
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end

@@ -8,7 +8,7 @@
 --       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none; 0: none that has not begun)
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send,
 --     how many strings follow of the next attempt (0: it has not begun), those (as begin's after 'go'), member, ticket, ...}
---  | {'late'} | {'lost', state, generation, ms until the next attempt}
+--  | {'late'} | sleeping's | {'lost', state, generation, ms until the next attempt}
 
 -- The delivery that an earlier run of this step began under a token: its answer was lost.
 local function begunBefore(cb, token)
@@ -52,6 +52,10 @@ return each(function(ARGV)
     return {'late'}
   end
 
+  if r.s == 'C' then -- it is no work any more, and a notice of its callback would be
+    local nap = sleeping()
+    if nap then return nap end
+  end
   r.log, r.spent = ARGV[5], tonumber(ARGV[6])
   local closed, noticed = gate(cb), ''
 

@@ -19,10 +19,30 @@ var files embed.FS
 // headName is the file that is none of them: what they share.
 const headName = "record"
 
-// head is that file, in its parts, and how a line of the company's audit trail is written. Below its first part, which every script has, stands what is
+// head is that file, in its parts, and what package registry has to add: how a line of the company's audit trail is written, and when a company is asleep. Below its first part, which every script has, stands what is
 // shared with Go.
 var head = slices.Insert(
-	strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n", "\n\n"), 1, shared...)
+	strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n\n"+
+		strings.TrimSpace(registry.AwakeLua)+"\n\n"+wakes, "\n\n"), 1, shared...)
+
+// Awake is the word in the settings that stands before a run's leave to wake its company.
+const Awake = " wake "
+
+// wakes is what a script calls before it makes work for the reconciler's rounds: nil, or the answer that the company is asleep. Then it must have changed
+// nothing of what it repeats.
+const wakes = `local vigil = prefix .. 'awake'
+local roused = false
+local function sleeping()
+  if roused then return nil end
+  local nap = asleep(vigil, prefix .. 'ver', string.match(settings, '` + Awake + `(%d+ %d+)') or '')
+  roused = not nap
+  return nap
+end
+
+local function work()
+  return redis.call('EXISTS', due, rooms, prefix .. 'paged', prefix .. 'notices', prefix .. 'replaying', prefix .. 'prune') > 0
+end
+`
 
 // scripts are all of them, by name.
 var scripts = assemble()

@@ -2,7 +2,7 @@
 -- is, and what it found, is in a hash of its own, so that whoever has the next turn goes on. Nothing is pruned that was not announced for a tenth
 -- of that time, and looked after all along: fields since (ms) the first of it was found, keep (ms) as it was then, at (ms) of the last page,
 -- expiring as of the last time through, said (ms) in the log.
--- ARGV: how long the dead are kept (ms), limit -> {'more'|'end', pruned, expiring (at the end), '1' if that is to be said now}
+-- ARGV: how long the dead are kept (ms), limit -> {'more'|'end', pruned, expiring (at the end), '1' if that is to be said now} | sleeping's
 local keep, limit, key = tonumber(ARGV[1]), tonumber(ARGV[2]), prefix .. 'prune'
 local notice = keep / 10
 -- No page for so long (ms): no worker ran, and nobody could have been told. Each company has one a minute at least.
@@ -11,6 +11,10 @@ local h = redis.call('HMGET', key, 'rank', 'soon', 'since', 'keep', 'expiring', 
 local rank, soon, since = tonumber(h[1] or 0), tonumber(h[2] or 0), tonumber(h[3])
 if since and (keep < tonumber(h[4]) or now - tonumber(h[7] or 0) > GAP) then since = now end -- kept for less than was announced, or announced to nobody
 local announced = since and now - since >= notice
+if since or h[1] then -- what is begun is work
+  local nap = sleeping()
+  if nap then return nap end
+end
 
 local page = redis.call('ZRANGE', dead, rank, rank + limit - 1, 'WITHSCORES')
 local through, taken = #page < 2 * limit, 0
@@ -38,6 +42,8 @@ if through and soon == 0 and taken == 0 then
   redis.call('DEL', key)
   return {'end', 0, 0, ''}
 end
+local nap = sleeping()
+if nap then return nap end
 if since or soon > 0 then redis.call('HSET', key, 'since', int(since or now), 'keep', int(keep), 'at', int(now)) end
 if not through then
   redis.call('HSET', key, 'rank', rank, 'soon', soon)

@@ -1,5 +1,5 @@
 -- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member, line of the audit trail
--- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'}
+-- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'} | sleeping's
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
@@ -7,6 +7,8 @@ if deleted(gate(cb)) then return {'deleted'} end
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 if held(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
+local nap = sleeping()
+if nap then return nap end
 local old = r.gen
 local STATES = {R = 'retrying', D = 'delivered', X = 'dead', C = 'cancelled'}
 local was = STATES[r.s]

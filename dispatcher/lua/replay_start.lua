@@ -1,7 +1,7 @@
 -- Writes a replay of many down; the same again, which is a command repeated for its lost answer, changes nothing.
 -- ARGV: replay id, ms to keep it once it is done, ms to keep one that does not run, how many may run where no quota is set,
 --       line of the audit trail, field, value, ...
--- -> {'ok'} | {'quota', limit, how many run}
+-- -> {'ok'} | {'quota', limit, how many run} | sleeping's
 local key = prefix .. 'replay:' .. ARGV[1]
 if redis.call('EXISTS', key) == 1 then return {'ok'} end
 local field = {}
@@ -9,6 +9,8 @@ for i = 6, #ARGV, 2 do field[ARGV[i]] = ARGV[i + 1] end
 if field.state == 'running' then
   local most, running = tonumber(redis.call('HGET', prefix .. 'quota', 'replays') or ARGV[4]), redis.call('SCARD', prefix .. 'replaying')
   if running >= most then return {'quota', int(most), int(running)} end
+  local nap = sleeping()
+  if nap then return nap end
 end
 for i = 6, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
 redis.call('ZADD', prefix .. 'replays', redis.call('HGET', key, 'created'), ARGV[1])
