@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -62,19 +63,20 @@ func describe(s *snapshot) string {
 		}
 		return ids
 	}
-	text := fmt.Sprintln(s.version, s.newest, list(s.byID))
+	var text strings.Builder
+	fmt.Fprintln(&text, s.version, s.newest, list(s.byID))
 	for _, typ := range []string{"payment_proof", "wallet_item_install"} {
 		for token := range 5 {
 			for other := range 2 {
 				found := s.candidates(typ, map[string]string{"token": fmt.Sprint(token), "other": fmt.Sprint(other)})
-				text += fmt.Sprintln(typ, token, other, slices.Sorted(slices.Values(list(found))))
+				fmt.Fprintln(&text, typ, token, other, slices.Sorted(slices.Values(list(found))))
 			}
 		}
 	}
 	for id := range int64(201) {
 		if cb := s.find(id); cb != nil {
-			text += fmt.Sprintln(id, cb.Version, len(s.after(id, "")), len(s.after(id, cb.Type)))
+			fmt.Fprintln(&text, id, cb.Version, len(s.after(id, "")), len(s.after(id, cb.Type)))
 		}
 	}
-	return text
+	return text.String()
 }
