@@ -356,7 +356,7 @@ func TestMetricsCountThoseAsleep(t *testing.T) {
 		for _, name := range eventIDs("idle-", 2000) {
 			h.must(h.rdb.SAdd(ctx, "ringback:companies", name).Err())
 		}
-		if many := l.during(func() { counted(h.t, reader) }).commands; many != few {
+		if many := l.during(func() { counted(h.t, reader) }).commands; many > few+3 || few > many+3 { // the clock is looked at beside it
 			h.t.Errorf("a scrape sends %d commands, and %d with 2,000 names more", few, many)
 		}
 		h.must(h.rdb.ZAdd(ctx, ledger.Key("idle-8", "dead"), redis.Z{Score: float64(time.Now().UnixMilli()), Member: "gone/1"}).Err())
