@@ -80,18 +80,21 @@ func (c *Client) countAll(ctx context.Context, company string) error {
 // recount goes on with a company's walk, and around: so whatever was counted wrongly, by a process of a version that did not count or before
 // there was a quota, is put right.
 func (c *Client) recount(ctx context.Context, company string) error {
-	known, _ := c.counted.LoadOrStore(company, &countWalk{})
-	walk := known.(*countWalk)
+	walk := &countWalk{}
+	if known, ok := c.counted.LoadAndDelete(company); ok { // another worker of this process begins its own meanwhile
+		walk = known.(*countWalk)
+	}
 	for range reconcilePages {
 		done, err := c.countPage(ctx, company, walk)
 		if err != nil {
+			c.counted.Store(company, walk)
 			return err
 		}
-		if done {
-			c.counted.Delete(company) // the next round begins anew; most companies have nothing to count
+		if done { // the next round begins anew; most companies have nothing to count
 			return nil
 		}
 	}
+	c.counted.Store(company, walk)
 	return nil
 }
 
