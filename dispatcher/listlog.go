@@ -28,18 +28,12 @@ func (v *view) walkLog(ctx context.Context, q Query, until time.Time) ([]*Delive
 		if err != nil {
 			return nil, "", unavailable(ctx, v.c, "reading the log", err)
 		}
-		for _, event := range page {
-			more, err := v.pick(ctx, q, event, last)
-			if err != nil {
-				return nil, "", err
-			}
-			for _, d := range more {
-				if len(found) == q.Limit {
-					return found, last.cursor(), nil
-				}
-				found = append(found, d)
-				last = logPosition{event.LogID, d.CallbackID}
-			}
+		var full bool
+		if found, last, full, err = v.fill(ctx, q, found, page, last); err != nil {
+			return nil, "", err
+		}
+		if full {
+			return found, last.cursor(), nil
 		}
 		if next == "" {
 			return found, "", nil

@@ -54,18 +54,12 @@ func (v *view) listUnfinished(ctx context.Context, q Query, until time.Time) ([]
 		if err != nil {
 			return nil, "", err
 		}
-		for _, e := range events {
-			more, err := v.pick(ctx, q, e, last)
-			if err != nil {
-				return nil, "", err
-			}
-			for _, d := range more {
-				if len(found) == q.Limit {
-					return found, last.cursor(), nil
-				}
-				found = append(found, d)
-				last = logPosition{e.LogID, d.CallbackID}
-			}
+		var full bool
+		if found, last, full, err = v.fill(ctx, q, found, events, last); err != nil {
+			return nil, "", err
+		}
+		if full {
+			return found, last.cursor(), nil
 		}
 		if back == 0 || !q.Since.IsZero() && back <= q.Since.UnixMilli() {
 			return found, "", nil

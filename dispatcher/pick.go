@@ -53,6 +53,24 @@ func (v *view) pick(ctx context.Context, q Query, event *ledger.Event, last logP
 	return found, nil
 }
 
+// fill adds to a page what q selects of events, behind last. full says that there is more than the page holds.
+func (v *view) fill(ctx context.Context, q Query, page []*Delivery, events []*ledger.Event, last logPosition) (_ []*Delivery, _ logPosition, full bool, err error) {
+	for _, event := range events {
+		more, err := v.pick(ctx, q, event, last)
+		if err != nil {
+			return nil, last, false, err
+		}
+		for _, d := range more {
+			if len(page) == q.Limit {
+				return page, last, true, nil
+			}
+			page = append(page, d)
+			last = logPosition{event.LogID, d.CallbackID}
+		}
+	}
+	return page, last, false, nil
+}
+
 // A logPosition is a delivery's place in the order of lists.
 type logPosition struct {
 	logID    string

@@ -22,7 +22,7 @@ type tour struct {
 	epochs   map[string]int64 // of those in the index
 	replayed []string         // companies with replays
 	old      []*finding       // companies that have something which grows old
-	now      time.Time        // Redis's; zero: it was not read, or cannot be
+	now      time.Time        // the installation's; zero: it was not read, or cannot be
 }
 
 // A finding is what a tour finds of a company.
@@ -61,7 +61,7 @@ func (t *tour) each(ctx context.Context, doing string, page []*finding, reason f
 }
 
 // serve pumps rooms, sends notices, repairs what is overdue, goes on with replays, and trims what is old. Nothing is made up that cannot be read: without
-// Redis's time no room is known to be due. Notices that cannot be sent wait, and nothing waits for them.
+// the time no room is known to be due. Notices that cannot be sent wait, and nothing waits for them.
 func (t *tour) serve(ctx context.Context, companies []string) {
 	if len(companies) == 0 {
 		return
@@ -90,7 +90,7 @@ func (t *tour) aging(s *finding) bool {
 	return s.unclear() || s.Holds && (t.walks || s.Work || s.epoch != 0)
 }
 
-// knowsTime reads Redis's time, once.
+// knowsTime reads the installation's time, once.
 func (t *tour) knowsTime(ctx context.Context) bool {
 	if t.now.IsZero() {
 		t.note(ctx, "reading the clock", "", func() (err error) { t.now, err = t.client.ledger.Now(ctx); return err })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry/redistest"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 func TestOpenRedisReadsURLs(t *testing.T) {
@@ -157,6 +158,18 @@ func TestCheckRedis(t *testing.T) {
 	if err := checkRedis(ctx, rdb, logger); err != nil || !strings.Contains(log.String(), "appendonly yes") {
 		t.Errorf("a Redis without AOF: %v, logged %q", err, log.String())
 	}
+}
+
+// TestServeStartsWhereRedisClockStepped: what the processes have written down tells that from a clock of ours that is off.
+func TestServeStartsWhereRedisClockStepped(t *testing.T) {
+	t.Parallel()
+	redis := redistest.Start(t)
+	if err := redis.Client().HSet(t.Context(), steady.Key, "", -7000).Err(); err != nil {
+		t.Fatal(err)
+	}
+	url := "redis://" + lyingProxy(t, redis.Addr(), withClock(7*time.Second))
+	serve := startPlain(t, nil, "serve", "--redis", url, "--keyset-file", filepath.Join(t.TempDir(), "k.json"), "--listen", "127.0.0.1:0")
+	serve.await(`"level":"WARN","msg":"this machine's clock is .* behind Redis's.*it is Redis's clock that stepped`)
 }
 
 // TestServeJudgesItsRedis: what serve refuses on sight of Redis is told in TestCheckRedis, but for the clocks; what it warns of it logs.

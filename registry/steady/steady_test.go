@@ -289,3 +289,16 @@ func TestWithoutRedis(t *testing.T) {
 		wants(t, "after it was away", 0, known, unknown)
 	})
 }
+
+// TestTheFirstWordCounts, where two processes notice a step at the same moment.
+func TestTheFirstWordCounts(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *tower) {
+		a, b := r.clock(t), r.clock(t)
+		for i, c := range []*Clock{a, b} {
+			got, err := c.claim(t.Context(), "", 0, time.Duration(10+i)*time.Second)
+			if err != nil || got != 10*time.Second {
+				t.Errorf("process %d has an offset of %v, %v", i, got, err)
+			}
+		}
+	})
+}
