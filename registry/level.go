@@ -11,7 +11,11 @@ import (
 //	1  commit 6da24ca, which announces nothing
 //	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and API keys with terms
 //	3  processes list the companies with work
-const Level = 3
+//	4  processes know data model 2 (package ledger)
+const Level = 4
+
+// ModelLevel is the [Level] whose processes know data model 2. Processes below it would misread what is written in it.
+const ModelLevel = 4
 
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2

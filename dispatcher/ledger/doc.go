@@ -9,7 +9,8 @@
 // Steps of a company that are asked for at the same time leave the same as if each had gone alone. A step that Redis refuses, such as for a key of another
 // type, keeps what it had written so far; its neighbours do not notice. No caller waits for another's slow flight longer than 20 ms.
 //
-// [Enter] keeps programs out that do not know the data model that Redis is written in.
+// [Enter] keeps programs out that do not know the data model that Redis is written in. What is new in the newest one is written only once every process
+// knows it and the number is raised ([Ledger.Raised]): until then a roll-out can be rolled back.
 //
 // # A delivery's states
 //
@@ -48,8 +49,8 @@
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
 // in records are the installation's: Redis's clock, and what makes up for its steps (package steady). The data model has a number ([Model]), which grows with any change of a key's type or a record's format. In
-// package dispatcher, testdata/model1.txt is what 1 stands for, and model1-additions.txt has what was added that others leave alone. Every test holds what
-// it finds in Redis against these.
+// package dispatcher, testdata/model2.txt is what 2 stands for, and model1.txt what 1 does, with model1-additions.txt for what was added that others leave
+// alone. Every test holds what it finds in Redis against the newest.
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals

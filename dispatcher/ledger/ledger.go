@@ -53,6 +53,7 @@ type Ledger struct {
 	rules   string
 	clock   *steady.Clock
 	passing func(step string)
+	raising raising
 	accepts *Committer // of events
 	steps   *Committer // of attempts
 }
@@ -60,6 +61,7 @@ type Ledger struct {
 // New makes a Ledger.
 func New(cfg Config) *Ledger {
 	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), clock: cfg.Clock, passing: cfg.Passing}
+	l.raising.rdb, l.raising.log = cfg.Redis, cfg.Logger
 	l.accepts = NewCommitter(l.rdb, l.settings, cfg.WaitReplicas, cfg.Contain)
 	l.steps = NewCommitter(l.rdb, l.settings, 0, cfg.Contain)
 	l.accepts.wake, l.steps.wake = l.wake, l.wake
@@ -71,6 +73,13 @@ func (l *Ledger) Close() {
 	l.accepts.Close()
 	l.steps.Close()
 }
+
+// Raised reports whether what came with data model [Model] may be written: the number stands in Redis, so no program starts that does not know the model,
+// and none is alive. Once that is so, it stays so. Until then a program of the model before may run beside this one, and after it.
+//
+// Some caller looks every few seconds, and waits for a quarter of a second at most. The look that finds all processes at [registry.ModelLevel] raises the
+// number. A process that writes nothing of the model has to ask all the same now and then: workers do so in their rounds.
+func (l *Ledger) Raised(ctx context.Context) bool { return l.raising.ask(ctx) }
 
 // settings are what scripts take before their own arguments: the rules, and what time it is.
 func (l *Ledger) settings(ctx context.Context, key string) string {

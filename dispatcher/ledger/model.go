@@ -9,10 +9,14 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Model is the number of the data model that this program reads and writes: every key's type and every record's format. It grows with any
-// change of these; testdata/model1.txt of package dispatcher is what 1 stands for. A key or a field that a program of before leaves alone is no change:
-// testdata/model1-additions.txt has them.
-const Model = 1
+// Model is the number of the newest data model that this program reads and writes: every key's type and every record's format. It grows with any
+// change of these; testdata/model2.txt of package dispatcher is what 2 stands for. A key or a field that a program of before leaves alone is no change:
+// testdata/model1-additions.txt has those of 1.
+const Model = 2
+
+// leastModel is the number of the oldest data model that this program works on. What a later one has, it reads always, and writes once [Ledger.Raised] says
+// so: until then, programs of this number run beside it, and after it.
+const leastModel = 1
 
 // ModelKey holds the number of the data model that a Redis is written in.
 const ModelKey = "ringback:model"
@@ -31,27 +35,28 @@ func (e *NewerModelError) Error() string {
 	return fmt.Sprintf("a newer Ringback has written this Redis (data model %d, this program knows %d)", e.Found, Model)
 }
 
-// Enter makes sure that this program may work on a Redis: it marks an empty one with its data model, and brings an older one to it.
+// Enter makes sure that this program may work on a Redis: it marks an empty one with the oldest data model that it works on, and brings an older one to
+// that. It leaves a later number as it is.
 //
 // Errors: a *[NewerModelError] if a newer program has written there, or what Redis said; then nothing is written.
 func Enter(ctx context.Context, rdb redis.UniversalClient) error {
-	return enter(ctx, rdb, Model, migrations)
+	return enter(ctx, rdb, leastModel, Model, migrations)
 }
 
-func enter(ctx context.Context, rdb redis.UniversalClient, model int, migrations map[int]func(context.Context, redis.UniversalClient) error) error {
+func enter(ctx context.Context, rdb redis.UniversalClient, least, newest int, migrations map[int]func(context.Context, redis.UniversalClient) error) error {
 	for {
-		found, err := raise.Run(ctx, rdb, []string{ModelKey}, 0, model).Int()
+		found, err := raise.Run(ctx, rdb, []string{ModelKey}, 0, least).Int()
 		switch {
 		case err != nil:
 			return fmt.Errorf("reading the data model's number from %s: %w", ModelKey, err)
-		case found > model:
+		case found > newest:
 			return &NewerModelError{found}
-		case found == model:
+		case found >= least:
 			return nil
 		}
 		migrate, ok := migrations[found]
 		if !ok {
-			return fmt.Errorf("%s is %d, and there is no way from there to data model %d: start a version between them first", ModelKey, found, model)
+			return fmt.Errorf("%s is %d, and there is no way from there to data model %d: start a version between them first", ModelKey, found, least)
 		}
 		if err := migrate(ctx, rdb); err != nil {
 			return fmt.Errorf("bringing Redis from data model %d to %d: %w", found, found+1, err)

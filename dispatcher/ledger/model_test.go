@@ -20,7 +20,8 @@ func TestMain(m *testing.M) {
 
 type migration = func(context.Context, redis.UniversalClient) error
 
-// TestEnter: an empty Redis is marked, an older one brought on step by step, a newer one left as it is.
+// TestEnter: an empty Redis is marked, an older one brought on step by step, one between the oldest and the newest that the program knows, or newer, left as
+// it is.
 func TestEnter(t *testing.T) {
 	t.Parallel()
 	rdb := redistest.Start(t).Client()
@@ -35,7 +36,14 @@ func TestEnter(t *testing.T) {
 	if err := Enter(ctx, rdb); err != nil {
 		t.Fatal(err)
 	}
-	wantModel(Model)
+	wantModel(leastModel)
+	for number := leastModel; number <= Model; number++ {
+		rdb.Set(ctx, ModelKey, number, 0)
+		if err := Enter(ctx, rdb); err != nil {
+			t.Errorf("data model %d: %v", number, err)
+		}
+		wantModel(number)
+	}
 
 	var steps []int
 	step := func(n int) migration {
@@ -48,7 +56,7 @@ func TestEnter(t *testing.T) {
 	migrations := map[int]migration{1: step(1), 2: step(2), 3: step(3)}
 	rdb.Set(ctx, ModelKey, 1, 0)
 	for range 2 { // the second time there is nothing to do
-		if err := enter(ctx, rdb, 3, migrations); err != nil {
+		if err := enter(ctx, rdb, 3, 3, migrations); err != nil {
 			t.Fatal(err)
 		}
 		wantModel(3)
@@ -57,11 +65,11 @@ func TestEnter(t *testing.T) {
 		t.Errorf("steps %v, want 1 and 2", steps)
 	}
 	newer := (*NewerModelError)(nil)
-	if err := enter(ctx, rdb, 2, migrations); !errors.As(err, &newer) || newer.Found != 3 {
+	if err := enter(ctx, rdb, 2, 2, migrations); !errors.As(err, &newer) || newer.Found != 3 {
 		t.Errorf("an older program: %v", err)
 	}
 	wantModel(3)
-	if err := enter(ctx, rdb, 5, migrations); err == nil {
+	if err := enter(ctx, rdb, 5, 5, migrations); err == nil {
 		t.Error("there is no way from 4 to 5")
 	}
 	wantModel(4)
@@ -82,14 +90,14 @@ func TestAMigrationThatFailsGoesOn(t *testing.T) {
 		return nil
 	}}
 	for range 2 {
-		if err := enter(ctx, rdb, 2, migrations); !errors.Is(err, cut) {
+		if err := enter(ctx, rdb, 2, 2, migrations); !errors.Is(err, cut) {
 			t.Errorf("cut off: %v", err)
 		}
 		if got, _ := Written(ctx, rdb); got != 1 {
 			t.Fatalf("the number is %d before the step is done", got)
 		}
 	}
-	if err := enter(ctx, rdb, 2, migrations); err != nil {
+	if err := enter(ctx, rdb, 2, 2, migrations); err != nil {
 		t.Fatal(err)
 	}
 	if got, _ := Written(ctx, rdb); got != 2 {
@@ -109,7 +117,7 @@ func TestProcessesEnterAtOnce(t *testing.T) {
 		rdb, model := server.Client(), 1+i%2
 		wg.Go(func() {
 			late := raised.Load()
-			err := enter(ctx, rdb, model, migrations)
+			err := enter(ctx, rdb, model, model, migrations)
 			newer, refused := errors.AsType[*NewerModelError](err)
 			switch {
 			case model == 2 && err != nil, refused && (model == 2 || newer.Found != 2), err != nil && !refused:
