@@ -73,11 +73,16 @@ const trimFor = 2 * time.Second
 // roundBlocks is how many blocks of a company's log one round sums up at most, within a second or two.
 const roundBlocks = 1000
 
-// trimLog sums up what is new in the log, and removes events that have had their time, and their entries in the log. What is unfinished or dead outlives
+// trimLog sums up what is new in the log and what has become final of it, and removes events that have had their time, and their entries in the log. What is unfinished or dead outlives
 // retention, and its entry with it: so each call walks on from where the last one stopped, and around.
 func (c *Client) trimLog(ctx context.Context, company string) error {
 	if err := c.summarize(ctx, company, roundBlocks); err != nil {
 		return err
+	}
+	if c.ledger.Raised(ctx) { // an older program takes no note back
+		if err := c.settle(ctx, company, roundBlocks); err != nil {
+			return err
+		}
 	}
 	from := "-"
 	if last, ok := c.trimmed.Load(company); ok {

@@ -9,8 +9,9 @@ import (
 )
 
 var (
-	pageScript  = lua.Script("page")
-	blockScript = lua.Script("block")
+	pageScript   = lua.Script("page")
+	blockScript  = lua.Script("block")
+	settleScript = lua.Script("settle")
 )
 
 const (
@@ -68,6 +69,12 @@ func (l *Ledger) Search(ctx context.Context, company string, from LogPlace, s Se
 // Summarize writes the summary of the log's next block. more says that there may be another: a block is summed up once it is full.
 func (l *Ledger) Summarize(ctx context.Context, company string) (more bool, err error) {
 	return l.run(ctx, blockScript, company, blockSize).Bool()
+}
+
+// Settle looks whether all deliveries of the next block are final, and notes their states if so. more says that there may be another. A block that is not
+// final is looked at again later.
+func (l *Ledger) Settle(ctx context.Context, company string) (more bool, err error) {
+	return l.run(ctx, settleScript, company).Bool()
 }
 
 // A LogPlace is where to read a log from. Empty: from its newest entry.

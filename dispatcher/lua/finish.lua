@@ -41,6 +41,7 @@ return each(function(ARGV)
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
     redis.call('HSET', ev, field, format(r))
+    if final(was) then unsettle(ev) end
     recover(cb, ARGV[16])
     visit(cb, ARGV[16], ARGV[17], now, 0)
     if was == 'X' then
@@ -125,7 +126,10 @@ return each(function(ARGV)
   local was = r.s
   if was == 'C' then -- cancelled while under way: the attempt is kept, and counts if it delivered
     r.tok = '-'
-    if outcome == 'D' then r.s, r.at = 'D', now end
+    if outcome == 'D' then
+      r.s, r.at = 'D', now
+      unsettle(ev)
+    end
     redis.call('HSET', ev, field, format(r))
   elseif outcome == 'R' then
     -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.

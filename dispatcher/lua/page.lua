@@ -1,6 +1,6 @@
 -- Searches the log, newest first, for deliveries in some states, to a callback, of events of a type; as far as the work of one run goes. Blocks whose
--- summary (block.lua) has no such callback or type are left out. Of an event with more deliveries than a run should read they are left out: they are
--- to be read by themselves.
+-- summary (block.lua) has no such callback or type are left out, and so are those that are known to have no such state (settle.lua). The deliveries of an
+-- event with more than a run should read are to be read by themselves.
 -- ARGV: from log id, to log id, deliveries at most, work, callback id ('0': all), states (letters; '': all), type ('': all)
 -- -> {where to go on, or '' at the end; {log id, event id, meta, '1' if deliveries are left out, field, value, ...}, ...}
 local MANY = 500
@@ -76,8 +76,11 @@ local function walk(to)
   return true
 end
 
--- The places of those events in a block that may be wanted, as its summary has them; nil if it does not say which they are.
-local function candidates(block)
+-- The places of those events in a block that may be wanted, as its summary has them; nil if it does not say which they are. known: the states of its
+-- deliveries, if all of them are final.
+local function candidates(block, known)
+  if known and states ~= '' and not string.find(known, '[' .. states .. ']') then return {} end
+  if not only and kind == '' then return nil end
   local types, callbacks, found = block[2][4], block[2][6], {}
   if kind ~= '' then
     local _, to = string.find(types, ',' .. kind .. ':', 1, true)
@@ -123,15 +126,18 @@ end
 
 -- The log by blocks; what is above the newest of them, or between two, is walked.
 local function search()
-  if not only and kind == '' then return walk(oldest) end
+  if not only and kind == '' and states == '' then return walk(oldest) end
   while true do
     local page = below(blocks) and {} or redis.call('XREVRANGE', blocks, at, oldest, 'COUNT', 10)
-    for _, block in ipairs(page) do
+    local ids = {}
+    for i, block in ipairs(page) do ids[i] = block[1] end
+    local known = #ids > 0 and states ~= '' and redis.call('HMGET', finals, unpack(ids)) or {}
+    for i, block in ipairs(page) do
       work = work - 2
       if at ~= block[1] and not walk('(' .. block[1]) then return false end
       at = block[1]
       local to = bound(block[2][2])
-      local places = candidates(block)
+      local places = candidates(block, known[i])
       if places and not visit(places, block[2][2]) or not places and not walk(to) then return false end
       if to == oldest then return true end
       at = block[2][2]

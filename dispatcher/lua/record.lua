@@ -166,6 +166,15 @@ local function settle(ev)
   if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then age(ev, RETENTION * 1000) end
 end
 
+-- {c}:finals has of blocks of the log whose deliveries are all final which states those are in, under '/' the last block that was looked at, and
+-- {c}:unsettled the other blocks (settle.lua). A delivery that gets another state after it was final takes its block from the one to the other.
+local finals, unsettled = prefix .. 'finals', prefix .. 'unsettled'
+local function unsettle(ev)
+  if redis.call('EXISTS', finals) == 0 then return end
+  local block = redis.call('XRANGE', prefix .. 'blocks', redis.call('HGET', ev, 'a') or '+', '+', 'COUNT', 1)[1]
+  if block and redis.call('HDEL', finals, block[1]) == 1 then redis.call('ZADD', unsettled, int(now), block[1]) end
+end
+
 -- Bytes of payload that wait, for a company with a quota on them and for no other: a hash of event -> bytes, and their sum under '/', which is
 -- in no event's id. An event stands in it at most once, and the sum changes with it in one step: so it is the sum of what stands there,
 -- whatever is repeated or lost. What stands there and what should are compared by the reconciler (count.lua).
@@ -514,6 +523,7 @@ local function again(r, ev, field, member, cb)
     redis.call('HINCRBY', ev, 'n', 1)
     waits(ev)
     redis.call('PERSIST', ev)
+    unsettle(ev)
     if r.s == 'X' then unbook(ev, member, cb) end
   end
   redis.call('HSET', ev, 'r' .. cb, 1)
