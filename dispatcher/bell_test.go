@@ -79,7 +79,7 @@ func TestWhatIsToldIsTakenAtOnce(t *testing.T) {
 func TestManyTellAtOnce(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.poll = time.Hour
-		for range 8 {
+		for range 3 {
 			h.register("payment_proof", "")
 		}
 		defer h.work()()
@@ -88,7 +88,7 @@ func TestManyTellAtOnce(t *testing.T) {
 		var senders sync.WaitGroup
 		for s := range 16 {
 			senders.Go(func() {
-				for i := range 10 {
+				for i := range 6 {
 					time.Sleep(time.Duration(rand.IntN(5_000)) * time.Microsecond)
 					h.send(proof(fmt.Sprintf("s-%d-%d", s, i)))
 				}
