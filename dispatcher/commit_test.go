@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -405,6 +406,9 @@ func TestABeginThatCannotBeReadIsTakenBack(t *testing.T) {
 func TestLongBodiesDoNotTravelTogether(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	end, err := registry.Announce(t.Context(), h.rdb, registry.Process{ID: "old", Level: registry.ModelLevel - 1}, testLog(t)) // none is compressed
+	h.must(err)
+	t.Cleanup(func() { _ = end(context.Background()) })
 	h.register("payment_proof", "")
 	long := func(id string, n int) payloads.Event {
 		e := proof(id)

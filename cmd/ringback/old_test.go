@@ -4,9 +4,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
 	"os"
@@ -47,6 +49,12 @@ func TestOldProgramIsSeen(t *testing.T) {
 	program := oldProgram(t)
 	server := redistest.Start(t, healthy...)
 	env := []string{"RINGBACK_REDIS=" + server.URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "k.json")}
+	between := registry.Process{ID: "between", Level: registry.ModelLevel - 1, Roles: "api", Host: "web-7"} // else the old program starts once and never again
+	end, err := registry.Announce(t.Context(), server.Client(), between, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = end(context.WithoutCancel(t.Context())) }()
 	address(start(t, env, "serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8"))
 
 	var old []registry.Process
@@ -55,7 +63,7 @@ func TestOldProgramIsSeen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if old = present.Older(registry.Level); len(old) == 0 {
+		if old = present.Older(between.Level); len(old) == 0 {
 			return nil
 		}
 		return errors.New(old[0].String())
@@ -148,6 +156,90 @@ func TestOldProgramReadsOn(t *testing.T) {
 	t.Logf("the old program says of a callback that it does not know: exit %d, %s", code, stderr)
 	if code == exitOK || !strings.Contains(stderr, "500") {
 		t.Errorf("the old program reads what it does not know: exit %d, %s", code, stderr)
+	}
+}
+
+// TestOldProgramHoldsTheModelBack: while a program of level 1 lives, bodies are stored as it reads them, and the data model's number stays 1, so that a roll-out
+// can be rolled back. Once it has ended, long bodies are compressed, the number is 2, and it does not start any more. Nothing is lost on the way.
+func TestOldProgramHoldsTheModelBack(t *testing.T) {
+	program := oldProgram(t)
+	partner := newBystander(t, oldPartner, map[string]int{"/fine": 204})
+	server := redistest.Start(t, healthy...)
+	rdb := server.Client()
+	env := append(slices.Clone(ages), "RINGBACK_REDIS="+server.URL(), "RINGBACK_KEYSET_FILE="+filepath.Join(t.TempDir(), "k.json"))
+	key := strings.TrimSpace(ringback(t, env, "keys", "create", "--role", "operator"))
+	body := `{"requestId":"e","status":"OK","issuerName":"` + strings.Repeat("Nómina del mes ", 200) + `"}`
+	sent := 0
+	send := func(p *process) (stored string, length int) {
+		t.Helper()
+		sent++
+		id := fmt.Sprintf("e-%d", sent)
+		status := apiCaller{t, "http://" + address(p), key}.call(http.MethodPost, "/companies/fine/events",
+			map[string]any{"event_type": "payment_proof", "event_id": id, "payload": json.RawMessage(body)}, nil)
+		if status != http.StatusAccepted {
+			t.Fatalf("%s: %d", id, status)
+		}
+		length, _ = rdb.HGet(t.Context(), ledger.EventKey("fine", id), "z").Int()
+		return rdb.HGet(t.Context(), ledger.EventKey("fine", id), "b").Val(), length
+	}
+	number := func() int {
+		t.Helper()
+		n, err := ledger.Written(t.Context(), rdb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	wantPlain := func(when string, p *process) {
+		t.Helper()
+		if stored, length := send(p); stored != body || length != 0 || number() != 1 {
+			t.Errorf("%s: %d bytes are stored as %d, with length %d, and the data model's number is %d", when, len(body), len(stored), length, number())
+		}
+	}
+
+	old := veteran(t, program, env)
+	serving := startPlain(t, env, "serve")
+	if status := (apiCaller{t, "http://" + address(serving), key}).call(http.MethodPost, "/companies/fine/config/callbacks", hook("payment_proof", "/fine", nil), nil); status != http.StatusCreated {
+		t.Fatalf("registering: %d", status)
+	}
+	for range 10 {
+		wantPlain("beside the old program", serving)
+		wantPlain("by the old program", old)
+	}
+	serving.end(syscall.SIGTERM)
+	old.end(syscall.SIGTERM)
+	old = veteran(t, program, env) // the roll-out is rolled back
+	wantPlain("rolled back", old)
+	serving = startPlain(t, env, "serve")
+	old.end(syscall.SIGTERM)
+	for end := time.Now().Add(patience); number() != ledger.Model; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("after the old program's end the data model's number stays 1")
+		}
+	}
+	for end := time.Now().Add(patience); ; time.Sleep(100 * time.Millisecond) {
+		if stored, length := send(serving); length > 0 {
+			if length != len(body) || len(stored) > len(body)/4 {
+				t.Errorf("%d bytes are stored as %d, with length %d", len(body), len(stored), length)
+			}
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("after the old program's end bodies are stored as ever")
+		}
+	}
+	late := veteran(t, program, env)
+	t.Log(strings.TrimSpace(late.await(`ringback: .*newer Ringback.*`)[0]))
+	if <-late.done; late.cmd.ProcessState.Success() {
+		t.Error("the old program ended as if all were well")
+	}
+	apiCaller{t, "http://" + address(serving), key}.await("fine", "all delivered", all(sent, "delivered"))
+	distinct := make(map[string]bool)
+	for _, id := range partner.got("/fine") {
+		distinct[id] = true
+	}
+	if len(distinct) != sent {
+		t.Errorf("%d different events arrived, want %d", len(distinct), sent)
 	}
 }
 

@@ -42,8 +42,8 @@ func (o *Offer) callbacks() int {
 	return n
 }
 
-// call is the accepting step. The last page comes first, since expand.lua begins with the last that it has.
-func (o *Offer) call() *Call {
+// call is the accepting step. The last page comes first, since expand.lua begins with the last that it has. packs: long payloads are compressed.
+func (o *Offer) call(packs bool) *Call {
 	m, _ := json.Marshal(o.Meta) // strings and numbers always encode
 	pages := make([]string, 0, len(o.Later))
 	for _, page := range slices.Backward(o.Later) {
@@ -53,8 +53,14 @@ func (o *Offer) call() *Call {
 		}
 		pages = append(pages, strings.Join(ids, ","))
 	}
-	args := make([]any, 0, 6+2*len(o.First))
-	args = append(args, o.ID, o.Version, m, o.Payload, o.callbacks(), strings.Join(pages, ";"))
+	body, length := o.Payload, ""
+	if packs {
+		if packed, n := pack(o.Payload); n > 0 {
+			body, length = packed, strconv.Itoa(n)
+		}
+	}
+	args := make([]any, 0, 7+2*len(o.First))
+	args = append(args, o.ID, o.Version, m, body, length, o.callbacks(), strings.Join(pages, ";"))
 	for _, f := range o.First {
 		begin := ""
 		if f.Token != "" {
@@ -71,11 +77,13 @@ type Acceptance struct {
 	call  *Call
 }
 
-// Accept asks for the accepting steps of events, each for itself, and returns at once.
+// Accept asks for the accepting steps of events, each for itself, and returns without waiting for them. It compresses long payloads first, if that may be
+// ([Ledger.Raised]).
 func (l *Ledger) Accept(ctx context.Context, offers ...*Offer) []*Acceptance {
 	all, calls := make([]*Acceptance, len(offers)), make([]*Call, len(offers))
+	packs := slices.ContainsFunc(offers, func(o *Offer) bool { return packable(o.Payload) }) && l.Raised(ctx)
 	for i, o := range offers {
-		calls[i] = o.call()
+		calls[i] = o.call(packs)
 		all[i] = &Acceptance{o, calls[i]}
 	}
 	l.accepts.Do(ctx, calls...)

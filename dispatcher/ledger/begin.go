@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/ringback/ringback/dispatcher/lua"
 )
 
@@ -89,6 +91,10 @@ func (a *answer) grant() (*Grant, error) {
 		Number: int(a.number()), Spent: int(a.number()), Attempts: a.text(), Meta: a.meta(), Payload: []byte(a.text()), LogID: a.text(),
 		Version: a.number(), At: a.at(), Replayed: a.yes(),
 	}
+	length := a.text()
+	if a.err == nil && len(g.Payload) > 0 {
+		g.Payload, a.err = unpack(g.Payload, length)
+	}
 	return g, a.err
 }
 
@@ -104,7 +110,19 @@ func (l *Ledger) unbeginUnread(ctx context.Context, r Ref, token string) {
 	}
 }
 
-// Payload reads an event's by itself.
+// Payload reads an event's by itself. If there is none, the error is redis.Nil.
 func (l *Ledger) Payload(ctx context.Context, company, event string) ([]byte, error) {
-	return l.rdb.HGet(ctx, EventKey(company, event), "b").Bytes()
+	found, err := l.rdb.HMGet(ctx, EventKey(company, event), "b", "z").Result()
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{left: Strings(found)}
+	body, length := a.text(), a.text()
+	switch {
+	case a.err != nil:
+		return nil, a.err
+	case body == "":
+		return nil, redis.Nil
+	}
+	return unpack([]byte(body), length)
 }

@@ -55,7 +55,7 @@
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
 //	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
-//	{c}:ev:<event>  hash         m meta, b body, a log id (its time is accepted_at), n unfinished, unless it has
+//	{c}:ev:<event>  hash         m meta, b body, z the payload's length, if b is a zstd frame of it, a log id (its time is accepted_at), n unfinished, unless it has
 //	                             no delivery, or a single one that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so;

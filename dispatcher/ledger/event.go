@@ -78,7 +78,7 @@ func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) 
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" })
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" || name == "z" })
 	fields := make(map[string]string, len(names))
 	for page := range slices.Chunk(names, glancePage) {
 		values, err := l.rdb.HMGet(ctx, key, page...).Result()

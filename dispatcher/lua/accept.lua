@@ -1,8 +1,8 @@
 -- Accepts an event and a delivery for each matched callback, or nothing. A delivery whose caller has a place for its first attempt begins it, if
 -- it may go at once. Where it matched more callbacks than one run should write deliveries for, the rest of them stand in the event, in pages, for
 -- expand.lua.
--- ARGV: event id, registry version matched at, meta, body, how many callbacks it matched, the pages of those that come later (csv;csv;…), callback
---       id, token and lease (ms) of its first attempt or '', ...
+-- ARGV: event id, registry version matched at, meta, body, the payload's length if the body is compressed, else '', how many callbacks it matched, the
+--       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', ...
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
 --  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
 local version, most, nap
@@ -48,10 +48,10 @@ return each(function(ARGV)
   -- A quota on the bytes that wait. If none wait, one that is larger than the quota gets in: else it never could. So does what tells the company
   -- how its callbacks do.
   if most == nil then most = redis.call('HGET', prefix .. 'quota', 'waiting_bytes') end
-  local callbacks = tonumber(ARGV[5])
+  local callbacks = tonumber(ARGV[6])
   if most and callbacks > 0 then
     local there = tonumber(redis.call('HGET', waiting, '/') or 0)
-    if there > 0 and there + #ARGV[4] > tonumber(most) then
+    if there > 0 and there + (tonumber(ARGV[5]) or #ARGV[4]) > tonumber(most) then
       local kind = cjson.decode(ARGV[3]).t
       if kind ~= TYPE_FAILING and kind ~= TYPE_DISABLED then return {'quota', most, int(there)} end
     end
@@ -62,11 +62,12 @@ return each(function(ARGV)
   if nap then return nap end
 
   local log = enlist(id)
-  if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n') end -- an earlier run failed half-way
+  if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n', 'z') end -- an earlier run failed half-way
+  if ARGV[5] ~= '' then redis.call('HSET', ev, 'z', ARGV[5]) end
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
   local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}
-  for i = 7, #ARGV, 2 do
+  for i = 8, #ARGV, 2 do
     page[#page + 1] = ARGV[i]
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
     local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
@@ -80,7 +81,7 @@ return each(function(ARGV)
   end
   local held = table.concat(late, ',')
   if held ~= '' then redis.call('HSET', ev, 'h', held) end
-  if ARGV[6] ~= '' then later(ev, id, callbacks, ARGV[6], page) end
+  if ARGV[7] ~= '' then later(ev, id, callbacks, ARGV[7], page) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
   if callbacks == 0 then age(ev, RETENTION * 1000) end
   return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}

@@ -1,8 +1,8 @@
 -- Begins an attempt, if it is still due and still this task's.
 -- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback),
 --       barred ('1': the worker may not call the callback's host name), how long before its time a retry may begin (ms)
--- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or ''}; the body is '' where others' bodies
---    are so long that one answer should not have them all: then it is to be read by itself
+-- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or '', the payload's length if the body is compressed,
+--    else ''}; the body is '' where others' bodies are so long that one answer should not have them all: then it is to be read by itself
 --  | {'early', ms to wait, attempts} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 return each(function(ARGV)
   local member = ARGV[1]

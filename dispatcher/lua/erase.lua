@@ -56,7 +56,7 @@ local function vanish(id, ev, gone)
     n[2], n[3] = n[2] + callbacks, n[3] + callbacks
     redis.call('HDEL', gone, 'e' .. page)
   end
-  redis.call('HDEL', gone, 'm', 'b', 'e')
+  redis.call('HDEL', gone, 'm', 'b', 'z', 'e')
 end
 
 -- Returns true once nothing of the event is left, but for its other name.

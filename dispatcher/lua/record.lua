@@ -182,7 +182,7 @@ local waiting, counted = prefix .. 'waiting', nil -- counted: whether anything s
 local function eventOf(ev) return string.sub(ev, #prefix + 4) end
 local function waits(ev)
   if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then return end
-  local bytes = redis.call('HSTRLEN', ev, 'b')
+  local bytes = redis.call('HGET', ev, 'z') or redis.call('HSTRLEN', ev, 'b') -- z: the length of a payload that is compressed
   counted = true
   if redis.call('HSETNX', waiting, eventOf(ev), bytes) == 1 then redis.call('HINCRBY', waiting, '/', bytes) end
 end
@@ -393,14 +393,15 @@ local function later(ev, id, callbacks, rest, page)
 end
 
 -- What the owner of an attempt that has begun has to know: number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay
--- or ''. One run answers so many bytes of payload, but for the first; from some on they are counted before they are read.
+-- or '', the payload's length if the body is compressed, else ''. One run answers so many bytes of bodies, but for the first; from some on they are counted
+-- before they are read.
 local MOST_BYTES, MANY_BYTES, given, version = 1048576, 65536, 0, nil
 local function granted(r, ev, cb)
   local fits = given < MANY_BYTES or given + redis.call('HSTRLEN', ev, 'b') <= MOST_BYTES
-  local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb)
+  local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb, 'z')
   given = given + #(e[2] or '')
   version = version or redis.call('GET', prefix .. 'ver') or '0'
-  return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or ''}
+  return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or '', e[5] or ''}
 end
 
 -- Moves up to max deliveries, oldest first, from an open room into the window. Where there is a token, the first begins.
