@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,7 +11,8 @@ import (
 )
 
 // Replay sends a delivery again, under the same webhook-id and with a fresh schedule: a delivered, dead or cancelled one, or at once a
-// retrying one. Errors: [ErrNotFound], *[StateError] if it is on its way already or its callback was deleted, [ErrUnavailable].
+// retrying one. Errors: [ErrNotFound], *[StateError] if it is on its way already, its callback was deleted or its event's body has left ([ErrBodyLeft], too),
+// [ErrUnavailable].
 func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Delivery, error) {
 	if strings.HasPrefix(deliveryID, decisionPrefix) {
 		return nil, c.notRepeated(ctx, company, deliveryID)
@@ -31,6 +33,12 @@ func (c *Client) Replay(ctx context.Context, company, deliveryID string) (*Deliv
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s and its callback was deleted: register it again and send the event under a new event_id")
 	case ledger.RoomFull:
 		return nil, c.stateError(ctx, company, deliveryID, "this delivery is %s, and as many are held for its callback as may be: replay it once some are delivered")
+	case ledger.Bodiless:
+		err := c.stateError(ctx, company, deliveryID, "this delivery is %s, and the body of its event is no longer kept: send the event again under a new event_id")
+		if e, ok := errors.AsType[*StateError](err); ok {
+			e.Err = ErrBodyLeft
+		}
+		return nil, err
 	case ledger.Released:
 		c.lanes.Bring(ctx, done.Ticket)
 	case ledger.Done: // the room lets it out

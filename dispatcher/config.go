@@ -33,6 +33,9 @@ type Config struct {
 	// Retention is how long an event is kept once none of its deliveries is unfinished or dead, and with it its event id and its
 	// explanation. Whole seconds, at least a second; default 72 h.
 	Retention time.Duration
+	// BodyRetention is how long the body of such an event is kept. What became of the event is shown until Retention is over, but it cannot be replayed any
+	// more. What has a delivery in the dead-letter book keeps its body. Whole seconds, at least a second, and at most Retention; 0 is as long as the event.
+	BodyRetention time.Duration
 	// DeadRetention is how long a dead delivery is kept in the dead-letter book, counted from its death; then it goes with its event, after
 	// Retention. Deliveries that will go within the next tenth of it are announced, in the log and as a metric. None goes that was not announced
 	// for so long. At least a second; default 720 h.
@@ -93,6 +96,7 @@ func (cfg *Config) rules() ledger.Rules {
 		Window: defaulted(cfg.Window, DefaultWindow), Retention: defaulted(cfg.Retention, DefaultRetention),
 		HoldMaxCount: defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), HoldMaxAge: defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge),
 		DisableAfter: max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter)), Patience: defaulted(cfg.Patience, DefaultPatience),
+		BodyRetention: cfg.BodyRetention,
 	}
 }
 
@@ -122,6 +126,8 @@ func (cfg *Config) check() error {
 		return errors.New("dispatcher: Config.Egress is missing")
 	case cfg.Retention != 0 && cfg.Retention < time.Second:
 		return errors.New("dispatcher: Config.Retention must be at least one second")
+	case cfg.BodyRetention != 0 && cfg.BodyRetention < time.Second, cfg.BodyRetention > defaulted(cfg.Retention, DefaultRetention):
+		return errors.New("dispatcher: Config.BodyRetention must be at least one second, and not longer than Config.Retention")
 	case cfg.DeadRetention != 0 && cfg.DeadRetention < time.Second:
 		return errors.New("dispatcher: Config.DeadRetention must be at least one second")
 	case cfg.HoldMaxAge != 0 && cfg.HoldMaxAge < time.Second, cfg.HoldMaxCount < 0:

@@ -106,6 +106,7 @@ type EventRecord struct {
 	OccurredAt time.Time   `json:"occurred_at,omitzero"`
 	TraceID    string      `json:"trace_id,omitempty"`
 	Expanding  bool        `json:"expanding,omitempty"` // deliveries to more callbacks are still being written
+	BodyLeft   bool        `json:"body_left,omitempty"` // its payload is no longer kept, so that nothing of it can be replayed
 	Deliveries []*Delivery `json:"-"`                   // by callback id
 }
 

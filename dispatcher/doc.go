@@ -74,6 +74,7 @@
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
 //	two pages of the pruning            the hash knows how far it is        reconciler, within a minute
+//	two pages of bodies that leave      {c}:bodies:at knows how far it is   reconciler, within a minute
 //	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time

@@ -3,6 +3,7 @@ package dispatcher
 import (
 	"errors"
 
+	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -16,6 +17,8 @@ var (
 	ErrUnavailable = errors.New("the store is not available: try again with the same event_id")
 	// ErrOverloaded: Redis is so full that taking more could stop the workers, too. Nothing was accepted: repeat it later.
 	ErrOverloaded = errors.New("the store is nearly full, so no events are taken: try again later")
+	// ErrBodyLeft: the event is kept without its body (Config.BodyRetention), so that there is nothing to show or to send again.
+	ErrBodyLeft = ledger.ErrBodyLeft
 	// ErrBadCursor: the cursor is not one that a list of this kind gave out.
 	ErrBadCursor = errors.New("the cursor is not one this list gave out: start again without it")
 )
@@ -24,9 +27,13 @@ var (
 type StateError struct {
 	Delivery *Delivery
 	Message  string
+	Err      error // [ErrBodyLeft], if that is why; else nil
 }
 
 func (e *StateError) Error() string { return e.Message }
+
+// Unwrap returns Err.
+func (e *StateError) Unwrap() error { return e.Err }
 
 // misfit says what is wrong with what a caller handed over, and where.
 func misfit(location, message string) error {

@@ -128,7 +128,11 @@ func (v *view) summarize(f *fate) string {
 	for id, rec := range f.Records {
 		states[rec.StateBehind(v.gates[id])]++
 	}
-	return f.event.summary(states, len(f.Records), len(f.Later), len(f.callbacks))
+	said := f.event.summary(states, len(f.Records), len(f.Later), len(f.callbacks))
+	if f.event.BodyLeft {
+		said += " Its body is no longer kept, so nothing of it can be replayed."
+	}
+	return said
 }
 
 // summary is the answer in short: how many deliveries are written and in which states, how many will be, and how many callbacks the company has.
@@ -199,7 +203,14 @@ func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]
 	if cb.CreatedAt.After(e.AcceptedAt) {
 		return "The callback was registered at " + cb.CreatedAt.Format(time.RFC3339) + ", after the event was accepted."
 	}
+	unknown := e.BodyLeft && len(cb.Match) > 0
+	if unknown {
+		attrs = cb.Match // with what it asks for, it would match, or there is another reason
+	}
 	matches, why := c.registry.Decide(cb, e.EventType, attrs, e.AcceptedAt)
+	if matches && unknown {
+		return "It did not match when the event was accepted. The event's body is no longer kept, so it cannot be compared with what the callback asks for."
+	}
 	if matches {
 		return "The callback was changed at " + cb.UpdatedAt.Format(time.RFC3339) + ", after the event was accepted; as it is now, it would match."
 	}
@@ -211,6 +222,9 @@ func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]
 
 func (c *Client) attributes(ctx context.Context, company string, e *EventRecord) (map[string]string, error) {
 	body, err := c.ledger.Payload(ctx, company, e.EventID)
+	if errors.Is(err, ErrBodyLeft) {
+		return nil, nil // there is nothing left to match by
+	}
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the payload", err)
 	}

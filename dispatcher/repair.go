@@ -67,6 +67,17 @@ func (c *Client) revive(ctx context.Context, r ledger.Ref, generation int64) err
 	return err
 }
 
+// takeBodies takes bodies away that are kept for no longer, some 10,000 a call. A later call goes on, in whichever process.
+func (c *Client) takeBodies(ctx context.Context, company string) error {
+	for range reconcilePages {
+		_, more, err := c.ledger.TakeBodies(ctx, company)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
 // trimFor bounds one company's share of a round's trimming.
 const trimFor = 2 * time.Second
 

@@ -40,10 +40,12 @@ const (
 // A Replay is the work of sending many deliveries again: the workers go through it page by page, oldest first, and go on with it after
 // a crash. Each delivery is replayed as [Client.Replay] does it.
 type Replay struct {
-	ReplayID   string         `json:"replay_id"`
-	CallbackID int64          `json:"callback_id"`
-	State      ReplayState    `json:"state"`
-	Matched    int64          `json:"matched"`  // counted when it was asked for
+	ReplayID   string      `json:"replay_id"`
+	CallbackID int64       `json:"callback_id"`
+	State      ReplayState `json:"state"`
+	Matched    int64       `json:"matched"` // counted when it was asked for
+	// BodyLeft is how many more would match, counted at the same time, whose events are kept without their bodies (Config.BodyRetention). They are skipped.
+	BodyLeft   int64          `json:"body_left,omitempty"`
 	Replayed   int64          `json:"replayed"` // so far; what left the states meanwhile is never counted
 	States     []ledger.State `json:"states"`
 	Since      time.Time      `json:"since,omitzero"`
@@ -94,7 +96,7 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	if r.Until.IsZero() || r.Until.After(r.CreatedAt) {
 		r.Until = r.CreatedAt.Add(time.Millisecond) // what is accepted within this millisecond is included
 	}
-	if r.Matched, err = c.countMatches(ctx, company, r); err != nil {
+	if err := c.countMatches(ctx, company, r); err != nil {
 		return nil, err
 	}
 	if q.DryRun {
@@ -148,7 +150,7 @@ func (q *ReplayQuery) validate() error {
 // stored is r as the ledger has it.
 func (r *Replay) stored() *ledger.Sweep {
 	return &ledger.Sweep{
-		ID: r.ReplayID, Callback: r.CallbackID, State: string(r.State), Matched: r.Matched, Replayed: r.Replayed, States: r.States,
+		ID: r.ReplayID, Callback: r.CallbackID, State: string(r.State), Matched: r.Matched, Bodiless: r.BodyLeft, Replayed: r.Replayed, States: r.States,
 		Span: ledger.Span{Since: r.Since, Until: r.Until}, EventType: r.EventType, Reason: r.Reason, Created: r.CreatedAt, Finished: r.FinishedAt,
 	}
 }
@@ -156,25 +158,25 @@ func (r *Replay) stored() *ledger.Sweep {
 // shownReplay is the inverse of stored.
 func shownReplay(s *ledger.Sweep) *Replay {
 	return &Replay{
-		ReplayID: s.ID, CallbackID: s.Callback, State: ReplayState(s.State), Matched: s.Matched, Replayed: s.Replayed, States: s.States,
+		ReplayID: s.ID, CallbackID: s.Callback, State: ReplayState(s.State), Matched: s.Matched, BodyLeft: s.Bodiless, Replayed: s.Replayed, States: s.States,
 		Since: s.Span.Since, Until: s.Span.Until, EventType: s.EventType, Reason: s.Reason, CreatedAt: s.Created, FinishedAt: s.Finished,
 	}
 }
 
-func (c *Client) countMatches(ctx context.Context, company string, r *Replay) (int64, error) {
-	var matched int64
+// countMatches counts what a replay would send, and what it would if that still had bodies.
+func (c *Client) countMatches(ctx context.Context, company string, r *Replay) error {
 	from := ""
 	for end := time.Now().Add(countFor); ; {
 		if time.Now().After(end) {
-			return 0, misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
+			return misfit("body.since", fmt.Sprintf("must be later, or until earlier: there is more in this window than can be counted in %s", countFor))
 		}
-		n, next, err := c.ledger.CountSweep(ctx, company, r.stored(), from)
+		matched, bodiless, next, err := c.ledger.CountSweep(ctx, company, r.stored(), from)
 		if err != nil {
-			return 0, unavailable(ctx, c, "counting what matches", err)
+			return unavailable(ctx, c, "counting what matches", err)
 		}
-		matched += n
+		r.Matched, r.BodyLeft = r.Matched+matched, r.BodyLeft+bodiless
 		if from = next; from == "" {
-			return matched, nil
+			return nil
 		}
 	}
 }

@@ -152,6 +152,7 @@ func (t *tour) age(ctx context.Context) {
 	all := func(*finding) bool { return true }
 	t.each(ctx, "pruning the dead letters", t.old, all, func(company string) error { return c.prune(ctx, company) })
 	t.each(ctx, "trimming", t.old, all, func(company string) error { return c.trimLog(ctx, company) })
+	t.each(ctx, "taking bodies away", t.old, all, func(company string) error { return c.takeBodies(ctx, company) })
 	t.each(ctx, "counting what waits", t.old, all, func(company string) error { return c.recount(ctx, company) })
 }
 

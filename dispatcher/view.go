@@ -106,7 +106,7 @@ func (v *view) lookUp(ctx context.Context, callbacks ...int64) error {
 func head(e *ledger.Event) *EventRecord {
 	return &EventRecord{
 		EventID: e.ID, EventType: e.Meta.Type, AcceptedAt: e.AcceptedAt(), OccurredAt: ledger.FromMS(e.Meta.Occurred), TraceID: traceID(e.Meta.TraceParent),
-		Expanding: e.Expanding, Deliveries: []*Delivery{},
+		Expanding: e.Expanding, BodyLeft: e.BodyLeft, Deliveries: []*Delivery{},
 	}
 }
 
@@ -155,7 +155,7 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 	case ledger.Dead:
 		d.Reason = deadReason(rec, d.Attempts)
 	}
-	d.Summary = v.summary(d, rec, gate)
+	d.Summary = v.summary(d, rec, gate, e.BodyLeft)
 	if at := egressOf(v.stopped()).Since; !at.IsZero() && !d.State.Final() && d.State != ledger.Active {
 		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
 	}
@@ -173,8 +173,8 @@ func deadReason(r ledger.Record, attempts []Attempt) Reason {
 	return ""
 }
 
-// summary is the sentence for a delivery: what happened last, what comes next and when.
-func (v *view) summary(d *Delivery, rec ledger.Record, gate *registry.Gate) string {
+// summary is the sentence for a delivery: what happened last, what comes next and when. bodyLeft: its event is kept without its body.
+func (v *view) summary(d *Delivery, rec ledger.Record, gate *registry.Gate, bodyLeft bool) string {
 	last := ""
 	if n := len(d.Attempts); n > 0 {
 		last = fmt.Sprintf("Attempt %d: %s. ", d.Attempts[n-1].Number, d.Attempts[n-1].Detail)
@@ -210,6 +210,9 @@ func (v *view) summary(d *Delivery, rec ledger.Record, gate *registry.Gate) stri
 	default:
 		if gate != nil && gate.Status == registry.Deleted {
 			return last + "Cancelled: the callback was deleted."
+		}
+		if bodyLeft {
+			return last + fmt.Sprintf("Cancelled at %s; its event's body is no longer kept, so it cannot be replayed.", clock(rec.At))
 		}
 		return last + fmt.Sprintf("Cancelled at %s; it can be replayed.", clock(rec.At))
 	}

@@ -38,6 +38,7 @@ type appConfig struct {
 
 	Egress        egress.Config
 	Retention     time.Duration // how long finished events are kept; 0 is the dispatcher's default
+	BodyRetention time.Duration // how long their bodies are; 0 is as long as the events
 	HoldMaxAge    time.Duration // how long a delivery may be held; 0 is the dispatcher's default
 	HoldMaxCount  int           // how many of a callback's deliveries may be held; 0 is the dispatcher's default
 	DeadRetention time.Duration // how long dead deliveries are kept; 0 is the dispatcher's default
@@ -101,7 +102,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	client, err := dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
 		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log,
 		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
-		Retention: cfg.Retention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
+		Retention: cfg.Retention, BodyRetention: cfg.BodyRetention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
 	})
 	if err != nil {

@@ -132,17 +132,25 @@ func printReplay(out printer, r *client.Replay) error {
 		return out.raw(r.Raw)
 	}
 	if r.State == client.ReplayDryRun {
-		return out.line("%d deliveries would go out again; nothing is sent", r.Matched)
+		return out.line("%d deliveries would go out again%s; nothing is sent", r.Matched, unsendable(r))
 	}
 	return out.pairs(
 		[2]string{"replay", r.ReplayID},
 		[2]string{"callback", fmt.Sprint(r.CallbackID)},
 		[2]string{"state", r.State},
-		[2]string{"deliveries", fmt.Sprintf("%d, of which %d were let out again", r.Matched, r.Replayed)},
+		[2]string{"deliveries", fmt.Sprintf("%d, of which %d were let out again%s", r.Matched, r.Replayed, unsendable(r))},
 		[2]string{"those", strings.Join(r.States, ", ")},
 		[2]string{"began", clock(r.CreatedAt)},
 		[2]string{"ended", clock(r.FinishedAt)},
 	)
+}
+
+// unsendable says how many more there are that cannot be sent again.
+func unsendable(r *client.Replay) string {
+	if r.BodyLeft == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", and %d cannot, for their bodies are no longer kept", r.BodyLeft)
 }
 
 // The pauses between two looks at a replay: it may be done at once, or take hours.

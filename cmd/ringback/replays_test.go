@@ -19,7 +19,7 @@ func TestFollowingAReplay(t *testing.T) {
 		code       int
 		says       string
 	}{
-		{"done", "done", exitOK, "deliveries  120, of which 3 were let out again"},
+		{"done", "done", exitOK, "deliveries  120, of which 3 were let out again, and 5 cannot, for their bodies are no longer kept"},
 		{"cancelled", "cancelled", exitFailure, "state       cancelled"},
 		{"interrupted", "", exitFailure, "ringback: the replay goes on without this command, "},
 	} {
@@ -40,7 +40,7 @@ func TestFollowingAReplay(t *testing.T) {
 				if n == 3 && tt.ends != "" {
 					state = tt.ends
 				}
-				_, _ = fmt.Fprintf(w, `{"replay_id":"rpl_1","callback_id":7,"state":%q,"matched":120,"replayed":%d,"states":["dead"]}`, state, n)
+				_, _ = fmt.Fprintf(w, `{"replay_id":"rpl_1","callback_id":7,"state":%q,"matched":120,"body_left":5,"replayed":%d,"states":["dead"]}`, state, n)
 			}))
 			t.Cleanup(server.Close)
 			env := []string{"RINGBACK_SERVER=" + server.URL, "RINGBACK_KEY=k", "RINGBACK_COMPANY=acme"}

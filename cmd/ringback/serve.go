@@ -34,6 +34,7 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
 			keysetFlag(),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
+			&cli.DurationFlag{Name: "body-retention", Usage: "keep the bodies of finished events for `DURATION`, which is less memory, and shorter than --retention; after that they cannot be replayed", DefaultText: "as long as --retention", EnvVars: []string{"RINGBACK_BODY_RETENTION"}},
 			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries that may not go yet for `DURATION` at most; after that they go to the dead-letter book", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},
 			&cli.IntFlag{Name: "hold-max-count", Usage: "hold `N` deliveries of one callback at most; the oldest beyond that go to the dead-letter book", Value: dispatcher.DefaultHoldMaxCount, EnvVars: []string{"RINGBACK_HOLD_MAX_COUNT"}},
 			&cli.DurationFlag{Name: "dead-retention", Usage: "keep dead deliveries for `DURATION`; what will go within the next tenth of it is announced", Value: dispatcher.DefaultDeadRetention, EnvVars: []string{"RINGBACK_DEAD_RETENTION"}},
@@ -104,7 +105,7 @@ const never = time.Duration(-1)
 // serveConfig is what the flags of serve say, without Redis, keyset and listener.
 func serveConfig(c *cli.Context) (appConfig, error) {
 	cfg := appConfig{
-		Retention: c.Duration("retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
+		Retention: c.Duration("retention"), BodyRetention: c.Duration("body-retention"), DisableAfter: cmp.Or(c.Duration("disable-after"), never), DeadRetention: c.Duration("dead-retention"),
 		HoldMaxAge: c.Duration("hold-max-age"), HoldMaxCount: c.Int("hold-max-count"), WaitReplicas: c.Int("wait-replicas"), Concurrency: c.Int("concurrency"),
 		Poll:          c.Duration("poll"),
 		ShutdownGrace: c.Duration("shutdown-grace"), MaxBody: c.Int64("max-body"), MaxInflight: c.Int64("max-inflight-bytes"), ShedAt: c.Int("shed-at"), Drain: drainFor,
@@ -113,6 +114,10 @@ func serveConfig(c *cli.Context) (appConfig, error) {
 	switch {
 	case cfg.Retention < time.Second:
 		return cfg, usagef("--retention must be at least 1s, such as 72h")
+	case cfg.BodyRetention != 0 && cfg.BodyRetention < time.Second:
+		return cfg, usagef("--body-retention must be at least 1s, such as 24h, or 0 for as long as --retention")
+	case cfg.BodyRetention > cfg.Retention:
+		return cfg, usagef("--body-retention must not be longer than --retention, which is %s: a body goes with its event at the latest", cfg.Retention)
 	case cfg.HoldMaxAge < time.Second:
 		return cfg, usagef("--hold-max-age must be at least 1s, such as 72h")
 	case cfg.HoldMaxCount < 1:

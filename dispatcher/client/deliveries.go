@@ -154,11 +154,13 @@ const (
 // A Replay is many deliveries of one callback going out again, paced.
 type Replay struct {
 	Answer
-	ReplayID   string    `json:"replay_id"`
-	CallbackID int64     `json:"callback_id"`
-	State      string    `json:"state"`
-	Matched    int64     `json:"matched"`  // how many deliveries it is about
-	Replayed   int64     `json:"replayed"` // how many of them were let out
+	ReplayID   string `json:"replay_id"`
+	CallbackID int64  `json:"callback_id"`
+	State      string `json:"state"`
+	Matched    int64  `json:"matched"`  // how many deliveries it is about
+	Replayed   int64  `json:"replayed"` // how many of them were let out
+	// BodyLeft is how many more it would be about, if their events had not left their bodies behind.
+	BodyLeft   int64     `json:"body_left,omitempty"`
 	States     []string  `json:"states"`
 	Since      time.Time `json:"since,omitzero"`
 	Until      time.Time `json:"until,omitzero"`

@@ -295,7 +295,9 @@ type Explanation struct {
 	OccurredAt time.Time `json:"occurred_at,omitzero"`
 	TraceID    string    `json:"trace_id,omitempty"` // of the trace (W3C Trace Context) that it came in with
 	// Expanding is set while deliveries of a large fan-out are still to be written.
-	Expanding  bool       `json:"expanding,omitempty"`
+	Expanding bool `json:"expanding,omitempty"`
+	// BodyLeft is set once the event is kept without its body: nothing of it can be replayed any more.
+	BodyLeft   bool       `json:"body_left,omitempty"`
 	Summary    string     `json:"summary"` // a sentence
 	Callbacks  []Decision `json:"callbacks"`
 	NextCursor string     `json:"next_cursor,omitempty"` // empty on the last page

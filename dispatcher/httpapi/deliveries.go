@@ -56,7 +56,7 @@ func (s *server) deliveries() {
 	}}, s.getDelivery)
 	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
 		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
-		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id.",
+		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id. Where its event is kept without its body, it is refused: there is nothing to send.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayDelivery)
 	register(s, operation{need: steerDeliveries, Operation: huma.Operation{

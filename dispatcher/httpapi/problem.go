@@ -65,6 +65,8 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusTooManyRequests, dispatcher.ErrTooManyAsked.Error()), retryIn(retryAfter)
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
+	case errors.Is(err, dispatcher.ErrBodyLeft):
+		return problem(http.StatusGone, dispatcher.ErrBodyLeft.Error()), nil
 	case errors.Is(err, dispatcher.ErrEventConflict):
 		return problem(http.StatusConflict, dispatcher.ErrEventConflict.Error()), nil
 	case errors.Is(err, dispatcher.ErrBadCursor):

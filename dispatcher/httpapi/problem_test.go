@@ -32,6 +32,8 @@ func TestErrorsHaveTheirStatus(t *testing.T) {
 		{registry.ErrNotFound, 404},
 		{dispatcher.ErrNotFound, 404},
 		{dispatcher.ErrEventConflict, 409},
+		{dispatcher.ErrBodyLeft, 410},
+		{&dispatcher.StateError{Message: "its body has left", Err: dispatcher.ErrBodyLeft}, 409},
 		{registry.ErrBusy, 409},
 		{&dispatcher.StateError{Message: "it is delivered"}, 409},
 		{&registry.OldProcessError{What: "a quota", Needs: 2, Old: []registry.Process{{Host: "inside", Level: 1}}}, 409},

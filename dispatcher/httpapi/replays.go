@@ -44,7 +44,7 @@ func (s *server) replays() {
 		OperationID: "replay-callback", Method: http.MethodPost, Path: callbackRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver many again",
 		Description: "All deliveries of the callback that are in one of `states` and fit the rest. They go out oldest first and paced, each as if it " +
-			"had been replayed by itself: with the webhook-id it had. `dry_run` counts them and sends nothing. A quota bounds how many replays of a company may be under way.",
+			"had been replayed by itself: with the webhook-id it had. `dry_run` counts them and sends nothing. Those whose events are kept without their bodies are skipped, and counted in `body_left`. A quota bounds how many replays of a company may be under way.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayCallback)
 	register(s, operation{need: readCallbacks, Operation: huma.Operation{

@@ -195,6 +195,29 @@ func TestReplays(t *testing.T) {
 	}
 }
 
+// TestAReplayWithoutABody is refused, and one of many says how many it skips. The explanation has it, too.
+func TestAReplayWithoutABody(t *testing.T) {
+	h := newHouse(t)
+	url, _ := h.endpoint(http.StatusNoContent)
+	callback := h.registerAt(url, `"callback_type":"*"`)
+	h.cancelThree(callback)
+	list := h.call("partner", "GET", "/companies/acme/deliveries", "").want(http.StatusOK).json()["deliveries"].([]any)
+	first := list[0].(map[string]any)
+	event := first["event_id"].(string)
+	h.must(h.rdb.HDel(t.Context(), "{acme}:ev:"+event, "b", "z").Err())
+	a := h.call("partner", "POST", "/companies/acme/deliveries/"+first["delivery_id"].(string)+"/replay", "").want(http.StatusConflict)
+	if !strings.Contains(string(a.body), "the body of its event is no longer kept") {
+		t.Errorf("refused with %s", a.body)
+	}
+	dry := h.call("partner", "POST", callback+"/replay", `{"states":["cancelled"],"dry_run":true}`).want(http.StatusAccepted).json()
+	if dry["matched"] != 2.0 || dry["body_left"] != 1.0 {
+		t.Errorf("counted: %v", dry)
+	}
+	if x := h.call("producer", "GET", "/companies/acme/events/"+event, "").want(http.StatusOK).json(); x["body_left"] != true {
+		t.Errorf("explained: %v", x)
+	}
+}
+
 // TestReplaysCount: each condition of a replay narrows it.
 func TestReplaysCount(t *testing.T) {
 	h := newHouse(t)

@@ -27,6 +27,8 @@ const (
 	CallbackDeleted
 	// RoomFull means that as many are held for the callback as may be.
 	RoomFull
+	// Bodiless means that the event's body has left: there is nothing to send again.
+	Bodiless
 )
 
 // Cancel cancels an unfinished delivery, and writes a line of the audit trail. Outcomes: Done, NoSuchDelivery, WrongState.
@@ -76,6 +78,8 @@ func (l *Ledger) Replay(ctx context.Context, r Ref, line string) (Replayed, erro
 		return Replayed{Outcome: CallbackDeleted}, nil
 	case "full":
 		return Replayed{Outcome: RoomFull}, nil
+	case "bodiless":
+		return Replayed{Outcome: Bodiless}, nil
 	}
 	return Replayed{}, ErrBadRecord
 }

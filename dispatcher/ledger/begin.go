@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -110,19 +111,24 @@ func (l *Ledger) unbeginUnread(ctx context.Context, r Ref, token string) {
 	}
 }
 
-// Payload reads an event's by itself. If there is none, the error is redis.Nil.
+// ErrBodyLeft says that an event is kept without its payload.
+var ErrBodyLeft = errors.New("the event's body is no longer kept: bodies leave some time after the last delivery has ended (--body-retention)")
+
+// Payload reads an event's by itself. Errors: [ErrBodyLeft], and redis.Nil if there is no such event.
 func (l *Ledger) Payload(ctx context.Context, company, event string) ([]byte, error) {
-	found, err := l.rdb.HMGet(ctx, EventKey(company, event), "b", "z").Result()
+	found, err := l.rdb.HMGet(ctx, EventKey(company, event), "b", "z", "m").Result()
 	if err != nil {
 		return nil, err
 	}
 	a := &answer{left: Strings(found)}
-	body, length := a.text(), a.text()
+	body, length, meta := a.text(), a.text(), a.text()
 	switch {
 	case a.err != nil:
 		return nil, a.err
-	case body == "":
+	case body == "" && meta == "":
 		return nil, redis.Nil
+	case body == "":
+		return nil, ErrBodyLeft
 	}
 	return unpack([]byte(body), length)
 }

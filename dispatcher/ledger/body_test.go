@@ -132,6 +132,7 @@ func TestDamagedFrames(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
+	wantDamaged("a short one that is noted as a long one", frame, strconv.Itoa(packMost))
 	wantDamaged("a bomb", bomb, z)
 	wantDamaged("a bomb that is noted", bomb, strconv.Itoa(len(zeros)))
 	wantDamaged("a bomb without a length", stream.Bytes(), z)

@@ -18,7 +18,7 @@ const (
 	glancePage = 500
 )
 
-var pruneScript, trimScript, countScript = lua.Script("prune"), lua.Script("trim"), lua.Script("count")
+var pruneScript, trimScript, bodiesScript, countScript = lua.Script("prune"), lua.Script("trim"), lua.Script("bodies"), lua.Script("count")
 
 // A Pruned is a page of the dead-letter book that was looked at.
 type Pruned struct {
@@ -65,6 +65,20 @@ func ExpiringLetters(ctx context.Context, rdb redis.UniversalClient) (int64, err
 // TrimLog removes a page of events that have had their time, and of the log's entries whose events are gone, from a place on ("-" to begin), and returns the next place ("-" at the end).
 func (l *Ledger) TrimLog(ctx context.Context, company, from string) (next string, err error) {
 	return l.run(ctx, trimScript, company, from, glancePage).Text()
+}
+
+// TakeBodies takes the bodies of a page of events away whose deliveries have all ended for as long as bodies are kept. more: there may be others. If bodies
+// stay as long as their events, or a process is alive that would not miss a body before it sends one ([Ledger.Raised]), nothing leaves.
+func (l *Ledger) TakeBodies(ctx context.Context, company string) (taken int64, more bool, err error) {
+	if l.bodies == 0 || !l.Raised(ctx) {
+		return 0, false, nil
+	}
+	a, err := l.ask(ctx, bodiesScript, company, Page)
+	if err != nil {
+		return 0, false, err
+	}
+	more, taken = a.yes(), a.number()
+	return taken, more, a.err
 }
 
 // Uses is how much of its quotas a company uses.

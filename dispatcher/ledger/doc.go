@@ -64,6 +64,9 @@
 //	                             far, and l the audit trail's line
 //	{c}:paged       zset         each event that is written or erased in pages; score: when to look whether that goes on (ms)
 //	{c}:log         stream       an entry for each accepted event: the order and the cursor of lists; goes after its event
+//	{c}:bodies      zset         where bodies leave before their events: those events that have ended behind a walk over the log, or before their body's time had
+//	                             come, or have many deliveries; score: when they ended (ms). {c}:bodies:at string is where that walk is, and for
+//	                             how long bodies were kept (s)
 //	{c}:blocks      stream       summaries of the log in blocks of 200 entries, each under the id of its block's last: f the last one before the block,
 //	                             t the types, c the callbacks of deliveries in it, or *. Lists leave out blocks that have nothing for them.
 //	                             It follows from the log and the events: whoever finds a block without one writes it

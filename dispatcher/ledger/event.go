@@ -23,6 +23,7 @@ type Event struct {
 	LogID     string // its place in the log
 	Meta      Meta
 	Expanding bool             // deliveries are still to be written
+	BodyLeft  bool             // its payload is no longer kept
 	Records   map[int64]Record // its deliveries that are written, or those that were asked for, by callback
 	Later     []int64          // the callbacks of those that are not
 }
@@ -78,7 +79,9 @@ func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) 
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" || name == "z" })
+	whole := len(names)
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" })
+	bodyLeft := len(names) == whole
 	fields := make(map[string]string, len(names))
 	for page := range slices.Chunk(names, glancePage) {
 		values, err := l.rdb.HMGet(ctx, key, page...).Result()
@@ -91,7 +94,11 @@ func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) 
 			}
 		}
 	}
-	return readEvent(id, fields)
+	e, err := readEvent(id, fields)
+	if e != nil {
+		e.BodyLeft = bodyLeft
+	}
+	return e, err
 }
 
 // Deliveries reads events with one delivery each, in one round trip; nil where one is gone.
@@ -100,9 +107,12 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 		return nil, nil
 	}
 	pipe := l.rdb.Pipeline()
-	reads := make([]*redis.SliceCmd, len(refs))
+	reads, bodies := make([]*redis.SliceCmd, len(refs)), make([]*redis.BoolCmd, len(refs))
 	for i, r := range refs {
 		reads[i] = pipe.HMGet(ctx, EventKey(r.Company, r.Event), "m", "a", RecordField(r.Callback))
+		if l.bodies > 0 { // else none has left, or some have that did so under another setting
+			bodies[i] = pipe.HExists(ctx, EventKey(r.Company, r.Event), "b")
+		}
 	}
 	if err := execute(ctx, pipe); err != nil {
 		return nil, err
@@ -118,6 +128,7 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 		if found[i], err = readEvent(r.Event, map[string]string{"m": m, "a": logID, RecordField(r.Callback): record}); err != nil {
 			return nil, err
 		}
+		found[i].BodyLeft = bodies[i] != nil && !bodies[i].Val()
 	}
 	return found, nil
 }

@@ -36,12 +36,14 @@ type Rules struct {
 	HoldMaxAge   time.Duration // for how long one may be held; whole seconds count
 	DisableAfter time.Duration // for how long a callback may do nothing but fail; whole seconds count; 0: for ever
 	Patience     time.Duration // how long a delivery is left to its task
+
+	BodyRetention time.Duration // of a finished event's body; whole seconds count; 0: as long as the event
 }
 
 // String is the rules as lua/record.lua takes them.
 func (r Rules) String() string {
-	return fmt.Sprintf("%d %d %d %d %d %d", r.Window, r.Retention/time.Second, r.HoldMaxCount, r.HoldMaxAge/time.Second, r.DisableAfter/time.Second,
-		r.Patience.Milliseconds())
+	return fmt.Sprintf("%d %d %d %d %d %d %d", r.Window, r.Retention/time.Second, r.HoldMaxCount, r.HoldMaxAge/time.Second, r.DisableAfter/time.Second,
+		r.Patience.Milliseconds(), r.BodyRetention/time.Second)
 }
 
 // A Ledger knows what Redis holds about deliveries. It is safe for concurrent use.
@@ -51,6 +53,7 @@ type Ledger struct {
 	rdb     redis.UniversalClient
 	log     *slog.Logger
 	rules   string
+	bodies  time.Duration // Rules.BodyRetention
 	clock   *steady.Clock
 	passing func(step string)
 	raising raising
@@ -60,7 +63,7 @@ type Ledger struct {
 
 // New makes a Ledger.
 func New(cfg Config) *Ledger {
-	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), clock: cfg.Clock, passing: cfg.Passing}
+	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), bodies: cfg.Rules.BodyRetention, clock: cfg.Clock, passing: cfg.Passing}
 	l.raising.rdb, l.raising.log = cfg.Redis, cfg.Logger
 	l.accepts = NewCommitter(l.rdb, l.settings, cfg.WaitReplicas, cfg.Contain)
 	l.steps = NewCommitter(l.rdb, l.settings, 0, cfg.Contain)

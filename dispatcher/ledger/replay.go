@@ -32,6 +32,7 @@ type Sweep struct {
 	Callback  int64
 	State     string // running, done, cancelled, dry_run
 	Matched   int64  // counted before it began
+	Bodiless  int64  // the same: those that would match, if their events still had bodies
 	Replayed  int64  // so far
 	States    []State
 	Span      Span
@@ -57,18 +58,19 @@ func (s *Sweep) letters() string {
 	return b.String()
 }
 
-// CountSweep counts a page of what a sweep would replay, from a place in the log on (empty to begin), and returns the next place (empty at the end).
-func (l *Ledger) CountSweep(ctx context.Context, company string, s *Sweep, from string) (matched int64, next string, err error) {
+// CountSweep counts a page of what a sweep would replay, and of what it would if that still had bodies, from a place in the log on (empty to begin). It
+// returns the next place (empty at the end).
+func (l *Ledger) CountSweep(ctx context.Context, company string, s *Sweep, from string) (matched, bodiless int64, next string, err error) {
 	oldest, newest := s.Span.bounds()
 	if from == "" {
 		from = oldest
 	}
 	a, err := l.ask(ctx, sweepScript, company, "count", s.Callback, s.letters(), s.EventType, string(s.Reason), newest, 2*sweepPage, from)
 	if err != nil {
-		return 0, "", err
+		return 0, 0, "", err
 	}
-	next, matched = a.text(), a.number()
-	return matched, next, a.err
+	next, matched, bodiless = a.text(), a.number(), a.number()
+	return matched, bodiless, next, a.err
 }
 
 // StoreSweep writes a new sweep down, and line to the audit trail; if it runs, the workers go on with it. Errors: a *registry.QuotaError if as many
@@ -76,7 +78,7 @@ func (l *Ledger) CountSweep(ctx context.Context, company string, s *Sweep, from 
 func (l *Ledger) StoreSweep(ctx context.Context, company string, s *Sweep, line string) error {
 	from, _ := s.Span.bounds()
 	a, err := l.ask(ctx, startReplayScript, company, s.ID, replayKept.Milliseconds(), countKept.Milliseconds(), registry.DefaultReplays, line,
-		"cb", s.Callback, "state", s.State, "matched", s.Matched, "replayed", 0, "states", s.letters(),
+		"cb", s.Callback, "state", s.State, "matched", s.Matched, "bodiless", s.Bodiless, "replayed", 0, "states", s.letters(),
 		"since", toMS(s.Span.Since), "until", toMS(s.Span.Until), "type", s.EventType, "reason", string(s.Reason),
 		"created", toMS(s.Created), "finished", toMS(s.Finished), "from", from)
 	if err != nil {
@@ -99,7 +101,7 @@ func (l *Ledger) Sweep(ctx context.Context, company, id string) (*Sweep, error) 
 		return n
 	}
 	s := &Sweep{
-		ID: id, Callback: number("cb"), State: fields["state"], Matched: number("matched"), Replayed: number("replayed"),
+		ID: id, Callback: number("cb"), State: fields["state"], Matched: number("matched"), Bodiless: number("bodiless"), Replayed: number("replayed"),
 		Span: Span{FromMS(number("since")), FromMS(number("until"))}, EventType: fields["type"], Reason: verdict.Reason(fields["reason"]),
 		Created: FromMS(number("created")), Finished: FromMS(number("finished")),
 	}
@@ -161,6 +163,7 @@ func (l *Ledger) GoOnSweeping(ctx context.Context, company string, s *Sweep) (Sw
 		return Swept{Wait: true}, nil
 	}
 	a.number() // matched
+	a.number() // without a body
 	out := Swept{Done: next == "", Released: l.tickets(ctx, company, a)}
 	return out, a.err
 }

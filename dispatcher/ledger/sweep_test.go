@@ -52,7 +52,7 @@ func TestASweepSelects(t *testing.T) {
 			if tt.what.Callback == 0 {
 				tt.what.Callback = cb
 			}
-			matched, next, err := d.ledger.CountSweep(t.Context(), d.company, &tt.what, "")
+			matched, _, next, err := d.ledger.CountSweep(t.Context(), d.company, &tt.what, "")
 			d.must(err)
 			s := d.sweep(tt.what)
 			swept, err := d.ledger.GoOnSweeping(t.Context(), d.company, s)

@@ -13,10 +13,11 @@
 local settings = table.remove(ARGV, 1)
 local prefix = string.sub(KEYS[1], 1, -4)
 
-local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER, PATIENCE = string.match(settings, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
+local WINDOW, RETENTION, HOLD_MAX, HOLD_AGE, DISABLE_AFTER, PATIENCE, BODY_RETENTION = string.match(settings, '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)')
 WINDOW, RETENTION, HOLD_MAX, HOLD_AGE = tonumber(WINDOW), tonumber(RETENTION), tonumber(HOLD_MAX), tonumber(HOLD_AGE) -- s but for the counts
 DISABLE_AFTER = tonumber(DISABLE_AFTER) -- s, 0: never
 PATIENCE = tonumber(PATIENCE) -- ms: a pending delivery that nobody began after this long is worth a look; so is a retry this long after its time
+BODY_RETENTION = tonumber(BODY_RETENTION) -- s, 0: as long as the event
 
 local due, rooms, dead = KEYS[1], prefix .. 'rooms', prefix .. 'dead'
 
@@ -155,15 +156,28 @@ local function pruned(r) return r.s == 'X' and string.sub(r.tok, -#PRUNED) == PR
 -- time stands in the key's expiry all the same, which costs nothing, and so far ahead that Redis lets the key alone.
 local FAR = 315360000000 -- ms: ten years
 local function age(key, ms) redis.call('PEXPIREAT', key, int(now + ms + FAR)) end
+local function ages(key) return redis.call('PTTL', key) > FAR / 2 end
 local function aged(key)
   local left = redis.call('PTTL', key)
   return left > FAR / 2 and wall + left - FAR <= now -- less was set by a program of before, and is Redis's
 end
 
--- Once nothing of an event is unfinished or dead, it may age.
+local function eventOf(ev) return string.sub(ev, #prefix + 4) end
+
+-- The events whose body waits to leave; score: when they ended (ms). And how many fields an event has at most whose deliveries are looked at to know that.
+local bodies, FEW_FIELDS = prefix .. 'bodies', 24
+
+-- Once nothing of an event is unfinished or dead, it may age. Its body may leave before it. Most bodies are found by the walk over the log that bodies.lua
+-- makes: only what ends behind that walk, or has so many deliveries that the walk would not know when it ended, is written down.
 local function settle(ev)
-  local c = redis.call('HMGET', ev, 'n', 'x')
-  if tonumber(c[1] or 0) <= 0 and tonumber(c[2] or 0) <= 0 then age(ev, RETENTION * 1000) end
+  local c = redis.call('HMGET', ev, 'n', 'x', 'a')
+  if tonumber(c[1] or 0) > 0 or tonumber(c[2] or 0) > 0 then return end
+  age(ev, RETENTION * 1000)
+  if BODY_RETENTION == 0 then return end
+  local came = tonumber(string.match(c[3] or '', '^(%d+)') or 0)
+  if came <= now - BODY_RETENTION * 1000 or c[1] and redis.call('HLEN', ev) > FEW_FIELDS then
+    redis.call('ZADD', bodies, int(now), eventOf(ev))
+  end
 end
 
 -- {c}:finals has of blocks of the log whose deliveries are all final which states those are in, under '/' the last block that was looked at, and
@@ -179,7 +193,6 @@ end
 -- in no event's id. An event stands in it at most once, and the sum changes with it in one step: so it is the sum of what stands there,
 -- whatever is repeated or lost. What stands there and what should are compared by the reconciler (count.lua).
 local waiting, counted = prefix .. 'waiting', nil -- counted: whether anything stands in it, once that is known
-local function eventOf(ev) return string.sub(ev, #prefix + 4) end
 local function waits(ev)
   if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then return end
   local bytes = redis.call('HGET', ev, 'z') or redis.call('HSTRLEN', ev, 'b') -- z: the length of a payload that is compressed

@@ -1,11 +1,12 @@
 -- Sends a delivery again, or now: a new generation with a fresh budget. ARGV: member, line of the audit trail
--- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'} | sleeping's
+-- -> {'ready', ticket, old generation} | {'held', generation, old generation} | {'waiting'|'none'|'deleted'|'full'|'bodiless'} | sleeping's
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
 if deleted(gate(cb)) then return {'deleted'} end
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
+if redis.call('HEXISTS', ev, 'b') == 0 then return {'bodiless'} end -- there is nothing to send
 if held(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local nap = sleeping()
 if nap then return nap end

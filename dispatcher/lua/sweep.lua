@@ -2,7 +2,8 @@
 -- ARGV: mode ('count' | 'replay'), callback id, states (letters), event type or '', reason or '', to (ms), entries, then
 --       for count: log id to begin at ('-', or '(' and the last one)
 --       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
--- -> {next log id, or '' at the end; how many matched; member, ticket, ...} | {'wait'}: the room is full enough
+-- -> {next log id, or '' at the end; how many matched; how many more would, if their events still had bodies; member, ticket, ...}
+--  | {'wait'}: the room is full enough
 local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local from, job, limit = ARGV[8], nil, tonumber(ARGV[7])
 if mode == 'replay' then
@@ -10,14 +11,14 @@ if mode == 'replay' then
   local h = redis.call('HMGET', job, 'state', 'from')
   if h[1] ~= 'running' then
     redis.call('SREM', prefix .. 'replaying', ARGV[8])
-    return {'', 0}
+    return {'', 0, 0}
   end
   from = h[2]
   if deleted(gate(cb)) then
     redis.call('HSET', job, 'state', 'cancelled', 'finished', int(now))
     redis.call('SREM', prefix .. 'replaying', ARGV[8])
     age(job, tonumber(ARGV[9]))
-    return {'', 0}
+    return {'', 0, 0}
   end
   -- Paced: what is accepted meanwhile must not wait behind all of it.
   local waiting = held(cb)
@@ -41,11 +42,14 @@ local function wanted(r, ev)
 end
 
 local entries = redis.call('XRANGE', prefix .. 'log', from, ARGV[6], 'COUNT', limit)
-local out, matched = {}, 0
+local out, matched, bodiless = {}, 0, 0
 for _, entry in ipairs(entries) do
   local member = entry[2][2] .. '/' .. cb
   local r, ev, field = load(member)
-  if r and wanted(r, ev) then
+  local fits = r and wanted(r, ev)
+  if fits and redis.call('HEXISTS', ev, 'b') == 0 then
+    bodiless = bodiless + 1
+  elseif fits then
     matched = matched + 1
     if job and again(r, ev, field, member, cb) then
       out[#out + 1] = member
@@ -65,6 +69,7 @@ if job then
     redis.call('HSET', job, 'from', next)
   end
 end
+table.insert(out, 1, bodiless)
 table.insert(out, 1, matched)
 table.insert(out, 1, next)
 return out
