@@ -58,10 +58,8 @@ func (c *Client) alone(company string, callback int64) (done func(), err error) 
 	return func() { c.testing.Delete(r) }, nil
 }
 
-// egressHalted reports whether any lane is.
-func (c *Client) egressHalted(ctx context.Context) bool {
-	return egressOf(c.lanes.Halted(ctx)).Status == EgressPaused
-}
+// egressHalted reports whether everything is, or any lane.
+func (c *Client) egressHalted(ctx context.Context) bool { return !c.lanes.Halted(ctx).None() }
 
 // weight is how many times as much as others a company gets of what is shared. While Redis does not say it, it is one of all.
 func (c *Client) weight(ctx context.Context, company string) int {

@@ -91,5 +91,5 @@ func unavailable(ctx context.Context, c *Client, doing string, err error) error 
 // FormatTask is what asynq's UI shows as a task's payload; see [lanes.Lanes.Show].
 func (c *Client) FormatTask(kind string, payload []byte) string { return c.lanes.Show(kind, payload) }
 
-// Queues names the lanes, as asynq and its UI know them.
-func Queues() []string { return lanes.Names() }
+// Queues names the lanes that are looked into, as asynq and its UI know them.
+func (c *Client) Queues() []string { return c.lanes.Names() }

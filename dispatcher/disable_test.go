@@ -771,7 +771,7 @@ func (f onLook) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return n
 
 func (f onLook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if len(cmds) == len(queues) && strings.HasSuffix(fmt.Sprint(cmds[0].Args()...), ":paused") {
+		if strings.HasSuffix(fmt.Sprint(cmds[0].Args()...), ":halt") {
 			if err := f(ctx); err != nil {
 				return err
 			}

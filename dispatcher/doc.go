@@ -22,7 +22,7 @@
 //     follow.go that of what begins as it is accepted.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
-//     do what is asked for. send.go accepts.
+//     do what is asked for, and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
 //   - near.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
@@ -48,6 +48,11 @@
 //	a task waits to come into a lane /  pending and due, no task            reconciler, 25 s
 //	it does
 //	a lane does not answer / it does    pending and due, no task            who brought it, as soon as the lane answers; reconciler, 25 s
+//	lanes set / a process's look        tasks in lanes of before            workers take from both; two tasks of a delivery: one begins
+//	a task brought to a lane above the  a task that nobody sees             reconciler, 25 s: brought anew; the old one ends in begin, if ever
+//	number / it is given up
+//	a lane above the number empty / it  looked into for nothing             reconciler of any worker, once empty for 3 minutes
+//	is given up
 //	enqueue / 202                       delivered, caller unsure            the caller's repeat is a duplicate: same answer
 //	enqueue / the bell                  a task that nobody was told of      the workers look into idle lanes, 0.25 s
 //	enqueue's reply lost                false conflict of task ids          a conflict is success
@@ -88,7 +93,10 @@
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
 //	its notice's event
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
-//	a lane's pause / the next lane's    some lanes paused                   whoever pauses or resumes repeats it
+//	halt / the lanes' pauses, on a      nothing goes out, asynq's UI does   whoever pauses repeats it
+//	cluster                             not show it
+//	resume / the lanes' go, on a        some lanes paused                   whoever resumes repeats it
+//	cluster
 //	its company listed / the step that  listed without work                 the caller, who has no answer, repeats it; rounds take it out a
 //	makes work for it                                                       minute later
 //	put to sleep / taken out of the     asleep, and listed                  its next event wakes it; else rounds, a minute later

@@ -18,11 +18,12 @@ func (w *Worker) follow(ctx context.Context, s *start, f following) {
 	}
 	w.client.at("taken")
 	t := ledger.Ticket{Ref: s.ref, Generation: 1}
-	if w.heldBack(ctx, lanes.Of(s.ref), s.looked, a) {
+	lane := w.client.lanes.Of(s.ref)
+	if w.heldBack(ctx, lane, s.looked, a) {
 		w.client.lanes.Bring(ctx, t)
 		return
 	}
-	l := link{lane: lanes.Of(s.ref), shares: w.near.shares}
+	l := link{lane: lane, shares: w.near.shares}
 	w.chain(ctx, l, s.ref.Company, w.goOn(ctx, t, a, l))
 }
 

@@ -24,7 +24,7 @@ type Egress struct {
 	Since  time.Time `json:"since,omitzero"` // when the first of the lanes that are paused was
 }
 
-// PauseEgress stops all that goes out of the installation, deliveries, decisions and tests alike, by pausing asynq's queues; events are
+// PauseEgress stops all that goes out of the installation, deliveries, decisions and tests alike; asynq's queues are paused, too. Events are
 // accepted as ever. Once it returns, no process begins an attempt; those under way finish. Pausing twice changes nothing. It lasts until
 // [Client.ResumeEgress], or until Redis loses its data. Error: [ErrUnavailable].
 func (c *Client) PauseEgress(ctx context.Context) (Egress, error) {
@@ -50,22 +50,19 @@ func (c *Client) ResumeEgress(ctx context.Context) (Egress, error) {
 	return c.Egress(ctx)
 }
 
-// Egress tells whether everything goes out: paused if any lane is, be it in asynq's UI, or because PauseEgress was cut off. Resuming mends it.
+// Egress tells whether everything goes out: paused if any lane is, be it in asynq's UI, or because PauseEgress or ResumeEgress was cut off. Resuming mends it.
 // Error: [ErrUnavailable].
 func (c *Client) Egress(ctx context.Context) (Egress, error) {
-	since, err := c.lanes.Paused(ctx)
+	seen, err := c.lanes.Paused(ctx)
 	if err != nil {
 		return Egress{}, unavailable(ctx, c, "reading whether the lanes are paused", err)
 	}
-	return egressOf(since), nil
+	return egressOf(seen), nil
 }
 
-func egressOf(since map[string]time.Time) Egress {
-	e := Egress{Status: EgressRunning}
-	for _, at := range since {
-		if e.Since.IsZero() || at.Before(e.Since) {
-			e = Egress{EgressPaused, at}
-		}
+func egressOf(seen lanes.Pauses) Egress {
+	if seen.None() {
+		return Egress{Status: EgressRunning}
 	}
-	return e
+	return Egress{EgressPaused, seen.Since()}
 }

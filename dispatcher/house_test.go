@@ -548,7 +548,7 @@ func (h *house) awaitIdle(within time.Duration) {
 func (h *house) tasks() []string {
 	h.t.Helper()
 	var left []string
-	for _, q := range Queues() {
+	for _, q := range h.client.Queues() {
 		info, err := h.inspector().GetQueueInfo(q)
 		if err == nil && info.Size > 0 {
 			left = append(left, fmt.Sprintf("%s: pending %d, active %d, retry %d, archived %d", q, info.Pending, info.Active, info.Retry, info.Archived))
@@ -561,7 +561,7 @@ func (h *house) tasks() []string {
 func (h *house) retries() []*asynq.TaskInfo {
 	h.t.Helper()
 	var all []*asynq.TaskInfo
-	for _, q := range Queues() {
+	for _, q := range h.client.Queues() {
 		infos, err := h.inspector().ListRetryTasks(q, asynq.PageSize(1000))
 		if err == nil {
 			all = append(all, infos...)

@@ -15,16 +15,17 @@ import (
 // How tests name what package lanes has.
 const (
 	slowLane  = lanes.Slow
-	laneCount = lanes.Count
+	laneCount = lanes.DefaultCount
 	haltLook  = lanes.HaltLook
 
 	// fewAttempts are so many that a worker has one server a lane for fewer.
 	fewAttempts = 100
 )
 
-var queues = lanes.Names()
+// queues are the lanes that there are where nobody has set another number.
+var queues = new(lanes.Lanes).Names()
 
-func laneOf(r ledger.Ref) string { return lanes.Of(r) }
+func laneOf(r ledger.Ref) string { return new(lanes.Lanes).Of(r) }
 
 func taskID(r ledger.Ref, generation int64) string { return lanes.TaskID(r, generation) }
 

@@ -3,8 +3,10 @@ package dispatcher
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
@@ -19,7 +21,8 @@ const (
 
 // A limiter bounds how many attempts to one callback a process makes at a time. Each has a turn.
 type limiter struct {
-	limit int
+	whole int          // attempts that the lanes have
+	limit atomic.Int64 // for each callback
 	mu    sync.Mutex
 	by    map[callbackKey]*limited // those with attempts under way
 }
@@ -38,9 +41,21 @@ type limited struct {
 
 func callbackOf(r ledger.Ref) callbackKey { return callbackKey{r.Company, r.Callback} }
 
-func newLimiter(limit int) *limiter {
-	return &limiter{limit: max(1, limit), by: make(map[callbackKey]*limited)}
+// newLimiter makes one for so many attempts over so many lanes.
+func newLimiter(whole, count int) *limiter {
+	t := &limiter{whole: whole, by: make(map[callbackKey]*limited)}
+	t.spread(count)
+	return t
 }
+
+// spread has it bound callbacks by their part of so many lanes. With few lanes, that is no more than with lanes.DefaultCount. Attempts that are under way go
+// on.
+func (t *limiter) spread(count int) {
+	t.limit.Store(int64(max(1, t.whole/(max(count, lanes.DefaultCount)*shareOfLane))))
+}
+
+// turns are how many attempts one callback may have under way.
+func (t *limiter) turns() int { return int(t.limit.Load()) }
 
 // take asks for a turn to attempt a delivery, and waits for it so long at most, if the callback has answered as lately. Without one (ok is false)
 // the delivery has to wait elsewhere; with one, give it back with done.
@@ -48,8 +63,8 @@ func (t *limiter) take(ctx context.Context, r ledger.Ref, wait time.Duration) (d
 	key := callbackOf(r)
 	t.mu.Lock()
 	mine := t.by[key]
-	if mine == nil {
-		mine = &limited{places: make(chan struct{}, t.limit)}
+	if turns := t.turns(); mine == nil || cap(mine.places) != turns { // those of before are counted apart until they end
+		mine = &limited{places: make(chan struct{}, turns)}
 		t.by[key] = mine
 	}
 	mine.users++
@@ -94,7 +109,7 @@ func (m *limited) enter(ctx context.Context, wait time.Duration) bool {
 func (t *limiter) leave(key callbackKey, m *limited) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if m.users--; m.users == 0 {
+	if m.users--; m.users == 0 && t.by[key] == m {
 		delete(t.by, key)
 	}
 }

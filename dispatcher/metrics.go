@@ -122,11 +122,11 @@ func (c *Client) addPage(ctx context.Context, sum *sums, companies []string, now
 // observeLanes observes what goes out, and returns for how long what waits longest for that has waited.
 func (c *Client) observeLanes(ctx context.Context, o metric.Observer, g gauges) (oldest time.Duration, err error) {
 	o.ObserveInt64(g.outage, oneIf(c.outage.under(ctx)))
-	since, err := c.lanes.Paused(ctx)
+	seen, err := c.lanes.Paused(ctx)
 	if err != nil {
 		return 0, err
 	}
-	o.ObserveInt64(g.paused, oneIf(egressOf(since).Status == EgressPaused))
+	o.ObserveInt64(g.paused, oneIf(egressOf(seen).Status == EgressPaused))
 	depths, err := c.lanes.Depths()
 	if err != nil {
 		return 0, err

@@ -116,14 +116,14 @@ func TestWhatFindsNoPlaceGoesByTheLanes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.limiter.limit) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
-	if taken := w.near.takenBy(acme); taken > w.limiter.limit {
-		t.Errorf("%d places are taken by one callback, which has %d turns", taken, w.limiter.limit)
+	h.eventually(10*time.Second, func() bool { return under.Load() == int64(w.limiter.turns()) }, func() string { return strconv.FormatInt(under.Load(), 10) + " are under way" })
+	if taken := w.near.takenBy(acme); taken > w.limiter.turns() {
+		t.Errorf("%d places are taken by one callback, which has %d turns", taken, w.limiter.turns())
 	}
 	close(release)
 	h.awaitAll(60 * time.Second)
-	if n := most.Load(); n > int64(w.limiter.limit) {
-		t.Errorf("%d attempts were under way at once, %d turns", n, w.limiter.limit)
+	if n := most.Load(); n > int64(w.limiter.turns()) {
+		t.Errorf("%d attempts were under way at once, %d turns", n, w.limiter.turns())
 	}
 	h.check()
 	h.awaitIdle(10 * time.Second)

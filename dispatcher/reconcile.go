@@ -118,6 +118,7 @@ func (w *Worker) open(ctx context.Context, t *tour) {
 	t.note(ctx, "listing the companies with work", "", func() (err error) { t.epochs, err = c.registry.Working(ctx); return err })
 	t.missed = !t.ok
 	t.note(ctx, "registering the queues", "", func() error { return c.lanes.Register(ctx) })
+	t.note(ctx, "looking into the lanes of before", "", func() error { return c.lanes.Retire(ctx) })
 	t.note(ctx, "naming the companies", "", func() error { return c.registry.Remember(ctx, slices.Collect(maps.Keys(t.epochs))) })
 	for company := range w.rounds.still {
 		if _, listed := t.epochs[company]; !listed {

@@ -101,7 +101,7 @@ func (w *Worker) chain(ctx context.Context, l link, company string, next sequel)
 		}
 		c.lanes.Bring(ctx, next.released[1:]...)
 		if a == nil {
-			if lanes.For(t) != l.lane { // the partner came back, or fell ill
+			if c.lanes.For(t) != l.lane { // the partner came back, or fell ill
 				c.lanes.Bring(ctx, t)
 				return
 			}
@@ -296,8 +296,8 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
 	f := d.record
-	f.Turns = w.limiter.limit
-	if d.Verdict == verdict.Delivered && l.lane == lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
+	f.Turns = w.limiter.turns()
+	if d.Verdict == verdict.Delivered && l.lane == c.lanes.Of(a.ref) && w.holds(l, a.ref.Company, func(lane string) bool { return !c.lanes.KnownToRun(lane) }) {
 		f.NextToken, f.NextLease = w.newToken(), a.callback.Timeout+c.ownerGrace
 		next.looked = time.Now()
 		next.first = &claim{attempt: attempt{timeout: a.callback.Timeout}, token: f.NextToken, since: next.looked}

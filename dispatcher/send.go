@@ -325,7 +325,7 @@ func (c *Client) duplicate(ctx context.Context, e payloads.Event, a ledger.Accep
 		r := ledger.Ref{Company: e.Company, Event: e.ID, Callback: d.Callback}
 		receipt.Deliveries = append(receipt.Deliveries, Accepted{r.DeliveryID(), d.Callback, firstState(a, d.Callback)})
 		if d.State == 'P' {
-			if t := (ledger.Ticket{Ref: r, Generation: d.Generation}); !c.lanes.InSlow(ctx, t) {
+			if t := (ledger.Ticket{Ref: r, Generation: d.Generation}); !c.lanes.Elsewhere(ctx, t) {
 				pending = append(pending, t)
 			}
 		}

@@ -12,12 +12,23 @@ const greed = 3
 
 // shares are a number of attempts that may be under way at a time, their places, as the companies share them.
 type shares struct {
-	mu    sync.Mutex
-	free  int
-	taken map[string]int // by company
+	mu     sync.Mutex
+	places int
+	free   int            // below zero while more are taken than there are by now
+	taken  map[string]int // by company
 }
 
-func newShares(places int) *shares { return &shares{free: places, taken: make(map[string]int)} }
+func newShares(places int) *shares {
+	return &shares{places: places, free: places, taken: make(map[string]int)}
+}
+
+// resize has there be so many places. Of those that are taken, those above it are not given out again.
+func (s *shares) resize(places int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.free += places - s.places
+	s.places = places
+}
 
 // enter takes a place, if there is one for the company.
 func (s *shares) enter(company string) bool {

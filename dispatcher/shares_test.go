@@ -73,6 +73,27 @@ func TestACompanyThatHangsLeavesPlaces(t *testing.T) {
 	})
 }
 
+// TestSharesAreResized: who has a place keeps it, and it is not given out again while there are fewer.
+func TestSharesAreResized(t *testing.T) {
+	t.Parallel()
+	s := newShares(4)
+	for range 3 {
+		s.enter("one")
+	}
+	s.resize(2)
+	if s.enter("another") || !s.crowded("one") {
+		t.Error("a place that there is no more is given out")
+	}
+	s.leave("one")
+	if s.enter("another") {
+		t.Error("a place that there is no more is given out as another ends")
+	}
+	s.resize(4)
+	if !s.enter("another") || s.free != 1 {
+		t.Errorf("with as many as before, %d are free", s.free)
+	}
+}
+
 // TestACrowdWaitsForItsTurns: the lanes hold few of one company's, and another's come in all the same.
 func TestACrowdWaitsForItsTurns(t *testing.T) {
 	inBubble(t, func(h *house) { // in which sending takes no time

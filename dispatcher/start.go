@@ -32,7 +32,7 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 		forNear = concurrency / shareOfNear
 	}
 	concurrency -= forNear
-	w.limiter = newLimiter(concurrency / (lanes.Count * shareOfLane))
+	w.limiter = newLimiter(concurrency, c.lanes.Count())
 	if cfg.Accepts {
 		w.near = newNear(forNear, w)
 	}
@@ -47,6 +47,40 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	return w, nil
 }
 
+// followLanes takes from the lanes that there are by now, and shares them out anew.
+func (w *Worker) followLanes() error {
+	w.resize()
+	return w.servers.Follow()
+}
+
+// resize shares the worker's places out among the lanes that there are by now.
+func (w *Worker) resize() {
+	for lane, places := range w.servers.Places() {
+		w.shares[lane].resize(places)
+	}
+	w.limiter.spread(w.client.lanes.Count())
+}
+
+// followAgain is when a worker tries again that could not take from the lanes.
+const followAgain = time.Second
+
+// keepUp has the worker take from the lanes that there are, until ctx ends.
+func (w *Worker) keepUp(ctx context.Context) {
+	for ctx.Err() == nil {
+		changed := w.client.lanes.Changed()
+		var again <-chan time.Time
+		if err := w.client.contain(ctx, placeEnqueue, w.followLanes); err != nil {
+			w.client.log.WarnContext(ctx, "not all lanes are worked on; it is tried again", "error", err)
+			again = time.After(followAgain)
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-ctx.Done():
+		}
+	}
+}
+
 // Start begins to take work and returns. It fails if Redis does not answer.
 func (w *Worker) Start() error {
 	ctx, stop := context.WithCancel(context.Background())
@@ -54,6 +88,7 @@ func (w *Worker) Start() error {
 		stop()
 		return err
 	}
+	w.resize() // to the lanes that Redis knows of
 	if err := w.servers.Start(); err != nil {
 		stop()
 		return err
@@ -63,6 +98,7 @@ func (w *Worker) Start() error {
 		w.client.near.Store(w.near)
 	}
 	w.wg.Go(func() { w.client.lanes.Listen(ctx) })
+	w.wg.Go(func() { w.keepUp(ctx) })
 	w.wg.Go(func() { w.reconcile(ctx) })
 	return nil
 }
@@ -91,7 +127,7 @@ func (w *Worker) Shutdown() {
 // WorkerConfig is what a [Worker] needs.
 type WorkerConfig struct {
 	// Concurrency is how many attempts may be under way at once. Those that are not for Accepts are spread over the lanes. A sixteenth of these may go to any
-	// one callback.
+	// one callback, or less where there are more lanes than usual.
 	// Default [DefaultConcurrency].
 	Concurrency int
 	// Accepts is that the client accepts events, too: then a quarter of Concurrency is for what it accepts, which begins in the accepting step.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
@@ -43,7 +44,7 @@ type view struct {
 	gates   map[int64]*registry.Gate
 	paces   map[int64]ledger.Pace
 	bars    map[int64]bool
-	stopped func() map[string]time.Time // the lanes that are paused
+	stopped func() lanes.Pauses // what is paused
 }
 
 // pace is what holds back a callback's deliveries where its gate is open, looking each up once.
@@ -79,7 +80,7 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 	}
 	return &view{
 		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]ledger.Pace), bars: make(map[int64]bool),
-		stopped: sync.OnceValue(func() map[string]time.Time { return c.lanes.Halted(ctx) }),
+		stopped: sync.OnceValue(func() lanes.Pauses { return c.lanes.Halted(ctx) }),
 	}, nil
 }
 
@@ -156,7 +157,7 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 		d.Reason = deadReason(rec, d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate, e.BodyLeft)
-	if at := egressOf(v.stopped()).Since; !at.IsZero() && !d.State.Final() && d.State != ledger.Active {
+	if at := v.stopped().Since(); !at.IsZero() && !d.State.Final() && d.State != ledger.Active {
 		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
 	}
 	return d, nil

@@ -20,14 +20,14 @@ const (
 	haltedDelay = time.Second
 )
 
-// A Worker attempts deliveries: asynq servers for each lane, and the reconciler.
+// A Worker attempts deliveries: asynq servers for each lane that there is, and the reconciler.
 type Worker struct {
 	client   *Client
 	instance string        // names this worker in the tokens of its attempts
 	every    time.Duration // between two rounds of the reconciler
 
 	limiter  *limiter
-	shares   map[string]*shares // by lane
+	shares   map[string]*shares // by lane, of all that there may be
 	brake    *brake
 	near     *near // nil: everything goes by the lanes
 	grace    time.Duration

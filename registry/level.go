@@ -11,7 +11,7 @@ import (
 //	1  commit 6da24ca, which announces nothing
 //	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and API keys with terms
 //	3  processes list the companies with work
-//	4  processes know data model 2 (package ledger)
+//	4  processes know data model 2 (package ledger), another number of lanes than four, and a halt
 const Level = 4
 
 // ModelLevel is the [Level] whose processes know data model 2. Processes below it would misread what is written in it.

@@ -601,7 +601,7 @@ func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls [
 		}
 	}
 	paths = append(paths, acmeCallbacks, "/companies/acme/events/e-1", "/companies/acme/deliveries?limit=500", "/companies/acme/replays", "/callback-types", "/companies/acme/quotas",
-		"/audit?company=acme", "/egress", "/metrics", "/healthz", "/readyz", "/openapi.json", "/monitoring/", "/monitoring/api/queues", "/monitoring/api/redis_info",
+		"/audit?company=acme", "/egress", "/lanes", "/metrics", "/healthz", "/readyz", "/openapi.json", "/monitoring/", "/monitoring/api/queues", "/monitoring/api/redis_info",
 		"/monitoring/api/servers", "/monitoring/api/scheduler_entries", "/monitoring/api/queue_stats")
 	for _, lane := range regexp.MustCompile(`"queue":"([^"]+)"`).FindAllStringSubmatch(i.ask("operator", "GET", "/monitoring/api/queues", "", 200), -1) {
 		for _, state := range []string{"pending", "active", "retry", "scheduled", "archived", "completed"} {

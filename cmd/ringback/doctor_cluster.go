@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // examineMasters looks at a cluster as a whole, and at each of its masters. It reports whether it can be asked for data.
@@ -26,10 +28,69 @@ func (d *diagnosis) examineMasters(ctx context.Context, cluster *redis.ClusterCl
 	}
 	slices.SortFunc(masters, func(a, b *redis.Client) int { return strings.Compare(a.Options().Addr, b.Options().Addr) })
 	usable = d.examineCluster(ctx, masters)
+	if usable {
+		d.examineLanes(ctx, cluster, masters)
+	}
 	for _, node := range masters {
 		usable = d.examineNode(ctx, node, node.Options().Addr, promised) && usable
 	}
 	return usable
+}
+
+// examineLanes looks how the lanes are spread over the masters.
+func (d *diagnosis) examineLanes(ctx context.Context, cluster *redis.ClusterClient, masters []*redis.Client) {
+	count, owners, err := dispatcher.LaneMasters(ctx, cluster)
+	if err != nil {
+		d.add(finding{Check: "lanes", Level: levelWarn, Found: "cannot see where the lanes lie: " + oneLine(err.Error()), Cure: "see that every master answers"})
+		return
+	}
+	addrs := make([]string, len(masters))
+	for i, node := range masters {
+		addrs[i] = node.Options().Addr
+	}
+	d.add(judgeLanes(count, owners, addrs))
+}
+
+// judgeLanes asks that each master has a lane, and none more than twice its share. owners are the masters of all lanes that there may be, by their number.
+func judgeLanes(count int, owners, masters []string) finding {
+	f := finding{Check: "lanes", Level: levelOK, Found: fmt.Sprintf("%d lanes, on %d masters", count, len(masters))}
+	without, most := spreadOf(owners[:count], masters)
+	switch {
+	case len(without) > 0:
+		f.Level, f.Found = levelWarn, fmt.Sprintf("none of %d lanes lies on %s: the other masters do its part of the deliveries' tasks", count, strings.Join(without, ", "))
+	case most*len(masters) > 2*count:
+		f.Level, f.Found = levelWarn, fmt.Sprintf("%d of %d lanes lie on one of %d masters", most, count, len(masters))
+	default:
+		return f
+	}
+	f.Cure = "spread the slots of the masters more evenly: no number of lanes would do better"
+	for off := range owners {
+		for _, n := range []int{count + off, count - off} {
+			if n < 1 || n > len(owners) {
+				continue
+			}
+			if without, most := spreadOf(owners[:n], masters); len(without) == 0 && most*len(masters) <= 2*n {
+				f.Cure = fmt.Sprintf("ringback lanes set %d", n)
+				return f
+			}
+		}
+	}
+	return f
+}
+
+// spreadOf is which masters have none of the lanes, and how many the one has that has most.
+func spreadOf(owners, masters []string) (without []string, most int) {
+	has := map[string]int{}
+	for _, owner := range owners {
+		has[owner]++
+		most = max(most, has[owner])
+	}
+	for _, master := range masters {
+		if has[master] == 0 {
+			without = append(without, master)
+		}
+	}
+	return without, most
 }
 
 // examineCluster asks the first master that answers what it knows of the cluster, and reports whether that serves all slots.

@@ -513,6 +513,34 @@ func TestDoctorWithoutRedis(t *testing.T) {
 	wantFinding(t, d, "egress", levelWarn, `not checked`, ``)
 }
 
+// TestLanesAreSpreadOverMasters: a master without lanes is warned of, and one with more than twice its share, and the number that does better is the nearest.
+func TestLanesAreSpreadOverMasters(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, owners string // the masters of all lanes that there may be
+		count        int
+		level        level
+		found, cure  string
+	}{
+		{"even", "abcabc", 3, levelOK, `^3 lanes, on 3 masters$`, ``},
+		{"twice its share", "aabbbbc", 7, levelOK, ``, ``},
+		{"more than that", "aaaaaaabccccccccccc", 9, levelWarn, `^7 of 9 lanes lie on one of 3 masters$`, `^ringback lanes set 11$`},
+		{"none", "aabbaac", 4, levelWarn, `^none of 4 lanes lies on c: `, `^ringback lanes set 7$`},
+		{"fewer do better", "abcaaaaaaa", 9, levelWarn, `^7 of 9 `, `^ringback lanes set 6$`},
+		{"none of any number", "aaaabbbb", 4, levelWarn, `^none of 4 lanes lies on b, c: `, `^spread the slots`},
+		{"one master", "aaaa", 4, levelOK, ``, ``},
+	} {
+		masters := strings.Split("abc", "")
+		if tt.name == "one master" {
+			masters = masters[:1]
+		}
+		f := judgeLanes(tt.count, strings.Split(tt.owners, ""), masters)
+		if f.Check != "lanes" || f.Level != tt.level || !regexp.MustCompile(tt.found).MatchString(f.Found) || !regexp.MustCompile(tt.cure).MatchString(f.Cure) || (f.Cure == "") != (tt.cure == "") {
+			t.Errorf("%s: %+v", tt.name, f)
+		}
+	}
+}
+
 // TestDoctorOnACluster looks at every master, and at what holds them together. It does so as the user that OPERATORS.md makes.
 func TestDoctorOnACluster(t *testing.T) {
 	t.Parallel()
@@ -541,6 +569,12 @@ func TestDoctorOnACluster(t *testing.T) {
 	want("cluster", levelOK, "", "by 3 masters of 6 nodes")
 	want("coverage", levelWarn, "", "whole cluster refuses")
 	want("data model", levelOK, "", "")
+	want("lanes", levelOK, "", "4 lanes, on 3 masters")
+	if err := nodes.Client().HSet(t.Context(), "ringback:lanes", "count", 2, "high", 2, "epoch", 1).Err(); err != nil {
+		t.Fatal(err)
+	}
+	d = look()
+	want("lanes", levelWarn, "", "none of 2 lanes lies on "+nodes.MasterOf("{ringback-2}").Addr())
 
 	masters := nodes.Masters()
 	client := masters[1].Client()

@@ -92,7 +92,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(), keysetCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), lanesCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,
@@ -111,7 +111,9 @@ func tame(commands []*cli.Command) {
 		c.OnUsageError = wrongFlags
 		c.HideHelpCommand = true
 		if len(c.Subcommands) > 0 {
-			c.Action = noCommand
+			if c.Action == nil {
+				c.Action = noCommand
+			}
 			tame(c.Subcommands)
 		}
 	}
@@ -121,7 +123,7 @@ func wrongFlags(c *cli.Context, err error, _ bool) error {
 	return usagef("%v; see `%s --help`", err, c.Command.HelpName)
 }
 
-// noCommand is the action of the program and of every group of commands, reached when no command was named.
+// noCommand is the action of the program and of every group of commands that has none of its own, reached when no command was named.
 func noCommand(c *cli.Context) error {
 	commands, name := c.App.Commands, c.App.Name
 	if len(c.Command.Subcommands) > 0 && c.Command.HelpName != c.App.Name {

@@ -17,9 +17,10 @@ import (
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/redistest"
 )
 
-// TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts, but for egress) in
+// TestScripts runs testdata/scripts: the command line as its users meet it. Each script finds a ringback dev (of all scripts, but for egress and lanes) in
 // RINGBACK_SERVER, and (keys and keyset only) an empty Redis in RINGBACK_REDIS, sample payloads in EVENTS, and in RECEIVER the URL of a partner
 // that takes everything.
 func TestScripts(t *testing.T) {
@@ -49,6 +50,9 @@ func TestScripts(t *testing.T) {
 			}
 			if strings.HasSuffix(env.WorkDir, "script-egress") { // it stops what the others wait for
 				env.Setenv("RINGBACK_SERVER", startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1])
+			}
+			if strings.HasSuffix(env.WorkDir, "script-lanes") { // on a Redis that says who is connected
+				env.Setenv("RINGBACK_SERVER", startPlain(t, nil, "dev", "--listen", "127.0.0.1:0", "--redis", redistest.Start(t).URL()).await(`API +(http://\S+)`)[1])
 			}
 			return nil
 		},

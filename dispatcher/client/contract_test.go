@@ -207,6 +207,14 @@ func methods(then time.Time) []method {
 			}
 			return e, err
 		}},
+		{operation: "PUT /lanes", call: func(ctx context.Context, c *client.Client) (any, error) {
+			l, err := c.SetLanes(ctx, 8)
+			if err == nil && (l.Count != 8 || len(l.Draining) != 0 || len(l.Lanes) != 9 || l.Lanes[0].Lane != "ringback-0") {
+				err = fmt.Errorf("%s", l.Raw)
+			}
+			return l, err
+		}},
+		{operation: "GET /lanes", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Lanes(ctx) }},
 		{operation: "PATCH " + company + "/quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
 			q, err := c.SetQuotas(ctx, "acme", map[string]*int64{"callbacks": new(int64(50)), "waiting_bytes": new(int64(1 << 20)), "replays": nil, "weight": new(int64(2))})
 			if err == nil && (q.Callbacks != 50 || q.WaitingBytes == nil || *q.WaitingBytes != 1<<20 || q.Used.Callbacks == 0 || q.Defaults.Callbacks != 1000 || q.Replays != q.Defaults.Replays || q.Weight != 2 || q.Defaults.Weight != 1) {
@@ -317,7 +325,7 @@ func (d *description) operations() map[string]bool {
 	all := map[string]bool{}
 	for path, verbs := range d.doc["paths"].(map[string]any) {
 		for verb := range verbs.(map[string]any) {
-			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") || path == "/quotas" || path == "/audit" {
+			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") || path == "/lanes" || path == "/quotas" || path == "/audit" {
 				all[strings.ToUpper(verb)+" "+path] = true
 			}
 		}

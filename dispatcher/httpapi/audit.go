@@ -46,7 +46,7 @@ type (
 func (s *server) audit() {
 	register(s, operation{need: readAudit, Operation: huma.Operation{
 		OperationID: "list-audit", Method: http.MethodGet, Path: "/audit", Tags: []string{"Operations"}, Summary: "Who changed what",
-		Description: "Newest first: every change to callbacks, API keys, callback types, quotas, replays, deliveries by hand, egress, and every erasure, kept for " +
+		Description: "Newest first: every change to callbacks, API keys, callback types, quotas, replays, deliveries by hand, egress and lanes, and every erasure, kept for " +
 			"90 days. A line is written in the same step as the change that it tells of. A company that was erased leaves one line.",
 	}}, s.listAudit)
 }

@@ -28,6 +28,7 @@ func newAPI(mux humago.Mux, version string) huma.API {
 		reflect.TypeFor[dispatcher.ReplayState]():     reflect.TypeFor[replayStateDoc](),
 		reflect.TypeFor[callbackType]():               reflect.TypeFor[callbackTypeDoc](),
 		reflect.TypeFor[dispatcher.Egress]():          reflect.TypeFor[egressDoc](),
+		reflect.TypeFor[dispatcher.Lanes]():           reflect.TypeFor[lanesDoc](),
 		reflect.TypeFor[registry.AuditEntry]():        reflect.TypeFor[auditEntryDoc](),
 	} {
 		schemas.RegisterTypeAlias(goType, doc)

@@ -65,6 +65,8 @@ const (
 
 	exampleOldProcess = "a quota has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
 
+	exampleLanes = `{"count":8,"draining":[],"lanes":[{"lane":"ringback-0","pending":3,"active":12,"scheduled":0,"retry":41,"node":"10.0.0.1:6379"}]}`
+
 	exampleEgressPaused = `{"status":"paused","since":"2026-02-01T09:30:00Z"}`
 
 	exampleType = `"description":"A customer signed up.","schema":{"type":"object","required":["id"],"properties":{"id":{"type":"integer"}}},` +
@@ -202,6 +204,13 @@ var examples = map[string]example{
 	"pause-egress":  {answers: map[int]string{200: exampleEgressPaused}},
 	"resume-egress": {answers: map[int]string{200: `{"status":"running"}`}},
 	"get-egress":    {answers: map[int]string{200: exampleEgressPaused}},
+
+	"get-lanes": {answers: map[int]string{200: exampleLanes}},
+	"set-lanes": {
+		request: `{"count":8}`, answers: map[int]string{200: exampleLanes},
+		fault:    payloads.FieldError{Location: "body.count", Message: "must be from 1 to 64"},
+		conflict: exampleOldProcess,
+	},
 
 	"list-audit": {
 		answers: map[int]string{200: `{"entries":[{"id":"MTc3MDAwMDAwMDAwMC0wIHthY21lfTphdWRpdA","at":"2026-02-01T09:30:00Z","company":"acme","actor":"rbk_1f6k2m9q",` +

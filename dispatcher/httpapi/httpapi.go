@@ -68,6 +68,7 @@ func build(cfg Config) (*server, error) {
 	s.erasures()
 	s.callbackTypes()
 	s.egress()
+	s.lanes()
 	s.quotas()
 	s.audit()
 	s.ops()

@@ -34,8 +34,9 @@ var (
 	readAudit = manageCallbacks
 	// Types are the same for all companies.
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
-	// Egress is the same for all companies, too.
+	// Egress and the lanes are the same for all companies, too.
 	manageEgress = manageTypes
+	manageLanes  = manageTypes
 	// A company's own operator reads its quotas. Quotas bound companies, so a company does not set its own.
 	readQuotas   = eraseCompanies
 	manageQuotas = manageTypes

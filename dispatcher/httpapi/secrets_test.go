@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-
-	"github.com/ringback/ringback/dispatcher"
 )
 
 // asynq's UI shows which delivery a task is about, and nothing of what it carries.
@@ -14,7 +12,7 @@ func TestMonitoringShowsNoPayloads(t *testing.T) {
 	h.register("acme")
 	h.send("acme", "e1") // no worker: its task stays
 	var all strings.Builder
-	for _, lane := range dispatcher.Queues() {
+	for _, lane := range h.client.Queues() {
 		all.Write(h.call("viewer", "GET", fmt.Sprintf("/monitoring/api/queues/%s/pending_tasks", lane), "").body)
 	}
 	if got := all.String(); !strings.Contains(got, "dlv_") || strings.Contains(got, "wallet_campaign") || strings.Contains(got, token) {

@@ -80,9 +80,13 @@ func TestWhatIsForALaneThatIsAwayWaits(t *testing.T) {
 					t.Errorf("%d of %d wait", n, events)
 				}
 				time.Sleep(5 * time.Second)
+				l.numbers.learn(number{count: 7, high: 7, epoch: 1}, time.Now()) // another lane is its own from now on
+				if n, _ := l.intake.Waits(l.Of(ledger.Ref{Company: "acme", Callback: 1})); n != events {
+					t.Errorf("%d of %d wait for the lane that is its own", n, events)
+				}
 				q.mode.Store("")
 				time.Sleep(3 * time.Second)
-				lane := Of(ledger.Ref{Company: "acme", Callback: 1})
+				lane := l.Of(ledger.Ref{Company: "acme", Callback: 1})
 				if n, err := l.pending(t.Context(), lane); err != nil || n != events {
 					t.Errorf("%d of %d came in, %v", n, events, err)
 				}

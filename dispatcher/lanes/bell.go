@@ -17,6 +17,8 @@ import (
 const (
 	// Channel is where processes tell each other of lanes that have work. A message is who says so, and the lane, with a space between.
 	Channel = "ringback:work"
+	// movedLanes stands for the lane where there are more, or fewer, than before. Older programs know no lane of that name.
+	movedLanes = "*"
 
 	// DefaultLook is how often an idle lane is looked at of which nobody told: who enqueues may be of an older version, or asynq's own.
 	DefaultLook = 250 * time.Millisecond
@@ -44,7 +46,8 @@ type bell struct {
 	id      string           // names this one among the Bells of all processes
 	lanes   map[string]*lane // by name
 	telling sync.WaitGroup
-	deaf    atomic.Bool // other processes cannot be heard
+	deaf    atomic.Bool               // other processes cannot be heard
+	moved   func(ctx context.Context) // another process says that there are more lanes, or fewer; nil: nobody minds
 }
 
 // A lane is what a process knows of one.
@@ -157,25 +160,36 @@ func (b *bell) hear(ctx context.Context) error {
 		who, name, _ := strings.Cut(m.Payload, " ")
 		if l := b.lanes[name]; l != nil && who != b.id {
 			l.ring()
+		} else if name == movedLanes && b.moved != nil {
+			b.moved(ctx)
 		}
 	}
 }
 
-// Client is for the asynq servers of a process: they wait by it. look is how often they look at an idle lane of which nobody told. Once stop is
-// closed they get no task any more, and nobody waits.
-//
-// full returns nil as long as the process can do with tasks, else what is closed when it can again.
-func (b *bell) Client(look time.Duration, stop <-chan struct{}, full func() <-chan struct{}) redis.UniversalClient {
-	return &patient{UniversalClient: b.rdb, bell: b, look: look, stop: stop, full: full}
+// News tells all processes that there are more lanes, or fewer. Whoever does not hear it finds out.
+func (b *bell) News(ctx context.Context) error {
+	return b.rdb.Publish(ctx, Channel, b.id+" "+movedLanes).Err()
+}
+
+// Client is for the asynq servers of a lane: they wait by it.
+func (b *bell) Client(p patience) redis.UniversalClient {
+	return &patient{UniversalClient: b.rdb, bell: b, patience: p}
+}
+
+// A patience says for what the servers of a lane wait before they ask for a task.
+type patience struct {
+	look   time.Duration                  // how often they look at it while it is idle and nobody told of it
+	stop   <-chan struct{}                // once it is closed they get no task any more, and nobody waits
+	full   func() <-chan struct{}         // nil as long as the process can do with tasks, else what is closed when it can again
+	places *places                        // of the lane: each task takes one
+	halts  func(ctx context.Context) bool // nothing goes out, whatever asynq would give
 }
 
 // patient is a client whose question for a task waits until there may be one.
 type patient struct {
 	redis.UniversalClient
 	bell *bell
-	look time.Duration
-	stop <-chan struct{}
-	full func() <-chan struct{}
+	patience
 }
 
 // EvalSha is how asynq runs its scripts. Two are known by their keys: the one that takes a task from a lane, and the one that moves what is due
@@ -216,12 +230,13 @@ func (p *patient) take(ctx context.Context, l *lane, sha string, keys []string, 
 	p.untilThereIsRoom()
 	rings, mine := p.wait(l)
 	began, cmd := time.Now(), answered(ctx, nil, redis.Nil)
-	select {
-	case <-p.stop:
-	default:
+	if p.untilThereIsAPlace() {
 		// Who looks because it is time to asks for less first, for most often there is nothing.
-		if n, err := p.waiting(ctx, keys[0], mine); n > 0 || err != nil {
+		if n, err := p.waiting(ctx, keys[0], mine); (n > 0 || err != nil) && !p.halts(ctx) {
 			cmd = p.UniversalClient.EvalSha(ctx, sha, keys, args...)
+		}
+		if cmd.Err() != nil {
+			p.places.giveBack()
 		}
 	}
 	l.mu.Lock()
@@ -235,10 +250,13 @@ func (p *patient) take(ctx context.Context, l *lane, sha string, keys []string, 
 	return cmd
 }
 
-// untilThereIsRoom waits as long as the process has enough to do.
+// untilThereIsRoom waits as long as the process has enough to do, or of this lane.
 func (p *patient) untilThereIsRoom() {
 	for {
 		room := p.full()
+		if room == nil {
+			room = p.places.full()
+		}
 		if room == nil {
 			return
 		}
@@ -247,6 +265,28 @@ func (p *patient) untilThereIsRoom() {
 		case <-p.stop:
 			return
 		}
+	}
+}
+
+// untilThereIsAPlace takes one of the lane's places, once there is one, and reports false at the end.
+func (p *patient) untilThereIsAPlace() bool {
+	for {
+		freed := p.places.take()
+		if freed == nil {
+			break
+		}
+		select {
+		case <-freed:
+		case <-p.stop:
+			return false
+		}
+	}
+	select {
+	case <-p.stop:
+		p.places.giveBack()
+		return false
+	default:
+		return true
 	}
 }
 

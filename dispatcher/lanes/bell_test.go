@@ -46,7 +46,10 @@ func TestWhatComesDuringALookIsNotOverlooked(t *testing.T) {
 		}
 		bell.deaf.Store(false)
 		stop := make(chan struct{})
-		client, take := bell.Client(time.Hour, stop, func() <-chan struct{} { return nil }), redis.NewScript(`return redis.call('RPOP', KEYS[1])`)
+		client := bell.Client(patience{
+			look: time.Hour, stop: stop, full: func() <-chan struct{} { return nil }, places: &places{most: 9}, halts: func(context.Context) bool { return false },
+		})
+		take := redis.NewScript(`return redis.call('RPOP', KEYS[1])`)
 		if err := take.Load(ctx, rdb).Err(); err != nil {
 			t.Fatal(err)
 		}

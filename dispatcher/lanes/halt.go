@@ -2,8 +2,6 @@ package lanes
 
 import (
 	"context"
-	"errors"
-	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -14,125 +12,82 @@ import (
 // glance is how long Running waits for a look, where nobody has looked lately.
 const glance = 100 * time.Millisecond
 
-// Pause stops all lanes, and Resume lets them go on, whoever paused them. If that changes any, line is written to the audit trail, in the same step. A
-// Redis Cluster has asynq's keys in several slots: there the lanes follow one by one, and the line comes first.
+// Pause stops everything that goes out, and Resume lets it go on, whoever stopped it. If that changes any, line is written to the audit trail, in the same
+// step. A halt is a key of its own, which every process looks at. asynq's keys of all lanes that there may be follow: its UI shows them, programs from
+// before look at them, and a lane that comes to be during the halt has its own. A Redis Cluster has the keys in several slots: there the line comes first,
+// the halt's key next, and the lanes one by one.
 func (l *Lanes) Pause(ctx context.Context, line string) error { return l.halt(ctx, false, line) }
 
 // Resume is described at Pause.
 func (l *Lanes) Resume(ctx context.Context, line string) error { return l.halt(ctx, true, line) }
 
 func (l *Lanes) halt(ctx context.Context, resume bool, line string) error {
-	keys := make([]string, len(names))
-	for i, lane := range names {
-		keys[i] = pausedKey(lane)
+	keys := []string{haltKey}
+	for _, lane := range all {
+		keys = append(keys, pausedKey(lane))
 	}
 	now, err := l.ledger.Now(ctx)
 	if err != nil {
 		return err
 	}
 	if _, ok := l.rdb.(*redis.ClusterClient); ok {
-		return l.haltCluster(ctx, resume, keys, now.Unix(), line)
+		err = l.haltCluster(ctx, resume, keys, now.Unix(), line)
+	} else {
+		err = l.ledger.Halt(ctx, keys, resume, now, line)
 	}
-	if err := l.ledger.Halt(ctx, keys, resume, now, line); err != nil {
+	if err != nil {
 		return err
 	}
-	for _, lane := range names { // what is in them may be taken again
+	for _, lane := range l.numbers.known().lanes() { // what is in them may be taken again
 		l.bell.Ring(ctx, lane)
 	}
 	return nil
 }
 
 func (l *Lanes) haltCluster(ctx context.Context, resume bool, keys []string, now int64, line string) error {
-	since, err := l.Paused(ctx)
+	seen, err := l.Paused(ctx)
 	if err != nil {
 		return err
 	}
-	if resume && len(since) > 0 || !resume && len(since) < len(keys) {
+	if resume && !seen.None() || !resume && seen.All.IsZero() {
 		if err := registry.WriteAudit(ctx, l.rdb, registry.AuditKeyOfAll, line); err != nil {
 			return err
 		}
 	}
-	for _, key := range keys {
+	set := func(c redis.Cmdable, key string) error {
 		if resume {
-			err = l.rdb.Del(ctx, key).Err()
-		} else {
-			err = l.rdb.SetNX(ctx, key, now, 0).Err()
+			return c.Del(ctx, key).Err()
 		}
-		if err != nil {
-			return err
-		}
+		return c.SetNX(ctx, key, now, 0).Err()
 	}
-	return nil
-}
-
-func pausedKey(lane string) string { return "asynq:{" + lane + "}:paused" }
-
-// Paused asks Redis which lanes are paused, and since when. asynq keeps that in a key of each queue, whose value is the time in seconds.
-func (l *Lanes) Paused(ctx context.Context) (map[string]time.Time, error) {
-	reads := make([]*redis.StringCmd, len(names))
-	_, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, lane := range names {
-			reads[i] = p.Get(ctx, pausedKey(lane))
+	if err := set(l.rdb, keys[0]); err != nil {
+		return err
+	}
+	_, err = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for _, key := range keys[1:] {
+			_ = set(p, key) // the pipeline's error tells
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return nil, err
-	}
-	since := make(map[string]time.Time)
-	for i, lane := range names {
-		text, err := reads[i].Result()
-		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, err
-		}
-		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
-			since[lane] = time.Unix(seconds, 0).UTC()
-		}
-	}
-	return since, nil
+	return err
 }
+
+// Paused asks Redis what is paused, and since when.
+func (l *Lanes) Paused(ctx context.Context) (Pauses, error) { return l.stopped.read(ctx) }
 
 // KnownToRun reports whether a lane is known to run, without a look.
 func (l *Lanes) KnownToRun(lane string) bool {
 	last := l.stopped.last.Load()
-	return last != nil && !last.failed && time.Since(last.at) < HaltLook && last.since[lane].IsZero()
+	return last != nil && !last.failed && time.Since(last.at) < HaltLook && !last.seen.Of(lane)
 }
 
-// Halted are the paused lanes, and since when. If there was none, that holds for [HaltLook]. While Redis does not answer, they are as they were
-// before.
-func (l *Lanes) Halted(ctx context.Context) map[string]time.Time {
-	if last := l.stopped.last.Load(); last.holds() {
-		return last.since
-	}
-	return l.look(ctx)
-}
+// Halted is what is paused. If nothing was, that holds for [HaltLook]. While Redis does not answer, it is as it was before.
+func (l *Lanes) Halted(ctx context.Context) Pauses { return l.stopped.halted(ctx) }
 
 // IsHalted reports whether a lane is paused.
-func (l *Lanes) IsHalted(ctx context.Context, lane string) bool { return !l.Halted(ctx)[lane].IsZero() }
+func (l *Lanes) IsHalted(ctx context.Context, lane string) bool { return l.Halted(ctx).Of(lane) }
 
-// look asks which lanes are paused, unless somebody else just does.
-func (l *Lanes) look(ctx context.Context) map[string]time.Time {
-	s := &l.stopped
-	last := s.last.Load()
-	if last != nil { // of those who know nothing yet, each looks
-		if !s.asking.CompareAndSwap(false, true) {
-			return last.since
-		}
-		defer s.asking.Store(false)
-	}
-	next := &look{at: time.Now()}
-	var err error
-	if next.since, err = l.Paused(context.WithoutCancel(ctx)); err != nil {
-		*next = look{at: time.Now(), failed: true}
-		if last != nil {
-			next.since = last.since
-		}
-	}
-	s.last.Store(next)
-	return next.since
-}
-
-// Running reports whether it is known that no lane is paused. The knowledge is renewed before it is too old. If it is too old, the caller waits for a glance. ctx is
+// Running reports whether it is known that nothing is paused. The knowledge is renewed before it is too old. If it is too old, the caller waits for a glance. ctx is
 // the look's.
 func (l *Lanes) Running(ctx context.Context) bool {
 	known := func() (last *look, age time.Duration) {
@@ -146,7 +101,7 @@ func (l *Lanes) Running(ctx context.Context) bool {
 		looked := make(chan struct{})
 		go func() {
 			defer close(looked)
-			_ = l.contain(ctx, func() error { l.look(ctx); return nil })
+			_ = l.contain(ctx, func() error { l.stopped.look(ctx); return nil })
 		}()
 		if age >= HaltLook {
 			timer := time.NewTimer(glance)
@@ -158,5 +113,5 @@ func (l *Lanes) Running(ctx context.Context) bool {
 			last, age = known()
 		}
 	}
-	return last != nil && age < HaltLook && !last.failed && len(last.since) == 0
+	return last != nil && age < HaltLook && !last.failed && last.seen.None()
 }

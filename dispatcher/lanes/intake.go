@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"cmp"
 	"container/heap"
 	"context"
 	"slices"
@@ -131,7 +132,14 @@ func (in *intake) Wait(w Waiting) bool {
 		return false
 	}
 	w.since = time.Now()
+	in.add(g, w)
+	return true
+}
+
+// add has one wait for a lane.
+func (in *intake) add(g *gate, w Waiting) {
 	g.known[w.Name] = w
+	c := g.crowds[w.Company]
 	if c == nil {
 		in.came++
 		c = &crowd{company: w.Company, number: in.came, used: in.used.of[w.Company], tasks: make(map[int64][]Waiting)}
@@ -147,7 +155,29 @@ func (in *intake) Wait(w Waiting) bool {
 		g.runs, g.last = true, time.Now()
 		in.wg.Go(func() { in.run(g) }) // what it calls is contained
 	}
-	return true
+}
+
+// move has each callback's tasks wait for the lane that is its own by now, in their order. Those for the slow lane stay.
+func (in *intake) move(of func(company string, callback int64) string) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	var crowds []*crowd
+	for _, g := range in.gates {
+		if g.closed || g.lane == Slow || len(g.known) == 0 {
+			continue
+		}
+		crowds = append(crowds, g.turns...)
+		g.turns, g.crowds, g.known = nil, make(map[string]*crowd), make(map[string]Waiting)
+	}
+	slices.SortFunc(crowds, func(a, b *crowd) int { return cmp.Compare(a.number, b.number) })
+	for _, c := range crowds {
+		for _, callback := range c.turns {
+			for _, w := range c.tasks[callback] {
+				w.Lane = of(w.Company, w.Callback)
+				in.add(in.gates[w.Lane], w)
+			}
+		}
+	}
 }
 
 // Waits says how many tasks of this process wait to come into a lane, and since when the first of them does.

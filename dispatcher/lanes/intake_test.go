@@ -1,6 +1,7 @@
 package lanes
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"fmt"
@@ -38,7 +39,7 @@ func newHall() *hall {
 		}()
 		return do()
 	}
-	h.intake = newIntake([]string{"l", "m"}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
+	h.intake = newIntake([]string{"l", "m", Slow}, new(Lone), pending, func(_ context.Context, company string) int { return h.weights[company] }, contain)
 	return h
 }
 
@@ -324,6 +325,56 @@ func TestNothingWaitsTwice(t *testing.T) {
 		}
 		if !h.Pass(context.Background(), "l", "a", 0) {
 			t.Error("after the end somebody has to wait")
+		}
+	})
+}
+
+// TestWhatWaitsMovesWithItsLane, in its order, and what is for the slow lane stays there.
+func TestWhatWaitsMovesWithItsLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall()
+		defer h.Close()
+		h.others()
+		h.failed = errors.New("away")
+		h.wait("a", 2, 6, 0)
+		h.waitFor(Slow, "a", 1, 2, 0)
+		h.waitFor("m", "b", 1, 2, 0)
+		h.move(func(company string, callback int64) string {
+			if company == "a" && callback == 0 {
+				return "l"
+			}
+			return "m"
+		})
+		for lane, want := range map[string]int{"l": 3, "m": 5, Slow: 2} {
+			if n, since := h.Waits(lane); n != want || since.IsZero() {
+				t.Errorf("%d wait for %s, want %d", n, lane, want)
+			}
+		}
+		if n := h.Of("a"); n != 8 {
+			t.Errorf("%d of a wait", n)
+		}
+		h.mu.Lock()
+		h.failed, h.pending = nil, depth
+		h.mu.Unlock()
+		for lane, want := range map[string]string{"l": "a0.0 a0.1 a0.2", "m": "a1.0 b0.0 a1.1 b0.1 a1.2"} {
+			h.intake.mu.Lock()
+			var got []string
+			g := h.gates[lane]
+			for len(g.turns) > 0 {
+				c := heap.Pop(&g.turns).(*crowd)
+				w := c.pop()
+				got = append(got, strings.TrimLeft(w.Name, "lm"))
+				c.used += float64(w.cost())
+				if c.size > 0 {
+					heap.Push(&g.turns, c)
+				}
+			}
+			clear(g.known)
+			clear(g.crowds)
+			h.intake.mu.Unlock()
+			if strings.Join(got, " ") != want {
+				t.Errorf("%s: %v", lane, got)
+			}
 		}
 	})
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"hash/fnv"
 	"log/slog"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -16,42 +16,6 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
-
-const (
-	// Count is how many asynq queues deliveries are spread over, by callback. Every process must agree on it.
-	Count = 4
-	// Slow is one more, for deliveries that are let out while their callback's breaker is open: they fail for the most part, and their
-	// retries come in crowds, once a second. Nobody who does well waits behind them. A task stays in its lane until it has served.
-	Slow = "ringback-slow"
-)
-
-// Names are the lanes', as asynq and its UI know them; the slow one is last.
-func Names() []string {
-	all := make([]string, Count, Count+1)
-	for i := range all {
-		all[i] = "ringback-" + strconv.Itoa(i)
-	}
-	return append(all, Slow)
-}
-
-var names = Names()
-
-// Of is the lane of a callback that does well.
-func Of(r ledger.Ref) string {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(r.Company))
-	_, _ = h.Write([]byte{'/'})
-	_, _ = h.Write([]byte(strconv.FormatInt(r.Callback, 10)))
-	return names[h.Sum32()%Count]
-}
-
-// For is the lane that a delivery's task goes to.
-func For(t ledger.Ticket) string {
-	if t.Slow {
-		return Slow
-	}
-	return Of(t.Ref)
-}
 
 // Contain runs something, and makes an error of a panic of it.
 type Contain func(ctx context.Context, do func() error) error
@@ -66,7 +30,8 @@ type Config struct {
 	Contain Contain
 }
 
-// Lanes bring deliveries' tasks to asynq, look after those that are there, and know whether they are paused. They are safe for concurrent use.
+// Lanes bring deliveries' tasks to asynq, look after those that are there, and know how many lanes there are and whether they are paused. They are safe for
+// concurrent use.
 type Lanes struct {
 	rdb     redis.UniversalClient
 	ledger  *ledger.Ledger
@@ -79,7 +44,9 @@ type Lanes struct {
 	intake    *intake
 	lone      Lone
 	often     rate.Sometimes // it may be said that too many wait
-	stopped   stopped
+	numbers   *numbers
+	stopped   *stopped
+	leaving   leaving
 }
 
 // New makes Lanes.
@@ -89,8 +56,11 @@ func New(cfg Config) *Lanes {
 		asynq: asynq.NewClientFromRedisClient(cfg.Redis), inspector: asynq.NewInspectorFromRedisClient(cfg.Redis),
 		often: rate.Sometimes{Interval: time.Second},
 	}
-	l.bell = newBell(l.rdb, names, l.log, l.contain)
-	l.intake = newIntake(names, &l.lone, l.pending, cfg.Weight, l.contain)
+	l.intake = newIntake(all, &l.lone, l.pending, cfg.Weight, l.contain)
+	l.numbers = newNumbers(l.rdb, l.contain, func(n number) { l.intake.move(n.of) })
+	l.stopped = &stopped{rdb: l.rdb, numbers: l.numbers}
+	l.bell = newBell(l.rdb, all, l.log, l.contain)
+	l.bell.moved = func(ctx context.Context) { _ = l.numbers.glimpse(ctx) }
 	return l
 }
 
@@ -98,7 +68,28 @@ func New(cfg Config) *Lanes {
 func (l *Lanes) Close() {
 	l.intake.Close()
 	l.bell.Close()
+	l.numbers.close()
 }
+
+// Of is the lane of a callback that does well.
+func (l *Lanes) Of(r ledger.Ref) string { return l.numbers.known().of(r.Company, r.Callback) }
+
+// For is the lane that a delivery's task goes to.
+func (l *Lanes) For(t ledger.Ticket) string {
+	if t.Slow {
+		return Slow
+	}
+	return l.Of(t.Ref)
+}
+
+// Names are those of the lanes that are looked into, as asynq and its UI know them; the slow one is last.
+func (l *Lanes) Names() []string { return l.numbers.known().lanes() }
+
+// Count is how many lanes deliveries are spread over, by callback.
+func (l *Lanes) Count() int { return l.numbers.known().count }
+
+// Changed is closed once there are more lanes, or fewer, or one is not looked into any more.
+func (l *Lanes) Changed() <-chan struct{} { return l.numbers.next() }
 
 // Lone tells whether one company has this process for itself.
 func (l *Lanes) Lone() *Lone { return &l.lone }
@@ -106,9 +97,14 @@ func (l *Lanes) Lone() *Lone { return &l.lone }
 // Listen hears of what other processes bring to the lanes, until ctx ends.
 func (l *Lanes) Listen(ctx context.Context) { l.bell.Listen(ctx) }
 
-// Register names the lanes to asynq's UI and Inspector. asynq does so once per process, which a Redis that lost its data outlives.
+// Register learns which lanes there are, and names them to asynq's UI and Inspector. asynq does so once per process, which a Redis that lost its data outlives.
 func (l *Lanes) Register(ctx context.Context) error {
-	return l.rdb.SAdd(ctx, "asynq:queues", names).Err()
+	l.numbers.renew(ctx, fresh)
+	return l.name(ctx, l.Names())
+}
+
+func (l *Lanes) name(ctx context.Context, lanes []string) error {
+	return l.rdb.SAdd(ctx, "asynq:queues", lanes).Err()
 }
 
 // taskType is the asynq type of the one kind of task there is.
@@ -160,21 +156,42 @@ func (l *Lanes) Enqueue(ctx context.Context, t ledger.Ticket, options ...asynq.O
 	if err != nil {
 		return false, err
 	}
-	options = append(options, asynq.TaskID(TaskID(t.Ref, t.Generation)), asynq.Queue(For(t)), asynq.MaxRetry(maxRetry), asynq.Timeout(TaskTimeout))
+	l.numbers.keep(ctx)
+	lane := l.For(t)
+	options = append(options, asynq.TaskID(TaskID(t.Ref, t.Generation)), asynq.Queue(lane), asynq.MaxRetry(maxRetry), asynq.Timeout(TaskTimeout))
 	_, err = l.asynq.EnqueueContext(ctx, task, options...)
 	if errors.Is(err, asynq.ErrTaskIDConflict) {
 		return true, nil
 	}
 	if err == nil {
-		l.bell.Ring(ctx, For(t))
+		l.bell.Ring(ctx, lane)
 	}
 	return false, err
 }
 
-// InSlow reports whether asynq is known to have the task in the slow lane. Task ids are a queue's own: in another lane it would be a second task.
-func (l *Lanes) InSlow(ctx context.Context, t ledger.Ticket) bool {
-	n, err := l.rdb.Exists(ctx, "asynq:{"+Slow+"}:t:"+TaskID(t.Ref, t.Generation)).Result()
-	return err == nil && n > 0
+// Elsewhere reports whether asynq is known to have the task in another lane than Enqueue brings it to: the slow one, or one that it was for before there were
+// more lanes, or fewer. Task ids are a queue's own: here it would be a second task.
+func (l *Lanes) Elsewhere(ctx context.Context, t ledger.Ticket) bool {
+	lane := l.For(t)
+	return slices.ContainsFunc(l.find(ctx, t.Ref, t.Generation), func(in string) bool { return in != lane })
+}
+
+// find are the lanes in which asynq is known to have the task of a generation of a delivery: one, as a rule, or none. A lane that does not answer has none.
+func (l *Lanes) find(ctx context.Context, r ledger.Ref, generation int64) (in []string) {
+	lanes := l.numbers.known().may(r)
+	there := make([]*redis.IntCmd, len(lanes))
+	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
+		for i, lane := range lanes {
+			there[i] = p.Exists(ctx, "asynq:{"+lane+"}:t:"+TaskID(r, generation))
+		}
+		return nil
+	})
+	for i, lane := range lanes {
+		if there[i].Val() > 0 {
+			in = append(in, lane)
+		}
+	}
+	return in
 }
 
 // enqueueWithin is how long a caller waits for a lane that does not answer: on a Redis Cluster it may be on another node than all that the caller needs.
@@ -194,7 +211,7 @@ func (l *Lanes) Bring(ctx context.Context, tickets ...ledger.Ticket) {
 		defer cancel()
 		if _, err := l.Enqueue(bounded, t); err != nil {
 			l.often.Do(func() {
-				l.log.WarnContext(ctx, "a lane does not answer; what is for it waits", "lane", For(t), "company", t.Company, "delivery", t.DeliveryID(), "error", err)
+				l.log.WarnContext(ctx, "a lane does not answer; what is for it waits", "lane", l.For(t), "company", t.Company, "delivery", t.DeliveryID(), "error", err)
 			})
 			l.await(ctx, t, bring)
 		}
@@ -210,10 +227,11 @@ func (l *Lanes) LetIn(ctx context.Context, tickets []ledger.Ticket, bring func(c
 
 // letIn returns those that may come at once, and has the others wait.
 func (l *Lanes) letIn(ctx context.Context, tickets []ledger.Ticket, bring func(context.Context, ledger.Ticket)) []ledger.Ticket {
+	l.numbers.keep(ctx)
 	now := make([]ledger.Ticket, 0, len(tickets))
 	for _, t := range tickets {
 		bounded, cancel := context.WithTimeout(ctx, enqueueWithin)
-		if l.intake.Pass(bounded, For(t), t.Company, t.Bytes) {
+		if l.intake.Pass(bounded, l.For(t), t.Company, t.Bytes) {
 			now = append(now, t)
 		} else {
 			l.await(ctx, t, bring)
@@ -226,11 +244,11 @@ func (l *Lanes) letIn(ctx context.Context, tickets []ledger.Ticket, bring func(c
 // await has a delivery brought when it is its turn and its lane answers.
 func (l *Lanes) await(ctx context.Context, t ledger.Ticket, bring func(context.Context, ledger.Ticket)) {
 	if !l.intake.Wait(Waiting{
-		Lane: For(t), Company: t.Company, Callback: t.Callback, Name: TaskID(t.Ref, t.Generation), Bytes: t.Bytes,
+		Lane: l.For(t), Company: t.Company, Callback: t.Callback, Name: TaskID(t.Ref, t.Generation), Bytes: t.Bytes,
 		Enter: func(ctx context.Context) { bring(ctx, t) },
 	}) {
 		l.often.Do(func() {
-			l.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", For(t), "company", t.Company)
+			l.log.WarnContext(ctx, "more tasks wait for a lane than are remembered; the reconciler brings them", "lane", l.For(t), "company", t.Company)
 		})
 	}
 }
@@ -263,19 +281,29 @@ func (l *Lanes) inParallel(ctx context.Context, tickets []ledger.Ticket, do func
 }
 
 // Runs reports whether asynq has a delivery's task where it will run by itself, and brings it there if asynq does not have it: under its own task id,
-// unless it is in the slow lane. A conflict proves that asynq has the task. It may have it where it will not run any more: handed to a worker that never
+// unless it is in another lane. A conflict proves that asynq has the task. It may have it where it will not run any more: handed to a worker that never
 // began, archived, a name without content.
 func (l *Lanes) Runs(ctx context.Context, t ledger.Ticket) (bool, error) {
-	info, err := l.inspector.GetTaskInfo(Slow, TaskID(t.Ref, t.Generation))
-	if isGone(err) {
-		known, failed := l.Enqueue(ctx, t)
-		if failed != nil || !known {
-			return failed == nil, failed
+	in := l.find(ctx, t.Ref, t.Generation)
+	if len(in) == 0 {
+		known, err := l.Enqueue(ctx, t)
+		if err != nil || !known {
+			return err == nil, err
 		}
-		info, err = l.inspector.GetTaskInfo(For(t), TaskID(t.Ref, t.Generation))
+		in = []string{l.For(t)}
 	}
+	for _, lane := range in {
+		if runs, err := l.runsIn(ctx, lane, t); runs || err != nil {
+			return runs, err
+		}
+	}
+	return false, nil
+}
+
+func (l *Lanes) runsIn(ctx context.Context, lane string, t ledger.Ticket) (bool, error) {
+	info, err := l.inspector.GetTaskInfo(lane, TaskID(t.Ref, t.Generation))
 	switch {
-	case errors.Is(err, asynq.ErrTaskNotFound): // finished this moment, or a name without content
+	case isGone(err): // finished this moment, or a name without content
 	case err != nil:
 		l.log.WarnContext(ctx, "asynq has a task it cannot show", "company", t.Company, "delivery", t.DeliveryID(), "error", err)
 	case info.State == asynq.TaskStatePending:
@@ -315,7 +343,7 @@ func (l *Lanes) ForgetAll(ctx context.Context, gone []ledger.Ticket) {
 
 // Forget removes the task of an old generation from asynq's retries, for tidiness: should it run, it ends without an attempt.
 func (l *Lanes) Forget(ctx context.Context, r ledger.Ref, generation int64) {
-	for _, lane := range []string{Of(r), Slow} {
+	for _, lane := range l.find(ctx, r, generation) {
 		if err := l.inspector.DeleteTask(lane, TaskID(r, generation)); err != nil && !isGone(err) {
 			l.log.DebugContext(ctx, "old task stays", "delivery", r.DeliveryID(), "error", err)
 		}
@@ -333,11 +361,15 @@ type Depth struct {
 // Waiting is how many tasks of a company wait in this process to come into a lane.
 func (l *Lanes) Waiting(company string) int { return l.intake.Of(company) }
 
-// Depths reads them, of all lanes.
+// Depths reads them, of all lanes that are looked into.
 func (l *Lanes) Depths() ([]Depth, error) {
-	all := make([]Depth, 0, len(names))
-	for _, lane := range names {
+	n := l.numbers.known()
+	depths := make([]Depth, 0, n.high+1)
+	for i, lane := range n.lanes() {
 		info, err := l.inspector.GetQueueInfo(lane)
+		if i >= n.count && i < n.high && isGone(err) { // it is not looked into any more
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -348,7 +380,7 @@ func (l *Lanes) Depths() ([]Depth, error) {
 		if d.Waiting, since = l.intake.Waits(lane); d.Waiting > 0 {
 			d.Oldest = max(d.Oldest, time.Since(since))
 		}
-		all = append(all, d)
+		depths = append(depths, d)
 	}
-	return all, nil
+	return depths, nil
 }

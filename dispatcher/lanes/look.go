@@ -1,29 +1,154 @@
 package lanes
 
 import (
+	"context"
+	"errors"
+	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
-// HaltLook is for how long a process goes on once it has seen that no lane is paused. Before each attempt begins it asks itself, for asynq may have
+// HaltLook is for how long a process goes on once it has seen that nothing is paused. Before each attempt begins it asks itself, for asynq may have
 // given it the task just before the pause, and what goes on in a chain, begins as it is accepted, or is asked or tested, comes out of no lane. If
 // the beginning took longer than this, it asks again, and takes back what has begun.
 const HaltLook = 250 * time.Millisecond
 
-// stopped is what a process knows of the lanes that are paused. One caller looks, the others go on with what was seen last.
+// haltKey says that nothing goes out, and since when (s). It counts for every lane, also for one that somebody did not know of who paused or looks.
+const haltKey = "{" + numberKey + "}:halt"
+
+// Pauses are what is paused, and since when.
+type Pauses struct {
+	All   time.Time            // everything; zero: it is not
+	Lanes map[string]time.Time // single lanes, as asynq has it
+}
+
+// Of reports whether a lane is paused.
+func (p Pauses) Of(lane string) bool { return !p.All.IsZero() || !p.Lanes[lane].IsZero() }
+
+// None reports whether nothing is paused.
+func (p Pauses) None() bool { return p.All.IsZero() && len(p.Lanes) == 0 }
+
+// Since is when the first of what is paused was.
+func (p Pauses) Since() time.Time {
+	since := p.All
+	for _, at := range p.Lanes {
+		if since.IsZero() || at.Before(since) {
+			since = at
+		}
+	}
+	return since
+}
+
+// stopped is what a process knows of what is paused. One caller looks, the others go on with what was seen last.
 type stopped struct {
+	rdb     redis.UniversalClient
+	numbers *numbers
+
 	last   atomic.Pointer[look]
 	asking atomic.Bool
 }
 
 // A look is what somebody saw.
 type look struct {
-	at     time.Time            // before which it was so; of one that failed, when it did
-	since  map[string]time.Time // by lane; of one that failed, as the look before
+	at     time.Time // before which it was so; of one that failed, when it did
+	seen   Pauses    // of one that failed, as the look before
 	failed bool
 }
 
-// holds reports whether nobody has to look anew: that a lane is paused is asked each time, so that a resume is seen at once.
+// holds reports whether nobody has to look anew: that something is paused is asked each time, so that a resume is seen at once.
 func (l *look) holds() bool {
-	return l != nil && time.Since(l.at) < HaltLook && (l.failed || len(l.since) == 0)
+	return l != nil && time.Since(l.at) < HaltLook && (l.failed || l.seen.None())
+}
+
+func pausedKey(lane string) string { return "asynq:{" + lane + "}:paused" }
+
+// read asks Redis what is paused. How many lanes there are is read with it. asynq keeps what it pauses in a key of each queue, whose value is the time in
+// seconds. On a Redis Cluster they may be on masters that do not answer, so the halt's key is asked for first: if there is one, it does for all.
+func (s *stopped) read(ctx context.Context) (p Pauses, err error) {
+	if _, ok := s.rdb.(*redis.ClusterClient); ok {
+		if p, err = s.readOf(ctx, nil); err != nil || !p.All.IsZero() {
+			return p, err
+		}
+	}
+	for known := -1; known < s.numbers.known().high; {
+		known = s.numbers.known().high
+		if p, err = s.readOf(ctx, s.numbers.known().lanes()); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// readOf asks whether everything is paused, and which of these lanes are.
+func (s *stopped) readOf(ctx context.Context, lanes []string) (Pauses, error) {
+	at := time.Now()
+	var halt *redis.StringCmd
+	var count func() (number, error)
+	reads := make([]*redis.StringCmd, len(lanes))
+	_, err := s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		halt, count = pipe.Get(ctx, haltKey), readNumber(ctx, pipe)
+		for i, lane := range lanes {
+			reads[i] = pipe.Get(ctx, pausedKey(lane))
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return Pauses{}, err
+	}
+	p := Pauses{Lanes: make(map[string]time.Time)}
+	if text := halt.Val(); text != "" {
+		seconds, _ := strconv.ParseInt(text, 10, 64)
+		p.All = time.Unix(seconds, 0).UTC()
+	}
+	if n, err := count(); err == nil {
+		s.numbers.learn(n, at)
+	}
+	for i, lane := range lanes {
+		text, err := reads[i].Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return Pauses{}, err
+		}
+		if seconds, err := strconv.ParseInt(text, 10, 64); err == nil {
+			p.Lanes[lane] = time.Unix(seconds, 0).UTC()
+		}
+	}
+	return p, nil
+}
+
+// halted is what is paused. If nothing was, that holds for [HaltLook]. While Redis does not answer, it is as it was before.
+func (s *stopped) halted(ctx context.Context) Pauses {
+	if last := s.last.Load(); last.holds() {
+		return last.seen
+	}
+	return s.look(ctx)
+}
+
+// look asks what is paused, unless somebody else just does.
+func (s *stopped) look(ctx context.Context) Pauses {
+	last := s.last.Load()
+	if last != nil { // of those who know nothing yet, each looks
+		if !s.asking.CompareAndSwap(false, true) {
+			return last.seen
+		}
+		defer s.asking.Store(false)
+	}
+	next := &look{at: time.Now()}
+	var err error
+	if next.seen, err = s.read(context.WithoutCancel(ctx)); err != nil {
+		*next = look{at: time.Now(), failed: true}
+		if last != nil {
+			next.seen = last.seen
+		}
+	}
+	s.last.Store(next)
+	return next.seen
+}
+
+// halts reports whether everything is paused, and is asked each time that it was known to be: who may take tasks out of lanes that somebody let go one by one
+// leaves them there.
+func (s *stopped) halts(ctx context.Context) bool {
+	last := s.last.Load()
+	return last != nil && !last.seen.All.IsZero() && !s.halted(ctx).All.IsZero()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -23,6 +24,9 @@ const (
 	// shareOfSlow is the part of all attempts in a process that the slow lane has: a quarter, for many of its partners take all the time
 	// that their timeout gives them, and who comes back waits behind them.
 	shareOfSlow = 4
+	// shareOfLeaving is the part of the others that all lanes above the number have together, as long as there are any. What is in them may wait there
+	// for hours.
+	shareOfLeaving = 4
 	// taskCheckInterval is how long an asynq server waits after a look that found nothing, before it waits for the bell.
 	taskCheckInterval = 2 * time.Millisecond
 	// delayedCheckInterval is how often each server looks for retries whose time has come; asynq keeps whole seconds. If idle lanes are looked at less
@@ -56,89 +60,203 @@ type ServersConfig struct {
 	Handler     Handler
 }
 
-// Servers take from the lanes: asynq's servers.
+// Servers take from the lanes: asynq's servers, for each lane that is looked into.
 type Servers struct {
-	lanes   *Lanes
-	cfg     ServersConfig
-	servers []server
-	places  map[string]int // by lane
-	stopped chan struct{}  // closed when no task is taken any more
+	lanes  *Lanes
+	cfg    ServersConfig
+	places map[string]*places // by lane, of all that there may be; the map itself stays
+	log    log
+
+	mu      sync.Mutex
+	crews   map[string]*crew // by lane, while they take from it
+	ended   bool             // nothing is taken any more
+	leaving sync.WaitGroup   // crews whose lane is not looked into any more, and whose tasks have not ended
 }
 
-type server struct {
-	*asynq.Server
-	lane string
+// A crew are the servers of a lane.
+type crew struct {
+	servers []*asynq.Server
+	stopped chan struct{} // closed when they are to take no more
 }
 
 // NewServers makes Servers, for one Start.
 func (l *Lanes) NewServers(cfg ServersConfig) *Servers {
-	s := &Servers{lanes: l, cfg: cfg, places: make(map[string]int, len(names)), stopped: make(chan struct{})}
-	rdb := l.bell.Client(cfg.Look, s.stopped, cfg.Full)
-	logger := newLog(l.log)
-	perLane := serversPerLane
-	if cfg.Process < fewAttempts {
-		perLane = 1
+	s := &Servers{lanes: l, cfg: cfg, places: make(map[string]*places, len(all)), log: newLog(l.log), crews: make(map[string]*crew)}
+	total := &places{most: max(cfg.Concurrency, DefaultCount+1)} // also while tasks of lanes that had more places are under way
+	for _, lane := range all {
+		s.places[lane] = &places{within: total}
 	}
-	for _, lane := range append(slices.Repeat(names[:Count], perLane), Slow) {
-		places := (cfg.Concurrency - cfg.Concurrency/shareOfSlow) / (Count * perLane)
-		if lane == Slow {
-			places = cfg.Concurrency / shareOfSlow
-		}
-		places = max(1, places)
-		s.places[lane] += places
-		s.servers = append(s.servers, server{asynq.NewServerFromRedisClient(rdb, asynq.Config{
-			Concurrency:              places,
-			Queues:                   map[string]int{lane: 1},
-			TaskCheckInterval:        taskCheckInterval,
-			DelayedTaskCheckInterval: max(delayedCheckInterval, cfg.Look),
-			ShutdownTimeout:          cfg.Grace,
-			RetryDelayFunc:           s.retryDelay,
-			IsFailure:                s.isFailure,
-			Logger:                   logger,
-			LogLevel:                 asynq.WarnLevel,
-		}), lane})
-	}
+	s.share()
 	return s
 }
 
-// Places are how many tasks of each lane may be worked on at a time.
-func (s *Servers) Places() map[string]int { return s.places }
+// share gives each lane its places.
+func (s *Servers) share() {
+	for lane, most := range s.Places() {
+		s.places[lane].resize(most)
+	}
+}
 
-// Start begins to take from the lanes. It fails if Redis does not answer.
+// most is how many tasks may be worked on at a time of all lanes but the slow one, and of that.
+func (s *Servers) most() (others, slow int) {
+	slow = s.cfg.Concurrency / shareOfSlow
+	return s.cfg.Concurrency - slow, max(1, slow)
+}
+
+// Places are how many tasks of each lane may be worked on at a time, with the lanes that there are now.
+func (s *Servers) Places() map[string]int {
+	n, places := s.lanes.numbers.known(), make(map[string]int, len(all))
+	others, slow := s.most()
+	for _, lane := range all {
+		places[lane] = 0
+	}
+	above := 0
+	if n.high > n.count {
+		above = others / shareOfLeaving
+	}
+	for i, lane := range all[:n.high] {
+		if i < n.count {
+			places[lane] = max(1, (others-above)/n.count)
+		} else {
+			places[lane] = max(1, above/(n.high-n.count))
+		}
+	}
+	places[Slow] = slow
+	return places
+}
+
+// Start begins to take from the lanes that there are. It fails if asynq does.
 func (s *Servers) Start() error {
-	for i, server := range s.servers {
-		handler := func(ctx context.Context, task *asynq.Task) error { return s.Process(ctx, server.lane, task) }
-		if err := server.Start(asynq.HandlerFunc(handler)); err != nil {
-			close(s.stopped)
-			for _, started := range s.servers[:i] {
-				started.Shutdown()
-			}
+	err := s.Follow()
+	if err != nil {
+		s.Stop()
+		s.Shutdown()
+	}
+	return err
+}
+
+// Follow takes from the lanes that there are by now, and from no others. What is under way from these goes on. If that fails, it is to be repeated.
+func (s *Servers) Follow() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended {
+		return nil
+	}
+	s.share()
+	there := s.lanes.Names()
+	for lane, c := range s.crews {
+		if !slices.Contains(there, lane) {
+			delete(s.crews, lane)
+			s.leaving.Go(c.end)
+		}
+	}
+	for _, lane := range there {
+		if s.crews[lane] != nil {
+			continue
+		}
+		c, err := s.start(lane)
+		if err != nil {
 			return fmt.Errorf("starting an asynq server: %w", err)
 		}
+		s.crews[lane] = c
 	}
 	return nil
 }
 
-// Stop takes no more tasks; all lanes stop before any is waited for.
-func (s *Servers) Stop() {
-	close(s.stopped)
-	for _, server := range s.servers {
+// start starts the servers of a lane. They could work on as many tasks as the process may: the lane's places bound them.
+func (s *Servers) start(lane string) (*crew, error) {
+	c := &crew{stopped: make(chan struct{})}
+	rdb := s.lanes.bell.Client(patience{
+		look: s.cfg.Look, stop: c.stopped, full: s.cfg.Full, places: s.places[lane], halts: s.lanes.stopped.halts,
+	})
+	servers := serversPerLane
+	if s.cfg.Process < fewAttempts || lane == Slow {
+		servers = 1
+	}
+	others, slow := s.most()
+	concurrency := max(1, others)
+	if lane == Slow {
+		concurrency = slow
+	}
+	for range servers {
+		server := asynq.NewServerFromRedisClient(rdb, asynq.Config{
+			Concurrency:              concurrency,
+			Queues:                   map[string]int{lane: 1},
+			TaskCheckInterval:        taskCheckInterval,
+			DelayedTaskCheckInterval: max(delayedCheckInterval, s.cfg.Look),
+			ShutdownTimeout:          s.cfg.Grace,
+			RetryDelayFunc:           s.retryDelay,
+			IsFailure:                s.isFailure,
+			Logger:                   s.log,
+			LogLevel:                 asynq.WarnLevel,
+		})
+		handler := func(ctx context.Context, task *asynq.Task) error { return s.Process(ctx, lane, task) }
+		if err := server.Start(asynq.HandlerFunc(handler)); err != nil {
+			c.end()
+			return nil, err
+		}
+		c.servers = append(c.servers, server)
+	}
+	return c, nil
+}
+
+// rest has asynq ask for no more tasks. stopped is closed before.
+func (c *crew) rest() {
+	for _, server := range c.servers {
 		server.Stop()
 	}
 }
 
-// Shutdown waits for the tasks under way, at most for the grace.
-func (s *Servers) Shutdown() {
+// wait waits for the tasks under way, at most for the grace.
+func (c *crew) wait() {
 	var wg sync.WaitGroup
-	for _, server := range s.servers {
+	for _, server := range c.servers {
 		wg.Go(server.Shutdown)
 	}
 	wg.Wait()
 }
 
+// end takes no more tasks, and waits for those under way.
+func (c *crew) end() {
+	close(c.stopped)
+	c.rest()
+	c.wait()
+}
+
+// Stop takes no more tasks; all lanes stop before any is waited for.
+func (s *Servers) Stop() {
+	crews := s.last()
+	for _, c := range crews {
+		close(c.stopped)
+	}
+	for _, c := range crews {
+		c.rest()
+	}
+}
+
+// last are the crews that there are in the end: none comes after them.
+func (s *Servers) last() []*crew {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	return slices.Collect(maps.Values(s.crews))
+}
+
+// Shutdown waits for the tasks under way, at most for the grace. It comes after Stop.
+func (s *Servers) Shutdown() {
+	var wg sync.WaitGroup
+	for _, c := range s.last() {
+		wg.Go(c.wait)
+	}
+	wg.Wait()
+	s.leaving.Wait()
+}
+
 // Process is asynq's handler, for a task from a lane. It returns nil when the task has served: the record knows the rest. If it panics, asynq
 // brings the task back as after any trouble, and what had begun counts as lost once its owner's time is over.
 func (s *Servers) Process(ctx context.Context, lane string, task *asynq.Task) error {
+	s.places[lane].begin()
+	defer s.places[lane].end()
 	return s.cfg.Contain(ctx, func() error {
 		t, ok := readTask(task.Type(), task.Payload())
 		if !ok {
@@ -146,7 +264,12 @@ func (s *Servers) Process(ctx context.Context, lane string, task *asynq.Task) er
 			return nil
 		}
 		retried, known := asynq.GetRetryCount(ctx)
-		return s.cfg.Handler(ctx, lane, t, known && retried > 0)
+		err := s.cfg.Handler(ctx, lane, t, known && retried > 0)
+		if _, later := errors.AsType[*Later](err); later && s.lanes.numbers.known().above(lane) {
+			s.lanes.Bring(ctx, t) // whoever takes it from its own lane finds that it is early
+			return nil
+		}
+		return err
 	})
 }
 

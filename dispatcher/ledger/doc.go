@@ -117,19 +117,23 @@
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:clock      hash     the installation's time (package steady)
-//	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it
+//	ringback:work       channel  "<process> <lane>": something was enqueued there (package lanes); idle workers wait for it. Of lane * : there are more
+//	                             lanes, or fewer
+//	ringback:lanes      hash     how many lanes there are (count), up to which they are looked into (high), and how often that was changed (epoch); absent: 4
+//	{ringback:lanes}:halt string since when (s) nothing goes out of the installation
 //	ringback:reconciler string   of programs without the index: whose turn the round is
 //	ringback:rounds hash         each worker that goes rounds -> how many it has begun
 //	ringback:working zset        the index: companies that may have work for the rounds; score: an epoch, which no other company and no later entry has
 //	{ringback:working}:epoch  string  the last of those
 //	{ringback:working}:asleep hash    what is counted of each company that is asleep: dead letters, buried ones, callbacks; {ringback:working}:sums hash of their
 //	                             sums; :whole in it once all companies that are asleep are in them
-//	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; all of them: nothing goes out of the installation
-//	asynq:{ringback-slow}:t:<task id> asynq's: read to see whether a task is in the slow lane
-//	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 to 3 by
+//	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; in a halt all lanes have it that there may be, for asynq's UI,
+//	                             and for programs that do not know of halts
+//	asynq:{ringback-<lane>}:t:<task id> asynq's: read to see whether a task is in another lane than its delivery's
+//	asynq's own                  queue ringback-<lane>, task id <delivery id>:g<generation>, payload the names, no content; lanes 0 and so on by
 //	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
 //	                             retries would hold up neighbours in a lane. No record says in which lane a task is: a process
-//	                             that has to know looks in both
+//	                             that has to know looks in both, and once the number has been another, in all
 //
 // What has had its time, such as an event whose deliveries all ended longer ago than retention, is swept with its company's log. The time stands in the
 // key's own expiry, ten years ahead: so no step of Redis's clock expires it.

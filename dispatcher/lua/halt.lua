@@ -1,5 +1,5 @@
--- Stops all lanes, or lets them go on, as asynq does it: a lane is paused while its key exists. KEYS: a key of each lane, the audit trail.
--- ARGV: 'pause' or 'resume', now (s), line of the audit trail -> how many lanes that changed
+-- Stops everything that goes out, or lets it go on: the halt's key first, and the key of each lane, by which asynq pauses it. KEYS: those, the audit
+-- trail. ARGV: 'pause' or 'resume', now (s), line of the audit trail -> how many keys that changed
 local changed = 0
 for i = 1, #KEYS - 1 do
   if ARGV[1] == 'resume' then
