@@ -811,12 +811,8 @@ func TestRedisConf(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := "redis-server"
-	if _, err := exec.LookPath(server); err != nil {
-		server = "valkey-server"
-	}
 	free := freePort(t)
-	launch(t, exec.Command(server, conf, "--port", free, "--bind", "127.0.0.1", "--dir", t.TempDir())).await(`Ready to accept connections`)
+	launch(t, exec.Command(redistest.Binary(t), conf, "--port", free, "--bind", "127.0.0.1", "--dir", t.TempDir())).await(`Ready to accept connections`)
 	rdb := goredis.NewClient(&goredis.Options{Addr: "127.0.0.1:" + free})
 	t.Cleanup(func() { _ = rdb.Close() })
 	for _, row := range rows(t, page(t, operatorsPage), "setting") {

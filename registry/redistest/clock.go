@@ -34,7 +34,7 @@ func StartWithClock(t testing.TB, args ...string) (*Server, *Clock) {
 	}
 	c := &Clock{t: t, file: filepath.Join(dir, "ahead")}
 	c.Set(0)
-	return start(t, false, []string{"LD_PRELOAD=" + library, "CLOCK_AHEAD=" + c.file}, args), c
+	return start(t, single, []string{"LD_PRELOAD=" + library, "CLOCK_AHEAD=" + c.file}, args), c
 }
 
 // Set has the server's clock be ahead of the machine's, at once.

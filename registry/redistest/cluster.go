@@ -1,8 +1,6 @@
 package redistest
 
 import (
-	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,9 +60,9 @@ func StartCluster(t testing.TB, masters, replicas int, args ...string) *Cluster 
 }
 
 func (c *Cluster) start() *Server {
-	node := start(c.t, true, nil, c.args)
-	c.nodes = append(c.nodes, node)
-	return node
+	s := start(c.t, ofCluster, nil, c.args)
+	c.nodes = append(c.nodes, s)
+	return s
 }
 
 // meet introduces a node to the first one, which introduces it to the others.
@@ -102,7 +100,7 @@ func (c *Cluster) Client() *redis.ClusterClient {
 func (c *Cluster) MasterOf(key string) *Server {
 	c.t.Helper()
 	for _, node := range c.running() {
-		slot, err := c.ask(node, "CLUSTER", "KEYSLOT", key)
+		slot, err := node.ask("CLUSTER", "KEYSLOT", key)
 		if err != nil {
 			continue
 		}
@@ -220,7 +218,7 @@ func (c *Cluster) Slot(key string) int {
 }
 
 func (c *Cluster) running() []*Server {
-	return slices.DeleteFunc(slices.Clone(c.nodes), func(s *Server) bool { return s.child == nil || s.halted })
+	return slices.DeleteFunc(slices.Clone(c.nodes), func(s *Server) bool { return !s.runs() })
 }
 
 // A master is one as a node sees it.
@@ -258,7 +256,7 @@ func (c *Cluster) masters(node *Server) (all []master) {
 
 // known are the lines of CLUSTER NODES, in fields.
 func (c *Cluster) known(node *Server) (lines [][]string) {
-	v, err := c.ask(node, "CLUSTER", "NODES")
+	v, err := node.ask("CLUSTER", "NODES")
 	text, _ := v.(string)
 	if err != nil {
 		return nil
@@ -297,7 +295,7 @@ func (c *Cluster) acquainted() bool {
 }
 
 func (c *Cluster) serves(node *Server) bool {
-	info, _ := c.ask(node, "CLUSTER", "INFO")
+	info, _ := node.ask("CLUSTER", "INFO")
 	text, _ := info.(string)
 	return strings.Contains(text, "cluster_state:ok") && strings.Contains(text, "cluster_slots_ok:"+strconv.Itoa(slots))
 }
@@ -305,11 +303,11 @@ func (c *Cluster) serves(node *Server) bool {
 func (c *Cluster) whole(node *Server) bool {
 	for _, fields := range c.known(node) {
 		other := c.at(fields[1])
-		if other != nil && other.child != nil && !other.halted && strings.Contains(fields[2], "fail") {
+		if other != nil && other.runs() && strings.Contains(fields[2], "fail") {
 			return false
 		}
 	}
-	info, err := c.ask(node, "INFO", "replication")
+	info, err := node.ask("INFO", "replication")
 	text, _ := info.(string)
 	return err == nil && c.serves(node) && (strings.Contains(text, "role:master") || strings.Contains(text, "master_link_status:up"))
 }
@@ -319,7 +317,7 @@ func (c *Cluster) await(what string, reached func() bool) {
 	c.t.Helper()
 	for end := time.Now().Add(agreeTimeout); !reached(); pause() {
 		if time.Now().After(end) {
-			v, err := c.ask(c.running()[0], "CLUSTER", "NODES")
+			v, err := c.running()[0].ask("CLUSTER", "NODES")
 			c.t.Fatalf("redistest: the nodes of the cluster do not %s within %s: %v, %v", what, agreeTimeout, v, err)
 		}
 	}
@@ -327,25 +325,9 @@ func (c *Cluster) await(what string, reached func() bool) {
 
 func (c *Cluster) do(node *Server, args ...any) any {
 	c.t.Helper()
-	v, err := c.ask(node, args...)
+	v, err := node.ask(args...)
 	if err != nil {
 		c.t.Fatalf("redistest: %v: %v", args[:min(len(args), 3)], err)
 	}
 	return v
-}
-
-// ask asks one node, through a client of its own: a node that was away is asked at once when it is back.
-func (c *Cluster) ask(node *Server, args ...any) (any, error) {
-	client := redis.NewClient(&redis.Options{
-		Network: "unix", Addr: node.Socket(), PoolSize: 1, MaxRetries: -1, DialerRetries: 1, Protocol: 2,
-		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.t.Context()), 10*time.Second)
-	defer cancel()
-	v, err := client.Do(ctx, args...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", node.Addr(), err)
-	}
-	return v, nil
 }

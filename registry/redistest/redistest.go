@@ -3,8 +3,9 @@
 // ends. Tests use it for what an in-memory stand-in cannot vouch for: real Lua,
 // the append-only file, a kill in the middle, a server that stops answering.
 //
-// It runs redis-server. If there is none, it runs valkey-server. If there is neither,
-// it fails the test: a test that is skipped proves nothing.
+// It runs what RINGBACK_REDIS_SERVER says, the path or the name of a server. If that is
+// empty, it runs redis-server, or valkey-server if there is none. If there is neither, it
+// fails the test: a test that is skipped proves nothing.
 package redistest
 
 import (
@@ -17,6 +18,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -42,7 +44,8 @@ type Server struct {
 	dir     string   // working directory: append-only file, log
 	sockets string   // short path: a socket's may have 107 bytes at most
 	port    int
-	bus     int // the port of the cluster's bus; 0: it is no node of a cluster
+	bus     int    // the port of the cluster's bus; 0: it is no node of a cluster
+	watches string // the file of what it watches as a sentinel; empty: it is none
 	log     *os.File
 
 	child  *exec.Cmd      // nil while no server runs
@@ -61,13 +64,28 @@ type Server struct {
 // without ending it.
 func Start(t testing.TB, args ...string) *Server {
 	t.Helper()
-	return start(t, false, nil, args)
+	return start(t, single, nil, args)
 }
 
-// start is Start for a node of a cluster, if it is one, with more in the server's environment.
-func start(t testing.TB, node bool, env, args []string) *Server {
+// What a server is.
+type kind int
+
+const (
+	single kind = iota
+	ofCluster
+	sentinel
+)
+
+// start is Start for a server of any kind, with more in its environment. The arguments of a sentinel are the lines of its file.
+func start(t testing.TB, k kind, env, args []string) *Server {
 	t.Helper()
-	s := &Server{t: t, binary: findBinary(t), env: env, args: args, dir: t.TempDir()}
+	s := &Server{t: t, binary: Binary(t), env: env, args: args, dir: t.TempDir()}
+	if k == sentinel {
+		s.args, s.watches = nil, filepath.Join(s.dir, "sentinel.conf")
+		if err := os.WriteFile(s.watches, []byte(strings.Join(args, "\n")+"\n"), 0o600); err != nil {
+			t.Fatalf("redistest: %v", err)
+		}
+	}
 
 	sockets, err := os.MkdirTemp("", "redistest") //nolint:usetesting // t.TempDir holds the test's name, and a socket's path has room for 107 bytes
 	if err != nil {
@@ -86,7 +104,7 @@ func start(t testing.TB, node bool, env, args []string) *Server {
 
 	for range portTries {
 		s.port = freePort(t)
-		if node {
+		if k == ofCluster {
 			s.bus = freePort(t)
 		}
 		if err = s.launch(); err == nil {
@@ -211,16 +229,7 @@ func (s *Server) signal(sig syscall.Signal) {
 func (s *Server) launch() error {
 	// The server outlives t.Context, which ends before the cleanups run.
 	ctx := context.WithoutCancel(s.t.Context())
-	args := append([]string{
-		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
-		"--unixsocket", s.Socket(), "--dir", s.dir,
-		"--appendonly", "yes", "--appendfsync", "everysec", "--save", "",
-		"--daemonize", "no",
-	}, s.args...)
-	if s.bus != 0 {
-		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))
-	}
-	child := exec.CommandContext(ctx, s.binary, args...)
+	child := exec.CommandContext(ctx, s.binary, s.commandLine()...)
 	child.Stdout, child.Stderr = s.log, s.log
 	child.Env = append(os.Environ(), s.env...)
 	if err := child.Start(); err != nil {
@@ -236,6 +245,22 @@ func (s *Server) launch() error {
 		return err
 	}
 	return nil
+}
+
+func (s *Server) commandLine() []string {
+	args := []string{
+		"--port", strconv.Itoa(s.port), "--bind", "127.0.0.1",
+		"--unixsocket", s.Socket(), "--dir", s.dir,
+		"--daemonize", "no",
+	}
+	if s.watches != "" {
+		return append([]string{s.watches, "--sentinel"}, args...)
+	}
+	args = append(append(args, "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""), s.args...)
+	if s.bus != 0 {
+		args = append(args, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(s.bus))
+	}
+	return args
 }
 
 // watch starts a shell that kills the child when this process is gone, however
@@ -303,6 +328,25 @@ func (s *Server) isOurs(ctx context.Context) error {
 	return nil
 }
 
+// ask asks the server through a client of its own: one that was away is asked at once when it is back.
+func (s *Server) ask(args ...any) (any, error) {
+	client := redis.NewClient(&redis.Options{
+		Network: "unix", Addr: s.Socket(), PoolSize: 1, MaxRetries: -1, DialerRetries: 1, Protocol: 2,
+		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	defer func() { _ = client.Close() }()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.t.Context()), 10*time.Second)
+	defer cancel()
+	v, err := client.Do(ctx, args...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Addr(), err)
+	}
+	return v, nil
+}
+
+// runs reports whether it can be asked.
+func (s *Server) runs() bool { return s.child != nil && !s.halted }
+
 // exited says whether the child has ended, without reaping it.
 func (s *Server) exited() bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.child.Process.Pid))
@@ -342,8 +386,16 @@ func (s *Server) logTail() string {
 	return string(log[max(0, len(log)-4096):])
 }
 
-func findBinary(t testing.TB) string {
+// Binary is the path of the server that Start runs.
+func Binary(t testing.TB) string {
 	t.Helper()
+	if name := os.Getenv("RINGBACK_REDIS_SERVER"); name != "" {
+		path, err := exec.LookPath(name)
+		if err != nil {
+			t.Fatalf("redistest: RINGBACK_REDIS_SERVER: %v", err)
+		}
+		return path
+	}
 	for _, name := range []string{"redis-server", "valkey-server"} {
 		if path, err := exec.LookPath(name); err == nil {
 			return path

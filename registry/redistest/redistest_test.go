@@ -2,6 +2,7 @@ package redistest_test
 
 import (
 	"context"
+	"os"
 	"testing"
 	"time"
 
@@ -55,6 +56,20 @@ func TestArgumentsWinOverDefaults(t *testing.T) {
 	got, err := s.Client().ConfigGet(t.Context(), "appendfsync").Result()
 	if err != nil || got["appendfsync"] != "always" {
 		t.Errorf("appendfsync %v, %v", got, err)
+	}
+}
+
+// TestTheServerIsChosen by the environment: a path, here of a script that notes that it ran.
+func TestTheServerIsChosen(t *testing.T) {
+	dir := t.TempDir()
+	script := "#!/bin/sh\ntouch " + dir + "/ran\nexec " + redistest.Binary(t) + ` "$@"`
+	if err := os.WriteFile(dir+"/chosen", []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("RINGBACK_REDIS_SERVER", dir+"/chosen")
+	redistest.Start(t)
+	if _, err := os.Stat(dir + "/ran"); err != nil {
+		t.Errorf("another server ran: %v", err)
 	}
 }
 
