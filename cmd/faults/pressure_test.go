@@ -541,7 +541,7 @@ func pauseResume(s *scene, perSecond float64, burst int) {
 // door pauses or resumes a callback.
 func (s *scene) door(cb callback, what string) {
 	s.t.Helper()
-	status, err := s.patiently(http.MethodPost, fmt.Sprintf("/companies/%s/config/callbacks/%d/%s", company, cb.ID, what), nil, nil)
+	status, err := s.patiently(http.MethodPost, fmt.Sprintf("/companies/%s/config/callbacks/%d/%s", cb.company, cb.ID, what), nil, nil)
 	if err != nil || status != http.StatusOK {
 		s.t.Fatalf("%s: %d, %v", what, status, err)
 	}

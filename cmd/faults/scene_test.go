@@ -80,8 +80,9 @@ type scene struct {
 	row  *row
 	setup
 
-	redis   *redistest.Server     // nil: it is a cluster
-	nodes   *redistest.Cluster    // nil: it is one Redis
+	redis   *redistest.Server     // nil: it is another of the three
+	nodes   *redistest.Cluster    // the same
+	watched *redistest.Sentinels  // the same
 	direct  redis.UniversalClient // to Redis itself, past every proxy
 	env     []string
 	apis    []*process
@@ -109,11 +110,13 @@ type scene struct {
 // A setup says what a scene is made of.
 type setup struct {
 	cluster   bool                            // Redis is a cluster of three masters with a replica each, and there are two companies on each master
+	sentinel  bool                            // Redis is a master with two replicas, which three sentinels watch, and there are three companies
 	redisArgs []string                        // added to redis-server's command line; it runs with AOF everysec
 	clock     bool                            // the scene moves Redis's clock
 	via       func(role, redis string) string // a proxy before Redis for processes of that role: takes Redis's address, returns its own
 	apis      int                             // processes with the role api; default 1
 	workers   int                             // processes with the role worker; default 1
+	both      int                             // processes with both roles, instead of those
 	args      []string                        // added to `ringback serve`
 	callbacks int                             // registrations of each company, all of which match its every event; default 1, -1 for none
 	options   map[string]any                  // members of each registration; default: a timeout of 2 s
@@ -191,7 +194,11 @@ func (s *scene) open(in setup) {
 	s.setup = in
 	s.openRedis()
 	if info, err := s.direct.InfoMap(s.t.Context(), "server").Result(); err == nil {
-		suite.report.sees("Redis " + info["Server"]["redis_version"])
+		store := "Redis " + info["Server"]["redis_version"]
+		if version := info["Server"]["valkey_version"]; version != "" {
+			store = "Valkey " + version
+		}
+		suite.report.sees(store)
 	}
 	s.env = []string{
 		"RINGBACK_EGRESS_ALLOW=127.0.0.0/8",
@@ -201,12 +208,7 @@ func (s *scene) open(in setup) {
 	transport := &http.Transport{MaxIdleConnsPerHost: 200}
 	s.client = &http.Client{Transport: transport, Timeout: 20 * time.Second}
 	s.t.Cleanup(transport.CloseIdleConnections)
-	for range in.apis {
-		s.apis = append(s.apis, s.start("api"))
-	}
-	for range in.workers {
-		s.workers = append(s.workers, s.start("worker"))
-	}
+	s.startAll(in)
 	s.key = s.makeKey()
 	for range in.callbacks {
 		for _, name := range s.companies {
@@ -215,9 +217,34 @@ func (s *scene) open(in setup) {
 	}
 }
 
-// openRedis starts the one Redis, or the cluster.
+func (s *scene) startAll(in setup) {
+	s.t.Helper()
+	for range in.both {
+		s.workers = append(s.workers, s.start("api,worker"))
+	}
+	if in.both > 0 {
+		s.apis = s.workers
+		return
+	}
+	for range in.apis {
+		s.apis = append(s.apis, s.start("api"))
+	}
+	for range in.workers {
+		s.workers = append(s.workers, s.start("worker"))
+	}
+}
+
+// openRedis starts the one Redis, the cluster, or those that sentinels watch.
 func (s *scene) openRedis() {
 	s.t.Helper()
+	if s.sentinel {
+		s.watched = redistest.StartSentinels(s.t, s.redisArgs...)
+		s.direct = s.watched.Client()
+		for i := range 3 {
+			s.companies = append(s.companies, fmt.Sprintf("%s-%d", company, i))
+		}
+		return
+	}
 	if !s.cluster {
 		if s.setup.clock {
 			s.redis, s.clock = redistest.StartWithClock(s.t, s.redisArgs...)
@@ -241,19 +268,26 @@ func (s *scene) openRedis() {
 
 // redisURL is what --redis takes.
 func (s *scene) redisURL() string {
-	if s.nodes != nil {
+	switch {
+	case s.nodes != nil:
 		return s.nodes.URL()
+	case s.watched != nil:
+		return s.watched.URL()
 	}
 	return s.redis.URL()
 }
 
 // redisDirs are where Redis keeps its files.
 func (s *scene) redisDirs() (dirs []string) {
-	if s.nodes == nil {
-		return []string{s.redis.Dir()}
+	servers := []*redistest.Server{s.redis}
+	switch {
+	case s.nodes != nil:
+		servers = s.nodes.Nodes()
+	case s.watched != nil:
+		servers = append(slices.Clip(s.watched.Nodes()), s.watched.Watchers()...)
 	}
-	for _, node := range s.nodes.Nodes() {
-		dirs = append(dirs, node.Dir())
+	for _, server := range servers {
+		dirs = append(dirs, server.Dir())
 	}
 	return dirs
 }
@@ -556,7 +590,12 @@ func (s *scene) eventually(within time.Duration, ok func() bool, why func() stri
 }
 
 // processes are all of them.
-func (s *scene) processes() []*process { return append(slices.Clip(s.apis), s.workers...) }
+func (s *scene) processes() []*process {
+	if s.both > 0 {
+		return s.workers
+	}
+	return append(slices.Clip(s.apis), s.workers...)
+}
 
 // A leash is a shell that kills every process in its group once this process is gone, however it went.
 type leash struct {

@@ -358,6 +358,43 @@ func TestForgottenConnectionsCostNobodyAnAnswer(t *testing.T) {
 	})
 }
 
+// writesAgain returns a function that says how long after a moment a client's callers could write again. It begins to ask at once.
+func writesAgain(t *testing.T, url string) (since func(over time.Time) time.Duration) {
+	t.Helper()
+	rdb, err := openRedis(url, "", 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = rdb.Close() })
+	if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	failed, asked := make(chan struct{}), make(chan time.Time, 1)
+	go func() { // as callers do
+		for done := false; ; <-time.After(20 * time.Millisecond) {
+			err := rdb.Set(t.Context(), "k", "v", 0).Err()
+			select {
+			case <-failed:
+				done = true
+			default:
+			}
+			if done && err == nil || t.Context().Err() != nil {
+				asked <- time.Now()
+				return
+			}
+		}
+	}()
+	return func(over time.Time) time.Duration {
+		close(failed)
+		select {
+		case at := <-asked:
+			return at.Sub(over)
+		case <-time.After(30 * time.Second): // it will not come back
+			return 30 * time.Second
+		}
+	}
+}
+
 // TestAClusterFailsOver: as soon as another node has the slots, it is asked, whether the one before ended or stands still.
 func TestAClusterFailsOver(t *testing.T) {
 	t.Parallel()
@@ -371,38 +408,31 @@ func TestAClusterFailsOver(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			nodes := redistest.StartCluster(t, 3, 1)
-			rdb, err := openRedis(nodes.URL(), "", 10)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer func() { _ = rdb.Close() }()
-			if err := rdb.Set(t.Context(), "k", "v", 0).Err(); err != nil {
-				t.Fatal(err)
-			}
-			failed := make(chan struct{})
-			asked := make(chan time.Time, 1)
-			go func() { // as callers do
-				for done := false; ; <-time.After(20 * time.Millisecond) {
-					err := rdb.Set(t.Context(), "k", "v", 0).Err()
-					select {
-					case <-failed:
-						done = true
-					default:
-					}
-					if done && err == nil || t.Context().Err() != nil {
-						asked <- time.Now()
-						return
-					}
-				}
-			}()
+			since := writesAgain(t, nodes.URL())
 			master := nodes.MasterOf("k")
 			tt.fail(master)
 			nodes.AwaitFailover(master)
-			over := time.Now()
-			close(failed)
-			took := (<-asked).Sub(over)
+			took := since(time.Now())
 			t.Logf("asked again %s after the failover", took)
 			if took > tt.within {
+				t.Errorf("it took %s from the failover until the new master was asked", took)
+			}
+		})
+	}
+}
+
+// TestSentinelsFailOver: within 5 s of their naming another master, that is asked, whether the one before ended or stands still.
+func TestSentinelsFailOver(t *testing.T) {
+	t.Parallel()
+	for name, fail := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Kill, "stands still": (*redistest.Server).Stop} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			watched := redistest.StartSentinels(t)
+			since := writesAgain(t, watched.URL())
+			master := watched.Master()
+			fail(master)
+			watched.AwaitFailover(master)
+			if took := since(time.Now()); took > 5*time.Second {
 				t.Errorf("it took %s from the failover until the new master was asked", took)
 			}
 		})
