@@ -202,7 +202,7 @@ func TestRoundsRaiseTheModel(t *testing.T) {
 // TestRoundsTakeBodiesAway, and leave the rest of the event.
 func TestRoundsTakeBodiesAway(t *testing.T) {
 	inBubble(t, func(h *house) {
-		end, err := registry.Announce(h.t.Context(), h.rdb, registry.Self("test", "worker"), testLog(h.t))
+		end, err := registry.Announce(h.t.Context(), h.rdb, nil, registry.Self("test", "worker"), testLog(h.t))
 		h.must(err)
 		h.register("payment_proof", "")
 		stop := h.work()

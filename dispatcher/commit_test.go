@@ -406,7 +406,7 @@ func TestABeginThatCannotBeReadIsTakenBack(t *testing.T) {
 func TestLongBodiesDoNotTravelTogether(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	end, err := registry.Announce(t.Context(), h.rdb, registry.Process{ID: "old", Level: registry.ModelLevel - 1}, testLog(t)) // none is compressed
+	end, err := registry.Announce(t.Context(), h.rdb, nil, registry.Process{ID: "old", Level: registry.ModelLevel - 1}, testLog(t)) // none is compressed
 	h.must(err)
 	t.Cleanup(func() { _ = end(context.Background()) })
 	h.register("payment_proof", "")

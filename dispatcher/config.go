@@ -12,6 +12,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // Config is what a [Client] needs.
@@ -20,6 +21,7 @@ type Config struct {
 	Registry *registry.Registry    // required; it knows the callback types, too
 	Egress   *egress.Client        // required; the caller closes it
 	Logger   *slog.Logger          // default: slog.Default()
+	Clock    *steady.Clock         // the installation's time as the process knows it; the caller closes it, after Client; default: one of the Client's own
 
 	// UserAgent is sent with every request. Default "Ringback".
 	UserAgent string

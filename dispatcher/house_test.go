@@ -171,7 +171,7 @@ func (w *Worker) round(ctx context.Context, trim bool) bool {
 // announce makes the test's process known to the installation, as the program does: else its workers are taken for old ones.
 func (h *house) announce() {
 	h.t.Helper()
-	forget, err := registry.Announce(h.t.Context(), h.rdb, registry.Self("test", "worker"), testLog(h.t))
+	forget, err := registry.Announce(h.t.Context(), h.rdb, nil, registry.Self("test", "worker"), testLog(h.t))
 	h.must(err)
 	h.t.Cleanup(func() { _ = forget(context.Background()) }) // of a Redis that may be gone
 }

@@ -40,7 +40,11 @@ func New(cfg Config) (*Client, error) {
 	c.reporter = reporter{c.log, c.metrics}
 	c.memory.rdb, c.memory.log, c.memory.shedAt = c.rdb, c.log, int64(defaulted(cfg.ShedAt, DefaultShedAt))
 	c.outage.log = c.log
-	c.clock = steady.New(c.rdb, c.log)
+	c.clock, c.closeClock = cfg.Clock, func() {}
+	if c.clock == nil {
+		c.clock = steady.New(c.rdb, c.log)
+		c.closeClock = c.clock.Close
+	}
 	c.ledger = ledger.New(ledger.Config{
 		Redis: c.rdb, Clock: c.clock, Logger: c.log, Rules: cfg.rules(), WaitReplicas: cfg.WaitReplicas,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) },
@@ -72,7 +76,7 @@ func (c *Client) closeParts() {
 	c.expander.close()
 	c.lanes.Close()
 	c.ledger.Close()
-	c.clock.Close()
+	c.closeClock()
 	c.sender.tokens.Close()
 }
 

@@ -134,7 +134,7 @@ func (h *house) goes(w *Worker, long time.Duration) {
 func TestACompanyFallsAsleepAndWakes(t *testing.T) {
 	inBubble(t, func(h *house) {
 		h.register("payment_proof", "")
-		end, err := registry.Announce(h.t.Context(), h.rdb, registry.Self("test", "worker"), testLog(h.t))
+		end, err := registry.Announce(h.t.Context(), h.rdb, nil, registry.Self("test", "worker"), testLog(h.t))
 		h.must(err)
 		stop := h.work()
 		h.send(proof("p-1"))
@@ -186,7 +186,7 @@ func TestIdleCostsAreThoseOfTheWork(t *testing.T) {
 			for _, name := range eventIDs("idle-", names) {
 				h.must(h.rdb.SAdd(h.t.Context(), "ringback:companies", name).Err())
 			}
-			end, err := registry.Announce(h.t.Context(), h.rdb, registry.Self("test", "worker"), testLog(h.t))
+			end, err := registry.Announce(h.t.Context(), h.rdb, nil, registry.Self("test", "worker"), testLog(h.t))
 			h.must(err)
 			stop := h.work()
 			time.Sleep(10 * time.Second)
@@ -278,7 +278,7 @@ func TestBesideAnOlderProgramRoundsGoOverAllNames(t *testing.T) {
 		h.holding("busy")
 		w, l := h.worker(), h.listen()
 		h.goes(w, 10*time.Second)
-		end, err := registry.Announce(h.t.Context(), h.rdb, registry.Process{ID: "old", Level: registry.IndexLevel - 1, Roles: "worker", Host: "web-7"}, testLog(h.t))
+		end, err := registry.Announce(h.t.Context(), h.rdb, nil, registry.Process{ID: "old", Level: registry.IndexLevel - 1, Roles: "worker", Host: "web-7"}, testLog(h.t))
 		h.must(err)
 		h.goes(w, oldEvery+w.every)
 		for range 3 {

@@ -154,7 +154,7 @@ func TestSetLanes(t *testing.T) {
 			t.Errorf("%d lanes: %v", count, err)
 		}
 	}
-	forget, err := registry.Announce(t.Context(), h.rdb, registry.Process{ID: "old", Level: registry.ModelLevel - 1, Host: "elder", PID: 7}, testLog(t))
+	forget, err := registry.Announce(t.Context(), h.rdb, nil, registry.Process{ID: "old", Level: registry.ModelLevel - 1, Host: "elder", PID: 7}, testLog(t))
 	h.must(err)
 	_, err = h.client.SetLanes(t.Context(), 8)
 	if old, ok := errors.AsType[*registry.OldProcessError](err); !ok || old.Old[0].Host != "elder" || !strings.Contains(err.Error(), "elder") {

@@ -9,12 +9,13 @@ import (
 	"os"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/steady"
 )
 
 const (
@@ -35,6 +36,7 @@ type Process struct {
 	PID     int       `json:"pid,omitempty"`     // 0: not known
 	Since   time.Time `json:"since"`             // alive since, or seen since; zero: not known
 	Keys    []string  `json:"keys,omitempty"`    // the ids of its keyset's keys; nil: not known
+	Steady  bool      `json:"steady,omitempty"`  // it says so by the installation's time (package steady); versions before go by Redis's clock
 }
 
 // String names the process for whoever has to find it.
@@ -65,23 +67,53 @@ func Self(version, roles string) Process {
 	return Process{ID: rand.Text(), Level: Level, Version: version, Roles: roles, Host: host, PID: os.Getpid(), Since: time.Now().UTC().Truncate(time.Second)}
 }
 
-// announce says that the process ARGV[1] lives, and forgets those that have not said so for ARGV[2] ms. If Redis's clock went back, it pulls
-// back what lies ahead: the dead would be taken for alive until the clock has caught up.
+// announce says that the process ARGV[1] lives, at ARGV[3] (ms) by the installation's time, and forgets those that have not said so for ARGV[2] ms, as
+// [recent] has it. What lies ahead by more than ARGV[4] ms is pulled back: the dead would be taken for alive until the clock has caught up.
 var announce = redis.NewScript(`
 local t = redis.call('TIME')
-local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
-local now = string.format('%.0f', ms)
-redis.call('ZADD', KEYS[1], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', '(' .. string.format('%.0f', ms - tonumber(ARGV[2])))
-for _, ahead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
-	redis.call('ZADD', KEYS[1], now, ahead)
+local steady, wall = tonumber(ARGV[3]), tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
+local all = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+for i = 1, #all, 2 do
+	local clocks, said = {steady, wall}, tonumber(all[i + 1])
+	if string.find(all[i], '"steady":true', 1, true) then clocks = {steady} end
+	local ahead, recent = true, false
+	for _, now in ipairs(clocks) do
+		if said <= now + tonumber(ARGV[4]) then
+			ahead = false
+			recent = recent or said >= now - tonumber(ARGV[2])
+		end
+	end
+	if ahead then
+		redis.call('ZADD', KEYS[1], string.format('%.0f', math.max(unpack(clocks))), all[i])
+	elseif not recent then
+		redis.call('ZREM', KEYS[1], all[i])
+	end
 end
-return now`)
+return ARGV[3]`)
+
+// recent reports whether what a process said at a time is still believed, by the clocks that it may have said it by: it is recent by one of them, or
+// ahead of all. Processes say it by the installation's time. Those of versions before say it by Redis's clock, which may have stepped since.
+func recent(said time.Time, clocks ...time.Time) bool {
+	ahead := true
+	for _, now := range clocks {
+		if !said.After(now.Add(announceEvery)) {
+			ahead = false
+			if !said.Before(now.Add(-aliveFor)) {
+				return true
+			}
+		}
+	}
+	return ahead
+}
 
 // Announce makes the process known to the installation, and keeps it known until stop. stop takes its name back, and returns when nothing of
 // the announcement runs any more. A process that dies without stop counts as alive for 20 s. The error says that Redis did not take the first
 // announcement. Later failures are logged, and tried again within seconds.
-func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *slog.Logger) (stop func(context.Context) error, err error) {
+//
+// clock is the process's own. Nil: the installation's time is what is written down of it.
+func Announce(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock, p Process, log *slog.Logger) (stop func(context.Context) error, err error) {
+	p.Steady = true
 	text, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("registry: announce the process: %w", err)
@@ -92,7 +124,11 @@ func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *sl
 				err = fmt.Errorf("registry: announce the process: panicked: %v\n%s", cause, debug.Stack())
 			}
 		}()
-		if err := announce.Run(ctx, rdb, []string{processesKey}, text, aliveFor.Milliseconds()).Err(); err != nil {
+		now, err := timeBy(ctx, rdb, clock)
+		if err == nil {
+			err = announce.Run(ctx, rdb, []string{processesKey}, text, aliveFor.Milliseconds(), now.UnixMilli(), announceEvery.Milliseconds()).Err()
+		}
+		if err != nil {
 			return fmt.Errorf("registry: announce the process: %w", err)
 		}
 		return nil
@@ -126,22 +162,49 @@ func Announce(ctx context.Context, rdb redis.UniversalClient, p Process, log *sl
 	}, nil
 }
 
-// readAnnounced returns the processes that announced themselves, by host and pid, and Redis's time.
-func readAnnounced(ctx context.Context, rdb redis.UniversalClient) (announced []Process, now time.Time, err error) {
-	if now, err = rdb.Time(ctx).Result(); err != nil {
-		return nil, now, fmt.Errorf("registry: list the processes: %w", err)
+// timeBy is the installation's time by a process's clock, or as it is written down if that is nil.
+func timeBy(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock) (time.Time, error) {
+	if clock != nil {
+		return clock.Now(ctx)
 	}
-	since := strconv.FormatInt(now.Add(-aliveFor).UnixMilli(), 10)
-	found, err := rdb.ZRangeByScore(ctx, processesKey, &redis.ZRangeBy{Min: since, Max: "+inf"}).Result()
+	now, _, err := steady.Expect(ctx, rdb)
+	return now, err
+}
+
+// bothTimes are the same time and Redis's clock.
+func bothTimes(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock) (now, wall time.Time, err error) {
+	if clock == nil {
+		return steady.Expect(ctx, rdb)
+	}
+	if wall, err = rdb.Time(ctx).Result(); err == nil {
+		now, err = clock.Now(ctx)
+	}
+	return now, wall, err
+}
+
+// readAnnounced returns the processes that announced themselves, by host and pid, and the installation's time.
+func readAnnounced(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock) (announced []Process, now time.Time, err error) {
+	now, wall, err := bothTimes(ctx, rdb, clock)
 	if err != nil {
 		return nil, now, fmt.Errorf("registry: list the processes: %w", err)
 	}
-	for _, text := range found {
+	found, err := rdb.ZRangeWithScores(ctx, processesKey, 0, -1).Result()
+	if err != nil {
+		return nil, now, fmt.Errorf("registry: list the processes: %w", err)
+	}
+	for _, said := range found {
 		var p Process
+		text, _ := said.Member.(string)
 		if err := json.Unmarshal([]byte(text), &p); err != nil {
 			return nil, now, fmt.Errorf("registry: the announcement of a process is not readable: %w", err)
 		}
-		announced = append(announced, p)
+		clocks := []time.Time{now, wall}
+		if p.Steady {
+			clocks = clocks[:1]
+		}
+		if recent(time.UnixMilli(int64(said.Score)), clocks...) {
+			announced = append(announced, p)
+		}
 	}
 	slices.SortFunc(announced, func(a, b Process) int {
 		return strings.Compare(fmt.Sprintf("%s %10d %s", a.Host, a.PID, a.ID), fmt.Sprintf("%s %10d %s", b.Host, b.PID, b.ID))

@@ -7,11 +7,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // keepExpired is how long a worthless key is listed.
@@ -21,6 +24,7 @@ const keepExpired = 7 * 24 * time.Hour
 // or more, so that nothing slower is needed. Safe for concurrent use.
 type Keys struct {
 	redis redis.UniversalClient
+	clock *steady.Clock // see Follow
 
 	asking singleflight.Group // see together
 	again  renewal            // of what is known
@@ -44,6 +48,27 @@ type cachedKey struct {
 // NewKeys returns the API keys of the given Redis.
 func NewKeys(rdb redis.UniversalClient) *Keys {
 	return &Keys{redis: rdb, known: map[digest]cachedKey{}}
+}
+
+// Follow has the keys go by a process's clock, and returns them. A step of Redis's clock
+// then neither ends a key early nor late. Without it, a key is judged by Redis's clock.
+// Call it before use.
+func (ks *Keys) Follow(clock *steady.Clock) *Keys {
+	ks.clock = clock
+	return ks
+}
+
+// time is the installation's time (ms) for a script, empty if the process does not know it:
+// then the script goes by Redis's clock.
+func (ks *Keys) time(ctx context.Context) string {
+	if ks.clock == nil {
+		return ""
+	}
+	now, err := ks.clock.Now(ctx)
+	if err != nil {
+		return ""
+	}
+	return strconv.FormatInt(now.UnixMilli(), 10)
 }
 
 // Create makes a new API key. secret is the key itself, 32 random bytes behind
@@ -77,18 +102,18 @@ func (ks *Keys) CreateBound(ctx context.Context, role Role, company string, term
 	return secret, k, nil
 }
 
-// boundFrom returns Redis's time, from which a key is bound, and forgets keys that
-// have long expired. If a process does not know what a key may be bound to, it returns
+// boundFrom returns the installation's time, from which a key is bound, and forgets keys
+// that have long expired. If a process does not know what a key may be bound to, it returns
 // an *OldProcessError.
 func (ks *Keys) boundFrom(ctx context.Context, what string) (time.Time, error) {
-	seen, err := Look(ctx, ks.redis)
+	seen, err := LookBy(ctx, ks.redis, ks.clock)
 	if err != nil {
 		return time.Time{}, err
 	}
 	if err := seen.know(what, announcedLevel); err != nil {
 		return time.Time{}, err
 	}
-	at, err := ks.redis.Time(ctx).Result()
+	at, err := timeBy(ctx, ks.redis, ks.clock)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("registry: ask Redis for its time: %w", err)
 	}

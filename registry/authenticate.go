@@ -25,9 +25,10 @@ const (
 	maxCached = 4096 // keys in use at the same time; more are asked for more often
 )
 
-// lookup returns the key with the digest ARGV[1] and Redis's time in ms. If the last
-// note of a use is ARGV[2] seconds old, it notes that the key is used. A Redis that
-// is full or read-only refuses that, and the key is as good as before.
+// lookup returns the key with the digest ARGV[1] and the time in ms: ARGV[3], or that of
+// Redis's clock if it is empty. If the last note of a use is ARGV[2] seconds old, or as
+// far ahead, it notes that the key is used. A Redis that is full or read-only refuses
+// that, and the key is as good as before.
 var lookup = redis.NewScript(`
 local field = ARGV[1]
 local text = redis.call('HGET', KEYS[1], field)
@@ -37,12 +38,14 @@ if not text then
 end
 if not text then return false end
 local t = redis.call('TIME')
+local ms = tonumber(ARGV[3]) or tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local now = math.floor(ms / 1000)
 local readable, key = pcall(cjson.decode, text)
-if readable and type(key) == 'table' and tonumber(t[1]) - (tonumber(key.last_used) or 0) >= tonumber(ARGV[2]) then
-	key.last_used = tonumber(t[1])
+if readable and type(key) == 'table' and math.abs(now - (tonumber(key.last_used) or 0)) >= tonumber(ARGV[2]) then
+	key.last_used = now
 	redis.pcall('HSET', KEYS[1], field, cjson.encode(key))
 end
-return {text, string.format('%.0f', tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000))}`)
+return {text, string.format('%.0f', ms)}`)
 
 // Authenticate returns the [Key] of the presented one. If there is none, the error is
 // ErrUnauthorized; if it was good once, ErrExpired. Other errors say that Redis could
@@ -113,8 +116,9 @@ func (ks *Keys) changed() int {
 
 // ask looks a key up and remembers it, unless there was another change since so many.
 func (ks *Keys) ask(ctx context.Context, d digest, changes int) (cachedKey, error) {
+	now := ks.time(ctx)
 	asked := time.Now()
-	answer, err := lookup.Run(ctx, ks.redis, []string{keysKey}, d.field(false), noteUseEvery).StringSlice()
+	answer, err := lookup.Run(ctx, ks.redis, []string{keysKey}, d.field(false), noteUseEvery, now).StringSlice()
 	if errors.Is(err, redis.Nil) {
 		ks.mu.Lock()
 		delete(ks.known, d)

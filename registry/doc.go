@@ -79,9 +79,9 @@
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key
 //	ringback:keyrate:<id>   when all changes that an API key made are paid for, and when that was written, in Unix milliseconds; absent = now
-//	ringback:keytests:<id>  sorted set: the tests that an API key has under way, by their end at the latest
+//	ringback:keytests:<id>  sorted set: the tests that an API key has under way, by their end at the latest (ms, the installation's time)
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
-//	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives, in Unix milliseconds
+//	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives (ms, the installation's time; of versions before, Redis's)
 //	{ringback:types}:quota  hash: quota of the installation -> what an operator set
 //	ringback:audit, {ringback:keys}:audit, {ringback:types}:audit, {ringback:companies}:audit
 //	                    streams as {c}:audit, of what no company has; each in the slot of what it tells of

@@ -88,20 +88,20 @@ func TestEveryWriteFailedAndStoredOrNot(t *testing.T) {
 	}
 	ops := []struct {
 		name  string
-		steps int // commands it sends; four of a change look for older processes
+		steps int // commands it sends; five of a change look for older processes
 		do    func(r *registry.Registry, company string, id int64) error
 		want  state
 		again error // of repeating it after it was stored
 	}{
-		{"create", 8, func(r *registry.Registry, company string, _ int64) error {
+		{"create", 9, func(r *registry.Registry, company string, _ int64) error {
 			_, err := r.Create(ctx, company, []byte(plain))
 			return err
 		}, state{2, "", 1, registry.Enabled}, nil},
-		{"patch", 7, func(r *registry.Registry, company string, id int64) error {
+		{"patch", 8, func(r *registry.Registry, company string, id int64) error {
 			_, err := r.Patch(ctx, company, id, []byte(`{"description":"d"}`))
 			return err
 		}, state{1, "d", 1, registry.Enabled}, nil},
-		{"rotate", 6, func(r *registry.Registry, company string, id int64) error {
+		{"rotate", 7, func(r *registry.Registry, company string, id int64) error {
 			_, err := r.RotateSecret(ctx, company, id, time.Hour)
 			return err
 		}, state{1, "", 2, registry.Enabled}, nil},

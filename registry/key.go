@@ -52,7 +52,8 @@ type Key struct {
 	Company   string    `json:"company"` // or AllCompanies
 	CreatedAt time.Time `json:"created_at"`
 
-	// ExpiresAt is when the key becomes worthless, by Redis's clock. Zero: never.
+	// ExpiresAt is when the key becomes worthless, by the installation's time.
+	// Zero: never.
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 
 	// Replaced says that Rotate has made another secret for the same ID, and that
@@ -88,7 +89,7 @@ func (k Key) Limit() float64 {
 // bound reports whether processes of level 1 would ignore something of the key.
 func (k Key) bound() bool { return !k.ExpiresAt.IsZero() || k.RateLimit != nil }
 
-// expired reports whether the key is worthless at a time by Redis's clock.
+// expired reports whether the key is worthless at a time of the installation.
 func (k Key) expired(at time.Time) bool { return !k.ExpiresAt.IsZero() && !at.Before(k.ExpiresAt) }
 
 const (

@@ -79,23 +79,28 @@ func (ks *Keys) take(ctx context.Context, k Key, n int, anyway bool) (time.Durat
 	return ks.own.begin(k.ID, limit).take(n, anyway), nil
 }
 
-// beginTest takes one of ARGV[2] places for ARGV[3], until ARGV[1] ms have passed.
+// beginTest takes one of ARGV[2] places for ARGV[3], until ARGV[1] ms have passed since
+// ARGV[4] (ms); if that is empty, since now by Redis's clock. The key itself goes after
+// ARGV[5] ms if nobody comes again: so late that no step of Redis's clock frees a place.
 var beginTest = redis.NewScript(`
 local t = redis.call('TIME')
-local now = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
+local now = tonumber(ARGV[4]) or tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
 if redis.call('ZSCORE', KEYS[1], ARGV[3]) then return 1 end -- an earlier run's answer was lost
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[1]), ARGV[3])
-redis.call('PEXPIRE', KEYS[1], ARGV[1])
+redis.call('ZADD', KEYS[1], string.format('%.0f', now + tonumber(ARGV[1])), ARGV[3])
+redis.call('PEXPIRE', KEYS[1], ARGV[5])
 return 1`)
+
+// testsKept is how long a key's places are kept that nobody gave back and nobody asks for.
+const testsKept = 30 * 24 * time.Hour
 
 // BeginTest reports whether the key may make one more test of a callback, in all
 // processes together. If it may, call end after the test. A process that dies
 // before that holds its place for as long as a test may take.
 func (ks *Keys) BeginTest(ctx context.Context, k Key, longest time.Duration) (end func(), ok bool, err error) {
 	place := rand.Text()
-	taken, err := beginTest.Run(ctx, ks.redis, []string{keyTestsKey(k.ID)}, longest.Milliseconds(), MaxTests, place).Int()
+	taken, err := beginTest.Run(ctx, ks.redis, []string{keyTestsKey(k.ID)}, longest.Milliseconds(), MaxTests, place, ks.time(ctx), testsKept.Milliseconds()).Int()
 	if err != nil {
 		return nil, false, fmt.Errorf("registry: count a test of API key %s: %w", k.ID, err)
 	}

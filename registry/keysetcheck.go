@@ -69,7 +69,7 @@ func (r *Registry) inUse(ctx context.Context) error {
 	case !known:
 		return fmt.Errorf("registry: no process has started with key %s as its primary key yet: give all processes this keyset, restart them, and try again", primary)
 	}
-	announced, _, err := readAnnounced(ctx, r.redis)
+	announced, _, err := readAnnounced(ctx, r.redis, r.clock)
 	if err != nil {
 		return err
 	}

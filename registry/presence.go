@@ -13,6 +13,8 @@ import (
 
 	"github.com/hibiken/asynq"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/steady"
 )
 
 const (
@@ -45,9 +47,15 @@ func (p *Presence) Older(level int) []Process {
 	return older
 }
 
-// Look returns the processes that work on a Redis at the moment. It runs no script, for callers that only look.
+// Look returns the processes that work on a Redis at the moment. It runs no script, for callers that only look. Time is the installation's, as it is
+// written down.
 func Look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
-	announced, now, err := readAnnounced(ctx, rdb)
+	return LookBy(ctx, rdb, nil)
+}
+
+// LookBy is Look by a process's clock, unless that is nil. A step of Redis's clock that nobody has noticed yet does not mislead it.
+func LookBy(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock) (*Presence, error) {
+	announced, now, err := readAnnounced(ctx, rdb, clock)
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +77,13 @@ func Look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
 	return p, nil
 }
 
-// silentWorkers are the live workers in asynq's list that no announced process accounts for.
+// silentWorkers are the live workers in asynq's list that no announced process accounts for. asynq writes by each worker's own clock until when its word
+// is good. The installation's time is held against that, or this machine's if it is earlier: while the installation's comes back to that of a clock
+// that is wrong, no live worker counts as gone.
 func silentWorkers(ctx context.Context, rdb redis.UniversalClient, announced []Process, now time.Time) ([]Process, error) {
+	if own := time.Now(); own.Before(now) {
+		now = own
+	}
 	keys, err := rdb.ZRangeByScore(ctx, asynqServers, &redis.ZRangeBy{Min: strconv.FormatInt(now.Unix(), 10), Max: "+inf"}).Result()
 	if err != nil {
 		return nil, fmt.Errorf("registry: list asynq's servers: %w", err)
@@ -210,12 +223,12 @@ type presence struct {
 }
 
 // look looks again if the last look is too old.
-func (p *presence) look(ctx context.Context, rdb redis.UniversalClient) (*Presence, error) {
+func (p *presence) look(ctx context.Context, rdb redis.UniversalClient, clock *steady.Clock) (*Presence, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.seen == nil || time.Since(p.at) >= lookAgainAfter {
 		at := time.Now()
-		seen, err := Look(ctx, rdb)
+		seen, err := LookBy(ctx, rdb, clock)
 		if err != nil {
 			return nil, err
 		}

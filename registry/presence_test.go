@@ -36,7 +36,7 @@ func (h *house) knows() *registry.OldProcessError {
 
 func (h *house) announce(p registry.Process) (stop func()) {
 	h.t.Helper()
-	end, err := registry.Announce(h.t.Context(), h.redis, p, slog.New(slog.DiscardHandler))
+	end, err := registry.Announce(h.t.Context(), h.redis, nil, p, slog.New(slog.DiscardHandler))
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -227,7 +227,7 @@ func TestAnnouncementsOutliveAPanic(t *testing.T) {
 		})
 		defer func() { _ = rdb.Close() }()
 		var log strings.Builder
-		stop, err := registry.Announce(t.Context(), rdb, registry.Self("v2", "api"), slog.New(slog.NewTextHandler(&log, nil)))
+		stop, err := registry.Announce(t.Context(), rdb, nil, registry.Self("v2", "api"), slog.New(slog.NewTextHandler(&log, nil)))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // Config is what a Registry needs.
@@ -33,6 +34,10 @@ type Config struct {
 
 	// Logger gets one line per change. Nil: nothing is logged.
 	Logger *slog.Logger
+
+	// Clock is the installation's time as the process knows it. Nil: it is what is
+	// written down.
+	Clock *steady.Clock
 }
 
 // Registry keeps the callbacks of all companies. It is safe for concurrent use and
@@ -52,6 +57,7 @@ type Registry struct {
 	checkURL func(string) error
 	verify   bool
 	log      *slog.Logger
+	clock    *steady.Clock // may be nil
 
 	companies sync.Map // company's name -> *company
 	presence  presence
@@ -74,7 +80,7 @@ func New(cfg Config) (*Registry, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	types := newTypes(cfg.Redis, cfg.Catalogue, log)
-	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, log: log}, nil
+	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, log: log, clock: cfg.Clock}, nil
 }
 
 // Types are the callback types there are.
@@ -83,7 +89,7 @@ func (r *Registry) Types() *Types { return r.types }
 // KnownEverywhere returns an *OldProcessError while a process of the installation is alive whose level is below needs, the level that
 // brought what is asked for. Other errors are Redis's. It asks Redis at most once a second. Call it before anything new is written.
 func (r *Registry) KnownEverywhere(ctx context.Context, what string, needs int) error {
-	seen, err := r.presence.look(ctx, r.redis)
+	seen, err := r.presence.look(ctx, r.redis, r.clock)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // appConfig is what an app is made of. Redis and the listener stay the caller's until run takes the listener.
@@ -59,6 +60,7 @@ type app struct {
 	log       *slog.Logger
 	telemetry *telemetry
 	egress    *egress.Client
+	clock     *steady.Clock
 	keys      *registry.Keys
 	client    *dispatcher.Client
 	worker    *dispatcher.Worker // nil without that role
@@ -68,7 +70,8 @@ type app struct {
 
 // openApp wires everything and starts nothing yet. Whoever does not run the app closes it. If openApp fails, it has closed what it opened.
 func openApp(ctx context.Context, cfg appConfig) (*app, error) {
-	a := &app{cfg: cfg, log: cfg.Logger, keys: registry.NewKeys(cfg.Redis)}
+	a := &app{cfg: cfg, log: cfg.Logger, clock: steady.New(cfg.Redis, cfg.Logger)}
+	a.keys = registry.NewKeys(cfg.Redis).Follow(a.clock)
 	routeLogs(a.log)
 	if err := a.open(ctx); err != nil {
 		a.close(ctx)
@@ -88,7 +91,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	}
 	callbacks, err := registry.New(registry.Config{
 		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: a.egress.CheckURL, Logger: a.log,
-		VerifyDestinations: cfg.VerifyDestinations,
+		VerifyDestinations: cfg.VerifyDestinations, Clock: a.clock,
 	})
 	if err != nil {
 		return err
@@ -100,7 +103,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	}
 	a.warm(ctx, callbacks)
 	client, err := dispatcher.New(dispatcher.Config{ //nolint:contextcheck // it begins its counters at zero, which waits for nothing
-		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log,
+		Redis: cfg.Redis, Registry: callbacks, Egress: a.egress, UserAgent: "Ringback/" + programVersion(), Origin: cfg.Origin, Logger: a.log, Clock: a.clock,
 		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
 		Retention: cfg.Retention, BodyRetention: cfg.BodyRetention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
@@ -180,7 +183,7 @@ func (a *app) front(api http.Handler) http.Handler {
 func (a *app) run(ctx context.Context) error {
 	self := registry.Self(programVersion(), a.roles())
 	self.Keys = a.cfg.Keyset.KeyIDs()
-	forget, err := registry.Announce(ctx, a.cfg.Redis, self, a.log)
+	forget, err := registry.Announce(ctx, a.cfg.Redis, a.clock, self, a.log)
 	if err != nil {
 		return errors.Join(err, a.abandon(ctx))
 	}
@@ -342,6 +345,7 @@ func (a *app) close(ctx context.Context) {
 	if a.client != nil {
 		errs = append(errs, a.client.Close()) //nolint:contextcheck // an end has its own time
 	}
+	a.clock.Close()
 	if a.egress != nil {
 		a.egress.Close()
 	}

@@ -50,7 +50,7 @@ func TestOldProgramIsSeen(t *testing.T) {
 	server := redistest.Start(t, healthy...)
 	env := []string{"RINGBACK_REDIS=" + server.URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "k.json")}
 	between := registry.Process{ID: "between", Level: registry.ModelLevel - 1, Roles: "api", Host: "web-7"} // else the old program starts once and never again
-	end, err := registry.Announce(t.Context(), server.Client(), between, slog.New(slog.DiscardHandler))
+	end, err := registry.Announce(t.Context(), server.Client(), nil, between, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

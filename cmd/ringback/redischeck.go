@@ -82,7 +82,7 @@ func measureDrift(ctx context.Context, node redis.UniversalClient) (finding, err
 
 // keepsTime reports whether this machine's clock is right by what the installation's processes have written down, whatever Redis's says.
 func keepsTime(ctx context.Context, rdb redis.UniversalClient) bool {
-	at, err := steady.Expect(ctx, rdb)
+	at, _, err := steady.Expect(ctx, rdb)
 	return err == nil && time.Until(at).Abs() <= driftFault
 }
 

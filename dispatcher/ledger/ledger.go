@@ -64,7 +64,7 @@ type Ledger struct {
 // New makes a Ledger.
 func New(cfg Config) *Ledger {
 	l := &Ledger{rdb: cfg.Redis, log: cfg.Logger, rules: cfg.Rules.String(), bodies: cfg.Rules.BodyRetention, clock: cfg.Clock, passing: cfg.Passing}
-	l.raising.rdb, l.raising.log = cfg.Redis, cfg.Logger
+	l.raising.rdb, l.raising.log, l.raising.clock = cfg.Redis, cfg.Logger, cfg.Clock
 	l.accepts = NewCommitter(l.rdb, l.settings, cfg.WaitReplicas, cfg.Contain)
 	l.steps = NewCommitter(l.rdb, l.settings, 0, cfg.Contain)
 	l.accepts.wake, l.steps.wake = l.wake, l.wake

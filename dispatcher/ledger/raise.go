@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 const (
@@ -22,8 +23,9 @@ const (
 
 // A raising is what a process knows of the data model's number in Redis.
 type raising struct {
-	rdb redis.UniversalClient
-	log *slog.Logger
+	rdb   redis.UniversalClient
+	log   *slog.Logger
+	clock *steady.Clock // may be nil
 
 	done   atomic.Bool
 	asking atomic.Bool
@@ -51,7 +53,7 @@ func (r *raising) look(ctx context.Context) error {
 	}
 	if number < Model {
 		if !r.done.Load() {
-			seen, err := registry.Look(ctx, r.rdb)
+			seen, err := registry.LookBy(ctx, r.rdb, r.clock)
 			if err != nil || len(seen.Older(registry.ModelLevel)) > 0 {
 				return err
 			}
@@ -67,7 +69,7 @@ func (r *raising) look(ctx context.Context) error {
 		r.stands = time.Now()
 	}
 	// A program that read the number before it was raised is connected by now, so it is seen.
-	seen, err := registry.Look(ctx, r.rdb)
+	seen, err := registry.LookBy(ctx, r.rdb, r.clock)
 	if err != nil || len(seen.Older(registry.ModelLevel)) > 0 || seen.Unseen != nil && time.Since(r.stands) < unseenFor {
 		return err
 	}

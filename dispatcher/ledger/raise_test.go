@@ -2,11 +2,16 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // asks asks whether the data model is in force, as a process does that has not looked for a while.
@@ -19,7 +24,7 @@ func (d *desk) asks() bool {
 // beside has a process of a level run beside the desk's, until the end that is returned.
 func (d *desk) beside(level int) (end func()) {
 	d.t.Helper()
-	stop, err := registry.Announce(d.t.Context(), d.rdb, registry.Process{ID: "x", Level: level, Roles: "worker", Host: "web-7"}, slog.New(slog.DiscardHandler))
+	stop, err := registry.Announce(d.t.Context(), d.rdb, nil, registry.Process{ID: "x", Level: level, Roles: "worker", Host: "web-7"}, slog.New(slog.DiscardHandler))
 	d.must(err)
 	return func() { d.must(stop(context.WithoutCancel(d.t.Context()))) }
 }
@@ -65,6 +70,33 @@ func TestTheNumberIsRaisedOnceAllKnowIt(t *testing.T) {
 	}
 	d.must(Enter(t.Context(), d.rdb))
 	d.wantNumber("after another start", Model)
+}
+
+// TestAStepRaisesNothing: right after a step of Redis's clock, an older process that lives counts as alive, whichever clock it announced itself by.
+func TestAStepRaisesNothing(t *testing.T) {
+	for _, by := range []time.Duration{time.Hour, -time.Hour} {
+		for _, itself := range []bool{true, false} {
+			inBubble(t, standard, func(d *desk) {
+				d.ledger.raising.clock = steady.New(d.rdb, slog.New(slog.DiscardHandler))
+				defer d.ledger.raising.clock.Close()
+				d.must(d.ledger.raising.clock.Look(d.t.Context()))
+				if itself {
+					defer d.beside(registry.ModelLevel - 1)()
+				} else { // as a version does that goes by Redis's clock
+					text, err := json.Marshal(registry.Process{ID: "x", Level: registry.ModelLevel - 1, Host: "web-7"})
+					d.must(err)
+					d.must(d.rdb.ZAdd(d.t.Context(), "ringback:processes", redis.Z{Score: float64(time.Now().UnixMilli()), Member: text}).Err())
+				}
+				d.mini.SetTime(time.Now().Add(by))
+				if d.asks() {
+					d.t.Errorf("after a step by %v, the model is in force beside a process that does not know it", by)
+				}
+				if number, err := Written(d.t.Context(), d.rdb); err != nil || number >= Model {
+					d.t.Errorf("after a step by %v, the number is %d, %v", by, number, err)
+				}
+			})
+		}
+	}
 }
 
 // TestWhoStartedJustBefore: a program that read the number before it was raised is waited for.

@@ -11,7 +11,8 @@
 //
 //	ringback:clock  hash  the offset (ms) of each node: "" of a single one, host:port of a cluster's masters; absent: 0;
 //	                      seen: the installation's time (ms), some seconds old. Whoever starts after all have ended goes on from there if
-//	                      Redis's clock is behind it
+//	                      Redis's clock is behind it;
+//	                      stepped:<node> when that node's clock stepped last (ms, the installation's time), and by:<node> how far (ms)
 package steady
 
 import (
@@ -46,7 +47,9 @@ const (
 	// lookFor is how long a look may take that somebody waits for.
 	lookFor = time.Second
 
-	seenField = "seen"
+	seenField     = "seen"
+	steppedPrefix = "stepped:"
+	byPrefix      = "by:"
 )
 
 // A Clock is an installation's time as a process knows it. It is safe for concurrent use. A nil Clock knows nothing, and tells nothing.
@@ -130,23 +133,60 @@ type State struct {
 	Steps  int64         // of Redis's clock, that this process noticed
 }
 
-// Expect is the installation's time for who only looks: Redis's with the offset of a single node, or what was written down, if that is later.
+// Expect is the installation's time for who only looks: that of a node's clock with the node's offset, or what was written down, if that is later. wall
+// is that clock.
 //
 // Errors: what Redis said.
-func Expect(ctx context.Context, rdb redis.UniversalClient) (time.Time, error) {
-	at, err := rdb.Time(ctx).Result()
+func Expect(ctx context.Context, rdb redis.UniversalClient) (now, wall time.Time, err error) {
+	readings, stored, err := readAll(ctx, rdb)
 	if err != nil {
-		return at, err
+		return now, wall, err
+	}
+	wall = readings[0].at.Add(time.Since(readings[0].read))
+	now = wall.Add(milliseconds(stored[readings[0].node]))
+	if seen := time.UnixMilli(number(stored[seenField])); seen.After(now) {
+		now = seen
+	}
+	return now, wall, nil
+}
+
+// A Node is what is written down of a node's clock.
+type Node struct {
+	Name    string        // host:port of a cluster's master; empty: there is one Redis
+	Offset  time.Duration // of the installation's time over this clock
+	Stepped time.Time     // when the clock stepped last, by the installation's time; zero: not known that it ever did
+	By      time.Duration // how far that was
+}
+
+// Slew is how far an offset shrinks while so much time passes.
+func Slew(passes time.Duration) time.Duration { return passes / slew }
+
+// Nodes is what is written down of the clock of each node that answers, in the order of their names. It is for who only looks.
+//
+// Errors: what Redis said.
+func Nodes(ctx context.Context, rdb redis.UniversalClient) ([]Node, error) {
+	readings, stored, err := readAll(ctx, rdb)
+	if err != nil {
+		return nil, err
+	}
+	nodes := make([]Node, len(readings))
+	for i, r := range readings {
+		nodes[i] = Node{Name: r.node, Offset: milliseconds(stored[r.node]), By: milliseconds(stored[byPrefix+r.node])}
+		if at := number(stored[steppedPrefix+r.node]); at > 0 {
+			nodes[i].Stepped = time.UnixMilli(at).UTC()
+		}
+	}
+	return nodes, nil
+}
+
+// readAll asks the nodes for their time, and reads what is written down.
+func readAll(ctx context.Context, rdb redis.UniversalClient) ([]reading, map[string]string, error) {
+	readings, err := (&Clock{rdb: rdb}).read(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
 	stored, err := rdb.HGetAll(ctx, Key).Result()
-	if err != nil {
-		return at, err
-	}
-	at = at.Add(time.Duration(number(stored[""])) * time.Millisecond)
-	if seen := time.UnixMilli(number(stored[seenField])); seen.After(at) {
-		at = seen
-	}
-	return at, nil
+	return readings, stored, err
 }
 
 // State tells it as of the last look.
@@ -315,6 +355,8 @@ func number(text string) int64 {
 	return n
 }
 
+func milliseconds(text string) time.Duration { return time.Duration(number(text)) * time.Millisecond }
+
 // learn takes over a node's offset as it is in Redis.
 func (c *Clock) learn(node, text string) {
 	c.mu.Lock()
@@ -322,7 +364,7 @@ func (c *Clock) learn(node, text string) {
 	if text == "" {
 		delete(c.offsets, node)
 	} else {
-		c.offsets[node] = time.Duration(number(text)) * time.Millisecond
+		c.offsets[node] = milliseconds(text)
 	}
 }
 
@@ -351,16 +393,21 @@ func sign(d time.Duration) int {
 	return 1
 }
 
-// claim writes the offset ARGV[3] of the node ARGV[1] if it is ARGV[2], and returns what it is then.
+// claim writes the offset ARGV[3] of the node ARGV[1] if it is ARGV[2], and returns what it is then. If its clock stepped, ARGV[4] is when that was
+// and ARGV[5] how far.
 var claim = redis.NewScript(`
 local found = redis.call('HGET', KEYS[1], ARGV[1]) or '0'
 if found ~= ARGV[2] then return found end
 if ARGV[3] == '0' then redis.call('HDEL', KEYS[1], ARGV[1]) else redis.call('HSET', KEYS[1], ARGV[1], ARGV[3]) end
+if ARGV[4] then redis.call('HSET', KEYS[1], '` + steppedPrefix + `' .. ARGV[1], ARGV[4], '` + byPrefix + `' .. ARGV[1], ARGV[5]) end
 return ARGV[3]`)
 
 // makeUp has the installation's time go on where a node's clock stepped. If another process was first, its word counts.
 func (c *Clock) makeUp(ctx context.Context, r reading, known, want time.Duration) {
-	found, err := c.claim(ctx, r.node, known, want)
+	c.mu.Lock()
+	now := c.now().UnixMilli()
+	c.mu.Unlock()
+	found, err := c.claim(ctx, r.node, known, want, now, (known - want).Milliseconds())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.steps++
@@ -376,9 +423,10 @@ func (c *Clock) makeUp(ctx context.Context, r reading, known, want time.Duration
 		"node", r.node, "step_seconds", (known - want).Seconds(), "offset_seconds", c.offsets[r.node].Seconds())
 }
 
-func (c *Clock) claim(ctx context.Context, node string, known, want time.Duration) (time.Duration, error) {
-	text, err := claim.Run(ctx, c.rdb, []string{Key}, node, known.Milliseconds(), want.Milliseconds()).Text()
-	return time.Duration(number(text)) * time.Millisecond, err
+// claim runs the script. stepped are when the clock stepped and how far, if it did.
+func (c *Clock) claim(ctx context.Context, node string, known, want time.Duration, stepped ...any) (time.Duration, error) {
+	text, err := claim.Run(ctx, c.rdb, []string{Key}, append([]any{node, known.Milliseconds(), want.Milliseconds()}, stepped...)...).Text()
+	return milliseconds(text), err
 }
 
 // writeDown writes the time down if what is there is old, and lets the offsets go a little towards 0: so one process does it at a time.
@@ -391,7 +439,7 @@ func (c *Clock) writeDown(ctx context.Context, seen int64) error {
 		return nil
 	}
 	for node, known := range offsets {
-		by := min(known.Abs(), min(passed, 2*noted)/slew).Truncate(time.Millisecond) * time.Duration(sign(known))
+		by := min(known.Abs(), Slew(min(passed, 2*noted))).Truncate(time.Millisecond) * time.Duration(sign(known))
 		if seen == 0 || by == 0 {
 			continue
 		}

@@ -140,6 +140,41 @@ func TestTimeGoesOnWhereRedisClockSteps(t *testing.T) {
 	}
 }
 
+// TestWhoOnlyLooksIsToldOfSteps: when a clock stepped last, how far, and how much of that is still made up for.
+func TestWhoOnlyLooksIsToldOfSteps(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *tower) {
+		look := func() Node {
+			t.Helper()
+			nodes, err := Nodes(t.Context(), r.rdb)
+			if err != nil || len(nodes) != 1 {
+				t.Fatalf("%+v, %v", nodes, err)
+			}
+			return nodes[0]
+		}
+		if n := look(); n != (Node{}) {
+			t.Errorf("before anything was written, it is %+v", n)
+		}
+		c := r.clock(t)
+		use(t, 5*time.Second, c)
+		if n := look(); n != (Node{}) {
+			t.Errorf("of a clock that never stepped, it is %+v", n)
+		}
+		for _, by := range []time.Duration{time.Hour, -time.Minute} {
+			r.step(by)
+			use(t, 2*time.Second, c)
+			at := time.Now()
+			use(t, time.Minute, c)
+			n := look()
+			if (n.By-by).Abs() > 50*time.Millisecond || at.Sub(n.Stepped) < 0 || at.Sub(n.Stepped) > 3*time.Second || n.Offset != c.State().Offset || n.Name != "" {
+				t.Errorf("after a step by %v, it is %+v", by, n)
+			}
+			if now, _, err := Expect(t.Context(), r.rdb); err != nil || time.Until(now).Abs() > 200*time.Millisecond {
+				t.Errorf("who looks expects a time that is %v off, %v", time.Until(now), err)
+			}
+		}
+	})
+}
+
 // TestOneSaysHowFar: processes that notice a step at the same time write one offset.
 func TestOneSaysHowFar(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *tower) {
@@ -230,7 +265,7 @@ func TestAnOffsetShrinks(t *testing.T) {
 		if got := a.State(); got.Offset != 0 || got.Steps > 1 {
 			t.Errorf("after hours, it is %+v", got)
 		}
-		if fields, err := r.HKeys(Key); err != nil || len(fields) != 1 {
+		if fields, err := r.HKeys(Key); err != nil || strings.Join(fields, " ") != "by: seen stepped:" {
 			t.Errorf("Redis still has %v", fields)
 		}
 	})
