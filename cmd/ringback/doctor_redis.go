@@ -36,6 +36,9 @@ func (d *diagnosis) examineNode(ctx context.Context, node *redis.Client, name st
 	}
 	add(finding{Check: "redis", Level: levelOK, Found: fmt.Sprintf("answered in %s", time.Since(begun).Round(10*time.Microsecond))})
 	add(judgeVersion(info))
+	if f := judgeStore(info); f.Level != levelOK {
+		add(f)
+	}
 	add(judgeRole(info))
 	if info["loading"] == "1" {
 		add(finding{

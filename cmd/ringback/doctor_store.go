@@ -9,6 +9,7 @@ import (
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // examineRedis looks at each Redis that rdb leads to, the one or a cluster's masters, and at what Ringback left there.
@@ -27,12 +28,24 @@ func (d *diagnosis) examineRedis(ctx context.Context, rdb redis.UniversalClient,
 		model.Level, model.Found, model.Cure = levelFault, oneLine(err.Error()), "see that Redis answers GET "+ledger.ModelKey+" to the user of --redis"
 	}
 	d.add(model)
+	d.examineSteady(ctx, rdb)
 	d.examineProcesses(ctx, rdb)
 	if letters, err := dispatcher.ExpiringLetters(ctx, rdb); err == nil && letters > 0 { // other checks have said what cannot be read
 		d.add(finding{
 			Check: "dead letters", Level: levelWarn, Found: fmt.Sprintf("%d dead deliveries will soon have been kept for as long as serve --dead-retention says", letters),
 			Cure: "replay what is still wanted (the workers' logs name the companies), or give --dead-retention more time",
 		})
+	}
+}
+
+// examineSteady compares the installation's time with each Redis's clock, as the processes have written it down.
+func (d *diagnosis) examineSteady(ctx context.Context, rdb redis.UniversalClient) {
+	nodes, err := steady.Nodes(ctx, rdb)
+	if err != nil {
+		d.add(finding{Check: "installation time", Level: levelFault, Found: oneLine(err.Error()), Cure: "see that Redis answers HGETALL " + steady.Key + " to the user of --redis"})
+	}
+	for _, n := range nodes {
+		d.add(judgeSteady(n))
 	}
 }
 

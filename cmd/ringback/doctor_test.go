@@ -28,6 +28,7 @@ import (
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // healthy are settings of a Redis that doctor has nothing to say against.
@@ -169,6 +170,23 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			check: "version", level: levelFault, found: `version 5.0.14`, cure: `upgrade`,
 		},
 		{
+			name: "a Dragonfly", lie: replacing(`redis_version:\S+`, "redis_version:7.4.0\r\ndragonfly_version:df-v1.40.1"),
+			check: "store", level: levelFault, found: `not tested with Dragonfly`, cure: `or Valkey`,
+		},
+		{
+			name: "a KeyDB", lie: replacing(`redis_version:\S+`, "redis_version:6.3.4\r\nmvcc_depth:0"),
+			check: "store", level: levelWarn, found: `not tested with KeyDB`, cure: `or Valkey`,
+		},
+		{
+			name: "a step of Redis's clock", plant: func(t *testing.T, rdb *redis.Client) {
+				t.Helper()
+				if err := rdb.HSet(t.Context(), steady.Key, "", -59*60*1000, "stepped:", time.Now().UnixMilli(), "by:", 3600*1000).Err(); err != nil {
+					t.Fatal(err)
+				}
+			},
+			check: "installation time", level: levelWarn, found: `^it is 59m0s behind Redis's clock, which stepped last on 20\S+, by 1h0m0s forward`, cure: `timedatectl`,
+		},
+		{
 			name: "append-only file cannot be written", lie: replacing(`aof_last_write_status:ok`, `aof_last_write_status:err`),
 			check: "writes to disk", level: levelFault, found: `aof_last_write_status is err`, cure: `df -h`,
 		},
@@ -257,6 +275,22 @@ func TestDoctorFindsPlantedFaults(t *testing.T) {
 			}
 			wantFinding(t, examine(t, tt.env, args...), "", "", "", "")
 		})
+	}
+}
+
+// TestDoctorNamesTheStore: by its own name and version, whichever the tests run on.
+func TestDoctorNamesTheStore(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, healthy...)
+	info := parseInfo(server.Client().Info(t.Context(), "server").Val())
+	want := "Redis " + info["redis_version"]
+	if v := info["valkey_version"]; v != "" {
+		want = "Valkey " + v + ", which takes the place of Redis " + info["redis_version"]
+	}
+	d := examine(t, nil, "--redis", server.URL())
+	i := slices.IndexFunc(d.Findings, func(f finding) bool { return f.Check == "version" })
+	if i < 0 || d.Findings[i].Level != levelOK || d.Findings[i].Found != want {
+		t.Errorf("want %q: %+v", want, d.Findings)
 	}
 }
 
@@ -569,6 +603,9 @@ func TestDoctorOnACluster(t *testing.T) {
 	want("cluster", levelOK, "", "by 3 masters of 6 nodes")
 	want("coverage", levelWarn, "", "whole cluster refuses")
 	want("data model", levelOK, "", "")
+	for _, master := range nodes.Masters() {
+		want("installation time", levelOK, master.Addr(), "that of Redis's clock")
+	}
 	want("lanes", levelOK, "", "4 lanes, on 3 masters")
 	if err := nodes.Client().HSet(t.Context(), "ringback:lanes", "count", 2, "high", 2, "epoch", 1).Err(); err != nil {
 		t.Fatal(err)

@@ -131,6 +131,56 @@ func TestJudgeRedis(t *testing.T) {
 	}
 }
 
+// TestStoresAreNamed by what they say of themselves in INFO, and one that Ringback is not tested with is told so.
+func TestStoresAreNamed(t *testing.T) {
+	for _, tt := range []struct {
+		info, version string
+		store         level
+		found         string
+	}{
+		{"redis_version:7.0.15\r\nredis_mode:standalone\r\nexecutable:/usr/bin/redis-server\r\n", "Redis 7.0.15", levelOK, "tested with"},
+		{"redis_version:8.0.2\r\nredis_mode:standalone\r\nio_threads_active:0\r\n", "Redis 8.0.2", levelOK, "tested with"},
+		{"redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:8.1.1\r\nvalkey_release_stage:ga\r\n", "Valkey 8.1.1, which takes the place of Redis 7.2.4", levelOK, "tested with"},
+		{"redis_version:7.4.0\r\ndragonfly_version:df-v1.40.1\r\nredis_mode:standalone\r\nthread_count:7\r\n", "Dragonfly 1.40.1, which takes the place of Redis 7.4.0", levelFault, "no append-only file"},
+		{"dragonfly_version:df-dev\r\nredis_mode:standalone\r\n", "Dragonfly dev, which takes the place of Redis ", levelFault, "undeclared-keys"},
+		{"redis_version:6.3.4\r\nexecutable:/data/keydb-server\r\n", "KeyDB 6.3.4", levelWarn, "active-replica"},
+		{"redis_version:6.3.4\r\nexecutable:/usr/local/bin/server\r\n# KeyDB\r\nmvcc_depth:0\r\n", "KeyDB 6.3.4", levelWarn, "active-replica"},
+		{"redis_version:7.2.4\r\nexecutable:/srv/keydb/redis-server\r\n", "Redis 7.2.4", levelOK, "tested with"},
+	} {
+		info := parseInfo(tt.info)
+		if f := judgeVersion(info); f.Level != levelOK || f.Found != tt.version {
+			t.Errorf("%q: %+v, want %s", tt.info, f, tt.version)
+		}
+		if f := judgeStore(info); f.Level != tt.store || !strings.Contains(f.Found, tt.found) || (f.Cure == "") != (tt.store == levelOK) {
+			t.Errorf("%q: %+v, want %s and %s", tt.info, f, tt.store, tt.found)
+		}
+	}
+	if f := judgeVersion(parseInfo("redis_version:6.0.16\r\nmvcc_depth:0\r\n")); f.Level != levelFault || !strings.Contains(f.Found, "this KeyDB is version 6.0.16") {
+		t.Errorf("an old one: %+v", f)
+	}
+}
+
+// TestTheInstallationsTimeIsJudged by how far it is from a Redis's clock.
+func TestTheInstallationsTimeIsJudged(t *testing.T) {
+	at := time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		node  steady.Node
+		level level
+		found string
+	}{
+		{steady.Node{}, levelOK, `^it is that of Redis's clock$`},
+		{steady.Node{Name: "a:1", Offset: 900 * time.Millisecond}, levelOK, `^it is 900ms ahead of Redis's clock$`},
+		{steady.Node{By: -time.Minute, Stepped: at}, levelOK, `^it is that of Redis's clock, which stepped last on 2026-11-29T12:00:00Z, by 1m0s back$`},
+		{steady.Node{Offset: -time.Hour, By: time.Hour, Stepped: at}, levelWarn, `^it is 1h0m0s behind Redis's clock, which stepped last on .*, by 1h0m0s forward: deliveries go on by it, .* nearer by 3\.6s in an hour$`},
+		{steady.Node{Offset: time.Minute}, levelWarn, `^it is 1m0s ahead of Redis's clock: `},
+	} {
+		f := judgeSteady(tt.node)
+		if f.Level != tt.level || !regexp.MustCompile(tt.found).MatchString(f.Found) || (f.Cure == "") != (tt.level == levelOK) || f.Node != tt.node.Name {
+			t.Errorf("%+v: %+v, want %s, %s", tt.node, f, tt.level, tt.found)
+		}
+	}
+}
+
 func TestCheckRedis(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
@@ -154,9 +204,15 @@ func TestCheckRedis(t *testing.T) {
 		t.Errorf("a Redis that evicts: %v", err)
 	}
 
-	rdb = redistest.Start(t, "--appendonly", "no").Client()
-	if err := checkRedis(ctx, rdb, logger); err != nil || !strings.Contains(log.String(), "appendonly yes") {
+	server := redistest.Start(t, "--appendonly", "no")
+	if err := checkRedis(ctx, server.Client(), logger); err != nil || !strings.Contains(log.String(), "appendonly yes") {
 		t.Errorf("a Redis without AOF: %v, logged %q", err, log.String())
+	}
+
+	other := redis.NewClient(&redis.Options{Addr: lyingProxy(t, server.Addr(), replacing(`redis_version:\S+`, "redis_version:7.4.0\r\ndragonfly_version:df-v1.40.1")), Protocol: 2})
+	defer func() { _ = other.Close() }()
+	if err := checkRedis(ctx, other, logger); err != nil || !strings.Contains(log.String(), "not tested with Dragonfly") {
+		t.Errorf("a Dragonfly: %v, logged %q", err, log.String())
 	}
 }
 

@@ -42,8 +42,10 @@ func checkRedis(ctx context.Context, rdb redis.UniversalClient, log *slog.Logger
 	case clock.Level == levelFault:
 		log.WarnContext(ctx, clock.Found+", but by what the installation's processes have written down it is Redis's clock that stepped: "+clock.Cure)
 	}
-	if f := judgePersistence(info); f.Level != levelOK {
-		log.WarnContext(ctx, f.Found+": "+f.Cure)
+	for _, f := range []finding{judgeStore(info), judgePersistence(info)} {
+		if f.Level != levelOK {
+			log.WarnContext(ctx, f.Found+": "+f.Cure)
+		}
 	}
 	return checkModel(ctx, rdb)
 }

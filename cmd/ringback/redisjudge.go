@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/registry/steady"
 )
 
 const (
@@ -28,15 +30,58 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// judgeVersion asks for Redis 6.2: asynq needs ZRANGE BYSCORE, which came with it. Valkey counts by the Redis version it says it is compatible with.
-func judgeVersion(info map[string]string) finding {
-	v := info["redis_version"]
-	f := finding{Check: "version", Level: levelOK, Found: "Redis " + v}
-	if valkey := info["valkey_version"]; valkey != "" {
-		f.Found = "Valkey " + valkey + ", which takes the place of Redis " + v
+// A store is what answers as Redis does.
+type store struct {
+	name, version string // its own
+	like          string // the version of Redis whose commands it has, by its own word
+	doubt         string // why it is none that Ringback is tested with; empty: it is one
+}
+
+func storeOf(info map[string]string) store {
+	like := info["redis_version"]
+	executable := info["executable"][strings.LastIndex(info["executable"], "/")+1:]
+	switch {
+	case info["valkey_version"] != "":
+		return store{name: "Valkey", version: info["valkey_version"], like: like}
+	case info["dragonfly_version"] != "":
+		return store{
+			name: "Dragonfly", version: strings.TrimPrefix(strings.TrimPrefix(info["dragonfly_version"], "df-"), "v"), like: like,
+			doubt: "it keeps no append-only file, so a crash loses what was accepted since its last snapshot, and it refuses scripts that find their keys by other keys, " +
+				"as Ringback's and asynq's do, unless it is started with --default_lua_flags=allow-undeclared-keys",
+		}
+	case info["mvcc_depth"] != "" || strings.Contains(executable, "keydb"):
+		return store{name: "KeyDB", version: like, like: like, doubt: "with active-replica two of it take writes at the same time, and both hand out the same deliveries"}
 	}
-	if v != "" && versionLess(v, 6, 2) {
-		f.Level, f.Found, f.Cure = levelFault, "this Redis is version "+v+", and Ringback needs 6.2 or newer", "upgrade Redis; its append-only file can be taken along"
+	return store{name: "Redis", version: like, like: like}
+}
+
+// String is the store by its own name, and by Redis's version where that is another.
+func (s store) String() string {
+	if s.version == s.like {
+		return s.name + " " + s.version
+	}
+	return s.name + " " + s.version + ", which takes the place of Redis " + s.like
+}
+
+// judgeVersion asks for Redis 6.2: asynq needs ZRANGE BYSCORE, which came with it. Others count by the Redis version they say they are compatible with.
+func judgeVersion(info map[string]string) finding {
+	s := storeOf(info)
+	f := finding{Check: "version", Level: levelOK, Found: s.String()}
+	if s.like != "" && versionLess(s.like, 6, 2) {
+		f.Level, f.Found, f.Cure = levelFault, "this "+s.name+" is version "+s.like+", and Ringback needs 6.2 or newer", "upgrade Redis; its append-only file can be taken along"
+	}
+	return f
+}
+
+// judgeStore asks for a store that Ringback is tested with. Without an append-only file, a promise does not hold.
+func judgeStore(info map[string]string) finding {
+	s := storeOf(info)
+	f := finding{Check: "store", Level: levelOK, Found: s.name + " is one that Ringback is tested with"}
+	if s.doubt != "" {
+		f.Level, f.Found, f.Cure = levelWarn, "Ringback is not tested with "+s.name+": "+s.doubt, "use Redis 6.2 or newer, or Valkey"
+	}
+	if s.name == "Dragonfly" {
+		f.Level = levelFault
 	}
 	return f
 }
@@ -212,6 +257,31 @@ func judgeDrift(drift, uncertain time.Duration) finding {
 		f.Found += ": retries come at the wrong time, and partners refuse signatures that seem old"
 	}
 	f.Cure = "timedatectl set-ntp true # on this machine and on Redis's"
+	return f
+}
+
+// judgeSteady tells of a step of Redis's clock that is being made up for: until that is over, times are the installation's.
+func judgeSteady(n steady.Node) finding {
+	f := finding{Node: n.Name, Check: "installation time", Level: levelOK, Found: "it is that of Redis's clock"}
+	if n.Offset != 0 {
+		off, direction := n.Offset.Abs(), "ahead of"
+		if n.Offset < 0 {
+			direction = "behind"
+		}
+		f.Found = fmt.Sprintf("it is %s %s Redis's clock", off, direction)
+	}
+	if !n.Stepped.IsZero() {
+		by, direction := n.By.Abs(), "forward"
+		if n.By < 0 {
+			direction = "back"
+		}
+		f.Found += fmt.Sprintf(", which stepped last on %s, by %s %s", n.Stepped.Format(time.RFC3339), by.Round(time.Millisecond), direction)
+	}
+	if n.Offset.Abs() > driftWarn {
+		f.Level = levelWarn
+		f.Found += fmt.Sprintf(": deliveries go on by it, the times that are shown are its own, and it comes nearer by %s in an hour", steady.Slew(time.Hour))
+		f.Cure = "timedatectl set-ntp true # on Redis's machines; the rest passes by itself"
+	}
 	return f
 }
 
