@@ -30,6 +30,9 @@ test: prepare ## run every test, under the race detector
 test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
 	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 5 -timeout 30m -v -run '^TestFaults$$' .
 
+test-stores: prepare ## run what talks to Redis against Redis 8 and Valkey 8 too, of Debian's next release and beside the machine's own packages (needs apt; STORES=valkey-server for one)
+	registry/redistest/testdata/stores.sh $(or $(STORES_DIR),bin/stores)
+
 test-old: prepare ## run beside a program of data model 1, built from the repository (or OLD_RINGBACK=path of its binary)
 	go test -tags old -count 1 -v -run '^TestOld' ./cmd/ringback
 
@@ -110,4 +113,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
 
-.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names
+.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names test-stores
