@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
@@ -14,6 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	raiseWithin = time.Minute
 	// go-redis looks once more, after a second, for a Redis that was away.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
