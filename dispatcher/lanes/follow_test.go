@@ -258,6 +258,8 @@ func TestManyChangesLeaveNothing(t *testing.T) {
 		Contain: func(_ context.Context, do func() error) error { return do() }, Handler: func(context.Context, string, ledger.Ticket, bool) error { return nil },
 	})
 	must(t, s.Start())
+	end := sync.OnceFunc(func() { s.Stop(); s.Shutdown() })
+	defer end()
 	subscribed := func() int { return strings.Count(eye.ClientList(ctx).Val(), " sub=1 ") }
 	level := func(what string, now func() int, want func(n int) bool) int {
 		t.Helper()
@@ -280,8 +282,7 @@ func TestManyChangesLeaveNothing(t *testing.T) {
 		level("subscriptions", subscribed, func(n int) bool { return n == 2*count+1 })
 	}
 	level("goroutines", runtime.NumGoroutine, func(n int) bool { return n <= goroutines+2 })
-	s.Stop()
-	s.Shutdown()
+	end()
 	if n := level("subscriptions", subscribed, func(n int) bool { return n == 0 }); one != 9 {
 		t.Error(n)
 	}
