@@ -261,9 +261,9 @@ func (h *house) wantMoving(q Query, before, got, after []*Delivery, cancelled *s
 	open := func(s State) bool { return s == Pending || s == Active || s == Retrying || s == Held }
 	for _, d := range naively(q, before) {
 		is := still[d.DeliveryID]
-		stayed := is != nil && q.admits(is) && is.State == d.State && len(is.Attempts) == len(d.Attempts) && is.Summary == d.Summary
+		_, was := cancelled.Load(d.DeliveryID) // and perhaps replayed since
+		stayed := is != nil && !was && q.admits(is) && is.State == d.State && len(is.Attempts) == len(d.Attempts) && is.Summary == d.Summary
 		// What is unfinished all the time goes from one of these states to another, or is given up.
-		_, was := cancelled.Load(d.DeliveryID)
 		moved := is != nil && !was && !deliveredSince(d, is) && open(d.State) && (open(is.State) || is.State == Dead) && !slices.ContainsFunc([]State{Pending, Active, Retrying, Held, Dead},
 			func(s State) bool { return !q.wants(s) })
 		if (stayed || moved) && seen[d.DeliveryID] == 0 {
