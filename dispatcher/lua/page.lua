@@ -133,7 +133,7 @@ local function search()
     for i, block in ipairs(page) do ids[i] = block[1] end
     local known = #ids > 0 and states ~= '' and redis.call('HMGET', finals, unpack(ids)) or {}
     for i, block in ipairs(page) do
-      work = work - 2
+      work = work - 3
       if at ~= block[1] and not walk('(' .. block[1]) then return false end
       at = block[1]
       local to = bound(block[2][2])
