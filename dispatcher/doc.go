@@ -99,6 +99,9 @@
 //	cluster
 //	its company listed / the step that  listed without work                 the caller, who has no answer, repeats it; rounds take it out a
 //	makes work for it                                                       minute later
+//	owed to the index / the step that   owed without work                   the next round lists it; rounds take it out a minute later
+//	makes work for it
+//	listed / no longer owed             listed and owed                     the next round, which lists it anew
 //	put to sleep / taken out of the     asleep, and listed                  its next event wakes it; else rounds, a minute later
 //	index
 //	a worker / its next round           companies that nobody serves        the other workers, 10 s later, or at once if it said that it ends

@@ -115,6 +115,7 @@ func (w *Worker) whole(ctx context.Context, t *tour, alone bool) {
 // open begins a round: it lists the companies with work, and does what is for no company.
 func (w *Worker) open(ctx context.Context, t *tour) {
 	c := w.client
+	t.note(ctx, "listing the companies that were owed to the index", "", func() error { return c.registry.PayAll(ctx) })
 	t.note(ctx, "listing the companies with work", "", func() (err error) { t.epochs, err = c.registry.Working(ctx); return err })
 	t.missed = !t.ok
 	t.note(ctx, "registering the queues", "", func() error { return c.lanes.Register(ctx) })

@@ -74,7 +74,7 @@
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
 //	{c}:audit           stream: a line for each change, kept for 90 days
 //	{c}:awake           the dispatcher's and index.go's: whether the company is in the index
-//	ringback:working, {ringback:working}:epoch, {ringback:working}:asleep, {ringback:working}:sums
+//	ringback:working, {ringback:working}:epoch, {ringback:working}:asleep, {ringback:working}:sums, ringback:owed
 //	                    the index of companies with work; package ledger's comment says what each holds
 //	ringback:companies  set of companies, written before a company's first key
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key

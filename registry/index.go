@@ -20,7 +20,7 @@ const IndexLevel = 3
 //   - A company with work for the dispatcher's rounds is awake.
 //   - A company that is awake stands in the index, [workingKey].
 //
-// So a round that goes over the index finds all work. Both are kept by the order of steps, of which any may be the last before a kill:
+// On a cluster it may be owed to the index instead (owed.go). So a round that goes over the index finds all work. Both are kept by the order of steps, of which any may be the last before a kill:
 //
 //	wake   1  the script that would make work finds the company asleep at n, changes nothing, and says so, with the version
 //	       2  [Wake] files the company in the index under a new epoch, larger than all before and than n
@@ -87,13 +87,26 @@ func Enlist(ctx context.Context, rdb redis.UniversalClient, company string) (epo
 	return parseVersion(text)
 }
 
-// Wake puts a company that a script found asleep into the index. What it returns is the script's leave to wake it.
+// Wake puts a company that a script found asleep into the index. What it returns is the script's leave to wake it. If the index of a cluster does not
+// answer within half a second, the company is owed to it ([Owe]).
 func Wake(ctx context.Context, rdb redis.UniversalClient, company string, n Nap) (may string, err error) {
-	epoch, err := listed(ctx, rdb, company, n.epoch)
-	if err != nil {
+	soon, cancel := ctx, context.CancelFunc(func() {})
+	if isCluster(rdb) {
+		soon, cancel = context.WithTimeout(ctx, indexAnswers)
+	}
+	defer cancel()
+	epoch, err := listed(soon, rdb, company, n.epoch)
+	switch {
+	case err == nil:
+		return epoch + " " + n.version, nil
+	case !isCluster(rdb):
 		return "", err
 	}
-	return epoch + " " + n.version, nil
+	may, other := Owe(ctx, rdb, company, n)
+	if other != nil {
+		return "", errors.Join(err, other)
+	}
+	return may, nil
 }
 
 func listed(ctx context.Context, rdb redis.UniversalClient, company, above string) (epoch string, err error) {
@@ -135,9 +148,14 @@ if nap then return nap end
 
 // Working are the companies in the index, with their epochs.
 func (r *Registry) Working(ctx context.Context) (map[string]int64, error) {
-	found, err := r.redis.ZRangeWithScores(ctx, workingKey, 0, -1).Result()
+	return scored(ctx, r.redis, workingKey)
+}
+
+// scored are the companies in the index, or of those owed to it, with their epochs.
+func scored(ctx context.Context, rdb redis.UniversalClient, key string) (map[string]int64, error) {
+	found, err := rdb.ZRangeWithScores(ctx, key, 0, -1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("registry: list the companies with work: %w", err)
+		return nil, fmt.Errorf("registry: list the companies with work in %s: %w", key, err)
 	}
 	epochs := make(map[string]int64, len(found))
 	for _, z := range found {

@@ -59,6 +59,8 @@ const (
 	epochKey   = "{" + workingKey + "}:epoch"
 	restingKey = "{" + workingKey + "}:asleep"
 	sumsKey    = "{" + workingKey + "}:sums"
+	// owedKey has the companies that are to come into the index. Its slot is 11229, that of the index 1621.
+	owedKey = "ringback:owed"
 
 	typesKey = "ringback:types" // a hash: the JSON of each callback type that operators added, by its name, and versionField
 

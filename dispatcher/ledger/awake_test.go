@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -14,21 +15,24 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-const index = "ringback:working"
+const (
+	index = "ringback:working"
+	owed  = "ringback:owed"
+)
 
-// checkAwake fails the test if the company has work and is asleep, or awake and not in the index: then a kill just now would leave work that no round
-// finds.
+// checkAwake fails the test if the company has work and is asleep, or awake and neither in the index nor owed to it: then a kill just now would leave work
+// that no round finds.
 func (d *desk) checkAwake(when string) {
 	d.t.Helper()
 	ctx := d.t.Context()
 	pipe := d.rdb.TxPipeline()
 	works := pipe.Exists(ctx, workKeys(d.company)...)
-	awake, score := pipe.Get(ctx, registry.AwakeKey(d.company)), pipe.ZScore(ctx, index, d.company)
+	awake, score, owes := pipe.Get(ctx, registry.AwakeKey(d.company)), pipe.ZScore(ctx, index, d.company), pipe.ZScore(ctx, owed, d.company)
 	_, _ = pipe.Exec(ctx)
 	epoch, _ := awake.Int64()
-	work, listed := works.Val() > 0, score.Err() == nil
+	work, listed := works.Val() > 0, score.Err() == nil || owes.Err() == nil
 	if work && epoch <= 0 || epoch > 0 && !listed {
-		d.t.Errorf("%s: work %t, awake at %d, in the index %t", when, work, epoch, listed)
+		d.t.Errorf("%s: work %t, awake at %d, in the index or owed to it %t", when, work, epoch, listed)
 	}
 }
 
@@ -49,7 +53,12 @@ func storing(id string) []any {
 }
 
 // waker makes work under a name of its own.
-func waker(name string) actor {
+func waker(name string) actor { return wakes(name, registry.Wake) }
+
+// ower is a waker whom the index does not answer.
+func ower(name string) actor { return wakes(name, registry.Owe) }
+
+func wakes(name string, wake func(context.Context, redis.UniversalClient, string, registry.Nap) (string, error)) actor {
 	return func(d *desk) []func(context.Context) {
 		var nap registry.Nap
 		var found bool
@@ -64,7 +73,7 @@ func waker(name string) actor {
 			func(ctx context.Context) {
 				if found {
 					var err error
-					may, err = registry.Wake(ctx, d.rdb, d.company, nap)
+					may, err = wake(ctx, d.rdb, d.company, nap)
 					d.must(err)
 				}
 			},
@@ -74,6 +83,24 @@ func waker(name string) actor {
 				}
 			},
 		}
+	}
+}
+
+// payer lists the company that is owed to the index.
+func payer(d *desk) []func(context.Context) {
+	epoch := 0.0
+	return []func(context.Context){
+		func(ctx context.Context) { epoch, _ = d.rdb.ZScore(ctx, owed, d.company).Result() },
+		func(ctx context.Context) {
+			if epoch > 0 {
+				d.must(d.registry.Pay(ctx, d.company, int64(epoch)))
+			}
+		},
+		func(ctx context.Context) {
+			if epoch > 0 {
+				d.must(d.registry.Paid(ctx, d.company, int64(epoch)))
+			}
+		},
 	}
 }
 
@@ -156,8 +183,26 @@ func interleavings(actors int, alike ...int) (all [][]int) {
 	return all
 }
 
-// TestNoOrderOfStepsLosesWork: wakers, sleepers and an erasure in every order of their steps, from each state that a company may be in. After each step,
-// where a kill may end any of them, work stands in the index. In the end, the company is woken and put to sleep as ever.
+// someOrders are a few hundred of the orders in which so many actors may do three steps each.
+func someOrders(t *testing.T, actors int) (all [][]int) {
+	t.Helper()
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(uint64(seed), 1))
+	for range 400 {
+		var order []int
+		for a := range actors {
+			order = append(order, a, a, a)
+		}
+		r.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
+		all = append(all, order)
+	}
+	return all
+}
+
+// TestNoOrderOfStepsLosesWork: wakers, sleepers and an erasure in every order of their steps, and together with payers in many, from each state that
+// a company may be in. After each step, where a kill may end any of them, work stands in the index or is owed to it. In the end, the company is woken and put
+// to sleep as ever.
 func TestNoOrderOfStepsLosesWork(t *testing.T) {
 	t.Parallel()
 	states := map[string]func(d *desk){
@@ -173,6 +218,7 @@ func TestNoOrderOfStepsLosesWork(t *testing.T) {
 			d.must(err)
 		},
 	}
+	some := []int{-1} // of the orders, not all
 	for name, tt := range map[string]struct {
 		actors []actor
 		alike  []int
@@ -182,12 +228,22 @@ func TestNoOrderOfStepsLosesWork(t *testing.T) {
 		"two wakers":   {[]actor{waker("a"), waker("b"), sleeper}, []int{0, 1}, []string{"new", "asleep"}},
 		"two sleepers": {[]actor{waker("a"), sleeper, sleeper}, []int{1, 2}, []string{"awake", "listed and asleep"}},
 		"an erasure":   {[]actor{waker("a"), sleeper, eraser}, nil, []string{"asleep", "awake"}},
+
+		"owed":                 {[]actor{ower("a"), sleeper, payer}, some, []string{"new", "asleep", "awake", "listed and asleep"}},
+		"owed by one of two":   {[]actor{ower("a"), waker("b"), payer, sleeper}, some, []string{"asleep"}},
+		"owed and erased":      {[]actor{ower("a"), payer, eraser}, some, []string{"asleep"}},
+		"owed by two":          {[]actor{ower("a"), ower("b"), sleeper, payer}, some, []string{"asleep", "listed and asleep"}},
+		"owed and slept twice": {[]actor{ower("a"), ower("b"), payer, sleeper, sleeper}, some, []string{"asleep"}},
 	} {
 		for _, state := range tt.from {
 			t.Run(name+", "+state, func(t *testing.T) {
 				t.Parallel()
 				d, before, actors := newDesk(t, standard), states[state], tt.actors
-				for _, order := range interleavings(len(actors), tt.alike...) {
+				orders := interleavings
+				if slices.Equal(tt.alike, some) {
+					orders = func(actors int, _ ...int) [][]int { return someOrders(t, actors) }
+				}
+				for _, order := range orders(len(actors), tt.alike...) {
 					d.must(d.rdb.FlushDB(t.Context()).Err())
 					before(d)
 					d.perform(actors, order)
@@ -196,6 +252,33 @@ func TestNoOrderOfStepsLosesWork(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestWhatIsOwedIsPaidOnce: orders of steps that are rare, and tell whether who pays takes out no more than was paid, and files at no lower epoch.
+func TestWhatIsOwedIsPaidOnce(t *testing.T) {
+	t.Parallel()
+	const a, b, p, s = 0, 1, 2, 3
+	d := newDesk(t, standard)
+	for name, tt := range map[string]struct {
+		lost  bool // the index has lost its last epochs
+		order []int
+	}{
+		"owed anew while it is paid":               {false, []int{a, a, p, p, s, s, s, b, b, p, b, a}},
+		"woken after it was paid and put to sleep": {false, []int{a, a, p, p, p, s, s, s, a, b, b, b}},
+		"the same, and the index went back":        {true, []int{a, a, p, p, p, s, s, s, a, b, b, b}},
+	} {
+		d.must(d.rdb.FlushDB(t.Context()).Err())
+		for range 3 {
+			d.nap()
+		}
+		if tt.lost {
+			d.must(d.rdb.Del(t.Context(), "{"+index+"}:epoch").Err())
+		}
+		d.perform([]actor{ower("a"), ower("b"), payer, sleeper}, tt.order)
+		if t.Failed() {
+			t.Fatal(name)
 		}
 	}
 }

@@ -2,13 +2,17 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -160,4 +164,57 @@ func TestNoScriptSeesHalfACompany(t *testing.T) {
 	if n, err := rdb.Get(ctx, "{a}:count").Int(); err != nil || n != 4 {
 		t.Errorf("counted %d of 4 steps, %v", n, err)
 	}
+}
+
+// TestNobodyWaitsForTheIndex: while the master of the index is away, a company that is asleep on another one wakes, and is owed to the index. The next round
+// lists it.
+func TestNobodyWaitsForTheIndex(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3, 0, "--cluster-require-full-coverage", "no")
+	rdb, ctx := nodes.Client(), t.Context()
+	r, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: mustKeyset(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := New(Config{Redis: rdb, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)), Rules: standard, Contain: contained})
+	t.Cleanup(l.Close)
+	away := nodes.MasterOf(index)
+	if away == nodes.MasterOf(owed) {
+		t.Fatal("the index, and what is owed to it, lie on one master")
+	}
+	if owed, err := r.Owed(ctx); err != nil || len(owed) > 0 {
+		t.Fatalf("owed at first: %v, %v", owed, err)
+	}
+	company := companiesOn(t, nodes)[nodes.MasterOf(owed)]
+	away.Stop()
+	stored, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for err = errors.New("not tried"); err != nil && stored.Err() == nil; { // go-redis may ask the one that hangs who the masters are
+		err = l.StoreSweep(stored, company, &Sweep{ID: "sweep", State: "running", Created: time.Now()}, `{"by":"x"}`)
+	}
+	if err != nil {
+		t.Fatalf("while the index is away: %v", err)
+	}
+	found, err := r.Owed(ctx)
+	if err != nil || found[company] == 0 {
+		t.Errorf("owed then: %v, %v", found, err)
+	}
+	away.Cont()
+	for err = errors.New("not tried"); err != nil && stored.Err() == nil; {
+		err = r.PayAll(stored)
+	}
+	working, other := r.Working(ctx)
+	found, third := r.Owed(ctx)
+	if err := errors.Join(err, other, third); err != nil || working[company] == 0 || len(found) > 0 {
+		t.Errorf("once it is back: %v in the index, %v owed, %v", working, found, err)
+	}
+}
+
+func mustKeyset(t *testing.T) *registry.Keyset {
+	t.Helper()
+	keyset, err := registry.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keyset
 }

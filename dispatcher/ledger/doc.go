@@ -125,6 +125,7 @@
 //	ringback:rounds hash         each worker that goes rounds -> how many it has begun
 //	ringback:working zset        the index: companies that may have work for the rounds; score: an epoch, which no other company and no later entry has
 //	{ringback:working}:epoch  string  the last of those
+//	ringback:owed   zset         companies that woke while the master of the index was away, and are to come into it; score: the epoch at which they woke
 //	{ringback:working}:asleep hash    what is counted of each company that is asleep: dead letters, buried ones, callbacks; {ringback:working}:sums hash of their
 //	                             sums; :whole in it once all companies that are asleep are in them
 //	asynq:{ringback-<lane>}:paused  asynq's: since when (s) nothing goes out of that lane; in a halt all lanes have it that there may be, for asynq's UI,
