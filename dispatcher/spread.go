@@ -51,7 +51,7 @@ func (c *Client) Lanes(ctx context.Context) (*Lanes, error) {
 // there. A program of before believes in four: while one is alive it is refused, and after it none starts.
 //
 // Errors: *payloads.InvalidError if the number is not from 1 to [MostLanes], an *[registry.OldProcessError], a *[StateError] within the seconds until it is
-// sure that there is no such process any more, and [ErrUnavailable].
+// sure that there is no such process any more, and while single lanes are paused, and [ErrUnavailable].
 func (c *Client) SetLanes(ctx context.Context, count int) (*Lanes, error) {
 	if count < 1 || count > MostLanes {
 		return nil, misfit("body.count", fmt.Sprintf("must be from 1 to %d", MostLanes))
@@ -69,6 +69,13 @@ func (c *Client) SetLanes(ctx context.Context, count int) (*Lanes, error) {
 	}
 	if !c.ledger.Raised(ctx) {
 		return nil, &StateError{Message: "the last process of an older version may have ended just now: try again in half a minute, when it is sure that none is left"}
+	}
+	paused, err := c.lanes.Paused(ctx)
+	switch {
+	case err != nil:
+		return nil, unavailable(ctx, c, "reading whether the lanes are paused", err)
+	case paused.All.IsZero() && !paused.None():
+		return nil, &StateError{Message: "single lanes are paused, in asynq's UI or by an older version, and further ones would not be: run `ringback egress pause` or `ringback egress resume` first"}
 	}
 	err = c.lanes.Set(ctx, count, func(before int) string {
 		return registry.AuditLine(ctx, "", "lanes.update", "lanes", registry.AuditChange{Field: "count", Old: before, New: count})

@@ -262,6 +262,7 @@ func (p *patient) untilThereIsRoom() {
 		}
 		select {
 		case <-room:
+		case <-time.After(lostAfter): // a place whose task was lost on its way comes back by a look
 		case <-p.stop:
 			return
 		}
@@ -277,6 +278,7 @@ func (p *patient) untilThereIsAPlace() bool {
 		}
 		select {
 		case <-freed:
+		case <-time.After(lostAfter):
 		case <-p.stop:
 			return false
 		}

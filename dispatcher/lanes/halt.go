@@ -15,7 +15,7 @@ const glance = 100 * time.Millisecond
 // Pause stops everything that goes out, and Resume lets it go on, whoever stopped it. If that changes any, line is written to the audit trail, in the same
 // step. A halt is a key of its own, which every process looks at. asynq's keys of all lanes that there may be follow: its UI shows them, programs from
 // before look at them, and a lane that comes to be during the halt has its own. A Redis Cluster has the keys in several slots: there the line comes first,
-// the halt's key next, and the lanes one by one.
+// the halt's key next, and the lanes one by one. What the halt's key says counts, also where lanes do not answer.
 func (l *Lanes) Pause(ctx context.Context, line string) error { return l.halt(ctx, false, line) }
 
 // Resume is described at Pause.
@@ -45,11 +45,14 @@ func (l *Lanes) halt(ctx context.Context, resume bool, line string) error {
 }
 
 func (l *Lanes) haltCluster(ctx context.Context, resume bool, keys []string, now int64, line string) error {
-	seen, err := l.Paused(ctx)
+	seen, err := l.stopped.readOf(ctx, nil) // a pause waits for no lane
+	if err == nil && resume && seen.All.IsZero() {
+		seen, err = l.Paused(ctx)
+	}
 	if err != nil {
 		return err
 	}
-	if resume && !seen.None() || !resume && seen.All.IsZero() {
+	if resume == !seen.None() {
 		if err := registry.WriteAudit(ctx, l.rdb, registry.AuditKeyOfAll, line); err != nil {
 			return err
 		}

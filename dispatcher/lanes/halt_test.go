@@ -159,13 +159,23 @@ func TestOnAClusterTheHaltComesFirst(t *testing.T) {
 
 	var away *redistest.Server
 	for _, lane := range l.Names() {
-		if master := nodes.MasterOf(pausedKey(lane)); master != nodes.MasterOf(haltKey) {
+		if master := nodes.MasterOf(pausedKey(lane)); master != nodes.MasterOf(haltKey) && master != nodes.MasterOf(registry.AuditKeyOfAll) {
 			away = master
 		}
 	}
 	away.Kill()
 	if seen, err := l.Paused(ctx); err != nil || seen.All.IsZero() {
 		t.Errorf("with a lane's master away: %+v, %v", seen, err)
+	}
+	_ = l.Resume(ctx, "{}") // it says that not all of it was done
+	<-time.After(2 * HaltLook)
+	if l.IsHalted(ctx, "ringback-0") {
+		t.Error("a resume does not count while a lane's master is away")
+	}
+	_ = l.Pause(ctx, "{}")
+	<-time.After(2 * HaltLook)
+	if !l.IsHalted(ctx, "ringback-0") {
+		t.Error("a pause does not count while a lane's master is away")
 	}
 }
 

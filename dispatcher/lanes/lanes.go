@@ -178,6 +178,8 @@ func (l *Lanes) Elsewhere(ctx context.Context, t ledger.Ticket) bool {
 
 // find are the lanes in which asynq is known to have the task of a generation of a delivery: one, as a rule, or none. A lane that does not answer has none.
 func (l *Lanes) find(ctx context.Context, r ledger.Ref, generation int64) (in []string) {
+	ctx, cancel := context.WithTimeout(ctx, enqueueWithin)
+	defer cancel()
 	lanes := l.numbers.known().may(r)
 	there := make([]*redis.IntCmd, len(lanes))
 	_, _ = l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {

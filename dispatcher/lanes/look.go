@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 // given it the task just before the pause, and what goes on in a chain, begins as it is accepted, or is asked or tested, comes out of no lane. If
 // the beginning took longer than this, it asks again, and takes back what has begun.
 const HaltLook = 250 * time.Millisecond
+
+// tooOld is how old a look is at most that a caller goes by while somebody else looks. PauseEgress waits for two of [HaltLook].
+const tooOld = 2 * HaltLook
 
 // haltKey says that nothing goes out, and since when (s). It counts for every lane, also for one that somebody did not know of who paused or looks.
 const haltKey = "{" + numberKey + "}:halt"
@@ -46,8 +50,10 @@ type stopped struct {
 	rdb     redis.UniversalClient
 	numbers *numbers
 
-	last   atomic.Pointer[look]
-	asking atomic.Bool
+	last atomic.Pointer[look]
+
+	mu    sync.Mutex
+	under chan struct{} // closed when the look ends that somebody has under way; nil: nobody has
 }
 
 // A look is what somebody saw.
@@ -64,7 +70,7 @@ func (l *look) holds() bool {
 
 func pausedKey(lane string) string { return "asynq:{" + lane + "}:paused" }
 
-// read asks Redis what is paused. How many lanes there are is read with it. asynq keeps what it pauses in a key of each queue, whose value is the time in
+// read asks Redis what is paused. If only lanes do not answer, it says with the error that not everything is: then Lanes is not nil. How many lanes there are is read with it. asynq keeps what it pauses in a key of each queue, whose value is the time in
 // seconds. On a Redis Cluster they may be on masters that do not answer, so the halt's key is asked for first: if there is one, it does for all.
 func (s *stopped) read(ctx context.Context) (p Pauses, err error) {
 	if _, ok := s.rdb.(*redis.ClusterClient); ok {
@@ -74,9 +80,11 @@ func (s *stopped) read(ctx context.Context) (p Pauses, err error) {
 	}
 	for known := -1; known < s.numbers.known().high; {
 		known = s.numbers.known().high
-		if p, err = s.readOf(ctx, s.numbers.known().lanes()); err != nil {
+		of, err := s.readOf(ctx, s.numbers.known().lanes())
+		if err != nil {
 			return p, err
 		}
+		p = of
 	}
 	return p, nil
 }
@@ -129,26 +137,57 @@ func (s *stopped) halted(ctx context.Context) Pauses {
 func (s *stopped) look(ctx context.Context) Pauses {
 	last := s.last.Load()
 	if last != nil { // of those who know nothing yet, each looks
-		if !s.asking.CompareAndSwap(false, true) {
-			return last.seen
+		s.mu.Lock()
+		if under := s.under; under != nil {
+			s.mu.Unlock()
+			return s.seenSoon(last, under)
 		}
-		defer s.asking.Store(false)
+		mine := make(chan struct{})
+		s.under = mine
+		s.mu.Unlock()
+		defer func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.under = nil
+			close(mine)
+		}()
 	}
 	next := &look{at: time.Now()}
 	var err error
 	if next.seen, err = s.read(context.WithoutCancel(ctx)); err != nil {
+		resumed := next.seen.Lanes != nil
 		*next = look{at: time.Now(), failed: true}
 		if last != nil {
 			next.seen = last.seen
+		}
+		if resumed { // as far as is known
+			next.seen.All = time.Time{}
 		}
 	}
 	s.last.Store(next)
 	return next.seen
 }
 
-// halts reports whether everything is paused, and is asked each time that it was known to be: who may take tasks out of lanes that somebody let go one by one
+// seenSoon is what was paused at the last look or, if that is too old, at the one that is under way, if it ends soon.
+func (s *stopped) seenSoon(last *look, under <-chan struct{}) Pauses {
+	if time.Since(last.at) >= tooOld {
+		timer := time.NewTimer(glance)
+		defer timer.Stop()
+		select {
+		case <-under:
+		case <-timer.C:
+		}
+		last = s.last.Load()
+	}
+	return last.seen
+}
+
+// halts reports whether everything is paused. It is asked for if it was known to be, or if nobody has looked lately: who may take tasks out of lanes that somebody let go one by one
 // leaves them there.
 func (s *stopped) halts(ctx context.Context) bool {
 	last := s.last.Load()
-	return last != nil && !last.seen.All.IsZero() && !s.halted(ctx).All.IsZero()
+	if last != nil && last.seen.All.IsZero() && time.Since(last.at) < tooOld {
+		return false
+	}
+	return !s.halted(ctx).All.IsZero()
 }

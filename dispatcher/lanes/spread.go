@@ -78,7 +78,7 @@ func (l *Lanes) Retire(ctx context.Context) error {
 	return nil
 }
 
-// empty reports which of the lanes have nothing in any of asynq's states, and are not paused.
+// empty reports which of the lanes have nothing that waits, is under way or is to come back, and are not paused.
 func (l *Lanes) empty(ctx context.Context, lanes []string) ([]bool, error) {
 	held := make([][]*redis.IntCmd, len(lanes))
 	if _, err := l.rdb.Pipelined(ctx, func(p redis.Pipeliner) error {
