@@ -155,6 +155,11 @@ func TestABodyThatLeft(t *testing.T) {
 	}
 	h.must(h.rdb.HDel(t.Context(), ledger.EventKey(acme, "w-1"), "b", "z").Err())
 
+	listed, _, err := h.client.Deliveries(t.Context(), acme, Query{States: []State{Cancelled}})
+	h.must(err)
+	if one := h.delivery(ids[1].DeliveryID); len(listed) != 1 || listed[0].Summary != one.Summary || strings.HasSuffix(one.Summary, "it can be replayed.") {
+		t.Errorf("in a list %+v, by itself %s", listed, one.Summary)
+	}
 	x, err := h.client.Explain(t.Context(), acme, "w-1", ExplainQuery{})
 	h.must(err)
 	if !x.BodyLeft || !strings.HasSuffix(x.Summary, "Its body is no longer kept, so nothing of it can be replayed.") {

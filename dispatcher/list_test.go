@@ -183,9 +183,13 @@ func TestAListIsWhatTheEventsSay(t *testing.T) {
 // settleNow settles what it can, without waiting until that is due.
 func (h *house) settleNow() {
 	h.t.Helper()
-	h.must(h.client.settle(h.t.Context(), acme, 1)) // it comes to know the new blocks
+	_, err := h.client.ledger.Settle(h.t.Context(), acme) // it comes to know the new blocks
+	h.must(err)
 	h.must(h.rdb.ZUnionStore(h.t.Context(), "{acme}:unsettled", &redis.ZStore{Keys: []string{"{acme}:unsettled"}, Weights: []float64{0}}).Err())
-	h.must(h.client.settle(h.t.Context(), acme, roundBlocks))
+	for more := true; more; {
+		more, err = h.client.ledger.Settle(h.t.Context(), acme)
+		h.must(err)
+	}
 	notes, err := h.rdb.HLen(h.t.Context(), "{acme}:finals").Result()
 	h.must(err)
 	h.t.Logf("%d blocks are settled", notes-1)

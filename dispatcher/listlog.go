@@ -54,13 +54,3 @@ func (c *Client) summarize(ctx context.Context, company string, blocks int) erro
 	}
 	return nil
 }
-
-// settle notes of blocks that are final which states are in them, so many at most. Lists leave out the blocks that have none of those they are for.
-func (c *Client) settle(ctx context.Context, company string, blocks int) error {
-	for range blocks {
-		if more, err := c.ledger.Settle(ctx, company); err != nil || !more {
-			return err
-		}
-	}
-	return nil
-}

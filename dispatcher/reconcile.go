@@ -55,7 +55,7 @@ func (w *Worker) turn(ctx context.Context) {
 		r.trimmed = time.Now()
 	}
 	w.lookForOld(ctx)
-	_ = c.ledger.Raised(ctx) // a process that accepts nothing asks here
+	c.ledger.Raise(ctx) // a process that accepts nothing asks here
 	r.all = r.all || r.old || astray
 	t := &tour{Worker: w, trim: trim, files: trim || !r.filed, ok: true}
 	if !r.all {

@@ -67,48 +67,53 @@ func (c *Client) revive(ctx context.Context, r ledger.Ref, generation int64) err
 	return err
 }
 
-// takeBodies takes bodies away that are kept for no longer, some 10,000 a call. A later call goes on, in whichever process.
+// takeBodies takes bodies away that are kept for no longer, as many as go in a while. A later call goes on, in whichever process.
 func (c *Client) takeBodies(ctx context.Context, company string) error {
-	for range reconcilePages {
-		_, more, err := c.ledger.TakeBodies(ctx, company)
-		if err != nil || !more {
+	return forAWhile(func() (more bool, err error) {
+		_, more, err = c.ledger.TakeBodies(ctx, company)
+		return more, err
+	})
+}
+
+// trimFor bounds one company's share of a round's trimming, by kinds.
+const trimFor = 2 * time.Second
+
+// forAWhile repeats a step that says whether there may be more to do.
+func forAWhile(step func() (more bool, err error)) error {
+	for until := time.Now().Add(trimFor); time.Now().Before(until); {
+		if more, err := step(); err != nil || !more {
 			return err
 		}
 	}
 	return nil
 }
 
-// trimFor bounds one company's share of a round's trimming.
-const trimFor = 2 * time.Second
-
-// roundBlocks is how many blocks of a company's log one round sums up at most, within a second or two.
-const roundBlocks = 1000
-
-// trimLog sums up what is new in the log and what has become final of it, and removes events that have had their time, and their entries in the log. What is unfinished or dead outlives
-// retention, and its entry with it: so each call walks on from where the last one stopped, and around.
+// trimLog removes events that have had their time, and their entries in the log, and sums up what is new in it and what has become final of it. What is
+// unfinished or dead outlives retention, and its entry with it: so each call walks on from where the last one stopped, and around.
 func (c *Client) trimLog(ctx context.Context, company string) error {
-	if err := c.summarize(ctx, company, roundBlocks); err != nil {
-		return err
-	}
-	if c.ledger.Raised(ctx) { // an older program takes no note back
-		if err := c.settle(ctx, company, roundBlocks); err != nil {
-			return err
-		}
-	}
 	from := "-"
 	if last, ok := c.trimmed.Load(company); ok {
 		from = last.(string)
 	}
-	for until := time.Now().Add(trimFor); time.Now().Before(until); {
+	if err := forAWhile(func() (more bool, err error) {
 		next, err := c.ledger.TrimLog(ctx, company, from)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if from = next; next == "-" {
 			c.trimmed.Delete(company)
-			return nil
+			return false, nil
 		}
 		c.trimmed.Store(company, next)
+		return true, nil
+	}); err != nil {
+		return err
 	}
-	return nil
+	if err := forAWhile(func() (more bool, err error) { return c.ledger.Summarize(ctx, company) }); err != nil {
+		return err
+	}
+	if !c.ledger.Raised(ctx) { // an older program takes no note back
+		return nil
+	}
+	return forAWhile(func() (more bool, err error) { return c.ledger.Settle(ctx, company) })
 }

@@ -222,7 +222,7 @@ func fillRedis(s *scene) {
 	s.open(setup{redisArgs: []string{"--maxmemory", "30mb"}, args: []string{"--retention", "1s"}})
 	s.ages = true
 	s.steer("pause")
-	sending := s.send(load{events: 4000, clients: 8, payload: 10_000})
+	sending := s.send(load{events: 4000, clients: 8, payload: 14_000}) // three quarters of that when it is compressed
 	var most float64
 	s.eventually(60*time.Second, func() bool {
 		most = max(most, s.usedMemory())

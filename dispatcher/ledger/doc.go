@@ -70,7 +70,8 @@
 //	{c}:blocks      stream       summaries of the log in blocks of 200 entries, each under the id of its block's last: f the last one before the block,
 //	                             t the types, c the callbacks of deliveries in it, or *. Lists leave out blocks that have nothing for them.
 //	                             It follows from the log and the events: whoever finds a block without one writes it
-//	{c}:finals      hash         by a block's id, which states its deliveries are in, once all of them are final; / the last block that was looked at.
+//	{c}:finals      hash         by a block's id, which states its deliveries are in, once all of them are final; / the last block that was looked
+//	                             at; ~<id>, of a block with very many, the entry and states up to which it was.
 //	                             Lists leave out blocks that have none of the states they are for. A step that changes such a state takes the note
 //	                             back
 //	{c}:unsettled   zset         the blocks up to that one without such a note; score: when to look at them again (ms)

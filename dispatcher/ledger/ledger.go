@@ -78,11 +78,15 @@ func (l *Ledger) Close() {
 }
 
 // Raised reports whether what came with data model [Model] may be written: the number stands in Redis, so no program starts that does not know the model,
-// and none is alive. Once that is so, it stays so. Until then a program of the model before may run beside this one, and after it.
+// and none is alive. Until then a program of the model before may run beside this one, and after it. Should one be back that stood still, nothing more is
+// written.
 //
 // Some caller looks every few seconds, and waits for a quarter of a second at most. The look that finds all processes at [registry.ModelLevel] raises the
-// number. A process that writes nothing of the model has to ask all the same now and then: workers do so in their rounds.
-func (l *Ledger) Raised(ctx context.Context) bool { return l.raising.ask(ctx) }
+// number. A process that writes nothing of the model has to ask all the same now and then: workers [Ledger.Raise] it in their rounds.
+func (l *Ledger) Raised(ctx context.Context) bool { return l.raising.ask(ctx, raiseWithin) }
+
+// Raise is Raised for who has time.
+func (l *Ledger) Raise(ctx context.Context) { _ = l.raising.ask(ctx, roundWithin) }
 
 // settings are what scripts take before their own arguments: the rules, and what time it is.
 func (l *Ledger) settings(ctx context.Context, key string) string {

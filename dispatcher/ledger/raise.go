@@ -15,6 +15,10 @@ import (
 const (
 	// raiseEvery is how often a process looks whether the number may be raised and, once it is, whether it still stands.
 	raiseEvery = 5 * time.Second
+	// checkEvery is how often it looks, once the model is in force, whether an older process is back that stood still for long.
+	checkEvery = time.Minute
+	// roundWithin is how long the look of a worker's round may take: nobody waits for it.
+	roundWithin = 5 * time.Second
 	// unseenFor is how long after the number was raised a process may be starting that has read the one before, and has not announced itself.
 	unseenFor = 30 * time.Second
 )
@@ -31,14 +35,16 @@ type raising struct {
 	done   atomic.Bool
 	asking atomic.Bool
 	next   atomic.Int64 // when to look again, in ns
-	stands time.Time    // since when the number is known to be Model; belongs to who asks
+	// These belong to who asks.
+	stands  time.Time // since when the number is known to be Model
+	checked time.Time // when the processes were looked at last
 }
 
 // ask reports whether the model is in force. Some caller looks every few seconds, and waits for that; the others go on with what is known.
-func (r *raising) ask(ctx context.Context) bool {
+func (r *raising) ask(ctx context.Context, within time.Duration) bool {
 	if time.Now().UnixNano() >= r.next.Load() && r.asking.CompareAndSwap(false, true) {
 		defer r.asking.Store(false)
-		ctx, cancel := context.WithTimeout(ctx, raiseWithin)
+		ctx, cancel := context.WithTimeout(ctx, within)
 		defer cancel()
 		_ = r.look(ctx) // it is repeated, and who needs Redis for more says what is wrong
 		r.next.Store(time.Now().Add(raiseEvery).UnixNano())
@@ -63,7 +69,7 @@ func (r *raising) look(ctx context.Context) error {
 			return err
 		}
 	}
-	if r.done.Load() {
+	if r.done.Load() && time.Since(r.checked) < checkEvery {
 		return nil
 	}
 	if r.stands.IsZero() {
@@ -71,10 +77,20 @@ func (r *raising) look(ctx context.Context) error {
 	}
 	// A program that read the number before it was raised is connected by now, so it is seen.
 	seen, err := registry.LookBy(ctx, r.rdb, r.clock)
-	if err != nil || len(seen.Older(registry.ModelLevel)) > 0 || seen.Unseen != nil && time.Since(r.stands) < unseenFor {
+	if err != nil {
 		return err
 	}
-	r.done.Store(true)
+	r.checked = time.Now()
+	older := seen.Older(registry.ModelLevel)
+	if len(older) > 0 || !r.done.Load() && seen.Unseen != nil && time.Since(r.stands) < unseenFor {
+		if r.done.CompareAndSwap(true, false) {
+			r.log.ErrorContext(ctx, "a process of an older version is back, and misreads what this one has written: end it", "model", Model, "process", older[0].String())
+		}
+		return nil
+	}
+	if r.done.Swap(true) {
+		return nil
+	}
 	r.log.InfoContext(ctx, "every process knows the data model, which is in force from now on: programs that do not know it do not start any more", "model", Model)
 	return nil
 }

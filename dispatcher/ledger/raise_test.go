@@ -114,6 +114,27 @@ func TestWhoStartedJustBefore(t *testing.T) {
 	}
 }
 
+// TestAnOlderProcessThatIsBack, after it stood still for so long that it counted as gone: nothing more is written that it misreads, until it has ended.
+func TestAnOlderProcessThatIsBack(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	if !d.asks() {
+		t.Fatal("it is not in force")
+	}
+	end := d.beside(registry.ModelLevel - 1)
+	if !d.asks() {
+		t.Error("it looks at all processes each time")
+	}
+	d.ledger.raising.checked = time.Time{}
+	if d.asks() {
+		t.Error("it is in force beside an older process")
+	}
+	end()
+	if !d.asks() {
+		t.Error("it is not in force after the older one's end")
+	}
+}
+
 // TestANumberThatIsLost with Redis's last second is raised again, and what is in force stays so.
 func TestANumberThatIsLost(t *testing.T) {
 	t.Parallel()

@@ -92,7 +92,7 @@ func (p LogPlace) Entry() string { return strings.TrimPrefix(string(p), "(") }
 // row reads an event in the log as page.lua answers it. A large event's deliveries are read by themselves.
 func (l *Ledger) row(ctx context.Context, company string, row []string) (*Event, error) {
 	a := &answer{left: row}
-	logID, id, m, large := a.text(), a.text(), a.text(), a.yes()
+	logID, id, m, large, bodiless := a.text(), a.text(), a.text(), a.yes(), a.yes()
 	fields := map[string]string{"m": m, "a": logID}
 	for len(a.left) > 1 {
 		name := a.text()
@@ -102,6 +102,9 @@ func (l *Ledger) row(ctx context.Context, company string, row []string) (*Event,
 		return nil, fmt.Errorf("the log: %w", a.err)
 	}
 	e, err := readEvent(id, fields)
+	if e != nil {
+		e.BodyLeft = bodiless
+	}
 	if err == nil && e != nil && large {
 		e, err = l.Event(ctx, company, id)
 	}

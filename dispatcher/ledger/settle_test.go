@@ -1,11 +1,14 @@
 package ledger
 
 import (
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 )
 
 // noted is what is known of a company's blocks, of each a line, once all that can be known is.
@@ -130,5 +133,55 @@ func TestASettledBlock(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestABlockOfVeryManyDeliveries is settled in several runs, and a change of what one of them has seen has it begin anew. Of an event with so many that a run
+// does not read them, it is known that they have ended, and lists of all final states look at it.
+func TestABlockOfVeryManyDeliveries(t *testing.T) {
+	t.Parallel()
+	const each, large = 21, 300
+	d, ctx := newDesk(t, standard), t.Context()
+	pipe := d.rdb.Pipeline()
+	for i := range blockSize {
+		id, n := strconv.Itoa(i), each
+		if i == blockSize/2 {
+			n = large
+		}
+		at := fmt.Sprintf("%d-0", 1000+i)
+		fields := []any{"m", `{"t":"payment_proof"}`, "b", "{}", "a", at, "n", 0}
+		for cb := range n {
+			fields = append(fields, RecordField(int64(cb+1)), "D 1 1 1 1 -")
+		}
+		pipe.HSet(ctx, EventKey(d.company, id), fields...)
+		pipe.XAdd(ctx, &redis.XAddArgs{Stream: Key(d.company, "log"), ID: at, Values: []string{"e", id}})
+	}
+	_, err := pipe.Exec(ctx)
+	d.must(err)
+	_, err = d.ledger.Summarize(ctx, d.company)
+	d.must(err)
+	block := fmt.Sprintf("%d-0", 1000+blockSize-1)
+	field := func(name string) string { return d.rdb.HGet(ctx, "{"+d.company+"}:finals", name).Val() }
+	step := func() {
+		t.Helper()
+		if more, err := d.ledger.Settle(ctx, d.company); err != nil || !more {
+			t.Fatalf("%t, %v", more, err)
+		}
+	}
+	step()
+	if got := field("~" + block); !strings.HasSuffix(got, " D") || field(block) != "" {
+		t.Fatalf("after a run: %q", got)
+	}
+	_, err = d.ledger.Replay(ctx, d.ref("3", 1), "{}")
+	d.must(err)
+	if got := field("~" + block); got != "" {
+		t.Errorf("after a replay: %q", got)
+	}
+	d.must(d.rdb.HSet(ctx, EventKey(d.company, "3"), RecordField(1), "C 2 1 1 1 -").Err())
+	step()
+	step()
+	step()
+	if got := field(block); got != "DXC" || field("~"+block) != "" {
+		t.Errorf("in the end: %q", got)
 	}
 }

@@ -2,7 +2,8 @@
 -- summary (block.lua) has no such callback or type are left out, and so are those that are known to have no such state (settle.lua). The deliveries of an
 -- event with more than a run should read are to be read by themselves.
 -- ARGV: from log id, to log id, deliveries at most, work, callback id ('0': all), states (letters; '': all), type ('': all)
--- -> {where to go on, or '' at the end; {log id, event id, meta, '1' if deliveries are left out, field, value, ...}, ...}
+-- -> {where to go on, or '' at the end; {log id, event id, meta, '1' if deliveries are left out, '1' if its body has left, field, value,
+--     ...}, ...}
 local MANY = 500
 local log, blocks = prefix .. 'log', prefix .. 'blocks'
 local at, oldest, want, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -45,7 +46,7 @@ local function look(entry)
   if not e[1] or e[2] ~= entry[1] or (kind ~= '' and cjson.decode(e[1]).t ~= kind) then return end
   want = want - #found / 2
   work = work - 2
-  local row = {entry[1], id, e[1], large}
+  local row = {entry[1], id, e[1], large, BODY_RETENTION > 0 and redis.call('HEXISTS', ev, 'b') == 0 and '1' or ''}
   for _, text in ipairs(found) do row[#row + 1] = text end
   out[#out + 1] = row
 end

@@ -182,11 +182,19 @@ end
 
 -- {c}:finals has of blocks of the log whose deliveries are all final which states those are in, under '/' the last block that was looked at, and
 -- {c}:unsettled the other blocks (settle.lua). A delivery that gets another state after it was final takes its block from the one to the other.
-local finals, unsettled = prefix .. 'finals', prefix .. 'unsettled'
+local finals, unsettled, changed = prefix .. 'finals', prefix .. 'unsettled', nil -- changed: the block that this run took last
 local function unsettle(ev)
   if redis.call('EXISTS', finals) == 0 then return end
-  local block = redis.call('XRANGE', prefix .. 'blocks', redis.call('HGET', ev, 'a') or '+', '+', 'COUNT', 1)[1]
-  if block and redis.call('HDEL', finals, block[1]) == 1 then redis.call('ZADD', unsettled, int(now), block[1]) end
+  local at = redis.call('HGET', ev, 'a') or '+'
+  local ms, seq = string.match(at, '^(%d+)-(%d+)$')
+  local function above(id)
+    local other, nth = string.match(id, '^(%d+)-(%d+)$')
+    return tonumber(ms) > tonumber(other) or ms == other and tonumber(seq) > tonumber(nth)
+  end
+  if changed and ms and above(changed[2][2]) and not above(changed[1]) then return end
+  local block = redis.call('XRANGE', prefix .. 'blocks', at, '+', 'COUNT', 1)[1]
+  if block and redis.call('HDEL', finals, block[1], '~' .. block[1]) > 0 then redis.call('ZADD', unsettled, int(now), block[1]) end
+  changed = block
 end
 
 -- Bytes of payload that wait, for a company with a quota on them and for no other: a hash of event -> bytes, and their sum under '/', which is

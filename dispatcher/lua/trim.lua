@@ -24,7 +24,7 @@ local blocks, last = prefix .. 'blocks', entries[#entries]
 for _, block in ipairs(last and redis.call('XRANGE', blocks, ARGV[1], last[1], 'COUNT', 20) or {}) do
   if #redis.call('XRANGE', log, '(' .. block[2][2], block[1], 'COUNT', 1) == 0 then
     redis.call('XDEL', blocks, block[1])
-    redis.call('HDEL', finals, block[1])
+    redis.call('HDEL', finals, block[1], '~' .. block[1])
     redis.call('ZREM', unsettled, block[1])
   end
 end
