@@ -10,8 +10,9 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// trimEvery is how often those of the companies with work lose what is older than it may be. The others' turn is the walk's.
-const trimEvery = time.Minute
+// trimEvery is how often those of the companies with work lose what is older than it may be, and trimSoon how often while Redis is so full that events are
+// refused. The others' turn is the walk's.
+const trimEvery, trimSoon = time.Minute, 5 * time.Second
 
 // oldEvery is how often the reconciler looks for processes that do not list the companies that they make work for.
 const oldEvery = 5 * time.Second
@@ -50,7 +51,8 @@ func (w *Worker) turn(ctx context.Context) {
 		}
 		return
 	}
-	trim := time.Since(r.trimmed) >= trimEvery
+	since := time.Since(r.trimmed)
+	trim := since >= trimEvery || since >= trimSoon && c.memory.overloaded(ctx)
 	if trim { // well or not: what fails in one company makes no more work in all others
 		r.trimmed = time.Now()
 	}

@@ -20,7 +20,7 @@ const IndexLevel = 3
 //   - A company with work for the dispatcher's rounds is awake.
 //   - A company that is awake stands in the index, [workingKey].
 //
-// On a cluster it may be owed to the index instead (owed.go). So a round that goes over the index finds all work. Both are kept by the order of steps, of which any may be the last before a kill:
+// On a cluster it may be owed to the index instead (wake.go). So a round that goes over the index finds all work. Both are kept by the order of steps, of which any may be the last before a kill:
 //
 //	wake   1  the script that would make work finds the company asleep at n, changes nothing, and says so, with the version
 //	       2  [Wake] files the company in the index under a new epoch, larger than all before and than n
@@ -87,57 +87,12 @@ func Enlist(ctx context.Context, rdb redis.UniversalClient, company string) (epo
 	return parseVersion(text)
 }
 
-// Wake puts a company that a script found asleep into the index. What it returns is the script's leave to wake it. If the index of a cluster does not
-// answer within half a second, the company is owed to it ([Owe]).
-func Wake(ctx context.Context, rdb redis.UniversalClient, company string, n Nap) (may string, err error) {
-	soon, cancel := ctx, context.CancelFunc(func() {})
-	if isCluster(rdb) {
-		soon, cancel = context.WithTimeout(ctx, indexAnswers)
-	}
-	defer cancel()
-	epoch, err := listed(soon, rdb, company, n.epoch)
-	switch {
-	case err == nil:
-		return epoch + " " + n.version, nil
-	case !isCluster(rdb):
-		return "", err
-	}
-	may, other := Owe(ctx, rdb, company, n)
-	if other != nil {
-		return "", errors.Join(err, other)
-	}
-	return may, nil
-}
-
 func listed(ctx context.Context, rdb redis.UniversalClient, company, above string) (epoch string, err error) {
 	epoch, err = enlist.Run(ctx, rdb, []string{workingKey, epochKey}, company, above).Text()
 	if err != nil {
 		return "", fmt.Errorf("registry: list company %s as one with work: %w", company, err)
 	}
 	return epoch, nil
-}
-
-// whileAwake runs a script of a company's that may only change it while it is awake. Behind the script's own keys stand the company's AwakeKey and
-// VersionKey, and behind its arguments the leave to wake the company.
-func (r *Registry) whileAwake(ctx context.Context, script *redis.Script, company string, keys []string, args ...any) *redis.Cmd {
-	keys = append(keys, AwakeKey(company), VersionKey(company))
-	may := ""
-	for range WakeTries {
-		cmd := script.Run(ctx, r.redis, keys, append(slices.Clone(args), may)...)
-		answer, _ := cmd.StringSlice() // what is no list of texts is no nap
-		nap, found := ReadNap(answer)
-		if cmd.Err() != nil || !found {
-			return cmd
-		}
-		var err error
-		if may, err = Wake(ctx, r.redis, company, nap); err != nil {
-			cmd.SetErr(err)
-			return cmd
-		}
-	}
-	cmd := redis.NewCmd(ctx)
-	cmd.SetErr(ErrRestless)
-	return cmd
 }
 
 // awakeHere is a script's line for whileAwake.

@@ -9,9 +9,6 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// glance is how long Running waits for a look, where nobody has looked lately.
-const glance = 100 * time.Millisecond
-
 // Pause stops everything that goes out, and Resume lets it go on, whoever stopped it. If that changes any, line is written to the audit trail, in the same
 // step. A halt is a key of its own, which every process looks at. asynq's keys of all lanes that there may be follow: its UI shows them, programs from
 // before look at them, and a lane that comes to be during the halt has its own. A Redis Cluster has the keys in several slots: there the line comes first,

@@ -19,6 +19,9 @@ const HaltLook = 250 * time.Millisecond
 // tooOld is how old a look is at most that a caller goes by while somebody else looks. PauseEgress waits for two of [HaltLook].
 const tooOld = 2 * HaltLook
 
+// glance is how long a caller waits for a look, where nobody has looked lately.
+const glance = 100 * time.Millisecond
+
 // haltKey says that nothing goes out, and since when (s). It counts for every lane, also for one that somebody did not know of who paused or looks.
 const haltKey = "{" + numberKey + "}:halt"
 

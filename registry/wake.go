@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,6 +26,28 @@ import (
 
 // indexAnswers is how long the index is waited for on a cluster.
 const indexAnswers = 500 * time.Millisecond
+
+// Wake puts a company that a script found asleep into the index. What it returns is the script's leave to wake it. If the index of a cluster does not
+// answer within half a second, the company is owed to it ([Owe]).
+func Wake(ctx context.Context, rdb redis.UniversalClient, company string, n Nap) (may string, err error) {
+	soon, cancel := ctx, context.CancelFunc(func() {})
+	if isCluster(rdb) {
+		soon, cancel = context.WithTimeout(ctx, indexAnswers)
+	}
+	defer cancel()
+	epoch, err := listed(soon, rdb, company, n.epoch)
+	switch {
+	case err == nil:
+		return epoch + " " + n.version, nil
+	case !isCluster(rdb):
+		return "", err
+	}
+	may, other := Owe(ctx, rdb, company, n)
+	if other != nil {
+		return "", errors.Join(err, other)
+	}
+	return may, nil
+}
 
 // Owe notes a company that a script found asleep as one that is to come into the index. What it returns is the script's leave to wake it.
 func Owe(ctx context.Context, rdb redis.UniversalClient, company string, n Nap) (may string, err error) {
@@ -83,4 +106,27 @@ func (r *Registry) PayAll(ctx context.Context) error {
 func isCluster(rdb redis.UniversalClient) bool {
 	_, ok := rdb.(*redis.ClusterClient)
 	return ok
+}
+
+// whileAwake runs a script of a company's that may only change it while it is awake. Behind the script's own keys stand the company's AwakeKey and
+// VersionKey, and behind its arguments the leave to wake the company.
+func (r *Registry) whileAwake(ctx context.Context, script *redis.Script, company string, keys []string, args ...any) *redis.Cmd {
+	keys = append(keys, AwakeKey(company), VersionKey(company))
+	may := ""
+	for range WakeTries {
+		cmd := script.Run(ctx, r.redis, keys, append(slices.Clone(args), may)...)
+		answer, _ := cmd.StringSlice() // what is no list of texts is no nap
+		nap, found := ReadNap(answer)
+		if cmd.Err() != nil || !found {
+			return cmd
+		}
+		var err error
+		if may, err = Wake(ctx, r.redis, company, nap); err != nil {
+			cmd.SetErr(err)
+			return cmd
+		}
+	}
+	cmd := redis.NewCmd(ctx)
+	cmd.SetErr(ErrRestless)
+	return cmd
 }
