@@ -130,7 +130,7 @@ func TestAWorkerHasPlacesInEveryLane(t *testing.T) {
 		h.must(w.Start())
 		want("eight", places("ringback-0", "ringback-3", "ringback-7", slowLane), 2, 6, 6, 6, 16)
 		h.must(w.client.lanes.Set(h.t.Context(), 2, func(int) string { return "{}" }))
-		time.Sleep(time.Second)
+		time.Sleep(2 * reconcileEvery) // what is told may come before the worker listens
 		want("two, and what is in the others", places("ringback-0", "ringback-3", "ringback-7", slowLane), 4, 18, 2, 2, 16)
 		w.Shutdown()
 		for range 20 { // minutes of servers would take long

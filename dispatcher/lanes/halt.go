@@ -101,7 +101,7 @@ func (l *Lanes) Running(ctx context.Context) bool {
 		looked := make(chan struct{})
 		go func() {
 			defer close(looked)
-			_ = l.contain(ctx, func() error { l.stopped.look(ctx); return nil })
+			_ = l.contain(ctx, func() error { l.stopped.look(ctx, false); return nil })
 		}()
 		if age >= HaltLook {
 			timer := time.NewTimer(glance)

@@ -133,17 +133,20 @@ func (s *stopped) halted(ctx context.Context) Pauses {
 	if last := s.last.Load(); last.holds() {
 		return last.seen
 	}
-	return s.look(ctx)
+	return s.look(ctx, true)
 }
 
-// look asks what is paused, unless somebody else just does.
-func (s *stopped) look(ctx context.Context) Pauses {
+// look asks what is paused, unless somebody else just does: then it waits for that, if it is patient and what is known is too old.
+func (s *stopped) look(ctx context.Context, patient bool) Pauses {
 	last := s.last.Load()
 	if last != nil { // of those who know nothing yet, each looks
 		s.mu.Lock()
 		if under := s.under; under != nil {
 			s.mu.Unlock()
-			return s.seenSoon(last, under)
+			if patient {
+				last = s.soon(last, under)
+			}
+			return last.seen
 		}
 		mine := make(chan struct{})
 		s.under = mine
@@ -171,18 +174,18 @@ func (s *stopped) look(ctx context.Context) Pauses {
 	return next.seen
 }
 
-// seenSoon is what was paused at the last look or, if that is too old, at the one that is under way, if it ends soon.
-func (s *stopped) seenSoon(last *look, under <-chan struct{}) Pauses {
-	if time.Since(last.at) >= tooOld {
-		timer := time.NewTimer(glance)
-		defer timer.Stop()
-		select {
-		case <-under:
-		case <-timer.C:
-		}
-		last = s.last.Load()
+// soon is the last look or, if that is too old, the one that is under way, if it ends soon.
+func (s *stopped) soon(last *look, under <-chan struct{}) *look {
+	if time.Since(last.at) < tooOld {
+		return last
 	}
-	return last.seen
+	timer := time.NewTimer(glance)
+	defer timer.Stop()
+	select {
+	case <-under:
+	case <-timer.C:
+	}
+	return s.last.Load()
 }
 
 // halts reports whether everything is paused. It is asked for if it was known to be, or if nobody has looked lately: who may take tasks out of lanes that somebody let go one by one
