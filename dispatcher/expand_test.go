@@ -547,6 +547,7 @@ func TestACrowdExpandsAsItGoesOut(t *testing.T) {
 		}
 		stop := h.work()
 		h.awaitAll(2 * time.Minute)
+		h.eventually(time.Minute, func() bool { return len(h.arrivals("/other")) == 1 }, func() string { return "the other company's event does not arrive" })
 		h.partner.strike("/other")
 		h.check()
 		stop()

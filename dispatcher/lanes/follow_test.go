@@ -241,6 +241,8 @@ func TestNoMoreThanItsPlaces(t *testing.T) {
 	close(goOn)
 	await(t, came, 3*tasks)
 	settled(0)
+	mu.Lock()
+	defer mu.Unlock()
 	if tooMany != "" || high != most {
 		t.Errorf("%d at a time, want %d: %s", high, most, tooMany)
 	}
