@@ -338,3 +338,18 @@ func TestAnOldLaneIsGivenUpOnceItIsEmpty(t *testing.T) {
 		}
 	})
 }
+
+// TestALostPlaceComesBackToWhoWaits: a task that asynq cannot read never comes to the handler, and its place is not kept for it.
+func TestALostPlaceComesBackToWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &patient{patience: patience{places: &places{most: 1}, stop: t.Context().Done(), full: func() <-chan struct{} { return nil }}}
+		if p.places.take() != nil {
+			t.Fatal("there is no place")
+		}
+		began := time.Now()
+		p.untilThereIsRoom()
+		if !p.untilThereIsAPlace() || time.Since(began) > 2*lostAfter {
+			t.Errorf("a place after %v", time.Since(began))
+		}
+	})
+}

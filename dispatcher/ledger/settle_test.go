@@ -168,6 +168,14 @@ func TestABlockOfVeryManyDeliveries(t *testing.T) {
 			t.Fatalf("%t, %v", more, err)
 		}
 	}
+	expanding, forgotten := EventKey(d.company, "5"), redis.ZStore{Keys: []string{Key(d.company, "unsettled")}, Weights: []float64{0}}
+	d.must(d.rdb.HSet(ctx, expanding, "e", "1 30").Err())
+	step()
+	if d.rdb.HLen(ctx, Key(d.company, "finals")).Val() != 1 {
+		t.Error("a block is noted while an event of it expands")
+	}
+	d.must(d.rdb.HDel(ctx, expanding, "e").Err())
+	d.must(d.rdb.ZUnionStore(ctx, forgotten.Keys[0], &forgotten).Err())
 	step()
 	if got := field("~" + block); !strings.HasSuffix(got, " D") || field(block) != "" {
 		t.Fatalf("after a run: %q", got)
