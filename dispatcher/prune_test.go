@@ -269,3 +269,24 @@ func TestReplaysSayThatTheyAreOne(t *testing.T) {
 		t.Error("a fresh event is called a replay")
 	}
 }
+
+// TestAFullRedisIsTrimmedSoon: while events are refused for want of memory, what has had its time does not wait for the next minute.
+func TestAFullRedisIsTrimmedSoon(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	w := h.worker()
+	trimmed := func() bool {
+		ago := time.Now().Add(-2 * trimSoon)
+		w.rounds.trimmed = ago
+		w.turn(t.Context())
+		return w.rounds.trimmed.After(ago)
+	}
+	if trimmed() {
+		t.Error("it is trimmed at once though there is room")
+	}
+	used := h.rdb.InfoMap(t.Context(), "memory").Item("Memory", "used_memory")
+	n, err := strconv.Atoi(used)
+	h.must(err)
+	h.must(h.rdb.ConfigSet(t.Context(), "maxmemory", strconv.Itoa(n*11/10)).Err())
+	h.eventually(10*time.Second, trimmed, func() string { return "it is not trimmed though it is full" })
+}

@@ -20,7 +20,8 @@ const IndexLevel = 3
 //   - A company with work for the dispatcher's rounds is awake.
 //   - A company that is awake stands in the index, [workingKey].
 //
-// On a cluster it may be owed to the index instead (wake.go). So a round that goes over the index finds all work. Both are kept by the order of steps, of which any may be the last before a kill:
+// On a cluster it may be owed to the index instead (wake.go). So a round that goes over the index finds all work. Both are kept by the order of steps, of
+// which any may be the last before a kill:
 //
 //	wake   1  the script that would make work finds the company asleep at n, changes nothing, and says so, with the version
 //	       2  [Wake] files the company in the index under a new epoch, larger than all before and than n

@@ -13,8 +13,8 @@
 // follows from the number, so that moves tasks to another lane than before, and never loses one: a task in a lane that a process does not know of is taken by
 // the others, and of two tasks of a delivery in two lanes the ledger lets one begin.
 //
-// Lanes above the number are looked into until they have been empty for three minutes: of what waits, is under way or is to come back (leaving). Their places are a part of all. A
-// task there that is to come back comes back to its own lane.
+// Lanes above the number are looked into until they have been empty for three minutes: of what waits, is under way or is to come back (leaving). Their
+// places are a part of all. A task there that is to come back comes back to its own lane.
 // What a process brings to a lane that nobody looks into any more, since it could not read the number for so long, the reconciler brings anew.
 //
 // A process has asynq servers for each lane that is looked into. They stay as they are when the number changes, and what is under way goes on: only a lane

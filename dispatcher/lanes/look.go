@@ -73,8 +73,8 @@ func (l *look) holds() bool {
 
 func pausedKey(lane string) string { return "asynq:{" + lane + "}:paused" }
 
-// read asks Redis what is paused. If only lanes do not answer, it says with the error that not everything is: then Lanes is not nil. How many lanes there are is read with it. asynq keeps what it pauses in a key of each queue, whose value is the time in
-// seconds. On a Redis Cluster they may be on masters that do not answer, so the halt's key is asked for first: if there is one, it does for all.
+// read asks Redis what is paused. How many lanes there are is read with it. If only lanes do not answer, Lanes is not nil beside the error: then it is known that
+// not everything is paused. asynq keeps what it pauses in a key of each queue, whose value is the time in seconds. On a Redis Cluster they may be on masters that do not answer, so the halt's key is asked for first: if there is one, it does for all.
 func (s *stopped) read(ctx context.Context) (p Pauses, err error) {
 	if _, ok := s.rdb.(*redis.ClusterClient); ok {
 		if p, err = s.readOf(ctx, nil); err != nil || !p.All.IsZero() {
@@ -188,8 +188,8 @@ func (s *stopped) soon(last *look, under <-chan struct{}) *look {
 	return s.last.Load()
 }
 
-// halts reports whether everything is paused. It is asked for if it was known to be, or if nobody has looked lately: who may take tasks out of lanes that somebody let go one by one
-// leaves them there.
+// halts reports whether everything is paused. Redis is asked if it was known to be, or if nobody has looked lately. So tasks stay in lanes that somebody
+// let go one by one.
 func (s *stopped) halts(ctx context.Context) bool {
 	last := s.last.Load()
 	if last != nil && last.seen.All.IsZero() && time.Since(last.at) < tooOld {
