@@ -195,17 +195,28 @@ type patient struct {
 // EvalSha is how asynq runs its scripts. Two are known by their keys: the one that takes a task from a lane, and the one that moves what is due
 // back into it. Whatever else there is runs as ever; so would these if asynq changed them, and idle lanes would be asked as often as before.
 func (p *patient) EvalSha(ctx context.Context, sha string, keys []string, args ...any) *redis.Cmd {
+	return p.script(ctx, keys, args, func() *redis.Cmd { return p.UniversalClient.EvalSha(ctx, sha, keys, args...) })
+}
+
+// Eval is how asynq runs a script that Redis does not have yet, or no longer: the first time, and after Redis was started anew. EvalSha came before, and gave
+// back the place that it took.
+func (p *patient) Eval(ctx context.Context, script string, keys []string, args ...any) *redis.Cmd {
+	return p.script(ctx, keys, args, func() *redis.Cmd { return p.UniversalClient.Eval(ctx, script, keys, args...) })
+}
+
+// script runs a script of asynq's when its time has come.
+func (p *patient) script(ctx context.Context, keys []string, args []any, run func() *redis.Cmd) *redis.Cmd {
 	if l := p.bell.laneOf(keys, ":pending", ":paused", ":active", ":lease"); l != nil {
-		return p.take(ctx, l, sha, keys, args)
+		return p.take(ctx, l, keys[0], run)
 	}
 	l := p.bell.laneOf(keys, ":retry", ":pending")
 	if l == nil {
 		l = p.bell.laneOf(keys, ":scheduled", ":pending")
 	}
 	if l != nil {
-		return p.forward(ctx, l, sha, keys, args)
+		return p.forward(ctx, l, keys[0], args, run)
 	}
-	return p.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	return run()
 }
 
 // laneOf is the lane whose keys these are, in this order; nil if they are not.
@@ -226,14 +237,14 @@ func (b *bell) laneOf(keys []string, ends ...string) *lane {
 }
 
 // take asks for a task once there may be one.
-func (p *patient) take(ctx context.Context, l *lane, sha string, keys []string, args []any) *redis.Cmd {
+func (p *patient) take(ctx context.Context, l *lane, pending string, run func() *redis.Cmd) *redis.Cmd {
 	p.untilThereIsRoom()
 	rings, mine := p.wait(l)
 	began, cmd := time.Now(), answered(ctx, nil, redis.Nil)
 	if p.untilThereIsAPlace() {
 		// Who looks because it is time to asks for less first, for most often there is nothing.
-		if n, err := p.waiting(ctx, keys[0], mine); (n > 0 || err != nil) && !p.halts(ctx) {
-			cmd = p.UniversalClient.EvalSha(ctx, sha, keys, args...)
+		if n, err := p.waiting(ctx, pending, mine); (n > 0 || err != nil) && !p.halts(ctx) {
+			cmd = run()
 		}
 		if cmd.Err() != nil {
 			p.places.giveBack()
@@ -342,24 +353,24 @@ func (p *patient) every() time.Duration {
 }
 
 // forward moves what is due into the lane, unless another server of this process has just done so, and rings where something was.
-func (p *patient) forward(ctx context.Context, l *lane, sha string, keys []string, args []any) *redis.Cmd {
+func (p *patient) forward(ctx context.Context, l *lane, from string, args []any, run func() *redis.Cmd) *redis.Cmd {
 	now := time.Now()
 	l.mu.Lock()
-	recent := now.Sub(l.forwarded[keys[0]]) < forwardEvery
+	recent := now.Sub(l.forwarded[from]) < forwardEvery
 	if !recent {
-		l.forwarded[keys[0]] = now
+		l.forwarded[from] = now
 	}
 	l.mu.Unlock()
 	if recent {
 		return answered(ctx, int64(0), nil)
 	}
-	if due, err := p.ZCount(ctx, keys[0], "-inf", fmt.Sprint(args[0])).Result(); err == nil && due == 0 { // asynq gives its script the time first
+	if due, err := p.ZCount(ctx, from, "-inf", fmt.Sprint(args[0])).Result(); err == nil && due == 0 { // asynq gives its script the time first
 		return answered(ctx, int64(0), nil)
 	}
-	cmd := p.UniversalClient.EvalSha(ctx, sha, keys, args...)
+	cmd := run()
 	if moved, err := cmd.Int64(); err != nil || moved > 0 {
 		l.mu.Lock()
-		delete(l.forwarded, keys[0]) // there may be more
+		delete(l.forwarded, from) // there may be more
 		l.mu.Unlock()
 		if moved > 0 {
 			p.bell.Ring(ctx, l.name)

@@ -72,3 +72,26 @@ func TestWhatComesDuringALookIsNotOverlooked(t *testing.T) {
 		m.Close()
 	})
 }
+
+// TestATaskTakesAPlaceAlsoWhereRedisLacksTheScript: the first of a new Redis, and after it was started anew.
+func TestATaskTakesAPlaceAlsoWhereRedisLacksTheScript(t *testing.T) {
+	m := miniredis.RunT(t)
+	rdb := redis.NewClient(&redis.Options{Addr: m.Addr(), Protocol: 2, DisableIdentity: true})
+	defer func() { _ = rdb.Close() }()
+	bell := newBell(rdb, []string{"l"}, slog.New(slog.DiscardHandler), func(_ context.Context, do func() error) error { return do() })
+	keys := []string{"asynq:{l}:pending", "asynq:{l}:paused", "asynq:{l}:active", "asynq:{l}:lease"}
+	if err := rdb.LPush(t.Context(), keys[0], "task", "another").Err(); err != nil {
+		t.Fatal(err)
+	}
+	p := &places{most: 1}
+	client := bell.Client(patience{
+		look: time.Hour, stop: t.Context().Done(), full: func() <-chan struct{} { return nil }, places: p, halts: func(context.Context) bool { return false },
+	})
+	take := redis.NewScript(`return redis.call('RPOP', KEYS[1])`)
+	if got, err := take.Run(t.Context(), client, keys).Text(); err != nil || got != "task" {
+		t.Fatalf("%q, %v", got, err)
+	}
+	if p.taken != 1 || p.full() == nil {
+		t.Errorf("%d places are taken of one", p.taken)
+	}
+}
