@@ -240,6 +240,7 @@ func (ks *Keys) Revoke(ctx context.Context, id string) error {
 			return ErrNotFound
 		}
 		if left == 0 {
+			ks.forgetSessions(ctx, id)
 			return nil
 		}
 	}
@@ -269,9 +270,17 @@ func (ks *Keys) revoke(ctx context.Context, id string) (secrets int, err error) 
 	return len(gone) / 2, nil
 }
 
+// forgetSessions takes the sessions of keys that are gone out of Redis. They have ended already, for each asks for its key: so what fails here only
+// leaves them there until they have had their time.
+func (ks *Keys) forgetSessions(ctx context.Context, ids ...string) {
+	for _, id := range ids { // each is in a slot of its own
+		_ = ks.redis.Del(ctx, sessionsKey(id)).Err()
+	}
+}
+
 // OfCompany counts the keys that are bound to a company.
 func (ks *Keys) OfCompany(ctx context.Context, company string) (int64, error) {
-	fields, err := ks.ofCompany(ctx, company, nil)
+	fields, _, err := ks.ofCompany(ctx, company, nil)
 	return int64(len(fields)), err
 }
 
@@ -279,7 +288,7 @@ func (ks *Keys) OfCompany(ctx context.Context, company string) (int64, error) {
 // process does not accept them. Others may for a second. The line of the audit trail is that of the company's erasure.
 func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role) (int64, error) {
 	defer ks.forget()
-	fields, err := ks.ofCompany(ctx, company, roles)
+	fields, ids, err := ks.ofCompany(ctx, company, roles)
 	if err != nil || len(fields) == 0 {
 		return 0, err
 	}
@@ -287,21 +296,22 @@ func (ks *Keys) RevokeCompany(ctx context.Context, company string, roles ...Role
 	if err != nil {
 		return 0, fmt.Errorf("registry: revoke the API keys of company %s: %w", company, err)
 	}
+	ks.forgetSessions(ctx, ids...)
 	return removed, nil
 }
 
-// ofCompany are the fields of a company's keys, with one of the roles if any are named.
-func (ks *Keys) ofCompany(ctx context.Context, company string, roles []Role) (fields []string, err error) {
+// ofCompany are the fields and ids of a company's keys, with one of the roles if any are named.
+func (ks *Keys) ofCompany(ctx context.Context, company string, roles []Role) (fields, ids []string, err error) {
 	entries, err := ks.entries(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for field, k := range entries {
 		if k.Company == company && (len(roles) == 0 || slices.Contains(roles, k.Role)) {
-			fields = append(fields, field)
+			fields, ids = append(fields, field), append(ids, k.ID)
 		}
 	}
-	return fields, nil
+	return fields, ids, nil
 }
 
 // entries are the stored keys by the field they are stored under.

@@ -57,7 +57,11 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 		return Key{}, ErrUnauthorized
 	}
 	// Digests are compared, not keys: how long that takes tells nothing of a key.
-	d := digestOf(presented)
+	return ks.owner(ctx, digestOf(presented))
+}
+
+// owner is Authenticate for a key whose digest is at hand.
+func (ks *Keys) owner(ctx context.Context, d digest) (Key, error) {
 	c, ok := ks.cached(d)
 	if ok {
 		return c.key, c.err
@@ -77,6 +81,16 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 		return Key{}, err
 	}
 	return c.key, c.err
+}
+
+// Holds is what a [Caller] with that key asks, as long as it is there.
+func (ks *Keys) Holds(presented string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := ks.Authenticate(ctx, presented); errors.Is(err, ErrUnauthorized) {
+			return err
+		}
+		return nil
+	}
 }
 
 // askTogether looks a key up once for all who want it. ctx is that of one of them: who

@@ -24,6 +24,14 @@
 // keeps in another hash, so that an older row put back does not open. API keys are
 // stored as SHA-256 digests.
 //
+// # Who comes in to pages
+//
+// An API key is shown once and never kept in a browser. Whoever shows one begins a session ([Sessions.Begin]): 32 random bytes in a cookie, of which Redis
+// holds the digest. A session is of the secret that began it. Each use asks for that secret again, so it ends with the secret: when the key is
+// revoked, rotated without an overlap, or expired. The time that it ends at stands in it, by the installation's clock. Redis's own expiry of what holds it
+// lies a month ahead, so no step of a clock ends a session, or lets one live. An older process knows no sessions and takes none; a key that it revokes
+// ends them all the same.
+//
 // # Versions side by side
 //
 // Two versions of the program run on one Redis while it is upgraded, and the
@@ -52,9 +60,10 @@
 //     write one, read one and remember them.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
+//   - sessions.go is who came in to pages with an API key.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
-//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, auditline.go
+//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, caller.go, auditline.go
 //     and the files beside them are values, which ask Redis nothing.
 //   - keynames.go, errors.go, invalid.go, json.go and times.go are below all others.
 //
@@ -80,6 +89,8 @@
 //	ringback:keys       hash: SHA-256 of an API key -> [Key]; with "2:" before it where processes of level 1 must not take the key
 //	ringback:keyrate:<id>   when all changes that an API key made are paid for, and when that was written, in Unix milliseconds; absent = now
 //	ringback:keytests:<id>  sorted set: the tests that an API key has under way, by their end at the latest (ms, the installation's time)
+//	ringback:sessions:<id>  hash: SHA-256 of a session's token -> the session, as JSON: the digest of the API key's secret that began it, the place it is
+//	                    good at, when it began and when it ends (ms, the installation's time); <id> is the API key's
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives (ms, the installation's time; of versions before, Redis's)
 //	{ringback:types}:quota  hash: quota of the installation -> what an operator set

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ringback/ringback/payloads"
@@ -67,11 +68,26 @@ type Key struct {
 	// LastUsed is when the key was last used, in Unix seconds, to a minute. 0: it was
 	// not used since processes note it.
 	LastUsed int64 `json:"last_used,omitempty"`
+
+	// Callbacks are those of its company's callbacks that the caller may see. Nil: all. No API key has it, so it is not stored with one: it is of a
+	// portal link's session.
+	Callbacks []int64 `json:"-"`
+
+	// ReadOnly says that the caller may look and do no more. Like Callbacks, it is of a portal link's session.
+	ReadOnly bool `json:"-"`
 }
 
 // Covers reports whether the key is for company.
 func (k Key) Covers(company string) bool {
 	return k.Company == AllCompanies || k.Company == company && company != ""
+}
+
+// Bounded reports whether the caller may do or see less than others of its role.
+func (k Key) Bounded() bool { return k.ReadOnly || k.Callbacks != nil }
+
+// Sees reports whether a callback of its company is one that the caller may see.
+func (k Key) Sees(callback int64) bool {
+	return k.Callbacks == nil || slices.Contains(k.Callbacks, callback)
 }
 
 // Limit is how many changes a second the key may make; 0 is any number.

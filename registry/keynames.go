@@ -47,6 +47,7 @@ func eventsKey(company string) string  { return "{" + company + "}:log" }
 
 func keyRateKey(id string) string  { return "ringback:keyrate:" + id }
 func keyTestsKey(id string) string { return "ringback:keytests:" + id }
+func sessionsKey(id string) string { return "ringback:sessions:" + id }
 
 const (
 	companiesKey = "ringback:companies"

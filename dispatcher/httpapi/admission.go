@@ -13,23 +13,36 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// admit decides whether a request may pass. It returns the caller's key, or the reason why not. It reads the headers and the path, no more.
-func (s *server) admit(r *http.Request, n need) (registry.Key, error) {
+// admit decides whether a request may pass. It returns the caller, or the reason why not. It reads the headers and the path, no more.
+func (s *server) admit(r *http.Request, n need) (registry.Caller, error) {
+	c, err := s.callerFrom(r)
+	if err != nil {
+		return registry.Caller{}, err
+	}
+	if err := n.permits(c.Key, r.PathValue("company")); err != nil {
+		return registry.Caller{}, err
+	}
+	if err := validPath(r); err != nil {
+		return registry.Caller{}, err
+	}
+	return c, s.paced(r, c.Key)
+}
+
+// callerFrom finds out who a request comes from. Pages of this process have looked already, and say so in the request's context ([registry.WithCaller]).
+// Whoever comes from the network shows an API key. No cookie is read.
+func (s *server) callerFrom(r *http.Request) (registry.Caller, error) {
+	if c, ok := registry.CallerOf(r.Context()); ok {
+		return c, nil
+	}
 	presented, err := bearer(r.Header)
 	if err != nil {
-		return registry.Key{}, err
+		return registry.Caller{}, err
 	}
 	key, err := s.authenticate(r, presented)
 	if err != nil {
-		return registry.Key{}, err
+		return registry.Caller{}, err
 	}
-	if err := n.permits(key, r.PathValue("company")); err != nil {
-		return registry.Key{}, err
-	}
-	if err := validPath(r); err != nil {
-		return registry.Key{}, err
-	}
-	return key, s.paced(r, key)
+	return registry.Caller{Key: key, Holds: s.Keys.Holds(presented)}, nil
 }
 
 // paced holds a key to its rate limit, which counts the requests that may change something.

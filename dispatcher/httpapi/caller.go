@@ -6,13 +6,10 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// callerKey is where an operation's context holds the [registry.Key] that it was called with.
-type callerKey struct{}
-
-// keyOf is the key that an operation was called with.
+// keyOf is the key that an operation was called with. A session's caller has one, too.
 func keyOf(ctx context.Context) registry.Key {
-	key, _ := ctx.Value(callerKey{}).(registry.Key)
-	return key
+	c, _ := registry.CallerOf(ctx)
+	return c.Key
 }
 
 // caller names who called, for the log.

@@ -18,19 +18,19 @@ import (
 func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
-		key, err := s.admit(r, n)
+		c, err := s.admit(r, n)
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
-		v, err := s.door.enter(key.ID)
+		v, err := s.door.enter(c.Key.ID)
 		if err != nil {
 			s.refuse(w, r, err)
 			return
 		}
 		defer v.leave()
-		known := context.WithValue(context.WithValue(registry.WithActor(ctx.Context(), key.ID), callerKey{}, key), visiting{}, v)
-		if key.Role != registry.Partner { // partners choose host names, and must not learn by trying which of them exist inside
+		known := context.WithValue(registry.WithCaller(registry.WithActor(ctx.Context(), c.Key.ID), c), visiting{}, v)
+		if c.Key.Role != registry.Partner { // partners choose host names, and must not learn by trying which of them exist inside
 			known = dispatcher.Unmasked(known)
 		}
 		next(huma.WithContext(ctx, known))
