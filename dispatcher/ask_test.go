@@ -285,7 +285,7 @@ func TestAskRefuses(t *testing.T) {
 		words    string
 	}{
 		{func(q *Question) { q.Type = "payment_proof" }, "body.event_type", "is sent, not asked"},
-		{func(q *Question) { q.Type = "nope" }, "body.event_type", "is not an event type"},
+		{func(q *Question) { q.Type = "nope" }, "body.event_type", "names no such type; "},
 		{func(q *Question) { q.Payload = json.RawMessage(`{}`) }, "body.payload.entryCode", "is missing"},
 		{func(q *Question) { q.Payload = nil }, "body.payload", "is missing"},
 		{func(q *Question) { q.Timeout = 99 * time.Millisecond }, "body.timeout", "from 100ms to 1m"},

@@ -67,7 +67,7 @@ func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, e
 	}
 	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
 		Location: "body.event_type", Value: verdict.Clip(name, 64),
-		Message: "is not an event type: there are " + c.registry.Types().Current().Names(),
+		Message: c.registry.Types().Current().NoSuchType(name),
 	}}}
 }
 

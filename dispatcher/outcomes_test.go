@@ -345,7 +345,7 @@ func TestTestDelivery(t *testing.T) {
 	}{
 		"none named":  {cb.ID, "", "several types"},
 		"glob":        {cb.ID, "payment*", "several types"},
-		"unknown":     {cb.ID, "nothing", "is not an event type"},
+		"unknown":     {cb.ID, "nothing", "names no such type; "},
 		"not its own": {h.register("payment_proof", "").ID, "wallet_item_install", "payment_proof"},
 	} {
 		if _, err := h.client.Test(t.Context(), acme, tt.id, tt.eventType); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -53,7 +53,7 @@ func (v Validation) Valid() bool { return v == Enforce || v == Warn }
 // [NewCatalogue]; a Type that comes out of a [Catalogue] is complete, shared and
 // must not be changed.
 type Type struct {
-	// Name is what callbacks and events call it: 1 to 64 of A-Z a-z 0-9 _ . -
+	// Name is what callbacks and events call it: 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..
 	Name string `json:"-"`
 
 	// Description is one paragraph for people: when does such an event happen?
@@ -188,20 +188,6 @@ func (c *Catalogue) And(others ...*Type) *Catalogue {
 	next.types = slices.Collect(maps.Values(next.byName))
 	next.sort()
 	return next
-}
-
-// Names lists the names of all types in a sentence for people: "a, b, c", and how
-// many more where there are many.
-func (c *Catalogue) Names() string {
-	const most = 20
-	var names []string
-	for _, t := range c.types[:min(len(c.types), most)] {
-		names = append(names, t.Name)
-	}
-	if more := len(c.types) - most; more > 0 {
-		names = append(names, fmt.Sprintf("and %d more", more))
-	}
-	return strings.Join(names, ", ")
 }
 
 // compile makes a complete Type of one that was filled in.

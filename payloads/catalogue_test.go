@@ -139,6 +139,9 @@ func TestTypesIsTheCallersOwn(t *testing.T) {
 	if payloads.Builtin().Types()[0] == nil {
 		t.Error("changing what Types returned changed the catalogue")
 	}
+	if !slices.IsSortedFunc(payloads.Builtin().Types(), func(a, b *payloads.Type) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Error("not sorted by name")
+	}
 }
 
 func TestNewCatalogueTakesCopiesAndFillsDefaults(t *testing.T) {

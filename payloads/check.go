@@ -89,7 +89,7 @@ func compileAttributes(match map[string]string) ([]attribute, error) {
 	for name, pointer := range match {
 		location := "body.match" + step(name)
 		if !isName(name, maxNameLen, "") {
-			return nil, invalid(location, "is no name for an attribute: it must be 1 to 64 of A-Z a-z 0-9 _ . -")
+			return nil, invalid(location, "is no name for an attribute: it must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..")
 		}
 		tokens, ok := splitPointer(pointer)
 		if !ok {

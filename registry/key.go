@@ -170,9 +170,9 @@ func checkKey(k Key) error {
 	}
 	switch {
 	case k.Role == Partner && !payloads.ValidCompany(k.Company):
-		fields = append(fields, payloads.FieldError{Location: "company", Message: "must name the partner's one company: 1 to 64 of A-Z a-z 0-9 _ . -", Value: short(k.Company)})
+		fields = append(fields, payloads.FieldError{Location: "company", Message: "must name the partner's one company: 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", Value: short(k.Company)})
 	case k.Company != AllCompanies && !payloads.ValidCompany(k.Company):
-		fields = append(fields, payloads.FieldError{Location: "company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . - or * for all companies", Value: short(k.Company)})
+		fields = append(fields, payloads.FieldError{Location: "company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or .., or * for all companies", Value: short(k.Company)})
 	}
 	if len(fields) > 0 {
 		return &payloads.InvalidError{Fields: fields}

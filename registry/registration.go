@@ -67,7 +67,7 @@ func (d *decoder) callbackType(o object, cb *Callback) {
 	switch {
 	case !given && !aliasGiven:
 		if !d.failedAt(location) && !d.failedAt("body.event_type") {
-			d.fail(location, "is missing: name a callback type, or several with a glob such as customer.*; "+d.typesThatExist(), nil)
+			d.fail(location, "is missing: name a callback type, or several with a glob such as customer.*; GET /callback-types lists those there are", nil)
 		}
 		return
 	case !given:
@@ -79,19 +79,15 @@ func (d *decoder) callbackType(o object, cb *Callback) {
 	switch {
 	case payloads.IsGlob(name):
 		if !payloads.ValidTypeName(strings.ReplaceAll(name, "*", "-")) {
-			d.fail(location, "must be a glob of 1 to 64 of A-Z a-z 0-9 _ . - and *", short(name))
+			d.fail(location, "must be a glob of 1 to 64 of A-Z a-z 0-9 _ . - and *, such as customer.*", short(name))
 		}
 	case !payloads.ValidTypeName(name):
-		d.fail(location, "must be 1 to 64 of A-Z a-z 0-9 _ . - (and * in a glob)", short(name))
+		d.fail(location, "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or .. (a glob has a * as well)", short(name))
 	default:
 		if _, ok := d.catalogue.Lookup(name); !ok {
-			d.fail(location, "is not a callback type: "+d.typesThatExist(), short(name))
+			d.fail(location, d.catalogue.NoSuchType(name), short(name))
 		}
 	}
-}
-
-func (d *decoder) typesThatExist() string {
-	return "there are " + d.catalogue.Names()
 }
 
 // matchBlock reads the block that is named after a type and narrows the match.

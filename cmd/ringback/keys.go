@@ -180,7 +180,7 @@ func keyScope(role registry.Role, company string) (registry.Role, string, error)
 		return "", "", usagef("--role is operator, producer, partner or viewer")
 	}
 	if company != registry.AllCompanies && !payloads.ValidCompany(company) {
-		return "", "", usagef("--company takes 1 to 64 letters, digits, dots, underscores and hyphens, or '*' for all")
+		return "", "", usagef("--company takes 1 to 64 letters, digits, dots, underscores and hyphens, but not . or .. alone, or '*' for all")
 	}
 	return role, company, nil
 }

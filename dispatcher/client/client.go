@@ -185,7 +185,7 @@ func (c *Client) target(r request) (string, error) {
 	if path == "" {
 		for _, segment := range r.path {
 			if segment == "" || segment == "." || segment == ".." {
-				return "", fmt.Errorf("client: a company, a type or an id is %q, which names nothing", segment)
+				return "", fmt.Errorf("client: a company, a type or an id is %q, which can name none: such a name is never empty, . or ..", segment)
 			}
 			path += "/" + url.PathEscape(segment)
 		}

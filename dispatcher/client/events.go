@@ -27,7 +27,7 @@ const (
 // An Event is something that happened, to be told to every callback that matches.
 type Event struct {
 	Type string // the callback type; required
-	// ID is 1 to 128 of A-Z a-z 0-9 _ . : - and unique in the company. Sent twice, an event is delivered once. Empty: one is made up.
+	// ID is 1 to 128 of A-Z a-z 0-9 _ . : - (not . or ..) and unique in the company. Sent twice, an event is delivered once. Empty: one is made up.
 	ID         string
 	OccurredAt time.Time       // optional
 	Payload    json.RawMessage // what partners receive, byte for byte; required

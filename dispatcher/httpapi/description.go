@@ -81,12 +81,12 @@ var parameters = map[string]struct {
 	description string
 	example     any
 }{
-	"company":       {"The company: 1 to 64 of A-Z a-z 0-9 _ . - A company exists from its first use.", "acme"},
+	"company":       {"The company: 1 to 64 of A-Z a-z 0-9 _ . - and not . or .. A company exists from its first use.", "acme"},
 	"callback_id":   {"A callback's id.", 11887},
 	"event_id":      {"An event's id.", "order-4711"},
 	"delivery_id":   {"A delivery's id, which the partner knows as webhook-id.", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
 	"replay_id":     {"A replay's id.", "rpl_xoxvujsfkxgqh7o2"},
-	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . -", "customer.created"},
+	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", "customer.created"},
 	"file":          {"A file of the page.", "swagger-ui.css"},
 	"limit":         {"How many entries at most.", 50},
 	"cursor":        {"The next_cursor of the page before.", "MTE4ODc"},

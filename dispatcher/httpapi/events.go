@@ -110,7 +110,7 @@ func eventID(value json.RawMessage, into *string) (wrong string) {
 		return wrong
 	}
 	if *into == "" {
-		return "is empty: give 1 to 128 of A-Z a-z 0-9 _ . : - or leave it out, and one is made up"
+		return "is empty: give 1 to 128 of A-Z a-z 0-9 _ . : - and not . or .. (or leave it out: one is made up)"
 	}
 	return ""
 }

@@ -233,3 +233,32 @@ func TestCallbackTypes(t *testing.T) {
 		}
 	}
 }
+
+// TestUnknownTypesAreToldWhatIsNear: wherever a type is named that is none, the answer says what may have been meant, and how to add one.
+func TestUnknownTypesAreToldWhatIsNear(t *testing.T) {
+	h := newHouse(t)
+	h.call("operator", "PUT", "/callback-types/order.placed", `{}`).want(http.StatusCreated)
+	for name, near := range map[string]string{
+		"wallet_install": "near: wallet_item_install",
+		"order.place":    "near: order.placed",
+		"nope":           "GET /callback-types lists",
+	} {
+		for _, r := range []struct{ key, method, path, body string }{
+			{"operator", "GET", "/callback-types/" + name, ""},
+			{"producer", "POST", "/companies/acme/events", `{"event_type": "` + name + `", "payload": {}}`},
+			{"partner", "POST", "/companies/acme/config/callbacks", `{"callback_type": "` + name + `", "destination": {"url": "https://x.example/"}}`},
+		} {
+			status := http.StatusUnprocessableEntity
+			if r.method == "GET" {
+				status = http.StatusNotFound
+			}
+			said := h.call(r.key, r.method, r.path, r.body).wantProblem(status).Detail
+			if !strings.Contains(said, "no such") || !strings.Contains(said, near) || len(said) > 200 {
+				t.Errorf("%s %s of %s: %s", r.method, r.path, name, said)
+			}
+			if status == http.StatusUnprocessableEntity && !strings.Contains(said, "an operator adds one with `ringback types put`") {
+				t.Errorf("%s %s of %s does not say how to add one: %s", r.method, r.path, name, said)
+			}
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -48,6 +49,14 @@ var (
 	errPanicked    = errors.New("panic") // the cause is logged where it is caught
 	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key made for all of them (--company '*')"}
 )
+
+// noType is errNoType, with the names that may have been meant.
+func noType(near []string) error {
+	if len(near) == 0 {
+		return errNoType
+	}
+	return &refusal{status: errNoType.status, detail: "there is no such callback type; near: " + strings.Join(near, ", ") + "; GET /callback-types lists those there are"}
+}
 
 // badRequest refuses a request that cannot be read.
 func badRequest(detail string) error {

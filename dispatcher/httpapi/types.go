@@ -100,7 +100,7 @@ func (s *server) findType(ctx context.Context, name string) (*payloads.Type, err
 	}
 	t, ok := types.Lookup(name)
 	if !ok {
-		return nil, errNoType
+		return nil, noType(types.Near(name))
 	}
 	return t, nil
 }
