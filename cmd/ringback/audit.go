@@ -13,12 +13,12 @@ func auditCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "audit",
 		Usage: "show who changed what, the newest first; it is kept for 90 days",
-		Description: examples("ringback audit", "ringback audit --company acme --since 2026-11-21T09:30:00Z") +
-			"\n\nIt takes an operator's key, or a partner's, who sees what concerns its company.",
+		Description: examples("ringback audit", "ringback audit --company acme --since 2d") +
+			"\n\nIt takes an operator's key, or a partner's, who sees what concerns its company.\n\n" + timeHelp,
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "company", Usage: "only changes to `COMPANY`, its API keys included; '*' is all, and the default", EnvVars: []string{"RINGBACK_COMPANY"}},
-			timeFlag("since", "only changes at `TIME` (RFC 3339) or later"),
-			timeFlag("until", "only changes before `TIME`"),
+			timeFlag("since", "only changes at this `TIME` or later"),
+			timeFlag("until", "only changes before this `TIME`"),
 		}, pageFlags()...),
 		Action: listAudit,
 	}
@@ -45,9 +45,11 @@ func listAudit(c *cli.Context) error {
 		}
 		var lines [][]string
 		for _, e := range page.Entries {
-			lines = append(lines, []string{clock(e.At), e.Actor, e.Company, e.Action, e.Object, changeWords(e.Changes)})
+			lines = append(lines, []string{moment(e.At), e.Actor, e.Company, e.Action, e.Object, changeWords(e.Changes)})
 		}
-		show := tableRows([]string{"TIME", "ACTOR", "COMPANY", "ACTION", "OBJECT", "CHANGES"}, lines)
+		show := gridRows([]tableColumn{
+			times("TIME"), words("ACTOR"), words("COMPANY").dropped(1), words("ACTION"), words("OBJECT"), sentences("CHANGES"),
+		}, lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil
 	})
 }

@@ -137,7 +137,7 @@ func printTest(out printer, r *client.TestResult) error {
 	if out.json {
 		return out.raw(r.Raw)
 	}
-	if err := out.line("%s", printable(r.Detail)); err != nil {
+	if err := out.say("%s", r.Detail); err != nil {
 		return err
 	}
 	return printAnswer(out, r, [2]string{"type", r.EventType}, [2]string{"verdict", verdict(r.Verdict, r.Reason)})

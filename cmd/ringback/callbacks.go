@@ -153,16 +153,26 @@ func listCallbacks(c *cli.Context) error {
 		for _, cb := range page.Callbacks {
 			failed := ""
 			if f := cmp.Or(cb.LastFailure, cb.LastTokenFailure); f != nil {
-				failed = strings.TrimSpace(clock(f.At) + " " + f.Reason)
+				failed = strings.TrimSpace(moment(f.At) + " " + f.Reason)
 			}
 			lines = append(lines, []string{
 				fmt.Sprint(cb.CallbackID), cb.CallbackType, match(cb), cb.Status,
 				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method + " " + cb.Destination.URL,
 			})
 		}
-		show := tableRows([]string{"ID", "TYPE", "MATCH", "STATUS", "PENDING", "HELD", "DEAD", "LAST FAILURE", "DESTINATION"}, lines)
+		show := gridRows([]tableColumn{
+			words("ID"), words("TYPE"), sentences("MATCH").dropped(1), words("STATUS"), words("PENDING"), words("HELD"), words("DEAD"),
+			lastFailure(), sentences("DESTINATION"),
+		}, lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil
 	})
+}
+
+// lastFailure is a column of a time and a reason.
+func lastFailure() tableColumn {
+	c := times("LAST FAILURE")
+	c.kind = ofSentences
+	return c
 }
 
 func getCallback(c *cli.Context) error {
@@ -269,7 +279,7 @@ func verifyCallback(c *cli.Context) error {
 	out := newPrinter(c)
 	if out.json {
 		err = out.raw(r.Raw)
-	} else if err = out.line("%s", printable(r.Detail)); err == nil {
+	} else if err = out.say("%s", r.Detail); err == nil {
 		err = printAnswer(out, &client.TestResult{
 			DeliveryID: r.DeliveryID, StatusCode: r.StatusCode, DurationMS: r.DurationMS, ResponseHeaders: r.ResponseHeaders, ResponseBody: r.ResponseBody,
 		}, [2]string{"callback", fmt.Sprint(r.CallbackID)}, [2]string{"is now", r.Status})

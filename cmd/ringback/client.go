@@ -42,18 +42,6 @@ func companyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "company", Usage: "`COMPANY` whose callbacks, events and deliveries are meant", EnvVars: []string{"RINGBACK_COMPANY"}}
 }
 
-func timeFlag(name, usage string) cli.Flag {
-	return &cli.StringFlag{
-		Name: name, Usage: usage,
-		Action: func(_ *cli.Context, v string) error {
-			if _, err := time.Parse(time.RFC3339, v); err != nil {
-				return usagef("--%s takes a time in the form of RFC 3339, such as 2026-11-21T09:30:00Z, not %q", name, v)
-			}
-			return nil
-		},
-	}
-}
-
 // withoutRepeats makes commands that people wait for fail at once: they can be called again. They wait only for a key's limit.
 const withoutRepeats = -1
 
@@ -119,12 +107,6 @@ func decode(answer json.RawMessage, view any) error {
 		return fmt.Errorf("the server answered something unexpected; does --server point at Ringback? (%w)", err)
 	}
 	return nil
-}
-
-// timeOf is the time that a timeFlag was given.
-func timeOf(c *cli.Context, flag string) time.Time {
-	t, _ := time.Parse(time.RFC3339, c.String(flag)) // the flag has checked it
-	return t
 }
 
 // wholeInstallation stands where a company's name does, for what concerns all of them together.

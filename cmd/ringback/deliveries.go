@@ -23,9 +23,9 @@ func deliveriesCommand() *cli.Command {
 				Usage: "list a company's deliveries, newest first",
 				Description: examples(
 					"ringback deliveries list --state dead --state held",
-					"ringback deliveries list --callback 12 --since 2026-11-21T00:00:00Z",
+					"ringback deliveries list --callback 12 --since 24h",
 					"ringback deliveries list --decisions --state dead",
-				),
+				) + "\n\n" + timeHelp,
 				Flags: append([]cli.Flag{
 					companyFlag(),
 					&cli.StringSliceFlag{
@@ -34,8 +34,8 @@ func deliveriesCommand() *cli.Command {
 					&cli.BoolFlag{Name: "decisions", Usage: "decisions instead, which partners were asked for and somebody waited for"},
 					&cli.Int64Flag{Name: "callback", Usage: "only those to the callback with this `ID`"},
 					&cli.StringFlag{Name: "type", Usage: "only those of this event `TYPE`"},
-					timeFlag("since", "only those accepted since this RFC 3339 `TIME`"),
-					timeFlag("until", "only those accepted before this RFC 3339 `TIME`"),
+					timeFlag("since", "only those accepted since this `TIME`"),
+					timeFlag("until", "only those accepted before this `TIME`"),
 				}, pageFlags()...),
 				Action: listDeliveries,
 			},
@@ -103,9 +103,11 @@ func printAttempts(out printer, attempts []client.Attempt) error {
 		if a.StatusCode != 0 {
 			status = fmt.Sprint(a.StatusCode)
 		}
-		rows = append(rows, []string{fmt.Sprint(a.Number), clock(a.StartedAt), status, verdict(a.Verdict, a.Reason), took(a.DurationMS), a.Detail})
+		rows = append(rows, []string{fmt.Sprint(a.Number), moment(a.StartedAt), status, verdict(a.Verdict, a.Reason), took(a.DurationMS), a.Detail})
 	}
-	return out.table([]string{"ATTEMPT", "STARTED", "STATUS", "VERDICT", "TOOK", "DETAIL"}, rows)
+	return out.grid([]tableColumn{
+		words("ATTEMPT"), times("STARTED"), words("STATUS"), words("VERDICT"), words("TOOK").dropped(1), sentences("DETAIL"),
+	}, rows)
 }
 
 // verdict is an attempt's verdict and, where there is one, its reason.
@@ -141,9 +143,11 @@ func listDeliveries(c *cli.Context) error {
 		}
 		var lines [][]string
 		for _, d := range page.Deliveries {
-			lines = append(lines, []string{clock(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
+			lines = append(lines, []string{moment(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
 		}
-		show := tableRows([]string{"ACCEPTED", "TYPE", "CALLBACK", "STATE", "ATTEMPTS", "DELIVERY", "IN SHORT"}, lines)
+		show := gridRows([]tableColumn{
+			times("ACCEPTED"), words("TYPE").dropped(2), words("CALLBACK"), words("STATE"), words("ATTEMPTS").dropped(1), ids("DELIVERY"), sentences("IN SHORT"),
+		}, lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, searched: page.SearchedBackTo, show: show}, nil
 	})
 }

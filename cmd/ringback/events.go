@@ -164,7 +164,7 @@ func printReceipt(out printer, receipt *client.Receipt) error {
 	for _, d := range receipt.Deliveries {
 		rows = append(rows, []string{d.DeliveryID, fmt.Sprint(d.CallbackID), d.State})
 	}
-	return out.table([]string{"DELIVERY", "CALLBACK", "STATE"}, rows)
+	return out.grid([]tableColumn{ids("DELIVERY"), words("CALLBACK"), words("STATE")}, rows)
 }
 
 // explainEvent prints the server's sentences: the whole first, then callback by callback, with the attempts.
@@ -194,7 +194,7 @@ func printExplanation(out printer, explained *client.Explanation, first bool) er
 		if summary == "" { // the server is older than summaries are
 			summary = fmt.Sprintf("%s (%s), accepted %s", explained.EventID, explained.EventType, clock(explained.AcceptedAt))
 		}
-		if err := out.line("%s", printable(summary)); err != nil {
+		if err := out.say("%s", summary); err != nil {
 			return err
 		}
 		if len(explained.Callbacks) == 0 {
@@ -202,7 +202,10 @@ func printExplanation(out printer, explained *client.Explanation, first bool) er
 		}
 	}
 	for _, cb := range explained.Callbacks {
-		if err := out.line("\ncallback %d (%s): %s: %s", cb.CallbackID, printable(cb.CallbackType), strings.ReplaceAll(cb.Decision, "_", " "), printable(cb.Why)); err != nil {
+		if err := out.line(""); err != nil {
+			return err
+		}
+		if err := out.say("callback %d (%s): %s: %s", cb.CallbackID, cb.CallbackType, strings.ReplaceAll(cb.Decision, "_", " "), cb.Why); err != nil {
 			return err
 		}
 		if cb.Delivery != nil {

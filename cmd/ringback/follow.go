@@ -37,14 +37,14 @@ type leaf struct {
 	show     func(out printer, columns *columns, first bool) error // for people
 }
 
-// tableRows shows a leaf as a table's rows.
+// tableRows shows a leaf as rows of a table, as [printer.table] does.
 func tableRows(header []string, rows [][]string) func(printer, *columns, bool) error {
-	return func(out printer, columns *columns, first bool) error {
-		if !first {
-			header = nil
-		}
-		return out.rows(columns, header, rows)
-	}
+	return gridRows(plainly(header), rows)
+}
+
+// gridRows shows a leaf as rows of a table, as [printer.grid] does.
+func gridRows(all []tableColumn, rows [][]string) func(printer, *columns, bool) error {
+	return func(out printer, columns *columns, _ bool) error { return out.rows(columns, all, rows) }
 }
 
 // follow prints the pages of a list as they come, as far as --limit goes. member is where the API's answer has the entries. How to go on is said, on

@@ -213,17 +213,20 @@ func listKeys(c *cli.Context, rdb redis.UniversalClient, _ []string) error {
 		}
 		expires, used, limit := "never", "never", "none"
 		if !k.ExpiresAt.IsZero() {
-			expires = clock(k.ExpiresAt)
+			expires = moment(k.ExpiresAt)
 		}
 		if k.LastUsed > 0 {
-			used = clock(time.Unix(k.LastUsed, 0))
+			used = moment(time.Unix(k.LastUsed, 0))
 		}
 		if k.Limit() > 0 {
 			limit = fmt.Sprintf("%g/s", k.Limit())
 		}
-		rows = append(rows, []string{k.ID, string(k.Role), k.Company, secret, clock(k.CreatedAt), expires, used, limit})
+		rows = append(rows, []string{k.ID, string(k.Role), k.Company, secret, moment(k.CreatedAt), expires, used, limit})
 	}
-	return out.table([]string{"ID", "ROLE", "COMPANY", "SECRET", "CREATED", "EXPIRES", "LAST USED", "LIMIT"}, rows)
+	return out.grid([]tableColumn{
+		ids("ID"), words("ROLE"), words("COMPANY"), words("SECRET").dropped(2), times("CREATED").dropped(1), times("EXPIRES").dropped(4), times("LAST USED"),
+		words("LIMIT").dropped(3),
+	}, rows)
 }
 
 // keyJSON is how a key is shown: without a rate limit if it has none, and without times that there are not.

@@ -10,7 +10,7 @@
 //   - The commands know each other where one shows what another one is about: an event has deliveries, a callback has attempts.
 //   - client.go is the API's client as the flags describe it, redisflags.go does the same for Redis, and app.go wires the server.
 //   - redis.go, certificates.go, door.go, telemetry.go and others each hold one thing that an app or a client is made of.
-//   - problems.go, arguments.go, input.go, output.go and progress.go are how every command is called, fails and speaks.
+//   - problems.go, arguments.go, input.go, output.go, times.go, table.go and progress.go are how every command is called, fails and speaks.
 //
 // Exit codes: 0 done, 1 failed, 2 called wrongly. If dev and serve are called or configured wrongly, theirs is 64. Errors are one line on stderr that
 // says what to do.

@@ -2,45 +2,56 @@ package main
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"strconv"
 	"strings"
-	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
-	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 )
 
 // printer writes a command's answer: for people as tables, for programs as JSON.
 type printer struct {
-	w     io.Writer
-	json  bool
-	width int // of the terminal, 0 if w is none: then nothing is cut
+	w      io.Writer
+	json   bool
+	width  int  // of the terminal; 0: boundless, so that each row is one line, whole
+	colour bool // w is a terminal that wants colours
 }
 
 func newPrinter(c *cli.Context) printer {
-	return printer{w: c.App.Writer, json: c.String("output") == "json", width: terminalWidth(c.App.Writer)}
+	return printer{w: c.App.Writer, json: c.String("output") == "json", width: terminalWidth(c.App.Writer), colour: isTerminal(c.App.Writer)}
 }
 
-// terminalWidth is how many columns w has if it is a terminal, else 0.
+// usualWidth is that of a terminal which does not say.
+const usualWidth = 80
+
+// terminalWidth is how many columns w has. COLUMNS says so, if it is set; else a terminal knows. What is no terminal is boundless, for programs read
+// it that take it line by line, such as grep.
 func terminalWidth(w io.Writer) int {
-	f, ok := w.(*os.File)
-	if !ok {
+	if n, err := strconv.Atoi(os.Getenv("COLUMNS")); err == nil && n > 0 {
+		return n
+	}
+	if !isScreen(w) {
 		return 0
 	}
+	f, _ := w.(*os.File) // a screen is one
 	width, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
-		return 0
+	if err != nil || width <= 0 {
+		return usualWidth
 	}
 	return width
+}
+
+// isScreen reports whether w is a terminal.
+func isScreen(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // raw prints a JSON document of the API as it came, indented. Partners' texts are in it, so characters that a terminal would obey are escaped.
@@ -81,103 +92,10 @@ func (p printer) value(v any) error {
 	return p.raw(doc)
 }
 
-// gap is between two columns.
-const gap = 2
-
-// table prints rows under a header, in columns. On a terminal, columns are cut until all fit; piped output is never cut. Cells may
-// come from partners, so characters that a terminal would obey are replaced.
-func (p printer) table(header []string, rows [][]string) error {
-	return p.rows(&columns{}, header, rows)
-}
-
-// columns are how wide a table's columns have become, page by page.
-type columns struct{ widths []int }
-
-// rows prints more rows of a table, whose columns get wider where they have to.
-func (p printer) rows(c *columns, header []string, rows [][]string) error {
-	if len(header) > 0 {
-		rows = append([][]string{header}, rows...)
-	}
-	widths := c.widths
-	shown := make([][]string, 0, len(rows))
-	for _, row := range rows {
-		cells := make([]string, len(row))
-		for j, cell := range row {
-			cells[j] = printable(cmp.Or(cell, "-"))
-			if j == len(widths) {
-				widths = append(widths, 0)
-			}
-			widths[j] = max(widths[j], text.StringWidthWithoutEscSequences(cells[j]))
-		}
-		shown = append(shown, cells)
-	}
-	c.widths = slices.Clone(widths)
-	fit(widths, p.width)
-	var b strings.Builder
-	for _, row := range shown {
-		var line strings.Builder
-		for j, cell := range row {
-			line.WriteString(text.Pad(text.Snip(cell, widths[j], "…"), widths[j]+gap, ' '))
-		}
-		b.WriteString(strings.TrimRight(line.String(), " "))
-		b.WriteByte('\n')
-	}
-	_, err := io.WriteString(p.w, b.String())
-	return err
-}
-
-// fit narrows columns until all of them fit into width; 0 is boundless. It begins with the last one, which holds sentences, and goes on with the
-// widest, for ids are of use only whole. No column gets narrower than is of any use.
-func fit(widths []int, width int) {
-	const readable, least = 20, 8
-	if width == 0 || len(widths) == 0 {
-		return
-	}
-	over := gap*(len(widths)-1) - width
-	for _, w := range widths {
-		over += w
-	}
-	last := len(widths) - 1
-	narrow := func(column, to int) {
-		cut := min(over, widths[column]-to)
-		if cut > 0 {
-			widths[column] -= cut
-			over -= cut
-		}
-	}
-	narrow(last, readable)
-	for over > 0 {
-		widest := slices.Index(widths, slices.Max(widths))
-		if widths[widest] <= least {
-			return
-		}
-		narrow(widest, widths[widest]-1)
-	}
-}
-
-// pairs prints a name and a value on each line, leaving out those that have no value.
-func (p printer) pairs(pairs ...[2]string) error {
-	var rows [][]string
-	for _, pair := range pairs {
-		if pair[1] != "" {
-			rows = append(rows, pair[:])
-		}
-	}
-	return p.table(nil, rows)
-}
-
-// line prints one line of text.
+// line prints one line of text, however long.
 func (p printer) line(format string, a ...any) error {
 	_, err := fmt.Fprintf(p.w, format+"\n", a...)
 	return err
-}
-
-// clock shows a time to people: local, to the second; the zero time as nothing.
-func clock(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.Local().Format("2006-01-02 15:04:05")
 }
 
 // printable replaces every character that a terminal would act on rather than show.
@@ -201,10 +119,5 @@ func printableText(s string) string {
 
 // isTerminal reports whether w is a terminal that wants colours (https://no-color.org).
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
+	return os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && isScreen(w)
 }

@@ -3,13 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
 	"sync"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 )
 
 // sayEvery is how often a progress that is no bar says how far it is, and that the server is away.
@@ -44,12 +42,6 @@ func barOptions(c *cli.Context) []progressbar.Option {
 		progressbar.OptionSetWriter(c.App.ErrWriter), progressbar.OptionSetVisibility(isScreen(c.App.ErrWriter)), progressbar.OptionClearOnFinish(),
 		progressbar.OptionThrottle(100 * time.Millisecond), progressbar.OptionSetWidth(20), progressbar.OptionSetPredictTime(true), progressbar.OptionUseANSICodes(true),
 	}
-}
-
-// isScreen reports whether w is a terminal.
-func isScreen(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // add says that the file is done up to a byte, with so many events more.

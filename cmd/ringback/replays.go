@@ -17,12 +17,12 @@ func replayCommand() *cli.Command {
 		Name: "replay", Usage: "send it again what it did not get: all its dead deliveries, or those that the flags name", ArgsUsage: callbackArg,
 		Description: examples(
 			"ringback callbacks replay 12 --dry-run",
-			"ringback callbacks replay 12 --since 2026-11-21T00:00:00Z --reason status_500 --wait",
-		) + "\n\nEach goes out under its old webhook-id, paced. `ringback callbacks replays` shows how far it is, and stops it.",
+			"ringback callbacks replay 12 --since yesterday --reason status_500 --wait",
+		) + "\n\nEach goes out under its old webhook-id, paced. `ringback callbacks replays` shows how far it is, and stops it.\n\n" + timeHelp,
 		Flags: []cli.Flag{
 			companyFlag(),
-			timeFlag("since", "only of events accepted since this RFC 3339 `TIME`"),
-			timeFlag("until", "only of events accepted before this RFC 3339 `TIME`"),
+			timeFlag("since", "only of events accepted since this `TIME`"),
+			timeFlag("until", "only of events accepted before this `TIME`"),
 			&cli.StringSliceFlag{
 				Name: "state", Usage: "those in this `STATE` (repeatable): dead, delivered, cancelled", DefaultText: client.Dead,
 			},
@@ -122,9 +122,11 @@ func listReplays(c *cli.Context) error {
 	}
 	var rows [][]string
 	for _, r := range list.Replays {
-		rows = append(rows, []string{r.ReplayID, fmt.Sprint(r.CallbackID), r.State, fmt.Sprint(r.Matched), fmt.Sprint(r.Replayed), clock(r.CreatedAt), clock(r.FinishedAt)})
+		rows = append(rows, []string{r.ReplayID, fmt.Sprint(r.CallbackID), r.State, fmt.Sprint(r.Matched), fmt.Sprint(r.Replayed), moment(r.CreatedAt), moment(r.FinishedAt)})
 	}
-	return out.table([]string{"REPLAY", "CALLBACK", "STATE", "MATCHED", "REPLAYED", "BEGAN", "ENDED"}, rows)
+	return out.grid([]tableColumn{
+		ids("REPLAY"), words("CALLBACK"), words("STATE"), words("MATCHED"), words("REPLAYED"), times("BEGAN").dropped(2), times("ENDED").dropped(1),
+	}, rows)
 }
 
 func printReplay(out printer, r *client.Replay) error {
