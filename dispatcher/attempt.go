@@ -120,15 +120,30 @@ func (a *attempt) entry(s sent) ledger.Entry {
 	e := ledger.Entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: s.took.Milliseconds(), Status: s.Status,
 		Verdict: s.Verdict, Reason: s.Reason, ContentType: s.ContentType, Note: s.Note, Repeated: s.timing.Repeated, AskedSeconds: int64(s.RetryAfter / time.Second),
-		Inside: s.Inside,
+		Inside: s.Inside, Test: a.test,
 	}
 	if s.response == nil {
 		return e
 	}
 	if s.Verdict != verdict.Delivered || a.isDecision() { // a decision's answer is what it is about
+		if verdict.Refuses(s.Status) {
+			e.Auth = a.credentials()
+		}
+		e.Looks = verdict.LookOf(s.Status, s.response.Header, s.response.Body, !s.response.Truncated)
 		e.Headers, e.Body = keepAnswer(s.response, secretsOf(a.callback, s.token))
 	}
 	return e
+}
+
+// credentials says by what the request proved itself to the endpoint, beside its signature; see verdict.Account.
+func (a *attempt) credentials() string {
+	switch {
+	case a.callback.Auth != nil:
+		return a.callback.Auth.Type
+	case len(a.callback.Headers) > 0:
+		return verdict.AuthHeaders
+	}
+	return ""
 }
 
 // answerSize bounds what is kept of a partner's answer, headers and body together.

@@ -60,6 +60,9 @@ type Entry struct {
 	ContentType string          `json:"ct,omitempty"` // where the reason turns on it
 	Note        string          `json:"e,omitempty"`  // what the network said, without names
 	Repeated    bool            `json:"rp,omitempty"` // the request went out twice: see egress.Request.Repeatable
+	// Looks and Auth are there where the sentence turns on them; see verdict.Account.
+	Looks verdict.Look `json:"l,omitempty"`
+	Auth  string       `json:"a,omitempty"`
 	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
 	AskedSeconds int64 `json:"w,omitempty"`
 	// Inside says that reason and note are what partners may read; see [Entry.Unmasked].
@@ -67,8 +70,8 @@ type Entry struct {
 	Headers map[string]string `json:"h,omitempty"`
 	Body    string            `json:"b,omitempty"`
 
-	// Of a challenge, of which nothing is kept; and whether the handshake was enough.
-	Challenge, Handshake bool `json:"-"`
+	// Of a challenge or a test, of which nothing is kept; and whether the handshake was enough.
+	Challenge, Handshake, Test bool `json:"-"`
 }
 
 const (
@@ -129,7 +132,7 @@ func (e Entry) account() verdict.Account {
 			Verdict: e.Verdict, Reason: e.Reason, Status: e.Status, ContentType: e.ContentType, Note: e.Note, Inside: e.Inside,
 			RetryAfter: time.Duration(e.AskedSeconds) * time.Second,
 		},
-		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake,
+		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake, Test: e.Test, Looks: e.Looks, Auth: e.Auth,
 	}
 }
 

@@ -13,9 +13,13 @@ import (
 // An Account is what is known of an attempt after it: a judgement, and what its sentence tells besides.
 type Account struct {
 	Judgement
-	Repeated  bool // the request went out twice; see egress.Request.Repeatable
-	Challenge bool // it was a challenge
-	Handshake bool // it was a challenge for which the handshake was enough
+	Repeated bool // the request went out twice; see egress.Request.Repeatable
+	Test     bool // it was a test
+
+	Looks     Look   // what the answer looks like; see [LookOf]
+	Auth      string // the type of the callback's auth, or [AuthHeaders], if the endpoint refused the request (401, 403)
+	Challenge bool   // it was a challenge
+	Handshake bool   // it was a challenge for which the handshake was enough
 }
 
 // Sentence tells of an attempt: what the partner answered, and what to do about it. It is the one source for API, CLI, logs and spans.
@@ -29,6 +33,9 @@ func (a Account) Sentence() string {
 		sentence = fmt.Sprintf("answered %s: delivered", statusName(a.Status))
 	} else {
 		sentence = a.reasonSentence()
+	}
+	if a.Test && refusals[a.Status] && servers[a.Looks] == "" {
+		sentence += testHint
 	}
 	if a.Repeated {
 		sentence += "; the request went out twice, because a kept connection ended before an answer"
@@ -51,6 +58,8 @@ func (a Account) challengeSentence() string {
 		return "the challenge was broken off: nobody waited for its answer any more"
 	case a.Status == http.StatusGone:
 		return "answered 410 Gone: the endpoint does not want to be called"
+	case refusals[a.Status]:
+		return a.reasonSentence() + challengeHint
 	}
 	return a.reasonSentence()
 }
@@ -79,7 +88,7 @@ func (a Account) reasonSentence() string {
 	case ReasonGone:
 		return "answered 410 Gone: the delivery is given up and the callback disabled; resume it to receive again"
 	case ReasonWrongContentType:
-		return wrongContentType(a.ContentType)
+		return a.wrongContentType()
 	case ReasonEncodeFailed:
 		return "the payload cannot be sent as this callback's content_type (" + a.Note + "): register it with application/json"
 	case ReasonUnverified:
@@ -88,7 +97,7 @@ func (a Account) reasonSentence() string {
 		return "the sender stopped while this attempt was under way: it may have arrived, and is sent again with the same webhook-id"
 	}
 	if a.Status != 0 {
-		sentence := statusSentence(a.Status)
+		sentence := a.statusSentence()
 		if a.RetryAfter > 0 {
 			sentence += " (Retry-After asks to wait " + InWords(a.RetryAfter)
 			if a.RetryAfter >= maxRetryAfter {
@@ -105,27 +114,93 @@ func (a Account) reasonSentence() string {
 	return cmp.Or(a.Note, "no answer came") + "; " + advice
 }
 
-func wrongContentType(contentType string) string {
-	switch media, _, _ := mime.ParseMediaType(contentType); {
-	case contentType == "":
-		return "answered 200 without a Content-Type: a 200 must carry application/json; answer 204 if there is nothing to say"
-	case media == "text/html":
-		return "answered 200 with text/html: a 200 must carry application/json; this looks like a login page or a proxy"
-	default:
-		return fmt.Sprintf("answered 200 with %s: a 200 must carry application/json; answer 204 if there is nothing to say", Printable(contentType))
+// wrongContentType says what a 200 needs, by what came instead. Only an endpoint that seems to have meant yes is told how to widen the rule.
+func (a Account) wrongContentType() string {
+	with, media := "without a Content-Type", ""
+	if a.ContentType != "" {
+		with = "with " + Printable(a.ContentType)
+		media, _, _ = mime.ParseMediaType(a.ContentType)
+		if media == "text/html" || media == "text/plain" {
+			with = "with " + media
+		}
 	}
+	sentence := "answered 200 " + with + ": a 200 must carry application/json; "
+	switch {
+	case a.Looks == LookLogin, a.Looks == "" && media == "text/html":
+		return sentence + "this looks like a login page or a proxy"
+	case a.Looks == LookPage:
+		return sentence + "this is a web page, such as a login page or a proxy's: check the callback's URL"
+	case servers[a.Looks] != "":
+		return sentence + "this page is " + servers[a.Looks] + "'s own, and not the endpoint's answer: check the callback's URL"
+	case a.Looks == LookEmpty:
+		return sentence + "there is no body, so answer 204, or " + widerRule
+	case a.Looks == LookJSON:
+		return sentence + "the body is JSON already, so add Content-Type: application/json, or " + widerRule
+	case a.Looks == LookText:
+		return sentence + "add Content-Type: application/json and a JSON body, or answer 204, or " + widerRule
+	}
+	return sentence + "add Content-Type: application/json and a JSON body, or answer 204"
 }
 
-func statusSentence(status int) string {
-	advice := statusAdvice[status]
+// widerRule is the remedy for an endpoint that cannot answer otherwise.
+const widerRule = "register the callback with `success: any_2xx`"
+
+// Refuses reports whether a status says that the endpoint refuses who asks.
+func Refuses(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
+}
+
+// refusals are the statuses by which receivers say that a signature does not verify.
+var refusals = map[int]bool{http.StatusBadRequest: true, http.StatusUnauthorized: true, http.StatusForbidden: true}
+
+const (
+	// likelySignature is why a request that is signed well is refused most often.
+	likelySignature = "most likely it verifies with another signing secret, or a rewritten body (`ringback verify` tells which)"
+	// testHint follows where an endpoint refused a test.
+	testHint = "; a test's JSON is written so that it changes when something parses it and writes it anew: if the secret is right, " +
+		"the endpoint verifies such a body, and not the bytes as they arrived"
+	// challengeHint follows where an endpoint refused a challenge.
+	challengeHint = "; a challenge may be answered without a look at its signature, for whoever registers does not have the secret yet"
+)
+
+// AuthHeaders stands for the auth of a callback that has none, but headers of its own.
+const AuthHeaders = "headers"
+
+// credentials are what people call the types of a callback's auth.
+var credentials = map[string]string{"bearer": "a bearer token", "basic": "a user name and a password", "oauth2": "an access token"}
+
+// refusalAdvice says what to do about a 401 and a 403. Each may be about the signature, or about anything else that tells senders apart.
+func (a Account) refusalAdvice() string {
+	if server := servers[a.Looks]; server != "" {
+		return server + " refused the request before it came to the endpoint; check its rules for this path"
+	}
+	advice := "the endpoint refuses the request; " + likelySignature
 	switch {
+	case a.Auth == AuthHeaders:
+		advice += ", or does not take what the callback's headers hold"
+	case a.Auth != "":
+		advice += ", or does not take the callback's auth (" + cmp.Or(credentials[a.Auth], a.Auth) + ")"
+	case a.Status == http.StatusUnauthorized:
+		advice += ", or wants credentials, and the callback has no auth"
+	}
+	if a.Status == http.StatusForbidden {
+		advice += ", or a firewall before it refuses this sender"
+	}
+	return advice
+}
+
+func (a Account) statusSentence() string {
+	advice := statusAdvice[a.Status]
+	switch status := a.Status; {
+	case Refuses(status):
+		return fmt.Sprintf("answered %s: %s", statusName(status), a.refusalAdvice())
 	case advice != "":
 	case status == http.StatusNotModified:
 		advice = "a webhook is not a cached page; answer 204"
 	case status >= 300 && status <= 399:
 		advice = "redirects are not followed; register the final URL"
 	case status >= 200 && status <= 299:
-		advice = "only 204, or 200 with application/json, counts as received"
+		advice = "only 204, or 200 with application/json, counts as received; answer so, or " + widerRule
 	case status >= 400 && status <= 499:
 		advice = "the endpoint refuses the request; its own log says why"
 	case status >= 520 && status <= 530: // as Cloudflare uses them
@@ -135,7 +210,10 @@ func statusSentence(status int) string {
 	default:
 		advice = "this is not an answer that counts as received"
 	}
-	return fmt.Sprintf("answered %s: %s", statusName(status), advice)
+	if server := servers[a.Looks]; server != "" && a.Status >= http.StatusBadRequest {
+		advice += "; this page is " + server + "'s own, and not the endpoint's answer"
+	}
+	return fmt.Sprintf("answered %s: %s", statusName(a.Status), advice)
 }
 
 func statusName(status int) string {
@@ -148,11 +226,7 @@ func statusName(status int) string {
 // statusAdvice says what to do about a status.
 var statusAdvice = map[int]string{
 	http.StatusSwitchingProtocols:         "a webhook is answered, not upgraded",
-	http.StatusCreated:                    "only 204, or 200 with application/json, counts as received",
-	http.StatusAccepted:                   "only 204, or 200 with application/json, counts as received",
-	http.StatusBadRequest:                 "the endpoint refused the request as malformed; check what it expects",
-	http.StatusUnauthorized:               "the endpoint wants other credentials; check the callback's auth",
-	http.StatusForbidden:                  "the endpoint refuses this sender; check its firewall and the callback's auth",
+	http.StatusBadRequest:                 "the endpoint refused the request as malformed; check what it expects, or, if it answers so to a wrong signature, why with `ringback verify`",
 	http.StatusNotFound:                   "nothing answers at this path; check the callback's URL",
 	http.StatusMethodNotAllowed:           "the endpoint does not take the callback's method; check destination.method",
 	http.StatusRequestTimeout:             "the endpoint, or a proxy before it, did not read the request in time; check whether it is overloaded",
