@@ -84,7 +84,7 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 		return nil, err
 	}
 	if c.egressHalted(ctx) {
-		return nil, &StateError{Message: "everything that goes out is paused, challenges too: try again after `ringback egress resume`"}
+		return nil, &StateError{Message: "everything that goes out is paused, challenges too: try again when an operator has resumed it (`ringback egress resume`)"}
 	}
 	done, err := c.alone(company, callbackID)
 	if err != nil {

@@ -164,9 +164,11 @@ func Unmasked(ctx context.Context) context.Context {
 	return context.WithValue(ctx, unmaskedKey{}, true)
 }
 
+func unmasked(ctx context.Context) bool { return ctx.Value(unmaskedKey{}) != nil }
+
 // forReader is an attempt as the reader behind ctx may see it.
 func forReader(ctx context.Context, e ledger.Entry) ledger.Entry {
-	if ctx.Value(unmaskedKey{}) != nil {
+	if unmasked(ctx) {
 		return e.Unmasked()
 	}
 	return e

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrEgressPaused says that nothing goes out at the moment.
-var ErrEgressPaused = errors.New("an operator has paused everything that goes out, decisions too: nobody was asked; try again after `ringback egress resume`")
+var ErrEgressPaused = errors.New("an operator has paused everything that goes out, decisions too: nobody was asked; try again when one has resumed it (`ringback egress resume`)")
 
 // The states of everything that goes out.
 const (

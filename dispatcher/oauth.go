@@ -85,6 +85,7 @@ func logFetched(log *slog.Logger) func(ctx context.Context, f egress.Fetched) {
 			if f.Err.Inside {
 				_, detail = egress.Unmask(f.Err.Reason, detail)
 			}
+			detail = egress.ForOperators(detail)
 			log.WarnContext(ctx, "oauth2 token not fetched", append(args, "detail", detail)...)
 			return
 		}

@@ -62,7 +62,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		return nil, misfit("body.event_type", "has no example to send: give "+eventType+" one with PUT /callback-types/"+eventType)
 	}
 	if c.egressHalted(ctx) {
-		return nil, &StateError{Message: "everything that goes out is paused, tests too: try again after `ringback egress resume`"}
+		return nil, &StateError{Message: "everything that goes out is paused, tests too: try again when an operator has resumed it (`ringback egress resume`)"}
 	}
 	done, err := c.alone(company, callbackID)
 	if err != nil {

@@ -153,12 +153,15 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 			return nil, err
 		}
 		d.HeldReason, d.held = v.held(gate, p, barred)
+		if barred && unmasked(ctx) {
+			d.held += " --egress-allow-name allows it, and --egress-allow its address."
+		}
 	case ledger.Dead:
 		d.Reason = deadReason(rec, d.Attempts)
 	}
 	d.Summary = v.summary(d, rec, gate, e.BodyLeft)
 	if at := v.stopped().Since(); !at.IsZero() && !d.State.Final() && d.State != ledger.Active {
-		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that."
+		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that (`ringback egress resume`)."
 	}
 	return d, nil
 }

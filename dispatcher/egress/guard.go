@@ -121,12 +121,12 @@ func (g *guard) checkTarget(t target) error {
 		if g.allows(t.addr) {
 			return nil
 		}
-		return errors.New("may not have an address as its host: use a host name (an operator can allow addresses)")
+		return errors.New("may not have an address as its host: use a host name (" + mayAllowAddresses + ")")
 	case t.name == "localhost" || strings.HasSuffix(t.name, ".localhost"):
 		if g.allows(netip.AddrFrom4([4]byte{127, 0, 0, 1})) {
 			return nil
 		}
-		return errors.New("may not lead to localhost: use a host name that is reachable from outside (an operator can allow local addresses)")
+		return errors.New("may not lead to localhost: use a host name that is reachable from outside (" + mayAllowLoopback + ")")
 	case isInternal(t.name):
 		if g.allowsName(t.name) {
 			return nil

@@ -43,7 +43,7 @@ func normaliseName(given string) (string, error) {
 }
 
 // ErrNameNotAllowed says that a URL is sound, but that its host name is one of an internal network that the operator did not allow.
-var ErrNameNotAllowed = errors.New("has the host name of an internal network: use one that is reachable from outside (an operator can allow the name)")
+var ErrNameNotAllowed = errors.New("has the host name of an internal network: use one that is reachable from outside (" + mayAllowName + ")")
 
 // internalSuffixes are the endings of names that only an internal network answers for. They come from RFC 6761, 6762, 7686 and 9476, from ICANN
 // (.internal), Kubernetes and Consul, and from common use without anybody's leave. .arpa is there for addresses turned round, and for RFC 8375's

@@ -43,8 +43,26 @@ type Error struct {
 // The details that Unmask exchanges.
 const (
 	noAddress = "the host name does not exist or has no address"
-	blocked   = "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (an operator can allow them)"
+	blocked   = "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (" + mayAllowThem + ")"
 )
+
+// What a partner reads where an operator has a remedy; see [ForOperators].
+const (
+	mayAllowThem      = "an operator can allow them"
+	mayAllowAddresses = "an operator can allow addresses"
+	mayAllowLoopback  = "an operator can allow local addresses"
+	mayAllowName      = "an operator can allow the name"
+)
+
+var remedies = strings.NewReplacer(
+	mayAllowThem, "--egress-allow allows them",
+	mayAllowAddresses, "--egress-allow allows addresses",
+	mayAllowLoopback, "--egress-allow 127.0.0.0/8 allows it",
+	mayAllowName, "--egress-allow-name allows the name, and --egress-allow its address",
+)
+
+// ForOperators returns a text of this package as operators may read it: where it says that an operator can allow something, it says how.
+func ForOperators(text string) string { return remedies.Replace(text) }
 
 // Unmask turns the reason and a text of an [Error] that is [Error.Inside] into those that operators may read.
 func Unmask(reason Reason, text string) (Reason, string) {

@@ -105,3 +105,34 @@ func TestPartnersDoNotLearnInnerNames(t *testing.T) {
 		t.Errorf("after an operator had it challenged, a partner reads %v", doc["unverified_reason"])
 	}
 }
+
+// TestOperatorsAreToldHowToAllowIt: where a URL, or the address behind it, is refused, an operator reads which setting allows it. A partner, who has none,
+// reads that an operator can.
+func TestOperatorsAreToldHowToAllowIt(t *testing.T) {
+	h := openHouse(t, egress.Config{}, (*egress.Client).CheckURL)
+	for url, flag := range map[string]string{
+		"http://10.1.2.3/":          "(--egress-allow allows addresses)",
+		"http://localhost:9000/":    "(--egress-allow 127.0.0.0/8 allows it)",
+		"http://hooks.internal/":    "(--egress-allow-name allows the name, and --egress-allow its address)",
+		"https://user@partner.test": "", // nobody can allow that
+	} {
+		body := `{"callback_type": "payment_proof", "destination": {"url": "` + url + `"}}`
+		const callbacks = "/companies/acme/config/callbacks"
+		operator := h.call("operator", "POST", callbacks, body).wantProblem(http.StatusUnprocessableEntity)
+		if !strings.Contains(operator.Detail, flag) || !strings.Contains(operator.Errors[0].Message, flag) || flag == "" && strings.Contains(operator.Detail, "--egress") {
+			t.Errorf("%s: an operator reads %q", url, operator.Detail)
+		}
+		partner := h.call("partner", "POST", callbacks, body).wantProblem(http.StatusUnprocessableEntity).Detail
+		if strings.Contains(partner, "--egress") || strings.Contains(partner, "an operator can allow") != (flag != "") {
+			t.Errorf("%s: a partner reads %q", url, partner)
+		}
+	}
+
+	open := openHouse(t, egress.Config{}, nil)
+	at := open.registerAt("http://10.1.2.3/", `"callback_type": "payment_proof"`)
+	for actor, want := range map[string]string{"partner": "(an operator can allow addresses)", "operator": "(--egress-allow allows addresses)"} {
+		if said := open.call(actor, "POST", at+"/test", "").want(http.StatusOK).json()["detail"].(string); !strings.Contains(said, want) {
+			t.Errorf("of a test, a %s reads %q", actor, said)
+		}
+	}
+}

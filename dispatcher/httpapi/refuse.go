@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -21,6 +22,9 @@ func (s *server) answer(ctx context.Context, doing string, err error) (*huma.Err
 	if old, ok := errors.AsType[*registry.OldProcessError](err); ok && isOperator(ctx) {
 		p.Detail = old.Error()
 	}
+	if keyOf(ctx).Role == registry.Operator {
+		forOperators(p)
+	}
 	_, undecided := errors.AsType[*dispatcher.NoDecisionError](err)
 	if e, ok := errors.AsType[*refusal](err); ok && e.shed {
 		s.shed(ctx, e.detail)
@@ -30,6 +34,14 @@ func (s *server) answer(ctx context.Context, doing string, err error) (*huma.Err
 		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)
 	}
 	return p, header
+}
+
+// forOperators has a problem about a URL say what an operator can do about it.
+func forOperators(p *huma.ErrorModel) {
+	p.Detail = egress.ForOperators(p.Detail)
+	for _, e := range p.Errors {
+		e.Message = egress.ForOperators(e.Message)
+	}
 }
 
 // refuse answers a request with an error.

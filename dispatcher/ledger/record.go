@@ -72,6 +72,8 @@ type Entry struct {
 
 	// Of a challenge or a test, of which nothing is kept; and whether the handshake was enough.
 	Challenge, Handshake, Test bool `json:"-"`
+
+	operators bool // it is for them to read
 }
 
 const (
@@ -133,6 +135,7 @@ func (e Entry) account() verdict.Account {
 			RetryAfter: time.Duration(e.AskedSeconds) * time.Second,
 		},
 		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake, Test: e.Test, Looks: e.Looks, Auth: e.Auth,
+		ForOperators: e.operators,
 	}
 }
 
@@ -142,12 +145,14 @@ func (e Entry) Detail() string { return e.account().Sentence() }
 // DecisionDetail is the sentence for a decision.
 func (e Entry) DecisionDetail() string { return e.account().DecisionSentence() }
 
-// Unmasked is e as operators may read it: where a host name leads inside, e says that it does not exist.
+// Unmasked is e as operators may read it. Where a host name leads inside, partners are told that it does not exist; and where an operator has a remedy,
+// they are not told which.
 func (e Entry) Unmasked() Entry {
 	if e.Inside {
 		reason, note := egress.Unmask(egress.Reason(e.Reason), e.Note)
 		e.Reason, e.Note = verdict.Reason(reason), note
 	}
+	e.Note, e.operators = egress.ForOperators(e.Note), true
 	return e
 }
 

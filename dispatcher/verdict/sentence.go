@@ -13,13 +13,15 @@ import (
 // An Account is what is known of an attempt after it: a judgement, and what its sentence tells besides.
 type Account struct {
 	Judgement
-	Repeated bool // the request went out twice; see egress.Request.Repeatable
-	Test     bool // it was a test
+	Repeated  bool // the request went out twice; see egress.Request.Repeatable
+	Test      bool // it was a test
+	Challenge bool // it was a challenge
+	Handshake bool // it was a challenge for which the handshake was enough
 
-	Looks     Look   // what the answer looks like; see [LookOf]
-	Auth      string // the type of the callback's auth, or [AuthHeaders], if the endpoint refused the request (401, 403)
-	Challenge bool   // it was a challenge
-	Handshake bool   // it was a challenge for which the handshake was enough
+	Looks Look   // what the answer looks like; see [LookOf]
+	Auth  string // the type of the callback's auth, or [AuthHeaders], if the endpoint refused the request (401, 403)
+
+	ForOperators bool // the sentence is for them: it names remedies that partners do not have
 }
 
 // Sentence tells of an attempt: what the partner answered, and what to do about it. It is the one source for API, CLI, logs and spans.
@@ -106,6 +108,9 @@ func (a Account) reasonSentence() string {
 			sentence += ")"
 		}
 		return sentence
+	}
+	if a.ForOperators && a.Reason == ReasonEgressProxy {
+		return cmp.Or(a.Note, "no answer came") + "; look at the proxy of --egress-proxy and its log; it is tried again and does not count"
 	}
 	advice, ok := networkAdvice[egress.Reason(a.Reason)]
 	if !ok {
