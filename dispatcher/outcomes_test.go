@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
+	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
@@ -96,7 +98,7 @@ func TestEveryOutcome(t *testing.T) {
 		at("204"):                                {ledger.Delivered, "", "delivered"},
 		at("200:application_json"):               {ledger.Delivered, "", "delivered"},
 		at("200:application_json;charset=utf-8"): {ledger.Delivered, "", "delivered"},
-		at("200:text_html"):                      {ledger.Retrying, verdict.ReasonWrongContentType, "login page"},
+		at("200:text_html"):                      {ledger.Retrying, verdict.ReasonWrongContentType, "add Content-Type: application/json"},
 		at("200"):                                {ledger.Retrying, verdict.ReasonWrongContentType, "without a Content-Type"},
 		at("410"):                                {ledger.Dead, verdict.ReasonGone, "disabled"},
 		"http://" + closed:                       {ledger.Retrying, "connection_closed", "closed"},
@@ -307,6 +309,52 @@ func TestReasonLabelsAreBounded(t *testing.T) {
 	}
 	if len(seen) > 70 || !seen["status_other"] || !seen["status_503"] {
 		t.Errorf("%d labels", len(seen))
+	}
+}
+
+// TestTestsShowWhoRewritesTheBody: a test's JSON is the example in a fragile writing, a form is the example's own, and a stamp stands in either. A refusal is told
+// with what it likely was, and with the credentials that the callback has.
+func TestTestsShowWhoRewritesTheBody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.partner.answers(answering(401))
+	stamp := regexp.MustCompile(`"timeOfIssue"[ :]+"([^"]*)"`)
+	for _, tt := range []struct{ typ, more, says string }{
+		{"payment_proof", "", "wants credentials, and the callback has no auth"},
+		{"payment_proof", `"auth": {"type": "bearer", "token": "secret-token"}`, "does not take the callback's auth (a bearer token)"},
+		{"payment_proof", `"headers": {"X-Api-Key": "secret-key"}`, "does not take what the callback's headers hold"},
+		{"entry_code.validation_failed", "", "`ringback verify` tells which"},
+	} {
+		cb := h.register(tt.typ, tt.more)
+		got, err := h.client.Test(t.Context(), acme, cb.ID, "")
+		h.must(err)
+		if !strings.Contains(got.Detail, tt.says) || !strings.Contains(got.Detail, "a test's JSON is written so that it changes") {
+			t.Errorf("%s, %s: %s", tt.typ, tt.more, got.Detail)
+		}
+		typ, _ := payloads.Builtin().Lookup(tt.typ)
+		requests := h.partner.requests()
+		sent, want := requests[len(requests)-1].body, string(typ.Fragile())
+		if at := stamp.FindStringSubmatch(sent); at != nil {
+			was := stamp.FindStringSubmatch(want)
+			want = strings.Replace(want, was[0], strings.Replace(was[0], was[1], at[1], 1), 1)
+			if at[1] == was[1] {
+				t.Errorf("%s is not stamped: %s", tt.typ, sent)
+			}
+		}
+		if sent != want {
+			t.Errorf("%s got %s, want %s", tt.typ, sent, want)
+		}
+	}
+	form, err := h.registry.Create(t.Context(), acme, fmt.Appendf(nil,
+		`{"callback_type": "payment_proof", "destination": {"url": "http://%s/hook", "content_type": "application/x-www-form-urlencoded"}}`, h.partner.host))
+	h.must(err)
+	_, err = h.client.Test(t.Context(), acme, form.ID, "")
+	h.must(err)
+	typ, _ := payloads.Builtin().Lookup("payment_proof")
+	want, err := payloads.Encode(payloads.ContentTypeForm, typ.Example)
+	h.must(err)
+	if requests := h.partner.requests(); requests[len(requests)-1].body != string(want) {
+		t.Errorf("as a form: %s", requests[len(requests)-1].body)
 	}
 }
 

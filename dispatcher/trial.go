@@ -32,7 +32,7 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 }
 
 // Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
-// judgement, and beside them the header Ringback-Test: 1. It waits for the answer. The event type may be empty where the callback is for
+// judgement, and beside them the header Ringback-Test: 1. Its JSON is written as [payloads.Type.Fragile] does. It waits for the answer. The event type may be empty where the callback is for
 // one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it. Of one
 // callback a process makes one test or challenge at a time.
 //
@@ -72,7 +72,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	now := time.Now()
 	r := &attempt{
 		ref: ledger.Ref{Company: company, Event: "test", Callback: callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
-		callback: cb, typ: typ, timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: typ.Example, accepted: now, begun: now,
+		callback: cb, typ: typ, timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: exampleFor(cb, typ), accepted: now, begun: now,
 	}
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, r.spanOptions()...)
 	defer span.End()
@@ -84,4 +84,13 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}
 	return result, nil
+}
+
+// exampleFor is what a test sends: to a callback that takes JSON, the example in a writing that shows who verifies a body that was written anew. A form
+// is made of the example anyway, and is the example's own.
+func exampleFor(cb *registry.Callback, typ *payloads.Type) json.RawMessage {
+	if cb.Destination.ContentType == payloads.ContentTypeForm {
+		return typ.Example
+	}
+	return typ.Fragile()
 }
