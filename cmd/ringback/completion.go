@@ -83,6 +83,8 @@ var values = map[string][]string{
 	"state":        {"pending", "active", "retrying", "held", "delivered", "dead", "cancelled"},
 	"method":       {"POST", "PUT", "PATCH"},
 	"content-type": {"application/json", "application/x-www-form-urlencoded"},
+	"success":      {"json_200_or_204", "any_2xx", "any_response"},
+	"validation":   {"enforce", "warn"},
 	"scenario":     bench.Names(),
 }
 

@@ -1,7 +1,7 @@
 // Command ringback runs, feeds and watches Ringback, a reliable dispatcher of outbound webhooks.
 //
 // Every family of commands has a file, or a few: its flags, its work, and how it prints. dev and serve make a config, of which openApp wires the
-// program by hand. callbacks, events, deliveries, companies, audit and egress talk to the HTTP API of a running server, through the client package.
+// program by hand. callbacks, events, types, trigger, deliveries, companies, audit and egress talk to the HTTP API of a running server, through the client package.
 // keys, keyset and doctor talk to Redis. listen and verify talk to nobody. bench is a package of its own, which knows Ringback from outside only.
 //
 // The files stand in layers, and each uses names of lower ones only, which TestFilesOfAPackageDoNotCircle sees to:
@@ -92,7 +92,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(), keysetCommand(),
-			callbacksCommand(), eventsCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), lanesCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), typesCommand(), triggerCommand(), deliveriesCommand(), companiesCommand(), auditCommand(), egressCommand(), lanesCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,
