@@ -59,7 +59,7 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		return nil, err
 	}
 	if len(typ.Example) == 0 {
-		return nil, misfit("body.event_type", "has no example to send: give "+eventType+" one with PUT /callback-types/"+eventType)
+		return nil, misfit("body.event_type", "has no example to send: an operator gives "+eventType+" one with `ringback types put`")
 	}
 	if c.egressHalted(ctx) {
 		return nil, &StateError{Message: "everything that goes out is paused, tests too: try again when an operator has resumed it (`ringback egress resume`)"}

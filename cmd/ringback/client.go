@@ -55,7 +55,7 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 		return nil, usagef("--server must be a URL such as %s", defaultServer)
 	}
 	if c.String("key") == "" {
-		return nil, usagef("no API key: give one with --key or RINGBACK_KEY (ringback dev prints its own; `ringback keys create` makes one for a server)")
+		return nil, usagef("no API key: give one with --key or RINGBACK_KEY (ringback dev prints its own; of a server, an operator makes one with `ringback keys create`)")
 	}
 	cfg := client.Config{Server: c.String("server"), Key: c.String("key"), UserAgent: "ringback-cli/" + programVersion(), MaxElapsed: withoutRepeats}
 	cfg.OnRepeat = func(err error, wait time.Duration) {
@@ -93,7 +93,7 @@ func remedy(err error) error {
 		return errors.New("interrupted; what was asked of the server may have been done")
 	}
 	if e, ok := errors.AsType[*client.APIError](err); ok && e.Status == http.StatusUnauthorized {
-		return errors.New("the server does not know this API key: give another with --key or RINGBACK_KEY")
+		return fmt.Errorf("the server does not know this API key: give another with --key or RINGBACK_KEY (%s)", e.Detail)
 	}
 	if e, ok := errors.AsType[*client.UnreachableError](err); ok && error(e) == err { //nolint:errorlint // one that is wrapped says more
 		return fmt.Errorf("cannot reach %s: start it with `ringback dev` or `ringback serve`, or say with --server where it is (%w)", e.Server, e.Err)

@@ -75,6 +75,20 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 	return ConnectionClosed, "the connection was closed before an answer"
 }
 
+const (
+	hostSilent  = "the host did not answer on the network"
+	tooManyOpen = "this side has too many open connections"
+	proxyLate   = "the egress proxy could not connect to the host in time (it answered 504)"
+)
+
+// Unconnected reports whether the detail of a timeout says that no connection came about, so that nothing waited for an answer.
+func Unconnected(detail string) bool {
+	return detail == lateness[PhaseDNS] || detail == lateness[PhaseConnect] || detail == lateness[PhaseTLS] || detail == hostSilent || detail == proxyLate
+}
+
+// Exhausted reports whether the detail of a failure says that this process could not open a connection.
+func Exhausted(detail string) bool { return detail == tooManyOpen }
+
 // lateness is the detail of a timeout, by the phase in which the time was up.
 var lateness = map[string]string{
 	PhaseDNS:     "no name server answered in time",
@@ -114,9 +128,9 @@ func classifySyscall(err error) (Reason, string) {
 	case syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ENETDOWN, syscall.EADDRNOTAVAIL:
 		return Unreachable, "there is no route to the host"
 	case syscall.ETIMEDOUT:
-		return Timeout, "the host did not answer on the network"
+		return Timeout, hostSilent
 	case syscall.EMFILE, syscall.ENFILE:
-		return Network, "this side has too many open connections"
+		return Network, tooManyOpen
 	}
 	return Network, "the network failed"
 }

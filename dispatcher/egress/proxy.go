@@ -242,7 +242,7 @@ func (p *proxy) ask(conn net.Conn, to netip.AddrPort) error {
 	case http.StatusBadGateway: // smokescreen's word for a host that it cannot connect to
 		return &proxyError{reason: Unreachable, detail: "the egress proxy could not connect to the host (it answered 502)"}
 	case http.StatusGatewayTimeout:
-		return &proxyError{reason: Timeout, detail: "the egress proxy could not connect to the host in time (it answered 504)"}
+		return &proxyError{reason: Timeout, detail: proxyLate}
 	default:
 		return &proxyError{reason: EgressProxy, detail: "the egress proxy refused the connection (it answered " + strconv.Itoa(answer.StatusCode) + ")"}
 	}

@@ -47,7 +47,7 @@ var (
 	errNoType      = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
 	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
 	errPanicked    = errors.New("panic") // the cause is logged where it is caught
-	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key made for all of them (--company '*')"}
+	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key of all of them, which an operator makes with `ringback keys create --company '*'`"}
 )
 
 // noType is errNoType, with the names that may have been meant.

@@ -112,7 +112,7 @@ func (l *Ledger) unbeginUnread(ctx context.Context, r Ref, token string) {
 }
 
 // ErrBodyLeft says that an event is kept without its payload.
-var ErrBodyLeft = errors.New("the event's body is no longer kept: bodies leave some time after the last delivery has ended (--body-retention)")
+var ErrBodyLeft = errors.New("the event's body is no longer kept: bodies leave some time after the last delivery has ended (serve --body-retention says when); send it anew under another event_id if it has to go out again")
 
 // Payload reads an event's by itself. Errors: [ErrBodyLeft], and redis.Nil if there is no such event.
 func (l *Ledger) Payload(ctx context.Context, company, event string) ([]byte, error) {

@@ -112,6 +112,12 @@ func (a Account) reasonSentence() string {
 	if a.ForOperators && a.Reason == ReasonEgressProxy {
 		return cmp.Or(a.Note, "no answer came") + "; look at the proxy of --egress-proxy and its log; it is tried again and does not count"
 	}
+	switch {
+	case a.Reason == ReasonTimeout && egress.Unconnected(a.Note):
+		return a.Note + "; check that the host is up and lets connections in, and the network and firewalls on the way"
+	case egress.Exhausted(a.Note):
+		return a.Note + "; this is for the operator to mend (a higher limit on open files); it is tried again"
+	}
 	advice, ok := networkAdvice[egress.Reason(a.Reason)]
 	if !ok {
 		advice = networkAdvice[egress.Network]

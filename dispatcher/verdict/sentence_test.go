@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -100,6 +101,31 @@ func TestSentencesOfOlderRecords(t *testing.T) {
 		a := Account{Judgement: Judgement{Verdict: Retry, Reason: ReasonWrongContentType, Status: 200, ContentType: contentType}}
 		if got := a.Sentence(); got != want {
 			t.Errorf("%s: %s", contentType, got)
+		}
+	}
+}
+
+// TestSentencesOfNoAnswer: the remedy is the one for what was seen, and in the hands of who reads it.
+func TestSentencesOfNoAnswer(t *testing.T) {
+	for _, tc := range []struct {
+		reason egress.Reason
+		note   string
+		ops    bool
+		want   string
+	}{
+		{egress.Timeout, "no answer in time", false, "let the endpoint answer first and work afterwards"},
+		{egress.Timeout, "the request was not taken in time", false, "let the endpoint answer first and work afterwards"},
+		{egress.Timeout, "no connection came about in time", false, "check that the host is up and lets connections in"},
+		{egress.Timeout, "the TLS handshake did not finish in time", false, "check that the host is up and lets connections in"},
+		{egress.Timeout, "the host did not answer on the network", false, "check that the host is up and lets connections in"},
+		{egress.Network, "this side has too many open connections", false, "this is for the operator to mend"},
+		{egress.Network, "the network failed", false, "check the network between here and"},
+		{egress.EgressProxy, "the egress proxy does not answer", false, "this is for the operator to mend"},
+		{egress.EgressProxy, "the egress proxy does not answer", true, "look at the proxy of --egress-proxy"},
+	} {
+		a := Account{Judgement: JudgeError(&egress.Error{Reason: tc.reason, Detail: tc.note}), ForOperators: tc.ops}
+		if got := a.Sentence(); !strings.HasPrefix(got, tc.note+"; "+tc.want) {
+			t.Errorf("%s: %s", tc.reason, got)
 		}
 	}
 }
