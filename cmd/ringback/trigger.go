@@ -195,8 +195,8 @@ func whatBecame(c *cli.Context, api *client.Client, company, event string) (*cli
 		case <-time.After(triggerPoll):
 		case <-late:
 			return explained, nil
-		case <-c.Context.Done():
-			return nil, c.Context.Err()
+		case <-c.Done():
+			return nil, c.Err()
 		}
 	}
 }

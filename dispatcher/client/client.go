@@ -185,7 +185,7 @@ func (c *Client) target(r request) (string, error) {
 	if path == "" {
 		for _, segment := range r.path {
 			if segment == "" || segment == "." || segment == ".." {
-				return "", fmt.Errorf("client: a company, a type or an id is %q, which can name none: such a name is never empty, . or ..", segment)
+				return "", fmt.Errorf("client: a company, a type or an id is %q, which can name none: no name is empty, and none is . or .. alone", segment)
 			}
 			path += "/" + url.PathEscape(segment)
 		}
