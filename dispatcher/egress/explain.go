@@ -78,7 +78,6 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 const (
 	hostSilent  = "the host did not answer on the network"
 	tooManyOpen = "this side has too many open connections"
-	proxyLate   = "the egress proxy could not connect to the host in time (it answered 504)"
 )
 
 // Unconnected reports whether the detail of a timeout says that no connection came about, so that nothing waited for an answer.

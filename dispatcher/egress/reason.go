@@ -46,6 +46,9 @@ const (
 	blocked   = "the host's address is not one that may be called: private, reserved and special addresses and unusual ports are not (" + mayAllowThem + ")"
 )
 
+// proxyLate is the detail of a timeout that Config.Proxy tells of.
+const proxyLate = "the egress proxy could not connect to the host in time (it answered 504)"
+
 // What a partner reads where an operator has a remedy; see [ForOperators].
 const (
 	mayAllowThem      = "an operator can allow them"
