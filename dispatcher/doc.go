@@ -83,6 +83,8 @@
 //	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
+//	portal link opened / its answer     the link is used, and nobody has     its owner asks for another link; the session ends at its time, or with
+//	                                    its session's token                  the link that is revoked
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again
 //	its line of the audit trail / its   the line, and keys of the company   the caller calls again, which writes the line anew
 //	last page, or its last keys

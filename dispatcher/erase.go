@@ -102,7 +102,7 @@ func (c *Client) eraseRest(ctx context.Context, company, eventID string) (n ledg
 	return n, err
 }
 
-// EraseCompany removes a company: its callbacks, events, decisions, replays and API keys, and whatever was noted of them. It works in
+// EraseCompany removes a company: its callbacks, events, decisions, replays, portal links and API keys, and whatever was noted of them. It works in
 // small steps, for some 20 s at most: if the answer is not done, or there is none, call again, and it goes on. Events that are
 // accepted meanwhile match no callback any more, and are erased as well. The answer lists what stays. by names who asked, for the log.
 //
@@ -226,6 +226,9 @@ func (e *erasure) something(ctx context.Context) (bool, error) {
 // all the keys of operators, who may have to call again.
 func (e *erasure) all(ctx context.Context) (done bool, err error) {
 	if err := e.revoke(ctx, registry.Producer, registry.Partner, registry.Viewer); err != nil {
+		return false, err
+	}
+	if err := e.registry.ForgetLinks(ctx, e.said.Company); err != nil {
 		return false, err
 	}
 	for !done {

@@ -218,6 +218,7 @@ func TestEraseCompany(t *testing.T) {
 	if _, err := h.client.EraseCompany(t.Context(), keys, "nobody", ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a company that never was: %v", err)
 	}
+	visits := h.openedLink(keys) // before there is a worker: the test's does not say that it knows of links
 	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, Poll: h.poll, ReconcileEvery: time.Hour}) // a round would cancel what waits for deleted callbacks
 	h.must(err)
 	h.must(w.Start())
@@ -274,6 +275,9 @@ func TestEraseCompany(t *testing.T) {
 		t.Error(diff)
 	}
 	close(slow)
+	if err := visits(t.Context()); !errors.Is(err, registry.ErrUnauthorized) {
+		t.Errorf("the session of a portal link outlives its company: %v", err)
+	}
 	h.wantNothingOf("tale-1", "tale-2", "tale-3", "tale-4", "tale-5", h.partner.host+"/dead")
 	for line := range strings.Lines(h.dump()) {
 		name, _, _ := strings.Cut(line, " ")
@@ -344,6 +348,21 @@ func furnishAgain(h *house) *Client {
 	h.must(err)
 	h.t.Cleanup(func() { h.must(c.Close()) })
 	return c
+}
+
+// openedLink opens a portal link of acme's, and leaves another unused. The session holds as long as the answer is nil.
+func (h *house) openedLink(keys *registry.Keys) (holds func(context.Context) error) {
+	h.t.Helper()
+	sessions := registry.NewSessions(keys)
+	_, _, err := h.registry.CreateLink(h.t.Context(), acme, registry.LinkTerms{})
+	h.must(err)
+	link, _, err := h.registry.CreateLink(h.t.Context(), acme, registry.LinkTerms{ReadOnly: true})
+	h.must(err)
+	token, s, err := sessions.Redeem(h.t.Context(), link)
+	h.must(err)
+	holds = sessions.Caller(s, token).Holds
+	h.must(holds(h.t.Context()))
+	return holds
 }
 
 // TestKillWhileErasingACompany: a repeat goes on wherever the first call was broken off.

@@ -208,6 +208,8 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 	number := int64(7)
 	keys, brokenKeys := registry.NewKeys(h.redis), registry.NewKeys(rdb)
 	var key registry.Key // of the company
+	var token string     // of its link
+	var link registry.Link
 	ops := map[string]struct {
 		action string
 		do     func(company string) error
@@ -232,6 +234,12 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 		"key":        {"apikey.create", func(company string) error { _, _, err := brokenKeys.Create(ctx, registry.Partner, company); return err }},
 		"key-revoke": {"apikey.revoke", func(string) error { return brokenKeys.Revoke(ctx, key.ID) }},
 		"key-rotate": {"apikey.rotate", func(string) error { _, _, err := brokenKeys.Rotate(ctx, key.ID, time.Hour); return err }},
+		"link": {"portal_link.create", func(company string) error {
+			_, _, err := broken.CreateLink(ctx, company, registry.LinkTerms{})
+			return err
+		}},
+		"link-use":    {"portal_link.use", func(string) error { _, _, err := registry.NewSessions(brokenKeys).Redeem(ctx, token); return err }},
+		"link-revoke": {"portal_link.revoke", func(company string) error { return broken.RevokeLink(ctx, company, link.ID) }},
 		"erase": {registry.ActionEraseCompany, func(company string) error {
 			return broken.Forget(ctx, company, registry.Erasure{ID: company})
 		}},
@@ -265,6 +273,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			if _, key, err = keys.Create(ctx, registry.Partner, company); err != nil {
 				t.Fatal(err)
 			}
+			token, link = h.link(company, registry.LinkTerms{})
 			found, all := lines(name, company)
 			_ = rdb.Ping(ctx) // a connection that has said hello
 			left.Store(step)

@@ -60,10 +60,11 @@
 //     write one, read one and remember them.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
-//   - sessions.go is who came in to pages with an API key.
+//   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
+//   - links.go makes portal links, lists and revokes them.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
-//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, caller.go, auditline.go
+//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, link.go, caller.go, auditline.go
 //     and the files beside them are values, which ask Redis nothing.
 //   - keynames.go, errors.go, invalid.go, json.go and times.go are below all others.
 //
@@ -80,6 +81,8 @@
 //	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
 //	{c}:health:<id>     the dispatcher's; hn in it is the name of the host that the callback goes to
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
+//	{c}:links           hash: id of a portal link -> the link, as JSON; <id>/used -> when it was opened, the SHA-256 of its session's token, or - once
+//	                    somebody logged out, and when the session ends (ms, the installation's time); 100 links at most
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)
 //	{c}:audit           stream: a line for each change, kept for 90 days
 //	{c}:awake           the dispatcher's and index.go's: whether the company is in the index

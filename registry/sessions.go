@@ -83,9 +83,8 @@ func (ss *Sessions) Begin(ctx context.Context, presented string, place Place) (t
 	return token, stored.session(k, token), nil
 }
 
-// Get returns the session with that token, if it is good at the place. If there is none, the error is ErrUnauthorized; if it was good once,
-// ErrExpired. Other errors say that Redis could not be asked. That the session was ended, it knows at once, and that its key was, within a second.
-func (ss *Sessions) Get(ctx context.Context, token string, place Place) (Session, error) {
+// ofKey returns the session of an API key with that token.
+func (ss *Sessions) ofKey(ctx context.Context, token string) (Session, error) {
 	id := nameInToken(keySessionPrefix, token)
 	if id == "" {
 		return Session{}, ErrUnauthorized
@@ -102,7 +101,7 @@ func (ss *Sessions) Get(ctx context.Context, token string, place Place) (Session
 	if err := json.Unmarshal([]byte(text), &stored); err != nil {
 		return Session{}, fmt.Errorf("registry: a session of API key %s is not readable: %w", id, err)
 	}
-	if n, err := hex.Decode(owner[:], []byte(stored.Key)); err != nil || n != len(owner) || stored.Place != place {
+	if n, err := hex.Decode(owner[:], []byte(stored.Key)); err != nil || n != len(owner) {
 		return Session{}, ErrUnauthorized
 	}
 	now, err := timeBy(ctx, ss.keys.redis, ss.keys.clock)
@@ -110,7 +109,7 @@ func (ss *Sessions) Get(ctx context.Context, token string, place Place) (Session
 		return Session{}, fmt.Errorf("registry: look up a session: %w", err)
 	}
 	if now.UnixMilli() >= stored.Ends {
-		return Session{}, fmt.Errorf("%w: the session lasted until %s", ErrExpired, time.UnixMilli(stored.Ends).UTC().Format(time.RFC3339))
+		return Session{}, errSessionOver(time.UnixMilli(stored.Ends))
 	}
 	k, err := ss.keys.owner(ctx, owner)
 	if err != nil {
@@ -128,18 +127,13 @@ func (s storedSession) session(k Key, token string) Session {
 	return Session{Key: k, Place: s.Place, BeganAt: time.UnixMilli(s.Began).UTC(), ExpiresAt: ends, CSRF: csrfOf(token)}
 }
 
-// Caller is the owner of a session, for requests that are made in its name.
-func (ss *Sessions) Caller(s Session, token string) Caller {
-	return Caller{Key: s.Key, Holds: func(ctx context.Context) error {
-		if _, err := ss.Get(ctx, token, s.Place); errors.Is(err, ErrUnauthorized) {
-			return err
-		}
-		return nil
-	}}
+// errSessionOver says when a session ended.
+func errSessionOver(ended time.Time) error {
+	return fmt.Errorf("%w: the session lasted until %s", ErrExpired, ended.UTC().Format(time.RFC3339))
 }
 
-// End ends the session with that token. That there is none is fine.
-func (ss *Sessions) End(ctx context.Context, token string) error {
+// endOfKey ends the session of an API key with that token.
+func (ss *Sessions) endOfKey(ctx context.Context, token string) error {
 	id := nameInToken(keySessionPrefix, token)
 	if id == "" {
 		return nil

@@ -109,6 +109,7 @@
 //	                             in it once or not at all, and the sum changes in the same script: it cannot drift from what stands there.
 //	                             What stands there can, by a process of a version before, or where the quota is new: the reconciler walks
 //	                             it, {c}:due and the rooms, and puts it right
+//	{c}:links       hash         portal links and their sessions (package registry's)
 //	{c}:audit       stream       who changed what (package registry's); written by the scripts that change it
 //	{c}:erased      hash         while the company is being erased: the erasure's id, when it began (ms), and what each call erased
 //	{c}:prune       hash         how far the pruning of the book is, how many leave it soon, since when that is announced,

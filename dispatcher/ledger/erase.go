@@ -97,7 +97,7 @@ func (l *Ledger) EndErasure(ctx context.Context, company string) error {
 
 // HasAnything reports whether there is anything of a company: what the erasure itself notes is taken out last.
 func (l *Ledger) HasAnything(ctx context.Context, company string) (bool, error) {
-	n, err := l.rdb.Exists(ctx, keys(company, "", "cb", "log", "asks", "audit", "erased")...).Result()
+	n, err := l.rdb.Exists(ctx, keys(company, "", "cb", "log", "asks", "audit", "erased", "links")...).Result()
 	return n > 0, err
 }
 
