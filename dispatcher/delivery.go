@@ -133,12 +133,16 @@ type ExplainQuery struct {
 	CallbackID int64  // 0: all
 	Limit      int    // 0: 50
 	Cursor     string // NextCursor of the page before
+
+	// Within, if it is not nil, are the only callbacks that the reader sees. To such a reader, an event without a delivery to one of them does not exist.
+	Within []int64
 }
 
 // A Query selects deliveries. The zero value selects all. Order, Since, Until and the cursor go by the time of acceptance.
 type Query struct {
 	States     []ledger.State // empty: all
 	CallbackID int64          // 0: all
+	Within     []int64        // only deliveries to these callbacks; nil: to any
 	EventType  string         // empty: all
 	Since      time.Time
 	Until      time.Time

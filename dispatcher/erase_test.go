@@ -218,7 +218,7 @@ func TestEraseCompany(t *testing.T) {
 	if _, err := h.client.EraseCompany(t.Context(), keys, "nobody", ""); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a company that never was: %v", err)
 	}
-	visits := h.openedLink(keys) // before there is a worker: the test's does not say that it knows of links
+	visits := h.openedLink(keys)                                                                          // before there is a worker: the test's does not say that it knows of links
 	w, err := NewWorker(h.client, WorkerConfig{Concurrency: 64, Poll: h.poll, ReconcileEvery: time.Hour}) // a round would cancel what waits for deleted callbacks
 	h.must(err)
 	h.must(w.Start())

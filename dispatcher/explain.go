@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,11 +28,14 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 	if err != nil {
 		return nil, err
 	}
+	if !q.narrow(e) {
+		return nil, ErrNotFound
+	}
 	v, err := c.newView(ctx, company)
 	if err != nil {
 		return nil, err
 	}
-	f, err := v.fate(ctx, e)
+	f, err := v.fate(ctx, e, q)
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +54,20 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 		x.Callbacks = append(x.Callbacks, d)
 	}
 	return x, nil
+}
+
+func (q *ExplainQuery) sees(callback int64) bool {
+	return q.Within == nil || slices.Contains(q.Within, callback)
+}
+
+// narrow leaves of an event the deliveries that the reader sees. It reports whether the reader sees the event.
+func (q *ExplainQuery) narrow(e *ledger.Event) bool {
+	if q.Within == nil {
+		return true
+	}
+	maps.DeleteFunc(e.Records, func(callback int64, _ ledger.Record) bool { return !q.sees(callback) })
+	e.Later = slices.DeleteFunc(e.Later, func(callback int64) bool { return !q.sees(callback) })
+	return len(e.Records)+len(e.Later) > 0
 }
 
 func (q *ExplainQuery) after() (int64, error) {
@@ -76,10 +94,13 @@ type fate struct {
 	attrs     func() (map[string]string, error) // the event's, to match by
 }
 
-func (v *view) fate(ctx context.Context, e *ledger.Event) (*fate, error) {
+func (v *view) fate(ctx context.Context, e *ledger.Event, q ExplainQuery) (*fate, error) {
 	all, err := v.c.registry.All(ctx, v.company)
 	if err != nil {
 		return nil, unavailable(ctx, v.c, "listing the callbacks", err)
+	}
+	if q.Within != nil {
+		all = slices.DeleteFunc(slices.Clone(all), func(cb *registry.Callback) bool { return !q.sees(cb.ID) })
 	}
 	f := &fate{Event: e, event: head(e), callbacks: all}
 	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, f.event) })

@@ -19,6 +19,12 @@ const listFor = time.Second
 // Errors: [ErrBadCursor], [ErrUnavailable].
 func (c *Client) Deliveries(ctx context.Context, company string, q Query) ([]*Delivery, string, error) {
 	q.Limit = min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
+	if len(q.Within) == 1 && q.CallbackID == 0 { // which is found faster
+		q.CallbackID = q.Within[0]
+	}
+	if q.CallbackID != 0 && !q.sees(q.CallbackID) {
+		return nil, "", nil
+	}
 	v, err := c.newView(ctx, company)
 	if err != nil {
 		return nil, "", err

@@ -39,7 +39,9 @@ func (v *view) listUnfinished(ctx context.Context, q Query, until time.Time) ([]
 		newest = at
 	}
 	callbacks := []int64{q.CallbackID}
-	if q.CallbackID == 0 {
+	if q.CallbackID == 0 && q.Within != nil {
+		callbacks = q.Within
+	} else if q.CallbackID == 0 {
 		if callbacks, err = v.c.registry.IDs(ctx, v.company, true); err != nil {
 			return nil, "", unavailable(ctx, v.c, "listing the callbacks", err)
 		}
@@ -180,7 +182,7 @@ func (v *view) readEntries(ctx context.Context, q Query, entries []ledger.BookEn
 	for page := range slices.Chunk(entries, listPage) {
 		var refs []ledger.Ref
 		for _, e := range page {
-			if r, ok := ledger.ParseMember(v.company, e.Name); ok && (q.CallbackID == 0 || r.Callback == q.CallbackID) {
+			if r, ok := ledger.ParseMember(v.company, e.Name); ok && q.sees(r.Callback) && (q.CallbackID == 0 || r.Callback == q.CallbackID) {
 				refs = append(refs, r)
 			}
 		}

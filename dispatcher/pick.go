@@ -13,10 +13,14 @@ import (
 const listPage = 200
 
 func (q *Query) admits(d *Delivery) bool {
-	return q.wants(d.State) && (q.CallbackID == 0 || q.CallbackID == d.CallbackID) && (q.EventType == "" || q.EventType == d.EventType)
+	return q.wants(d.State) && q.sees(d.CallbackID) && (q.CallbackID == 0 || q.CallbackID == d.CallbackID) && (q.EventType == "" || q.EventType == d.EventType)
 }
 
 func (q *Query) wants(s ledger.State) bool { return len(q.States) == 0 || slices.Contains(q.States, s) }
+
+func (q *Query) sees(callback int64) bool {
+	return q.Within == nil || slices.Contains(q.Within, callback)
+}
 
 func (q *Query) span() ledger.Span { return ledger.Span{Since: q.Since, Until: q.Until} }
 
@@ -36,7 +40,7 @@ func (v *view) pick(ctx context.Context, q Query, event *ledger.Event, last logP
 		return nil, err
 	}
 	for _, id := range ids {
-		if !last.before(logPosition{event.LogID, id}) || !q.wants(event.Records[id].StateBehind(v.gates[id])) {
+		if !last.before(logPosition{event.LogID, id}) || !q.sees(id) || !q.wants(event.Records[id].StateBehind(v.gates[id])) {
 			continue
 		}
 		d, err := v.delivery(ctx, e, id, event.Records[id])

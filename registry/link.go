@@ -67,6 +67,9 @@ func (t LinkTerms) complete() (LinkTerms, error) {
 	return t, nil
 }
 
+// SessionLasts is how long a link's session lasts, as people write it.
+func (t LinkTerms) SessionLasts() string { return formatDuration(t.SessionExpiresIn) }
+
 // A Link is a portal link: an address that opens a company's page once, for whoever holds it.
 type Link struct {
 	ID        string

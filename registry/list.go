@@ -15,10 +15,11 @@ const gateChunk = 2 * MaxLimit
 
 // Filter says which callbacks List returns.
 type Filter struct {
-	Type   string // exactly this callback_type; empty: any
-	Status Status // empty: any
-	Limit  int    // at most this many, 1 to MaxLimit; 0: DefaultLimit
-	Cursor string // from the page before; empty: from the start
+	Type   string  // exactly this callback_type; empty: any
+	Status Status  // empty: any
+	Limit  int     // at most this many, 1 to MaxLimit; 0: DefaultLimit
+	Cursor string  // from the page before; empty: from the start
+	Within []int64 // only those of these ids; nil: any
 }
 
 // check fills in the defaults and returns the id that the cursor stands for.
@@ -58,6 +59,9 @@ func (r *Registry) List(ctx context.Context, company string, f Filter) (page []*
 		return nil, "", err
 	}
 	candidates := snap.after(after, f.Type)
+	if f.Within != nil {
+		candidates = slices.DeleteFunc(slices.Clone(candidates), func(cb *Callback) bool { return !slices.Contains(f.Within, cb.ID) })
+	}
 	for chunk := range slices.Chunk(candidates, gateChunk) {
 		keys := make([]string, len(chunk))
 		for i, cb := range chunk {

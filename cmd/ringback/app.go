@@ -31,6 +31,8 @@ type appConfig struct {
 	TLS  *certificates // nil: callers come in clear text
 	Desk string        // the address that dev was told to listen on, whose name callers have to use; empty: any name will do
 
+	PublicURL string // that people reach the pages at; empty: nobody said
+
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries
 
@@ -121,7 +123,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
-		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis,
+		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL,
 		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ func devCommand() *cli.Command {
 			},
 			redisPasswordFlag("RINGBACK_DEV_REDIS_PASSWORD_FILE"),
 			keysetFlag(),
+			publicURLFlag("the address it listens on"),
 		},
 		Action: dev,
 	}
@@ -47,11 +48,15 @@ func dev(c *cli.Context) (err error) {
 		ShutdownGrace: 5 * time.Second, // nobody waits a minute for Ctrl-C at a desk
 		Logger:        slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
 	}
+	if cfg.PublicURL, err = publicURL(c); err != nil {
+		return err
+	}
 	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {
 		return err
 	}
 	defer func() { _ = cfg.Listener.Close() }()
 	cfg.Desk = c.String("listen")
+	cfg.PublicURL = cmp.Or(cfg.PublicURL, "http://"+cfg.Listener.Addr().String())
 	closeRedis, err := devRedis(c, &cfg)
 	if err != nil {
 		return err

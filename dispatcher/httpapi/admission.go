@@ -116,6 +116,9 @@ func validPath(r *http.Request) error {
 	if id := r.PathValue("event_id"); id != "" && !payloads.ValidEventID(id) {
 		return errNoRecord
 	}
+	if id := r.PathValue("link_id"); id != "" && !linkID.MatchString(id) {
+		return errNoLink
+	}
 	if id := r.PathValue("replay_id"); id != "" && !replayID.MatchString(id) {
 		return errNoReplay
 	}
@@ -124,6 +127,9 @@ func validPath(r *http.Request) error {
 
 // replayID is the form of a replay's id. No other name gets into a key in Redis.
 var replayID = regexp.MustCompile(`^rpl_[a-z0-9]{1,64}$`)
+
+// linkID is the form of a portal link's id.
+var linkID = regexp.MustCompile(`^lnk_[a-z0-9]{1,64}$`)
 
 // isCallbackID wants an id as it is written: no sign, no leading zero. So a callback has one address.
 func isCallbackID(s string) bool {

@@ -19,6 +19,7 @@ var audited = map[string]string{
 	"replay-delivery": "delivery.replay", "cancel-delivery": "delivery.cancel", "replay-callback": "replay.start", "cancel-replay": "replay.cancel",
 	"put-callback-type": "type.create", "pause-egress": "egress.pause", "resume-egress": "egress.resume", "set-lanes": "lanes.update",
 	"set-company-quotas": "quotas.update", "set-quotas": "quotas.update", "monitoring-login": "",
+	"create-portal-link": "portal_link.create", "revoke-portal-link": "portal_link.revoke",
 }
 
 type auditDoc struct {

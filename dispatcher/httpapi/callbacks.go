@@ -84,44 +84,44 @@ func (s *server) callbacks() {
 			"Where the installation wants proof of control, the endpoint is challenged first (see `verify-callback`), and the answer's `status` is `unverified` if it did not answer that.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.createCallback)
-	register(s, operation{need: readCallbacks, Operation: huma.Operation{
+	register(s, operation{need: readCallbacks, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: chapter,
 		Summary: "List callbacks", Description: "By callback_id, ascending.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listCallbacks)
-	register(s, operation{need: readCallbacks, Operation: huma.Operation{
+	register(s, operation{need: readCallbacks, bounds: ofCallback, Operation: huma.Operation{
 		OperationID: "get-callback", Method: http.MethodGet, Path: callbackRoute, Tags: chapter, Summary: "Show a callback and how it does",
 	}}, s.getCallback)
-	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: s.challengePatience(), body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
 		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: chapter, Summary: "Change a callback",
 		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is. " +
 			"Where the installation wants proof of control, another `url` or `token_url` is challenged as that of a new callback is.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
-	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, Operation: huma.Operation{
 		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
 		Description: "What waits for it is cancelled; an attempt in flight finishes.",
 	}}, s.deleteCallback)
-	register(s, operation{need: manageCallbacks, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, Operation: huma.Operation{
 		OperationID: "pause-callback", Method: http.MethodPost, Path: callbackRoute + "/pause", Tags: chapter, Summary: "Pause a callback",
 		Description: "Its deliveries are held until it is resumed.",
 	}}, s.pauseCallback)
-	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "resume-callback", Method: http.MethodPost, Path: callbackRoute + "/resume", Tags: chapter, Summary: "Resume a callback",
 		Description: "Enables a disabled one, too; an unverified one only where the installation wants no proof of control. What was held goes out, oldest first and paced, or is cancelled with `skip_held`.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.resumeCallback)
-	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "rotate-secret", Method: http.MethodPost, Path: callbackRoute + "/secret", Tags: chapter, Summary: "Give a callback a new signing secret",
 		Description: "The answer shows it, this once. Until `overlap` has passed requests carry a signature by the new and by each earlier secret.",
 		Errors:      []int{http.StatusConflict},
 	}}, s.rotateSecret)
-	register(s, operation{need: manageCallbacks, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
 		Description: "One attempt, now, with the example of its callback type: signed like any delivery, and marked with the header Ringback-Test: 1. " +
 			"200 says that there is an attempt to show; whether it would have delivered is its `verdict`, where `retry` means that a real delivery would be tried again. " +
 			"Nothing of it is kept. Works while the callback is paused or disabled, too, but not while it is unverified.",
 	}}, s.testCallback)
-	register(s, operation{need: manageCallbacks, patience: testPatience, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, Operation: huma.Operation{
 		OperationID: "verify-callback", Method: http.MethodPost, Path: callbackRoute + "/verify", Tags: chapter, Summary: "Challenge a callback's endpoint",
 		Description: "Asks the endpoint whether it wants to be called: by the OPTIONS handshake of CloudEvents webhooks, then by a request like a delivery, signed, with the " +
 			"event type `callback.challenge` and the body `{\"challenge\": \"…\"}`. It agrees by allowing the origin, or by answering 2xx with a JSON object whose " +
@@ -146,6 +146,7 @@ func (s *server) createCallback(ctx context.Context, in *registrationIn) (*creat
 func (s *server) listCallbacks(ctx context.Context, in *callbacksIn) (*callbacksOut, error) {
 	list, next, err := s.Registry.List(ctx, in.Company, registry.Filter{
 		Type: in.CallbackType, Status: registry.Status(in.Status), Limit: in.Limit, Cursor: in.Cursor,
+		Within: keyOf(ctx).Callbacks,
 	})
 	if err != nil {
 		return nil, err

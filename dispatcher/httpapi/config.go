@@ -32,6 +32,10 @@ type Config struct {
 	// Redis is the connection asynq's UI reads through. Required.
 	Redis redis.UniversalClient
 
+	// PublicURL is the address that people reach the pages at, as [PublicURL] returns it: links that are handed out begin with it. It is never taken from a
+	// request, whose Host its sender chooses. Empty: no such links are made, and whoever asks for one is told why.
+	PublicURL string
+
 	// Metrics answers GET /metrics. Nil: there is no such path.
 	Metrics http.Handler
 
@@ -68,6 +72,12 @@ func (cfg *Config) complete() error {
 		return errors.New("Config.Redis is missing")
 	case cfg.MaxBody < 0:
 		return errors.New("Config.MaxBody must not be negative")
+	}
+	if cfg.PublicURL != "" {
+		var err error
+		if cfg.PublicURL, err = PublicURL(cfg.PublicURL); err != nil {
+			return fmt.Errorf("Config.PublicURL %w", err)
+		}
 	}
 	if cfg.MeterProvider == nil {
 		cfg.MeterProvider = otel.GetMeterProvider()

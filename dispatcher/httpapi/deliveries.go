@@ -47,19 +47,19 @@ type (
 
 func (s *server) deliveries() {
 	chapter := []string{"Deliveries"}
-	register(s, operation{need: readFates, Operation: huma.Operation{
+	register(s, operation{need: readFates, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: chapter,
 		Summary: "List deliveries", Description: "Newest first. A page is full or the last one, but for one that says `searched_back_to`.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listDeliveries)
-	register(s, operation{need: readFates, Operation: huma.Operation{
+	register(s, operation{need: readFates, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
 	}}, s.getDelivery)
-	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id. Where its event is kept without its body, it is refused: there is nothing to send.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayDelivery)
-	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "cancel-delivery", Method: http.MethodPost, Path: deliveryRoute + "/cancel", Tags: chapter,
 		Summary: "Cancel a delivery", Description: "For a delivery that is not finished. An attempt in flight finishes.",
 		Errors: []int{http.StatusConflict},
@@ -73,7 +73,7 @@ func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliver
 	}
 	list, next, err := s.Client.Deliveries(ctx, in.Company, dispatcher.Query{
 		States: states, CallbackID: in.CallbackID, EventType: in.EventType,
-		Decisions: in.Kind == "decision", Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
+		Within: keyOf(ctx).Callbacks, Decisions: in.Kind == "decision", Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
 	})
 	if err != nil {
 		return nil, err

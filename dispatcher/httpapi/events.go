@@ -51,7 +51,7 @@ func (s *server) events() {
 	}
 	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}
 	register(s, operation{need: sendEvents, also: again, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
-	register(s, operation{need: readFates, Operation: huma.Operation{
+	register(s, operation{need: readFates, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "explain-event", Method: http.MethodGet, Path: eventRoute, Tags: chapter, Summary: "What became of an event",
 		Description: "For each callback of the company: matched or not and why, and where matched, the delivery with its attempts and what comes next.",
 		Errors:      []int{http.StatusUnprocessableEntity},
@@ -116,7 +116,9 @@ func eventID(value json.RawMessage, into *string) (wrong string) {
 }
 
 func (s *server) explainEvent(ctx context.Context, in *explainIn) (*explanationOut, error) {
-	x, err := s.Client.Explain(ctx, in.Company, in.EventID, dispatcher.ExplainQuery{CallbackID: in.CallbackID, Limit: in.Limit, Cursor: in.Cursor})
+	x, err := s.Client.Explain(ctx, in.Company, in.EventID, dispatcher.ExplainQuery{
+		CallbackID: in.CallbackID, Within: keyOf(ctx).Callbacks, Limit: in.Limit, Cursor: in.Cursor,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,10 @@ const (
 		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null,"weight":1}}`
 	exampleAllQuotas = `{"callback_types":2000,"used":{"callback_types":14},"defaults":{"callback_types":1000}}`
 
+	examplePortalLink = `"id":"lnk_q7m2wz4kxn5vhtbs","created_at":"2026-02-01T09:30:00Z","created_by":"rbk_1f6k2m9q","expires_at":"2026-02-02T09:30:00Z",` +
+		`"session_expires_in":"12h","read_only":true,`
+	exampleUsedLink = examplePortalLink + `"status":"in_use","used_at":"2026-02-01T10:00:00Z","session_expires_at":"2026-02-01T22:00:00Z"`
+
 	exampleOldProcess = "a quota has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
 
 	exampleLanes = `{"count":8,"draining":[],"lanes":[{"lane":"ringback-0","pending":3,"active":12,"scheduled":0,"retry":41,"node":"10.0.0.1:6379"}]}`
@@ -218,6 +222,15 @@ var examples = map[string]example{
 			`"new":"https://partner.example/v2/hook"},{"field":"auth.token","old":"***","new":"***"}]}],"next_cursor":"bGluZToxNzcw"}`},
 		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
 	},
+	"create-portal-link": {
+		request:  `{"expires_in":"24h","session_expires_in":"12h","read_only":true}`,
+		answers:  map[int]string{201: `{"url":"https://ringback.example.com/portal/enter/rbl_…",` + examplePortalLink + `"status":"unused"}`},
+		fault:    payloads.FieldError{Location: "body.expires_in", Message: "must be from 60s to 720h", Value: "1000h"},
+		conflict: errNoAddress.detail,
+	},
+	"list-portal-links":  {answers: map[int]string{200: `{"portal_links":[{` + exampleUsedLink + `}]}`}},
+	"get-portal-link":    {answers: map[int]string{200: `{` + exampleUsedLink + `}`}},
+	"revoke-portal-link": {},
 	"get-company-quotas": {answers: map[int]string{200: exampleQuotas}},
 	"set-company-quotas": {
 		request: `{"callbacks":50,"waiting_bytes":268435456}`, answers: map[int]string{200: exampleQuotas},

@@ -24,6 +24,7 @@ var mayUse = map[string]struct{ read, change string }{
 	"Deliveries":     {read: "producer partner viewer", change: "partner"},
 	"Replays":        {read: "partner viewer", change: "partner"},
 	"Callback types": {read: "producer partner viewer"},
+	"Portal links":   {read: "partner", change: "partner"},
 	"Egress":         {},
 	"Operations":     {},
 }
@@ -115,6 +116,8 @@ func (h *house) request(op *opDoc, n int) request {
 			value = path.Base(delivery)
 		case "replay_id":
 			value = path.Base(h.call("operator", "POST", h.register("acme")+"/replay", "{}").want(http.StatusAccepted).header.Get("Location"))
+		case "link_id":
+			value = path.Base(h.call("operator", "POST", "/companies/acme/portal-links", "").want(http.StatusCreated).header.Get("Location"))
 		case "name":
 			if value = id; op.method == "get" {
 				value = "wallet_item_install"
@@ -212,7 +215,7 @@ func TestEveryPathForEveryRole(t *testing.T) {
 }
 
 // nobodys are names of things that there are not, by the parameter that stands for them.
-var nobodys = map[string]string{"{callback_id}": "999999", "{event_id}": "nobodys", "{delivery_id}": "dlv_AYIrM62HwW5vYm9keXM", "{replay_id}": "rpl_nobodys"}
+var nobodys = map[string]string{"{callback_id}": "999999", "{event_id}": "nobodys", "{delivery_id}": "dlv_AYIrM62HwW5vYm9keXM", "{replay_id}": "rpl_nobodys", "{link_id}": "lnk_nobodys"}
 
 // wantNoOracle checks that an actor of another company, who was answered a about what there is, hears the same of what there is not, whether it
 // asks in acme's name, in nobody's, or in its own.

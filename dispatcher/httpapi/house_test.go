@@ -89,7 +89,7 @@ func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, strin
 	t.Cleanup(func() { _ = h.client.Close() })
 
 	cfg := Config{
-		Client: h.client, Registry: reg, Keys: registry.NewKeys(h.rdb), Redis: h.rdb, Logger: logger, Version: "1.2.3",
+		Client: h.client, Registry: reg, Keys: registry.NewKeys(h.rdb), Redis: h.rdb, Logger: logger, Version: "1.2.3", PublicURL: "https://ringback.example.com",
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "up 1\n") }),
 	}
 	for _, f := range change {

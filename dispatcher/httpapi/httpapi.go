@@ -11,6 +11,9 @@
 // If a key may not see a thing, the answer is 404, as if the thing did not exist. If it may see a path but not use it, the
 // answer is 403.
 //
+// Pages of this process call in the name of whoever they have let in ([registry.WithCaller]). No cookie is read here, but for asynq's UI. A caller may be
+// bounded to some callbacks, or to looking (bounds.go).
+//
 // Nothing is logged for a request that went well: the dispatcher logs attempts, metrics count requests' effects. Answers
 // of 500 and more are logged with their cause, which the caller does not get to see.
 //
@@ -18,7 +21,7 @@
 //
 //   - the writing of answers, the reading of JSON, and the problems (answer.go, members.go, refusal.go, problem.go);
 //   - the state that requests share, and its answers to errors (server.go, refuse.go);
-//   - the steps before an operation (admission.go, guard.go, body.go, query.go);
+//   - the steps before an operation (admission.go, guard.go, bounds.go, body.go, query.go);
 //   - the registration of operations and their examples (register.go, exemplify.go);
 //   - a file for each resource;
 //   - the description as a whole (description.go), and this file, which puts all of them together.
@@ -71,6 +74,7 @@ func build(cfg Config) (*server, error) {
 	s.lanes()
 	s.quotas()
 	s.audit()
+	s.portalLinks()
 	s.ops()
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)

@@ -14,6 +14,8 @@ type need struct {
 	roles []registry.Role
 	// everywhere asks for a key of all companies: the answer is about all of them.
 	everywhere bool
+	// byKey asks for an API key: whoever came by a portal link may not.
+	byKey bool
 }
 
 // The needs of the operations (api.md). An operator may do all of it.
@@ -40,7 +42,9 @@ var (
 	// A company's own operator reads its quotas. Quotas bound companies, so a company does not set its own.
 	readQuotas   = eraseCompanies
 	manageQuotas = manageTypes
-	watch        = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// An operator, or a partner, lets others in to the company's page. Those do not.
+	managePortalLinks = need{roles: manageCallbacks.roles, byKey: true}
+	watch             = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // permits judges a known key: first what it may see, then what it may do. If the path names no company, company is empty.
@@ -53,6 +57,9 @@ func (n need) permits(key registry.Key, company string) error {
 	}
 	if n.everywhere && key.Company != registry.AllCompanies {
 		return errNotAllSeers
+	}
+	if n.byKey && key.IsLink() {
+		return errLinkByLink
 	}
 	return nil
 }

@@ -13,6 +13,8 @@ import (
 type operation struct {
 	huma.Operation
 	need need
+	// bounds say how a bounded caller is kept to its bounds. Those of an operation that says nothing are refused.
+	bounds bounds
 	// patience is how long the answer may take, if that is longer than the server allows others. 0: it is not.
 	patience time.Duration
 	// long says that the operation may take Redis many seconds. It has a place among its kind.

@@ -3,9 +3,9 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"reflect"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -40,21 +40,21 @@ type (
 
 func (s *server) replays() {
 	chapter := []string{"Replays"}
-	register(s, operation{need: steerDeliveries, long: true, body: &body{schema: reflect.TypeFor[replayQueryDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[replayQueryDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "replay-callback", Method: http.MethodPost, Path: callbackRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver many again",
 		Description: "All deliveries of the callback that are in one of `states` and fit the rest. They go out oldest first and paced, each as if it " +
 			"had been replayed by itself: with the webhook-id it had. `dry_run` counts them and sends nothing. Those whose events are kept without their bodies are skipped, and counted in `body_left`. A quota bounds how many replays of a company may be under way.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayCallback)
-	register(s, operation{need: readCallbacks, Operation: huma.Operation{
+	register(s, operation{need: readCallbacks, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "list-replays", Method: http.MethodGet, Path: replaysRoute, Tags: chapter, Summary: "List replays",
 		Description: "Newest first: those that run, and those that ended within the last seven days; a hundred at most.",
 	}}, s.listReplays)
-	register(s, operation{need: readCallbacks, Operation: huma.Operation{
+	register(s, operation{need: readCallbacks, bounds: ofReplay, Operation: huma.Operation{
 		OperationID: "get-replay", Method: http.MethodGet, Path: replayRoute, Tags: chapter, Summary: "Show how far a replay is",
 	}}, s.getReplay)
-	register(s, operation{need: steerDeliveries, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofReplay, Operation: huma.Operation{
 		OperationID: "cancel-replay", Method: http.MethodDelete, Path: replayRoute, Tags: chapter, Summary: "Stop a replay",
 		Description: "What it has let out stays on its way. To stop one that has ended changes nothing.",
 	}}, s.cancelReplay)
@@ -113,6 +113,8 @@ func (s *server) listReplays(ctx context.Context, in *replaysIn) (*replaysOut, e
 	if err != nil {
 		return nil, err
 	}
+	key := keyOf(ctx)
+	list = slices.DeleteFunc(list, func(r *dispatcher.Replay) bool { return !key.Sees(r.CallbackID) })
 	return &replaysOut{replayList{orEmpty(list)}}, nil
 }
 
@@ -123,12 +125,4 @@ func (s *server) getReplay(ctx context.Context, in *replayIn) (*replayOut, error
 
 func (s *server) cancelReplay(ctx context.Context, in *replayIn) (*noContent, error) {
 	return &noContent{}, replayError(s.Client.CancelReplay(ctx, in.Company, in.ReplayID))
-}
-
-// replayError turns the dispatcher's "not found" into one that speaks of a replay.
-func replayError(err error) error {
-	if errors.Is(err, dispatcher.ErrNotFound) {
-		return errNoReplay
-	}
-	return err
 }

@@ -56,11 +56,11 @@ type (
 
 func (s *server) callbackTypes() {
 	chapter := []string{"Callback types"}
-	register(s, operation{need: readTypes, Operation: huma.Operation{
+	register(s, operation{need: readTypes, bounds: ofNoCallback, Operation: huma.Operation{
 		OperationID: "list-callback-types", Method: http.MethodGet, Path: typesRoute, Tags: chapter, Summary: "List the callback types there are",
 		Description: "By name: those Ringback comes with, and those that operators added.",
 	}}, s.listTypes)
-	register(s, operation{need: readTypes, Operation: huma.Operation{
+	register(s, operation{need: readTypes, bounds: ofNoCallback, Operation: huma.Operation{
 		OperationID: "get-callback-type", Method: http.MethodGet, Path: typeRoute, Tags: chapter, Summary: "Show a callback type, its schema and an example",
 	}}, s.getType)
 	replaced := map[int]string{http.StatusOK: "It was there, and is replaced"}
