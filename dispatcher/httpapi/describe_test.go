@@ -276,6 +276,9 @@ func TestExamplesWork(t *testing.T) {
 	form := header{"Content-Type": "application/x-www-form-urlencoded"}
 	login.wantDescribedAnswer(t, schemas, h.call("", "POST", login.path, "key="+h.keys["operator"], form))
 	delete(untried, login.String())
+	logout := untried["POST /monitoring/logout"]
+	logout.wantDescribedAnswer(t, schemas, h.call("", "POST", logout.path, ""))
+	delete(untried, logout.String())
 	for op := range untried {
 		t.Errorf("%s was not tried", op)
 	}

@@ -257,9 +257,10 @@ var examples = map[string]example{
 	"readiness": {answers: map[int]string{200: `{"status":"ready","version":"1.2.3"}`}},
 	"metrics": {answers: map[int]string{200: "# TYPE ringback_events_accepted_total counter\n" +
 		"ringback_events_accepted_total{event_type=\"wallet_item_install\"} 4711\n"}},
-	"openapi":          {answers: map[int]string{200: `{"openapi":"3.1.0","info":{"title":"Ringback","version":"1.2.3"},"paths":{}}`}},
-	"docs":             {answers: map[int]string{200: "<!doctype html>…"}},
-	"docs-file":        {answers: map[int]string{200: "…"}},
-	"monitoring":       {answers: map[int]string{200: "<!doctype html>…"}},
-	"monitoring-login": {request: `{"key":"rk_operator_…"}`},
+	"openapi":           {answers: map[int]string{200: `{"openapi":"3.1.0","info":{"title":"Ringback","version":"1.2.3"},"paths":{}}`}},
+	"docs":              {answers: map[int]string{200: "<!doctype html>…"}},
+	"docs-file":         {answers: map[int]string{200: "…"}},
+	"monitoring":        {answers: map[int]string{200: "<!doctype html>…"}},
+	"monitoring-login":  {request: `{"key":"rk_operator_…"}`},
+	"monitoring-logout": {},
 }

@@ -3,32 +3,37 @@ package httpapi
 import (
 	"bytes"
 	_ "embed"
-	"encoding/base64"
 	"errors"
 	"html/template"
 	"maps"
 	"net/http"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/registry"
 )
 
 const (
 	monitoringRoot = "/monitoring"
 	loginPath      = monitoringRoot + "/login"
+	logoutPath     = monitoringRoot + "/logout"
 
-	// cookieName holds the key of somebody who logged in. It is in base64, for a key may have characters that a cookie may not.
-	// The cookie holds the key itself and no session: the key is checked on every request, so revoking it also ends the visit.
-	cookieName = "ringback_monitoring"
-	// cookieAge is a working day, in seconds.
-	cookieAge = 12 * 60 * 60
+	// cookieName holds the token of a session. It is not the name that versions before used: their cookies held API keys, and beside such a version each
+	// keeps to its own.
+	cookieName    = "ringback_monitoring_session"
+	oldCookieName = "ringback_monitoring"
 	// maxLogin bounds the login form, in bytes.
 	maxLogin = 4096
 )
 
-// A lock stands before asynq's UI, which has no access control of its own. It opens to a key in the header, and to a cookie with a key.
-type lock struct{ server *server }
+// A lock stands before asynq's UI, which has no access control of its own. It opens to a key in the header, and to a session in a cookie.
+type lock struct {
+	server   *server
+	sessions *registry.Sessions
+}
 
 // install adds the login form's path, and describes it.
 func (l lock) install(chapter []string) {
@@ -40,21 +45,39 @@ func (l lock) install(chapter []string) {
 		Responses:   map[string]*huma.Response{"303": {Description: "Logged in: on to the UI", Headers: stringHeaders("Location", "Set-Cookie")}},
 		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}})
+	l.server.document(page{Operation: huma.Operation{
+		OperationID: "monitoring-logout", Method: http.MethodPost, Path: logoutPath, Tags: chapter, Summary: "Log out of asynq's UI",
+		Description: "Ends the session of the cookie, and takes the cookie back.",
+		Responses:   map[string]*huma.Response{"303": {Description: "Logged out: on to the login form", Headers: stringHeaders("Location", "Set-Cookie")}},
+		Errors:      []int{http.StatusForbidden, http.StatusServiceUnavailable},
+	}})
 	sameOrigin := http.NewCrossOriginProtection()
 	sameOrigin.SetDenyHandler(http.HandlerFunc(l.denyCrossOrigin))
 	l.server.mux.Handle("POST "+loginPath, sameOrigin.Handler(http.HandlerFunc(l.login)))
+	l.server.mux.Handle("POST "+logoutPath, sameOrigin.Handler(http.HandlerFunc(l.logout)))
 }
 
-// admit takes the key from the header, or else from the cookie.
+// admit wants a key in the header, or else a session in the cookie.
 func (l lock) admit(r *http.Request) error {
-	presented, err := bearer(r.Header)
-	if err != nil && r.Header.Get("Authorization") == "" {
-		presented = keyFromCookie(r)
+	if r.Header.Get("Authorization") != "" {
+		presented, err := bearer(r.Header)
+		if err != nil {
+			return err
+		}
+		return l.check(r, presented)
 	}
-	if presented == "" {
+	token := cookieOf(r, cookieName)
+	if token == "" {
 		return errNoKey
 	}
-	return l.check(r, presented)
+	session, err := l.sessions.Get(r.Context(), token, registry.PlaceMonitoring)
+	if errors.Is(err, registry.ErrUnauthorized) {
+		return errNoSession
+	}
+	if err != nil {
+		return err
+	}
+	return watch.permits(session.Key, "")
 }
 
 // check judges a key.
@@ -66,20 +89,16 @@ func (l lock) check(r *http.Request, presented string) error {
 	return watch.permits(key, "")
 }
 
-// keyFromCookie returns the key of somebody who logged in. If there is none, it is "".
-func keyFromCookie(r *http.Request) string {
-	c, err := r.Cookie(cookieName)
+// cookieOf is the value of a request's cookie. If there is none, it is "".
+func cookieOf(r *http.Request, name string) string {
+	c, err := r.Cookie(name)
 	if err != nil {
 		return ""
 	}
-	key, err := base64.RawURLEncoding.DecodeString(c.Value)
-	if err != nil {
-		return ""
-	}
-	return string(key)
+	return c.Value
 }
 
-// login takes the form, and leaves a cookie if its key is good.
+// login takes the form. If its key is good, login begins a session and leaves its token in a cookie. The key itself does not come back to the browser.
 func (l lock) login(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxLogin)
 	if err := r.ParseForm(); err != nil {
@@ -95,11 +114,39 @@ func (l lock) login(w http.ResponseWriter, r *http.Request) {
 		l.form(w, r, err)
 		return
 	}
-	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure if the browser spoke TLS: dev is plain HTTP on loopback
-		Name: cookieName, Value: base64.RawURLEncoding.EncodeToString([]byte(key)),
-		Path: monitoringRoot + "/", MaxAge: cookieAge, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: overTLS(r),
-	})
+	token, _, err := l.sessions.Begin(r.Context(), key, registry.PlaceMonitoring)
+	if err != nil {
+		l.form(w, r, err)
+		return
+	}
+	forgetOldCookie(w, r)
+	setCookie(w, r, cookieName, token, int(registry.SessionLife/time.Second))
 	http.Redirect(w, r, monitoringRoot+"/", http.StatusSeeOther)
+}
+
+// logout ends the session of the cookie, if there is one.
+func (l lock) logout(w http.ResponseWriter, r *http.Request) {
+	if err := l.sessions.End(r.Context(), cookieOf(r, cookieName)); err != nil {
+		l.server.refuse(w, r, err)
+		return
+	}
+	forgetOldCookie(w, r)
+	setCookie(w, r, cookieName, "", -1)
+	http.Redirect(w, r, monitoringRoot+"/", http.StatusSeeOther)
+}
+
+// forgetOldCookie takes the cookie back that a version before gave out, with an API key in it.
+func forgetOldCookie(w http.ResponseWriter, r *http.Request) {
+	if cookieOf(r, oldCookieName) != "" {
+		setCookie(w, r, oldCookieName, "", -1)
+	}
+}
+
+// setCookie leaves a cookie for some seconds. Less than 0 takes it back.
+func setCookie(w http.ResponseWriter, r *http.Request, name, value string, age int) {
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure if the browser spoke TLS: dev is plain HTTP on loopback
+		Name: name, Value: value, Path: monitoringRoot + "/", MaxAge: age, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: overTLS(r),
+	})
 }
 
 // overTLS reports whether the browser spoke TLS, with us or with the proxy before us. A lie about it gains nothing: a browser
@@ -110,7 +157,7 @@ func overTLS(r *http.Request) bool {
 
 // denyCrossOrigin refuses a form that another site's page sent.
 func (l lock) denyCrossOrigin(w http.ResponseWriter, r *http.Request) {
-	l.server.refuse(w, r, &refusal{status: http.StatusForbidden, detail: "this form was sent from another site: log in from " + monitoringRoot + "/"})
+	l.server.refuse(w, r, &refusal{status: http.StatusForbidden, detail: "this form was sent from another site: go to " + monitoringRoot + "/"})
 }
 
 //go:embed login.html

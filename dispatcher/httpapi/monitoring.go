@@ -12,6 +12,8 @@ import (
 	"github.com/hibiken/asynq"
 	"github.com/hibiken/asynqmon"
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // sharedRedis hands asynq's UI the connection we have. The UI would close it if it were told to close, and nobody tells it to.
@@ -44,7 +46,7 @@ func (s *server) monitoring() error {
 	if err != nil {
 		return err
 	}
-	m := &monitor{server: s, lock: lock{s}, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: html, policy: pagePolicy(html)}
+	m := &monitor{server: s, lock: lock{s, registry.NewSessions(s.Keys)}, ui: ui, queues: asynq.NewInspectorFromRedisClient(s.Redis), page: html, policy: pagePolicy(html)}
 
 	chapter := []string{"Operations"}
 	s.document(page{mediaType: "text/html", schema: plainText, need: &watch, Operation: huma.Operation{
@@ -139,7 +141,10 @@ var (
 	strangers = regexp.MustCompile(`<link[^>]+href="https?://[^>]*>`)
 )
 
-// monitoringPage is the UI's one page, without the links that would load something from elsewhere.
+// logoutButton stands over the UI, which knows of no login.
+const logoutButton = `<form method="post" action="` + logoutPath + `" style="position:fixed;right:1rem;bottom:1rem;z-index:2000"><button>Log out</button></form>`
+
+// monitoringPage is the UI's one page, with a button to log out, and without the links that would load something from elsewhere.
 func monitoringPage(ui http.Handler) ([]byte, error) {
 	r, err := http.NewRequest(http.MethodGet, monitoringRoot+"/", nil) //nolint:noctx // answered from memory, at once
 	if err != nil {
@@ -148,7 +153,8 @@ func monitoringPage(ui http.Handler) ([]byte, error) {
 	answer := &keep{discard: discard{header: http.Header{}}}
 	ui.ServeHTTP(answer, r)
 	page := strangers.ReplaceAll(answer.body.Bytes(), nil)
-	if !bytes.Contains(page, []byte(`id="root"`)) || bytes.Contains(page, []byte("https://")) {
+	page = bytes.Replace(page, []byte("</body>"), []byte(logoutButton+"</body>"), 1)
+	if !bytes.Contains(page, []byte(logoutButton)) || !bytes.Contains(page, []byte(`id="root"`)) || bytes.Contains(page, []byte("https://")) {
 		return nil, fmt.Errorf("asynq's UI has another page than expected (status %d)", answer.status)
 	}
 	return page, nil
@@ -165,5 +171,5 @@ func (k *keep) Write(b []byte) (int, error) { return k.body.Write(b) }
 // pagePolicy lets the UI run its own scripts, the two in its page included, and style itself. It allows nothing else.
 func pagePolicy(page []byte) string {
 	return "default-src 'none'; script-src 'self' " + hashesOf(scripts, page) + "; style-src 'self' 'unsafe-inline'; img-src 'self' data:; " +
-		"font-src 'self' data:; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+		"font-src 'self' data:; connect-src 'self'; manifest-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"crypto/tls"
+	"encoding/base64"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/hibiken/asynq"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // logIn sends the login form and returns the answer.
@@ -133,11 +136,14 @@ func TestLogin(t *testing.T) {
 			t.Errorf("Location = %q", got)
 		}
 		c := a.cookie()
-		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/monitoring/" || c.Secure || c.MaxAge != cookieAge {
+		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/monitoring/" || c.Secure || c.MaxAge != 12*60*60 || strings.Contains(c.Value, h.keys[actor]) {
 			t.Errorf("cookie: %+v", c)
 		}
 		for _, path := range []string{"/monitoring/", "/monitoring/api/queues"} {
 			h.call("", "GET", path, "", header{"Cookie": c.Name + "=" + c.Value}).want(http.StatusOK)
+		}
+		if again := h.logIn(h.keys[actor]).want(http.StatusSeeOther).cookie(); again.Value == c.Value {
+			t.Error("two sessions have one token")
 		}
 		// The cookie opens nothing else.
 		h.call("", "GET", "/metrics", "", header{"Cookie": c.Name + "=" + c.Value}).wantProblem(http.StatusUnauthorized)
@@ -163,7 +169,9 @@ func TestLogin(t *testing.T) {
 			t.Errorf("the form should say why and not repeat the key: %s", a.body)
 		}
 	}
-	for _, cookie := range []string{"!", "d3Jvbmc", ""} {
+	console, _, err := registry.NewSessions(h.api.Keys).Begin(t.Context(), h.keys["viewer"], registry.PlaceConsole)
+	h.must(err)
+	for _, cookie := range []string{"!", "d3Jvbmc", "", console} {
 		h.call("", "GET", "/monitoring/", "", header{"Cookie": cookieName + "=" + cookie}).want(http.StatusUnauthorized)
 	}
 	h.logIn(strings.Repeat("x", maxLogin)).wantProblem(http.StatusBadRequest)
@@ -197,4 +205,33 @@ func TestARevokedKeyEndsTheVisit(t *testing.T) {
 		}
 	}
 	h.call("", "GET", "/monitoring/", "", header{"Cookie": c.Name + "=" + c.Value}).want(http.StatusUnauthorized)
+}
+
+// Whoever logs out is out, whatever keeps the cookie. A form of another site's logs nobody out.
+func TestLogout(t *testing.T) {
+	h := newHouse(t)
+	c := h.logIn(h.keys["viewer"]).want(http.StatusSeeOther).cookie()
+	cookie := header{"Cookie": c.Name + "=" + c.Value}
+	if page := h.call("", "GET", "/monitoring/", "", cookie).want(http.StatusOK); !strings.Contains(string(page.body), `action="/monitoring/logout"`) {
+		t.Error("the page has no button to log out")
+	}
+	h.call("", "POST", "/monitoring/logout", "", cookie, header{"Origin": "https://evil.example"}).wantProblem(http.StatusForbidden)
+	h.call("", "GET", "/monitoring/", "", cookie).want(http.StatusOK)
+	if gone := h.call("", "POST", "/monitoring/logout", "", cookie, header{"Sec-Fetch-Site": "same-origin"}).want(http.StatusSeeOther).cookie(); gone.Name != c.Name || gone.MaxAge >= 0 {
+		t.Errorf("%+v", gone)
+	}
+	h.call("", "GET", "/monitoring/", "", cookie).want(http.StatusUnauthorized)
+	h.call("", "GET", "/monitoring/api/queues", "", cookie).wantProblem(http.StatusUnauthorized)
+}
+
+// The cookie of a version before, which holds an API key, opens nothing, and is taken back at the next login.
+func TestCookiesOfTheVersionBefore(t *testing.T) {
+	h := newHouse(t)
+	old := oldCookieName + "=" + base64.RawURLEncoding.EncodeToString([]byte(h.keys["viewer"]))
+	h.call("", "GET", "/monitoring/", "", header{"Cookie": old}).want(http.StatusUnauthorized)
+	a := h.logIn(h.keys["viewer"], func(r *http.Request) { r.Header.Set("Cookie", old) }).want(http.StatusSeeOther)
+	cookies := (&http.Response{Header: a.header}).Cookies()
+	if len(cookies) != 2 || cookies[0].Name != oldCookieName || cookies[0].MaxAge >= 0 || cookies[1].Name != cookieName {
+		t.Errorf("%v", cookies)
+	}
 }

@@ -35,6 +35,10 @@ var (
 		status: http.StatusUnauthorized, detail: "this API key has expired, or was replaced by a new one: use that, or ask the operator for one",
 		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
 	}
+	errNoSession = &refusal{
+		status: http.StatusUnauthorized, detail: "this session is over: log in again",
+		header: http.Header{"Www-Authenticate": {`Bearer realm="ringback", error="invalid_token"`}},
+	}
 	errBadQuery = &refusal{
 		status: http.StatusBadRequest, detail: "the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B",
 	}
