@@ -42,7 +42,7 @@ func methods(then time.Time) []method {
 		Retry:     &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
 		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3},
 	}
-	var delivery, replay string
+	var delivery, replay, link string
 	return []method{
 		{operation: "POST " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.CreateCallback(ctx, "acme", registration)
@@ -161,6 +161,24 @@ func methods(then time.Time) []method {
 		}},
 		{operation: "DELETE " + company + "/replays/{replay_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.CancelReplay(ctx, "acme", replay)
+		}},
+		{operation: "POST " + company + "/portal-links", call: func(ctx context.Context, c *client.Client) (any, error) {
+			l, err := c.CreatePortalLink(ctx, "acme", client.PortalLinkTerms{
+				ExpiresIn: client.Duration(time.Hour), SessionExpiresIn: client.Duration(time.Hour), CallbackIDs: []int64{1}, ReadOnly: true,
+			})
+			if err == nil {
+				link = l.ID
+			}
+			return l, err
+		}},
+		{operation: "GET " + company + "/portal-links", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PortalLinks(ctx, "acme")
+		}},
+		{operation: "GET " + company + "/portal-links/{link_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PortalLink(ctx, "acme", link)
+		}},
+		{operation: "DELETE " + company + "/portal-links/{link_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return nil, c.RevokePortalLink(ctx, "acme", link)
 		}},
 		{operation: "POST " + callback + "/test", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.TestCallback(ctx, "acme", 1, "payment_proof")

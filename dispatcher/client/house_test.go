@@ -108,7 +108,7 @@ func startServer(ctx context.Context, rdb redis.UniversalClient) (server *httpte
 		return nil, "", nil, err
 	}
 	keys := registry.NewKeys(rdb)
-	api, err := httpapi.New(httpapi.Config{Client: engine, Registry: callbacks, Keys: keys, Redis: rdb, Logger: logger}) //nolint:contextcheck // each request has its own
+	api, err := httpapi.New(httpapi.Config{Client: engine, Registry: callbacks, Keys: keys, Redis: rdb, Logger: logger, PublicURL: "https://ringback.example.com"}) //nolint:contextcheck // each request has its own
 	if err != nil {
 		return nil, "", nil, err
 	}
