@@ -48,6 +48,7 @@ type childJob struct {
 	Register string   // a registration
 	Resume   int64    // a callback id
 	Replay   string   // a delivery id
+	Hasten   string   // a delivery id
 	Sweep    bool     // go on with replays
 	Sleep    bool     // put the company to sleep
 	Erase    bool     // the company
@@ -134,6 +135,9 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		return err
 	case job.Replay != "":
 		_, err := c.Replay(ctx, acme, job.Replay)
+		return err
+	case job.Hasten != "":
+		_, err := c.Hasten(ctx, acme, job.Hasten)
 		return err
 	case job.Erase:
 		_, err := c.EraseCompany(ctx, registry.NewKeys(c.rdb), acme, "")
@@ -472,6 +476,24 @@ func TestKillBetweenReplayAndEnqueue(t *testing.T) {
 	h.await(r.Deliveries[0].DeliveryID, ledger.Dead, 5*time.Second)
 	stop()
 	h.start(childJob{Replay: r.Deliveries[0].DeliveryID, KillAt: "replayed"}).dies()
+	h.work()
+	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, patience+reconcileEvery+slack)
+	if len(d.Attempts) != 2 || d.Attempts[1].Number != 2 {
+		t.Errorf("attempts: %+v", d.Attempts)
+	}
+	h.check()
+}
+
+func TestKillBetweenHasteningAndEnqueue(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, impatient)
+	h.partner.answers(answering(503, 204))
+	h.register("payment_proof", `"retry": {"initial_interval": "1h"}`)
+	r := h.send(proof("p-1"))
+	stop := h.work()
+	h.await(r.Deliveries[0].DeliveryID, ledger.Retrying, 5*time.Second)
+	stop()
+	h.start(childJob{Hasten: r.Deliveries[0].DeliveryID, KillAt: "hastened"}).dies()
 	h.work()
 	d := h.await(r.Deliveries[0].DeliveryID, ledger.Delivered, patience+reconcileEvery+slack)
 	if len(d.Attempts) != 2 || d.Attempts[1].Number != 2 {

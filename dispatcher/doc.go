@@ -21,7 +21,7 @@
 //   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
 //     follow.go that of what begins as it is accepted.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
-//     pick.go. act.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
+//     pick.go. act.go, hasten.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
@@ -76,6 +76,7 @@
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
 //	replay / enqueue                    pending and due, no task            reconciler, 25 s
+//	hasten / enqueue                    pending and due, no task            reconciler, 25 s; the caller's repeat, once it is late
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
 //	two pages of the pruning            the hash knows how far it is        reconciler, within a minute

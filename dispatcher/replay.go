@@ -18,13 +18,17 @@ import (
 
 // A ReplayQuery selects deliveries of one callback that are to be sent again.
 type ReplayQuery struct {
-	States    []ledger.State // Dead, Delivered or Cancelled; empty: Dead
+	States    []ledger.State // Dead, Retrying, Delivered or Cancelled; empty: Dead
 	Since     time.Time      // accepted then or later; zero: ever
 	Until     time.Time      // accepted before; zero: the call itself
 	EventType string         // empty: any
 	Reason    Reason         // of the last attempt; empty: any
+	Pace      int64          // at most so many a second; 0: as fast as the callback takes them
 	DryRun    bool           // count, and send nothing
 }
+
+// MaxPace is the fastest pace that can be asked for.
+const MaxPace = 10_000
 
 // A ReplayState says how far a [Replay] is.
 type ReplayState string
@@ -38,7 +42,7 @@ const (
 )
 
 // A Replay is the work of sending many deliveries again: the workers go through it page by page, oldest first, and go on with it after
-// a crash. Each delivery is replayed as [Client.Replay] does it.
+// a crash. Each delivery is replayed as [Client.Replay] does it, but for a retrying one, which is tried as [Client.Hasten] does it.
 type Replay struct {
 	ReplayID   string      `json:"replay_id"`
 	CallbackID int64       `json:"callback_id"`
@@ -52,6 +56,8 @@ type Replay struct {
 	Until      time.Time      `json:"until"`
 	EventType  string         `json:"event_type,omitempty"`
 	Reason     Reason         `json:"reason,omitempty"`
+	Pace       int64          `json:"pace,omitempty"`    // deliveries a second, at most; 0: as fast as the callback takes them
+	BulkID     string         `json:"bulk_id,omitempty"` // of the [BulkReplay] that it is a part of
 	CreatedAt  time.Time      `json:"created_at"`
 	FinishedAt time.Time      `json:"finished_at,omitzero"`
 }
@@ -90,7 +96,7 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	}
 	r := &Replay{
 		ReplayID: "rpl_" + strings.ToLower(rand.Text()[:16]), CallbackID: callbackID, State: ReplayRunning,
-		States: slices.Compact(slices.Sorted(slices.Values(q.States))), Since: q.Since, Until: q.Until, EventType: q.EventType, Reason: q.Reason,
+		States: slices.Compact(slices.Sorted(slices.Values(q.States))), Since: q.Since, Until: q.Until, EventType: q.EventType, Reason: q.Reason, Pace: q.Pace,
 		CreatedAt: now.UTC().Truncate(time.Millisecond),
 	}
 	if r.Until.IsZero() || r.Until.After(r.CreatedAt) {
@@ -131,7 +137,7 @@ func (q *ReplayQuery) validate() error {
 	for i, s := range q.States {
 		if !s.Replayable() {
 			fields = append(fields, payloads.FieldError{
-				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, delivered or cancelled: others go out by themselves", Value: verdict.Clip(string(s), 32),
+				Location: fmt.Sprintf("body.states[%d]", i), Message: "must be dead, retrying, delivered or cancelled: others go out by themselves", Value: verdict.Clip(string(s), 32),
 			})
 		}
 	}
@@ -140,6 +146,9 @@ func (q *ReplayQuery) validate() error {
 	}
 	if q.Reason != "" && !reasonForm.MatchString(string(q.Reason)) {
 		fields = append(fields, payloads.FieldError{Location: "body.reason", Message: "must be a reason as attempts have it, such as status_503 or timeout", Value: verdict.Clip(string(q.Reason), 64)})
+	}
+	if q.Pace < 0 || q.Pace > MaxPace {
+		fields = append(fields, payloads.FieldError{Location: "body.pace", Message: fmt.Sprintf("must be 1 to %d deliveries a second", MaxPace), Value: q.Pace})
 	}
 	if len(fields) > 0 {
 		return &payloads.InvalidError{Fields: fields}
@@ -151,7 +160,8 @@ func (q *ReplayQuery) validate() error {
 func (r *Replay) stored() *ledger.Sweep {
 	return &ledger.Sweep{
 		ID: r.ReplayID, Callback: r.CallbackID, State: string(r.State), Matched: r.Matched, Bodiless: r.BodyLeft, Replayed: r.Replayed, States: r.States,
-		Span: ledger.Span{Since: r.Since, Until: r.Until}, EventType: r.EventType, Reason: r.Reason, Created: r.CreatedAt, Finished: r.FinishedAt,
+		Span: ledger.Span{Since: r.Since, Until: r.Until}, EventType: r.EventType, Reason: r.Reason, Pace: r.Pace, Bulk: r.BulkID, Created: r.CreatedAt,
+		Finished: r.FinishedAt,
 	}
 }
 
@@ -159,7 +169,8 @@ func (r *Replay) stored() *ledger.Sweep {
 func shownReplay(s *ledger.Sweep) *Replay {
 	return &Replay{
 		ReplayID: s.ID, CallbackID: s.Callback, State: ReplayState(s.State), Matched: s.Matched, BodyLeft: s.Bodiless, Replayed: s.Replayed, States: s.States,
-		Since: s.Span.Since, Until: s.Span.Until, EventType: s.EventType, Reason: s.Reason, CreatedAt: s.Created, FinishedAt: s.Finished,
+		Since: s.Span.Since, Until: s.Span.Until, EventType: s.EventType, Reason: s.Reason, Pace: s.Pace, BulkID: s.Bulk, CreatedAt: s.Created,
+		FinishedAt: s.Finished,
 	}
 }
 

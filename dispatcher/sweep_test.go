@@ -286,6 +286,21 @@ func steps() []step {
 		}, after: func(h *house) {
 			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
 		}},
+		{name: "hasten", before: func(h *house) {
+			h.partner.answers(answering(503, 204))
+			h.register("payment_proof", `"retry": {"initial_interval": "1m"}`)
+			stop := h.work()
+			defer stop()
+			h.await(h.send(proof("p-1")).Deliveries[0].DeliveryID, ledger.Retrying, time.Minute)
+		}, again: true, do: func(h *house) error {
+			_, err := h.client.Hasten(h.t.Context(), acme, ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID())
+			if _, over := errors.AsType[*StateError](err); over { // a repeat finds it delivered
+				return nil
+			}
+			return err
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
+		}},
 		{name: "replay many", before: func(h *house) { dies(h) }, again: true, do: func(h *house) error {
 			_, err := h.client.ReplayCallback(h.t.Context(), acme, 1, ReplayQuery{})
 			return errors.Join(err, h.client.sweep(h.t.Context(), acme, time.Now().Add(sweepFor)))

@@ -50,6 +50,11 @@ func deliveriesCommand() *cli.Command {
 				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).ReplayDelivery),
 			},
 			{
+				Name: "now", Usage: "try a retrying one at once; it counts as one of its attempts", ArgsUsage: deliveryArg,
+				Description: examples("ringback deliveries now dlv_x") + "\n\n`ringback replays create --state retrying` does so for many at once.",
+				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).HastenDelivery),
+			},
+			{
 				Name: "cancel", Usage: "give up an unfinished one", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries cancel dlv_x"),
 				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).CancelDelivery),

@@ -24,15 +24,20 @@ func replayCommand() *cli.Command {
 			timeFlag("since", "only of events accepted since this `TIME`"),
 			timeFlag("until", "only of events accepted before this `TIME`"),
 			&cli.StringSliceFlag{
-				Name: "state", Usage: "those in this `STATE` (repeatable): dead, delivered, cancelled", DefaultText: client.Dead,
+				Name: "state", Usage: "those in this `STATE` (repeatable): dead, retrying, delivered, cancelled", DefaultText: client.Dead,
 			},
 			&cli.StringFlag{Name: "type", Aliases: []string{"event-type"}, Usage: "only of this event `TYPE`"},
 			&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout or status_500"},
+			paceFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are"},
 			waitFlag(),
 		},
 		Action: replayCallback,
 	}
+}
+
+func paceFlag() cli.Flag {
+	return &cli.Int64Flag{Name: "pace", Usage: "at most `N` deliveries a second to a callback", DefaultText: "as fast as it takes them"}
 }
 
 func waitFlag() cli.Flag {
@@ -58,7 +63,7 @@ func replayCallback(c *cli.Context) error {
 	}
 	replay, err := api.ReplayCallback(c.Context, company, id, client.ReplayQuery{
 		Since: timeOf(c, "since"), Until: timeOf(c, "until"), States: commaSeparated(c.StringSlice("state")),
-		EventType: c.String("type"), Reason: c.String("reason"), DryRun: c.Bool("dry-run"),
+		EventType: c.String("type"), Reason: c.String("reason"), Pace: c.Int64("pace"), DryRun: c.Bool("dry-run"),
 	})
 	if err != nil {
 		return err

@@ -128,6 +128,12 @@ func (c *Client) ReplayDelivery(ctx context.Context, company, deliveryID string)
 	return ask[Delivery](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "deliveries", deliveryID, "replay"}})
 }
 
+// HastenDelivery has a retrying delivery tried at once, which counts as one of its attempts. One that is on its way already stays so. An [*APIError] of 409
+// says that it is held, and what lets it out, or that it is finished.
+func (c *Client) HastenDelivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	return ask[Delivery](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "deliveries", deliveryID, "now"}})
+}
+
 // CancelDelivery gives up a delivery that is not finished; an attempt in flight finishes. An [*APIError] of 409 says that it is finished.
 func (c *Client) CancelDelivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
 	return ask[Delivery](ctx, c, request{method: http.MethodPost, path: []string{"companies", company, "deliveries", deliveryID, "cancel"}})
@@ -137,9 +143,10 @@ func (c *Client) CancelDelivery(ctx context.Context, company, deliveryID string)
 type ReplayQuery struct {
 	Since     time.Time `json:"since,omitzero"`       // only of events accepted at this time or later
 	Until     time.Time `json:"until,omitzero"`       // only of events accepted before this time
-	States    []string  `json:"states,omitempty"`     // among dead, delivered and cancelled; default dead
+	States    []string  `json:"states,omitempty"`     // among dead, retrying, delivered and cancelled; default dead
 	EventType string    `json:"event_type,omitempty"` // only of events of this type
 	Reason    string    `json:"reason,omitempty"`     // only those whose last attempt had this reason
+	Pace      int64     `json:"pace,omitempty"`       // at most so many a second; 0: as fast as the callback takes them
 	DryRun    bool      `json:"dry_run,omitempty"`    // only count them
 }
 
@@ -166,6 +173,8 @@ type Replay struct {
 	Until      time.Time `json:"until,omitzero"`
 	EventType  string    `json:"event_type,omitempty"`
 	Reason     string    `json:"reason,omitempty"`
+	Pace       int64     `json:"pace,omitempty"`    // deliveries a second, at most
+	BulkID     string    `json:"bulk_id,omitempty"` // of the [BulkReplay] that it is a part of
 	CreatedAt  time.Time `json:"created_at"`
 	FinishedAt time.Time `json:"finished_at,omitzero"` // once it has ended
 }

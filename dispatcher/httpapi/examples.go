@@ -131,7 +131,7 @@ var examples = map[string]example{
 	"replay-callback": {
 		request: `{"since":"2026-02-01T00:00:00Z","until":"2026-02-01T09:30:00Z","states":["dead"],"reason":"status_500","dry_run":true}`,
 		answers: map[int]string{202: `{` + exampleReplay + `"replayed":0,"state":"running"}`},
-		fault:   payloads.FieldError{Location: "body.states[0]", Message: "must be dead, delivered or cancelled: others go out by themselves", Value: "held"},
+		fault:   payloads.FieldError{Location: "body.states[0]", Message: "must be dead, retrying, delivered or cancelled: others go out by themselves", Value: "held"},
 		refusals: map[int]error{
 			http.StatusConflict: &registry.QuotaError{Quota: registry.QuotaReplays, Company: "acme", Limit: registry.DefaultReplays, Used: registry.DefaultReplays},
 		},
@@ -198,6 +198,11 @@ var examples = map[string]example{
 		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"Waits for attempt 2.",` +
 			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},
 		conflict: "this delivery is retrying already: it goes out by itself, a held one once its callback is resumed",
+	},
+	"hasten-delivery": {
+		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"The next attempt is due now.",` +
+			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},
+		conflict: "this delivery is dead: replay it to send it again",
 	},
 	"cancel-delivery": {
 		answers: map[int]string{200: exampleDelivery + `"state":"cancelled","summary":"Cancelled at 2026-02-01T08:15:03Z.",` +

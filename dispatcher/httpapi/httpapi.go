@@ -67,6 +67,7 @@ func build(cfg Config) (*server, error) {
 	s.batches()
 	s.decisions()
 	s.deliveries()
+	s.now()
 	s.replays()
 	s.erasures()
 	s.callbackTypes()

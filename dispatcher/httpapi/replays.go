@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"reflect"
 	"slices"
@@ -44,7 +45,7 @@ func (s *server) replays() {
 		OperationID: "replay-callback", Method: http.MethodPost, Path: callbackRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver many again",
 		Description: "All deliveries of the callback that are in one of `states` and fit the rest. They go out oldest first and paced, each as if it " +
-			"had been replayed by itself: with the webhook-id it had. `dry_run` counts them and sends nothing. Those whose events are kept without their bodies are skipped, and counted in `body_left`. A quota bounds how many replays of a company may be under way.",
+			"had been replayed by itself: with the webhook-id it had. Retrying ones make their next attempt at once, as with POST …/now. `dry_run` counts them and sends nothing. Those whose events are kept without their bodies are skipped, and counted in `body_left`. A quota bounds how many replays of a company may be under way.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayCallback)
 	register(s, operation{need: readCallbacks, bounds: ofThose, Operation: huma.Operation{
@@ -95,10 +96,12 @@ func decodeReplay(body []byte) (q dispatcher.ReplayQuery, err error) {
 			return text(value, &q.EventType)
 		case "reason":
 			return text(value, (*string)(&q.Reason))
+		case "pace":
+			return pace(value, &q.Pace)
 		case "dry_run":
 			return boolean(value, &q.DryRun)
 		}
-		return "is not known here: the members are since, until, states, event_type, reason and dry_run"
+		return "is not known here: the members are since, until, states, event_type, reason, pace and dry_run"
 	})
 	if err == nil && !q.Until.IsZero() && !q.Since.Before(q.Until) {
 		return q, &payloads.InvalidError{Fields: []payloads.FieldError{{
@@ -106,6 +109,14 @@ func decodeReplay(body []byte) (q dispatcher.ReplayQuery, err error) {
 		}}}
 	}
 	return q, err
+}
+
+// pace reads how many deliveries a second may go.
+func pace(value json.RawMessage, into *int64) (wrong string) {
+	if json.Unmarshal(value, into) != nil || *into < 1 || *into > dispatcher.MaxPace {
+		return fmt.Sprintf("must be a whole number of deliveries a second, 1 to %d", dispatcher.MaxPace)
+	}
+	return ""
 }
 
 func (s *server) listReplays(ctx context.Context, in *replaysIn) (*replaysOut, error) {

@@ -189,9 +189,10 @@ type replayQueryDoc struct {
 	_         struct{}  `additionalProperties:"false"`
 	Since     time.Time `json:"since,omitzero" doc:"Only deliveries of events accepted at this time or later."`
 	Until     time.Time `json:"until,omitzero" doc:"Only deliveries of events accepted before this time. Default: now."`
-	States    []string  `json:"states,omitempty" minItems:"1" nullable:"false" enum:"dead,delivered,cancelled" doc:"Which deliveries. Default: [\"dead\"]."`
+	States    []string  `json:"states,omitempty" minItems:"1" nullable:"false" enum:"dead,retrying,delivered,cancelled" doc:"Which deliveries. Default: [\"dead\"]."`
 	EventType string    `json:"event_type,omitempty" doc:"Only deliveries of events of this type." example:"wallet_item_install"`
 	Reason    string    `json:"reason,omitempty" doc:"Only deliveries whose last attempt ended for this reason." example:"status_500"`
+	Pace      int64     `json:"pace,omitempty" minimum:"1" maximum:"10000" doc:"At most so many deliveries a second, in steps of some two seconds. Default: as fast as the callback takes them." example:"20"`
 	DryRun    bool      `json:"dry_run,omitempty" default:"false" doc:"Count the deliveries and send nothing."`
 }
 

@@ -44,6 +44,7 @@
 //	P, R                revive                the same     its task will not run; a new generation
 //	D, X, C             replay, sweep         P, H         a new generation, the same webhook-id
 //	R                   replay                P, H         the same, at once
+//	R                   hasten, sweep         P, H         a new generation, with the attempts and the budget that it has
 //
 // # The data model
 //

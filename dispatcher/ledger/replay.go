@@ -38,24 +38,40 @@ type Sweep struct {
 	Span      Span
 	EventType string // empty: any
 	Reason    verdict.Reason
+	Pace      int64  // so many a second; 0: as fast as the room takes them
+	Bulk      string // the bulk replay that it is a part of; empty: none
 	Created   time.Time
 	Finished  time.Time // zero: it runs
 }
 
 func replayKey(company, id string) string { return Key(company, "replay:"+id) }
 
-// replayable are the states that a replay may start from, as records have them.
-var replayable = map[State]string{Dead: "X", Delivered: "D", Cancelled: "C"}
+// replayable are the states that a replay may start from, as records have them. Retrying ones go at once, and keep their budget; by a program of before,
+// which is not asked for them, they would get a new one.
+var replayable = map[State]string{Dead: "X", Delivered: "D", Cancelled: "C", Retrying: "R"}
 
 // Replayable reports whether a delivery in a state may be replayed by a [Sweep].
 func (s State) Replayable() bool { return replayable[s] != "" }
 
-func (s *Sweep) letters() string {
+func (s *Sweep) letters() string { return replayLetters(s.States) }
+
+// replayLetters are the states of a replay as it is stored.
+func replayLetters(states []State) string {
 	var b strings.Builder
-	for _, state := range s.States {
+	for _, state := range states {
 		b.WriteString(replayable[state])
 	}
 	return b.String()
+}
+
+// replayStates is the inverse of replayLetters.
+func replayStates(letters string) (states []State) {
+	for _, state := range States {
+		if letter := replayable[state]; letter != "" && strings.Contains(letters, letter) {
+			states = append(states, state)
+		}
+	}
+	return states
 }
 
 // CountSweep counts a page of what a sweep would replay, and of what it would if that still had bodies, from a place in the log on (empty to begin). It
@@ -77,10 +93,18 @@ func (l *Ledger) CountSweep(ctx context.Context, company string, s *Sweep, from 
 // run as may.
 func (l *Ledger) StoreSweep(ctx context.Context, company string, s *Sweep, line string) error {
 	from, _ := s.Span.bounds()
-	a, err := l.ask(ctx, startReplayScript, company, s.ID, replayKept.Milliseconds(), countKept.Milliseconds(), registry.DefaultReplays, line,
-		"cb", s.Callback, "state", s.State, "matched", s.Matched, "bodiless", s.Bodiless, "replayed", 0, "states", s.letters(),
+	args := []any{
+		s.ID, replayKept.Milliseconds(), countKept.Milliseconds(), registry.DefaultReplays, line, "cb", s.Callback, "state", s.State, "matched", s.Matched, "bodiless", s.Bodiless, "replayed", 0, "states", s.letters(),
 		"since", toMS(s.Span.Since), "until", toMS(s.Span.Until), "type", s.EventType, "reason", string(s.Reason),
-		"created", toMS(s.Created), "finished", toMS(s.Finished), "from", from)
+		"created", toMS(s.Created), "finished", toMS(s.Finished), "from", from,
+	}
+	if s.Pace > 0 {
+		args = append(args, "pace", s.Pace)
+	}
+	if s.Bulk != "" {
+		args = append(args, "bulk", s.Bulk)
+	}
+	a, err := l.ask(ctx, startReplayScript, company, args...)
 	if err != nil {
 		return err
 	}
@@ -103,13 +127,9 @@ func (l *Ledger) Sweep(ctx context.Context, company, id string) (*Sweep, error) 
 	s := &Sweep{
 		ID: id, Callback: number("cb"), State: fields["state"], Matched: number("matched"), Bodiless: number("bodiless"), Replayed: number("replayed"),
 		Span: Span{FromMS(number("since")), FromMS(number("until"))}, EventType: fields["type"], Reason: verdict.Reason(fields["reason"]),
-		Created: FromMS(number("created")), Finished: FromMS(number("finished")),
+		Pace: number("pace"), Bulk: fields["bulk"], Created: FromMS(number("created")), Finished: FromMS(number("finished")),
 	}
-	for _, state := range States {
-		if letter := replayable[state]; letter != "" && strings.Contains(fields["states"], letter) {
-			s.States = append(s.States, state)
-		}
-	}
+	s.States = replayStates(fields["states"])
 	return s, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -26,18 +27,20 @@ func TestASweepSelects(t *testing.T) {
 		what Sweep
 		want []string
 	}{
-		"the dead":         {Sweep{States: []State{Dead}}, []string{"dead", "silent"}},
-		"the delivered":    {Sweep{States: []State{Delivered}}, []string{"delivered"}},
-		"the cancelled":    {Sweep{States: []State{Cancelled}}, []string{"cancelled"}},
-		"two states":       {Sweep{States: []State{Dead, Cancelled}}, []string{"cancelled", "dead", "silent"}},
-		"by status":        {Sweep{States: []State{Dead}, Reason: "status_500"}, []string{"dead"}},
-		"by silence":       {Sweep{States: []State{Dead}, Reason: verdict.ReasonTimeout}, []string{"silent"}},
-		"of the type":      {Sweep{States: []State{Dead}, EventType: "payment_proof"}, []string{"dead", "silent"}},
-		"of another type":  {Sweep{States: []State{Dead}, EventType: "entry_code"}, nil},
-		"what is over":     {Sweep{States: []State{Dead, Delivered, Cancelled}}, []string{"cancelled", "dead", "delivered", "silent"}},
-		"until long ago":   {Sweep{States: []State{Dead}, Span: Span{Until: FromMS(1000)}}, nil},
-		"since long ago":   {Sweep{States: []State{Dead}, Span: Span{Since: FromMS(1000)}}, []string{"dead", "silent"}},
-		"another callback": {Sweep{States: []State{Dead}, Callback: 2}, nil},
+		"the dead":          {Sweep{States: []State{Dead}}, []string{"dead", "silent"}},
+		"the delivered":     {Sweep{States: []State{Delivered}}, []string{"delivered"}},
+		"the retrying":      {Sweep{States: []State{Retrying}}, []string{"retrying"}},
+		"of two, by status": {Sweep{States: []State{Retrying, Dead}, Reason: "status_500"}, []string{"dead", "retrying"}},
+		"the cancelled":     {Sweep{States: []State{Cancelled}}, []string{"cancelled"}},
+		"two states":        {Sweep{States: []State{Dead, Cancelled}}, []string{"cancelled", "dead", "silent"}},
+		"by status":         {Sweep{States: []State{Dead}, Reason: "status_500"}, []string{"dead"}},
+		"by silence":        {Sweep{States: []State{Dead}, Reason: verdict.ReasonTimeout}, []string{"silent"}},
+		"of the type":       {Sweep{States: []State{Dead}, EventType: "payment_proof"}, []string{"dead", "silent"}},
+		"of another type":   {Sweep{States: []State{Dead}, EventType: "entry_code"}, nil},
+		"what is over":      {Sweep{States: []State{Dead, Delivered, Cancelled}}, []string{"cancelled", "dead", "delivered", "silent"}},
+		"until long ago":    {Sweep{States: []State{Dead}, Span: Span{Until: FromMS(1000)}}, nil},
+		"since long ago":    {Sweep{States: []State{Dead}, Span: Span{Since: FromMS(1000)}}, []string{"dead", "silent"}},
+		"another callback":  {Sweep{States: []State{Dead}, Callback: 2}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -157,5 +160,44 @@ func TestAReplayByHand(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// TestASweepKeepsItsPace: it replays so many a second, in steps of its callers' rounds, from where it stood. What it did not use is not saved up for long.
+func TestASweepKeepsItsPace(t *testing.T) {
+	for name, tt := range map[string]struct {
+		pace   int64
+		rounds []time.Duration // how long each waits
+		want   []int64         // replayed after each
+	}{
+		"two a second":   {2, []time.Duration{0, 0, 500 * time.Millisecond, 2 * time.Second}, []int64{2, 2, 3, 7}},
+		"after a pause":  {2, []time.Duration{0, time.Minute}, []int64{2, 10}},
+		"faster than it": {500, []time.Duration{0}, []int64{20}},
+		"none":           {0, []time.Duration{0}, []int64{20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, standard, func(d *desk) {
+				const dead = 20
+				cb := d.callback("")
+				d.fail(cb, dead, 0, badly)
+				d.must(d.rdb.HDel(d.t.Context(), Key(d.company, fmt.Sprintf("health:%d", cb)), "f", "l", "o", "b", "k").Err())
+				s := d.sweep(Sweep{Callback: cb, States: []State{Dead}, Pace: tt.pace})
+				for i, pause := range tt.rounds {
+					time.Sleep(pause)
+					for {
+						swept, err := d.ledger.GoOnSweeping(d.t.Context(), d.company, s)
+						d.must(err)
+						if swept.Wait || swept.Done {
+							break
+						}
+					}
+					now, err := d.ledger.Sweep(d.t.Context(), d.company, s.ID)
+					d.must(err)
+					if now.Replayed != tt.want[i] {
+						t.Errorf("after round %d, %d are replayed, want %d", i+1, now.Replayed, tt.want[i])
+					}
+				}
+			})
+		})
 	}
 }

@@ -554,5 +554,12 @@ local function again(r, ev, field, member, cb)
   return admit(r, ev, field, member, cb, WINDOW)
 end
 
+-- Has a retrying delivery make its next attempt now: a new generation, with the attempts and the spent budget that it has. True if it may be enqueued.
+local function early(r, ev, field, member, cb)
+  retriesNoMore(r, member, cb)
+  r.gen = r.gen + 1
+  return admit(r, ev, field, member, cb, WINDOW)
+end
+
 -- A cancelled attempt that is still under way would race with a replay.
 local function underWay(r) return r.s == 'C' and r.tok ~= '-' and now - r.at < 120000 end

@@ -7,7 +7,9 @@ if redis.call('EXISTS', key) == 1 then return {'ok'} end
 local field = {}
 for i = 6, #ARGV, 2 do field[ARGV[i]] = ARGV[i + 1] end
 if field.state == 'running' then
+  -- A part of a bulk replay leaves a place to who asks for one replay.
   local most, running = tonumber(redis.call('HGET', prefix .. 'quota', 'replays') or ARGV[4]), redis.call('SCARD', prefix .. 'replaying')
+  if field.bulk and most > 1 then most = most - 1 end
   if running >= most then return {'quota', int(most), int(running)} end
   local nap = sleeping()
   if nap then return nap end

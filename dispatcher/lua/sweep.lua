@@ -3,12 +3,16 @@
 --       for count: log id to begin at ('-', or '(' and the last one)
 --       for replay: replay id, ms to keep it once it is done; it goes on from where its own hash says
 -- -> {next log id, or '' at the end; how many matched; how many more would, if their events still had bodies; member, ticket, ...}
---  | {'wait'}: the room is full enough
+--  | {'wait'}: the room is full enough, or its pace allows no more for the moment
+-- A replay's pace is how many go a second, and paid until when (ms) what went is paid for. What is not used is kept for two rounds of the reconciler.
+-- Retrying ones go now, as hasten.lua lets one go.
 local mode, cb, states, kind, reason = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local from, job, limit = ARGV[8], nil, tonumber(ARGV[7])
+local UNUSED = 4000 -- ms
+local pace, paid, credit
 if mode == 'replay' then
   job = prefix .. 'replay:' .. ARGV[8]
-  local h = redis.call('HMGET', job, 'state', 'from')
+  local h = redis.call('HMGET', job, 'state', 'from', 'pace', 'paid')
   if h[1] ~= 'running' then
     redis.call('SREM', prefix .. 'replaying', ARGV[8])
     return {'', 0, 0}
@@ -26,6 +30,12 @@ if mode == 'replay' then
   local free = HOLD_MAX - waiting - lanes(cb)
   if waiting >= WINDOW or free <= 0 then return {'wait'} end
   limit = math.min(limit, free)
+  pace = tonumber(h[3])
+  if pace then
+    paid = math.max(tonumber(h[4] or now - 1000), now - UNUSED)
+    credit = math.floor((now - paid) * pace / 1000)
+    if credit < 1 then return {'wait'} end
+  end
 end
 
 -- What buried a delivery is in its token's place; the reason of the last attempt is in the record's last line.
@@ -42,7 +52,7 @@ local function wanted(r, ev)
 end
 
 local entries = redis.call('XRANGE', prefix .. 'log', from, ARGV[6], 'COUNT', limit)
-local out, matched, bodiless = {}, 0, 0
+local out, matched, bodiless, last = {}, 0, 0, nil
 for _, entry in ipairs(entries) do
   local member = entry[2][2] .. '/' .. cb
   local r, ev, field = load(member)
@@ -51,15 +61,19 @@ for _, entry in ipairs(entries) do
     bodiless = bodiless + 1
   elseif fits then
     matched = matched + 1
-    if job and again(r, ev, field, member, cb) then
+    local send = r.s == 'R' and early or again
+    if job and send(r, ev, field, member, cb) then
       out[#out + 1] = member
       out[#out + 1] = ticket(r)
     end
   end
+  last = entry[1]
+  if matched == credit then break end
 end
 local next = ''
-if #entries == limit then next = '(' .. entries[#entries][1] end
+if #entries == limit or last and last ~= entries[#entries][1] then next = '(' .. last end
 if job then
+  if pace then redis.call('HSET', job, 'paid', int(paid + matched * 1000 / pace)) end
   redis.call('HINCRBY', job, 'replayed', matched)
   if next == '' then
     redis.call('HSET', job, 'state', 'done', 'finished', int(now))
