@@ -50,6 +50,7 @@ type childJob struct {
 	Replay   string   // a delivery id
 	Hasten   string   // a delivery id
 	Sweep    bool     // go on with replays
+	Bulk     bool     // go on with replays over companies
 	Sleep    bool     // put the company to sleep
 	Erase    bool     // the company
 	EraseOne string   // an event id
@@ -154,6 +155,8 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		for range 2 {
 			w.round(ctx, false)
 		}
+	case job.Bulk:
+		return c.goOnBulks(ctx, func(string) bool { return true })
 	case job.Sweep:
 		return c.sweep(ctx, acme, time.Now().Add(sweepFor))
 	}

@@ -21,7 +21,7 @@
 //   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
 //     follow.go that of what begins as it is accepted.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
-//     pick.go. act.go, hasten.go, replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
+//     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
@@ -79,6 +79,14 @@
 //	hasten / enqueue                    pending and due, no task            reconciler, 25 s; the caller's repeat, once it is late
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s
 //	two pages of a replay               it knows how far it is              reconciler, next round
+//	a replay over companies / its first nothing of it                       a worker, next round
+//	company named
+//	a company of it named / its replays the company, no replay of it there  the same, which begins what is missing
+//	two replays of a company of it      some of them there                  the same
+//	a replay of it ended / that noted   the part as it was                  the same
+//	it is cancelled / its replays       they run                            the same, which stops them
+//	stopped
+//	named / begun, cancelled between    a replay that nobody began          stopped before it is there: who begins it late finds it cancelled
 //	two pages of the pruning            the hash knows how far it is        reconciler, within a minute
 //	two pages of bodies that leave      {c}:bodies:at knows how far it is   reconciler, within a minute
 //	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again

@@ -315,7 +315,9 @@ func (e *erasure) decisions(ctx context.Context) error {
 }
 
 func (e *erasure) replays(ctx context.Context) error {
-	return e.book(ctx, e.ledger.EraseSweeps, &e.said.Replays)
+	own, err := e.ledger.ForgetInBulks(ctx, e.said.Company)
+	e.said.Replays += own
+	return errors.Join(err, e.book(ctx, e.ledger.EraseSweeps, &e.said.Replays))
 }
 
 // book erases page by page what a book names, and adds up how many of it there still were.

@@ -41,13 +41,33 @@ const (
 	ReplayDryRun    ReplayState = "dry_run"   // counted only
 )
 
+// A ReplayPart is what a replay over callbacks and companies does in a company.
+type ReplayPart struct {
+	Company     string      `json:"company"`
+	State       ReplayState `json:"state"`   // running or done
+	Matched     int64       `json:"matched"` // counted as each of its callbacks began
+	BodyLeft    int64       `json:"body_left,omitempty"`
+	Replayed    int64       `json:"replayed"`
+	Left        int64       `json:"left"`                   // of those that matched
+	CallbackIDs []int64     `json:"callback_ids,omitempty"` // that are not through yet
+}
+
 // A Replay is the work of sending many deliveries again: the workers go through it page by page, oldest first, and go on with it after
 // a crash. Each delivery is replayed as [Client.Replay] does it, but for a retrying one, which is tried as [Client.Hasten] does it.
+//
+// It is of one callback, or goes over callbacks and companies. Then it has a part for each company in which it found something, and is done in each callback as
+// a replay of its own, whose BulkID is its id.
 type Replay struct {
-	ReplayID   string      `json:"replay_id"`
-	CallbackID int64       `json:"callback_id"`
-	State      ReplayState `json:"state"`
-	Matched    int64       `json:"matched"` // counted when it was asked for
+	ReplayID    string       `json:"replay_id"`
+	CallbackID  int64        `json:"callback_id,omitempty"`  // 0: it goes over callbacks
+	Companies   []string     `json:"companies,omitempty"`    // that it goes over; absent of one callback's, and where it goes over all
+	CallbackIDs []int64      `json:"callback_ids,omitempty"` // that it goes over; absent: all
+	Parts       []ReplayPart `json:"parts,omitempty"`        // of one over callbacks, where it is shown by itself: up to MaxReplayParts, those that run first
+	PartsLeft   int64        `json:"parts_left,omitempty"`   // companies with something left
+	State       ReplayState  `json:"state"`
+	Matched     int64        `json:"matched"` // counted when it was asked for
+	// Estimate says that counting took too long, so that there may be more than Matched.
+	Estimate bool `json:"estimate,omitempty"`
 	// BodyLeft is how many more would match, counted at the same time, whose events are kept without their bodies (Config.BodyRetention). They are skipped.
 	BodyLeft   int64          `json:"body_left,omitempty"`
 	Replayed   int64          `json:"replayed"` // so far; what left the states meanwhile is never counted
@@ -57,7 +77,7 @@ type Replay struct {
 	EventType  string         `json:"event_type,omitempty"`
 	Reason     Reason         `json:"reason,omitempty"`
 	Pace       int64          `json:"pace,omitempty"`    // deliveries a second, at most; 0: as fast as the callback takes them
-	BulkID     string         `json:"bulk_id,omitempty"` // of the [BulkReplay] that it is a part of
+	BulkID     string         `json:"bulk_id,omitempty"` // of the replay over callbacks that it is a part of
 	CreatedAt  time.Time      `json:"created_at"`
 	FinishedAt time.Time      `json:"finished_at,omitzero"`
 }
@@ -209,8 +229,8 @@ func (r *Replay) changes() []registry.AuditChange {
 	}
 }
 
-// ReplayProgress reads a replay. Errors: [ErrNotFound], [ErrUnavailable].
-func (c *Client) ReplayProgress(ctx context.Context, company, replayID string) (*Replay, error) {
+// sweepProgress reads a replay of one callback's. Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) sweepProgress(ctx context.Context, company, replayID string) (*Replay, error) {
 	s, err := c.ledger.Sweep(ctx, company, replayID)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the replay", err)
@@ -224,15 +244,15 @@ func (c *Client) ReplayProgress(ctx context.Context, company, replayID string) (
 // maxReplays is how many replays are listed.
 const maxReplays = 100
 
-// Replays lists a company's replays, newest first, up to a hundred; those that ended up to seven days ago. Errors: [ErrUnavailable].
-func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error) {
+// sweeps lists a company's replays of one callback each, newest first, up to a hundred. Errors: [ErrUnavailable].
+func (c *Client) sweeps(ctx context.Context, company string) ([]*Replay, error) {
 	ids, err := c.ledger.Sweeps(ctx, company, maxReplays)
 	if err != nil {
 		return nil, unavailable(ctx, c, "listing the replays", err)
 	}
 	found := []*Replay{}
 	for _, id := range ids {
-		r, err := c.ReplayProgress(ctx, company, id)
+		r, err := c.sweepProgress(ctx, company, id)
 		switch {
 		case err == nil:
 			found = append(found, r)
@@ -245,8 +265,8 @@ func (c *Client) Replays(ctx context.Context, company string) ([]*Replay, error)
 	return found, nil
 }
 
-// CancelReplay stops a replay; what it let out already stays on its way. Errors: [ErrNotFound], [ErrUnavailable].
-func (c *Client) CancelReplay(ctx context.Context, company, replayID string) error {
+// cancelSweep stops a replay of one callback's. Errors: [ErrNotFound], [ErrUnavailable].
+func (c *Client) cancelSweep(ctx context.Context, company, replayID string) error {
 	line := registry.AuditLine(ctx, company, "replay.cancel", "replays/"+replayID)
 	ok, err := c.ledger.CancelSweep(ctx, company, replayID, line)
 	if err != nil {

@@ -307,6 +307,16 @@ func steps() []step {
 		}, after: func(h *house) {
 			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
 		}},
+		{name: "replay over companies", before: func(h *house) {
+			dies(h)
+			_, err := h.client.ReplayAll(h.t.Context(), "", BulkQuery{})
+			h.must(err)
+		}, again: true, do: func(h *house) error {
+			err := h.client.goOnBulks(h.t.Context(), func(string) bool { return true })
+			return errors.Join(err, h.client.sweep(h.t.Context(), acme, time.Now().Add(sweepFor)))
+		}, after: func(h *house) {
+			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
+		}},
 		{name: "prune", options: []houseOption{func(c *Config) { c.DeadRetention = 10 * time.Second }}, before: func(h *house) {
 			dies(h)
 			<-time.After(15 * time.Second)

@@ -11,9 +11,9 @@ import (
 
 var (
 	// auditOfAll are the streams of what no company has.
-	auditOfAll = []string{AuditKeyOfAll, auditKeysKey, auditTypesKey, auditCompaniesKey}
+	auditOfAll = []string{AuditKeyOfAll, auditKeysKey, auditTypesKey, auditCompaniesKey, auditReplaysKey}
 	// auditOfCompanies are those of them that have lines about a company.
-	auditOfCompanies = []string{auditKeysKey, auditCompaniesKey}
+	auditOfCompanies = []string{auditKeysKey, auditCompaniesKey, auditReplaysKey}
 )
 
 const (

@@ -97,7 +97,7 @@
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives (ms, the installation's time; of versions before, Redis's)
 //	{ringback:types}:quota  hash: quota of the installation -> what an operator set
-//	ringback:audit, {ringback:keys}:audit, {ringback:types}:audit, {ringback:companies}:audit
+//	ringback:audit, {ringback:keys}:audit, {ringback:types}:audit, {ringback:companies}:audit, {ringback:replays}:audit
 //	                    streams as {c}:audit, of what no company has; each in the slot of what it tells of
 //
 // A line of the audit trail is written by the script that makes the change, and

@@ -76,6 +76,7 @@ const (
 	auditKeysKey      = "{" + keysKey + "}:audit"
 	auditTypesKey     = "{" + typesKey + "}:audit"
 	auditCompaniesKey = "{" + companiesKey + "}:audit"
+	auditReplaysKey   = "{ringback:replays}:audit" // of replays over companies (package ledger)
 	// AuditKeyOfAll is the stream of what concerns the whole installation.
 	AuditKeyOfAll = "ringback:audit"
 )

@@ -174,7 +174,7 @@ type Replay struct {
 	EventType  string    `json:"event_type,omitempty"`
 	Reason     string    `json:"reason,omitempty"`
 	Pace       int64     `json:"pace,omitempty"`    // deliveries a second, at most
-	BulkID     string    `json:"bulk_id,omitempty"` // of the [BulkReplay] that it is a part of
+	BulkID     string    `json:"bulk_id,omitempty"` // of the replay over callbacks that it is a part of
 	CreatedAt  time.Time `json:"created_at"`
 	FinishedAt time.Time `json:"finished_at,omitzero"` // once it has ended
 }

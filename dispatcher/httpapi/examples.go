@@ -59,6 +59,9 @@ const (
 	exampleReplay = `"replay_id":"rpl_xoxvujsfkxgqh7o2","callback_id":11887,"matched":120,"states":["dead"],"since":"2026-02-01T00:00:00Z",` +
 		`"until":"2026-02-01T09:30:00Z","created_at":"2026-02-01T09:30:00Z",`
 
+	exampleBulk = `"replay_id":"rpl_xoxvujsfkxgqh7o2mzat","companies":["acme"],"matched":120,"states":["dead","retrying"],"since":"2026-02-01T00:00:00Z",` +
+		`"until":"2026-02-01T09:30:00Z","reason":"status_500","pace":20,"created_at":"2026-02-01T09:30:00Z",`
+
 	exampleQuotas = `{"company":"acme","callbacks":50,"replays":10,"waiting_bytes":268435456,"weight":1,"used":{"callbacks":12,"replays":0,"waiting_bytes":1834201},` +
 		`"defaults":{"callbacks":1000,"replays":10,"waiting_bytes":null,"weight":1}}`
 	exampleAllQuotas = `{"callback_types":2000,"used":{"callback_types":14},"defaults":{"callback_types":1000}}`
@@ -136,9 +139,29 @@ var examples = map[string]example{
 			http.StatusConflict: &registry.QuotaError{Quota: registry.QuotaReplays, Company: "acme", Limit: registry.DefaultReplays, Used: registry.DefaultReplays},
 		},
 	},
-	"list-replays":  {answers: map[int]string{200: `{"replays":[{` + exampleReplay + `"replayed":80,"state":"running"}]}`}},
-	"get-replay":    {answers: map[int]string{200: `{` + exampleReplay + `"replayed":120,"state":"done","finished_at":"2026-02-01T09:31:12Z"}`}},
-	"cancel-replay": {},
+	"replay-companies": {
+		request: `{"companies":["acme"],"since":"2026-02-01T00:00:00Z","states":["dead","retrying"],"reason":"status_500","pace":20}`,
+		answers: map[int]string{202: `{` + exampleBulk + `"replayed":0,"state":"running"}`},
+		fault:   payloads.FieldError{Location: "body.companies[0]", Message: "is no company that there is", Value: "acne"},
+		refusals: map[int]error{
+			http.StatusConflict: dispatcher.ErrTooManyReplays,
+		},
+	},
+	"replay-company": {
+		request: `{"since":"2026-02-01T00:00:00Z","states":["dead","retrying"],"reason":"status_500","pace":20}`,
+		answers: map[int]string{202: `{` + exampleBulk + `"replayed":0,"state":"running"}`},
+		fault:   payloads.FieldError{Location: "body.callback_ids[0]", Message: "is no callback of this company", Value: 11887},
+		refusals: map[int]error{
+			http.StatusConflict: &registry.QuotaError{Quota: registry.QuotaReplays, Company: "acme", Limit: registry.DefaultReplays, Used: registry.DefaultReplays},
+		},
+	},
+	"list-bulk-replays": {answers: map[int]string{200: `{"replays":[{` + exampleBulk + `"replayed":80,"state":"running","parts_left":1}]}`}},
+	"get-bulk-replay": {answers: map[int]string{200: `{` + exampleBulk + `"replayed":80,"state":"running","parts_left":1,` +
+		`"parts":[{"company":"acme","state":"running","matched":120,"replayed":80,"left":40,"callback_ids":[11887]}]}`}},
+	"cancel-bulk-replay": {},
+	"list-replays":       {answers: map[int]string{200: `{"replays":[{` + exampleReplay + `"replayed":80,"state":"running"}]}`}},
+	"get-replay":         {answers: map[int]string{200: `{` + exampleReplay + `"replayed":120,"state":"done","finished_at":"2026-02-01T09:31:12Z"}`}},
+	"cancel-replay":      {},
 
 	"send-event": {
 		request:  exampleEvent,

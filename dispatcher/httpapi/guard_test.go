@@ -118,7 +118,8 @@ func (h *house) request(op *opDoc, n int) request {
 		case "delivery_id":
 			value = path.Base(delivery)
 		case "replay_id":
-			value = path.Base(h.call("operator", "POST", h.register("acme")+"/replay", "{}").want(http.StatusAccepted).header.Get("Location"))
+			started := map[bool]string{true: h.register("acme") + "/replay", false: "/replays"}[strings.Contains(op.path, "{company}")]
+			value = path.Base(h.call("operator", "POST", started, "{}").want(http.StatusAccepted).header.Get("Location"))
 		case "link_id":
 			value = path.Base(h.call("operator", "POST", "/companies/acme/portal-links", "").want(http.StatusCreated).header.Get("Location"))
 		case "name":

@@ -69,6 +69,7 @@ func build(cfg Config) (*server, error) {
 	s.deliveries()
 	s.now()
 	s.replays()
+	s.bulkReplays()
 	s.erasures()
 	s.callbackTypes()
 	s.egress()

@@ -36,6 +36,8 @@ var (
 	readAudit = manageCallbacks
 	// Types are the same for all companies.
 	manageTypes = need{roles: []registry.Role{registry.Operator}, everywhere: true}
+	// What is sent again over all companies, too.
+	manageEverywhere = manageTypes
 	// Egress and the lanes are the same for all companies, too.
 	manageEgress = manageTypes
 	manageLanes  = manageTypes

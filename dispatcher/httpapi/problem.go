@@ -63,6 +63,8 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusNotFound, dispatcher.ErrNotAsked.Error()), nil
 	case errors.Is(err, dispatcher.ErrTooManyAsked):
 		return problem(http.StatusTooManyRequests, dispatcher.ErrTooManyAsked.Error()), retryIn(retryAfter)
+	case errors.Is(err, dispatcher.ErrTooManyReplays):
+		return problem(http.StatusConflict, dispatcher.ErrTooManyReplays.Error()), nil
 	case errors.Is(err, dispatcher.ErrNotFound):
 		return problem(http.StatusNotFound, errNoRecord.detail), nil
 	case errors.Is(err, dispatcher.ErrBodyLeft):

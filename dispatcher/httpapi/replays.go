@@ -50,7 +50,8 @@ func (s *server) replays() {
 	}}, s.replayCallback)
 	register(s, operation{need: readCallbacks, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "list-replays", Method: http.MethodGet, Path: replaysRoute, Tags: chapter, Summary: "List replays",
-		Description: "Newest first: those that run, and those that ended within the last seven days; a hundred at most.",
+		Description: "Newest first: those that run, and those that ended within the last seven days; a hundred at most. One over callbacks stands there by itself, and " +
+			"beside it the one of each callback that it is done in, with its id as `bulk_id`.",
 	}}, s.listReplays)
 	register(s, operation{need: readCallbacks, bounds: ofReplay, Operation: huma.Operation{
 		OperationID: "get-replay", Method: http.MethodGet, Path: replayRoute, Tags: chapter, Summary: "Show how far a replay is",
@@ -76,39 +77,56 @@ func (s *server) replayCallback(ctx context.Context, in *steerIn) (*startedOut, 
 // decodeReplay reads which deliveries are meant. All members are optional.
 func decodeReplay(body []byte) (q dispatcher.ReplayQuery, err error) {
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
-		if isNull(value) {
-			return ""
+		wrong, known := replayMember(name, value, &q)
+		if !known {
+			return "is not known here: the members are " + replayMembers
 		}
-		switch name {
-		case "since":
-			return moment(value, &q.Since)
-		case "until":
-			return moment(value, &q.Until)
-		case "states":
-			if json.Unmarshal(value, &q.States) != nil {
-				return "must be a list of states, such as [\"dead\"]"
-			}
-			if len(q.States) == 0 {
-				return "names no state: leave it out for [\"dead\"]"
-			}
-			return ""
-		case "event_type":
-			return text(value, &q.EventType)
-		case "reason":
-			return text(value, (*string)(&q.Reason))
-		case "pace":
-			return pace(value, &q.Pace)
-		case "dry_run":
-			return boolean(value, &q.DryRun)
-		}
-		return "is not known here: the members are since, until, states, event_type, reason, pace and dry_run"
+		return wrong
 	})
-	if err == nil && !q.Until.IsZero() && !q.Since.Before(q.Until) {
-		return q, &payloads.InvalidError{Fields: []payloads.FieldError{{
-			Location: "body.until", Message: "must be later than since: nothing lies between them", Value: q.Until,
-		}}}
+	if err == nil {
+		err = spans(q)
 	}
 	return q, err
+}
+
+const replayMembers = "since, until, states, event_type, reason, pace and dry_run"
+
+// replayMember reads a member that all bodies have which select deliveries.
+func replayMember(name string, value json.RawMessage, q *dispatcher.ReplayQuery) (wrong string, known bool) {
+	read, known := map[string]func() string{
+		"since":      func() string { return moment(value, &q.Since) },
+		"until":      func() string { return moment(value, &q.Until) },
+		"states":     func() string { return states(value, &q.States) },
+		"event_type": func() string { return text(value, &q.EventType) },
+		"reason":     func() string { return text(value, (*string)(&q.Reason)) },
+		"pace":       func() string { return pace(value, &q.Pace) },
+		"dry_run":    func() string { return boolean(value, &q.DryRun) },
+	}[name]
+	if !known || isNull(value) {
+		return "", known
+	}
+	return read(), true
+}
+
+// spans wants some time between since and until.
+func spans(q dispatcher.ReplayQuery) error {
+	if q.Until.IsZero() || q.Since.Before(q.Until) {
+		return nil
+	}
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{
+		Location: "body.until", Message: "must be later than since: nothing lies between them", Value: q.Until,
+	}}}
+}
+
+// states reads a list of states. Which of them may be replayed, the dispatcher knows.
+func states(value json.RawMessage, into *[]dispatcher.State) (wrong string) {
+	if json.Unmarshal(value, into) != nil {
+		return "must be a list of states, such as [\"dead\"]"
+	}
+	if len(*into) == 0 {
+		return "names no state: leave it out for [\"dead\"]"
+	}
+	return ""
 }
 
 // pace reads how many deliveries a second may go.

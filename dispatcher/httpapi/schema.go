@@ -196,6 +196,29 @@ type replayQueryDoc struct {
 	DryRun    bool      `json:"dry_run,omitempty" default:"false" doc:"Count the deliveries and send nothing."`
 }
 
+type bulkQueryDoc struct {
+	_         struct{} `additionalProperties:"false"`
+	Companies []string `json:"companies,omitempty" minItems:"1" maxItems:"1000" nullable:"false" doc:"Only deliveries of these companies. Default: all."`
+	SelectionDoc
+}
+
+type companyBulkQueryDoc struct {
+	_ struct{} `additionalProperties:"false"`
+	SelectionDoc
+}
+
+// SelectionDoc is what selects deliveries over callbacks.
+type SelectionDoc struct {
+	CallbackIDs []int64   `json:"callback_ids,omitempty" minItems:"1" maxItems:"1000" nullable:"false" doc:"Only deliveries to these callbacks, of one company. Default: all." example:"[11887]"`
+	Since       time.Time `json:"since,omitzero" doc:"Only deliveries of events accepted at this time or later."`
+	Until       time.Time `json:"until,omitzero" doc:"Only deliveries of events accepted before this time. Default: now."`
+	States      []string  `json:"states,omitempty" minItems:"1" nullable:"false" enum:"dead,retrying,delivered,cancelled" doc:"Which deliveries. Default: [\"dead\"]. Retrying ones make their next attempt at once."`
+	EventType   string    `json:"event_type,omitempty" doc:"Only deliveries of events of this type." example:"wallet_item_install"`
+	Reason      string    `json:"reason,omitempty" doc:"Only deliveries whose last attempt ended for this reason." example:"status_500"`
+	Pace        int64     `json:"pace,omitempty" minimum:"1" maximum:"10000" doc:"At most so many deliveries a second to each callback, in steps of some two seconds. Default: as fast as it takes them." example:"20"`
+	DryRun      bool      `json:"dry_run,omitempty" default:"false" doc:"Count the deliveries and send nothing."`
+}
+
 type resumeDoc struct {
 	_        struct{} `additionalProperties:"false"`
 	SkipHeld bool     `json:"skip_held,omitempty" doc:"Cancel what waits instead of delivering it."`

@@ -102,6 +102,11 @@
 //	{c}:notices     hash         the outbox: operational events by their id, until they are accepted
 //	{c}:replay:<id> hash         a replay of many deliveries: what it selects, how far in the log it is; 7 days after its end
 //	{c}:replaying   set          those that run; {c}:replays zset of all, score: when it was asked for
+//	{ringback:replays}:replay:<id> hash  a replay over callbacks and companies: what it selects, the last company it looked into; 7 days after its end
+//	{ringback:replays}:parts:<id>  hash  company -> its part: matched, without a body and replayed, of what ended and of what runs, and the callbacks that
+//	                             are left, each of which has a replay of its own there
+//	{ringback:replays}:replaying set     those that run, or are to be stopped; {ringback:replays}:replays zset of all, score: when it was asked for; both are
+//	                             unknown to programs of before, which go on with the replays of single callbacks that are begun
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
