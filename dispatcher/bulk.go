@@ -103,6 +103,13 @@ func bulkChanges(b *ledger.Bulk) []registry.AuditChange {
 	return changes
 }
 
+// NoSuchCallback says that there is no such callback, of those that a query names.
+func NoSuchCallback(i int, id int64) error {
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{
+		Location: fmt.Sprintf("body.callback_ids[%d]", i), Message: "is no callback of this company", Value: id,
+	}}}
+}
+
 // checkBulk judges a query, and sorts the names in it.
 func (c *Client) checkBulk(ctx context.Context, q *BulkQuery) error {
 	if err := q.validate(); err != nil {
@@ -133,7 +140,7 @@ func (c *Client) checkBulk(ctx context.Context, q *BulkQuery) error {
 	for i, id := range q.Callbacks {
 		_, err := c.registry.Get(ctx, q.Companies[0], id)
 		if errors.Is(err, registry.ErrNotFound) {
-			return fault(fmt.Sprintf("body.callback_ids[%d]", i), "is no callback of this company", id)
+			return NoSuchCallback(i, id)
 		}
 		if err != nil {
 			return unavailable(ctx, c, "reading the callback", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -72,7 +73,7 @@ func replayCallback(c *cli.Context) error {
 		return followReplay(c, company, replay)
 	}
 	if replay.State == client.ReplayRunning {
-		_, _ = fmt.Fprintf(c.App.ErrWriter, "it is under way: `ringback callbacks replays %s` shows how far it is, --wait follows it, --cancel stops it\n", printable(replay.ReplayID))
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "it is under way: %s\n", printable(lookAgain(company, replay)))
 	}
 	return printReplay(newPrinter(c), replay)
 }
@@ -121,17 +122,42 @@ func listReplays(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out := newPrinter(c)
+	return printReplays(newPrinter(c), list)
+}
+
+func printReplays(out printer, list *client.ReplayList) error {
 	if out.json {
 		return out.raw(list.Raw)
 	}
 	var rows [][]string
 	for _, r := range list.Replays {
-		rows = append(rows, []string{r.ReplayID, fmt.Sprint(r.CallbackID), r.State, fmt.Sprint(r.Matched), fmt.Sprint(r.Replayed), moment(r.CreatedAt), moment(r.FinishedAt)})
+		rows = append(rows, []string{r.ReplayID, goesOver(r), r.State, fmt.Sprint(r.Matched), fmt.Sprint(r.Replayed), moment(r.CreatedAt), moment(r.FinishedAt)})
 	}
 	return out.grid([]tableColumn{
 		ids("REPLAY"), words("CALLBACK"), words("STATE"), words("MATCHED"), words("REPLAYED"), times("BEGAN").dropped(2), times("ENDED").dropped(1),
 	}, rows)
+}
+
+// goesOver names the callback that a replay is of, or those that it goes over.
+func goesOver(r *client.Replay) string {
+	switch {
+	case r.CallbackID != 0:
+		return fmt.Sprint(r.CallbackID)
+	case len(r.CallbackIDs) == 1:
+		return fmt.Sprint(r.CallbackIDs[0])
+	case len(r.CallbackIDs) > 1:
+		return fmt.Sprintf("%d of them", len(r.CallbackIDs))
+	}
+	return "all"
+}
+
+// wouldGo says what a replay was counted to send.
+func wouldGo(r *client.Replay) string {
+	least := ""
+	if r.Estimate {
+		least = ", and perhaps more: counting took too long"
+	}
+	return fmt.Sprintf("%d deliveries would go out again%s%s", r.Matched, unsendable(r), least)
 }
 
 func printReplay(out printer, r *client.Replay) error {
@@ -139,17 +165,25 @@ func printReplay(out printer, r *client.Replay) error {
 		return out.raw(r.Raw)
 	}
 	if r.State == client.ReplayDryRun {
-		return out.line("%d deliveries would go out again%s; nothing is sent", r.Matched, unsendable(r))
+		return out.line("%s; nothing is sent", wouldGo(r))
 	}
-	return out.pairs(
+	matched := fmt.Sprint(r.Matched)
+	if r.Estimate {
+		matched += " at least"
+	}
+	if err := out.pairs(
 		[2]string{"replay", r.ReplayID},
-		[2]string{"callback", fmt.Sprint(r.CallbackID)},
+		[2]string{"companies", strings.Join(r.Companies, ", ")},
+		[2]string{"callback", goesOver(r)},
 		[2]string{"state", r.State},
-		[2]string{"deliveries", fmt.Sprintf("%d, of which %d were let out again%s", r.Matched, r.Replayed, unsendable(r))},
+		[2]string{"deliveries", fmt.Sprintf("%s, of which %d were let out again%s", matched, r.Replayed, unsendable(r))},
 		[2]string{"those", strings.Join(r.States, ", ")},
 		[2]string{"began", clock(r.CreatedAt)},
 		[2]string{"ended", clock(r.FinishedAt)},
-	)
+	); err != nil {
+		return err
+	}
+	return printParts(out, r)
 }
 
 // unsendable says how many more there are that cannot be sent again.
@@ -176,10 +210,9 @@ func followReplay(c *cli.Context, company string, r *client.Replay) error {
 	for pause := firstLook; r.State == client.ReplayRunning; pause = min(2*pause, lastLook) {
 		if err := rest(c.Context, pause); err != nil {
 			_ = bar.Exit()
-			return fmt.Errorf("the replay goes on without this command, %d of %d are let out: `ringback callbacks replays %s --wait` follows it again, --cancel stops it",
-				r.Replayed, r.Matched, r.ReplayID)
+			return fmt.Errorf("the replay goes on without this command, %d of %d are let out: %s", r.Replayed, r.Matched, lookAgain(company, r))
 		}
-		next, err := api.Replay(c.Context, company, r.ReplayID)
+		next, err := replayOf(c, api, company, r.ReplayID)
 		if err != nil && c.Err() != nil {
 			continue // rest says it
 		}
@@ -201,8 +234,11 @@ func followReplay(c *cli.Context, company string, r *client.Replay) error {
 }
 
 func replayBar(c *cli.Context, r *client.Replay) *progressbar.ProgressBar {
-	return progressbar.NewOptions64(max(r.Matched, 1), append(barOptions(c),
-		progressbar.OptionSetDescription("replaying to callback "+fmt.Sprint(r.CallbackID)), progressbar.OptionShowCount())...)
+	to := "to callback " + goesOver(r)
+	if r.CallbackID == 0 {
+		to = "over callbacks"
+	}
+	return progressbar.NewOptions64(max(r.Matched, 1), append(barOptions(c), progressbar.OptionSetDescription("replaying "+to), progressbar.OptionShowCount())...)
 }
 
 // rest waits, or returns the context's error.
@@ -215,4 +251,41 @@ func rest(ctx context.Context, pause time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// replayOf reads a replay: a company's, or one over companies.
+func replayOf(c *cli.Context, api *client.Client, company, id string) (*client.Replay, error) {
+	if company == wholeInstallation {
+		return api.CompaniesReplay(c.Context, id)
+	}
+	return api.Replay(c.Context, company, id)
+}
+
+// lookAgain says how to see how far a replay is.
+func lookAgain(company string, r *client.Replay) string {
+	if r.CallbackID != 0 {
+		return fmt.Sprintf("`ringback callbacks replays %s` shows how far it is, --wait follows it, --cancel stops it", r.ReplayID)
+	}
+	if company == wholeInstallation {
+		company = "'" + company + "'"
+	}
+	return fmt.Sprintf("`ringback replays get %s --company %s` shows how far it is, --follow follows it; `ringback replays cancel` stops it", r.ReplayID, company)
+}
+
+// printParts shows what a replay over callbacks does in each company.
+func printParts(out printer, r *client.Replay) error {
+	if len(r.Parts) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, p := range r.Parts {
+		var waits []string
+		for _, id := range p.CallbackIDs {
+			waits = append(waits, fmt.Sprint(id))
+		}
+		rows = append(rows, []string{p.Company, p.State, fmt.Sprint(p.Matched), fmt.Sprint(p.Replayed), fmt.Sprint(p.Left), strings.Join(waits, ", ")})
+	}
+	return errors.Join(out.line(""), out.grid([]tableColumn{
+		ids("COMPANY"), words("STATE"), words("MATCHED"), words("REPLAYED"), words("LEFT"), words("CALLBACKS LEFT").dropped(1),
+	}, rows))
 }

@@ -57,7 +57,7 @@ func TestFollowingAReplay(t *testing.T) {
 			if code := p.cmd.ProcessState.ExitCode(); code != tt.code || !strings.Contains(p.said.String(), tt.says) {
 				t.Errorf("exit %d, want %d and %q:\n%s", code, tt.code, tt.says, p.said)
 			}
-			if tt.ends == "" && !strings.Contains(p.said.String(), "`ringback callbacks replays rpl_1 --wait` follows it again, --cancel stops it") {
+			if tt.ends == "" && !strings.Contains(p.said.String(), "`ringback callbacks replays rpl_1` shows how far it is, --wait follows it, --cancel stops it") {
 				t.Errorf("it does not say how to look again:\n%s", p.said)
 			}
 		})

@@ -140,6 +140,15 @@ func methods(then time.Time) []method {
 		{operation: "POST " + company + "/deliveries/{delivery_id}/replay", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.ReplayDelivery(ctx, "acme", delivery)
 		}},
+		{operation: "POST " + company + "/deliveries/{delivery_id}/now", call: func(ctx context.Context, c *client.Client) (any, error) {
+			if _, err := c.ResumeCallback(ctx, "acme", 1, false); err != nil {
+				return nil, err
+			}
+			return c.HastenDelivery(ctx, "acme", delivery)
+		}},
+		{operation: "POST " + callback + "/pause", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.PauseCallback(ctx, "acme", 1)
+		}},
 		{operation: "POST " + callback + "/replay", call: func(ctx context.Context, c *client.Client) (any, error) {
 			r, err := c.ReplayCallback(ctx, "acme", 1, client.ReplayQuery{
 				Since: then, Until: time.Now().Add(time.Hour), States: []string{client.Dead, client.Cancelled}, EventType: "payment_proof", Reason: "timeout",
@@ -179,6 +188,27 @@ func methods(then time.Time) []method {
 		}},
 		{operation: "DELETE " + company + "/portal-links/{link_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return nil, c.RevokePortalLink(ctx, "acme", link)
+		}},
+		{operation: "POST /replays", call: func(ctx context.Context, c *client.Client) (any, error) {
+			q := client.BulkReplayQuery{Companies: []string{"acme"}, CallbackIDs: []int64{1}}
+			q.ReplayQuery = client.ReplayQuery{Since: then, States: []string{client.Retrying}, Pace: 5}
+			r, err := c.ReplayCompanies(ctx, q)
+			if err == nil {
+				replay = r.ReplayID
+			}
+			return r, err
+		}},
+		{operation: "GET /replays/{replay_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.CompaniesReplay(ctx, replay)
+		}},
+		{operation: "GET /replays", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.CompaniesReplays(ctx)
+		}},
+		{operation: "DELETE /replays/{replay_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return nil, c.CancelCompaniesReplay(ctx, replay)
+		}},
+		{operation: "POST " + company + "/replays", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.ReplayCompany(ctx, "acme", client.BulkReplayQuery{ReplayQuery: client.ReplayQuery{DryRun: true}})
 		}},
 		{operation: "POST " + callback + "/test", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.TestCallback(ctx, "acme", 1, "payment_proof")

@@ -158,11 +158,27 @@ const (
 	ReplayDryRun    = "dry_run" // it was only to be counted
 )
 
-// A Replay is many deliveries of one callback going out again, paced.
+// A ReplayPart is what a replay over callbacks does in a company. It is there once the server has come to the company.
+type ReplayPart struct {
+	Company     string  `json:"company"`
+	State       string  `json:"state"` // running or done
+	Matched     int64   `json:"matched"`
+	BodyLeft    int64   `json:"body_left,omitempty"`
+	Replayed    int64   `json:"replayed"`
+	Left        int64   `json:"left"`
+	CallbackIDs []int64 `json:"callback_ids,omitempty"` // that are not through yet
+}
+
+// A Replay is many deliveries going out again, paced: those of one callback, or over callbacks and companies (see [Client.ReplayCompanies]).
 type Replay struct {
 	Answer
-	ReplayID   string `json:"replay_id"`
-	CallbackID int64  `json:"callback_id"`
+	ReplayID    string       `json:"replay_id"`
+	CallbackID  int64        `json:"callback_id,omitempty"`  // 0: it goes over callbacks
+	Companies   []string     `json:"companies,omitempty"`    // that it goes over; empty of one callback's, and where it goes over all
+	CallbackIDs []int64      `json:"callback_ids,omitempty"` // that it goes over; empty: all
+	Parts       []ReplayPart `json:"parts,omitempty"`        // of one over callbacks that is shown by itself: 500 at most, those with something left first
+	PartsLeft   int64        `json:"parts_left,omitempty"`   // companies with something left
+	Estimate    bool         `json:"estimate,omitempty"`     // counting took too long: there may be more than Matched
 	State      string `json:"state"`
 	Matched    int64  `json:"matched"`  // how many deliveries it is about
 	Replayed   int64  `json:"replayed"` // how many of them were let out

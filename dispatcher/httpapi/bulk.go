@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -69,10 +70,29 @@ func (s *server) replayAll(ctx context.Context, in *bulkIn) (*startedOut, error)
 
 func (s *server) replayCompany(ctx context.Context, in *companyBulkIn) (*startedOut, error) {
 	q, err := decodeBulk(in.RawBody, false)
+	if err == nil {
+		err = within(keyOf(ctx), &q)
+	}
 	if err != nil {
 		return nil, err
 	}
 	return started(s.Client.ReplayAll(ctx, in.Company, q))("/companies/" + in.Company)
+}
+
+// within keeps a query to the callbacks that the caller may see. One that it may not see is as one that there is not.
+func within(key registry.Key, q *dispatcher.BulkQuery) error {
+	if key.Callbacks == nil {
+		return nil
+	}
+	if q.Callbacks == nil {
+		q.Callbacks = key.Callbacks
+	}
+	for i, id := range q.Callbacks {
+		if !key.Sees(id) {
+			return dispatcher.NoSuchCallback(i, id)
+		}
+	}
+	return nil
 }
 
 // started answers with a replay that began below a path.
