@@ -179,9 +179,9 @@ type Replay struct {
 	Parts       []ReplayPart `json:"parts,omitempty"`        // of one over callbacks that is shown by itself: 500 at most, those with something left first
 	PartsLeft   int64        `json:"parts_left,omitempty"`   // companies with something left
 	Estimate    bool         `json:"estimate,omitempty"`     // counting took too long: there may be more than Matched
-	State      string `json:"state"`
-	Matched    int64  `json:"matched"`  // how many deliveries it is about
-	Replayed   int64  `json:"replayed"` // how many of them were let out
+	State       string       `json:"state"`
+	Matched     int64        `json:"matched"`  // how many deliveries it is about
+	Replayed    int64        `json:"replayed"` // how many of them were let out
 	// BodyLeft is how many more it would be about, if their events had not left their bodies behind.
 	BodyLeft   int64     `json:"body_left,omitempty"`
 	States     []string  `json:"states"`
