@@ -3,8 +3,12 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/registry"
 )
 
 // TestReplaysOverCallbacks is the life of replays over callbacks and companies, as on-call and a partner lead them.
@@ -93,5 +97,28 @@ func TestReplaysOverCallbacksThatAreRefused(t *testing.T) {
 	}
 	if p := h.call("operator", "POST", "/replays", "").wantProblem(http.StatusConflict); !strings.Contains(p.Detail, "cancel one") {
 		t.Errorf("one too many: %s", p.Detail)
+	}
+}
+
+// TestAReplayStaysWithinItsCallersCallbacks: a caller that may see some callbacks only replays those, and another one is as one that there is not.
+func TestAReplayStaysWithinItsCallersCallbacks(t *testing.T) {
+	for name, tt := range map[string]struct {
+		sees, asks, gets []int64
+	}{
+		"all, of all":       {nil, nil, nil},
+		"one, of all":       {nil, []int64{7}, []int64{7}},
+		"its own":           {[]int64{1, 2}, nil, []int64{1, 2}},
+		"one of its own":    {[]int64{1, 2}, []int64{2}, []int64{2}},
+		"none":              {[]int64{}, nil, []int64{}},
+		"one of another's":  {[]int64{1, 2}, []int64{2, 3}, nil},
+		"there is only his": {[]int64{}, []int64{1}, nil},
+	} {
+		q := dispatcher.BulkQuery{Callbacks: tt.asks}
+		err := within(registry.Key{Callbacks: tt.sees}, &q)
+		if refused := tt.asks != nil && tt.gets == nil; (err != nil) != refused {
+			t.Errorf("%s: %v", name, err)
+		} else if !refused && (!slices.Equal(q.Callbacks, tt.gets) || (q.Callbacks == nil) != (tt.gets == nil)) {
+			t.Errorf("%s: %v, want %v", name, q.Callbacks, tt.gets)
+		}
 	}
 }

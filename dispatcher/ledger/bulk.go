@@ -103,12 +103,15 @@ func joinIDs(ids []int64) string {
 // StoreBulk writes a new bulk replay down, and line to the audit trail; if it runs, a worker goes on with it. Errors: a *registry.QuotaError if as many of
 // its scope run as may.
 func (l *Ledger) StoreBulk(ctx context.Context, b *Bulk, most int64, line string) error {
-	companies := ""
+	companies, callbacks := "", "" // all; none is a comma
 	if b.Companies != nil {
 		companies = "," + strings.Join(b.Companies, ",") + ","
 	}
+	if b.Callbacks != nil {
+		callbacks = "," + joinIDs(b.Callbacks)
+	}
 	args := []any{
-		b.ID, countKept.Milliseconds(), most, line, "company", b.Company, "by", b.By, "state", b.State, "companies", companies, "callbacks", joinIDs(b.Callbacks),
+		b.ID, countKept.Milliseconds(), most, line, "company", b.Company, "by", b.By, "state", b.State, "companies", companies, "callbacks", callbacks,
 		"states", replayLetters(b.States), "since", toMS(b.Span.Since), "until", toMS(b.Span.Until), "type", b.EventType, "reason", string(b.Reason), "pace", b.Pace,
 		"matched", b.Matched, "bodiless", b.Bodiless, "estimate", b.Estimate, "created", toMS(b.Created), "finished", toMS(b.Finished),
 	}
@@ -136,9 +139,13 @@ func readBulk(id string, fields map[string]string) (*Bulk, error) {
 		n, _ := strconv.ParseInt(fields[name], 10, 64)
 		return n
 	}
-	callbacks, err := readIDs(fields["callbacks"])
-	if err != nil {
-		return nil, err
+	var callbacks []int64
+	if text, some := strings.CutPrefix(fields["callbacks"], ","); some {
+		ids, err := readIDs(text)
+		if err != nil {
+			return nil, err
+		}
+		callbacks = append([]int64{}, ids...)
 	}
 	b := &Bulk{
 		ID: id, Company: fields["company"], By: fields["by"], State: fields["state"], Callbacks: callbacks, States: replayStates(fields["states"]),

@@ -1,0 +1,85 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestBulksAreKeptForAWhile: those that ended, and for less time those that only counted. Those that run stay, whatever there is.
+func TestBulksAreKeptForAWhile(t *testing.T) {
+	inBubble(t, standard, func(d *desk) {
+		store := func(id, state string) {
+			now, err := d.ledger.Now(d.t.Context())
+			d.must(err)
+			d.must(d.ledger.StoreBulk(d.t.Context(), &Bulk{ID: id, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
+		}
+		kept := func(want ...string) {
+			d.t.Helper()
+			d.must(d.ledger.TidyBulks(d.t.Context()))
+			all, err := d.ledger.Bulks(d.t.Context(), "", 100)
+			d.must(err)
+			var ids []string
+			for _, b := range all {
+				ids = append(ids, b.ID)
+			}
+			if slices.Sort(ids); !slices.Equal(ids, want) {
+				d.t.Errorf("%q are kept, want %q", ids, want)
+			}
+			if n := d.rdb.Exists(d.t.Context(), Key(bulks, "parts:ended")).Val(); (n == 1) != slices.Contains(want, "ended") {
+				d.t.Errorf("%d of its parts", n)
+			}
+		}
+		store("counted", "dry_run")
+		store("ended", "running")
+		store("runs", "running")
+		b, err := d.ledger.Bulk(d.t.Context(), "ended")
+		d.must(err)
+		ok, err := d.ledger.NamePart(d.t.Context(), b, "acme", &Part{Company: "acme"})
+		d.must(err)
+		again, err := d.ledger.NamePart(d.t.Context(), &Bulk{ID: "ended"}, "acme", &Part{Company: "acme"}) // by somebody who looked before
+		if !ok || again || err != nil {
+			d.t.Errorf("named: %t, again: %t, %v", ok, again, err)
+		}
+		d.must(d.ledger.EndBulk(d.t.Context(), "ended"))
+		kept("counted", "ended", "runs")
+		time.Sleep(countKept + time.Second)
+		kept("ended", "runs")
+		time.Sleep(replayKept)
+		kept("runs")
+		for i := range keptBulks + 5 {
+			store(fmt.Sprintf("z%d", i), "dry_run")
+		}
+		d.must(d.ledger.TidyBulks(d.t.Context()))
+		if n := d.rdb.ZCard(d.t.Context(), Key(bulks, "replays")).Val(); n != keptBulks+1 {
+			d.t.Errorf("%d are kept, want %d and the one that runs", n, keptBulks)
+		}
+		if b, err := d.ledger.Bulk(d.t.Context(), "runs"); err != nil || b == nil || b.State != "running" {
+			d.t.Errorf("the one that runs: %+v, %v", b, err)
+		}
+	})
+}
+
+// TestABulkIsReadAsItWasStored: all, some and none of the companies and callbacks are told apart.
+func TestABulkIsReadAsItWasStored(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	for i, b := range []Bulk{
+		{},
+		{Companies: []string{}, Callbacks: []int64{}},
+		{Companies: []string{"a"}, Callbacks: []int64{7}},
+		{Companies: []string{"a", "b"}, Callbacks: []int64{7, 8}, Company: "a", By: "k", EventType: "t", Reason: "timeout", Pace: 3, Matched: 4, Bodiless: 5, Estimate: true},
+	} {
+		b.ID, b.State, b.States, b.Created = fmt.Sprint("b", i), "running", []State{Retrying, Dead}, FromMS(1000)
+		b.Span = Span{FromMS(1), FromMS(2)}
+		d.must(d.ledger.StoreBulk(t.Context(), &b, 10, "{}"))
+		again, err := d.ledger.Bulk(t.Context(), b.ID)
+		d.must(err)
+		if diff := cmp.Diff(&b, again); diff != "" {
+			t.Errorf("(-stored +read):\n%s", diff)
+		}
+	}
+}
