@@ -27,20 +27,20 @@ func TestASweepSelects(t *testing.T) {
 		what Sweep
 		want []string
 	}{
-		"the dead":          {Sweep{States: []State{Dead}}, []string{"dead", "silent"}},
-		"the delivered":     {Sweep{States: []State{Delivered}}, []string{"delivered"}},
-		"the retrying":      {Sweep{States: []State{Retrying}}, []string{"retrying"}},
-		"of two, by status": {Sweep{States: []State{Retrying, Dead}, Reason: "status_500"}, []string{"dead", "retrying"}},
-		"the cancelled":     {Sweep{States: []State{Cancelled}}, []string{"cancelled"}},
-		"two states":        {Sweep{States: []State{Dead, Cancelled}}, []string{"cancelled", "dead", "silent"}},
-		"by status":         {Sweep{States: []State{Dead}, Reason: "status_500"}, []string{"dead"}},
-		"by silence":        {Sweep{States: []State{Dead}, Reason: verdict.ReasonTimeout}, []string{"silent"}},
-		"of the type":       {Sweep{States: []State{Dead}, EventType: "payment_proof"}, []string{"dead", "silent"}},
-		"of another type":   {Sweep{States: []State{Dead}, EventType: "entry_code"}, nil},
-		"what is over":      {Sweep{States: []State{Dead, Delivered, Cancelled}}, []string{"cancelled", "dead", "delivered", "silent"}},
-		"until long ago":    {Sweep{States: []State{Dead}, Span: Span{Until: FromMS(1000)}}, nil},
-		"since long ago":    {Sweep{States: []State{Dead}, Span: Span{Since: FromMS(1000)}}, []string{"dead", "silent"}},
-		"another callback":  {Sweep{States: []State{Dead}, Callback: 2}, nil},
+		"the dead":         {Sweep{States: []State{Dead}}, []string{"dead", "silent"}},
+		"the delivered":    {Sweep{States: []State{Delivered}}, []string{"delivered"}},
+		"the retrying":     {Sweep{States: []State{Retrying}}, []string{"retrying"}},
+		"two by status":    {Sweep{States: []State{Retrying, Dead}, Reason: "status_500"}, []string{"dead", "retrying"}},
+		"the cancelled":    {Sweep{States: []State{Cancelled}}, []string{"cancelled"}},
+		"two states":       {Sweep{States: []State{Dead, Cancelled}}, []string{"cancelled", "dead", "silent"}},
+		"by status":        {Sweep{States: []State{Dead}, Reason: "status_500"}, []string{"dead"}},
+		"by silence":       {Sweep{States: []State{Dead}, Reason: verdict.ReasonTimeout}, []string{"silent"}},
+		"of the type":      {Sweep{States: []State{Dead}, EventType: "payment_proof"}, []string{"dead", "silent"}},
+		"of another type":  {Sweep{States: []State{Dead}, EventType: "entry_code"}, nil},
+		"what is over":     {Sweep{States: []State{Dead, Delivered, Cancelled}}, []string{"cancelled", "dead", "delivered", "silent"}},
+		"until long ago":   {Sweep{States: []State{Dead}, Span: Span{Until: FromMS(1000)}}, nil},
+		"since long ago":   {Sweep{States: []State{Dead}, Span: Span{Since: FromMS(1000)}}, []string{"dead", "silent"}},
+		"another callback": {Sweep{States: []State{Dead}, Callback: 2}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
