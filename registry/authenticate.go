@@ -62,6 +62,7 @@ func (ks *Keys) Authenticate(ctx context.Context, presented string) (Key, error)
 
 // owner is Authenticate for a key whose digest is at hand.
 func (ks *Keys) owner(ctx context.Context, d digest) (Key, error) {
+	ks.outdate(ctx, d)
 	c, ok := ks.cached(d)
 	if ok {
 		return c.key, c.err
@@ -83,10 +84,23 @@ func (ks *Keys) owner(ctx context.Context, d digest) (Key, error) {
 	return c.key, c.err
 }
 
+// outdate has a key asked for anew if what is known of it is too old for the question. While Redis does not answer, it stays as good as it was.
+func (ks *Keys) outdate(ctx context.Context, d digest) {
+	if ctx.Value(recentKey{}) == nil {
+		return
+	}
+	ks.mu.Lock()
+	defer ks.mu.Unlock()
+	if c, ok := ks.known[d]; ok && time.Until(c.until) < keyCacheFor-recentFor {
+		c.until = time.Time{}
+		ks.known[d] = c
+	}
+}
+
 // Holds is what a [Caller] with that key asks, as long as it is there.
 func (ks *Keys) Holds(presented string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		if _, err := ks.Authenticate(ctx, presented); errors.Is(err, ErrUnauthorized) {
+		if _, err := ks.Authenticate(recently(ctx), presented); errors.Is(err, ErrUnauthorized) {
 			return err
 		}
 		return nil

@@ -24,7 +24,7 @@ func (ss *Sessions) Get(ctx context.Context, token string, place Place) (s Sessi
 // Caller is the owner of a session, for requests that are made in its name.
 func (ss *Sessions) Caller(s Session, token string) Caller {
 	return Caller{Key: s.Key, Holds: func(ctx context.Context) error {
-		if _, err := ss.Get(ctx, token, s.Place); errors.Is(err, ErrUnauthorized) {
+		if _, err := ss.Get(recently(ctx), token, s.Place); errors.Is(err, ErrUnauthorized) {
 			return err
 		}
 		return nil
