@@ -91,6 +91,11 @@ func (l *Ledger) Rouse(ctx context.Context, company string) error {
 
 // runAll runs a script for each company, in one round trip, or two if Redis does not know it. Each company has its own answer or error.
 func (l *Ledger) runAll(ctx context.Context, script *redis.Script, companies []string, args func(i int) []any) ([]*redis.Cmd, error) {
+	return l.runEach(ctx, script, companies, func(due string) []string { return []string{due} }, args)
+}
+
+// runEach is runAll with the keys that the script declares of a company, by the first.
+func (l *Ledger) runEach(ctx context.Context, script *redis.Script, companies []string, keys func(due string) []string, args func(i int) []any) ([]*redis.Cmd, error) {
 	cmds := make([]*redis.Cmd, len(companies))
 	todo := make([]int, len(companies))
 	for i := range todo {
@@ -104,7 +109,7 @@ func (l *Ledger) runAll(ctx context.Context, script *redis.Script, companies []s
 				if args != nil {
 					own = append(own, args(i)...)
 				}
-				cmds[i] = how(script, ctx, p, []string{key}, own...)
+				cmds[i] = how(script, ctx, p, keys(key), own...)
 			}
 			return nil
 		})

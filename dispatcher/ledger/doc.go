@@ -122,6 +122,9 @@
 //	                             and when anybody last went through it
 //	{c}:awake       string       an epoch of the index: since when the company is awake or, negative, at which it was put to sleep; while it is asleep it
 //	                             has no {c}:due, {c}:rooms, {c}:paged, {c}:notices, {c}:replaying and {c}:prune (package registry, index.go)
+//	{c}:watched     string       while somebody watches the company's deliveries: until when (ms), which is moved on, and an epoch. Who comes too late begins another
+//	{c}:live        stream       only then: an entry for each attempt that ended and each state that a delivery came to without one, m the delivery, s the
+//	                             letter; the last 4,096 or so. An entry's id and the epoch are a place to go on from, as long as the entry is there
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:clock      hash     the installation's time (package steady)
@@ -143,6 +146,9 @@
 //	                             callback, and the slow one for what was let out while the callback's breaker was open: its crowds of
 //	                             retries would hold up neighbours in a lane. No record says in which lane a task is: a process
 //	                             that has to know looks in both, and once the number has been another, in all
+//
+// What those who watched have left goes with the next change that nobody watches any more, or with the sweep of the log, by the installation's time. Redis's
+// expiry, an hour later, is for a company where neither comes.
 //
 // What has had its time, such as an event whose deliveries all ended longer ago than retention, is swept with its company's log. The time stands in the
 // key's own expiry, ten years ahead: so no step of Redis's clock expires it.

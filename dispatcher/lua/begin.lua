@@ -25,6 +25,7 @@ return each(function(ARGV)
     r.s, r.at, r.tok = 'C', now, '-'
     redis.call('HSET', ev, field, format(r))
     close(ev, member, cb, 'C')
+    tell(member, 'C')
     return {'cancelled'}
   end
   if r.s == 'R' and r.at > now + tonumber(ARGV[7]) then return {'early', r.at - now, r.log} end

@@ -10,4 +10,5 @@ audit(trail, ARGV[2], {{field = 'state', old = STATES[r.s], new = 'cancelled'}})
 r.s, r.at = 'C', now
 redis.call('HSET', ev, field, format(r))
 close(ev, member, cb, 'C')
+tell(member, 'C')
 return {'ok'}

@@ -50,6 +50,7 @@ return each(function(ARGV)
     elseif was ~= 'C' then
       close(ev, member, cb, 'D')
     end
+    tell(member, 'D')
     return {'late'}
   end
 
@@ -150,6 +151,7 @@ return each(function(ARGV)
       disable('gone', since or now, failures or 1)
     end
   end
+  tell(member, r.s)
   local out, wait, next = {}, 0, nil
   if not closed and held(cb) > 0 then
     -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or

@@ -7,7 +7,7 @@ local function ripe(key)
 end
 local awake = yes(tonumber(redis.call('GET', vigil) or '0') > 0)
 local holds = yes(redis.call('EXISTS', prefix .. 'log', dead, prefix .. 'waiting', prefix .. 'audit', prefix .. 'cb', prefix .. 'buried', prefix .. 'asks',
-  prefix .. 'replays') > 0)
+  prefix .. 'replays', prefix .. 'live') > 0)
 if not work() then
   local last = redis.call('XREVRANGE', prefix .. 'log', '+', '-', 'COUNT', 1)[1]
   return {'', awake, '', '', '', '', holds, redis.call('GET', prefix .. 'ver') or '0', last and last[1] or ''}

@@ -22,12 +22,14 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
       r.s, r.at = 'C', now
       redis.call('HSET', ev, field, format(r))
       close(ev, member, cb, 'C')
+      tell(member, 'C')
     elseif closed or pace(cb).limit or pace(cb).tokens then -- many at once may have lost their owner
       hold(r, ev, field, member, cb, closed)
     else
       r.s, r.at = 'P', now
       redis.call('HSET', ev, field, format(r))
       redis.call('ZADD', due, int(now + PATIENCE), member)
+      tell(member, 'P')
       for _, v in ipairs({'again', member, int(r.gen)}) do out[#out + 1] = v end
     end
   else

@@ -19,6 +19,7 @@ local function cancel(member)
     r.s, r.at, r.tok = 'C', now, '-'
     redis.call('HSET', ev, field, format(r))
     close(ev, member, cb, 'C')
+    tell(member, 'C')
     cancelled = cancelled + 1
   end
 end

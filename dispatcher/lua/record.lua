@@ -79,9 +79,35 @@ end
 -- What a run has read of its callbacks is remembered until it writes there: calls that travel together are mostly for the same ones.
 local gates, paces, inside, outside, well = {}, {}, {}, {}, {}
 
+-- Whether somebody watches the company is read with the first gate: where nobody does, no step has a command more.
+local watch = nil -- {c}:watched, false: nobody does, nil: not known yet
 local function gate(cb)
-  if gates[cb] == nil then gates[cb] = redis.call('GET', prefix .. 'gate:' .. cb) end
+  if gates[cb] ~= nil then return gates[cb] end
+  if watch == nil then
+    local both = redis.call('MGET', prefix .. 'gate:' .. cb, prefix .. 'watched')
+    gates[cb], watch = both[1], both[2]
+  else
+    gates[cb] = redis.call('GET', prefix .. 'gate:' .. cb)
+  end
   return gates[cb]
+end
+
+-- Those who watch a company's deliveries (watch.lua) have {c}:watched, until when they do (ms) and an epoch, and {c}:live, a stream of what changed: m whose
+-- state, s to which letter. Returns the epoch, or nil if nobody watches: what watchers left behind goes.
+local live, MOST_NEWS, WATCH = prefix .. 'live', 4096, 60000
+local function watching()
+  if watch == nil then watch = redis.call('GET', prefix .. 'watched') end
+  if not watch then return nil end
+  local till, epoch = string.match(watch, '^(%d+) (%w+)$')
+  till = tonumber(till or 0)
+  if till >= now and till <= now + 2 * WATCH then return epoch, till end
+  watch = false
+  redis.call('UNLINK', prefix .. 'watched', live)
+end
+
+-- Tells them of a delivery that came to a state, or stayed there with one attempt more. The caller has written the record. Nothing else depends on it.
+local function tell(member, s)
+  if watching() then redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', member, 's', s) end
 end
 
 -- How many of a callback's deliveries are in the lanes, and how one comes there and goes.
@@ -239,6 +265,7 @@ local function bury(r, ev, field, member, cb, why)
   redis.call('HSET', ev, field, format(r))
   close(ev, member, cb, 'X')
   redis.call('HINCRBY', prefix .. 'buried', why, 1)
+  tell(member, 'X')
 end
 
 -- Notes what is known of a host in a hash of many, which goes once nothing was noted in it for so long (ms). Each text ends with a time (ms). For
@@ -349,6 +376,7 @@ local function hold(r, ev, field, member, cb, closed)
   leave(cb, member)
   outside[cb] = held(cb) + redis.call('ZADD', room, order(ev), member)
   redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb)
+  tell(member, 'H')
   if held(cb) > HOLD_MAX then
     local oldest = redis.call('ZRANGE', room, 0, 0)[1]
     local o, oev, ofield = load(oldest)
@@ -551,7 +579,9 @@ local function again(r, ev, field, member, cb)
   redis.call('HSET', ev, 'r' .. cb, 1)
   retriesNoMore(r, member, cb)
   r.gen, r.spent = r.gen + 1, 0
-  return admit(r, ev, field, member, cb, WINDOW)
+  if not admit(r, ev, field, member, cb, WINDOW) then return false end
+  tell(member, r.s)
+  return true
 end
 
 -- Has a retrying delivery make its next attempt now: a new generation, with the attempts and the spent budget that it has. True if it may be enqueued.
