@@ -36,6 +36,7 @@ type Client struct {
 	ledger   *ledger.Ledger
 	lanes    *lanes.Lanes
 	expander *expander
+	live     *live
 	near     atomic.Pointer[near] // by which a worker begins at once what this process accepts; nil: none does
 
 	closeClock func() // unless it is the caller's

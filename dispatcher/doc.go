@@ -22,10 +22,10 @@
 //     follow.go that of what begins as it is accepted.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
-//     do what is asked for, and halt.go and spread.go of the whole installation. send.go accepts.
+//     do what is asked for, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
-//   - near.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
+//   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
 //     Client.
 //
 // # The crash story
@@ -115,6 +115,11 @@
 //	listed / no longer owed             listed and owed                     the next round, which lists it anew
 //	put to sleep / taken out of the     asleep, and listed                  its next event wakes it; else rounds, a minute later
 //	index
+//	a step / what it tells watchers     both or neither: one run of Redis
+//	news read / handed to who watches   the stream ends with the process    who watches comes back with a place, and goes on behind it
+//	last watcher gone / its news gone   a short stream that nobody reads    the next change, or the sweep of the log, a minute later
+//	watched / its company's erasure     -                                   it goes with the company; no look begins one without a name
+//	Redis loses its last second / -     news that are not there any more    the place is gone, or of another epoch: who watches has a gap
 //	a worker / its next round           companies that nobody serves        the other workers, 10 s later, or at once if it said that it ends
 //	an older program's step / -         work that is not listed             rounds go over all names while it lives, and once after
 //	registered or moved / its challenge unverified, without a reason        whoever repeats the change, or verifies

@@ -28,6 +28,7 @@ type metrics struct {
 	warnings metric.Int64Counter
 	disabled metric.Int64Counter
 	panics   metric.Int64Counter
+	dropped  metric.Int64Counter
 }
 
 var (
@@ -85,6 +86,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		warnings: k.counter("ringback.callbacks.warnings", "{warning}", "Callbacks that were found failing, by percent of the time after which they are disabled."),
 		disabled: k.counter("ringback.callbacks.disabled", "{callback}", "Callbacks that were disabled, by reason."),
 		panics:   k.counter("ringback.panics", "{panic}", "Panics that were caught, by place: faults in Ringback itself."),
+		dropped:  k.counter("ringback.streams.dropped", "{message}", "Changes of deliveries that were not told to who watches, for too many waited: the stream says that there is a gap."),
 		pruned:   k.counter("ringback.dead_letters.pruned", "{delivery}", "Deliveries that left the dead-letter book because they had been in it for too long."),
 	}
 	if k.err != nil {
@@ -98,6 +100,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 func (m *metrics) startAtZero(ctx context.Context) {
 	m.shed.Add(ctx, 0)
 	m.pruned.Add(ctx, 0)
+	m.dropped.Add(ctx, 0)
 	for _, level := range ledger.Warnings() {
 		m.warnings.Add(ctx, 0, metric.WithAttributes(attribute.Int("level", level)))
 	}

@@ -17,6 +17,7 @@ import (
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
 	laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
+	streams                                                                                                     metric.Int64Observable
 	oldest, drift, offset, roomAge                                                                              metric.Float64Observable
 	steps                                                                                                       metric.Int64Observable
 }
@@ -26,6 +27,7 @@ func newGauges(meter metric.Meter) (gauges, error) {
 	g := gauges{
 		paused:      k.gauge("ringback.egress.paused", "", "1 while an operator has paused everything that goes out."),
 		outage:      k.gauge("ringback.egress.outage", "", "1 while most destinations that this process tries cannot be reached."),
+		streams:     k.gauge("ringback.streams", "{stream}", "Streams of deliveries that this process serves."),
 		laneDepth:   k.gauge("ringback.lane.tasks", "{task}", "Tasks in asynq's queues, by lane and asynq's state."),
 		laneWaiting: k.gauge("ringback.lane.waiting", "{task}", "Tasks that wait in this process to come into a lane."),
 		roomDepth:   k.gauge("ringback.room.deliveries", "{delivery}", "Deliveries held in callbacks' rooms."),
@@ -49,7 +51,7 @@ func newGauges(meter metric.Meter) (gauges, error) {
 func (g *gauges) all() []metric.Observable {
 	return []metric.Observable{
 		g.laneDepth, g.laneWaiting, g.roomDepth, g.dead, g.breakers, g.expiring, g.buried, g.callbacks, g.used, g.limit, g.paused, g.outage,
-		g.oldest, g.drift, g.offset, g.roomAge, g.steps,
+		g.oldest, g.drift, g.offset, g.roomAge, g.steps, g.streams,
 	}
 }
 
@@ -122,6 +124,7 @@ func (c *Client) addPage(ctx context.Context, sum *sums, companies []string, now
 // observeLanes observes what goes out, and returns for how long what waits longest for that has waited.
 func (c *Client) observeLanes(ctx context.Context, o metric.Observer, g gauges) (oldest time.Duration, err error) {
 	o.ObserveInt64(g.outage, oneIf(c.outage.under(ctx)))
+	o.ObserveInt64(g.streams, int64(c.live.count()))
 	seen, err := c.lanes.Paused(ctx)
 	if err != nil {
 		return 0, err

@@ -55,6 +55,10 @@ func New(cfg Config) (*Client, error) {
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) },
 	})
 	c.expander = c.newExpander()
+	c.live = &live{
+		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
+		look: make(chan struct{}, 1), watches: make(map[*Watch]bool),
+	}
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin)}
 	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.sender.tokens = egress.NewTokens(cfg.Egress, c.sender.userAgent, logFetched(c.log), func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
@@ -73,6 +77,7 @@ func (c *Client) Close() error {
 }
 
 func (c *Client) closeParts() {
+	c.live.close()
 	c.expander.close()
 	c.lanes.Close()
 	c.ledger.Close()

@@ -25,6 +25,7 @@ const (
 	placeEnqueue    = "enqueue"
 	placeCommit     = "commit" // of what goes to Redis together
 	placeMetrics    = "metrics"
+	placeLive       = "live"       // who watches deliveries hears of them
 	placeToken      = "token"      // the fetch of an access token
 	placeConnection = "connection" // while it is opened
 	// PlaceHTTP is for handlers of HTTP requests, which catch their own.
@@ -33,7 +34,7 @@ const (
 	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeExpander, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
+var places = []string{placeReconciler, placePacer, placeExpander, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeLive, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

@@ -309,6 +309,7 @@ func (a *app) shutdown(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.cfg.ShutdownGrace)
 	defer cancel()
 	a.leaving.Store(true)
+	a.client.EndWatches() // whoever watches comes back to another process; nothing waits for them
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if !a.contain(ctx, func() { a.closeDoor(ctx) }) {

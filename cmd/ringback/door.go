@@ -44,8 +44,8 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 
 // A crowd is a listener that bounds how many connections are open, and how many of them idle. If there is no room for another one, it closes one
 // that has nothing to do, so that such connections lock nobody out. The first to go are those that are open for little (see spare), then those
-// over HTTP/2 that have shown no key, then those that have been idle longest, then those that have said nothing yet. While all are busy, new ones
-// wait until one ends. newServer's timeouts see to that, but not over HTTP/2, where each request has timeouts of its own.
+// over HTTP/2 that have shown no key, then those that have been idle longest, then those that have said nothing yet, and last those with a stream, whose
+// reader comes back. While all others are busy, new ones wait until one ends. newServer's timeouts see to that, but not over HTTP/2, where each request has timeouts of its own.
 type crowd struct {
 	net.Listener
 	limit, maxIdle int
@@ -57,6 +57,7 @@ type crowd struct {
 	strangers *list.List // of net.Conn over HTTP/2, with requests under way and no key that is good, in the same order
 	idle      *list.List // of net.Conn, between two requests, in the same order
 	fresh     *list.List // of net.Conn, before their first request
+	streams   *list.List // of net.Conn over HTTP/1, whose answer is a stream that has no end, in the order in which they began
 	room      *sync.Cond // there may be room
 	closed    bool
 }
@@ -77,12 +78,13 @@ func limitConnections(server *http.Server, ln net.Listener, limit, maxIdle int, 
 	}
 	c := &crowd{
 		Listener: ln, limit: limit, maxIdle: maxIdle, log: sparseLog{log: logger},
-		open: map[net.Conn]*spot{}, spare: list.New(), strangers: list.New(), idle: list.New(), fresh: list.New(),
+		open: map[net.Conn]*spot{}, spare: list.New(), strangers: list.New(), idle: list.New(), fresh: list.New(), streams: list.New(),
 	}
 	c.room = sync.NewCond(&c.mu)
 	server.ConnState = c.note
 	server.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		return httpapi.OnAdmission(context.WithValue(ctx, connectionKey{}, conn), func() { c.know(conn) })
+		ctx = httpapi.OnAdmission(context.WithValue(ctx, connectionKey{}, conn), func() { c.know(conn) })
+		return httpapi.OnStream(ctx, func() { c.noteStream(conn) })
 	}
 	server.Handler = httpapi.Linger(c.notePages(server.Handler), c.makeSpare)
 	return c
@@ -100,7 +102,7 @@ func (c *crowd) Accept() (net.Conn, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.open) >= c.limit && !c.closed {
-		if c.turnOut(c.spare) || c.turnOut(c.strangers) || c.turnOut(c.idle) || c.turnOut(c.fresh) {
+		if c.turnOut(c.spare) || c.turnOut(c.strangers) || c.turnOut(c.idle) || c.turnOut(c.fresh) || c.turnOut(c.streams) {
 			c.log.warn("there are too many connections: one that has nothing under way is closed for each new one", "limit", c.limit)
 			continue
 		}
@@ -172,6 +174,21 @@ func (c *crowd) makeSpare(r *http.Request) {
 	defer c.mu.Unlock()
 	if _, ok := c.open[conn]; ok {
 		c.put(conn, c.spare)
+		c.room.Signal()
+	}
+}
+
+// noteStream hears of a connection whose answer is a stream. Over HTTP/2 it may have other requests under way, so it stays.
+func (c *crowd) noteStream(conn net.Conn) {
+	over, secure := conn.(*tls.Conn)
+	if secure && over.ConnectionState().NegotiatedProtocol == "h2" {
+		return
+	}
+	conn = accepted(conn)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.open[conn]; ok {
+		c.put(conn, c.streams)
 		c.room.Signal()
 	}
 }

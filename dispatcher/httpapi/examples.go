@@ -216,6 +216,12 @@ var examples = map[string]example{
 		answers: map[int]string{200: `{"deliveries":[` + exampleRetrying + `],"next_cursor":"MTc2OTkzMzY5ODAyMC0wLzExODg3"}`},
 		fault:   payloads.FieldError{Location: "query.limit", Message: "must be 1 to 500", Value: "501"},
 	},
+	"stream-deliveries": {
+		answers: map[int]string{200: "retry: 2000\nid: MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933698020-0\n\n" +
+			"id: MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0\nevent: delivery\ndata: " + exampleRetrying + "\n\n"},
+		fault:    payloads.FieldError{Location: "query.state", Message: "is no state of a delivery: they are pending, active, retrying, held, delivered, dead, cancelled", Value: "lost"},
+		refusals: map[int]error{http.StatusTooManyRequests: tooManyStreams("this key has %d streams open, as many as one key may have", keyStreams)},
+	},
 	"get-delivery": {answers: map[int]string{200: exampleRetrying}},
 	"replay-delivery": {
 		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"Waits for attempt 2.",` +

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -169,11 +170,25 @@ func (h *house) call(actor, method, path, body string, headers ...header) answer
 func (h *house) do(r *http.Request) answer {
 	h.t.Helper()
 	w := httptest.NewRecorder()
-	h.api.ServeHTTP(w, r)
+	if isStream(r) { // which has no end: its caller hangs up after the first words
+		ctx, hangUp := context.WithCancel(r.Context())
+		defer hangUp()
+		h.api.ServeHTTP(&onFlush{w, hangUp}, r.WithContext(ctx))
+	} else {
+		h.api.ServeHTTP(w, r)
+	}
 	a := answer{h.t, w.Code, w.Result().Header, w.Body.Bytes()}
 	a.wantSafeHeaders()
 	return a
 }
+
+// onFlush calls do when some of an answer is sent on its way.
+type onFlush struct {
+	http.ResponseWriter
+	do func()
+}
+
+func (w *onFlush) Flush() { w.do() }
 
 func (a answer) wantSafeHeaders() {
 	a.t.Helper()

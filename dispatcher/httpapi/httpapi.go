@@ -51,7 +51,8 @@ func New(cfg Config) (http.Handler, error) {
 // (W3C Trace Context), so that the trace leads from the producer to the attempt. The API's own work has no span, but accepting an event has.
 func (s *server) observed() http.Handler {
 	return otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
-		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}))
+		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}),
+		otelhttp.WithFilter(func(r *http.Request) bool { return !isStream(r) })) // how long one lasts says nothing of ours
 }
 
 // build is New, for tests that want to look inside.
@@ -68,6 +69,7 @@ func build(cfg Config) (*server, error) {
 	s.decisions()
 	s.deliveries()
 	s.now()
+	s.stream()
 	s.replays()
 	s.bulkReplays()
 	s.erasures()

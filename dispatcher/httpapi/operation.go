@@ -21,6 +21,8 @@ type operation struct {
 	long bool
 	// paged says that the operation works page by page, and takes a place for each page.
 	paged bool
+	// stream says that the answer has no end. It needs no place.
+	stream bool
 	// also documents a second status of success, for the same answer.
 	also map[int]string
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.

@@ -77,6 +77,8 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 		}}}), nil
 	case redis.HasErrorPrefix(err, "OOM"):
 		return problem(http.StatusServiceUnavailable, "the store behind Ringback is full: its operator has to make room"), retryIn(retryAfterFull)
+	case errors.Is(err, dispatcher.ErrEnding):
+		return problem(http.StatusServiceUnavailable, dispatcher.ErrEnding.Error()), retryIn(retryAfter)
 	case errors.Is(err, dispatcher.ErrEgressPaused):
 		return problem(http.StatusServiceUnavailable, dispatcher.ErrEgressPaused.Error()), retryIn(retryAfterFull)
 	case errors.Is(err, dispatcher.ErrOverloaded):

@@ -53,7 +53,7 @@ func (s *server) before(op operation) huma.Middlewares {
 	switch {
 	case op.long:
 		steps = append(steps, s.placedLong)
-	case op.patience == 0 && !op.paged: // an operation that waits for a partner needs no place meanwhile
+	case op.patience == 0 && !op.paged && !op.stream: // an operation that waits for a partner needs no place meanwhile
 		steps = append(steps, s.placed)
 	}
 	return steps

@@ -14,6 +14,7 @@ type server struct {
 	door    *doorway
 	sheds   shedLog
 	guesses guesses
+	streams streams
 }
 
 // recordingMux is a ServeMux that remembers its patterns: the API's description is tested to name them all.

@@ -1,0 +1,462 @@
+package dispatcher
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/ringback/ringback/dispatcher/ledger"
+)
+
+// Those who watch a company's deliveries hear of each change within a moment. Steps that change a delivery note that in a short stream of the company,
+// {c}:live, as long as somebody watches it. A process looks into the streams of all companies that it has watchers of, in one round trip, reads the
+// deliveries in question, and hands them to its watchers. So what watching costs does not grow with who watches, and has a bound: what changes faster is
+// handed over later, and what the stream no longer has is a gap.
+const (
+	// liveEvery is how often a process looks.
+	liveEvery = 250 * time.Millisecond
+	// liveReads is how many deliveries it reads in a look for all watchers together: 512 a second, far more than anybody reads.
+	liveReads = 128
+	// liveChanges is how many changes of a company it goes through in a look. Only those that somebody wants to hear of are read.
+	liveChanges = 1024
+	// livePlaces is how many places in the news of companies it looks at in one round trip. Where there are more, they take turns.
+	livePlaces = 256
+	// liveQueue is how much waits for a watcher who does not take it.
+	liveQueue = 512
+	// liveBegin is how long a watcher waits until it is known that changes are told.
+	liveBegin = 3 * time.Second
+)
+
+// ErrEnding says that this process is about to end: watch elsewhere.
+var ErrEnding = errors.New("this process is shutting down")
+
+// live hands changes to those who watch. A goroutine looks for changes while there is anybody.
+type live struct {
+	*guard
+	ledger  *ledger.Ledger
+	dropped metric.Int64Counter
+	known   func(ctx context.Context, company string) (bool, error)
+	read    func(ctx context.Context, company string, refs []ledger.Ref) (map[string]*Delivery, error) // by id; those that are gone are missing
+	look    chan struct{}                                                                              // somebody came: look at once
+
+	mu      sync.Mutex
+	watches map[*Watch]bool
+	ended   bool
+	stop    context.CancelFunc // ends the goroutine; nil: there is none
+	done    sync.WaitGroup
+	away    bool // the last look failed
+}
+
+// A WatchQuery selects what a [Watch] hears of. The zero value of each field but Company is all.
+type WatchQuery struct {
+	Company    string
+	States     []State
+	CallbackID int64
+	EventType  string
+	// Callbacks are those that the watcher may see; nil: all.
+	Callbacks []int64
+	// After is where another watch left off: the Place of the last [News] it took. Empty: from now on.
+	After string
+}
+
+// admits reports whether a change may be one to hear of, as far as is known before the delivery is read. What waits for a deleted callback shows as cancelled.
+func (q *WatchQuery) admits(c ledger.Change) bool {
+	return (q.CallbackID == 0 || q.CallbackID == c.Callback) && (q.Callbacks == nil || slices.Contains(q.Callbacks, c.Callback)) &&
+		(len(q.States) == 0 || slices.Contains(q.States, c.State) || !c.State.Final() && slices.Contains(q.States, Cancelled))
+}
+
+// wants reports whether a delivery is one to hear of.
+func (q *WatchQuery) wants(d *Delivery) bool {
+	return (q.CallbackID == 0 || q.CallbackID == d.CallbackID) && (q.Callbacks == nil || slices.Contains(q.Callbacks, d.CallbackID)) &&
+		(q.EventType == "" || q.EventType == d.EventType) && (len(q.States) == 0 || slices.Contains(q.States, d.State))
+}
+
+// News is that a delivery changed, as it stands now. Or it is a gap: what happened before this place is not all known.
+type News struct {
+	Place    string    // for WatchQuery.After, to go on behind this
+	Delivery *Delivery // nil: a gap
+
+	once sync.Once
+	text []byte
+}
+
+// Text is the delivery as encode writes it. It is written once for all watchers.
+func (n *News) Text(encode func(*Delivery) []byte) []byte {
+	n.once.Do(func() { n.text = encode(n.Delivery) })
+	return n.text
+}
+
+// A Watch hears of the changes of a company's deliveries. It is one goroutine's, which has to call Close.
+type Watch struct {
+	live    *live
+	query   WatchQuery
+	inside  bool // the watcher may know which names lead inside
+	changed chan struct{}
+	begun   chan struct{} // closed once changes are told
+
+	// live.mu guards the rest.
+	at     ledger.Place // zero: not known yet
+	absent bool         // there was nothing of the company
+	err    error
+	queue  []*News
+	lost   bool // the queue was full: what came since was dropped
+}
+
+// watch begins to watch. It returns once changes are told, or there is nothing of the company that could.
+func (l *live) watch(ctx context.Context, q WatchQuery) (*Watch, error) {
+	w := &Watch{live: l, query: q, inside: ctx.Value(unmaskedKey{}) != nil, changed: make(chan struct{}, 1), begun: make(chan struct{})}
+	if at, ok := ledger.ParsePlace(q.After); ok {
+		w.at = at
+	} else {
+		w.lost = true // it is no place of ours: what was missed is not known
+		w.tell()
+	}
+	if err := l.enter(w); err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(liveBegin)
+	defer timer.Stop()
+	select {
+	case <-w.begun:
+	case <-timer.C:
+		w.fail(context.DeadlineExceeded)
+	case <-ctx.Done():
+		w.fail(ctx.Err())
+	}
+	l.mu.Lock()
+	err := w.err
+	l.mu.Unlock()
+	if err != nil {
+		w.Close()
+		return nil, err
+	}
+	return w, nil
+}
+
+// enter lists a watch, and has somebody look.
+func (l *live) enter(w *Watch) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		return ErrEnding
+	}
+	l.watches[w] = true
+	if l.stop == nil {
+		ctx, stop := context.WithCancel(context.Background()) //nolint:gosec // run calls it, or end
+		l.stop = stop
+		l.done.Go(func() { l.run(ctx) })
+	}
+	select {
+	case l.look <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// count is how many watch.
+func (l *live) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.watches)
+}
+
+// end ends all watches, and lets nobody watch any more.
+func (l *live) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.stop != nil {
+		l.stop()
+	}
+	for w := range l.watches {
+		w.tell()
+	}
+}
+
+// close is end, and waits for the goroutine.
+func (l *live) close() {
+	l.end()
+	l.done.Wait()
+}
+
+// run looks until nobody watches.
+func (l *live) run(ctx context.Context) {
+	for {
+		if ctx.Err() != nil || !l.anybody() {
+			return
+		}
+		_ = l.contain(ctx, placeLive, func() error { return l.lookAround(ctx) })
+		timer := time.NewTimer(liveEvery)
+		select {
+		case <-l.look:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// anybody reports whether somebody watches. If not, the goroutine is over.
+func (l *live) anybody() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.watches) > 0 {
+		return true
+	}
+	l.stop()
+	l.stop = nil
+	return false
+}
+
+// A gathering are the watches that stand at one place of a company's news, and see the same of it.
+type gathering struct {
+	company string
+	inside  bool
+	at      ledger.Place
+}
+
+// gather is who watches, by where they stand.
+func (l *live) gather() map[gathering][]*Watch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make(map[gathering][]*Watch)
+	for w := range l.watches {
+		g := gathering{w.query.Company, w.inside, w.at}
+		all[g] = append(all[g], w)
+	}
+	return all
+}
+
+// lookAround looks once at all places where somebody stands.
+func (l *live) lookAround(ctx context.Context) error {
+	all := l.gather()
+	places := slices.Collect(maps.Keys(all)) // in no order: so each has its turn
+	places = places[:min(len(places), livePlaces)]
+	looks := make([]ledger.Look, len(places))
+	for i, p := range places {
+		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: liveChanges}
+	}
+	seen, err := l.ledger.Watch(ctx, looks)
+	budget, first := liveReads, err
+	for i, p := range places {
+		if err == nil && seen[i].Err == nil && !seen[i].Watched {
+			seen[i] = l.begin(ctx, looks[i])
+		}
+		failed := err
+		if failed == nil {
+			failed = seen[i].Err
+		}
+		if failed == nil {
+			share := max(1, budget/(len(places)-i))
+			var used int
+			used, failed = l.serve(ctx, p, all[p], seen[i], share)
+			budget -= used
+		}
+		if failed == nil {
+			continue
+		}
+		first = cmp.Or(first, failed)
+		for _, w := range all[p] {
+			w.fail(failed)
+		}
+	}
+	l.note(ctx, first)
+	return nil
+}
+
+// note tells the log when looks begin to fail, and when they succeed again.
+func (l *live) note(ctx context.Context, err error) {
+	if away := err != nil; away != l.away && ctx.Err() == nil {
+		l.away = away
+		if away {
+			l.log.WarnContext(ctx, "who watches deliveries hears nothing as long as redis fails", "error", err)
+		} else {
+			l.log.InfoContext(ctx, "who watches deliveries hears of them again")
+		}
+	}
+}
+
+// begin begins to watch a company, if there is anything of it. The version is read before the name is looked for: an erasure takes the name away, and then
+// raises the version. So nothing is written of a company that is erased.
+func (l *live) begin(ctx context.Context, look ledger.Look) ledger.Seen {
+	version, err := l.ledger.WatchVersion(ctx, look.Company)
+	if err != nil {
+		return ledger.Seen{Err: err}
+	}
+	if known, err := l.known(ctx, look.Company); err != nil || !known {
+		return ledger.Seen{Err: err}
+	}
+	look.Begin = version
+	seen, err := l.ledger.Watch(ctx, []ledger.Look{look})
+	if err != nil {
+		return ledger.Seen{Err: err}
+	}
+	return seen[0]
+}
+
+// serve hands what was seen to those who stand at a place, and moves them on. It reads so many deliveries at most, and returns how many it read.
+func (l *live) serve(ctx context.Context, p gathering, who []*Watch, seen ledger.Seen, most int) (used int, err error) {
+	if !seen.Watched || !seen.Whole {
+		l.move(who, seen, p.at != ledger.Place{})
+		return 0, nil
+	}
+	changes, refs := l.wanted(who, seen.Changes, most)
+	if len(changes) < len(seen.Changes) {
+		seen.At = p.at
+		if n := len(changes); n > 0 {
+			seen.At = changes[n-1].After
+		}
+	}
+	var found map[string]*Delivery
+	if len(refs) > 0 {
+		if p.inside {
+			ctx = Unmasked(ctx)
+		}
+		found, err = l.read(ctx, p.company, refs)
+		switch {
+		case errors.Is(err, ledger.ErrBadRecord): // it would be so the next time
+			l.move(who, seen, true)
+			return len(refs), nil
+		case err != nil:
+			return 0, err
+		}
+	}
+	var news []*News
+	var of []ledger.Change
+	for _, c := range changes {
+		if d := found[c.DeliveryID()]; d != nil {
+			news, of = append(news, &News{Place: c.After.String(), Delivery: d}), append(of, c)
+		}
+	}
+	l.hand(ctx, who, seen.At, news, of)
+	return len(refs), nil
+}
+
+// wanted are the first of the changes, as far as so many deliveries are to be read for them, and those.
+func (l *live) wanted(who []*Watch, all []ledger.Change, most int) (some []ledger.Change, refs []ledger.Ref) {
+	is := make(map[ledger.Ref]bool)
+	for i, c := range all {
+		if is[c.Ref] || !slices.ContainsFunc(who, func(w *Watch) bool { return w.query.admits(c) }) {
+			continue
+		}
+		if len(refs) == most {
+			return all[:i], refs
+		}
+		is[c.Ref] = true
+		refs = append(refs, c.Ref)
+	}
+	return all, refs
+}
+
+// hand gives news to those who want them, and moves all on.
+func (l *live) hand(ctx context.Context, who []*Watch, at ledger.Place, news []*News, of []ledger.Change) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	dropped := int64(0)
+	for _, w := range who {
+		w.begin()
+		w.at = at
+		for i, n := range news {
+			switch {
+			case !w.query.admits(of[i]) || !w.query.wants(n.Delivery):
+			case w.lost || len(w.queue) >= liveQueue:
+				w.lost = true
+				dropped++
+			default:
+				w.queue = append(w.queue, n)
+			}
+		}
+		if w.lost || len(w.queue) > 0 {
+			w.tell()
+		}
+	}
+	if dropped > 0 {
+		l.dropped.Add(ctx, dropped)
+	}
+}
+
+// move has those who stood at a place go on where news are known from. If they stood at one before, or there was nothing of the company before, they have
+// missed what was in between.
+func (l *live) move(who []*Watch, seen ledger.Seen, missed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, w := range who {
+		if !seen.Watched {
+			w.absent, w.at = true, ledger.Place{}
+		} else if w.at = seen.At; missed || w.absent {
+			w.absent, w.lost = false, true
+			w.tell()
+		}
+		w.begin()
+	}
+}
+
+// begin lets the watcher know that changes are told. The caller holds the lock.
+func (w *Watch) begin() {
+	select {
+	case <-w.begun:
+	default:
+		close(w.begun)
+	}
+}
+
+// fail ends the watch if it has not begun. One that has goes on with the next look.
+func (w *Watch) fail(err error) {
+	w.live.mu.Lock()
+	defer w.live.mu.Unlock()
+	select {
+	case <-w.begun:
+	default:
+		w.err = err
+		close(w.begun)
+	}
+}
+
+// tell has the watcher look. The caller holds the lock.
+func (w *Watch) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Changed has a value when there is something to take.
+func (w *Watch) Changed() <-chan struct{} { return w.changed }
+
+// Take returns what is new, oldest first; nothing, if nothing is. Once the process is about to end, or the watch is closed, it returns [ErrEnding].
+func (w *Watch) Take() ([]*News, error) {
+	w.live.mu.Lock()
+	defer w.live.mu.Unlock()
+	if w.live.ended || !w.live.watches[w] {
+		return nil, ErrEnding
+	}
+	news := w.queue
+	if w.queue = nil; w.lost {
+		w.lost = false
+		news = append(news, &News{Place: w.at.String()})
+	}
+	return news, nil
+}
+
+// Place is where the watch stands: behind all that Take returned, if that took all there was. Empty: there is nothing of the company yet.
+func (w *Watch) Place() string {
+	w.live.mu.Lock()
+	defer w.live.mu.Unlock()
+	if len(w.queue) > 0 || w.lost {
+		return ""
+	}
+	return w.at.String()
+}
+
+// Close ends the watch.
+func (w *Watch) Close() {
+	w.live.mu.Lock()
+	defer w.live.mu.Unlock()
+	delete(w.live.watches, w)
+}
