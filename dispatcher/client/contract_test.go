@@ -90,6 +90,15 @@ func methods(then time.Time) []method {
 			}
 			return results, err
 		}},
+		{operation: "GET " + company + "/deliveries/stream", element: client.Delivery{}, call: func(ctx context.Context, c *client.Client) (any, error) {
+			for change, err := range c.Watch(ctx, "acme", client.WatchQuery{States: []string{client.Held}, CallbackID: 1, EventType: "payment_proof", After: "lost"}) {
+				if err == nil && !change.Gap {
+					err = fmt.Errorf("%+v", change)
+				}
+				return change, err
+			}
+			return nil, errors.New("it told nothing")
+		}},
 		{operation: "GET " + company + "/events/{event_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Event(ctx, "acme", "e-1", client.ExplainQuery{CallbackID: 1, Limit: 5})
 		}},
