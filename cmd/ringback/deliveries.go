@@ -39,6 +39,7 @@ func deliveriesCommand() *cli.Command {
 				}, pageFlags()...),
 				Action: listDeliveries,
 			},
+			tailCommand(),
 			{
 				Name: "get", Usage: "show one delivery and its attempts", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries get dlv_x"),
