@@ -64,14 +64,6 @@ func deliveriesCommand() *cli.Command {
 	}
 }
 
-// stateOf is a delivery's state and, where it is held, why.
-func stateOf(d *client.Delivery) string {
-	if d.HeldReason != "" {
-		return d.State + " (" + d.HeldReason + ")"
-	}
-	return d.State
-}
-
 func printDelivery(out printer, d *client.Delivery) error {
 	if err := out.pairs(
 		[2]string{"delivery", d.DeliveryID},
