@@ -138,15 +138,28 @@ func TestAGivenUpDeliveryIsTold(t *testing.T) {
 		cb := d.callback("")
 		from := d.watch(Place{}, 1).At
 		d.accept([]string{"lost"}, cb)
-		d.beginLane()
+		lost := d.beginLane()[0]
 		time.Sleep(lease + time.Second)
 		from = d.watch(from, 1).At // somebody does, all the time
 		_, err := d.ledger.Overdue(d.t.Context(), d.company, 10)
 		d.must(err)
+		d.finish(lost, well) // it was only slow
 		d.pause(cb)
 		d.accept([]string{"old", "new"}, cb)
 		seen := d.watch(from, 100)
-		if diff := cmp.Diff([]string{"lost pending", "old held", "new held", "old dead"}, told(seen)); diff != "" {
+		if diff := cmp.Diff([]string{"lost pending", "lost delivered", "old held", "new held", "old dead"}, told(seen)); diff != "" {
+			t.Error(diff)
+		}
+
+		other := d.callback("")
+		d.accept([]string{"left"}, other)
+		d.beginLane()
+		d.must(d.registry.Delete(d.t.Context(), d.company, other))
+		time.Sleep(lease + time.Second)
+		from = d.watch(Place{}, 1).At
+		_, err = d.ledger.Overdue(d.t.Context(), d.company, 10)
+		d.must(err)
+		if diff := cmp.Diff([]string{"left cancelled"}, told(d.watch(from, 100))); diff != "" {
 			t.Error(diff)
 		}
 	})
@@ -185,6 +198,9 @@ func TestAPlaceIsGoodWhileItsEntryIsThere(t *testing.T) {
 	text, ok := ParsePlace(first.String())
 	if !ok || text != first {
 		t.Errorf("%q is read as %q", first, text)
+	}
+	if seen := d.watch(Place{strings.Repeat("A", 26), first.entry}, 100); seen.Whole || len(seen.Changes) > 0 {
+		t.Errorf("the same entry of another epoch: %+v", seen)
 	}
 	d.must(d.rdb.XTrimMaxLen(t.Context(), Key(d.company, "live"), 5).Err())
 	if seen := d.watch(first, 100); seen.Whole || len(seen.Changes) > 0 {
