@@ -117,7 +117,7 @@ func (l *live) watch(ctx context.Context, q WatchQuery) (*Watch, error) {
 		w.lost = true // it is no place of ours: what was missed is not known
 		w.tell()
 	}
-	if err := l.enter(w); err != nil {
+	if err := l.enter(w); err != nil { //nolint:contextcheck // who looks does so for all who watch
 		return nil, err
 	}
 	timer := time.NewTimer(liveBegin)
@@ -148,7 +148,7 @@ func (l *live) enter(w *Watch) error {
 	}
 	l.watches[w] = true
 	if l.stop == nil {
-		ctx, stop := context.WithCancel(context.Background()) //nolint:gosec // run calls it, or end
+		ctx, stop := context.WithCancel(context.Background())
 		l.stop = stop
 		l.done.Go(func() { l.run(ctx) })
 	}

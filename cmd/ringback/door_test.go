@@ -24,6 +24,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,6 +34,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/registry/redistest"
 )
 
@@ -680,6 +682,60 @@ func TestReadersOfPagesMakeRoom(t *testing.T) {
 		}
 		if took := time.Since(began); took > 0 {
 			t.Errorf("served after %s", took)
+		}
+		_ = server.Close()
+		running.Wait()
+	})
+}
+
+// Streams, which have no end, hold no place that somebody else needs; but what idles goes first.
+func TestStreamsMakeRoom(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 3
+		var served atomic.Int64
+		listener, quiet := make(piped), slog.New(slog.DiscardHandler)
+		server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/stream" {
+				httpapi.Streaming(r.Context())
+			}
+			if r.URL.Path == "/" {
+				served.Add(1)
+			} else {
+				<-r.Context().Done()
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}), quiet)
+		var running sync.WaitGroup
+		running.Go(func() { _ = server.Serve(limitConnections(server, listener, limit, limit, quiet)) })
+		ask := func(conn net.Conn, path string) {
+			if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		open := func(path string, end func()) net.Conn {
+			conn := listener.dial()
+			running.Go(func() {
+				_, _ = io.Copy(io.Discard, conn) // else the server would still write
+				end()
+			})
+			ask(conn, path)
+			return conn
+		}
+		var gone atomic.Int64
+		for range limit - 1 {
+			open("/stream", func() { gone.Add(1) })
+		}
+		open("/", func() {})
+		busy := open("/", func() {})
+		if served.Load() != 2 || gone.Load() != 0 {
+			t.Errorf("%d are served, and %d streams made room beside what idles", served.Load(), gone.Load())
+		}
+		ask(busy, "/busy")
+		open("/", func() {})
+		if served.Load() != 3 || gone.Load() != 1 {
+			t.Errorf("%d are served, and %d streams made room where all else is busy", served.Load(), gone.Load())
 		}
 		_ = server.Close()
 		running.Wait()

@@ -42,9 +42,10 @@ func tailDeliveries(c *cli.Context) error {
 	out, colour := newPrinter(c), isTerminal(c.App.Writer)
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "Watching the deliveries of %s. Ctrl-C ends.\n", printable(company))
 	q := client.WatchQuery{States: commaSeparated(c.StringSlice("state")), CallbackID: c.Int64("callback"), EventType: c.String("type")}
-	for change, err := range api.Watch(c.Context, company, q) {
+	ctx := c.Context
+	for change, err := range api.Watch(ctx, company, q) {
 		switch {
-		case err != nil && c.Context.Err() != nil: // Ctrl-C
+		case err != nil && ctx.Err() != nil: // Ctrl-C
 			return nil
 		case err != nil:
 			return err

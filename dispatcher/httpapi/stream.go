@@ -94,9 +94,7 @@ func (s *server) streamDeliveries(ctx context.Context, in *streamIn) (*streamOut
 		w.Header().Set("Content-Type", mediaSSE)
 		w.Header().Set("X-Accel-Buffering", "no") // nginx would keep what comes
 		w.WriteHeader(http.StatusOK)
-		if began, ok := ctx.Value(streamingKey{}).(func()); ok {
-			began()
-		}
+		Streaming(ctx)
 		t := &teller{w: w, rc: http.NewResponseController(w)}
 		defer func() { _ = t.rc.SetWriteDeadline(time.Time{}) }()
 		t.run(ctx, watch, c)
@@ -197,4 +195,11 @@ type streamingKey struct{}
 // OnStream returns a context for a connection. When the answer to one of its requests is a stream, which has no end, it calls began.
 func OnStream(ctx context.Context, began func()) context.Context {
 	return context.WithValue(ctx, streamingKey{}, began)
+}
+
+// Streaming tells of a request, by its context, that its answer is a stream: see [OnStream].
+func Streaming(ctx context.Context) {
+	if began, ok := ctx.Value(streamingKey{}).(func()); ok {
+		began()
+	}
 }
