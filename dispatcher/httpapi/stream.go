@@ -42,7 +42,7 @@ type (
 )
 
 func (s *server) stream() {
-	register(s, operation{need: readFates, stream: true, Operation: huma.Operation{
+	register(s, operation{need: readFates, bounds: ofThose, stream: true, Operation: huma.Operation{
 		OperationID: "stream-deliveries", Method: http.MethodGet, Path: streamRoute, Tags: []string{"Deliveries"},
 		Summary: "Watch deliveries as they happen",
 		Description: "Server-sent events: an `event: delivery` each time an attempt of a delivery ends, or its state changes without one: accepted and held, cancelled, " +

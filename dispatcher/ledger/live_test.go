@@ -71,6 +71,11 @@ func TestEachChangeIsTold(t *testing.T) {
 			_, err := d.ledger.Replay(d.t.Context(), d.ref("e", cb), "{}")
 			d.must(err)
 		}, []string{"e cancelled", "e pending"}},
+		"tried now": {func(d *desk, cb int64) {
+			d.brought("e", Retrying, cb)
+			_, err := d.ledger.Hasten(d.t.Context(), d.ref("e", cb), "{}")
+			d.must(err)
+		}, []string{"e retrying", "e pending"}},
 		"replayed into a room": {func(d *desk, cb int64) {
 			d.brought("e", Dead, cb)
 			d.pause(cb)

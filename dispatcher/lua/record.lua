@@ -588,7 +588,9 @@ end
 local function early(r, ev, field, member, cb)
   retriesNoMore(r, member, cb)
   r.gen = r.gen + 1
-  return admit(r, ev, field, member, cb, WINDOW)
+  if not admit(r, ev, field, member, cb, WINDOW) then return false end
+  tell(member, r.s)
+  return true
 end
 
 -- A cancelled attempt that is still under way would race with a replay.
