@@ -62,6 +62,7 @@ type Registry struct {
 	companies sync.Map // company's name -> *company
 	presence  presence
 	naming    renewal // of companies' names
+	urls      sealedURLs
 }
 
 // New returns a registry on the given Redis. It does not talk to it yet: call
