@@ -114,9 +114,10 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	ctx, attempt := c.tracer.Start(ctx, "attempt "+q.Type, r.spanOptions()...)
 	defer attempt.End()
 	s, body := r.decided(ctx, r.send(ctx, &c.sender))
-	written := r.entry(s)
+	written := r.entry(s, s.keeps.inRecord())
+	kept, _ := r.kept(s, written)
 	c.at("asked")
-	c.recordAnswer(ctx, r.ref.Company, r.ownID, s.Judgement, written)
+	c.recordAnswer(ctx, r.ref.Company, r.ownID, s.Judgement, written, kept)
 	c.metrics.asked(ctx, s.Verdict, written.Unmasked().Reason, s.took)
 	c.reporter.tell(ctx, attempt, "decision", r, s, written)
 	if s.Verdict != verdict.Delivered {
@@ -303,14 +304,14 @@ func partnersWords(body []byte) string {
 }
 
 // recordAnswer writes down what came of a decision. If Redis fails now, the answer still counts: a record without an outcome says so.
-func (c *Client) recordAnswer(ctx context.Context, company, id string, j verdict.Judgement, written ledger.Entry) {
+func (c *Client) recordAnswer(ctx context.Context, company, id string, j verdict.Judgement, written ledger.Entry, kept *ledger.Sent) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
 	field := j.Blame().Health()
 	if j.Verdict == verdict.Delivered {
 		field = "ok"
 	}
-	if err := c.ledger.RecordDecision(ctx, company, id, written, field); err != nil {
+	if err := c.ledger.RecordDecision(ctx, company, id, written, kept, field); err != nil {
 		c.log.ErrorContext(ctx, "decision is not recorded", "company", company, "decision", id, "error", err)
 	}
 }

@@ -42,6 +42,11 @@ type sent struct {
 	timing   egress.Timing    // where the time went
 	response *egress.Response // nil: there was none
 	token    string           // the access token that the request carried, where the callback's auth wants one
+
+	header http.Header // as it went out; nil: nothing went out
+	body   []byte      // as it went out
+	partly bool        // the request could not be written to its end
+	keeps  keeping     // what is kept of all this
 }
 
 // A sender is what it takes to send.
@@ -50,6 +55,7 @@ type sender struct {
 	tokens    *egress.Tokens // access tokens of the callbacks that want them
 	userAgent string
 	origin    string // who asks in a handshake
+	keeps     keeping
 }
 
 // id is the webhook-id.
@@ -89,14 +95,18 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
 	s.response, err = by.egress.Do(ctx, egress.Request{
-		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: a.keepBody,
+		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
 	o := verdict.Outcome{Err: err}
+	phase := egress.PhaseWait
 	if err == nil {
 		o.Status, o.Header, s.timing = s.response.Status, s.response.Header, s.response.Timing
 	} else if e, ok := errors.AsType[*egress.Error](err); ok {
-		s.timing = e.Timing
+		s.timing, phase = e.Timing, e.Phase
+	}
+	if phase == egress.PhaseWrite || phase == egress.PhaseWait {
+		s.header, s.body, s.partly = header, body, phase == egress.PhaseWrite
 	}
 	s.Judgement = a.judge(a.callback.SuccessRule(a.typ), o, token)
 	return s
@@ -115,8 +125,8 @@ func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome, token stri
 	return j
 }
 
-// entry is the attempt's line in a record.
-func (a *attempt) entry(s sent) ledger.Entry {
+// entry is the attempt's line in a record, with so many bytes of the answer at most.
+func (a *attempt) entry(s sent, most int) ledger.Entry {
 	e := ledger.Entry{
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: s.took.Milliseconds(), Status: s.Status,
 		Verdict: s.Verdict, Reason: s.Reason, ContentType: s.ContentType, Note: s.Note, Repeated: s.timing.Repeated, AskedSeconds: int64(s.RetryAfter / time.Second),
@@ -130,7 +140,7 @@ func (a *attempt) entry(s sent) ledger.Entry {
 			e.Auth = a.credentials()
 		}
 		e.Looks = verdict.LookOf(s.Status, s.response.Header, s.response.Body, !s.response.Truncated)
-		e.Headers, e.Body = keepAnswer(s.response, secretsOf(a.callback, s.token))
+		e.Headers, e.Body = keepAnswer(s.response, secretsOf(a.callback, s.token), most)
 	}
 	return e
 }
@@ -146,15 +156,11 @@ func (a *attempt) credentials() string {
 	return ""
 }
 
-// answerSize bounds what is kept of a partner's answer, headers and body together.
-const answerSize = 1024
-
 // keptHeaders are the answer's headers worth keeping: none of them holds a secret.
 var keptHeaders = []string{"Content-Type", "Retry-After", "Server", "Location", "Www-Authenticate", "X-Request-Id", "Date"}
 
-// keepAnswer keeps the beginning of an answer. Some endpoints echo what they were sent: secrets are blotted out.
-func keepAnswer(r *egress.Response, secrets blotter) (headers map[string]string, body string) {
-	left := answerSize
+// keepAnswer keeps the beginning of an answer, so many bytes of headers and body together. Some endpoints echo what they were sent: secrets are blotted out.
+func keepAnswer(r *egress.Response, secrets blotter, left int) (headers map[string]string, body string) {
 	for _, name := range keptHeaders {
 		value := verdict.Clip(verdict.Printable(secrets.Replace(r.Header.Get(name))), 200)
 		if name == "Location" {

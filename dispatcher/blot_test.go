@@ -60,11 +60,11 @@ func TestTheBeginningOfASecretIsBlottedOut(t *testing.T) {
 		"canary%2":             "***",
 		"no secret":            "no secret",
 	} {
-		if _, body := keepAnswer(&egress.Response{Body: []byte(said), Truncated: true}, secrets); body != want {
+		if _, body := keepAnswer(&egress.Response{Body: []byte(said), Truncated: true}, secrets, DefaultKeepAnswerBytes); body != want {
 			t.Errorf("%q is kept as %q", said, body)
 		}
 	}
-	if _, body := keepAnswer(&egress.Response{Body: []byte("the canary")}, secrets); body != "the canary" {
+	if _, body := keepAnswer(&egress.Response{Body: []byte("the canary")}, secrets, DefaultKeepAnswerBytes); body != "the canary" {
 		t.Errorf("kept: %q", body)
 	}
 }

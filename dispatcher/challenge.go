@@ -167,7 +167,7 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) challenge
 			s.Judgement = verdict.JudgeChallenge(s.response.Status, s.response.Body, token)
 		}
 	}
-	said.verified, said.written = s.Verdict == verdict.Delivered, r.entry(s)
+	said.verified, said.written = s.Verdict == verdict.Delivered, r.entry(s, DefaultKeepAnswerBytes)
 	said.written.Challenge, said.written.Handshake = true, agreed
 	c.reporter.tell(ctx, span, "challenge", r, s, said.written)
 	return said

@@ -62,6 +62,15 @@ type Config struct {
 	OwnerGrace time.Duration
 	// WaitReplicas is how many replicas must hold an event before it counts as accepted (Redis WAIT, 1 s at most). Default 0.
 	WaitReplicas int
+	// KeepRequests says of which attempts the request is kept as it went out, and the timing: of the last three of a delivery. [KeepAll] is the default;
+	// [KeepFailed], [KeepNone].
+	KeepRequests Keep
+	// KeepAnswers says of which attempts the partner's answer is kept: of the last three of a delivery that did not deliver ([KeepFailed], the default), or of the
+	// last three ([KeepAll]).
+	KeepAnswers Keep
+	// KeepAnswerBytes is how much of an answer is kept, headers and body together. At most [MaxKeepAnswerBytes]; default [DefaultKeepAnswerBytes]. Negative:
+	// nothing.
+	KeepAnswerBytes int
 	// ShedAt is the percentage of Redis's maxmemory from which on events are refused with [ErrOverloaded]. Default [DefaultShedAt].
 	ShedAt int
 }
@@ -99,6 +108,14 @@ func (cfg *Config) rules() ledger.Rules {
 		HoldMaxCount: defaulted(cfg.HoldMaxCount, DefaultHoldMaxCount), HoldMaxAge: defaulted(cfg.HoldMaxAge, DefaultHoldMaxAge),
 		DisableAfter: max(0, defaulted(cfg.DisableAfter, DefaultDisableAfter)), Patience: defaulted(cfg.Patience, DefaultPatience),
 		BodyRetention: cfg.BodyRetention,
+	}
+}
+
+// keeping is what of the exchanges with partners is kept.
+func (cfg *Config) keeping() keeping {
+	return keeping{
+		requests: defaulted(cfg.KeepRequests, KeepAll), answers: defaulted(cfg.KeepAnswers, KeepFailed),
+		answerBytes: max(0, defaulted(cfg.KeepAnswerBytes, DefaultKeepAnswerBytes)),
 	}
 }
 
@@ -141,5 +158,5 @@ func (cfg *Config) check() error {
 	case cfg.Window < 0, cfg.WaitReplicas < 0, cfg.ShedAt < 0:
 		return errors.New("dispatcher: Config.Window, Config.WaitReplicas and Config.ShedAt must not be negative")
 	}
-	return nil
+	return cfg.keeping().check()
 }

@@ -57,6 +57,10 @@ func (v *view) shownDecision(ctx context.Context, from *ledger.Decision) *Delive
 	attempt := shownAttempt(e)
 	attempt.Detail = e.DecisionDetail()
 	d.Attempts = append(d.Attempts, attempt)
+	if from.Sent != nil {
+		d.kept.By = map[int]*ledger.Sent{from.Sent.Number: from.Sent}
+		d.showAnswers()
+	}
 	d.State, d.Summary = ledger.Delivered, "Decided: "+attempt.Detail+"."
 	if e.Verdict != verdict.Delivered {
 		d.State, d.Summary = ledger.Dead, "Not decided: "+attempt.Detail+". A decision is asked for once."

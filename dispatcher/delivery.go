@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"encoding/json"
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
@@ -38,7 +37,8 @@ type Delivery struct {
 	// TraceID is the trace (W3C Trace Context) that leads from the event's producer to the attempts.
 	TraceID string `json:"trace_id,omitempty"`
 
-	held string // the sentence for HeldReason
+	held string           // the sentence for HeldReason
+	kept ledger.Exchanges // what its attempts sent, if this is one delivery that was read by itself
 }
 
 // An Attempt is one request to the partner, or the try at one.
@@ -52,9 +52,15 @@ type Attempt struct {
 	Reason     Reason
 	// Detail is a sentence the partner can act on.
 	Detail string
-	// ResponseHeaders (an allow-list) and ResponseBody are kept of the last three attempts that did not deliver, 1 KiB together.
+	// ResponseHeaders (an allow-list) and ResponseBody are kept of the last three attempts that did not deliver, 1 KiB together, or as Config.KeepAnswers and
+	// Config.KeepAnswerBytes say. What those keep beyond that is shown of a delivery that is read by itself ([Client.Delivery]).
 	ResponseHeaders map[string]string
 	ResponseBody    string
+
+	// Request, or RequestMissing, and Timing are set by [Client.ShowRequests], and of tests.
+	Request        *Request
+	RequestMissing string // why there is no request to show
+	Timing         *Timing
 }
 
 // attemptJSON is an attempt as the API shows it, its duration in whole milliseconds.
@@ -68,13 +74,16 @@ type attemptJSON struct {
 	Detail          string            `json:"detail"`
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
 	ResponseBody    string            `json:"response_body,omitempty"`
+	Request         *Request          `json:"request,omitempty"`
+	RequestMissing  string            `json:"request_missing,omitempty"`
+	Timing          *Timing           `json:"timing,omitempty"`
 }
 
 // MarshalJSON writes the attempt as the API shows it.
-func (a Attempt) MarshalJSON() ([]byte, error) { return json.Marshal(a.json()) }
+func (a Attempt) MarshalJSON() ([]byte, error) { return readable(a.json()) }
 
 func (a Attempt) json() attemptJSON {
-	return attemptJSON{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody}
+	return attemptJSON{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody, a.Request, a.RequestMissing, a.Timing}
 }
 
 // A Receipt is the answer to [Client.Send]: from here on the event is durable.

@@ -357,7 +357,7 @@ func TestOurOwnFailuresAreNotTheCallbacks(t *testing.T) {
 		h.must(h.rdb.HSet(t.Context(), ledger.Key(acme, "ask:"+id), "c", cb.ID).Err())
 		r := &attempt{ref: ledger.Ref{Company: acme, Event: id, Callback: cb.ID}, ownID: id, callback: cb, number: 1, begun: time.Now()}
 		s := sent{Judgement: verdict.Judgement{Verdict: verdict.Dead, Reason: reason}}
-		h.client.recordAnswer(t.Context(), acme, id, s.Judgement, r.entry(s))
+		h.client.recordAnswer(t.Context(), acme, id, s.Judgement, r.entry(s, DefaultKeepAnswerBytes), nil)
 		health, err := h.client.Health(t.Context(), acme, cb.ID)
 		if h.must(err); (health[0].LastFailure == nil) != (reason != "timeout") {
 			t.Errorf("a decision that ended with %s: %+v", reason, health[0].LastFailure)

@@ -20,11 +20,12 @@
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
 //   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
 //     follow.go that of what begins as it is accepted.
-//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
+//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
-//   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means.
+//   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
+//     exchange.go what is shown.
 //   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
 //     Client.
 //
@@ -162,6 +163,10 @@
 // least. Before that it is warned of at 50, 70 and 90 percent of the way, once each. Each of these is also an event of an operational type, into
 // the same company. A day is the most that counts between two attempts, and an outage of our own, when most destinations cannot be reached that
 // were reached within the hour before, does not count at all.
+//
+// What an attempt sent is recorded as it was sent, in the step that records what came of it. So there is no attempt with an outcome whose request is still to be
+// written: an attempt that was lost has neither. Secrets are blotted out before. A test shows its request to who asked for it, and nothing of it
+// is kept. A decision's request is kept without its body, as the question is kept nowhere. Of a challenge nothing is kept.
 //
 // A decision has no queue and no repair: its caller waits. It is written down before the partner is asked, so that a kill leaves a record
 // without an outcome, which is shown as unknown once its time is up.

@@ -59,7 +59,8 @@ func New(cfg Config) (*Client, error) {
 		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
 		look: make(chan struct{}, 1), watches: make(map[*Watch]bool),
 	}
-	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin)}
+	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin), keeps: cfg.keeping()}
+	c.sender.keeps.seal = c.registry.SealURL
 	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.sender.tokens = egress.NewTokens(cfg.Egress, c.sender.userAgent, logFetched(c.log), func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
 	if c.observed, err = c.register(meter); err != nil {

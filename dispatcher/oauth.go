@@ -17,7 +17,7 @@ import (
 // send encodes, signs, sends and judges. The request has a callback.
 func (a *attempt) send(ctx context.Context, by *sender) (s sent) {
 	start := time.Now()
-	defer func() { s.took = time.Since(start) }()
+	defer func() { s.took, s.keeps = time.Since(start), by.keeps }()
 	if a.wantsToken() {
 		return a.postWithToken(ctx, by)
 	}

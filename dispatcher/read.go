@@ -45,5 +45,5 @@ func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Del
 	if len(found) == 0 {
 		return nil, ErrNotFound
 	}
-	return found[0], nil
+	return found[0], c.exchanges(ctx, r, found[0])
 }

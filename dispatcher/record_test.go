@@ -53,7 +53,7 @@ func TestWhatIsKeptOfAnAnswer(t *testing.T) {
 		"Content-Type": {"text/html"}, "Set-Cookie": {"session=canary"}, "Location": {"https://login.example/?token=canary"},
 		"Server":           {strings.Repeat("s", 5000)},
 		"Www-Authenticate": {`Bearer error="canary-token"`},
-	}, Body: []byte("you sent canary-token" + strings.Repeat("\xff", 2000))}, blotter{"canary-token"})
+	}, Body: []byte("you sent canary-token" + strings.Repeat("\xff", 2000))}, blotter{"canary-token"}, DefaultKeepAnswerBytes)
 	size := len(body)
 	if strings.Contains(body, "canary") || !strings.HasPrefix(body, "you sent ***") {
 		t.Errorf("the body keeps a secret: %s", body)
@@ -67,7 +67,7 @@ func TestWhatIsKeptOfAnAnswer(t *testing.T) {
 	if headers["Content-Type"] != "text/html" || headers["Location"] != "https://login.example/" || headers["Set-Cookie"] != "" {
 		t.Errorf("headers: %v", headers)
 	}
-	if size > answerSize {
+	if size > DefaultKeepAnswerBytes {
 		t.Errorf("%d bytes are kept", size)
 	}
 }

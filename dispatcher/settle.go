@@ -101,10 +101,13 @@ func (c *claim) settle(s sent, r ruling, run ledger.Run) settled {
 		s.Verdict = verdict.Dead
 	}
 	blame := s.Blame()
-	d := settled{sent: s, wait: r.wait, written: c.entry(s)}
+	d := settled{sent: s, wait: r.wait, written: c.entry(s, s.keeps.inRecord())}
 	d.record = ledger.Finish{
 		Ref: c.ref, Token: c.token, LogID: c.logID, Result: r.result, Attempt: d.written, Attempts: c.log, Spent: c.spent, At: time.Now(),
 		Delay: r.wait, Least: r.least, Health: blame.Health(), Breaker: blame.Breaker(), Pause: min(s.RetryAfter, maxPause), Run: run, HostMeans: blame.Host(),
+	}
+	if c.callback != nil {
+		d.record.Sent, d.record.Other = c.kept(s, d.written)
 	}
 	if r.result != ledger.ResultCancelled {
 		d.record.Attempts = ledger.AppendEntry(c.log, d.written)

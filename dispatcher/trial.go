@@ -24,7 +24,7 @@ type TestResult struct {
 
 // MarshalJSON writes the test's names and its attempt as one object.
 func (t TestResult) MarshalJSON() ([]byte, error) {
-	return json.Marshal(struct {
+	return readable(struct {
 		DeliveryID string `json:"delivery_id"`
 		EventType  string `json:"event_type"`
 		attemptJSON
@@ -77,9 +77,13 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, r.spanOptions()...)
 	defer span.End()
 	s := r.send(ctx, &c.sender)
-	written := r.entry(s)
+	written := r.entry(s, DefaultKeepAnswerBytes)
 	c.reporter.tell(ctx, span, "test", r, s, written)
 	result := &TestResult{DeliveryID: r.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, written))}
+	result.Timing = timingOf(µs(s.timing), s.timing.Reused)
+	if result.RequestMissing = "nothing was sent"; s.header != nil {
+		result.Request, result.RequestMissing = r.shown(s), ""
+	}
 	if s.Verdict == verdict.Gone {
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}

@@ -69,9 +69,14 @@ func (l *Ledger) Elect(ctx context.Context, company string, q Question) (Electio
 	return e, a.err
 }
 
-// RecordDecision writes down what came of a decision. health is the field of the callback's health that notes it: ok, bad, token, or none.
-func (l *Ledger) RecordDecision(ctx context.Context, company, id string, e Entry, health string) error {
-	return l.run(ctx, answerScript, company, id, e.Line(), health).Err()
+// RecordDecision writes down what came of a decision, and what is kept of the exchange beside that, if anything is. health is the field of the callback's
+// health that notes it: ok, bad, token, or none.
+func (l *Ledger) RecordDecision(ctx context.Context, company, id string, e Entry, sent *Sent, health string) error {
+	var kept []byte
+	if sent != nil {
+		kept = sent.Text()
+	}
+	return l.run(ctx, answerScript, company, id, e.Line(), health, kept).Err()
 }
 
 // A Decision is one as it is recorded.
@@ -83,6 +88,7 @@ type Decision struct {
 	Lease       time.Time // until when whoever asked may still be waiting
 	TraceParent string
 	Attempt     *Entry // nil: nothing is written down yet
+	Sent        *Sent  // nil: nothing is kept of it
 }
 
 // Decisions reads several; nil where one is gone.
@@ -113,6 +119,7 @@ func (l *Ledger) Decisions(ctx context.Context, company string, ids []string) ([
 		if json.Unmarshal([]byte(fields["e"]), &e) == nil {
 			d.Attempt = &e
 		}
+		d.Sent = parseSent(fields["q"])
 		found[i] = d
 	}
 	return found, nil

@@ -60,6 +60,11 @@
 //	                             no delivery, or a single one that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so;
+//	                             q<cb>.<n> what one of its last three attempts sent, n being its number modulo 3, and what of the answer is not in the
+//	                             record: a JSON line, and behind it the URL, sealed (package registry), and the answer's body, as a zstd frame if it is long; written
+//	                             with the record;
+//	                             k<cb> the last body that was sent and is not made of the payload by changing a few bytes, such as a form: its name,
+//	                             which a q<cb>.<n> gives, its length if the rest is a zstd frame, else 0, and the body; leaves with b;
 //	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page
 //	{c}:gone:<event> hash        an event that is being erased in pages, under this name so that nobody finds it; and g1 to g5, what was erased so
 //	                             far, and l the audit trail's line
@@ -107,7 +112,7 @@
 //	                             are left, each of which has a replay of its own there
 //	{ringback:replays}:replaying set     those that run, or are to be stopped; {ringback:replays}:replays zset of all, score: when it was asked for; both are
 //	                             unknown to programs of before, which go on with the replays of single callbacks that are begun
-//	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt;
+//	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt, q what that sent;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
 //	{c}:quota       hash         what the company may use, where an operator set it (package registry's)

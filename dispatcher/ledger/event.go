@@ -79,9 +79,8 @@ func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) 
 	if err != nil {
 		return nil, err
 	}
-	whole := len(names)
-	names = slices.DeleteFunc(names, func(name string) bool { return name == "b" })
-	bodyLeft := len(names) == whole
+	bodyLeft := !slices.Contains(names, "b")
+	names = slices.DeleteFunc(names, func(name string) bool { return strings.ContainsAny(name[:min(1, len(name))], "bqk") }) // they are long, and read by themselves
 	fields := make(map[string]string, len(names))
 	for page := range slices.Chunk(names, glancePage) {
 		values, err := l.rdb.HMGet(ctx, key, page...).Result()

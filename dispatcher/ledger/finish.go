@@ -63,6 +63,10 @@ type Finish struct {
 	// step. With a lease of 0 it only asks for one that an earlier run of the step began.
 	NextToken string
 	NextLease time.Duration
+
+	// Sent is what is kept of the exchange with the partner beside Attempt; nil: nothing. Other is the body that was sent, if [ChangeOf] wants it kept.
+	Sent  *Sent
+	Other []byte
 }
 
 // A FinishOutcome is how a [Finish] ended.
@@ -113,12 +117,12 @@ func (l *Ledger) Finish(ctx context.Context, f Finish) (Finished, error) {
 
 // args are lua/finish.lua's.
 func (f *Finish) args() []any {
-	return []any{
+	return append([]any{
 		f.Member(), f.Token, string(f.Result), f.Attempt.Line(), f.Attempts, f.Spent,
 		f.Delay.Milliseconds(), f.At.UTC().Format(time.RFC3339Nano), f.Least.Milliseconds(),
 		f.Health, f.Breaker, f.Pause.Milliseconds(), string(f.Run), f.CallbackType,
 		f.LogID, f.Host, f.HostMeans, f.Version, f.Turns, f.NextToken, f.NextLease.Milliseconds(),
-	}
+	}, f.Sent.fields(f.Callback, f.Other)...)
 }
 
 // state reads a state's letter; an empty one is none.

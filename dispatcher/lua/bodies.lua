@@ -7,8 +7,16 @@
 local limit, keep, MARGIN = tonumber(ARGV[1]), BODY_RETENTION * 1000, 60000
 local at, left = prefix .. 'bodies:at', 0
 
+-- The bodies that were sent and are no payload go with it: k<callback>.
 local function take(ev)
-  if redis.call('HDEL', ev, 'b', 'z') > 0 then left = left + 1 end
+  if redis.call('HDEL', ev, 'b', 'z') == 0 then return end
+  left = left + 1
+  local cursor = '0'
+  repeat
+    local page = redis.call('HSCAN', ev, cursor, 'MATCH', 'k[1-9]*', 'COUNT', 200)
+    cursor = page[1]
+    for i = 1, #page[2], 2 do redis.call('HDEL', ev, page[2][i]) end
+  until cursor == '0'
 end
 
 -- When the last of an event's deliveries ended (ms), or nil if it has so many that it was written down as they did.

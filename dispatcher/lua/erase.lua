@@ -76,6 +76,8 @@ local function goOn(id, begin)
       if cb then
         erase(gone, id, cb, parse(page[2][i + 1]), new)
         redis.call('HDEL', gone, page[2][i])
+      elseif string.match(page[2][i], '^[qk]%d') then -- what was sent
+        redis.call('HDEL', gone, page[2][i])
       end
     end
     if n[2] >= most and cursor ~= '0' then return false end

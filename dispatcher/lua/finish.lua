@@ -5,10 +5,13 @@
 --       what it means to the run of failures ('': nothing, 'count': one more, 'skip': our own outage), what the callback is registered for,
 --       log id of the event, name of the host it went to ('': none), what it means to the host ('up', 'down', '': nothing),
 --       the callback's version that was called, how many attempts to the callback its process has turns for,
---       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none; 0: none that has not begun)
+--       token and lease (ms) of an attempt that the owner makes next if something waits ('': it makes none; 0: none that has not begun),
+--       field, value, ... that are written with the record: what is kept of the exchange beside the attempt's line
 -- -> {'ok', state, ms until the next attempt, ms until time lets more out of the room, '1' if there is a notice to send,
 --     how many strings follow of the next attempt (0: it has not begun), those (as begin's after 'go'), member, ticket, ...}
 --  | {'late'} | sleeping's | {'lost', state, generation, ms until the next attempt}
+
+local KEPT = 22 -- from there on what is kept of the exchange stands
 
 -- The delivery that an earlier run of this step began under a token: its answer was lost.
 local function begunBefore(cb, token)
@@ -40,7 +43,7 @@ return each(function(ARGV)
     local was = r.s
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
-    redis.call('HSET', ev, field, format(r))
+    redis.call('HSET', ev, field, format(r), unpack(ARGV, KEPT))
     if final(was) then unsettle(ev) end
     recover(cb, ARGV[16])
     visit(cb, ARGV[16], ARGV[17], now, 0)
@@ -131,19 +134,19 @@ return each(function(ARGV)
       r.s, r.at = 'D', now
       unsettle(ev)
     end
-    redis.call('HSET', ev, field, format(r))
+    redis.call('HSET', ev, field, format(r), unpack(ARGV, KEPT))
   elseif outcome == 'R' then
     -- asynq keeps whole seconds, and looks at them late: round down, but not below the least.
     r.tok = '-'
     r.s, r.at = 'R', math.floor((now + tonumber(ARGV[7])) / 1000) * 1000
     if r.at < now + tonumber(ARGV[9]) then r.at = r.at + 1000 end
-    redis.call('HSET', ev, field, format(r))
+    redis.call('HSET', ev, field, format(r), unpack(ARGV, KEPT))
     leave(cb, member)
     redis.call('ZADD', due, int(r.at + PATIENCE), member)
     retries(ev, member, cb)
   else
     r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
-    redis.call('HSET', ev, field, format(r))
+    redis.call('HSET', ev, field, format(r), unpack(ARGV, KEPT))
     close(ev, member, cb, r.s)
     -- A callback that changed since may have another URL, whose answer this was not.
     local status = statusOf(closed)
