@@ -295,6 +295,10 @@ type TestResult struct {
 	Detail          string            `json:"detail"` // a sentence that the partner can act on
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
 	ResponseBody    string            `json:"response_body,omitempty"`
+
+	Request        *Request `json:"request,omitempty"`         // as it went out
+	RequestMissing string   `json:"request_missing,omitempty"` // why there is none to show
+	Timing         *Timing  `json:"timing,omitempty"`
 }
 
 // TestCallback sends a callback its type's example, once and now, even while it is paused or disabled, but not while it is unverified. Nothing of it is kept. eventType

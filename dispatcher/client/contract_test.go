@@ -141,7 +141,17 @@ func methods(then time.Time) []method {
 			return page, err
 		}},
 		{operation: "GET " + company + "/deliveries/{delivery_id}", call: func(ctx context.Context, c *client.Client) (any, error) {
-			return c.Delivery(ctx, "acme", delivery)
+			if d, err := c.Delivery(ctx, "acme", delivery); err != nil || d.DeliveryID != delivery {
+				return nil, fmt.Errorf("%+v, %w", d, err)
+			}
+			return c.DeliveryWithRequests(ctx, "acme", delivery)
+		}},
+		{operation: "GET " + company + "/events/{event_id}/payload", call: func(ctx context.Context, c *client.Client) (any, error) {
+			payload, err := c.Payload(ctx, "acme", "e-1")
+			if err == nil && string(payload) != string(event("e-1").Payload) {
+				err = fmt.Errorf("%s", payload)
+			}
+			return payload, err
 		}},
 		{operation: "POST " + company + "/deliveries/{delivery_id}/cancel", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.CancelDelivery(ctx, "acme", delivery)

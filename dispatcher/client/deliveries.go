@@ -49,6 +49,11 @@ type Attempt struct {
 	Detail          string            `json:"detail"`                // a sentence that the partner can act on
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
 	ResponseBody    string            `json:"response_body,omitempty"` // its beginning
+
+	// What [Client.DeliveryWithRequests] shows beside: the request that went out, or why there is none to show, and where the time went.
+	Request        *Request `json:"request,omitempty"`
+	RequestMissing string   `json:"request_missing,omitempty"`
+	Timing         *Timing  `json:"timing,omitempty"`
 }
 
 // A DeliveriesQuery narrows a list of deliveries. The zero value is all of them.
@@ -121,6 +126,13 @@ func all[T any](page func(cursor string) (entries []T, next string, err error), 
 // Delivery shows one delivery.
 func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
 	return ask[Delivery](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}, repeat: true})
+}
+
+// DeliveryWithRequests shows one delivery, and what its last attempts sent.
+func (c *Client) DeliveryWithRequests(ctx context.Context, company, deliveryID string) (*Delivery, error) {
+	return ask[Delivery](ctx, c, request{
+		method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}, repeat: true, query: query("include", "request"),
+	})
 }
 
 // ReplayDelivery delivers a finished delivery again, under the same webhook-id. An [*APIError] of 409 says that it is not finished.

@@ -361,3 +361,15 @@ func NewEventID(at time.Time) string {
 	u[8] = u[8]&0x3f | 0x80 // the variant
 	return "evt_" + idEncoding.EncodeToString(u[:])
 }
+
+// Payload are the bytes of an event's payload as they came in. An [*APIError] of 410 says that the event is kept without them.
+func (c *Client) Payload(ctx context.Context, company, eventID string) (payload []byte, err error) {
+	err = c.send(ctx, request{
+		method: http.MethodGet, path: []string{"companies", company, "events", eventID, "payload"}, repeat: true,
+		read: func(body io.Reader) (err error) {
+			payload, err = io.ReadAll(body)
+			return err
+		},
+	})
+	return payload, err
+}

@@ -11,12 +11,16 @@ import (
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
 const (
 	deliveriesRoute = "/companies/{company}/deliveries"
 	deliveryRoute   = deliveriesRoute + "/{delivery_id}"
 )
+
+// includeRequest is what a delivery shows only if it is asked for.
+const includeRequest = "request"
 
 type (
 	deliveriesIn struct {
@@ -33,6 +37,11 @@ type (
 	deliveryIn struct {
 		Company    string `path:"company"`
 		DeliveryID string `path:"delivery_id"`
+	}
+	deliveryShownIn struct {
+		Company    string   `path:"company"`
+		DeliveryID string   `path:"delivery_id"`
+		Include    []string `query:"include" enum:"request" nullable:"false" doc:"What else to show: with request each attempt has its request as it went out, or says why there is none, and its timing."`
 	}
 	deliveriesOut struct{ Body deliveryPage }
 	deliveryOut   struct{ Body *dispatcher.Delivery }
@@ -53,6 +62,7 @@ func (s *server) deliveries() {
 	}}, s.listDeliveries)
 	register(s, operation{need: readFates, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
+		Description: "With `include=request`, what each attempt sent and where its time went. Of a delivery that is read by itself answers are shown as far as they are kept; lists show a beginning.",
 	}}, s.getDelivery)
 	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
@@ -116,8 +126,13 @@ func stateNames() string {
 	return strings.Join(names, ", ")
 }
 
-func (s *server) getDelivery(ctx context.Context, in *deliveryIn) (*deliveryOut, error) {
-	return told(s.Client.Delivery(ctx, in.Company, in.DeliveryID))
+func (s *server) getDelivery(ctx context.Context, in *deliveryShownIn) (*deliveryOut, error) {
+	d, err := s.Client.Delivery(ctx, in.Company, in.DeliveryID)
+	if err == nil && slices.Contains(in.Include, includeRequest) {
+		sees := keyOf(ctx).Role != registry.Viewer
+		err = s.Client.ShowRequests(ctx, in.Company, d, dispatcher.Showing{Payload: sees, Query: sees})
+	}
+	return told(d, err)
 }
 
 func (s *server) replayDelivery(ctx context.Context, in *deliveryIn) (*deliveryOut, error) {

@@ -50,6 +50,10 @@ const (
 	exampleAttempt = `{"number":1,"started_at":"2026-02-01T08:15:00.7Z","duration_ms":84,"status_code":200,"verdict":"retry","reason":"wrong_content_type",` +
 		`"detail":"answered 200 with text/html: a 200 must carry application/json; this looks like a login page or a proxy",` +
 		`"response_headers":{"Content-Type":"text/html"},"response_body":"<!doctype html>"}`
+	exampleSent = `,"request":{"method":"POST","url":"https://partner.example/hook","headers":{"Content-Type":"application/json","User-Agent":"Ringback/1.2.3",` +
+		`"Webhook-Id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","Webhook-Timestamp":"1769933700","Webhook-Signature":"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",` +
+		`"Ringback-Event-Id":"order-4711","Ringback-Event-Type":"wallet_item_install","Ringback-Attempt":"1","Authorization":"***"},` +
+		`"sent_at":"2026-02-01T08:15:00.702Z","body":"{\"wallet_campaign\":{\"token\":\"r3zhm8\"}}"},"timing":{"first_byte_ms":81.204,"total_ms":82.113,"reused":true}}`
 	exampleDelivery = `{"delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","event_id":"order-4711","event_type":"wallet_item_install","callback_id":11887,`
 	exampleRetrying = exampleDelivery + `"state":"retrying","summary":"Attempt 1: answered 200 with text/html. Attempt 2 follows at 2026-02-01T08:15:05Z.",` +
 		`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `],"next_attempt_at":"2026-02-01T08:15:05.6Z"}`
@@ -121,7 +125,7 @@ var examples = map[string]example{
 	},
 	"test-callback": {
 		request: `{"event_type":"wallet_item_install"}`,
-		answers: map[int]string{200: `{"delivery_id":"tst_ftdovkhm4wrfk5uymptuini22r","event_type":"wallet_item_install",` + exampleAttempt[1:]},
+		answers: map[int]string{200: `{"delivery_id":"tst_ftdovkhm4wrfk5uymptuini22r","event_type":"wallet_item_install",` + strings.TrimSuffix(exampleAttempt[1:], "}") + strings.ReplaceAll(exampleSent, "dlv_AYIrM62HwW9yZGVyLTQ3MTE", "tst_ftdovkhm4wrfk5uymptuini22r")},
 		fault:   payloads.FieldError{Location: "body.event_type", Message: "must be a type that this callback is for: wallet_item_install"},
 	},
 	"verify-callback": {
@@ -222,7 +226,11 @@ var examples = map[string]example{
 		fault:    payloads.FieldError{Location: "query.state", Message: "is no state of a delivery: they are pending, active, retrying, held, delivered, dead, cancelled", Value: "lost"},
 		refusals: map[int]error{http.StatusTooManyRequests: tooManyStreams("this key has %d streams open, as many as one key may have", keyStreams)},
 	},
-	"get-delivery": {answers: map[int]string{200: exampleRetrying}},
+	"get-delivery": {answers: map[int]string{200: strings.Replace(exampleRetrying, exampleAttempt, strings.TrimSuffix(exampleAttempt, "}")+exampleSent, 1)}},
+	"get-payload": {
+		answers:  map[int]string{200: `{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"google"},"wallet_item":{"uuid":"item-uuid"}}`},
+		refusals: map[int]error{http.StatusGone: dispatcher.ErrBodyLeft},
+	},
 	"replay-delivery": {
 		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"Waits for attempt 2.",` +
 			`"accepted_at":"2026-02-01T08:14:58.02Z","attempts":[` + exampleAttempt + `]}`},

@@ -84,6 +84,7 @@ var problemDescriptions = map[int]string{
 	http.StatusForbidden:             "The key's role may not do this",
 	http.StatusNotFound:              "There is no such thing, or it is not for this key to see",
 	http.StatusRequestTimeout:        "The body did not arrive in time",
+	http.StatusGone:                  "It is no longer kept",
 	http.StatusConflict:              "Things are not such that this could be done",
 	http.StatusRequestEntityTooLarge: "The body is too long",
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",

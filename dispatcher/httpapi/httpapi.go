@@ -65,6 +65,7 @@ func build(cfg Config) (*server, error) {
 
 	s.callbacks()
 	s.events()
+	s.payloadBytes()
 	s.batches()
 	s.decisions()
 	s.deliveries()

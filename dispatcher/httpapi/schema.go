@@ -182,7 +182,7 @@ type challengeResultDoc struct {
 	Verified   bool   `json:"verified" doc:"Whether the endpoint agreed to be called."`
 	Status     string `json:"status" enum:"enabled,paused,disabled,unverified" doc:"The callback's, as it is now."`
 	DeliveryID string `json:"delivery_id,omitempty" doc:"The webhook-id of this challenge alone. Absent if a handshake was enough." example:"chl_3qnsb4xk2y7vj5dmwz6hcet4pa"`
-	AttemptDoc
+	PlainAttemptDoc
 }
 
 type replayQueryDoc struct {
@@ -275,6 +275,12 @@ type rotationDoc struct {
 
 // AttemptDoc is a dispatcher.Attempt.
 type AttemptDoc struct {
+	PlainAttemptDoc
+	SentDoc
+}
+
+// PlainAttemptDoc is an attempt of which nothing more is shown.
+type PlainAttemptDoc struct {
 	Number          int               `json:"number" doc:"Counts from 1 and goes on over replays."`
 	StartedAt       time.Time         `json:"started_at"`
 	DurationMS      int64             `json:"duration_ms"`
@@ -283,7 +289,36 @@ type AttemptDoc struct {
 	Reason          string            `json:"reason,omitempty"`
 	Detail          string            `json:"detail" doc:"A sentence to act on."`
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
-	ResponseBody    string            `json:"response_body,omitempty" doc:"Its beginning; of the last three attempts that did not deliver."`
+	ResponseBody    string            `json:"response_body,omitempty" doc:"Its beginning; of the last three attempts that did not deliver, or as --keep-answers says."`
+}
+
+// SentDoc is what an attempt sent.
+type SentDoc struct {
+	Request        *RequestDoc `json:"request,omitempty" doc:"What went out, of the last three attempts (--keep-requests). Of a test, and of a delivery where it is asked for."`
+	RequestMissing string      `json:"request_missing,omitempty" doc:"Why there is no request to show, where it is asked for." example:"nothing was sent"`
+	Timing         *TimingDoc  `json:"timing,omitempty" doc:"Where the time went. Shown with the request, and where nothing was sent since nobody was reached."`
+}
+
+// RequestDoc is a dispatcher.Request.
+type RequestDoc struct {
+	Method       string            `json:"method" example:"POST"`
+	URL          string            `json:"url" doc:"As it was called, with *** for the values in its query. Viewers see nothing of the query." example:"https://partner.example/hook?token=***"`
+	Headers      map[string]string `json:"headers" doc:"As they went out, but for *** in place of credentials and of the callback's own headers. Host, Content-Length and what else the connection adds is left out."`
+	SentAt       time.Time         `json:"sent_at" doc:"By the clock of the process that sent it. If the request was made twice within the attempt, of the last."`
+	Incomplete   bool              `json:"incomplete,omitempty" doc:"It could not be written to its end: the partner may have a part of it."`
+	Body         *string           `json:"body" nullable:"true" doc:"As it went out; null where it is not shown."`
+	BodyEncoding string            `json:"body_encoding,omitempty" enum:"base64" doc:"Where the body is no text."`
+	BodyMissing  string            `json:"body_missing,omitempty" doc:"Why the body is null." example:"the event's body is no longer kept"`
+}
+
+// TimingDoc is a dispatcher.Timing.
+type TimingDoc struct {
+	DNS       float64 `json:"dns_ms,omitempty" doc:"Looking the host up."`
+	Connect   float64 `json:"connect_ms,omitempty" doc:"Opening the connection."`
+	TLS       float64 `json:"tls_ms,omitempty" doc:"Its handshake."`
+	FirstByte float64 `json:"first_byte_ms,omitempty" doc:"From the request written to the first byte of the answer."`
+	Total     float64 `json:"total_ms" doc:"All of the request, with waiting for a connection and reading the answer."`
+	Reused    bool    `json:"reused,omitempty" doc:"The connection had served before."`
 }
 
 // typeDoc is what an operator sends to add a callback type.
