@@ -46,6 +46,7 @@ type appConfig struct {
 	HoldMaxCount  int           // how many of a callback's deliveries may be held; 0 is the dispatcher's default
 	DeadRetention time.Duration // how long dead deliveries are kept; 0 is the dispatcher's default
 	DisableAfter  time.Duration // how long a callback may do nothing but fail; 0 is the dispatcher's default, negative never
+	Keep          keeping       // what is kept of exchanges with partners
 	WaitReplicas  int           // replicas that must hold an event before it is accepted
 	ShedAt        int           // percent of Redis's maxmemory from which on no events are taken; 0 is the dispatcher's default
 	Concurrency   int           // attempts at the same time in this process
@@ -109,6 +110,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		TracerProvider: a.telemetry.tracers, MeterProvider: a.telemetry.meters,
 		Retention: cfg.Retention, BodyRetention: cfg.BodyRetention, DeadRetention: cfg.DeadRetention, DisableAfter: cfg.DisableAfter,
 		HoldMaxAge: cfg.HoldMaxAge, HoldMaxCount: cfg.HoldMaxCount, WaitReplicas: cfg.WaitReplicas, ShedAt: cfg.ShedAt,
+		KeepRequests: cfg.Keep.requests, KeepAnswers: cfg.Keep.answers, KeepAnswerBytes: cfg.Keep.answerBytes,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// What commands call their arguments.
+const (
+	eventArg    = "EVENT_ID"
+	deliveryArg = "DELIVERY_ID"
+)
+
 // arguments returns the command's arguments, exactly one for each name.
 func arguments(c *cli.Context, names ...string) ([]string, error) {
 	got := c.Args().Slice()

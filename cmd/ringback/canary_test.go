@@ -393,7 +393,7 @@ func TestNoSecretGetsOut(t *testing.T) {
 	}
 	api := serve(throughProxy, "api")
 	i := &canaryInstallation{canaries: c, server: "http://" + address(api), keys: map[string]string{}}
-	worker := serve(env, "worker")
+	worker := serve(append(env, "RINGBACK_KEEP_ANSWERS=all", "RINGBACK_KEEP_ANSWER_BYTES=16384"), "worker")
 	workerURL := "http://" + address(worker)
 	for who, scope := range map[string]string{"operator": "*", "viewer": "*", "producer": "acme", "partner": "acme", "other partner": "other"} {
 		_, role, both := strings.Cut(who, " ")
@@ -586,7 +586,7 @@ func (i *canaryInstallation) broken(text string) int {
 // look reads everything there is to read, as everybody.
 func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls []string, payload string) {
 	i.t.Helper()
-	var paths []string
+	paths := []string{"/companies/acme/events/e-1/payload"}
 	for path, id := range ids {
 		paths = append(paths, fmt.Sprintf("%s/%d", acmeCallbacks, id))
 		if path == "/decide" {
@@ -594,7 +594,8 @@ func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls [
 		}
 		one := i.ask("partner", "GET", fmt.Sprintf("/companies/acme/deliveries?callback_id=%d", id), "", 200)
 		delivery := regexp.MustCompile(`"delivery_id":"(dlv_[^"]+)"`).FindStringSubmatch(one)
-		paths = append(paths, "/companies/acme/deliveries/"+delivery[1])
+		paths = append(paths, "/companies/acme/deliveries/"+delivery[1], "/companies/acme/deliveries/"+delivery[1]+"?include=request")
+		i.wantSent(path, delivery[1])
 		echoed := !slices.Contains([]string{"/double", "/redirect", "/reset", "/untrusted", "/forbidden", "/garbage", "/token-fails"}, path)
 		if echoed && !strings.Contains(one, "***") {
 			i.t.Errorf("nothing is kept of what %s echoed, so it proves little: %s", path, one)
@@ -611,6 +612,9 @@ func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls [
 	for _, path := range paths {
 		for who := range i.keys {
 			var may []string
+			if who != "viewer" && (strings.HasSuffix(path, "/payload") || strings.HasSuffix(path, "include=request")) {
+				may = []string{"payload"}
+			}
 			if strings.HasPrefix(path, acmeCallbacks) && (who == "operator" || who == "partner") {
 				may = urls
 			}
@@ -621,16 +625,31 @@ func (i *canaryInstallation) look(workerURL string, ids map[string]int64, urls [
 	i.wantNone("the worker's /metrics", metrics)
 }
 
+// wantSent verifies that a delivery shows what was sent, with *** in it, unless nothing was: else that it tells no secret proves little.
+func (i *canaryInstallation) wantSent(path, delivery string) {
+	i.t.Helper()
+	said := i.ask("operator", "GET", "/companies/acme/deliveries/"+delivery+"?include=request", "", 200, "payload")
+	sent := !slices.Contains([]string{"/untrusted", "/token-fails"}, path)
+	for _, part := range []string{`"X-Canary":"***"`, `"Authorization":"***"`, path + `?token=***&s=***"`, `"Webhook-Signature":"v1,`, `"body":"{`} {
+		if strings.Contains(said, part) != sent {
+			i.t.Errorf("%s: is %s in what was sent? %s", path, part, said)
+		}
+	}
+}
+
 // commands runs those that show something.
 func (i *canaryInstallation) commands(env []string, ids map[string]int64) {
 	i.t.Helper()
 	env = append(env, "RINGBACK_SERVER="+i.server, "RINGBACK_COMPANY=acme", "RINGBACK_KEY="+i.keys["operator"])
 	urls := []string{"query", "token query"}
+	delivery := regexp.MustCompile(`dlv_[A-Za-z0-9_-]+`).FindString(i.ask("operator", "GET", fmt.Sprintf("/companies/acme/deliveries?callback_id=%d", ids["/plain"]), "", 200))
 	for _, format := range []string{"table", "json"} {
 		i.tryBut(urls, env, exitOK, "callbacks", "list", "-o", format)
 		i.tryBut(urls, env, exitOK, "callbacks", "get", fmt.Sprint(ids["/plain"]), "-o", format)
 		i.try(env, exitOK, "events", "get", "e-1", "-o", format)
 		i.try(env, exitOK, "deliveries", "list", "-o", format)
+		i.tryBut([]string{"payload"}, env, exitOK, "deliveries", "get", delivery, "--request", "-o", format)
+		i.tryBut([]string{"payload"}, env, exitOK, "events", "payload", "e-1", "-o", format)
 		i.try(env, exitOK, "keys", "list", "-o", format)
 		i.try(env, exitOK, "audit", "-o", format)
 	}

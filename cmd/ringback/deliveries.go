@@ -11,8 +11,6 @@ import (
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-const deliveryArg = "DELIVERY_ID"
-
 func deliveriesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "deliveries",
@@ -40,11 +38,7 @@ func deliveriesCommand() *cli.Command {
 				Action: listDeliveries,
 			},
 			tailCommand(),
-			{
-				Name: "get", Usage: "show one delivery and its attempts", ArgsUsage: deliveryArg,
-				Description: examples("ringback deliveries get dlv_x"),
-				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).Delivery),
-			},
+			getDeliveryCommand(),
 			{
 				Name: "replay", Usage: "deliver it again, under the same webhook-id", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries replay dlv_x") + "\n\n`ringback callbacks replay` does so for many at once.",
@@ -62,6 +56,50 @@ func deliveriesCommand() *cli.Command {
 			},
 		},
 	}
+}
+
+func getDeliveryCommand() *cli.Command {
+	return &cli.Command{
+		Name: "get", Usage: "show one delivery, its attempts, and what was answered", ArgsUsage: deliveryArg,
+		Description: examples("ringback deliveries get dlv_x", "ringback deliveries get dlv_x --request"),
+		Flags: []cli.Flag{
+			companyFlag(),
+			&cli.BoolFlag{Name: "request", Usage: "show what the last attempts sent, too: headers and body, and where the time went"},
+		},
+		Action: getDelivery,
+	}
+}
+
+func getDelivery(c *cli.Context) error {
+	show := (*client.Client).Delivery
+	if c.Bool("request") {
+		show = (*client.Client).DeliveryWithRequests
+	}
+	args, err := arguments(c, deliveryArg)
+	if err != nil {
+		return err
+	}
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	delivery, err := show(api, c.Context, company, args[0])
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(delivery.Raw)
+	}
+	if err := printDelivery(out, delivery); err != nil {
+		return err
+	}
+	for _, a := range delivery.Attempts {
+		if err := printExchange(out, &a, c.Bool("request")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func printDelivery(out printer, d *client.Delivery) error {

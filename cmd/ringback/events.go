@@ -12,8 +12,6 @@ import (
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-const eventArg = "EVENT_ID"
-
 func eventsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "events",
@@ -57,6 +55,7 @@ func eventsCommand() *cli.Command {
 				}, pageFlags()...),
 				Action: explainEvent,
 			},
+			payloadCommand(),
 			{
 				Name: "erase", Usage: "remove an event and its deliveries, as if it had never been handed over", ArgsUsage: eventArg,
 				Description: examples("ringback events erase proof-1") + "\n\nWhat of it is not delivered yet never will be. Sent again under the same id, it is a new event.",

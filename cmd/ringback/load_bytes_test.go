@@ -45,9 +45,9 @@ func TestLoadBytes(t *testing.T) {
 		most   int64
 	}{
 		{"in the lanes", http.StatusNoContent, false, true, "pending", 1000, 1000}, // no more are let out of the room,
-		{"in the lanes, as a retry", http.StatusServiceUnavailable, false, false, "retrying", 10_000, 1000},
+		{"in the lanes, as a retry", http.StatusServiceUnavailable, false, false, "retrying", 10_000, 1400},
 		{"in a room", http.StatusNoContent, true, false, "held", 10_000, 800},
-		{"finished", http.StatusNoContent, false, false, "delivered", 10_000, 550},
+		{"finished", http.StatusNoContent, false, false, "delivered", 10_000, 950},
 	} {
 		t.Run(tt.where, func(t *testing.T) {
 			i := install(t)

@@ -49,7 +49,7 @@ func serveCommand() *cli.Command {
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
 			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "let the bodies of requests under way take `BYTES` at most, those of one key half of it, and refuse others with 503 or 429", DefaultText: "67108864, or what two of the longest batches take", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
-		}, egressFlags()),
+		}, keepFlags(), egressFlags()),
 		Action: serve,
 	}
 }
@@ -160,6 +160,9 @@ func serveConfig(c *cli.Context) (appConfig, error) {
 		}
 	}
 	var err error
+	if cfg.Keep, err = keepFrom(c); err != nil {
+		return cfg, err
+	}
 	cfg.Egress, err = egressConfig(c)
 	return cfg, err
 }

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// printExchange prints what an attempt sent, if that was asked for, and what it was answered.
+func printExchange(out printer, a *client.Attempt, asked bool) error {
+	var b strings.Builder
+	if asked {
+		fmt.Fprintf(&b, "\nattempt %d sent, at %s%s:\n\n", a.Number, whenSent(a), timing(a.Timing))
+		writeRequest(&b, out, a)
+	}
+	if a.ResponseBody != "" || len(a.ResponseHeaders) > 0 {
+		fmt.Fprintf(&b, "\nattempt %d was answered %d:\n\n", a.Number, a.StatusCode)
+		writeHeaders(&b, a.ResponseHeaders)
+		writeBody(&b, printableText(pretty(out, []byte(a.ResponseBody))))
+	}
+	return out.text(b.String())
+}
+
+// whenSent is when an attempt's request began, as far as that is known.
+func whenSent(a *client.Attempt) string {
+	if a.Request != nil {
+		return clock(a.Request.SentAt)
+	}
+	return clock(a.StartedAt)
+}
+
+// timing says where the time went.
+func timing(t *client.Timing) string {
+	if t == nil {
+		return ""
+	}
+	var phases []string
+	for _, phase := range []struct {
+		name string
+		ms   float64
+	}{{"dns", t.DNS}, {"connect", t.Connect}, {"tls", t.TLS}, {"first byte", t.FirstByte}} {
+		if phase.ms > 0 {
+			phases = append(phases, fmt.Sprintf("%s %.3gms", phase.name, phase.ms))
+		}
+	}
+	if t.Reused {
+		phases = append(phases, "on a connection that had served before")
+	}
+	return fmt.Sprintf(", in %.4gms (%s)", t.Total, strings.Join(phases, ", "))
+}
+
+// writeRequest writes a request as HTTP/1.1 has it, or why there is none.
+func writeRequest(b *strings.Builder, out printer, a *client.Attempt) {
+	r := a.Request
+	if r == nil {
+		fmt.Fprintf(b, "(%s)\n", printable(a.RequestMissing))
+		return
+	}
+	fmt.Fprintf(b, "%s %s\n", printable(r.Method), printable(r.URL))
+	writeHeaders(b, r.Headers)
+	body, err := r.BodyBytes()
+	if err != nil {
+		body, r.BodyMissing = nil, err.Error()
+	}
+	switch {
+	case body == nil:
+		fmt.Fprintf(b, "\n(the body is not shown: %s)\n", printable(r.BodyMissing))
+	case out.width > 0:
+		writeBody(b, printableText(pretty(out, body)))
+	default: // to a file or a program it goes as it was sent
+		writeBody(b, string(body))
+	}
+	if r.Incomplete {
+		b.WriteString("(it could not be written to its end: the partner may have a part of it)\n")
+	}
+}
+
+func writeHeaders(b *strings.Builder, headers map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		fmt.Fprintf(b, "%s: %s\n", printable(name), printable(headers[name]))
+	}
+}
+
+// writeBody writes a body behind headers.
+func writeBody(b *strings.Builder, body string) {
+	if body == "" {
+		return
+	}
+	b.WriteString("\n" + body)
+	if !strings.HasSuffix(body, "\n") {
+		b.WriteByte('\n')
+	}
+}
+
+// pretty is a body as people read it on a terminal: JSON is indented. Elsewhere it is as it was.
+func pretty(out printer, body []byte) string {
+	var b bytes.Buffer
+	if out.width > 0 && json.Indent(&b, body, "", "  ") == nil {
+		return b.String()
+	}
+	return string(body)
+}
+
+// text prints a text as it is.
+func (p printer) text(s string) error {
+	_, err := p.w.Write([]byte(s))
+	return err
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// TestARequestIsShown as it went out, and its answer: for people with its JSON indented, and elsewhere byte for byte. Nothing that a terminal would obey gets there.
+func TestARequestIsShown(t *testing.T) {
+	t.Parallel()
+	const raw = `{ "a":1.0,"b":"\u00e9" }`
+	body := raw
+	sent := client.Attempt{
+		Number: 2, StatusCode: 500, ResponseHeaders: map[string]string{"Content-Type": "text/html"}, ResponseBody: "<p>\x1b[2J\u202eno",
+		Request: &client.Request{Method: "PUT", URL: "https://partner.example/hook?k=***", Headers: map[string]string{"Webhook-Id": "dlv_x", "Authorization": "***"}, Body: &body, SentAt: time.Now(), Incomplete: true},
+		Timing:  &client.Timing{DNS: 1.25, FirstByte: 80, Total: 82.5, Reused: true},
+	}
+	missing := client.Attempt{Number: 3, RequestMissing: "nothing was sent"}
+	bodiless := client.Attempt{Number: 4, Request: &client.Request{Method: "POST", BodyMissing: "the event's body is no longer kept"}}
+	show := func(width int, asked bool, a client.Attempt) string {
+		var b bytes.Buffer
+		if err := printExchange(printer{w: &b, width: width}, &a, asked); err != nil {
+			t.Fatal(err)
+		}
+		return b.String()
+	}
+	for name, tt := range map[string]struct {
+		got         string
+		want, wants []string // what is there, and what is not
+	}{
+		"to a file": {show(0, true, sent), []string{
+			"attempt 2 sent", "in 82.5ms (dns 1.25ms, first byte 80ms, on a connection that had served before)", "PUT https://partner.example/hook?k=***\nAuthorization: ***\nWebhook-Id: dlv_x\n\n" + raw + "\n",
+			"not be written to its end", "attempt 2 was answered 500:\n\nContent-Type: text/html\n\n<p>\uFFFD[2J\uFFFDno\n",
+		}, []string{"\x1b", "\u202e"}},
+		"to a terminal":   {show(80, true, sent), []string{"{\n  \"a\": 1.0,\n  \"b\": \"\\u00e9\"\n}\n"}, []string{raw}},
+		"only the answer": {show(0, false, sent), []string{"was answered 500"}, []string{"PUT", "sent"}},
+		"none":            {show(0, true, missing), []string{"attempt 3 sent", "(nothing was sent)"}, []string{"answered"}},
+		"without body":    {show(0, true, bodiless), []string{"(the body is not shown: the event's body is no longer kept)"}, nil},
+		"nothing":         {show(0, false, missing), []string{""}, []string{"attempt"}},
+	} {
+		for _, want := range tt.want {
+			if !strings.Contains(tt.got, want) {
+				t.Errorf("%s lacks %q:\n%s", name, want, tt.got)
+			}
+		}
+		for _, not := range tt.wants {
+			if strings.Contains(tt.got, not) {
+				t.Errorf("%s has %q:\n%s", name, not, tt.got)
+			}
+		}
+	}
+}
