@@ -44,6 +44,7 @@ type Client struct {
 	deadFor    time.Duration
 	memory     gauge
 	outage     outage            // of our own way out
+	minutes    *minutes          // what happened in them
 	asked      underWay          // decisions, by company and type
 	testing    sync.Map          // ref of the callbacks that are being tested
 	trimmed    sync.Map          // company -> where in its log to go on trimming

@@ -20,6 +20,8 @@
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
 //   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
 //     follow.go that of what begins as it is accepted.
+//   - overview.go looks over all companies, for who is on call; overviewdoc.go is what it shows, and overviewsay.go the sentences in it. minutes.go counts what
+//     happens by the minute, for it.
 //   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.

@@ -37,7 +37,6 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.tracer = cfg.TracerProvider.Tracer(scope)
 	c.guard = guard{c.log, c.metrics.panics}
-	c.reporter = reporter{c.log, c.metrics}
 	c.memory.rdb, c.memory.log, c.memory.shedAt = c.rdb, c.log, int64(defaulted(cfg.ShedAt, DefaultShedAt))
 	c.outage.log = c.log
 	c.clock, c.closeClock = cfg.Clock, func() {}
@@ -50,6 +49,8 @@ func New(cfg Config) (*Client, error) {
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeCommit, do) },
 		Passing: c.at,
 	})
+	c.minutes = newMinutes(c.rdb, c.guard, &c.outage, c.ledger.Now)
+	c.reporter = reporter{c.log, c.metrics, c.minutes}
 	c.lanes = lanes.New(lanes.Config{
 		Redis: c.rdb, Ledger: c.ledger, Logger: c.log, Weight: c.weight,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) },
@@ -81,6 +82,7 @@ func (c *Client) closeParts() {
 	c.live.close()
 	c.expander.close()
 	c.lanes.Close()
+	c.minutes.close()
 	c.ledger.Close()
 	c.closeClock()
 	c.sender.tokens.Close()

@@ -64,6 +64,14 @@ func (o *outage) under(ctx context.Context) bool {
 	return o.look(ctx, time.Now())
 }
 
+// seenBy is under, and what is known of it: since when, by this machine's clock, and of how many destinations how many could not be reached.
+func (o *outage) seenBy(ctx context.Context) (is bool, since time.Time, destinations, unreached int) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	is = o.look(ctx, time.Now())
+	return is, o.since, o.byTime.Len(), o.failing
+}
+
 func (o *outage) see(s sight) {
 	if o.seen == nil {
 		o.seen = make(map[string]*list.Element)

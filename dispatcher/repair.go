@@ -44,6 +44,7 @@ func (c *Client) lost(ctx context.Context, r ledger.Ref) {
 	c.log.WarnContext(ctx, "attempt", slog.String("company", r.Company), slog.String("event", r.Event), slog.Int64("callback", r.Callback),
 		slog.String("verdict", string(verdict.Retry)), slog.String("reason", string(verdict.ReasonUnknown)))
 	c.metrics.attempted(ctx, verdict.Retry, verdict.ReasonUnknown, 0)
+	c.minutes.failed()
 }
 
 // bring sees to it that an overdue delivery has a task that will run: if asynq has it where it will not, a new generation takes its place.

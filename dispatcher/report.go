@@ -37,6 +37,7 @@ func (a *attempt) spanOptions() []trace.SpanStartOption {
 type reporter struct {
 	log     *slog.Logger
 	metrics *metrics
+	minutes *minutes
 }
 
 // report tells metrics, log and trace of a delivery's attempt: one line each. state is the delivery's now.
@@ -46,7 +47,11 @@ func (r *reporter) report(ctx context.Context, span trace.Span, a *claim, d sett
 	}
 	r.metrics.attempted(ctx, d.Verdict, d.written.Unmasked().Reason, d.took)
 	if d.Verdict == verdict.Delivered {
-		r.metrics.delivered(ctx, max(0, time.Since(a.accepted)))
+		lag := max(0, time.Since(a.accepted))
+		r.metrics.delivered(ctx, lag)
+		r.minutes.delivered(a.number, lag)
+	} else {
+		r.minutes.failed()
 	}
 	if state == ledger.Retrying {
 		r.tell(ctx, span, "attempt", &a.attempt, d.sent, d.written, "next_in", d.wait.Round(time.Second).String())

@@ -276,6 +276,9 @@ func (c *Client) finished(ctx context.Context, s *sending) {
 	}
 	s.Receipt.Warnings = s.warnings
 	c.metrics.acceptedEvent(ctx, s.Receipt)
+	if !s.Receipt.Duplicate {
+		c.minutes.accepted()
+	}
 }
 
 func newMeta(ctx context.Context, e payloads.Event) ledger.Meta {

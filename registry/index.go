@@ -311,3 +311,21 @@ func texts(v any) []string {
 	}
 	return all
 }
+
+// Resting are the tallies of companies that are asleep, by name. Until every company was gone over once, some have none.
+func Resting(ctx context.Context, rdb redis.UniversalClient) (map[string]Tally, error) {
+	stored, err := rdb.HGetAll(ctx, restingKey).Result()
+	if err != nil {
+		return nil, fmt.Errorf("registry: read what there is of companies without work: %w", err)
+	}
+	all := make(map[string]Tally, len(stored))
+	for name, text := range stored {
+		tally := Tally{}
+		for word := range strings.FieldsSeq(text) {
+			of, n, _ := strings.Cut(word, "=")
+			tally[of], _ = strconv.ParseInt(n, 10, 64)
+		}
+		all[name] = tally
+	}
+	return all, nil
+}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type appConfig struct {
 	Desk string        // the address that dev was told to listen on, whose name callers have to use; empty: any name will do
 
 	PublicURL string // that people reach the pages at; empty: nobody said
+	Embedded bool // Redis is in this process's memory
 
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries
@@ -125,7 +127,7 @@ func (a *app) open(ctx context.Context) (err error) {
 		}
 	}
 	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
-		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL,
+		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL, Examine: cfg.examine(),
 		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {
@@ -136,6 +138,14 @@ func (a *app) open(ctx context.Context) (err error) {
 		a.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
 	}
 	return nil
+}
+
+// examine is who says how Redis does: nobody, of one that is in this process's memory.
+func (cfg *appConfig) examine() func(context.Context) dispatcher.Posture {
+	if cfg.Embedded {
+		return nil
+	}
+	return posture(cfg.Redis, promises{cfg.WaitReplicas, cmp.Or(cfg.ShedAt, dispatcher.DefaultShedAt)})
 }
 
 // guarded turns callers away that have no business with this process, whatever they ask.

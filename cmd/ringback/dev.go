@@ -120,6 +120,7 @@ func embeddedRedis(cfg *appConfig) (closeRedis func(), err error) {
 	if cfg.Keyset, err = registry.NewKeyset(); err != nil {
 		return nil, err
 	}
+	cfg.Embedded = true
 	embedded := miniredis.NewMiniRedis()
 	if err := embedded.Start(); err != nil {
 		return nil, fmt.Errorf("starting the embedded Redis: %w", err)

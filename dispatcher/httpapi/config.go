@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -35,6 +36,9 @@ type Config struct {
 	// PublicURL is the address that people reach the pages at, as [PublicURL] returns it: links that are handed out begin with it. It is never taken from a
 	// request, whose Host its sender chooses. Empty: no such links are made, and whoever asks for one is told why.
 	PublicURL string
+
+	// Examine says how Redis does, for GET /overview. Nil: it is not said.
+	Examine func(context.Context) dispatcher.Posture
 
 	// Metrics answers GET /metrics. Nil: there is no such path.
 	Metrics http.Handler

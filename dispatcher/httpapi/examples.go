@@ -36,7 +36,8 @@ const (
 	exampleOAuth2      = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
 		`"client_secret":"***","scopes":["webhooks.write"]}`
 	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"consecutive_failures":0,"breaker":"closed","last_success_at":"2026-02-01T08:15:01.4Z",` +
-		`"last_failure":{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
+		`"last_failure":` + exampleFailure
+	exampleFailure = `{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
 		`"reason":"status_500","detail":"answered 500 Internal Server Error: the endpoint failed; its own log says why"}`
 	exampleTokenFailure = `,"last_token_failure":{"at":"2026-02-01T06:02:11.3Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MDk","reason":"oauth_token",` +
 		`"detail":"the token endpoint answered 401 (invalid_client); check auth.token_url, client_id and client_secret"}`
@@ -87,6 +88,7 @@ const (
 
 // examples are by operation id.
 var examples = map[string]example{
+	"overview": {answers: map[int]string{http.StatusOK: exampleOverview}},
 	"create-callback": {
 		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
 			`"rate_limit":{"per_second":50,"burst":100}}`,

@@ -31,7 +31,7 @@ var mayUse = map[string]struct{ read, change string }{
 
 // exceptions are operations that others than those of their chapter may use, and open what takes no key.
 var (
-	exceptions = map[string]string{"list-audit": "partner", "erase-company": "", "get-payload": "producer partner", "metrics": "viewer", "monitoring": "viewer"}
+	exceptions = map[string]string{"list-audit": "partner", "erase-company": "", "get-payload": "producer partner", "metrics": "viewer", "overview": "viewer", "monitoring": "viewer"}
 	open       = []string{"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /docs/{file}", "POST /monitoring/login", "POST /monitoring/logout"}
 )
 

@@ -327,7 +327,8 @@ func (h *house) snapshot(company string) map[string]string {
 	return all
 }
 
-// everything is a fingerprint of all that Redis holds, but for asynq's tasks, which may come later than what they are for, and what who watches leaves. Of API keys it is which
+// everything is a fingerprint of all that Redis holds, but for asynq's tasks and what is counted by the minute, which may come later than what they are for,
+// and what who watches leaves. Of API keys it is which
 // there are: when they were last used changes by being asked.
 var everything = redis.NewScript(`
 local names, all = redis.call('KEYS', '*'), {}
@@ -337,7 +338,7 @@ for _, name in ipairs(names) do
 		local digests = redis.call('HKEYS', name)
 		table.sort(digests)
 		table.insert(all, table.concat(digests))
-	elseif not string.find(name, '}:watched$') and not string.find(name, '}:live$') and not string.find(name, '^asynq:{.*}:t:') and not string.find(name, '^asynq:{.*}:pending$') then
+	elseif not string.find(name, '^ringback:minutes:') and not string.find(name, '}:watched$') and not string.find(name, '}:live$') and not string.find(name, '^asynq:{.*}:t:') and not string.find(name, '^asynq:{.*}:pending$') then
 		table.insert(all, name .. redis.sha1hex(redis.call('DUMP', name)))
 	end
 end

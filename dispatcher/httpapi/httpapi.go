@@ -81,6 +81,7 @@ func build(cfg Config) (*server, error) {
 	s.audit()
 	s.portalLinks()
 	s.ops()
+	s.overview()
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}

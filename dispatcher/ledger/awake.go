@@ -89,7 +89,8 @@ func (l *Ledger) Rouse(ctx context.Context, company string) error {
 	return err
 }
 
-// runAll runs a script for each company, in one round trip, or two if Redis does not know it. Each company has its own answer or error.
+// runAll runs a script for each company, in one round trip, or two if Redis does not know it. Each company has its own answer or error. If err is not nil,
+// the round trip failed, on a cluster perhaps for some of them only.
 func (l *Ledger) runAll(ctx context.Context, script *redis.Script, companies []string, args func(i int) []any) ([]*redis.Cmd, error) {
 	return l.runEach(ctx, script, companies, func(due string) []string { return []string{due} }, args)
 }
@@ -114,7 +115,7 @@ func (l *Ledger) runEach(ctx context.Context, script *redis.Script, companies []
 			return nil
 		})
 		if _, refused := errors.AsType[redis.Error](err); err != nil && !refused {
-			return nil, err
+			return cmds, err
 		}
 		var unknown []int
 		for _, i := range todo {

@@ -50,8 +50,8 @@
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
 // in records are the installation's: Redis's clock, and what makes up for its steps (package steady). The data model has a number ([Model]), which grows with any change of a key's type or a record's format. In
-// package dispatcher, testdata/model2.txt is what 2 stands for, and model1.txt what 1 does, with model1-additions.txt for what was added that others leave
-// alone. Every test holds what it finds in Redis against the newest.
+// package dispatcher, testdata/model2.txt is what 2 stands for, and model1.txt what 1 does, with model1-additions.txt and model2-additions.txt for what was added that
+// others leave alone. Every test holds what it finds in Redis against the newest.
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
@@ -138,6 +138,9 @@
 //	ringback:lanes      hash     how many lanes there are (count), up to which they are looked into (high), and how often that was changed (epoch); absent: 4
 //	{ringback:lanes}:halt string since when (s) nothing goes out of the installation
 //	ringback:reconciler string   of programs without the index: whose turn the round is
+//	ringback:minutes:<hour>  hash  a statistic of an hour (since 1970): <minute>:a events accepted, :d delivered, :f attempts that failed, :l<n> first attempts that
+//	                             delivered, by bucket of the time since acceptance; processes add to it every few seconds, and it goes 12 hours later
+//	ringback:outages hash        each process that cannot reach most destinations -> since when, when it last said so (ms), of how many destinations how many
 //	ringback:rounds hash         each worker that goes rounds -> how many it has begun
 //	ringback:working zset        the index: companies that may have work for the rounds; score: an epoch, which no other company and no later entry has
 //	{ringback:working}:epoch  string  the last of those
