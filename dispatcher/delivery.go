@@ -37,8 +37,11 @@ type Delivery struct {
 	// TraceID is the trace (W3C Trace Context) that leads from the event's producer to the attempts.
 	TraceID string `json:"trace_id,omitempty"`
 
-	held string           // the sentence for HeldReason
-	kept ledger.Exchanges // what its attempts sent, if this is one delivery that was read by itself
+	Company string `json:"company,omitempty"` // whose it is, in lists over all companies
+
+	held  string           // the sentence for HeldReason
+	kept  ledger.Exchanges // what its attempts sent, if this is one delivery that was read by itself
+	place string           // the cursor of what follows it in a list
 }
 
 // An Attempt is one request to the partner, or the try at one.

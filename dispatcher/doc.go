@@ -22,7 +22,8 @@
 //     follow.go that of what begins as it is accepted.
 //   - overview.go looks over all companies, for who is on call; overviewdoc.go is what it shows, and overviewsay.go the sentences in it. minutes.go counts what
 //     happens by the minute, for it.
-//   - read.go, list.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
+//     companies.go lists the companies, and everywhere.go what all of them have, merged.
+//   - read.go, list.go, find.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.

@@ -18,6 +18,11 @@ const listFor = time.Second
 // pruned are not.
 // Errors: [ErrBadCursor], [ErrUnavailable].
 func (c *Client) Deliveries(ctx context.Context, company string, q Query) ([]*Delivery, string, error) {
+	return c.list(ctx, company, q, time.Now().Add(listFor))
+}
+
+// list is Deliveries, and searches until then.
+func (c *Client) list(ctx context.Context, company string, q Query, until time.Time) ([]*Delivery, string, error) {
 	q.Limit = min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
 	if len(q.Within) == 1 && q.CallbackID == 0 { // which is found faster
 		q.CallbackID = q.Within[0]
@@ -29,7 +34,6 @@ func (c *Client) Deliveries(ctx context.Context, company string, q Query) ([]*De
 	if err != nil {
 		return nil, "", err
 	}
-	until := time.Now().Add(listFor)
 	switch {
 	case q.Decisions:
 		return v.book(ctx, q, ledger.BookOfDecisions, v.readDecisions, until)

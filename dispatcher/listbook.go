@@ -45,6 +45,7 @@ func (v *view) book(ctx context.Context, q Query, name string, read func(context
 			}
 			found = append(found, d)
 			last = fresh[i]
+			d.place = bookCursor(last)
 		}
 		if int64(len(entries)) < count {
 			return found, "", nil

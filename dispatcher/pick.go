@@ -70,6 +70,7 @@ func (v *view) fill(ctx context.Context, q Query, page []*Delivery, events []*le
 			}
 			page = append(page, d)
 			last = logPosition{event.LogID, d.CallbackID}
+			d.place = last.cursor()
 		}
 	}
 	return page, last, false, nil

@@ -33,7 +33,7 @@ type appConfig struct {
 	Desk string        // the address that dev was told to listen on, whose name callers have to use; empty: any name will do
 
 	PublicURL string // that people reach the pages at; empty: nobody said
-	Embedded bool // Redis is in this process's memory
+	Embedded  bool   // Redis is in this process's memory
 
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries

@@ -22,7 +22,7 @@ func (s *server) admit(r *http.Request, n need) (registry.Caller, error) {
 	if err := n.permits(c.Key, r.PathValue("company")); err != nil {
 		return registry.Caller{}, err
 	}
-	if err := validPath(r); err != nil {
+	if err := validPath(r, n); err != nil {
 		return registry.Caller{}, err
 	}
 	return c, s.paced(r, c.Key)
@@ -104,8 +104,8 @@ func bearer(h http.Header) (string, error) {
 }
 
 // validPath checks the names in a path. A malformed company is the caller's mistake, and 422. Any other malformed name names nothing, and is 404.
-func validPath(r *http.Request) error {
-	if company := r.PathValue("company"); company != "" && !payloads.ValidCompany(company) {
+func validPath(r *http.Request, n need) error {
+	if company := r.PathValue("company"); company != "" && !(n.anywhere && company == registry.AllCompanies) && !payloads.ValidCompany(company) {
 		return &payloads.InvalidError{Fields: []payloads.FieldError{{
 			Location: "path.company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", Value: company,
 		}}}

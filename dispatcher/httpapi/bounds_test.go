@@ -16,7 +16,7 @@ import (
 // boundedMay are the operations that keep a bounded caller to its bounds. All others are refused to it: whoever adds one decides here, and with
 // operation.bounds.
 var boundedMay = strings.Fields("list-callbacks get-callback update-callback delete-callback pause-callback resume-callback rotate-secret test-callback " +
-	"verify-callback list-deliveries stream-deliveries get-delivery replay-delivery hasten-delivery cancel-delivery explain-event get-payload replay-callback list-replays get-replay cancel-replay " +
+	"verify-callback list-deliveries stream-deliveries get-delivery replay-delivery hasten-delivery cancel-delivery explain-event find-events get-payload replay-callback list-replays get-replay cancel-replay " +
 	"list-callback-types get-callback-type")
 
 // by makes the request as a caller that a page has looked at.

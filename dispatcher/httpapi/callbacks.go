@@ -71,6 +71,7 @@ type (
 	callbackHealth struct {
 		callback *registry.Callback
 		health   dispatcher.Health
+		company  string // in lists over all companies
 	}
 )
 
@@ -84,10 +85,6 @@ func (s *server) callbacks() {
 			"Where the installation wants proof of control, the endpoint is challenged first (see `verify-callback`), and the answer's `status` is `unverified` if it did not answer that.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.createCallback)
-	register(s, operation{need: readCallbacks, bounds: ofThose, Operation: huma.Operation{
-		OperationID: "list-callbacks", Method: http.MethodGet, Path: callbacksRoute, Tags: chapter,
-		Summary: "List callbacks", Description: "By callback_id, ascending.", Errors: []int{http.StatusUnprocessableEntity},
-	}}, s.listCallbacks)
 	register(s, operation{need: readCallbacks, bounds: ofCallback, Operation: huma.Operation{
 		OperationID: "get-callback", Method: http.MethodGet, Path: callbackRoute, Tags: chapter, Summary: "Show a callback and how it does",
 	}}, s.getCallback)
@@ -185,7 +182,7 @@ func (s *server) withHealth(ctx context.Context, company string, list ...*regist
 		if keyOf(ctx).Role == registry.Viewer { // a viewer needs no tokens, and some URLs hold one
 			cb = cb.WithoutQueries()
 		}
-		page[i] = callbackHealth{cb, health[i]}
+		page[i] = callbackHealth{callback: cb, health: health[i]}
 	}
 	return page, nil
 }
@@ -199,6 +196,9 @@ func (c callbackHealth) MarshalJSON() ([]byte, error) {
 	health, err := encode(c.health)
 	if err != nil {
 		return nil, err
+	}
+	if c.company != "" {
+		callback = fmt.Appendf(callback[:len(callback)-1], `,"company":%q}`, c.company) // a company's name needs no escapes
 	}
 	return slices.Concat(callback[:len(callback)-1], []byte{','}, health[1:]), nil // neither is ever {}
 }

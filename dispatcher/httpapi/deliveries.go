@@ -56,9 +56,9 @@ type (
 
 func (s *server) deliveries() {
 	chapter := []string{"Deliveries"}
-	register(s, operation{need: readFates, bounds: ofThose, Operation: huma.Operation{
+	register(s, operation{need: readFates.andAnywhere(), bounds: ofThose, Operation: huma.Operation{
 		OperationID: "list-deliveries", Method: http.MethodGet, Path: deliveriesRoute, Tags: chapter,
-		Summary: "List deliveries", Description: "Newest first. A page is full or the last one, but for one that says `searched_back_to`.", Errors: []int{http.StatusUnprocessableEntity},
+		Summary: "List deliveries", Description: "Newest first. With `*` as the company, which takes a key of all companies, it lists those of all, and each names its `company`. A page is full or the last one, but for one that says `searched_back_to`.", Errors: []int{http.StatusUnprocessableEntity},
 	}}, s.listDeliveries)
 	register(s, operation{need: readFates, bounds: ofDelivery, Operation: huma.Operation{
 		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
@@ -81,7 +81,7 @@ func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliver
 	if err != nil {
 		return nil, err
 	}
-	list, next, err := s.Client.Deliveries(ctx, in.Company, dispatcher.Query{
+	list, next, err := s.deliveriesOf(ctx, in.Company, dispatcher.Query{
 		States: states, CallbackID: in.CallbackID, EventType: in.EventType,
 		Within: keyOf(ctx).Callbacks, Decisions: in.Kind == "decision", Since: in.Since, Until: in.Until, Limit: in.Limit, Cursor: in.Cursor,
 	})
@@ -93,7 +93,7 @@ func (s *server) listDeliveries(ctx context.Context, in *deliveriesIn) (*deliver
 	}
 	page := deliveryPage{Deliveries: orEmpty(list), NextCursor: next}
 	if next != "" && len(list) < in.Limit {
-		page.SearchedBackTo = dispatcher.Reached(next)
+		page.SearchedBackTo = reached(in.Company, next)
 	}
 	return &deliveriesOut{page}, nil
 }

@@ -103,6 +103,8 @@ var parameters = map[string]struct {
 	"state":         {"", []string{"dead", "held"}},
 	"since":         {"", "2026-02-01T00:00:00Z"},
 	"until":         {"", "2026-02-02T00:00:00Z"},
+	"prefix":        {"", "ac"},
+	"webhook_id":    {"", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
 }
 
 // describeParameters fills in from [parameters].

@@ -88,7 +88,10 @@ const (
 
 // examples are by operation id.
 var examples = map[string]example{
-	"overview": {answers: map[int]string{http.StatusOK: exampleOverview}},
+	"list-companies":     {answers: map[int]string{http.StatusOK: exampleCompanies}},
+	"list-all-callbacks": {answers: map[int]string{http.StatusOK: `{"callbacks":[{"company":"acme",` + exampleCallback + `"status":"enabled",` + exampleHealth + `}],"next_cursor":"YWNtZS8"}`}},
+	"find-events":        {answers: map[int]string{http.StatusOK: exampleEvents}, fault: payloads.FieldError{Location: "query.campaign", Message: "is not known here: there are event_type, event_id, webhook_id, since, until, limit, cursor, campaign_token"}},
+	"overview":           {answers: map[int]string{http.StatusOK: exampleOverview}},
 	"create-callback": {
 		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
 			`"rate_limit":{"per_second":50,"burst":100}}`,

@@ -2,6 +2,10 @@ package httpapi
 
 // What the API's description shows of what is about all companies.
 const (
+	exampleCompanies = `{"companies":[{"company":"acme","callbacks":12,"words":"1 failing","waiting":120,"pending":1,"retrying":19,"held":100,` +
+		`"oldest_waiting_at":"2026-02-01T01:14:58.02Z","dead":3,"failing":1,"paused":0,"disabled":0,"unverified":0}],"next_cursor":"YWNtZQ"}`
+	exampleEvents = `{"events":[{"event_id":"order-4711","event_type":"wallet_item_install","accepted_at":"2026-02-01T08:14:58.02Z","deliveries":{"delivered":2,"retrying":1}}],` +
+		`"next_cursor":"MTc2OTkzMzY5ODAyMC0wLzk"}`
 	exampleOverview = `{"as_of":"2026-02-01T03:00:00Z",` +
 		`"verdict":{"side":"theirs","sentence":"It is them, not us. 1 callback failed last with status_500: answered 500 Internal Server Error: the endpoint failed; its own log says why.",` +
 		`"ours":[],"theirs":["1 callback failed last with status_500: answered 500 Internal Server Error: the endpoint failed; its own log says why."],"outages":[]},` +

@@ -36,6 +36,8 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	"go.opentelemetry.io/otel/propagation"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // New makes the API's handler. It holds no goroutines and needs no closing. Serve it behind [Linger].
@@ -60,7 +62,7 @@ func build(cfg Config) (*server, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}
-	s := &server{Config: cfg, mux: &recordingMux{ServeMux: http.NewServeMux()}, door: newDoorway(cfg.MaxInflight)}
+	s := &server{Config: cfg, overviews: dispatcher.NewOverviews(cfg.Client, cfg.Examine), mux: &recordingMux{ServeMux: http.NewServeMux()}, door: newDoorway(cfg.MaxInflight)}
 	s.api = newAPI(s.mux, cfg.Version)
 
 	s.callbacks()
@@ -82,6 +84,9 @@ func build(cfg Config) (*server, error) {
 	s.portalLinks()
 	s.ops()
 	s.overview()
+	s.companies()
+	s.everywhere()
+	s.find()
 	if err := s.monitoring(); err != nil {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}

@@ -16,6 +16,14 @@ type need struct {
 	everywhere bool
 	// byKey asks for an API key: whoever came by a portal link may not.
 	byKey bool
+	// anywhere lets the path name * for all companies, to keys of all companies.
+	anywhere bool
+}
+
+// andAnywhere is n, where the path may name * for all companies.
+func (n need) andAnywhere() need {
+	n.anywhere = true
+	return n
 }
 
 // The needs of the operations (api.md). An operator may do all of it.

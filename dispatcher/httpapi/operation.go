@@ -23,6 +23,8 @@ type operation struct {
 	paged bool
 	// stream says that the answer has no end. It needs no place.
 	stream bool
+	// attributes says that match attributes of callback types are parameters, too.
+	attributes bool
 	// also documents a second status of success, for the same answer.
 	also map[int]string
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.

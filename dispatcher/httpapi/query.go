@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/url"
@@ -16,13 +17,44 @@ import (
 )
 
 // goodQuery judges a request's query by its operation's parameters, before huma does. huma would speak of Go's layouts.
-func (s *server) goodQuery(ctx huma.Context, next func(huma.Context)) {
-	r, w := humago.Unwrap(ctx)
-	if err := checkQuery(r.URL.RawQuery, ctx.Operation().Parameters); err != nil {
-		s.refuse(w, r, err)
-		return
+// With attributes, the match attributes of callback types are parameters, too.
+func (s *server) goodQuery(attributes bool) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, w := humago.Unwrap(ctx)
+		params, err := ctx.Operation().Parameters, error(nil)
+		if attributes {
+			params, err = s.withAttributes(ctx.Context(), params)
+		}
+		if err == nil {
+			err = checkQuery(r.URL.RawQuery, params)
+		}
+		if err != nil {
+			s.refuse(w, r, err)
+			return
+		}
+		next(ctx)
 	}
-	next(ctx)
+}
+
+// withAttributes are parameters, and the match attributes of all callback types.
+func (s *server) withAttributes(ctx context.Context, params []*huma.Param) ([]*huma.Param, error) {
+	types, err := s.Registry.Types().Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{}
+	for _, typ := range types.Types() {
+		for name := range typ.Match {
+			names[name] = true
+		}
+	}
+	all := slices.Clone(params)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !slices.ContainsFunc(params, func(p *huma.Param) bool { return p.In == "query" && p.Name == name }) {
+			all = append(all, &huma.Param{Name: name, In: "query", Schema: &huma.Schema{Type: huma.TypeString}})
+		}
+	}
+	return all, nil
 }
 
 // checkQuery names every parameter that is unknown, given twice or has a value that will not do: a misspelt filter must

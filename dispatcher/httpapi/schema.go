@@ -154,6 +154,7 @@ type createdCallbackDoc struct {
 // callbackHealthDoc is a callback as a GET shows it.
 type callbackHealthDoc struct {
 	CallbackDoc
+	Company             string              `json:"company,omitempty" doc:"Whose it is, in lists over all companies." example:"acme"`
 	Pending             int64               `json:"pending" doc:"Deliveries that are pending, active or retrying." example:"3"`
 	Held                int64               `json:"held" doc:"Deliveries that wait: because it is paused, disabled, unverified or failing, or because others are ahead of them." example:"0"`
 	OldestWaitingAt     time.Time           `json:"oldest_waiting_at,omitzero" doc:"When the event of the longest waiting of those was accepted. Absent if nothing waits."`

@@ -4,17 +4,20 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // server is the state that all requests share. It is the handler that New returns.
 type server struct {
 	Config
-	mux     *recordingMux
-	api     huma.API
-	door    *doorway
-	sheds   shedLog
-	guesses guesses
-	streams streams
+	mux       *recordingMux
+	api       huma.API
+	door      *doorway
+	sheds     shedLog
+	guesses   guesses
+	streams   streams
+	overviews *dispatcher.Overviews // of all companies
 }
 
 // recordingMux is a ServeMux that remembers its patterns: the API's description is tested to name them all.

@@ -4,11 +4,40 @@
 -- ARGV: from log id, to log id, deliveries at most, work, callback id ('0': all), states (letters; '': all), type ('': all)
 -- -> {where to go on, or '' at the end; {log id, event id, meta, '1' if deliveries are left out, '1' if its body has left, field, value,
 --     ...}, ...}
+-- With 'events' behind those it finds events, also such as have no delivery, so many at most. ARGV then: types (,type,type, or '': all), what their ids begin
+-- with, '1' if bodies are wanted
+-- -> {where; {log id, event id, meta, '1' if deliveries are left out, '1' if its body has left, '1' if it expands, callback:state,callback:state, ...,
+--     body, z}, ...}
 local MANY = 500
 local log, blocks = prefix .. 'log', prefix .. 'blocks'
 local at, oldest, want, work = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local only, states, kind = ARGV[5] ~= '0' and ARGV[5], ARGV[6], ARGV[7]
+local events, kinds, begins, bodied = ARGV[8] == 'events', ARGV[9], ARGV[10], ARGV[11] == '1'
 local out = {''}
+
+-- Looks at an event, of which only the states of its deliveries are wanted.
+local function glimpse(entry)
+  local id = entry[2][2]
+  work = work - 0.2
+  if begins ~= '' and string.sub(id, 1, #begins) ~= begins then return end
+  local ev, large, of = prefix .. 'ev:' .. id, '', {}
+  local e = redis.call('HMGET', ev, 'm', 'a', 'e', bodied and 'b' or '', 'z')
+  work = work - 1
+  if not e[1] or e[2] ~= entry[1] then return end
+  local t = string.match(e[1], '^{"t":"([^"\\]*)"') or cjson.decode(e[1]).t
+  if kind ~= '' and t ~= kind or kinds ~= '' and not string.find(kinds, ',' .. t .. ',', 1, true) then return end
+  local fields = redis.call('HSCAN', ev, 0, 'MATCH', 'd[1-9]*', 'COUNT', MANY)
+  if fields[1] ~= '0' then large = '1' end
+  for i = 1, large == '' and #fields[2] or 0, 2 do
+    local cb, s = string.sub(fields[2][i], 2), string.sub(fields[2][i + 1], 1, 1)
+    if not final(s) and s ~= 'A' and deleted(gate(cb)) then s = 'C' end
+    of[#of + 1] = cb .. ':' .. s
+  end
+  want, work = want - 1, work - 2 - #fields[2] / 2 - #(e[4] or '') / 4096
+  out[#out + 1] = {
+    entry[1], id, e[1], large, BODY_RETENTION > 0 and redis.call('HEXISTS', ev, 'b') == 0 and '1' or '', e[3] and '1' or '', table.concat(of, ','), e[4] or '', e[5] or '',
+  }
+end
 
 -- The states as lists show them: what waits for a callback that was deleted is as good as cancelled.
 local function admits(record, cb)
@@ -20,6 +49,7 @@ end
 
 -- Looks at an event. What was sent anew while it was erased has another entry, further up.
 local function look(entry)
+  if events then return glimpse(entry) end
   local id = entry[2][2]
   local ev, found, large, meta = prefix .. 'ev:' .. id, {}, '', nil
   work = work - 2
