@@ -124,7 +124,7 @@ func listCallbacksCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "list",
 		Usage:       "list a company's callbacks and how they do",
-		Description: examples("ringback callbacks list", "ringback callbacks list --status disabled"),
+		Description: examples("ringback callbacks list", "ringback callbacks list --status disabled", "ringback callbacks list --company '*' --status disabled"),
 		Flags: append([]cli.Flag{
 			companyFlag(),
 			&cli.StringFlag{Name: "type", Usage: "only those registered for this `TYPE`"},
@@ -155,15 +155,15 @@ func listCallbacks(c *cli.Context) error {
 			if f := cmp.Or(cb.LastFailure, cb.LastTokenFailure); f != nil {
 				failed = strings.TrimSpace(moment(f.At) + " " + f.Reason)
 			}
-			lines = append(lines, []string{
+			lines = append(lines, ofCompany(company, cb.Company,
 				fmt.Sprint(cb.CallbackID), cb.CallbackType, match(cb), cb.Status,
-				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method + " " + cb.Destination.URL,
-			})
+				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method+" "+cb.Destination.URL,
+			))
 		}
-		show := gridRows([]tableColumn{
+		show := gridRows(withCompany(company,
 			words("ID"), words("TYPE"), sentences("MATCH").dropped(1), words("STATUS"), words("PENDING"), words("HELD"), words("DEAD"),
 			lastFailure(), sentences("DESTINATION"),
-		}, lines)
+		), lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil
 	})
 }

@@ -23,6 +23,7 @@ func deliveriesCommand() *cli.Command {
 					"ringback deliveries list --state dead --state held",
 					"ringback deliveries list --callback 12 --since 24h",
 					"ringback deliveries list --decisions --state dead",
+					"ringback deliveries list --company '*' --state dead",
 				) + "\n\n" + timeHelp,
 				Flags: append([]cli.Flag{
 					companyFlag(),
@@ -179,11 +180,11 @@ func listDeliveries(c *cli.Context) error {
 		}
 		var lines [][]string
 		for _, d := range page.Deliveries {
-			lines = append(lines, []string{moment(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary})
+			lines = append(lines, ofCompany(company, d.Company, moment(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary))
 		}
-		show := gridRows([]tableColumn{
+		show := gridRows(withCompany(company,
 			times("ACCEPTED"), words("TYPE").dropped(2), words("CALLBACK"), words("STATE"), words("ATTEMPTS").dropped(1), ids("DELIVERY"), sentences("IN SHORT"),
-		}, lines)
+		), lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, searched: page.SearchedBackTo, show: show}, nil
 	})
 }

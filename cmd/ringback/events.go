@@ -17,6 +17,7 @@ func eventsCommand() *cli.Command {
 		Name:  "events",
 		Usage: "hand over events, and ask what became of them",
 		Subcommands: []*cli.Command{
+			listEventsCommand(),
 			{
 				Name: "send", ArgsUsage: "[FILE]",
 				Usage: "hand over one event by --type and --payload, or all that a FILE holds, one a line",

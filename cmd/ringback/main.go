@@ -92,7 +92,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:     globalFlags(),
 		Commands: []*cli.Command{
 			devCommand(), serveCommand(), listenCommand(), keysCommand(), keysetCommand(),
-			callbacksCommand(), eventsCommand(), typesCommand(), triggerCommand(), deliveriesCommand(), replaysOverCommand(), companiesCommand(), portalLinksCommand(), auditCommand(), egressCommand(), lanesCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
+			callbacksCommand(), eventsCommand(), typesCommand(), triggerCommand(), deliveriesCommand(), replaysOverCommand(), companiesCommand(), overviewCommand(), portalLinksCommand(), auditCommand(), egressCommand(), lanesCommand(), verifyCommand(), doctorCommand(), benchCommand(), completionCommand(), versionCommand(),
 		},
 		Action:                    noCommand,
 		HideVersion:               true,

@@ -110,7 +110,8 @@ func (r Registration) MarshalJSON() ([]byte, error) {
 // A Callback is a registration as it stands, with its health.
 type Callback struct {
 	Answer
-	CallbackID   int64             `json:"callback_id"` // counts up in the company
+	Company      string            `json:"company,omitempty"` // in lists over all companies
+	CallbackID   int64             `json:"callback_id"`       // counts up in the company
 	CallbackType string            `json:"callback_type"`
 	EventType    string            `json:"event_type"` // the same, by its deprecated name
 	Match        map[string]string `json:"-"`          // the block that narrows the match

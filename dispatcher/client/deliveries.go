@@ -23,6 +23,7 @@ const (
 // A Delivery is one event's way to one callback: what became of it and what comes next.
 type Delivery struct {
 	Answer
+	Company       string    `json:"company,omitempty"`     // in lists over all companies
 	DeliveryID    string    `json:"delivery_id"`           // also the webhook-id that the partner sees, on every attempt
 	DecisionID    string    `json:"decision_id,omitempty"` // set on what is no delivery but a decision, see [Client.Ask]
 	EventID       string    `json:"event_id"`
