@@ -234,8 +234,12 @@ func (c *Client) Callback(ctx context.Context, company string, id int64) (*Callb
 
 // Callbacks lists a page of a company's callbacks, by id.
 func (c *Client) Callbacks(ctx context.Context, company string, q CallbacksQuery) (*CallbackPage, error) {
+	path := []string{"companies", company, "config", "callbacks"}
+	if company == AllOfThem {
+		path = []string{"companies", company, "callbacks"}
+	}
 	return ask[CallbackPage](ctx, c, request{
-		method: http.MethodGet, path: []string{"companies", company, "config", "callbacks"}, repeat: true,
+		method: http.MethodGet, path: path, repeat: true,
 		query: query("callback_type", q.CallbackType, "status", q.Status, "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }

@@ -179,6 +179,9 @@ type request struct {
 	read func(io.Reader) error
 }
 
+// AllOfThem stands where a company's name does in lists over all companies, for keys of all companies: what they list names its company.
+const AllOfThem = "*"
+
 // target is the URL of a request.
 func (c *Client) target(r request) (string, error) {
 	path := r.rawPath
@@ -187,7 +190,7 @@ func (c *Client) target(r request) (string, error) {
 			if segment == "" || segment == "." || segment == ".." {
 				return "", fmt.Errorf("client: a company, a type or an id is %q, which can name none: no name is empty, and none is . or .. alone", segment)
 			}
-			path += "/" + url.PathEscape(segment)
+			path += "/" + strings.ReplaceAll(url.PathEscape(segment), "%2A", AllOfThem) // which needs no escape
 		}
 	}
 	target := strings.TrimSuffix(c.server.String(), "/") + path

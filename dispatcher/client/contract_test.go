@@ -320,6 +320,15 @@ func methods(then time.Time) []method {
 				Match: map[string]string{"order": "/id"}, Success: "any_2xx", Validation: "warn",
 			})
 		}},
+		{operation: "GET /companies/*/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Callbacks(ctx, client.AllOfThem, client.CallbacksQuery{CallbackType: "payment_proof", Status: "enabled", Limit: 10})
+		}},
+		{operation: "GET " + company + "/events", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Events(ctx, "acme", client.EventsQuery{EventType: "payment_proof", EventID: "*", WebhookID: "dlv_x", Since: then, Until: then.Add(2 * time.Hour), Limit: 10})
+		}},
+		{operation: "GET /companies", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.Companies(ctx, client.CompaniesQuery{Prefix: "a", Limit: 10})
+		}},
 		{operation: "GET /callback-types", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Types(ctx) }},
 		{operation: "GET /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Type(ctx, "payment_proof")
@@ -360,7 +369,7 @@ func TestEveryOperationHasAMethodThatFitsIt(t *testing.T) {
 }
 
 func pathPattern(path string) *regexp.Regexp {
-	return regexp.MustCompile("^" + regexp.MustCompile(`\{[a-z_]+\}`).ReplaceAllString(path, "[^/]+") + "$")
+	return regexp.MustCompile("^" + regexp.MustCompile(`\{[a-z_]+\}`).ReplaceAllString(strings.ReplaceAll(path, "*", `\*`), "[^/]+") + "$")
 }
 
 // description is the API's, as the server tells it.

@@ -158,9 +158,6 @@ func (c *Client) Companies(ctx context.Context, q CompaniesQuery) (*CompanyPage,
 	})
 }
 
-// AllOfThem stands where a company's name does in lists over all companies, for keys of all companies: what they list names its company.
-const AllOfThem = "*"
-
 // An EventItem is an event in a list.
 type EventItem struct {
 	Company    string         `json:"company,omitempty"` // in lists over all companies

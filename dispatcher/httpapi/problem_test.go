@@ -308,7 +308,7 @@ func (slow) Read([]byte) (int, error) {
 func TestWrongMethods(t *testing.T) {
 	h := newHouse(t)
 	for path, allow := range map[string]string{
-		"/companies/acme/events":             "POST",
+		"/companies/acme/events":             "GET, HEAD, POST",
 		"/companies/acme/events/e":           "DELETE, GET, HEAD",
 		"/companies/acme/config/callbacks/1": "DELETE, GET, HEAD, PATCH",
 		"/callback-types":                    "GET, HEAD",
