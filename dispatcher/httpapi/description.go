@@ -105,6 +105,8 @@ var parameters = map[string]struct {
 	"until":         {"", "2026-02-02T00:00:00Z"},
 	"prefix":        {"", "ac"},
 	"webhook_id":    {"", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
+	"last_event_id": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
+	"Last-Event-ID": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
 }
 
 // describeParameters fills in from [parameters].

@@ -390,3 +390,10 @@ func (l *logBook) String() string {
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
+
+// forget has the addresses of before presented no key.
+func (g *guesses) forget() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	clear(g.met)
+}

@@ -35,8 +35,8 @@ type (
 		State       []string `query:"state,explode" nullable:"false" doc:"Only deliveries that came to these states, separated by commas or given repeatedly." example:"dead,held"`
 		CallbackID  int64    `query:"callback_id" minimum:"1" doc:"Only deliveries to this callback."`
 		EventType   string   `query:"event_type" doc:"Only deliveries of events of this type."`
-		LastEventID string   `header:"Last-Event-ID" example:"MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0" doc:"Where an earlier stream broke off: the id of the last message that came. Browsers send it by themselves."`
-		LastQueryID string   `query:"last_event_id" example:"MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0" doc:"The same, for who cannot send headers."`
+		LastEventID string   `header:"Last-Event-ID" doc:"Where an earlier stream broke off: the id of the last message that came. Browsers send it by themselves."`
+		LastQueryID string   `query:"last_event_id" doc:"The same, for who cannot send headers."`
 	}
 	streamOut struct{ Body func(huma.Context) }
 )
