@@ -55,7 +55,7 @@ func createCallbackCommand() *cli.Command {
 			"ringback callbacks create --type payment_proof --url https://partner.example/hook",
 			"ringback callbacks create --type wallet_item_install --campaign-token r3zhm8 --url https://partner.example/hook",
 			"ringback callbacks create --file registration.json",
-		),
+		) + registrationHelp,
 		Flags:  append([]cli.Flag{companyFlag()}, registrationFlags()...),
 		Action: createCallback,
 	}
@@ -103,7 +103,9 @@ func updateCallbackCommand() *cli.Command {
 			"ringback callbacks update 12 --url https://partner.example/new --description ''",
 			"ringback callbacks update 12 --rate-limit 50 --rate-burst 100",
 			"echo '{\"timeout\": \"30s\"}' | ringback callbacks update 12 --file -",
-		) + "\n\nWhat is not named stays. --file holds a JSON Merge Patch (RFC 7396): null removes a member, \"***\" leaves a secret as it is.",
+		) + "\n\nWhat is not named stays. \"default\" takes a setting back, as do --auth none, --header 'Name:' and\n" +
+			"--match NAME= theirs. --file holds a JSON Merge Patch (RFC 7396): null removes a member, and \"***\"\n" +
+			"leaves a secret as it is." + registrationHelp,
 		Flags: append([]cli.Flag{companyFlag()}, registrationFlags()...), Action: updateCallback,
 	}
 }

@@ -104,8 +104,8 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	return root
 }
 
-// tame gives every command the same manners: errors about flags are usage errors in one line, and only groups of commands have
-// a "help" command of their own.
+// tame gives every command the same manners: errors about flags are usage errors in one line, what the server refuses is said of the flag that it
+// came from, and only groups of commands have a "help" command of their own.
 func tame(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = wrongFlags
@@ -116,6 +116,7 @@ func tame(commands []*cli.Command) {
 			}
 			tame(c.Subcommands)
 		}
+		c.Action = blaming(c.Action)
 	}
 }
 

@@ -2,15 +2,22 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-// registrationFlags set what is set most; --file sets all there is.
+// byDefault takes a setting back: it is what it would be if it had never been given.
+const byDefault = "default"
+
+// registrationFlags set all that a callback has.
 func registrationFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "type", Usage: "callback `TYPE`, or a glob such as 'customer.*'"},
@@ -20,11 +27,34 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "campaign-token", Usage: "only events of the wallet campaign with this `TOKEN`"},
 		&cli.StringSliceFlag{Name: "match", Usage: "only events with this `NAME=VALUE` (repeatable)"},
 		&cli.StringFlag{Name: "description", Usage: "`TEXT` for people"},
+		&cli.StringFlag{Name: "success", Usage: "what counts as delivered: json_200_or_204, any_2xx or any_response"},
+		&cli.StringFlag{Name: "timeout", Usage: "how long an attempt may take, from 1s to 60s"},
+		&cli.StringFlag{Name: "retry", Usage: "when it is tried again: `NAME=VALUE,…`, see below"},
+		&cli.StringFlag{Name: "auth", Usage: "how requests prove who they are: `TYPE,NAME=VALUE,…`, see below"},
+		&cli.StringSliceFlag{Name: "header", Usage: "send this header: `'Name: value'` (repeatable), see below"},
+		&cli.BoolFlag{Name: "trace", Usage: "send traceparent, so that the partner's traces go on from ours"},
+		&cli.StringFlag{Name: "start-date", Usage: "only events accepted since this `TIME`", Action: checkStart},
 		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
+
+// registrationHelp is about those whose values have a form of their own.
+const registrationHelp = `
+
+--retry takes any of initial_interval, multiplier, max_interval and max_attempts:
+  --retry initial_interval=5s,multiplier=2.5,max_interval=12h,max_attempts=15
+--auth is bearer, basic or oauth2. A secret that is left out is asked for:
+  --auth bearer,token=@token.txt
+  --auth basic,username=me,password=env:PASSWORD
+  --auth oauth2,token_url=https://id.example/token,client_id=me,client_secret=@-
+--header takes a value that may be seen, or says where the value is:
+  --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
+@FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
+command line itself is kept by shells, and other users of the machine may see it.
+
+` + timeHelp
 
 // registrationFrom is the JSON of a registration: a file's, or put together from the flags.
 func registrationFrom(c *cli.Context) ([]byte, error) {
@@ -34,23 +64,18 @@ func registrationFrom(c *cli.Context) ([]byte, error) {
 	if c.String("type") == "" || c.String("url") == "" {
 		return nil, usagef("%s needs --type and --url, or --file", c.Command.HelpName)
 	}
+	settings, err := settingsFrom(c)
+	if err != nil {
+		return nil, err
+	}
 	block, err := matchBlock(c)
 	if err != nil {
 		return nil, err
 	}
-	perSecond, err := rateLimit(c)
-	if err != nil {
-		return nil, err
+	if block != nil {
+		settings[c.String("type")] = block
 	}
-	var limit *client.RateLimit
-	if perSecond != 0 {
-		limit = &client.RateLimit{PerSecond: perSecond, Burst: c.Int("rate-burst")}
-	}
-	return json.Marshal(client.Registration{
-		CallbackType: c.String("type"), Match: block, Description: c.String("description"),
-		Destination: client.Destination{URL: c.String("url"), Method: c.String("method"), ContentType: c.String("content-type")},
-		RateLimit:   limit,
-	})
+	return json.Marshal(withoutNulls(settings))
 }
 
 // wholeFile reads --file, which leaves nothing to the other flags.
@@ -63,56 +88,19 @@ func wholeFile(c *cli.Context, file string) ([]byte, error) {
 	return readJSON(c, file)
 }
 
-// matchBlock is what --match and --campaign-token narrow the match to; nil if neither is given.
-func matchBlock(c *cli.Context) (map[string]string, error) {
-	var block map[string]string
-	set := func(name, value string) {
-		if block == nil {
-			block = map[string]string{}
-		}
-		block[name] = value
-	}
-	for _, m := range c.StringSlice("match") {
-		name, value, ok := strings.Cut(m, "=")
-		if !ok || name == "" {
-			return nil, usagef("--match takes NAME=VALUE, such as campaign_token=r3zhm8")
-		}
-		set(name, value)
-	}
-	if token := c.String("campaign-token"); token != "" {
-		set("campaign_token", token)
-	}
-	return block, nil
-}
-
 // patchFrom is the merge patch that the flags or the file describe. The name of the block that narrows the match is the callback's own.
 func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (any, error) {
 	if file := c.String("file"); file != "" {
 		patch, err := wholeFile(c, file)
 		return json.RawMessage(patch), err
 	}
-	block, err := matchBlock(c)
+	patch, err := settingsFrom(c)
 	if err != nil {
 		return nil, err
 	}
-	patch, to := map[string]any{}, map[string]any{}
-	for flag, member := range map[string]string{"url": "url", "method": "method", "content-type": "content_type"} {
-		if c.IsSet(flag) {
-			to[member] = orNull(c.String(flag))
-		}
-	}
-	if len(to) > 0 {
-		patch["destination"] = to
-	}
-	for flag, member := range map[string]string{"type": "callback_type", "description": "description"} {
-		if c.IsSet(flag) {
-			patch[member] = orNull(c.String(flag))
-		}
-	}
-	if limit, given, err := rateLimitPatch(c); err != nil {
+	block, err := matchBlock(c)
+	if err != nil {
 		return nil, err
-	} else if given {
-		patch["rate_limit"] = limit
 	}
 	if block != nil {
 		name := c.String("type")
@@ -133,15 +121,210 @@ func patchFrom(c *cli.Context, api *client.Client, company string, id int64) (an
 	return patch, nil
 }
 
-// rateLimitPatch is the member that --rate-limit and --rate-burst ask for. A new rate without a burst has the default one: the burst before means
-// little at another rate.
-func rateLimitPatch(c *cli.Context) (member any, given bool, err error) {
-	limit := map[string]any{}
-	if c.IsSet("rate-limit") {
-		perSecond, err := rateLimit(c)
-		if err != nil || perSecond == 0 {
-			return nil, true, err
+// settingsFrom are the members that the flags set, but for the block that narrows the match. null takes one back.
+func settingsFrom(c *cli.Context) (map[string]any, error) {
+	settings, to := map[string]any{}, map[string]any{}
+	for flag, member := range map[string]string{"url": "url", "method": "method", "content-type": "content_type"} {
+		if c.IsSet(flag) {
+			to[member] = orNull(c.String(flag))
 		}
+	}
+	if len(to) > 0 {
+		settings["destination"] = to
+	}
+	for flag, member := range map[string]string{"type": "callback_type", "description": "description", "success": "success", "timeout": "timeout"} {
+		if c.IsSet(flag) {
+			settings[member] = orNull(c.String(flag))
+		}
+	}
+	if c.IsSet("trace") {
+		settings["trace"] = c.Bool("trace")
+	}
+	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
+		"start_date": startDate, "retry": retry, "auth": auth, "headers": headers, "rate_limit": rateLimits,
+	} {
+		value, given, err := read(c)
+		if err != nil {
+			return nil, err
+		}
+		if given {
+			settings[member] = value
+		}
+	}
+	return settings, nil
+}
+
+// matchBlock is what --match and --campaign-token narrow the match to; nil if neither is given. An empty value takes an attribute back.
+func matchBlock(c *cli.Context) (map[string]any, error) {
+	var block map[string]any
+	set := func(name, value string) {
+		if block == nil {
+			block = map[string]any{}
+		}
+		block[name] = value
+		if value == "" && c.Command.Name == "update" {
+			block[name] = nil
+		}
+	}
+	for _, m := range c.StringSlice("match") {
+		name, value, ok := strings.Cut(m, "=")
+		if !ok || name == "" {
+			return nil, usagef("--match takes NAME=VALUE, such as campaign_token=r3zhm8")
+		}
+		set(name, value)
+	}
+	if c.IsSet("campaign-token") {
+		set("campaign_token", c.String("campaign-token"))
+	}
+	return block, nil
+}
+
+func checkStart(_ *cli.Context, v string) error {
+	if _, err := readTime(v, time.Now()); err != nil && v != "" && v != byDefault {
+		return usagef("--start-date: %v", err)
+	}
+	return nil
+}
+
+func startDate(c *cli.Context) (value any, given bool, err error) {
+	if orNull(c.String("start-date")) == nil {
+		return nil, c.IsSet("start-date"), nil
+	}
+	return timeOf(c, "start-date").UTC().Format(time.RFC3339Nano), true, nil
+}
+
+// retry reads --retry, whose members may be some of those that there are.
+func retry(c *cli.Context) (value any, given bool, err error) {
+	text := c.String("retry")
+	if orNull(text) == nil {
+		return nil, c.IsSet("retry"), nil
+	}
+	const form = "--retry takes initial_interval=5s,multiplier=2.5,max_interval=12h,max_attempts=15, or some of these"
+	members := map[string]any{}
+	for pair := range strings.SplitSeq(text, ",") {
+		name, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
+		switch {
+		case !ok:
+			return nil, false, usagef("%s, not %q", form, pair)
+		case name == "initial_interval" || name == "max_interval":
+			members[name] = value
+		case name == "multiplier" || name == "max_attempts":
+			n, err := strconv.ParseFloat(value, 64)
+			if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+				return nil, false, usagef("--retry %s must be a number, not %q", name, value)
+			}
+			members[name] = n
+		default:
+			return nil, false, usagef("%s: it has no %q", form, name)
+		}
+	}
+	return members, true, nil
+}
+
+// authSecrets are the secrets of each type of auth, and authNames all that it has.
+var (
+	authSecrets = map[string]string{"bearer": "token", "basic": "password", "oauth2": "client_secret"}
+	authNames   = map[string][]string{
+		"bearer": {"token"}, "basic": {"username", "password"}, "oauth2": {"token_url", "client_id", "client_secret", "scopes", "audience"},
+	}
+)
+
+// auth reads --auth. It says all of it: what it does not name is taken back.
+func auth(c *cli.Context) (value any, given bool, err error) {
+	text := c.String("auth")
+	if orNull(text) == nil || text == "none" {
+		return nil, c.IsSet("auth"), nil
+	}
+	kind, rest, _ := strings.Cut(text, ",")
+	secret, known := authSecrets[kind]
+	if !known {
+		return nil, false, usagef("--auth begins with bearer, basic, oauth2 or none, such as bearer,token=@token.txt")
+	}
+	members := map[string]any{"type": kind}
+	for _, names := range authNames {
+		for _, name := range names {
+			members[name] = nil
+		}
+	}
+	own := authNames[kind]
+	for rest != "" {
+		var pair string
+		pair, rest = nextPair(rest, own)
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || !slices.Contains(own, name) {
+			return nil, false, usagef("--auth %s takes %s, each as NAME=VALUE", kind, strings.Join(own, ", "))
+		}
+		if name == secret {
+			if value, err = secretFrom(c, "--auth "+name, value); err != nil {
+				return nil, false, err
+			}
+		}
+		if members[name] = value; name == "scopes" {
+			members[name] = strings.Fields(value)
+		}
+	}
+	if members[secret] == nil {
+		if members[secret], err = askSecret(c, "--auth "+secret); err != nil {
+			return nil, false, err
+		}
+	}
+	return members, true, nil
+}
+
+// nextPair cuts text before the next comma that one of the names follows: other commas belong to a value.
+func nextPair(text string, names []string) (pair, rest string) {
+	for at := range text {
+		if text[at] != ',' {
+			continue
+		}
+		for _, name := range names {
+			if strings.HasPrefix(text[at+1:], name+"=") {
+				return text[:at], text[at+1:]
+			}
+		}
+	}
+	return text, ""
+}
+
+// headers reads --header: 'Name: value', Name=@FILE or Name=env:VARIABLE. On an update, 'Name:' takes a header back.
+func headers(c *cli.Context) (value any, given bool, err error) {
+	members := map[string]any{}
+	for _, text := range c.StringSlice("header") {
+		at := strings.IndexAny(text, ":=")
+		if at < 1 {
+			return nil, false, usagef("--header takes 'Name: value', Name=@FILE or Name=env:VARIABLE")
+		}
+		name, value := strings.TrimSpace(text[:at]), strings.TrimSpace(text[at+1:])
+		switch source := text[at+1:]; {
+		case text[at] == '=' && !strings.HasPrefix(source, fromFile) && !strings.HasPrefix(source, fromVariable):
+			return nil, false, usagef("--header %s=… says where the value is: %s; a value that may be seen is written '%[1]s: value'", printable(name), secretSources)
+		case text[at] == '=':
+			if members[name], err = secretFrom(c, "--header "+name, source); err != nil {
+				return nil, false, err
+			}
+		case value == "" && c.Command.Name == "update":
+			members[name] = nil
+		case value == "":
+			return nil, false, usagef("--header %s has no value: leave it out, or write '%[1]s: value'", printable(name))
+		default:
+			members[name] = value
+		}
+	}
+	return members, len(members) > 0, nil
+}
+
+// rateLimits reads --rate-limit and --rate-burst. A new rate without a burst has the default one: the burst before means little at another rate.
+func rateLimits(c *cli.Context) (value any, given bool, err error) {
+	perSecond := c.Float64("rate-limit")
+	limit := map[string]any{}
+	switch {
+	case math.IsNaN(perSecond) || math.IsInf(perSecond, 0):
+		return nil, false, usagef("--rate-limit must be a number from 0.01 to 10000, or 0")
+	case perSecond == 0 && c.IsSet("rate-burst") && (c.IsSet("rate-limit") || c.Command.Name != "update"):
+		return nil, false, usagef("--rate-burst goes with --rate-limit, which says how many attempts a second there may be")
+	case c.IsSet("rate-limit") && perSecond == 0:
+		return nil, true, nil
+	case c.IsSet("rate-limit"):
 		limit["per_second"], limit["burst"] = perSecond, nil
 	}
 	if c.IsSet("rate-burst") {
@@ -150,22 +333,24 @@ func rateLimitPatch(c *cli.Context) (member any, given bool, err error) {
 	return limit, len(limit) > 0, nil
 }
 
-// rateLimit is --rate-limit, 0 for none. A burst alone means nothing.
-func rateLimit(c *cli.Context) (perSecond float64, err error) {
-	perSecond = c.Float64("rate-limit")
-	switch {
-	case math.IsNaN(perSecond) || math.IsInf(perSecond, 0):
-		return 0, usagef("--rate-limit must be a number from 0.01 to 10000, or 0")
-	case perSecond == 0 && c.IsSet("rate-burst"):
-		return 0, usagef("--rate-burst goes with --rate-limit, which says how many attempts a second there may be")
-	}
-	return perSecond, nil
-}
-
-// orNull is how a merge patch removes what a flag empties.
+// orNull is how a flag takes a setting back: empty, or by that word.
 func orNull(s string) any {
-	if s == "" {
+	if s == "" || s == byDefault {
 		return nil
 	}
 	return s
+}
+
+// withoutNulls are the members that a new callback is given.
+func withoutNulls(members map[string]any) map[string]any {
+	given := maps.Clone(members)
+	for name, value := range given {
+		switch value := value.(type) {
+		case nil:
+			delete(given, name)
+		case map[string]any:
+			given[name] = withoutNulls(value)
+		}
+	}
+	return given
 }
