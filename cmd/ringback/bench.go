@@ -25,7 +25,7 @@ func benchCommand() *cli.Command {
 			examples(
 				"ringback bench --scenario saturate --scenario idle",
 				"ringback bench --binary ./ringback-old --binary ./bin/ringback -o json",
-				"ringback bench --server https://ringback.internal --receiver-listen :9000 --receiver-url http://desk.internal:9000",
+				"ringback bench --server https://a.example --receiver-listen :9000 --receiver-url http://me.lan",
 			),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "binary", Usage: "measure the program at `PATH` (repeatable)", DefaultText: "this one"},

@@ -53,7 +53,7 @@ func createCallbackCommand() *cli.Command {
 		Usage: "register a URL; prints the signing secret alone on stdout, so SECRET=$(ringback callbacks create …) works",
 		Description: examples(
 			"ringback callbacks create --type payment_proof --url https://partner.example/hook",
-			"ringback callbacks create --type wallet_item_install --campaign-token r3zhm8 --url https://partner.example/hook",
+			"ringback callbacks create --type 'customer.*' --url https://partner.example/hook --timeout 30s",
 			"ringback callbacks create --file registration.json",
 		) + registrationHelp,
 		Flags:  append([]cli.Flag{companyFlag()}, registrationFlags()...),

@@ -35,6 +35,7 @@ func globalFlags() []cli.Flag {
 				return nil
 			},
 		},
+		&cli.BoolFlag{Name: versionFlag, Usage: "print the version"},
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
+// versionFlag asks what `ringback version` does, whatever else is asked.
+const versionFlag = "version"
+
 // arrange lets flags stand anywhere, as in "ringback events get ID -o json": urfave/cli wants the program's flags before the
 // command and a command's flags before its arguments, so it gets them in that order.
 func arrange(root *cli.App, args []string) []string {
@@ -14,6 +17,9 @@ func arrange(root *cli.App, args []string) []string {
 		return []string{root.Name}
 	}
 	p := place(root, args)
+	if at := slices.Index(p.global, "--"+versionFlag); at >= 0 {
+		return slices.Concat(args[:1], slices.Delete(p.global, at, at+1), []string{"version"})
+	}
 	if len(p.positional) > 0 && strings.HasPrefix(p.positional[0], "-") {
 		p.positional = append([]string{"--"}, p.positional...)
 	}

@@ -24,7 +24,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v2"
@@ -84,8 +83,10 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 
 func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	root := &cli.App{
-		Name:      "ringback",
-		Usage:     "deliver events to the webhooks that partners registered: signed, retried, accounted for",
+		Name:  "ringback",
+		Usage: "deliver events to the webhooks that partners registered: signed, retried, accounted for",
+		Description: "Tables fit the terminal, or COLUMNS; what is no terminal gets every column, a row a line. Colours are for\n" +
+			"terminals only, and for none with NO_COLOR. Times are in the terminal's zone (TZ), and in JSON in UTC.",
 		Reader:    stdin,
 		Writer:    stdout,
 		ErrWriter: stderr,
@@ -118,26 +119,4 @@ func tame(commands []*cli.Command) {
 		}
 		c.Action = blaming(c.Action)
 	}
-}
-
-func wrongFlags(c *cli.Context, err error, _ bool) error {
-	return usagef("%v; see `%s --help`", err, c.Command.HelpName)
-}
-
-// noCommand is the action of the program and of every group of commands that has none of its own, reached when no command was named.
-func noCommand(c *cli.Context) error {
-	commands, name := c.App.Commands, c.App.Name
-	if len(c.Command.Subcommands) > 0 && c.Command.HelpName != c.App.Name {
-		commands, name = c.Command.Subcommands, c.Command.HelpName
-	}
-	var names []string
-	for _, sub := range commands {
-		if sub.Name != "help" {
-			names = append(names, sub.Name)
-		}
-	}
-	if c.Args().Present() {
-		return usagef("%s has no command %q, only %s; see `%s --help`", name, c.Args().First(), strings.Join(names, ", "), name)
-	}
-	return usagef("say which: %s with %s; see `%s --help`", name, strings.Join(names, ", "), name)
 }

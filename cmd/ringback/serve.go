@@ -24,7 +24,7 @@ func serveCommand() *cli.Command {
 			"OTEL_EXPORTER_OTLP_ENDPOINT sends traces and metrics there; Prometheus scrapes /metrics.\n\n" +
 			examples(
 				"ringback serve --redis redis://127.0.0.1:6379 --listen 127.0.0.1:8080",
-				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal:6379 --roles worker --egress-allow 10.20.0.0/16",
+				"ringback serve --redis rediss://ringback:PASSWORD@redis.internal --egress-allow 10.20.0.0/16",
 			),
 		Flags: slices.Concat(redisFlags("`URL` of Redis: redis://, rediss://, redis+sentinel://HOSTS/MASTER, redis+cluster://HOSTS"), []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
