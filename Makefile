@@ -20,6 +20,7 @@ run: build ## run everything on your machine: API, workers, asynq's UI, an embed
 	@exec bin/ringback dev
 
 build: ## build bin/ringback
+	@[ -e bin/ringback ] || echo 'Compiling Ringback. The first time takes a minute or two; after that it takes seconds.'
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ringback ./cmd/ringback
 
 # The Lua interpreter of the Redis in memory shares nothing with our code: without the race detector's eyes on it, tests of time cost a fifth less.

@@ -412,7 +412,7 @@ func TestProgressIsSaidInWords(t *testing.T) {
 func TestAKilledSendLosesAndDoublesNothing(t *testing.T) {
 	t.Parallel()
 	const events = 4_000
-	redis := []string{"RINGBACK_DEV_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
+	redis := []string{"RINGBACK_DEV_REDIS=" + redistest.Start(t).URL(), "RINGBACK_DEV_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}
 	dev := start(t, redis, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
 	env := []string{"RINGBACK_SERVER=" + server, "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}

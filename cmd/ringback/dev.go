@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -23,16 +24,22 @@ import (
 func devCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "dev",
-		Usage: "run everything in one process, on a Redis of its own that keeps nothing",
+		Usage: "run everything in one process, on a Redis of its own that keeps nothing without --data",
 		Description: "For a look, and for writing against the API: never for production. The API key is RINGBACK_DEV_KEY, or \"dev\".\n\n" +
-			examples("ringback dev", "ringback dev --listen 127.0.0.1:8090 --redis redis://127.0.0.1:6379"),
+			examples("ringback dev", "ringback dev --data ./ringback-data", "ringback dev --listen 127.0.0.1:8090 --redis redis://127.0.0.1:6379"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			&cli.StringFlag{ // not serve's RINGBACK_REDIS: nobody should join production by accident
 				Name: "redis", Usage: "use the Redis at `URL` instead, which then keeps what happens; never production's", EnvVars: []string{"RINGBACK_DEV_REDIS"},
 			},
 			redisPasswordFlag("RINGBACK_DEV_REDIS_PASSWORD_FILE"),
-			keysetFlag(),
+			&cli.StringFlag{
+				Name: "data", Usage: "keep what happens in the folder `DIR`, with a redis-server that runs as long as this does",
+			},
+			&cli.StringFlag{ // not serve's RINGBACK_KEYSET_FILE, nor its file: what is sealed at a desk is none of production's
+				Name: "keyset-file", Usage: "`FILE` of the keyset that seals secrets in the Redis of --redis; made on the first start",
+				DefaultText: "ringback/" + devKeyset + " in the user's config folder", EnvVars: []string{"RINGBACK_DEV_KEYSET_FILE"},
+			},
 			publicURLFlag("the address it listens on"),
 		},
 		Action: dev,
@@ -57,27 +64,73 @@ func dev(c *cli.Context) (err error) {
 	defer func() { _ = cfg.Listener.Close() }()
 	cfg.Desk = c.String("listen")
 	cfg.PublicURL = cmp.Or(cfg.PublicURL, "http://"+cfg.Listener.Addr().String())
-	closeRedis, err := devRedis(c, &cfg)
+	ctx, stop := context.WithCancelCause(c.Context)
+	defer stop(nil)
+	closeRedis, err := devRedis(c, &cfg, func() { stop(errChildEnded) })
 	if err != nil {
 		return err
 	}
-	defer closeRedis()
-	a, err := openApp(c.Context, cfg)
+	defer func() { err = errors.Join(err, closeRedis()) }()
+	a, err := openApp(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	key := cmp.Or(os.Getenv("RINGBACK_DEV_KEY"), "dev")
-	if err := a.keys.Put(c.Context, key, devKey()); err != nil {
-		return errors.Join(fmt.Errorf("storing the dev key: %w", err), a.abandon(c.Context))
+	keeps := whatIsKept(c.String("redis"), c.String("data"))
+	if c.String("data") != "" { // a process that was killed could not take its key away, which may have been another
+		if err := a.keys.Revoke(ctx, devKeyID); err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return errors.Join(fmt.Errorf("forgetting the dev key of before: %w", err), a.abandon(ctx))
+		}
 	}
-	if c.String("redis") != "" {
-		defer func() { err = errors.Join(err, forgetDevKey(c.Context, a.keys)) }()
+	if err := a.keys.Put(ctx, key, devKey()); err != nil {
+		return errors.Join(fmt.Errorf("storing the dev key: %w", err), a.abandon(ctx))
 	}
-	if err := greet(c.App.Writer, "http://"+cfg.Listener.Addr().String(), key, c.String("redis") == ""); err != nil {
-		return errors.Join(err, a.abandon(c.Context))
+	if keeps.forgets {
+		defer func() { err = errors.Join(err, forgetDevKey(ctx, a.keys)) }()
 	}
-	return a.run(c.Context)
+	if err := greet(c.App.Writer, "http://"+cfg.Listener.Addr().String(), key, keeps.before); err != nil {
+		return errors.Join(err, a.abandon(ctx))
+	}
+	if err := a.run(ctx); err != nil {
+		return err
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errChildEnded) {
+		return fmt.Errorf("%w: %s says why", cause, filepath.Join(c.String("data"), "redis.log"))
+	}
+	_, err = fmt.Fprintln(c.App.Writer, keeps.after)
+	return err
 }
+
+// kept says what is kept, as dev begins and as it ends.
+type kept struct {
+	before, after string
+	forgets       bool // the dev key is taken out of a Redis that goes on
+}
+
+func whatIsKept(redisURL, folder string) kept {
+	switch {
+	case folder != "":
+		again := "`" + program() + " dev --data " + printable(folder) + "`"
+		return kept{
+			before:  "What happens is kept in " + printable(folder) + ", by a redis-server that ends with this process; " + again + " goes on from there.",
+			after:   "What happened is kept: " + again + " goes on from there.",
+			forgets: true,
+		}
+	case redisURL != "":
+		return kept{
+			before:  "What happens is kept in the Redis of --redis; the API key is good there until this process ends.",
+			after:   "What happened is kept in the Redis of --redis.",
+			forgets: true,
+		}
+	}
+	return kept{
+		before: "Nothing is kept: its Redis lives in this process and ends with it. --data DIR keeps it there, --redis URL in a Redis of yours.",
+		after:  "Nothing was kept: callbacks, events and deliveries are gone. --data DIR keeps them.",
+	}
+}
+
+// devKeyset is the file of the keyset with --redis.
+const devKeyset = "dev-keyset.json"
 
 // devKeyID names dev's key in `ringback keys list`.
 const devKeyID = "rbk_dev"
@@ -96,27 +149,48 @@ func forgetDevKey(ctx context.Context, keys *registry.Keys) error {
 	return nil
 }
 
-// devRedis fills in Redis and the keyset: the Redis of --redis with a keyset that lasts, or one inside this process with a keyset
-// that ends with it.
-func devRedis(c *cli.Context, cfg *appConfig) (closeRedis func(), err error) {
-	rawURL := c.String("redis")
-	if rawURL == "" {
+// devRedis fills in Redis and the keyset: the Redis of --redis with a keyset that lasts, one in the folder of --data, with a keyset there, or one
+// inside this process with a keyset that ends with it. failed is called if Redis is a child of this process and ends by itself.
+func devRedis(c *cli.Context, cfg *appConfig, failed func()) (closeRedis func() error, err error) {
+	rawURL, folder := c.String("redis"), c.String("data")
+	switch {
+	case folder != "" && rawURL != "":
+		return nil, usagef("--data and --redis exclude each other: one keeps what happens in a folder, the other in a Redis that runs already")
+	case folder != "" && c.String("keyset-file") != "":
+		return nil, usagef("--data and --keyset-file exclude each other: the folder has its own keyset")
+	case folder != "":
+		return folderRedis(c.Context, folder, cfg, failed)
+	case rawURL == "":
 		return embeddedRedis(cfg)
 	}
 	if cfg.Redis, err = openRedis(rawURL, c.String("redis-password-file"), poolSize(cfg.Concurrency)); err != nil {
 		return nil, err
 	}
-	closeRedis = func() { _ = cfg.Redis.Close() }
 	if err := checkRedis(c.Context, cfg.Redis, cfg.Logger); err != nil {
 		return nil, errors.Join(err, cfg.Redis.Close())
 	}
-	if cfg.Keyset, err = findKeyset(c.Context, cfg.Redis, c.String("keyset-file"), cfg.Logger); err != nil {
+	file, err := keysetNamed(c.String("keyset-file"), devKeyset)
+	if err == nil {
+		cfg.Keyset, err = keysetAt(c.Context, cfg.Redis, file, cfg.Logger)
+	}
+	if err != nil {
 		return nil, errors.Join(err, cfg.Redis.Close())
 	}
-	return closeRedis, nil
+	return cfg.Redis.Close, nil
 }
 
-func embeddedRedis(cfg *appConfig) (closeRedis func(), err error) {
+func folderRedis(ctx context.Context, folder string, cfg *appConfig, failed func()) (closeRedis func() error, err error) {
+	d, err := openData(ctx, folder, failed)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.use(ctx, cfg); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return func() error { return errors.Join(cfg.Redis.Close(), d.close()) }, nil
+}
+
+func embeddedRedis(cfg *appConfig) (closeRedis func() error, err error) {
 	if cfg.Keyset, err = registry.NewKeyset(); err != nil {
 		return nil, err
 	}
@@ -135,10 +209,11 @@ func embeddedRedis(cfg *appConfig) (closeRedis func(), err error) {
 		return nil, err
 	}
 	cfg.Redis = rdb
-	return func() {
+	return func() error {
 		_ = rdb.Close()
 		stopClock()
 		embedded.Close()
+		return nil
 	}, nil
 }
 
@@ -178,11 +253,7 @@ func program() string {
 }
 
 // greet tells a newcomer where everything is and what to paste next.
-func greet(w io.Writer, base, key string, inMemory bool) error {
-	keeps := "Nothing is kept: its Redis lives in this process and ends with it. --redis URL uses a real one."
-	if !inMemory {
-		keeps = "What happens is kept in the Redis of --redis; the API key is good there until this process ends."
-	}
+func greet(w io.Writer, base, key, keeps string) error {
 	text := `Ringback dev: the API, the workers and asynq's UI in one process. Ctrl-C ends it.
 
   API         BASE

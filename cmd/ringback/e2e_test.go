@@ -214,7 +214,7 @@ func TestTheEndIsAnnounced(t *testing.T) {
 func TestDevOnARealRedisTakesItsKeyAway(t *testing.T) {
 	t.Parallel()
 	url := redistest.Start(t).URL()
-	env := []string{"RINGBACK_REDIS=" + url, "RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json"), "RINGBACK_DEV_KEY=mine", "RINGBACK_DEV_REDIS=" + url}
+	env := []string{"RINGBACK_REDIS=" + url, "RINGBACK_DEV_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json"), "RINGBACK_DEV_KEY=mine", "RINGBACK_DEV_REDIS=" + url}
 	dev := start(t, env, "dev", "--listen", "127.0.0.1:0")
 	server := dev.await(`API +(http://\S+)`)[1]
 	dev.await(`msg=ready`)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -17,7 +16,7 @@ import (
 func TestListsAreFollowed(t *testing.T) {
 	t.Parallel()
 	const events = dispatcher.MaxLimit + 40
-	dev := startPlain(t, []string{"RINGBACK_KEYSET_FILE=" + filepath.Join(t.TempDir(), "keyset.json")}, "dev", "--listen", "127.0.0.1:0")
+	dev := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0")
 	env := []string{"RINGBACK_SERVER=" + dev.await(`API +(http://\S+)`)[1], "RINGBACK_KEY=dev", "RINGBACK_COMPANY=acme"}
 	dev.await(`msg=ready`)
 	ringback(t, env, "callbacks", "create", "--type", "payment_proof", "--url", "http://127.0.0.1:1/")

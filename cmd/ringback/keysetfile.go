@@ -29,6 +29,11 @@ func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log
 	if err != nil {
 		return nil, err
 	}
+	return keysetAt(ctx, rdb, file, log)
+}
+
+// keysetAt is the keyset of a file. If there is none yet, it makes one, unless Redis was written with one.
+func keysetAt(ctx context.Context, rdb redis.UniversalClient, file string, log *slog.Logger) (*registry.Keyset, error) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 		sealed, err := registry.Sealed(ctx, rdb)
 		if err != nil {
@@ -55,7 +60,10 @@ func findKeyset(ctx context.Context, rdb redis.UniversalClient, file string, log
 }
 
 // keysetFile is where the keyset is kept, if not in the file that was named.
-func keysetFile(named string) (string, error) {
+func keysetFile(named string) (string, error) { return keysetNamed(named, "keyset.json") }
+
+// keysetNamed is the file that was named, or that of a name in the user's config folder.
+func keysetNamed(named, name string) (string, error) {
 	if named != "" {
 		return named, nil
 	}
@@ -63,7 +71,7 @@ func keysetFile(named string) (string, error) {
 	if err != nil {
 		return "", misconfigured(errors.New("nowhere to keep the keyset: give --keyset-file or RINGBACK_KEYSET"))
 	}
-	return filepath.Join(dir, "ringback", "keyset.json"), nil
+	return filepath.Join(dir, "ringback", name), nil
 }
 
 // readKeyset is findKeyset for commands that only look.
