@@ -74,6 +74,8 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"status", cb.Status},
 		[2]string{"because", cmp.Or(cb.DisabledReason, unverified(cb))},
 		[2]string{"since", clock(cb.StatusAt)},
+		[2]string{"health", healthOf(cb)},
+		[2]string{"breaker", breakerOf(cb)},
 		[2]string{"pending", some(cb.Pending)},
 		[2]string{"held", some(cb.Held)},
 		[2]string{"oldest waits since", clock(cb.OldestWaitingAt)},
@@ -82,6 +84,39 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"last failure", failure(cb.LastFailure)},
 		[2]string{"last without token", failure(cb.LastTokenFailure)},
 	)
+}
+
+// healthOf says in words how a callback does.
+func healthOf(cb *client.Callback) string {
+	failed := cmp.Or(cb.LastFailure, cb.LastTokenFailure)
+	switch {
+	case cb.ConsecutiveFailures == 1:
+		return "failing: its last attempt was no success"
+	case cb.ConsecutiveFailures > 1:
+		return fmt.Sprintf("failing: its last %d attempts were no success", cb.ConsecutiveFailures)
+	case cb.LastSuccessAt.IsZero() && failed == nil:
+		return "not called yet"
+	case failed != nil && failed.At.After(cb.LastSuccessAt):
+		return "unclear: its last attempt was no success, for a reason that says nothing about the partner"
+	}
+	return "well: its last attempt was a success"
+}
+
+// breakerOf says in words what a callback's breaker does.
+func breakerOf(cb *client.Callback) string {
+	switch cb.Breaker {
+	case "open":
+		said := "open: what is for it is held, and tried a few at a time until one is delivered"
+		if !cb.PausedUntil.IsZero() {
+			said += "; the next from " + clock(cb.PausedUntil) + " on"
+		}
+		return said
+	case "half_open":
+		return "half open: it delivers again, and what was held goes out, more at a time with each success"
+	case "closed":
+		return "closed: it is called as deliveries come"
+	}
+	return cb.Breaker
 }
 
 // match is what a callback's block narrows the match to.

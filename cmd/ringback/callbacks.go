@@ -163,7 +163,7 @@ func listCallbacks(c *cli.Context) error {
 			))
 		}
 		show := gridRows(withCompany(company,
-			words("ID"), words("TYPE"), sentences("MATCH").dropped(1), words("STATUS"), words("PENDING"), words("HELD"), words("DEAD"),
+			words("ID"), words("TYPE"), sentences("MATCH").dropped(1), states("STATUS"), words("PENDING"), words("HELD"), words("DEAD"),
 			lastFailure(), sentences("DESTINATION"),
 		), lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, show: show}, nil

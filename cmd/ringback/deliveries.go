@@ -183,7 +183,7 @@ func listDeliveries(c *cli.Context) error {
 			lines = append(lines, ofCompany(company, d.Company, moment(d.AcceptedAt), d.EventType, fmt.Sprint(d.CallbackID), stateOf(d), fmt.Sprint(len(d.Attempts)), d.DeliveryID, d.Summary))
 		}
 		show := gridRows(withCompany(company,
-			times("ACCEPTED"), words("TYPE").dropped(2), words("CALLBACK"), words("STATE"), words("ATTEMPTS").dropped(1), ids("DELIVERY"), sentences("IN SHORT"),
+			times("ACCEPTED"), words("TYPE").dropped(2), words("CALLBACK"), states("STATE"), words("ATTEMPTS").dropped(1), ids("DELIVERY"), sentences("IN SHORT"),
 		), lines)
 		return leaf{raw: page.Raw, entries: len(lines), next: page.NextCursor, searched: page.SearchedBackTo, show: show}, nil
 	})

@@ -164,7 +164,7 @@ func printReceipt(out printer, receipt *client.Receipt) error {
 	for _, d := range receipt.Deliveries {
 		rows = append(rows, []string{d.DeliveryID, fmt.Sprint(d.CallbackID), d.State})
 	}
-	return out.grid([]tableColumn{ids("DELIVERY"), words("CALLBACK"), words("STATE")}, rows)
+	return out.grid([]tableColumn{ids("DELIVERY"), words("CALLBACK"), states("STATE")}, rows)
 }
 
 // explainEvent prints the server's sentences: the whole first, then callback by callback, with the attempts.

@@ -312,7 +312,6 @@ func (got received) jsonLine() []byte {
 
 // line is the request in one line of text.
 func (got received) line(colour bool) string {
-	const red, green, yellow, plain = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
 	verdict, shade := "verified", green
 	switch got.Signature {
 	case "not_verified":
@@ -338,7 +337,7 @@ func (got received) line(colour bool) string {
 	}
 	verdict = printable(verdict)
 	if colour {
-		verdict = shade + verdict + plain
+		verdict = shade + verdict + noColour
 	}
 	took := time.Duration(got.TookMS * float64(time.Millisecond)).Round(10 * time.Microsecond)
 	parts = append(parts, verdict, fmt.Sprintf("%d bytes", got.Bytes), fmt.Sprintf("answered %d in %s", got.Status, took))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/text"
+
+	"github.com/ringback/ringback/dispatcher/client"
 )
 
 // A tableColumn is what a table shows of each row in one place. Where the terminal is too narrow for all of them, a table gives way in this order, and
@@ -30,10 +32,14 @@ const (
 	ofWords     cellKind = iota // few and short: they always stand in their row
 	ofSentences                 // for people, of any length
 	ofIDs                       // of use only whole, and long
+	ofStates                    // words that have a colour where there are colours
 )
 
 // words is a column of a few short words, or a number.
 func words(name string) tableColumn { return tableColumn{name: name} }
+
+// states is a column of states, which begin with a word of [shades].
+func states(name string) tableColumn { return tableColumn{name: name, kind: ofStates} }
 
 // sentences is a column of text that may be folded.
 func sentences(name string) tableColumn { return tableColumn{name: name, kind: ofSentences} }
@@ -89,7 +95,7 @@ const (
 
 const (
 	gap      = 2  // between two columns
-	readable = 24 // columns at least for sentences in a row
+	readable = 30 // columns at least for sentences in a row
 	least    = 16 // columns at least for what stands under one
 	margin   = 4  // before what stands under a row
 )
@@ -121,11 +127,11 @@ func (p printer) rows(c *columns, all []tableColumn, rows [][]string) error {
 		for j := range all {
 			names[j] = all[j].name
 		}
-		p.row(&b, places, widths, names)
+		printer{width: p.width}.row(&b, all, places, widths, names)
 	}
 	c.started, c.places = true, places
 	for _, cells := range shown {
-		p.row(&b, places, widths, cells)
+		p.row(&b, all, places, widths, cells)
 		p.under(&b, all, places, cells)
 	}
 	_, err := io.WriteString(p.w, b.String())
@@ -138,7 +144,7 @@ func spread(all []tableColumn, natural, longest []int, width int) ([]tablePlace,
 	for _, move := range [][]cellKind{nil, {ofSentences}, {ofSentences, ofIDs}} {
 		places = make([]tablePlace, len(all))
 		for j := range all {
-			if slices.Contains(move, all[j].kind) && j > 0 {
+			if slices.Contains(move, all[j].kind) && len(all) > 1 {
 				places[j] = below
 			}
 		}
@@ -190,13 +196,16 @@ func fitted(all []tableColumn, places []tablePlace, natural, longest []int, widt
 }
 
 // row prints the cells that stand in the row, on as many lines as the longest of them is folded to.
-func (p printer) row(b *strings.Builder, places []tablePlace, widths []int, cells []string) {
+func (p printer) row(b *strings.Builder, all []tableColumn, places []tablePlace, widths []int, cells []string) {
 	var stacks [][]string
 	var wide []int
 	lines := 1
 	for j, cell := range cells {
 		if places[j] == beside {
 			stack := folded(cell, widths[j])
+			if p.colour && all[j].kind == ofStates {
+				stack[0] = painted(stack[0])
+			}
 			stacks, wide, lines = append(stacks, stack), append(wide, widths[j]), max(lines, len(stack))
 		}
 	}
@@ -214,6 +223,26 @@ func (p printer) row(b *strings.Builder, places []tablePlace, widths []int, cell
 	}
 }
 
+// The colours of a terminal.
+const (
+	red, green, yellow, noColour = "\x1b[31m", "\x1b[32m", "\x1b[33m", "\x1b[0m"
+)
+
+// shades are the colours of states. The word says it all; the colour finds it faster.
+var shades = map[string]string{
+	client.Delivered: green, client.Held: yellow, client.Retrying: yellow, client.Dead: red,
+	"enabled": green, "paused": yellow, "unverified": yellow, "disabled": red,
+}
+
+// painted is a state in its colour.
+func painted(state string) string {
+	word, _, _ := strings.Cut(state, " ")
+	if shades[word] == "" {
+		return state
+	}
+	return shades[word] + state + noColour
+}
+
 // under prints what stands below the row, each with its column's name.
 func (p printer) under(b *strings.Builder, all []tableColumn, places []tablePlace, cells []string) {
 	name := 0
@@ -229,11 +258,17 @@ func (p printer) under(b *strings.Builder, all []tableColumn, places []tablePlac
 		for i, line := range folded(cells[j], max(p.width-margin-name-gap, least)) {
 			label := ""
 			if i == 0 {
-				label = strings.ToLower(all[j].name)
+				label = lowerName(all[j].name)
 			}
 			b.WriteString(strings.Repeat(" ", margin) + text.Pad(label, name+gap, ' ') + line + "\n")
 		}
 	}
+}
+
+// lowerName is a column's name as it stands before a value. A zone keeps its capitals.
+func lowerName(name string) string {
+	name, zone, _ := strings.Cut(name, " (")
+	return strings.TrimSuffix(strings.ToLower(name)+" ("+zone, " (")
 }
 
 // pairs prints a name and a value on each line, leaving out those that have no value. Values are folded under themselves.

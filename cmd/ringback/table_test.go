@@ -29,7 +29,7 @@ ID  STATE  ATTEMPTS  TYPE      DELIVERY            WHY
 2   dead   15        payment   dlv_x               -
 3   dead   15        payment   dlv_y               ` + "\uFFFD" + `[31mred
 `},
-		{80, `
+		{81, `
 ID  STATE  ATTEMPTS  TYPE      DELIVERY            WHY
 1   held   3         生命生命  dlv_abcdefghijklmn  It waits for the callback,
                                                    which is paused since
@@ -37,7 +37,7 @@ ID  STATE  ATTEMPTS  TYPE      DELIVERY            WHY
 2   dead   15        payment   dlv_x               -
 3   dead   15        payment   dlv_y               ` + "\uFFFD" + `[31mred
 `},
-		{70, `
+		{71, `
 ID  STATE  TYPE      DELIVERY            WHY
 1   held   生命生命  dlv_abcdefghijklmn  It waits for the callback,
                                          which is paused since
@@ -45,11 +45,11 @@ ID  STATE  TYPE      DELIVERY            WHY
 2   dead   payment   dlv_x               -
 3   dead   payment   dlv_y               ` + "\uFFFD" + `[31mred
 `},
-		{56, `
+		{61, `
 ID  STATE  DELIVERY            WHY
-1   held   dlv_abcdefghijklmn  It waits for the
-                               callback, which is paused
-                               since yesterday
+1   held   dlv_abcdefghijklmn  It waits for the callback,
+                               which is paused since
+                               yesterday
 2   dead   dlv_x               -
 3   dead   dlv_y               ` + "\uFFFD" + `[31mred
 `},
@@ -183,5 +183,23 @@ func TestTimesNameTheirZone(t *testing.T) {
 	}
 	if clock(time.Time{}) != "" || moment(time.Time{}) != "" {
 		t.Error("no time is shown as one")
+	}
+}
+
+// TestStatesAreColoured on terminals that want it, beside the word, and no column gets wider of it.
+func TestStatesAreColoured(t *testing.T) {
+	t.Parallel()
+	all, rows := []tableColumn{words("ID"), states("STATE"), words("N")}, [][]string{{"1", "held (paused)", "3"}, {"2", "dead", "4"}, {"3", "cancelled", "5"}}
+	for _, tt := range []struct {
+		colour bool
+		want   string
+	}{
+		{true, "ID  STATE          N\n1   \x1b[33mheld (paused)\x1b[0m  3\n2   \x1b[31mdead\x1b[0m           4\n3   cancelled      5\n"},
+		{false, "ID  STATE          N\n1   held (paused)  3\n2   dead           4\n3   cancelled      5\n"},
+	} {
+		var out strings.Builder
+		if err := (printer{w: &out, width: 80, colour: tt.colour}).grid(all, rows); err != nil || out.String() != tt.want {
+			t.Errorf("colour %t: %q, want %q (%v)", tt.colour, out.String(), tt.want, err)
+		}
 	}
 }
