@@ -146,7 +146,7 @@ func (d *dataFolder) own(started chan<- error, failed func()) {
 func (d *dataFolder) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, childStart)
 	defer cancel()
-	rdb, err := d.open(1)
+	rdb, err := d.open(1) //nolint:contextcheck // each connection has its own
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func (d *dataFolder) open(pool int) (redis.UniversalClient, error) {
 
 // use fills in the Redis and the keyset of the folder.
 func (d *dataFolder) use(ctx context.Context, cfg *appConfig) (err error) {
-	if cfg.Redis, err = d.open(poolSize(cfg.Concurrency)); err != nil {
+	if cfg.Redis, err = d.open(poolSize(cfg.Concurrency)); err != nil { //nolint:contextcheck // the same
 		return err
 	}
 	if err := checkRedis(ctx, cfg.Redis, cfg.Logger); err != nil {

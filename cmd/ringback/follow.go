@@ -37,11 +37,6 @@ type leaf struct {
 	show     func(out printer, columns *columns, first bool) error // for people
 }
 
-// tableRows shows a leaf as rows of a table, as [printer.table] does.
-func tableRows(header []string, rows [][]string) func(printer, *columns, bool) error {
-	return gridRows(plainly(header), rows)
-}
-
 // gridRows shows a leaf as rows of a table, as [printer.grid] does.
 func gridRows(all []tableColumn, rows [][]string) func(printer, *columns, bool) error {
 	return func(out printer, columns *columns, _ bool) error { return out.rows(columns, all, rows) }

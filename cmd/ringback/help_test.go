@@ -2,6 +2,7 @@ package main
 
 import (
 	"io"
+	"slices"
 	"strings"
 	"testing"
 
@@ -32,7 +33,7 @@ func TestHelpIsReadable(t *testing.T) {
 					t.Errorf("%v %s: an example has %d columns and would be folded: %s", path, c.Name, w, line)
 				}
 			}
-			walk(append(path[:len(path):len(path)], c.Name), c.Subcommands)
+			walk(append(slices.Clip(path), c.Name), c.Subcommands)
 		}
 	}
 	walk([]string{"ringback"}, newCLI(strings.NewReader(""), io.Discard, io.Discard).Commands)

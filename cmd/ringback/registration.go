@@ -297,7 +297,7 @@ func headers(c *cli.Context) (value any, given bool, err error) {
 		name, value := strings.TrimSpace(text[:at]), strings.TrimSpace(text[at+1:])
 		switch source := text[at+1:]; {
 		case text[at] == '=' && !strings.HasPrefix(source, fromFile) && !strings.HasPrefix(source, fromVariable):
-			return nil, false, usagef("--header %s=… says where the value is: %s; a value that may be seen is written '%[1]s: value'", printable(name), secretSources)
+			return nil, false, usagef("--header %s=… says where the value is: %s; a value that may be seen is written '%[1]s: value'", printable(name), elsewhere)
 		case text[at] == '=':
 			if members[name], err = secretFrom(c, "--header "+name, source); err != nil {
 				return nil, false, err

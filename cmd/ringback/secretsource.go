@@ -17,8 +17,8 @@ const (
 	fromVariable = "env:" // env:VARIABLE
 )
 
-// secretSources says so, after what the secret is for.
-const secretSources = "@FILE, @- for stdin, or env:VARIABLE"
+// elsewhere names these places in errors.
+const elsewhere = "@FILE, @- for stdin, or env:VARIABLE"
 
 // secretFrom reads a secret from where source says; what names no place is the secret itself. what is for errors, which never show it. The line
 // break that editors put at the end of a file is no part of it.
@@ -64,7 +64,7 @@ func wholeText(c *cli.Context, file string) ([]byte, error) {
 func askSecret(c *cli.Context, what string) (string, error) {
 	in, ok := c.App.Reader.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) {
-		return "", usagef("%s is missing, and there is no terminal to ask at: give it as %s", what, secretSources)
+		return "", usagef("%s is missing, and there is no terminal to ask at: give it as %s", what, elsewhere)
 	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "%s (not shown): ", what)
 	typed, err := term.ReadPassword(int(in.Fd()))
