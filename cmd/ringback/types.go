@@ -22,7 +22,7 @@ func typesCommand() *cli.Command {
 			{
 				Name: "put", Usage: "add a type, or replace one that was added before", ArgsUsage: typeArg,
 				Description: examples(
-					"ringback types put order.placed --schema order.schema.json --example order.json --match shop=/shop/id",
+					"ringback types put order.placed --schema schema.json --example order.json --match shop=/shop/id",
 					"ringback types get order.placed -o json > order.type.json",
 					"ringback types put order.placed --file order.type.json",
 				) + "\n\nA type is replaced as a whole: what is left out is as if it had never been given. It takes an operator's key of all companies.",
