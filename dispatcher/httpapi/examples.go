@@ -278,6 +278,7 @@ var examples = map[string]example{
 	"list-portal-links":  {answers: map[int]string{200: `{"portal_links":[{` + exampleUsedLink + `}]}`}},
 	"get-portal-link":    {answers: map[int]string{200: `{` + exampleUsedLink + `}`}},
 	"revoke-portal-link": {},
+	"get-caller":         {answers: map[int]string{200: `{"id":"rbk_1f6k2m9q","role":"viewer","company":"acme","expires_at":"2026-12-31T00:00:00Z"}`}},
 	"get-company-quotas": {answers: map[int]string{200: exampleQuotas}},
 	"set-company-quotas": {
 		request: `{"callbacks":50,"waiting_bytes":268435456}`, answers: map[int]string{200: exampleQuotas},

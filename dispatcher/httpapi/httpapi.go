@@ -82,6 +82,7 @@ func build(cfg Config) (*server, error) {
 	s.quotas()
 	s.audit()
 	s.portalLinks()
+	s.whoami()
 	s.ops()
 	s.overview()
 	s.companies()
@@ -109,7 +110,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // routed returns the mux's own 404 or 405 as an error, and nil if the mux has a handler for the request. An unclean path is 404. The mux would
 // redirect it to a clean path, and that is about something else than the caller meant: /companies/acme/events/.. is the company.
 func (s *server) routed(r *http.Request) error {
-	if !isClean(r.URL) {
+	if !IsClean(r.URL) {
 		return errNoSuchPath
 	}
 	h, pattern := s.mux.Handler(r)
@@ -124,9 +125,9 @@ func (s *server) routed(r *http.Request) error {
 	return errNoSuchPath
 }
 
-// isClean reports whether each segment of a path names something by itself. Only the last may be empty. None may be ".", be ".." or have a
+// IsClean reports whether each segment of a path names something by itself. Only the last may be empty. None may be ".", be ".." or have a
 // slash in it, percent-encoded or not.
-func isClean(u *url.URL) bool {
+func IsClean(u *url.URL) bool {
 	rest, ok := strings.CutPrefix(u.EscapedPath(), "/")
 	if !ok {
 		return false
