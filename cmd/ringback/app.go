@@ -133,7 +133,11 @@ func (a *app) open(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.server = newServer(a.guarded(a.front(withPatience(api))), a.log)
+	pages, err := withPages(api, a.keys, a.log)
+	if err != nil {
+		return err
+	}
+	a.server = newServer(a.guarded(a.front(withPatience(pages))), a.log)
 	if cfg.TLS != nil {
 		a.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
 	}

@@ -32,17 +32,19 @@ var arrows = map[string][]string{
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
 	"dispatcher":                   {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
 	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
-	"cmd/faults":                   {}, // a module of its own, which knows the program from outside
-	"cmd/ringback":                 {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "cmd/ringback/bench"},
+	"dispatcher/console":           {"registry", "dispatcher/client"}, // of the client no more than what answers look like; no ledger, no lanes, no Redis
+	"cmd/faults":                   {},                                // a module of its own, which knows the program from outside
+	"cmd/ringback":                 {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "dispatcher/console", "cmd/ringback/bench"},
 	"cmd/ringback/bench":           {"payloads"}, // it measures any version of the program, from outside
 }
 
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
-	"dispatcher":        {"dispatcher/lua"},
-	"dispatcher/client": {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
-	"cmd/faults":        {"dispatcher/lua"}, // what Redis calls the scripts
-	"cmd/ringback":      {"dispatcher/lua"}, // the same
+	"dispatcher":         {"dispatcher/lua"},
+	"dispatcher/client":  {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
+	"dispatcher/console": {"payloads", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
+	"cmd/faults":         {"dispatcher/lua"}, // what Redis calls the scripts
+	"cmd/ringback":       {"dispatcher/lua"}, // the same
 }
 
 // forTests may be imported by tests only, and by any of them.

@@ -258,6 +258,7 @@ func greet(w io.Writer, base, key, keeps string) error {
 
   API         BASE
   docs        BASE/docs
+  console     BASE/console/
   monitoring  BASE/monitoring/
   API key     KEY
 

@@ -1,0 +1,121 @@
+package console
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+
+	"github.com/ringback/ringback/registry"
+)
+
+// Root is where the console lies.
+const Root = "/console"
+
+// Config is what the console needs.
+type Config struct {
+	API      http.Handler       // the API's handler; required
+	Sessions *registry.Sessions // of the people who logged in; required
+
+	// Logger hears of pages that this program failed to make. Default: slog.Default().
+	Logger *slog.Logger
+}
+
+// New makes the handler of all pages below [Root]. It expects clean paths only: the API answers others.
+func New(cfg Config) (http.Handler, error) {
+	switch {
+	case cfg.API == nil:
+		return nil, errors.New("console: Config.API is missing")
+	case cfg.Sessions == nil:
+		return nil, errors.New("console: Config.Sessions is missing")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	s := &site{
+		root: Root, name: "Ringback", api: cfg.API, log: cfg.Logger,
+		admits: func(k registry.Key) bool { return k.Role == registry.Operator || k.Role == registry.Viewer },
+		refuse: "these pages are for operators and viewers: log in with a key of that role",
+	}
+	s.menu = menu(s)
+	d := &door{site: s, sessions: cfg.Sessions, place: registry.PlaceConsole, cookie: "ringback_console"}
+	mux := http.NewServeMux()
+	for pattern, p := range d.routes() {
+		method, path, _ := strings.Cut(pattern, " ")
+		mux.Handle(method+" "+s.root+path, d.open(p))
+	}
+	mux.HandleFunc("GET "+s.root+"/login", d.loginGet)
+	mux.HandleFunc("POST "+s.root+"/login", d.login)
+	mux.HandleFunc("GET "+s.root+"/static/{file}", func(w http.ResponseWriter, r *http.Request) {
+		if !serveFile(w, r.PathValue("file")) {
+			d.open(nowhere).ServeHTTP(w, r)
+		}
+	})
+	mux.Handle(s.root+"/", d.open(nowhere))
+	own := d.ownPages(mux)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		secure(w.Header())
+		own.ServeHTTP(w, r)
+	}), nil
+}
+
+// routes are the pages by method and path below the root.
+func (d *door) routes() map[string]page {
+	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
+	const delivery, replay = company + "/deliveries/{delivery}", company + "/replays/{replay}"
+	pages := map[string]page{
+		"GET /{$}":                           homePage,
+		"POST /logout":                       d.logout,
+		"GET /find":                          findPage,
+		"GET " + company:                     companyPage,
+		"GET " + callback:                    callbackPage,
+		"POST " + callback + "/verify":       verifyCallback,
+		"GET " + company + "/deliveries":     deliveriesPage,
+		"GET " + delivery:                    deliveryPage,
+		"POST " + delivery + "/replay":       replayDelivery,
+		"GET " + company + "/events/{event}": eventPage,
+		"GET " + company + "/replays":        replaysPage,
+		"GET " + replay:                      replayPage,
+		"GET /types":                         typesPage,
+		"GET /types/{name}":                  typePage,
+		"GET /audit":                         auditPage,
+		"GET /operations":                    operationsPage,
+	}
+	// These ask first, and do it when they are told to.
+	for path, p := range map[string]page{
+		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
+		delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
+		"/operations/pause": pauseEgressPage, "/operations/resume": resumeEgressPage,
+	} {
+		pages["GET "+path], pages["POST "+path] = p, p
+	}
+	return pages
+}
+
+// nowhere answers for paths without a page.
+func nowhere(*visit) error { return errNowhere }
+
+// menu returns what makes the console's menu. It shows what the caller may look at.
+func menu(s *site) func(registry.Key, string) []item {
+	return func(key registry.Key, at string) []item {
+		var items []item
+		add := func(label string, segments ...string) {
+			href := s.path(segments...)
+			items = append(items, item{Href: href, Label: label, Here: at == href || strings.HasPrefix(at, href+"/")})
+		}
+		everywhere := key.Company == registry.AllCompanies
+		if everywhere {
+			items = append(items, item{Href: s.root + "/", Label: "Start", Here: at == s.root+"/"})
+		} else {
+			add(key.Company, "companies", key.Company)
+		}
+		add("Types", "types")
+		if operates(key) {
+			add("Audit", "audit")
+		}
+		if everywhere && operates(key) {
+			add("Operations", "operations")
+		}
+		return items
+	}
+}

@@ -1,0 +1,54 @@
+// Package console is Ringback's pages for people: for on-call at /console/.
+//
+// # No second truth
+//
+// A page knows nothing by itself. It calls the API's [http.Handler] in this process, as the caller that asked for the page, and shows what the
+// API answered. So a page shows what a key may see, and does what a key may do, since the API decides. If the API refuses, its sentences are the
+// page's message. The package imports neither the dispatcher nor its ledger, and has no connection to Redis of its own.
+//
+// # Who gets in
+//
+// A caller shows an API key in the header Authorization, as to the API, or logs in with one on the login page. A login gives the browser a cookie
+// with a session's token, never the key. The console takes operators and viewers. Buttons follow the role: a viewer sees none. The API decides
+// all the same.
+//
+// A POST is taken from pages of the same origin only, and only with the token that the page's form holds. The token is derived from the key or
+// from the session's token, so that nothing has to be kept of it.
+//
+// # What a page is
+//
+// A page is whole without script. The script shows times in the viewer's zone, copies, and follows what happens. No page has a script or a style in its text: both
+// are files under static/, whose names hold a hash of what is in them, so that browsers keep them for good.
+//
+// # Where each page is, and what it calls
+//
+//	/console/                                       GET /caller, as every page
+//	/console/login, /console/logout                 GET /caller
+//	/console/find                                   the event, delivery, replay or callback that it is asked for
+//	/console/companies/{company}                    GET /companies/{company}/config/callbacks
+//	…/callbacks/{id}                                GET …/config/callbacks/{id}, GET …/deliveries
+//	…/callbacks/{id}/pause, resume, test, verify    the POST of that name
+//	…/callbacks/{id}/replay                         POST …/config/callbacks/{id}/replay, at first with dry_run
+//	…/deliveries, …/deliveries/{id}                 the GET of that name
+//	…/deliveries/{id}/replay, cancel                the POST of that name
+//	…/events/{id}                                   GET …/events/{id}
+//	…/replays, …/replays/{id}                       the GET of that name
+//	…/replays/{id}/cancel                           DELETE …/replays/{id}
+//	/console/types, /console/types/{name}           GET /callback-types, GET /callback-types/{name}
+//	/console/audit                                  GET /audit
+//	/console/operations                             GET /egress, GET /lanes
+//	/console/operations/pause, resume               POST /egress/pause, POST /egress/resume
+//	/console/static/{file}                          nothing
+//
+// # Files
+//
+// The files form layers, and each leans only on those below it. From the bottom to the top they are:
+//
+//   - words and pictures: words.go, times.go, draw.go;
+//   - the files that browsers keep (static.go), and the calls of the API (ask.go);
+//   - a front end with its root, its name and its menu (site.go);
+//   - a request on its way (visit.go), and the templates that answer it (render.go);
+//   - the door before all pages (door.go), and the way in and out (login.go);
+//   - pages that ask before they do something (confirm.go), and a file for each kind of page;
+//   - console.go, which puts all of them together.
+package console

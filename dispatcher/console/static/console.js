@@ -1,0 +1,107 @@
+// What pages get better by. Each works without it.
+"use strict";
+
+// Times are in the viewer's zone. Their title keeps UTC, as the server wrote it.
+const zone = new Intl.DateTimeFormat("en-GB", {
+  year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
+});
+
+function localize(root) {
+  for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
+    const parts = {};
+    for (const part of zone.formatToParts(new Date(time.dateTime))) parts[part.type] = part.value;
+    time.title = time.textContent;
+    time.textContent = `${parts.year}-${parts.month}-${parts.day} ${parts.hour}:${parts.minute}:${parts.second} ${parts.timeZoneName}`;
+  }
+}
+
+// How far times lie from now is told anew as time goes by.
+const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
+
+function span(seconds) {
+  const said = [];
+  for (const [name, long] of units) {
+    const n = Math.floor(seconds / long);
+    seconds -= n * long;
+    if (n > 0) said.push(`${n} ${name}`);
+    else if (said.length > 0) break;
+    if (said.length === 2) break;
+  }
+  return said.join(" ") || "less than 1 s";
+}
+
+function apart(then) {
+  const seconds = Math.round((then - Date.now()) / 1000);
+  if (seconds > 0) return "in " + span(seconds);
+  if (seconds > -1) return "now";
+  return span(-seconds) + " ago";
+}
+
+function age(root) {
+  for (const ago of root.querySelectorAll("[data-ago]")) ago.textContent = apart(Date.parse(ago.dataset.ago));
+}
+
+// Ids and examples can be copied.
+function copyable(root) {
+  if (!navigator.clipboard) return;
+  for (const source of root.querySelectorAll("[data-copy]")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "Copy";
+    const text = source.textContent;
+    button.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+    source.after(button);
+  }
+}
+
+// Pages about something that goes on are brought up to date, unless somebody is busy in them. Whoever wants them to stand still can stop that.
+function follow() {
+  const going = document.querySelector("[data-refresh]");
+  if (!going) return;
+  const seconds = Number(going.dataset.refresh);
+  const stop = document.createElement("button");
+  stop.type = "button";
+  const say = () => { stop.textContent = timer ? "Stop refreshing" : `Refresh every ${seconds} s`; };
+  let timer = setInterval(refresh, seconds * 1000);
+  stop.addEventListener("click", () => {
+    if (timer) clearInterval(timer);
+    timer = timer ? 0 : setInterval(refresh, seconds * 1000);
+    say();
+  });
+  say();
+  document.querySelector("footer p").append(" ", stop);
+}
+
+function refresh() {
+  const main = document.querySelector("main");
+  if (document.hidden || main.contains(document.activeElement) && document.activeElement !== main || !getSelection().isCollapsed) return;
+  const request = new XMLHttpRequest();
+  request.responseType = "document";
+  request.addEventListener("load", () => {
+    const fresh = request.response?.querySelector("main");
+    if (request.status !== 200 || !fresh) return;
+    main.replaceChildren(...fresh.childNodes);
+    better(main);
+  });
+  request.open("GET", location.href);
+  request.send();
+}
+
+function better(root) {
+  localize(root);
+  age(root);
+  copyable(root);
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  const said = document.querySelector("[data-zone]");
+  if (said) said.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
+  better(document);
+  follow();
+  setInterval(() => age(document), 10000);
+});

@@ -1,0 +1,94 @@
+package console
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestTimesAsPeopleWriteThem(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]string{
+		"": "0001-01-01T00:00:00Z", "90m": "2026-11-30T10:30:00Z", "24h": "2026-11-29T12:00:00Z", "3d": "2026-11-27T12:00:00Z", " 5s ": "2026-11-30T11:59:55Z",
+		"2026-11-28": "2026-11-28T00:00:00Z", "2026-11-28 15:04": "2026-11-28T15:04:00Z", "2026-11-28T15:04": "2026-11-28T15:04:00Z",
+		"2026-11-28T15:04:05+01:00": "2026-11-28T14:04:05Z", "2026-11-28 15:04:05": "2026-11-28T15:04:05Z",
+		"soon": "", "-3d": "", "3w": "", "999999d": "", "2026-13-01": "",
+	} {
+		got, err := moment(text, now)
+		if want == "" {
+			if err == nil {
+				t.Errorf("%q is taken for %s", text, got)
+			}
+		} else if err != nil || got.Format(time.RFC3339) != want {
+			t.Errorf("%q is %s (%v), want %s", text, got, err, want)
+		}
+	}
+}
+
+func TestTimesForPeople(t *testing.T) {
+	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for d, want := range map[time.Duration]string{
+		0: "now", 400 * time.Millisecond: "now", -3 * time.Second: "3 s ago", 61 * time.Second: "in 1 min 1 s", -2 * time.Hour: "2 h ago",
+		-(26*time.Hour + 5*time.Minute): "1 d 2 h ago", -(24*time.Hour + 5*time.Minute): "1 d ago",
+	} {
+		if got := apart(now.Add(d), now); got != want {
+			t.Errorf("%s from now is %q, want %q", d, got, want)
+		}
+	}
+	zoned := time.Date(2026, 11, 30, 13, 0, 0, 5000000, time.FixedZone("X", 3600))
+	if got := string(stamp(zoned)); got != `<time datetime="2026-11-30T12:00:00.005Z">2026-11-30 12:00:00 UTC</time>` {
+		t.Error(got)
+	}
+}
+
+func TestWordsForPeople(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1234: "−1,234"} {
+		if got := figure(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+	for want, got := range map[string]string{
+		"1 delivery": count(1, "delivery"), "2,000 deliveries": count(2000, "delivery"), "0 attempts": count(0, "attempt"),
+		"Answered 503: it is down.": sentence("answered 503: it is down"), "": sentence(" "), "Is it?": sentence("is it?"),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if p := pillOf("never_heard_of"); p.Word != "never heard of" || p.Shape == "" || p.Tone == "" {
+		t.Errorf("%+v", p)
+	}
+	for word, p := range pills {
+		if p.Word == "" || p.Shape == "" || p.Tone == "" {
+			t.Errorf("%s has no word, shape or tone: %+v", word, p)
+		}
+	}
+}
+
+func TestSentencesOfTheAPI(t *testing.T) {
+	got := string(says("answered <503> at 2026-11-30T12:00:00Z: see `ringback doctor`"))
+	if want := `Answered &lt;503&gt; at <time datetime="2026-11-30T12:00:00Z">2026-11-30 12:00:00 UTC</time>: see <code>ringback doctor</code>.`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if got := string(told("e-1 was accepted")); got != "e-1 was accepted" {
+		t.Error(got)
+	}
+}
+
+func TestDrawingsHaveWords(t *testing.T) {
+	drawn := string(histogram(`retries <"due">`, []bar{{"12:00", "12:00: 3 <retries>", 3}, {"", "none", 0}}))
+	for _, want := range []string{`role="img"`, `aria-label="retries &lt;&#34;due&#34;&gt;"`, `<title>12:00: 3 &lt;retries&gt;</title>`, `height="108.0"`, `height="0.0"`} {
+		if !strings.Contains(drawn, want) {
+			t.Errorf("no %s in %s", want, drawn)
+		}
+	}
+	if line := string(sparkline("a <line>", []int64{0, 5, 10})); !strings.Contains(line, `aria-label="a &lt;line&gt;"`) || !strings.Contains(line, `points="0.0,22.0 60.0,12.0 120.0,2.0"`) {
+		t.Error(line)
+	}
+	flow := string(lines([]series{{"<taken>", "first", []int64{1, 2}}, {"lost", "third", []int64{0, 0}}}, []string{"12:00", "12:05"}, 5))
+	for _, want := range []string{`aria-label="In all: 3 &lt;taken&gt;, 0 lost"`, `<li>`, `3 &lt;taken&gt;</li>`, "2 in 5 min"} {
+		if !strings.Contains(flow, want) {
+			t.Errorf("no %s in %s", want, flow)
+		}
+	}
+}
