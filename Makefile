@@ -84,8 +84,8 @@ bench-old: build prepare ## the same by turns with commit OLD (6da24ca), and com
 scale-names: prepare ## measure what thousands of companies without work cost (three minutes)
 	go test -tags scale -count 1 -timeout 20m -v -run '^TestScale' ./dispatcher
 
-pictures: prepare ## take the pictures of asynq's UI in deploy/pictures anew (needs chromium and fonts-dejavu-core)
-	go test -tags pictures -count 1 -run '^TestPictures$$' ./cmd/ringback
+pictures: prepare ## take the pictures in deploy/pictures anew: asynq's UI, and each page of the console (needs chromium and fonts-dejavu-core)
+	go test -tags pictures -count 1 -run 'Pictures$$' ./cmd/ringback
 
 vuln: ## look for known vulnerabilities in what the program uses
 	go run $(GOVULNCHECK) ./...
@@ -94,13 +94,14 @@ clean: ## remove what was built
 	rm -rf bin
 
 # The tests start Redis servers of their own, and the race detector needs a C compiler. Where neither is there and this is root on
-# Debian or a descendant, both are installed, and no service is started. Prometheus, which tries the rules and the dashboard in deploy/,
-# is installed along with them where that is possible; without it those tests are skipped, and with CI=true they fail.
+# Debian or a descendant, both are installed, and no service is started. Prometheus, which tries the rules and the dashboard in deploy/, and chromium,
+# which goes through the pages, are installed along with them where that is possible; without them those tests are skipped, and with CI=true they fail.
 prepare:
 	@need=''; wish=''; \
 	command -v redis-server >/dev/null || command -v valkey-server >/dev/null || need='redis-server'; \
 	command -v "$$(go env CC)" >/dev/null || need="$$need gcc libc6-dev"; \
 	{ command -v prometheus && command -v promtool; } >/dev/null || wish='prometheus'; \
+	command -v chromium >/dev/null || wish="$$wish chromium fonts-dejavu-core"; \
 	if [ -z "$$need$$wish" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 	  if [ -z "$$need" ]; then exit 0; fi; \
@@ -112,6 +113,6 @@ prepare:
 	install() { DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$$@" >/dev/null; }; \
 	apt-get update -qq || [ -z "$$need" ]; \
 	if [ -n "$$need" ]; then install $$need; fi; \
-	if [ -n "$$wish" ] && ! install $$wish; then echo "make test goes on without $$wish: what tries deploy/ with it is skipped" >&2; fi
+	for each in $$wish; do install $$each || echo "make test goes on without $$each: what is tried with it is skipped" >&2; done
 
 .PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names test-stores

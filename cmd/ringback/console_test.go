@@ -1,0 +1,235 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	pagetool "github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// TestConsoleInABrowser goes through the console's pages as people do, with a real browser.
+func TestConsoleInABrowser(t *testing.T) {
+	b, s := openBrowser(t), newScene(t)
+	t.Run("on call", func(t *testing.T) {
+		tb := b.open(t, s.server)
+		tell(tb, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Asia/Tokyo"})
+		tb.onCall(s, tb.press, tb.fill)
+		tb.wants("footer", "Asia/Tokyo")
+		tb.wants("main time", "GMT+9")
+		tb.wantsPeace()
+	})
+	t.Run("on call without script", func(t *testing.T) {
+		tb := b.open(t, s.server)
+		tell(tb, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+		tb.onCall(s, tb.press, tb.fill)
+		tb.wants("footer", "UTC")
+		tb.wants("main time", "UTC")
+		tb.wantsPeace()
+	})
+	t.Run("on call by keyboard", func(t *testing.T) {
+		tb := b.open(t, s.server)
+		tb.onCall(s, tb.enter, tb.typeIn)
+		tb.visit("/console/types")
+		tb.must(chromedp.Do(tb.ctx, chromedp.KeyEvent(kb.Tab)))
+		if at := find[string](tb, `document.activeElement.textContent`); at != "Skip to the page" {
+			t.Errorf("the first thing that the keyboard reaches is %q", at)
+		}
+		tb.must(chromedp.Do(tb.ctx, chromedp.KeyEvent(kb.Enter)))
+		tb.reach("callback.disabled") // past the frame at once, and on within the page
+	})
+	t.Run("narrow", func(t *testing.T) {
+		tb := b.open(t, s.server)
+		tb.logIn("dev")
+		for name, path := range s.pages(t) {
+			for _, width := range []int64{360, 3840} {
+				tb.size(width, 800)
+				tb.visit(path)
+				if wide := find[int64](tb, `document.documentElement.scrollWidth`); wide > width {
+					t.Errorf("%s is %d wide in a window of %d", name, wide, width)
+				}
+			}
+		}
+		tb.wantsPeace()
+	})
+	t.Run("axe", func(t *testing.T) {
+		axe := axeCore(t)
+		rules := map[string]string{"light": "", "dark": `, runOnly: ["color-contrast"]`} // else a page is the same in both
+		tb := b.open(t, s.server)
+		tell(tb, pagetool.SetBypassCSP, pagetool.SetBypassCSPParams{Enabled: true})
+		tb.logIn("dev")
+		for name, path := range s.pages(t) {
+			for scheme := range rules {
+				tell(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+				tb.visit(path)
+				found := find[[]string](tb, axe+`;axe.run({resultTypes: ["violations"]`+rules[scheme]+`}).then(r => r.violations.filter(v => ["serious", "critical"].includes(v.impact))
+					.map(v => v.id + ": " + v.help + ": " + v.nodes.map(n => n.html).join(" ")))`, chromedp.EvalAwaitPromise)
+				for _, violation := range found {
+					t.Errorf("%s, %s: %s", name, scheme, violation)
+				}
+			}
+		}
+	})
+}
+
+// axeCore is the source of axe-core, which finds what keeps people from using a page.
+func axeCore(t *testing.T) string {
+	t.Helper()
+	mustHave(t, "npm")
+	cmd := exec.Command("npm", "install", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts", "axe-core@4.14.1")
+	cmd.Dir = t.TempDir()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	source, err := os.ReadFile(filepath.Join(cmd.Dir, "node_modules", "axe-core", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}
+
+// onCall finds the bad callback, sees why, pauses it, resumes it, and sends a delivery again.
+func (tb *tab) onCall(s *scene, press func(string) int64, fill func(id, text string)) {
+	tb.t.Helper()
+	tb.visit("/console/")
+	fill("key", "dev")
+	press("Log in")
+	fill("find-company", "acme")
+	press("Go")
+	tb.wants("main", "breaker", "Answered 503 Service Unavailable")
+	press(fmt.Sprintf("%d payment_proof", s.bad))
+	tb.wants("h1", fmt.Sprintf("Callback %d", s.bad))
+	tb.wants(".lead", "enabled", "breaker", "Answered 503 Service Unavailable: the endpoint is down or overloaded")
+	press("Pause…")
+	tb.wants("main", "in its room", "none goes out, and none is lost")
+	press("Pause")
+	tb.wants(".note", "is paused")
+	tb.wants(".lead", "paused")
+	press("Resume…")
+	press("Resume")
+	tb.wants(".note", "is resumed")
+	tb.wants(".lead", "enabled")
+	press(s.events[3])
+	tb.wants("h1", "Delivery of", s.events[3])
+	tb.wants(".timeline", "HTTP 503")
+	press("Try now")
+	tb.wants(".note", "It goes out again")
+}
+
+// fill fills in a field.
+func (tb *tab) fill(id, text string) {
+	tb.t.Helper()
+	tb.must(chromedp.Do(tb.ctx, chromedp.SendKeys(chromedp.CSS("#"+id), text)))
+}
+
+// reach presses Tab until the focus is on what has these words, or this id, and wants to see where the focus is.
+func (tb *tab) reach(words string) {
+	tb.t.Helper()
+	const focused = `(e => [e.id, e.textContent.trim().replace(/\s+/g, " "), e.tagName, getComputedStyle(e).outlineStyle])(document.activeElement)`
+	var passed []string
+	for range 150 {
+		at := find[[]string](tb, focused)
+		if at[2] != "BODY" && (at[0] == words || at[1] == words) && len(passed) > 0 {
+			if at[3] == "none" {
+				tb.t.Errorf("nobody sees that the focus is on %s", words)
+			}
+			return
+		}
+		passed = append(passed, at[1])
+		tb.must(chromedp.Do(tb.ctx, chromedp.KeyEvent(kb.Tab)))
+	}
+	tb.t.Fatalf("the keyboard does not reach %q, but %q", words, passed)
+}
+
+// enter presses a button, or follows a link, with the keyboard alone.
+func (tb *tab) enter(words string) int64 {
+	tb.t.Helper()
+	tb.reach(words)
+	return tb.leads(chromedp.KeyEvent(kb.Enter))
+}
+
+// typeIn fills in a field with the keyboard alone.
+func (tb *tab) typeIn(id, text string) {
+	tb.t.Helper()
+	if find[string](tb, `document.activeElement.id`) != id {
+		tb.reach(id)
+	}
+	tb.must(chromedp.Do(tb.ctx, chromedp.KeyEvent(text)))
+}
+
+// pages are the pages of the console, by the name of their picture.
+func (s *scene) pages(t *testing.T) map[string]string {
+	t.Helper()
+	bad, company := fmt.Sprintf("/console/companies/acme/callbacks/%d", s.bad), "/console/companies/acme"
+	var list struct {
+		Replays []struct {
+			ID string `json:"replay_id"`
+		}
+	}
+	if s.get(t, "/companies/acme/replays", &list); len(list.Replays) == 0 {
+		s.post(t, fmt.Sprintf("/companies/acme/config/callbacks/%d/replay", s.bad+1), map[string]any{}, nil)
+		s.get(t, "/companies/acme/replays", &list)
+	}
+	return map[string]string{
+		"login":        "/console/login",
+		"start":        "/console/",
+		"company":      company,
+		"callback":     bad,
+		"pause":        bad + "/pause",
+		"resume":       bad + "/resume",
+		"test":         bad + "/test",
+		"start-replay": bad + "/replay",
+		"deliveries":   company + "/deliveries",
+		"delivery":     company + "/deliveries/" + s.delivery(t, s.events[0], s.bad),
+		"dead":         company + "/deliveries/" + s.delivery(t, s.events[0], s.bad+1),
+		"event":        company + "/events/" + s.events[0],
+		"replays":      company + "/replays",
+		"replay":       company + "/replays/" + list.Replays[0].ID,
+		"types":        "/console/types",
+		"type":         "/console/types/payment_proof",
+		"audit":        "/console/audit",
+		"operations":   "/console/operations",
+		"not-found":    company + "/events/nothing",
+	}
+}
+
+// The console is part of every process that serves the API, and the same care is taken of its paths.
+func TestConsoleIsServed(t *testing.T) {
+	t.Parallel()
+	server := startPlain(t, []string{"RINGBACK_DEV_KEY=dev"}, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
+	for path, want := range map[string]int{
+		"/console/": http.StatusOK, "/console/types": http.StatusOK, "/console/companies/acme/events/x": http.StatusNotFound, "/console/nowhere": http.StatusNotFound,
+		"/console//types": http.StatusNotFound, "/console/companies/a%2Fb": http.StatusNotFound, "/console/companies/acme/%2e%2e/types": http.StatusNotFound,
+		"/consoles": http.StatusNotFound,
+	} {
+		if status, text := get(t, server+path, "dev"); status != want {
+			t.Errorf("%s: %d, want %d: %s", path, status, want, text)
+		}
+	}
+	if status, text := get(t, server+"/console/types", ""); status != http.StatusUnauthorized || !strings.Contains(text, "Log in") {
+		t.Errorf("without a key: %d %s", status, text)
+	}
+	if status, text := get(t, server+"/caller", "dev"); status != http.StatusOK || !json.Valid([]byte(text)) {
+		t.Errorf("%d %s", status, text)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server+"/console", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.Header.Get("Location") != "/console/" {
+		t.Errorf("/console leads to %q with %d", resp.Header.Get("Location"), resp.StatusCode)
+	}
+}
