@@ -26,7 +26,7 @@ type (
 )
 
 func (s *server) whoami() {
-	register(s, operation{need: readFates, Operation: huma.Operation{
+	register(s, operation{need: readFates, bounds: ofNoCallback, Operation: huma.Operation{
 		OperationID: "get-caller", Method: http.MethodGet, Path: "/caller", Tags: []string{"Operations"}, Summary: "Whose key is this?",
 		Description: "What is known of the key that the request shows. Any key will do.",
 	}}, func(ctx context.Context, _ *struct{}) (*whoamiOut, error) {
