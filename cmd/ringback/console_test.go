@@ -180,7 +180,8 @@ func (s *scene) pages(t *testing.T) map[string]string {
 	}
 	return map[string]string{
 		"login":        "/console/login",
-		"start":        "/console/",
+		"overview":     "/console/",
+		"companies":    "/console/companies",
 		"company":      company,
 		"callback":     bad,
 		"pause":        bad + "/pause",

@@ -64,7 +64,8 @@ func (d *door) routes() map[string]page {
 	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
 	const delivery, replay = company + "/deliveries/{delivery}", company + "/replays/{replay}"
 	pages := map[string]page{
-		"GET /{$}":                           homePage,
+		"GET /{$}":                           overviewPage,
+		"GET /companies":                     companiesPage,
 		"POST /logout":                       d.logout,
 		"GET /find":                          findPage,
 		"GET " + company:                     companyPage,
@@ -105,7 +106,8 @@ func menu(s *site) func(registry.Key, string) []item {
 		}
 		everywhere := key.Company == registry.AllCompanies
 		if everywhere {
-			items = append(items, item{Href: s.root + "/", Label: "Start", Here: at == s.root+"/"})
+			items = append(items, item{Href: s.root + "/", Label: "Overview", Here: at == s.root+"/"})
+			add("Companies", "companies")
 		} else {
 			add(key.Company, "companies", key.Company)
 		}

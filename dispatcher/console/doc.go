@@ -22,7 +22,8 @@
 //
 // # Where each page is, and what it calls
 //
-//	/console/                                       GET /caller, as every page
+//	/console/                                       GET /overview
+//	/console/companies                              GET /companies
 //	/console/login, /console/logout                 GET /caller
 //	/console/find                                   the event, delivery, replay or callback that it is asked for
 //	/console/companies/{company}                    GET /companies/{company}/config/callbacks

@@ -1,0 +1,219 @@
+package console
+
+import (
+	"fmt"
+	"html/template"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
+
+// An overview is the answer of GET /overview, as far as the page shows it.
+type overview struct {
+	AsOf    time.Time `json:"as_of"`
+	Verdict struct {
+		Side, Sentence string
+		Ours, Theirs   []string
+		Outages        []struct {
+			Process                 string
+			Since                   time.Time
+			Destinations, Unreached int
+		}
+	}
+	Worst struct {
+		Sentence  string
+		Callbacks []worstCallback
+		Of        int64
+		Reasons   []struct {
+			Reason, Side, Detail string
+			Callbacks, Waiting   int64
+		}
+	}
+	Waiting struct {
+		Sentence                       string
+		Total, Pending, Retrying, Held int64
+		OldestAt                       time.Time `json:"oldest_at"`
+		Company                        string
+		CallbackID                     int64 `json:"callback_id"`
+	}
+	Dead struct {
+		Sentence       string
+		Total, Counted int64
+		Reasons        []deadReason
+	}
+	Wave struct {
+		Sentence string
+		DueNow   int64 `json:"due_now"`
+		Minutes  []int64
+		Later    int64
+	}
+	Rates struct {
+		Sentence string
+		Minutes  []minute
+	}
+	Callbacks, Workers struct{ Sentence string }
+	Egress             struct{ Sentence, Status string }
+	Redis              struct {
+		Sentence         string
+		Faults, Warnings int
+		Findings         []finding
+	}
+	Unread []string
+}
+
+type (
+	// A worstCallback is one of those that do worst.
+	worstCallback struct {
+		Company                    string
+		CallbackID                 int64  `json:"callback_id"`
+		CallbackType               string `json:"callback_type"`
+		Host, Status, Breaker      string
+		Words, Side                string
+		Waiting, Pending, Retrying int64
+		Held, Dead                 int64
+		OldestWaitingAt            time.Time       `json:"oldest_waiting_at"`
+		LastFailure                *client.Failure `json:"last_failure"`
+
+		Href string `json:"-"`
+	}
+	// A deadReason is why some of the dead are dead.
+	deadReason struct {
+		Reason, Side    string
+		Dead, Callbacks int64
+	}
+	// A minute is what happened in one.
+	minute struct {
+		At                          time.Time
+		Accepted, Delivered, Failed int64
+	}
+	// A finding is one about Redis.
+	finding struct {
+		Node, Check, Level, Found, Cure string
+	}
+)
+
+// overviewPage answers what somebody on call asks first. A caller of one company begins at that company.
+func overviewPage(v *visit) error {
+	if !v.everywhere() {
+		return v.redirect("companies", v.key.Company)
+	}
+	var o overview
+	if err := v.get(&o, nil, "overview"); err != nil {
+		return err
+	}
+	for i := range o.Worst.Callbacks {
+		w := &o.Worst.Callbacks[i]
+		w.Words = strings.TrimPrefix(w.Words, "breaker "+pillOf(w.Breaker).Word+": ") // the pill says so
+		w.Href = v.path("companies", w.Company, "callbacks", strconv.FormatInt(w.CallbackID, 10))
+	}
+	// The first of these is in the sentence already.
+	said := func(point string) bool { return strings.Contains(o.Verdict.Sentence, point) }
+	o.Verdict.Ours, o.Verdict.Theirs = slices.DeleteFunc(o.Verdict.Ours, said), slices.DeleteFunc(o.Verdict.Theirs, said)
+	page := struct {
+		*overview
+		Whose      pill
+		Drawn      template.HTML // the retries to come
+		Flow       template.HTML // what happened
+		OldestHref string
+		Operations string
+		Findings   []finding
+	}{overview: &o, Whose: sideOf(o.Verdict.Side), Drawn: waveOf(&o), Flow: flowOf(o.Rates.Minutes), Operations: v.path("operations")}
+	if o.Waiting.CallbackID > 0 {
+		page.OldestHref = v.path("companies", o.Waiting.Company, "callbacks", strconv.FormatInt(o.Waiting.CallbackID, 10))
+	}
+	for _, f := range o.Redis.Findings {
+		if f.Level != "ok" {
+			page.Findings = append(page.Findings, f)
+		}
+	}
+	return v.show(sheet{template: "overview", title: "Overview", main: page})
+}
+
+// sideOf is whose fault it is, in a word.
+func sideOf(side string) pill {
+	switch side {
+	case "nobody":
+		return pill{"All is well", "tick", "good"}
+	case "theirs":
+		return pill{"It is them", "warn", "warn"}
+	case "ours":
+		return pill{"It is us", "cross", "bad"}
+	case "both":
+		return pill{"It is us, and them", "cross", "bad"}
+	default:
+		return pillOf(side)
+	}
+}
+
+// waveOf draws the retries of the next hour, by the minute.
+func waveOf(o *overview) template.HTML {
+	var bars []bar
+	for i, n := range o.Wave.Minutes {
+		at := o.AsOf.Add(time.Duration(i) * time.Minute).UTC()
+		b := bar{Says: fmt.Sprintf("%s UTC: %s", at.Format("15:04"), count(n, "retry")), Value: n}
+		if i%10 == 0 {
+			b.Label = at.Format("15:04")
+		}
+		bars = append(bars, b)
+	}
+	return histogram("Retries by the minute, over the next hour. "+o.Wave.Sentence, bars)
+}
+
+// flowEvery is how many minutes of the last hours one bar stands for.
+const flowEvery = 5
+
+// flowOf draws what was accepted, delivered and failed in the last hours.
+func flowOf(minutes []minute) template.HTML {
+	var sets [3][]int64
+	var labels []string
+	for some := range slices.Chunk(minutes, flowEvery) {
+		var sum minute
+		for _, m := range some {
+			sum.Accepted, sum.Delivered, sum.Failed = sum.Accepted+m.Accepted, sum.Delivered+m.Delivered, sum.Failed+m.Failed
+		}
+		labels = append(labels, some[0].At.UTC().Format("15:04"))
+		for i, n := range []int64{sum.Accepted, sum.Delivered, sum.Failed} {
+			sets[i] = append(sets[i], n)
+		}
+	}
+	return lines([]series{{"events accepted", "first", sets[0]}, {"deliveries delivered", "second", sets[1]}, {"attempts failed", "third", sets[2]}}, labels, flowEvery)
+}
+
+// A companyRow is a company in the list.
+type companyRow struct {
+	Company                    string
+	Callbacks                  int64
+	Words                      string
+	Waiting, Pending, Retrying int64
+	Held, Dead, Failing        int64
+	OldestWaitingAt            time.Time `json:"oldest_waiting_at"`
+
+	Href string `json:"-"`
+}
+
+// companiesPage lists the companies.
+func companiesPage(v *visit) error {
+	query := url.Values{}
+	if cursor := v.r.URL.Query().Get("cursor"); cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	var list struct {
+		Companies  []companyRow
+		NextCursor string `json:"next_cursor"`
+	}
+	if err := v.get(&list, query, "companies"); err != nil {
+		return err
+	}
+	for i := range list.Companies {
+		list.Companies[i].Href = v.path("companies", list.Companies[i].Company)
+	}
+	return v.show(sheet{template: "companies", title: "Companies", main: struct {
+		Rows  []companyRow
+		Find  string
+		Pager pager
+	}{list.Companies, v.path("find"), v.pagerOf(list.NextCursor)}})
+}
