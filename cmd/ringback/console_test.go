@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	pagetool "github.com/chromedp/cdproto/page"
@@ -45,6 +46,18 @@ func TestConsoleInABrowser(t *testing.T) {
 		}
 		tb.must(chromedp.Do(tb.ctx, chromedp.KeyEvent(kb.Enter)))
 		tb.reach("callback.disabled") // past the frame at once, and on within the page
+	})
+	t.Run("live", func(t *testing.T) {
+		tb := b.open(t, s.server)
+		tb.logIn("dev")
+		tb.visit("/console/companies/acme/deliveries?state=delivered&state=dead")
+		tb.awaits("main", "Live: changes appear")
+		s.post(t, "/companies/acme/events", map[string]any{"event_type": "wallet_item_install", "event_id": "fresh-1", "payload": s.wallet(t)}, nil)
+		tb.awaits("main tbody tr", "delivered")
+		tb.wants("main tbody tr", "fresh-1", "wallet_item_install", "Delivered by attempt 1")
+		tb.press("fresh-1")
+		tb.wants("h1", "Delivery of fresh-1")
+		tb.wantsPeace()
 	})
 	t.Run("narrow", func(t *testing.T) {
 		tb := b.open(t, s.server)
@@ -122,6 +135,26 @@ func (tb *tab) onCall(s *scene, press func(string) int64, fill func(id, text str
 	tb.wants(".timeline", "HTTP 503")
 	press("Try now")
 	tb.wants(".note", "It goes out again")
+}
+
+// awaits waits until an element says something.
+func (tb *tab) awaits(selector, words string) {
+	tb.t.Helper()
+	for deadline := time.After(patience); !strings.Contains(tb.text(selector), words); {
+		select {
+		case <-deadline:
+			tb.t.Fatalf("%s never says %q, but:\n%s", selector, words, tb.text(selector))
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// wallet is a payload of the type wallet_item_install: its example.
+func (s *scene) wallet(t *testing.T) json.RawMessage {
+	t.Helper()
+	var typ struct{ Example json.RawMessage }
+	s.get(t, "/callback-types/wallet_item_install", &typ)
+	return typ.Example
 }
 
 // fill fills in a field.

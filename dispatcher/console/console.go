@@ -71,6 +71,7 @@ func (d *door) routes() map[string]page {
 		"GET " + company:                     companyPage,
 		"GET " + callback:                    callbackPage,
 		"POST " + callback + "/verify":       verifyCallback,
+		"GET " + company + "/live":           livePage,
 		"GET " + company + "/deliveries":     deliveriesPage,
 		"GET " + delivery:                    deliveryPage,
 		"POST " + delivery + "/replay":       replayDelivery,

@@ -21,6 +21,16 @@ type deliveryList struct {
 	Rows           []deliveryRow
 	Pager          pager
 	SearchedBackTo time.Time
+	Live           *live // nil: the list stands still
+}
+
+// A live list is one that the script keeps up with what happens.
+type live struct {
+	Href       string // of the stream
+	Deliveries string // where deliveries' pages lie
+	Callbacks  string // where callbacks' pages lie
+	States     string // only of these, with spaces between; empty: of all
+	Words      []string
 }
 
 // A deliveryRow is a delivery with the places that it leads to.
@@ -122,10 +132,27 @@ func (v *visit) deliveriesOf(company string, callback int64) (filter, deliveryLi
 		return f, list, err
 	}
 	list.Pager, list.SearchedBackTo = v.pagerOf(page.NextCursor), page.SearchedBackTo
+	if !query.Has("cursor") && !query.Has("since") && !query.Has("until") {
+		list.Live = v.liveOf(company, query)
+	}
 	for _, d := range page.Deliveries {
 		list.Rows = append(list.Rows, v.deliveryRow(company, d))
 	}
 	return f, list, nil
+}
+
+// liveOf is how the first page of a list goes on by itself.
+func (v *visit) liveOf(company string, query url.Values) *live {
+	only := url.Values{}
+	for _, name := range []string{"callback_id", "event_type"} {
+		if value := query.Get(name); value != "" {
+			only.Set(name, value)
+		}
+	}
+	return &live{
+		Href: v.path("companies", company, "live") + "?" + only.Encode(), Deliveries: v.path("companies", company, "deliveries"), Callbacks: v.path("companies", company, "callbacks"),
+		States: strings.Join(query["state"], " "), Words: states,
+	}
 }
 
 func (v *visit) deliveryRow(company string, d *client.Delivery) deliveryRow {

@@ -31,6 +31,7 @@
 //	…/callbacks/{id}/pause, resume, test, verify    the POST of that name
 //	…/callbacks/{id}/replay                         POST …/config/callbacks/{id}/replay, at first with dry_run
 //	…/deliveries, …/deliveries/{id}                 the GET of that name
+//	…/live                                          GET …/deliveries/stream, for the script of the lists
 //	…/deliveries/{id}/replay, cancel                the POST of that name
 //	…/events/{id}                                   GET …/events/{id}
 //	…/replays, …/replays/{id}                       the GET of that name

@@ -18,15 +18,24 @@ func (a answer) parse(t *testing.T) *html.Node {
 	return doc
 }
 
-// elements are those of a page with a name, in order; "" is any.
+// elements are those of a page with a name, in order; "" is any. What is in a template is none: nobody sees it.
 func elements(doc *html.Node, name string) iter.Seq[*html.Node] {
-	return func(yield func(*html.Node) bool) {
-		for n := range doc.Descendants() {
-			if n.Type == html.ElementNode && (name == "" || n.Data == name) && !yield(n) {
-				return
+	return func(yield func(*html.Node) bool) { walk(doc, name, yield) }
+}
+
+func walk(n *html.Node, name string, yield func(*html.Node) bool) bool {
+	for child := range n.ChildNodes() {
+		if child.Type == html.ElementNode && (child.Data == "template" || (name == "" || child.Data == name) && !yield(child)) {
+			if child.Data == "template" {
+				continue
 			}
+			return false
+		}
+		if !walk(child, name, yield) {
+			return false
 		}
 	}
+	return true
 }
 
 // has is an attribute, and whether it is there.

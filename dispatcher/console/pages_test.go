@@ -1,6 +1,7 @@
 package console
 
 import (
+	"bufio"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -40,6 +41,9 @@ func (h *house) replay() string {
 func TestEveryPageStands(t *testing.T) {
 	h := newHouse(t)
 	for pattern, at := range h.paths(http.MethodGet) {
+		if strings.HasSuffix(pattern, "/live") { // it has no end: see TestListsGoLive
+			continue
+		}
 		for _, actor := range []string{"operator", "viewer"} {
 			a := h.showing(actor).get(at)
 			switch {
@@ -175,7 +179,7 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 	v := h.showing("other operator")
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for pattern, at := range h.paths(method) {
-			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/replay") && method == http.MethodGet || method == http.MethodGet && strings.HasSuffix(pattern, "/pause") {
+			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/live") || strings.HasSuffix(pattern, "/replay") && method == http.MethodGet || method == http.MethodGet && strings.HasSuffix(pattern, "/pause") {
 				continue
 			}
 			get := func(at string) answer {
@@ -387,6 +391,48 @@ func TestListsAreFilteredAndPaged(t *testing.T) {
 	}
 	if len(seen) != 52 {
 		t.Errorf("the pages list %d deliveries, want 52", len(seen))
+	}
+}
+
+// A list goes on by itself: the stream is the API's, for those who may see the company.
+func TestListsGoLive(t *testing.T) {
+	h := newHouse(t)
+	server := httptest.NewServer(h.pages)
+	t.Cleanup(server.Close)
+	page := h.showing("viewer").get(fmt.Sprintf("/console/companies/acme/callbacks/%d", h.bad))
+	at := ""
+	for n := range elements(page.parse(t), "div") {
+		at += attribute(n, "data-live")
+	}
+	if want := fmt.Sprintf("/console/companies/acme/live?callback_id=%d", h.bad); at != want {
+		t.Fatalf("the list follows %q, want %q", at, want)
+	}
+	if page := h.showing("viewer").get("/console/companies/acme/deliveries?since=1h"); strings.Contains(page.text, "data-live") {
+		t.Error("a list of the past goes live")
+	}
+	open := func(actor string) *http.Response {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+at, nil)
+		h.must(err)
+		r.Header.Set("Authorization", "Bearer "+h.has[actor])
+		resp, err := server.Client().Do(r)
+		h.must(err)
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		return resp
+	}
+	if resp := open("other operator"); resp.StatusCode != http.StatusNotFound {
+		t.Errorf("another company's stream: %s", resp.Status)
+	}
+	resp := open("viewer")
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("%s %v", resp.Status, resp.Header)
+	}
+	h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"fresh","payload":{"requestId":"r-3","status":"OK"}}`)
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() && !strings.Contains(lines.Text(), `"event_id":"fresh"`) { //nolint:revive // it waits for the line
+	}
+	if !strings.Contains(lines.Text(), `"fresh"`) {
+		t.Errorf("the stream ends without the delivery: %v", lines.Err())
 	}
 }
 

@@ -92,6 +92,75 @@ function refresh() {
   request.send();
 }
 
+// Lists of deliveries keep up with what happens: the server tells of each change, and rows come, change and go. Whoever is busy in a list, or
+// wants it to stand still, can stop that.
+const mostRows = 100;
+
+function live() {
+  const list = document.querySelector("[data-live]");
+  if (!list || !window.EventSource) return;
+  const table = list.querySelector("table"), body = table.tBodies[0], parts = list.querySelector("template").content;
+  const wanted = list.dataset.states.split(" ").filter(Boolean);
+  const button = document.createElement("button"), said = document.createElement("span"), bar = document.createElement("p");
+  let source = null;
+  button.type = "button";
+  bar.className = "meta live";
+  bar.append(said, " ", button);
+  list.before(bar);
+  const change = (event) => {
+    const delivery = JSON.parse(event.data);
+    const old = [...body.rows].find((row) => row.dataset.id === delivery.delivery_id);
+    if (wanted.length && !wanted.includes(delivery.state)) {
+      old?.remove();
+      return;
+    }
+    const row = rowOf(parts, delivery);
+    if (old) old.replaceWith(row);
+    else body.prepend(row);
+    while (body.rows.length > mostRows) body.rows[body.rows.length - 1].remove();
+    table.hidden = false;
+    const none = list.querySelector(".empty");
+    if (none) none.hidden = true;
+  };
+  const start = () => {
+    source = new EventSource(list.dataset.live);
+    source.addEventListener("delivery", change);
+    source.addEventListener("open", () => { said.textContent = "Live: changes appear as they happen."; });
+    source.addEventListener("gap", () => { said.textContent = "More happened than is told here: load the page again."; });
+    source.addEventListener("error", () => { said.textContent = "The connection broke off, and comes back by itself."; });
+    button.textContent = "Stand still";
+  };
+  const stop = () => {
+    source.close();
+    source = null;
+    said.textContent = "The list stands still.";
+    button.textContent = "Go live";
+  };
+  button.addEventListener("click", () => source ? stop() : start());
+  start();
+}
+
+function rowOf(parts, delivery) {
+  const row = parts.querySelector("tr").cloneNode(true);
+  const fill = (name) => row.querySelector(`[data-fill=${name}]`) ?? document.createElement("a");
+  row.dataset.id = delivery.delivery_id;
+  const pill = parts.querySelector(`[data-state="${CSS.escape(delivery.state)}"]`);
+  fill("state").append(pill ? pill.firstElementChild.cloneNode(true) : delivery.state);
+  fill("event").textContent = delivery.event_id;
+  fill("event").href += encodeURIComponent(delivery.delivery_id);
+  fill("type").textContent = delivery.event_type;
+  fill("callback").textContent = delivery.callback_id;
+  fill("callback").href += delivery.callback_id;
+  fill("summary").textContent = delivery.summary;
+  const time = document.createElement("time"), ago = document.createElement("span");
+  time.dateTime = ago.dataset.ago = delivery.accepted_at;
+  time.textContent = delivery.accepted_at;
+  ago.className = "ago";
+  fill("accepted").append(time, " ", ago);
+  better(row);
+  return row;
+}
+
 function better(root) {
   localize(root);
   age(root);
@@ -103,5 +172,6 @@ document.addEventListener("DOMContentLoaded", () => {
   if (said) said.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
   better(document);
   follow();
+  live();
   setInterval(() => age(document), 10000);
 });
