@@ -74,6 +74,7 @@ func (d *door) routes() map[string]page {
 		"GET " + company + "/live":           livePage,
 		"GET " + company + "/deliveries":     deliveriesPage,
 		"GET " + delivery:                    deliveryPage,
+		"POST " + delivery + "/now":          hastenDelivery,
 		"POST " + delivery + "/replay":       replayDelivery,
 		"GET " + company + "/events/{event}": eventPage,
 		"GET " + company + "/replays":        replaysPage,

@@ -224,7 +224,7 @@ func deliveryPage(v *visit) error {
 		case client.Delivered, client.Dead, client.Cancelled:
 			page.Replay = v.act("Replay", "primary", "companies", company, "deliveries", id, "replay")
 		case client.Retrying:
-			page.Replay = v.act("Try now", "primary", "companies", company, "deliveries", id, "replay")
+			page.Replay = v.act("Try now", "primary", "companies", company, "deliveries", id, "now")
 			page.Cancel = v.path("companies", company, "deliveries", id, "cancel")
 		default:
 			page.Cancel = v.path("companies", company, "deliveries", id, "cancel")
@@ -244,6 +244,15 @@ func replayDelivery(v *visit) error {
 		return err
 	}
 	return v.seen("It goes out again. "+d.Summary, "companies", company, "deliveries", id)
+}
+
+// hastenDelivery tries a delivery now that waits for its next attempt.
+func hastenDelivery(v *visit) error {
+	company, id := v.r.PathValue("company"), v.r.PathValue("delivery")
+	if err := v.post(nil, nil, "companies", company, "deliveries", id, "now"); err != nil {
+		return err
+	}
+	return v.seen("It goes out again, with its next attempt.", "companies", company, "deliveries", id)
 }
 
 // cancelDeliveryPage asks whether to cancel a delivery, and does it.

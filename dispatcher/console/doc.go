@@ -32,7 +32,7 @@
 //	…/callbacks/{id}/replay                         POST …/config/callbacks/{id}/replay, at first with dry_run
 //	…/deliveries, …/deliveries/{id}                 the GET of that name
 //	…/live                                          GET …/deliveries/stream, for the script of the lists
-//	…/deliveries/{id}/replay, cancel                the POST of that name
+//	…/deliveries/{id}/now, replay, cancel           the POST of that name
 //	…/events/{id}                                   GET …/events/{id}
 //	…/replays, …/replays/{id}                       the GET of that name
 //	…/replays/{id}/cancel                           DELETE …/replays/{id}
