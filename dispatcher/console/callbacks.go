@@ -221,10 +221,10 @@ func testPage(v *visit) error {
 			page.Trouble, status = &t, t.Status
 		} else {
 			page.Result = &result
-			page.Attempts = timeline([]client.Attempt{{
+			page.Attempts = timeline([]sentAttempt{{Attempt: client.Attempt{
 				Number: result.Number, StartedAt: result.StartedAt, DurationMS: result.DurationMS, StatusCode: result.StatusCode, Verdict: result.Verdict,
 				Reason: result.Reason, Detail: result.Detail, ResponseHeaders: result.ResponseHeaders, ResponseBody: result.ResponseBody,
-			}})
+			}}})
 		}
 	}
 	return v.show(sheet{template: "test", status: status, title: "Test callback " + id, company: company, crumbs: v.above(company, link{v.path(here...), "callback " + id}), main: page})

@@ -184,14 +184,46 @@ func (v *visit) above(company string, more ...link) []link {
 	return append([]link{{v.path("companies", company), company}}, more...)
 }
 
-// An attemptRow is an attempt on a timeline. The last answer that was kept is open.
-type attemptRow struct {
-	client.Attempt
-	Open bool
-}
+type (
+	// A sentAttempt is an attempt with its request as it went out.
+	sentAttempt struct {
+		client.Attempt
+		Request        *sentRequest `json:"request"`
+		RequestMissing string       `json:"request_missing"` // why there is none
+		Timing         *timing      `json:"timing"`
+	}
+	sentRequest struct {
+		Method, URL  string
+		Headers      map[string]string
+		Incomplete   bool
+		Body         *string
+		BodyEncoding string `json:"body_encoding"`
+		BodyMissing  string `json:"body_missing"`
+	}
+	// A timing is where an attempt's time went, in milliseconds.
+	timing struct {
+		DNS       float64 `json:"dns_ms"`
+		Connect   float64 `json:"connect_ms"`
+		TLS       float64 `json:"tls_ms"`
+		FirstByte float64 `json:"first_byte_ms"`
+		Total     float64 `json:"total_ms"`
+		Reused    bool
+	}
+	// A sentDelivery is a delivery whose attempts have their requests.
+	sentDelivery struct {
+		client.Delivery
+		Attempts []sentAttempt `json:"attempts"`
+	}
+
+	// An attemptRow is an attempt on a timeline. The last answer that was kept is open.
+	attemptRow struct {
+		sentAttempt
+		Open bool
+	}
+)
 
 // timeline is a delivery's attempts, the last one first.
-func timeline(attempts []client.Attempt) []attemptRow {
+func timeline(attempts []sentAttempt) []attemptRow {
 	rows := make([]attemptRow, 0, len(attempts))
 	for _, a := range slices.Backward(attempts) {
 		rows = append(rows, attemptRow{a, len(rows) == 0})
@@ -202,8 +234,8 @@ func timeline(attempts []client.Attempt) []attemptRow {
 // deliveryPage shows a delivery.
 func deliveryPage(v *visit) error {
 	company, id := v.r.PathValue("company"), v.r.PathValue("delivery")
-	var d client.Delivery
-	if err := v.get(&d, nil, "companies", company, "deliveries", id); err != nil {
+	var d sentDelivery
+	if err := v.get(&d, url.Values{"include": {"request"}}, "companies", company, "deliveries", id); err != nil {
 		return err
 	}
 	callback := strconv.FormatInt(d.CallbackID, 10)
@@ -214,7 +246,7 @@ func deliveryPage(v *visit) error {
 		Replay                  *act
 		Cancel                  string
 	}{
-		Delivery: &d, Timeline: timeline(d.Attempts), CallbackHref: v.path("companies", company, "callbacks", callback),
+		Delivery: &d.Delivery, Timeline: timeline(d.Attempts), CallbackHref: v.path("companies", company, "callbacks", callback),
 	}
 	if d.DecisionID == "" {
 		page.EventHref = v.path("companies", company, "events", d.EventID)

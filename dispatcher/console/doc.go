@@ -30,7 +30,7 @@
 //	…/callbacks/{id}                                GET …/config/callbacks/{id}, GET …/deliveries
 //	…/callbacks/{id}/pause, resume, test, verify    the POST of that name
 //	…/callbacks/{id}/replay                         POST …/config/callbacks/{id}/replay, at first with dry_run
-//	…/deliveries, …/deliveries/{id}                 the GET of that name
+//	…/deliveries, …/deliveries/{id}                 the GET of that name; of one, with include=request
 //	…/live                                          GET …/deliveries/stream, for the script of the lists
 //	…/deliveries/{id}/now, replay, cancel           the POST of that name
 //	…/events/{id}                                   GET …/events/{id}

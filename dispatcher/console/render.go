@@ -29,6 +29,7 @@ var words = template.FuncMap{
 	"figure": figure[int64],
 	"number": figure[int],
 	"says":   says,
+	"ms":     func(ms float64) string { return strconv.FormatFloat(ms, 'f', 1, 64) + " ms" },
 	"told":   told,
 	"took":   took,
 	"join":   strings.Join,
