@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"strconv"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -29,8 +28,10 @@ type codec struct {
 	decoder *zstd.Decoder
 }
 
-// codecs has the process's only one.
-var codecs = sync.OnceValue(func() codec {
+// codecs is the process's only one. It is whole before anybody uses it: the encoder makes its parts when it is first asked, and tests may ask within a bubble.
+var codecs = newCodec()
+
+func newCodec() codec {
 	atOnce := min(runtime.GOMAXPROCS(0), packAtOnce)
 	encoder, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(atOnce), zstd.WithLowerEncoderMem(true),
 		zstd.WithWindowSize(packWindow), zstd.WithEncoderCRC(true), zstd.WithAllLitEntropyCompression(true))
@@ -42,8 +43,9 @@ var codecs = sync.OnceValue(func() codec {
 	if err != nil {
 		panic(err) // its options are constants
 	}
+	encoder.EncodeAll([]byte{0}, nil)
 	return codec{encoder, decoder}
-})
+}
 
 // packable reports whether a payload is of a length that is compressed.
 func packable(payload []byte) bool { return len(payload) >= packFrom && len(payload) <= packMost }
@@ -53,7 +55,7 @@ func pack(payload []byte) (stored []byte, length int) {
 	if !packable(payload) {
 		return payload, 0
 	}
-	frame := codecs().encoder.EncodeAll(payload, make([]byte, 0, len(payload)/2))
+	frame := codecs.encoder.EncodeAll(payload, make([]byte, 0, len(payload)/2))
 	if len(frame) > len(payload)-len(payload)/packSaves {
 		return payload, 0
 	}
@@ -71,7 +73,7 @@ func unpack(stored []byte, length string) ([]byte, error) {
 	if err != nil || n < packFrom || n > packMost || head.Decode(stored) != nil || head.FrameContentSize != uint64(n) {
 		return nil, fmt.Errorf("a compressed payload is damaged: %d bytes say that they are another length than the %.20q that was noted: %w", len(stored), length, ErrBadRecord)
 	}
-	payload, err := codecs().decoder.DecodeAll(stored, make([]byte, 0, n))
+	payload, err := codecs.decoder.DecodeAll(stored, make([]byte, 0, n))
 	if err != nil || len(payload) != n {
 		return nil, fmt.Errorf("a compressed payload is damaged: %d bytes do not make the %d that were accepted: %w", len(stored), n, ErrBadRecord)
 	}
