@@ -73,6 +73,7 @@ type minutes struct {
 	outage  *outage
 	now     func(context.Context) (time.Time, error) // the installation's time
 	contain func(ctx context.Context, place string, do func() error) error
+	ctx     context.Context //nolint:containedctx // its own: whoever counts has gone on by the time that Redis is told
 
 	mu     sync.Mutex
 	slots  map[int64]map[string]int64 // by this machine's clock, in units of slotOf
@@ -88,7 +89,7 @@ type minutes struct {
 func newMinutes(rdb redis.UniversalClient, g guard, o *outage, now func(context.Context) (time.Time, error)) *minutes {
 	p := registry.Self("", "")
 	return &minutes{
-		rdb: rdb, log: g.log, self: p.Host + ":" + strconv.Itoa(p.PID), outage: o, now: now, contain: g.contain, slots: make(map[int64]map[string]int64),
+		rdb: rdb, log: g.log, self: p.Host + ":" + strconv.Itoa(p.PID), outage: o, now: now, contain: g.contain, ctx: context.Background(), slots: make(map[int64]map[string]int64),
 	}
 }
 
@@ -133,7 +134,7 @@ func (m *minutes) arm() {
 	m.going.Add(1)
 	m.timer = time.AfterFunc(tellEvery, func() {
 		defer m.going.Done()
-		_ = m.contain(context.Background(), placeMetrics, func() error { m.tell(context.Background()); return nil })
+		_ = m.contain(m.ctx, placeMetrics, func() error { m.tell(m.ctx); return nil })
 	})
 }
 
@@ -145,7 +146,7 @@ func (m *minutes) close() {
 	m.mu.Unlock()
 	if stopped {
 		m.going.Done()
-		_ = m.contain(context.Background(), placeMetrics, func() error { m.tell(context.Background()); return nil })
+		_ = m.contain(m.ctx, placeMetrics, func() error { m.tell(m.ctx); return nil })
 	}
 	m.going.Wait()
 }

@@ -122,7 +122,7 @@ func TestOutagesAreTold(t *testing.T) {
 			return all
 		}
 		tryAll := func(unreached bool) {
-			for _, host := range strings.Fields("a b c d e") {
+			for host := range strings.FieldsSeq("a b c d e") {
 				m.outage.note(t.Context(), "https://"+host+".example/", unreached)
 				m.failed()
 			}
