@@ -18,7 +18,7 @@ func portalLinksCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "create", Usage: "make a link that works once, and print it: it is shown this once",
-				Description: examples("ringback portal-links create --company acme", "ringback portal-links create --company acme --expires-in 1h --callback 12 --callback 13 --read-only") +
+				Description: examples("ringback portal-links create --company acme", "ringback portal-links create --company acme --expires-in 1h --callback 12 --read-only") +
 					"\n\nThe server has to know the address that its pages are reached at (--public-url). Whoever opens the link first is\n" +
 					"in, so send it as you would send a password.",
 				Flags: []cli.Flag{

@@ -400,18 +400,18 @@ func TestListsGoLive(t *testing.T) {
 	server := httptest.NewServer(h.pages)
 	t.Cleanup(server.Close)
 	page := h.showing("viewer").get(fmt.Sprintf("/console/companies/acme/callbacks/%d", h.bad))
-	at := ""
+	var at strings.Builder
 	for n := range elements(page.parse(t), "div") {
-		at += attribute(n, "data-live")
+		at.WriteString(attribute(n, "data-live"))
 	}
-	if want := fmt.Sprintf("/console/companies/acme/live?callback_id=%d", h.bad); at != want {
-		t.Fatalf("the list follows %q, want %q", at, want)
+	if want := fmt.Sprintf("/console/companies/acme/live?callback_id=%d", h.bad); at.String() != want {
+		t.Fatalf("the list follows %q, want %q", at.String(), want)
 	}
 	if page := h.showing("viewer").get("/console/companies/acme/deliveries?since=1h"); strings.Contains(page.text, "data-live") {
 		t.Error("a list of the past goes live")
 	}
 	open := func(actor string) *http.Response {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+at, nil)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+at.String(), nil)
 		h.must(err)
 		r.Header.Set("Authorization", "Bearer "+h.has[actor])
 		resp, err := server.Client().Do(r)
@@ -419,17 +419,17 @@ func TestListsGoLive(t *testing.T) {
 		t.Cleanup(func() { _ = resp.Body.Close() })
 		return resp
 	}
-	if resp := open("other operator"); resp.StatusCode != http.StatusNotFound {
+	if resp := open("other operator"); resp.StatusCode != http.StatusNotFound { //nolint:bodyclose // open closes it
 		t.Errorf("another company's stream: %s", resp.Status)
 	}
-	resp := open("viewer")
+	resp := open("viewer") //nolint:bodyclose // open closes it
 	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}
 	h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"fresh","payload":{"requestId":"r-3","status":"OK"}}`)
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
-	for lines.Scan() && !strings.Contains(lines.Text(), `"event_id":"fresh"`) { //nolint:revive // it waits for the line
+	for lines.Scan() && !strings.Contains(lines.Text(), `"event_id":"fresh"`) {
 	}
 	if !strings.Contains(lines.Text(), `"fresh"`) {
 		t.Errorf("the stream ends without the delivery: %v", lines.Err())

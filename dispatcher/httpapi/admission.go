@@ -105,7 +105,7 @@ func bearer(h http.Header) (string, error) {
 
 // validPath checks the names in a path. A malformed company is the caller's mistake, and 422. Any other malformed name names nothing, and is 404.
 func validPath(r *http.Request, n need) error {
-	if company := r.PathValue("company"); company != "" && !(n.anywhere && company == registry.AllCompanies) && !payloads.ValidCompany(company) {
+	if company := r.PathValue("company"); company != "" && (!n.anywhere || company != registry.AllCompanies) && !payloads.ValidCompany(company) {
 		return &payloads.InvalidError{Fields: []payloads.FieldError{{
 			Location: "path.company", Message: "must be 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", Value: company,
 		}}}

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/dispatcher"
-	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
 // awkwardPayload is one that any rewriting would change.
@@ -45,7 +44,7 @@ func TestThePayloadsBytes(t *testing.T) {
 		h.call(actor, "GET", route, "").wantProblem(http.StatusNotFound)
 	}
 	h.call("operator", "GET", "/companies/acme/events/nobodys/payload", "").wantProblem(http.StatusNotFound)
-	h.must(h.rdb.HDel(t.Context(), ledger.EventKey("acme", "a:b"), "b", "z").Err())
+	h.must(h.rdb.HDel(t.Context(), "{acme}:ev:a:b", "b", "z").Err())
 	if p := h.call("operator", "GET", route, "").wantProblem(http.StatusGone); !strings.Contains(p.Detail, "--body-retention") {
 		t.Errorf("%+v", p)
 	}
