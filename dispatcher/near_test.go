@@ -525,6 +525,7 @@ func TestWhoBeginsAtOnceIsNotAlone(t *testing.T) {
 			h.t.Errorf("two companies are one, or %d of two deliveries went by the lanes", tasks.Load())
 		}
 		h.awaitAll(10 * time.Second)
+		time.Sleep(time.Second) // of the bubble: awaitAll knows nothing of the other company's
 		h.partner.strike("/other")
 		h.check()
 		w.Shutdown()
