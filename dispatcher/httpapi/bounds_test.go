@@ -143,3 +143,32 @@ func TestExplanationsWithinBounds(t *testing.T) {
 	}
 	h.as(bounded(false, number(first)), "POST", "/companies/acme/config/callbacks", hook).wantProblem(http.StatusForbidden)
 }
+
+// TestEventsWithinBounds: a bounded caller finds events that went to its callbacks, with the counts of those, and no others, in whichever way it asks.
+func TestEventsWithinBounds(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme")
+	h.register("acme")
+	h.call("operator", "POST", "/companies/acme/config/callbacks", `{"callback_type":"payment_proof","destination":{"url":"http://127.0.0.1:9/"}}`).want(http.StatusCreated)
+	h.proves("acme", "proof")
+	second := path.Base(h.send("acme", "order")) // to the second callback
+	for query, want := range map[string]struct{ first, third string }{
+		"":                        {"order", "proof"},
+		"event_id=order":          {"order", ""},
+		"event_id=*":              {"order", "proof"},
+		"event_type=*":            {"", ""},
+		"webhook_id=" + second:    {"", ""},
+		"campaign_token=" + token: {"order", ""},
+	} {
+		for callback, want := range map[int64]string{1: want.first, 3: want.third} {
+			a := h.as(bounded(true, callback), "GET", "/companies/acme/events?"+query, "").want(http.StatusOK)
+			var got []string
+			for _, e := range a.json()["events"].([]any) {
+				got = append(got, e.(map[string]any)["event_id"].(string))
+			}
+			if strings.Join(got, " ") != want || strings.Contains(string(a.body), ":2}") {
+				t.Errorf("%s, who sees callback %d: %s", query, callback, a.body)
+			}
+		}
+	}
+}
