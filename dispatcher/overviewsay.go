@@ -76,7 +76,7 @@ func (p *WorstPart) say() {
 	}
 	p.Sentence += fmt.Sprintf(": %s, %s waiting, %s dead.", w.Words, thousands(w.Waiting), thousands(w.Dead))
 	if w.LastFailure != nil {
-		p.Sentence += " It last " + w.LastFailure.Detail + "."
+		p.Sentence += " Its last failure: " + w.LastFailure.Detail + "."
 	}
 }
 
