@@ -76,31 +76,17 @@ func getDelivery(c *cli.Context) error {
 	if c.Bool("request") {
 		show = (*client.Client).DeliveryWithRequests
 	}
-	args, err := arguments(c, deliveryArg)
-	if err != nil {
-		return err
-	}
-	api, company, err := forCompany(c)
-	if err != nil {
-		return err
-	}
-	delivery, err := show(api, c.Context, company, args[0])
-	if err != nil {
-		return err
-	}
-	out := newPrinter(c)
-	if out.json {
-		return out.raw(delivery.Raw)
-	}
-	if err := printDelivery(out, delivery); err != nil {
-		return err
-	}
-	for _, a := range delivery.Attempts {
-		if err := printExchange(out, &a, c.Bool("request")); err != nil {
+	return showDelivery(c, show, func(out printer, d *client.Delivery) error {
+		if err := printDelivery(out, d); err != nil {
 			return err
 		}
-	}
-	return nil
+		for _, a := range d.Attempts {
+			if err := printExchange(out, &a, c.Bool("request")); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func printDelivery(out printer, d *client.Delivery) error {
@@ -190,26 +176,32 @@ func listDeliveries(c *cli.Context) error {
 }
 
 // callDelivery makes call for the delivery that the command's argument names, and prints what comes back.
-func callDelivery(call func(*client.Client, context.Context, string, string) (*client.Delivery, error)) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		args, err := arguments(c, deliveryArg)
-		if err != nil {
-			return err
-		}
-		api, company, err := forCompany(c)
-		if err != nil {
-			return err
-		}
-		delivery, err := call(api, c.Context, company, args[0])
-		if err != nil {
-			return err
-		}
-		out := newPrinter(c)
-		if out.json {
-			return out.raw(delivery.Raw)
-		}
-		return printDelivery(out, delivery)
+func callDelivery(call deliveryCall) cli.ActionFunc {
+	return func(c *cli.Context) error { return showDelivery(c, call, printDelivery) }
+}
+
+// A deliveryCall is a method of the client about a company's delivery.
+type deliveryCall = func(*client.Client, context.Context, string, string) (*client.Delivery, error)
+
+// showDelivery makes call for the delivery that the command's argument names, and shows what comes back: as JSON, or as show prints it.
+func showDelivery(c *cli.Context, call deliveryCall, show func(printer, *client.Delivery) error) error {
+	args, err := arguments(c, deliveryArg)
+	if err != nil {
+		return err
 	}
+	api, company, err := forCompany(c)
+	if err != nil {
+		return err
+	}
+	delivery, err := call(api, c.Context, company, args[0])
+	if err != nil {
+		return err
+	}
+	out := newPrinter(c)
+	if out.json {
+		return out.raw(delivery.Raw)
+	}
+	return show(out, delivery)
 }
 
 // fates says what became of the deliveries that were erased.
