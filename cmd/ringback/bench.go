@@ -150,6 +150,7 @@ var (
 		{"P99 ms", bench.P99, "%.2f"},
 		{"RATE/CALM", bench.RateOfCalm, "%.2f"},
 		{"P99/CALM", bench.P99OfCalm, "%.2f"},
+		{"TOLD", bench.Told, "%.0f"},
 		{"MISSING", bench.Missing, "%.0f"},
 		{"DUPLICATES", bench.Duplicates, "%.0f"},
 		{"UNVERIFIED", bench.BadSignatures, "%.0f"},

@@ -45,7 +45,7 @@ func benched(t *testing.T, env []string, args ...string) (report bench.Report, s
 func TestBenchMeasures(t *testing.T) {
 	t.Parallel()
 	const n = 200
-	report, stderr, code := benched(t, nil, "--scenario", "idle", "--scenario", "saturate", "--n", fmt.Sprint(n))
+	report, stderr, code := benched(t, nil, "--scenario", "idle", "--scenario", "saturate", "--scenario", "watched", "--n", fmt.Sprint(n))
 	if code != exitOK {
 		t.Fatalf("exit %d: %s", code, stderr)
 	}
@@ -58,8 +58,11 @@ func TestBenchMeasures(t *testing.T) {
 	for _, result := range report.Results {
 		names = append(names, result.Name())
 		wantFigures(t, result, n)
+		if told, viewed := result.Median[bench.Told]; viewed != (result.Phase == "50 watch") || viewed && told < 1 {
+			t.Errorf("%s: %v changes were told", result.Name(), told)
+		}
 	}
-	if want := []string{"idle", "saturate 16", "saturate 64"}; !slices.Equal(names, want) {
+	if want := []string{"idle", "saturate 16", "saturate 64", "watched calm", "watched 50 watch"}; !slices.Equal(names, want) {
 		t.Errorf("results are of %v, want %v", names, want)
 	}
 	if len(report.Binaries) != 1 || report.Binaries[0].Version == "" {

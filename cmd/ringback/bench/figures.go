@@ -42,6 +42,7 @@ const (
 
 	RateOfCalm = "rate_of_calm" // DeliveryRate as a share of the phase before, without the disturbance
 	P99OfCalm  = "p99_of_calm"  // P99 by that of the same phase
+	Told       = "told"         // changes of deliveries that all viewers together were told
 
 	// The floors, each per second: what Ringback cannot do without, done as barely as the same libraries allow.
 	FloorAccept = "accept_per_s" // read an event and answer 202, in the API's framework
@@ -52,7 +53,7 @@ const (
 // faults are the figures of which the worst run counts. counts are those that have no ratio.
 var (
 	faults = []string{Missing, Duplicates, BadSignatures, ChangedIDs}
-	counts = append(slices.Clone(faults), Events, Deliveries, RateOfCalm, P99OfCalm, LowestRate, HighestRate, OthersCPU)
+	counts = append(slices.Clone(faults), Events, Deliveries, RateOfCalm, P99OfCalm, Told, LowestRate, HighestRate, OthersCPU)
 )
 
 // A phase is one part of a scenario with its figures.

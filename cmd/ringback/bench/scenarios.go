@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"isolation", isolation},
 	{"backlog", backlog},
 	{"neighbours", neighbours},
+	{"watched", watched},
 	{"sync", decisions},
 }
 
