@@ -44,6 +44,7 @@ func (cb *Callback) render(secret string) ([]byte, error) {
 		StatusAt       *time.Time `json:"status_at,omitempty"`
 		DisabledReason string     `json:"disabled_reason,omitempty"`
 		Unverified     string     `json:"unverified_reason,omitempty"`
+		OverlapUntil   *time.Time `json:"secret_overlap_until,omitempty"`
 		Secret         string     `json:"secret,omitempty"`
 	}{
 		settings:  cb.settings(),
@@ -53,8 +54,21 @@ func (cb *Callback) render(secret string) ([]byte, error) {
 	if !cb.StatusAt.IsZero() {
 		tail.StatusAt = &cb.StatusAt
 	}
+	if until := cb.overlapUntil(now()); !until.IsZero() {
+		tail.OverlapUntil = &until
+	}
 	parts := []any{head, cb.block(), tail}
 	return joinObjects(parts...)
+}
+
+// overlapUntil is how long the secrets before the newest go on signing. It is zero if none does.
+func (cb *Callback) overlapUntil(at time.Time) (until time.Time) {
+	for _, s := range cb.Secrets {
+		if s.ExpiresAt.After(at) && s.ExpiresAt.After(until) {
+			until = s.ExpiresAt.UTC()
+		}
+	}
+	return until
 }
 
 // path is the callback's place in the API.

@@ -30,8 +30,8 @@ var readOnly = map[string]string{ //nolint:gosec // names of members, one of whi
 }
 
 // health are members of an answer that tell what the deliveries do at that
-// moment, and whose the callback is in lists over all companies. They come from elsewhere, and in a patch they are passed over.
-var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure", "last_token_failure", "consecutive_failures", "breaker", "paused_until", "company"}
+// moment, whose the callback is in lists over all companies, and how long earlier secrets sign. They come from elsewhere, and in a patch they are passed over.
+var health = []string{"pending", "held", "oldest_waiting_at", "dead", "last_success_at", "last_failure", "last_token_failure", "consecutive_failures", "breaker", "paused_until", "company", "secret_overlap_until"}
 
 // memberNames are all members that a registration has, or an answer shows. No new
 // callback type has such a name: a block of it could not be told from the member.

@@ -135,6 +135,8 @@ type Callback struct {
 	DisabledReason   string    `json:"disabled_reason,omitempty"`
 	UnverifiedReason string    `json:"unverified_reason,omitempty"` // what came of the last challenge
 
+	SecretOverlapUntil time.Time `json:"secret_overlap_until,omitzero"` // until then the secrets before sign, too
+
 	Pending         int64     `json:"pending"`                    // deliveries on their way: due, under way or to be tried again
 	Held            int64     `json:"held"`                       // deliveries that wait
 	OldestWaitingAt time.Time `json:"oldest_waiting_at,omitzero"` // when the oldest of both was accepted

@@ -138,6 +138,7 @@ type CallbackDoc struct {
 	StatusAt       time.Time `json:"status_at,omitzero" doc:"Since when it is not enabled."`
 	DisabledReason string    `json:"disabled_reason,omitempty" doc:"Why Ringback disabled it." example:"gone"`
 	Unverified     string    `json:"unverified_reason,omitempty" doc:"What came of the last challenge, where it is unverified. Absent if none was sent." example:"challenge_failed"`
+	OverlapUntil   time.Time `json:"secret_overlap_until,omitzero" doc:"Until then requests are signed with the secrets before the newest, too. Absent if there are none."`
 }
 
 // TransformSchema demands the settings that have defaults: answers show them all.
