@@ -70,7 +70,7 @@ func OnAdmission(ctx context.Context, admitted func()) context.Context {
 // key passes at once.
 func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
 	from := sourceOf(r)
-	if wait := s.guesses.wait(from); wait > 0 {
+	if wait := s.Guesses.wait(from); wait > 0 {
 		stored, err := s.Keys.Stored(r.Context(), presented)
 		if err != nil {
 			return registry.Key{}, err
@@ -84,7 +84,7 @@ func (s *server) authenticate(r *http.Request, presented string) (registry.Key, 
 	case errors.Is(err, registry.ErrExpired):
 		return registry.Key{}, errOldKey
 	case errors.Is(err, registry.ErrUnauthorized):
-		s.guesses.note(from)
+		s.Guesses.note(from)
 		return registry.Key{}, errBadKey
 	}
 	if admitted, ok := r.Context().Value(admissionKey{}).(func()); ok && err == nil {

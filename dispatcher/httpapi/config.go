@@ -37,6 +37,9 @@ type Config struct {
 	// request, whose Host its sender chooses. Empty: no such links are made, and whoever asks for one is told why.
 	PublicURL string
 
+	// Guesses hold back addresses from which many unknown keys come. Default: its own. Pages that take secrets share it.
+	Guesses *Guesses
+
 	// Examine says how Redis does, for GET /overview. Nil: it is not said.
 	Examine func(context.Context) dispatcher.Posture
 
@@ -88,6 +91,9 @@ func (cfg *Config) complete() error {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
+	}
+	if cfg.Guesses == nil {
+		cfg.Guesses = &Guesses{}
 	}
 	if cfg.Version == "" {
 		cfg.Version = "dev"

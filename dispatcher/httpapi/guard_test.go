@@ -146,7 +146,7 @@ func (h *house) request(op *opDoc, n int) request {
 // afresh gives acme up, with all that was made and changed there, and makes it anew with the actors' keys and one callback.
 func (h *house) afresh() {
 	h.t.Helper()
-	h.api.guesses.forget()
+	h.api.Guesses.forget()
 	h.call("operator", "DELETE", "/companies/acme?confirm=acme", "")
 	h.call("operator", "POST", "/egress/resume", "").want(http.StatusOK)
 	h.register("acme")

@@ -18,14 +18,24 @@ const (
 	maxGuessers = 4096
 )
 
-// guesses remembers which addresses presented unknown keys.
-type guesses struct {
+// Guesses remember which addresses presented unknown keys, or unknown portal links. The zero value remembers nothing yet. Safe for concurrent use.
+type Guesses struct {
 	mu  sync.Mutex
 	met map[netip.Prefix]*rate.Limiter
 }
 
+// Unknown is told of a request that presents something unknown. If its address has presented too much of that, Unknown says how long it has to wait;
+// else it returns 0.
+func (g *Guesses) Unknown(r *http.Request) (wait time.Duration) {
+	from := sourceOf(r)
+	if wait = g.wait(from); wait == 0 {
+		g.note(from)
+	}
+	return wait
+}
+
 // note remembers an unknown key from an address.
-func (g *guesses) note(from netip.Prefix) {
+func (g *Guesses) note(from netip.Prefix) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.met[from] == nil {
@@ -41,7 +51,7 @@ func (g *guesses) note(from netip.Prefix) {
 }
 
 // wait is how long an address has to wait before it may present another unknown key.
-func (g *guesses) wait(from netip.Prefix) time.Duration {
+func (g *Guesses) wait(from netip.Prefix) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l := g.met[from]

@@ -392,7 +392,7 @@ func (l *logBook) String() string {
 }
 
 // forget has the addresses of before presented no key.
-func (g *guesses) forget() {
+func (g *Guesses) forget() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	clear(g.met)

@@ -15,7 +15,6 @@ type server struct {
 	api       huma.API
 	door      *doorway
 	sheds     shedLog
-	guesses   guesses
 	streams   streams
 	overviews *dispatcher.Overviews // of all companies
 }
