@@ -33,22 +33,28 @@ func route(segments ...string) string {
 // ask calls the API in this process, on behalf of from, and decodes its answer into an answer, unless that is nil. ctx holds the caller, or
 // from's header does. A refusal is a *client.APIError.
 func ask(ctx context.Context, api http.Handler, from *http.Request, w http.ResponseWriter, q question, answer any) error {
+	got, err := answered(ctx, api, from, w, q)
+	if err != nil || answer == nil {
+		return err
+	}
+	if err := json.Unmarshal(got.body.Bytes(), answer); err != nil {
+		return fmt.Errorf("the answer of %s %s: %w", q.method, q.path, err)
+	}
+	return nil
+}
+
+// answered calls the API, and returns its answer as it is.
+func answered(ctx context.Context, api http.Handler, from *http.Request, w http.ResponseWriter, q question) (*kept, error) {
 	r, err := request(ctx, from, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	got := &kept{header: http.Header{}, page: w}
 	api.ServeHTTP(got, r)
 	if got.status/100 != 2 {
-		return refusal(got)
+		return nil, refusal(got)
 	}
-	if answer == nil {
-		return nil
-	}
-	if err := json.Unmarshal(got.body.Bytes(), answer); err != nil {
-		return fmt.Errorf("the answer of %s %s: %w", q.method, r.Pattern, err)
-	}
-	return nil
+	return got, nil
 }
 
 // request is the call of the API that a question makes.

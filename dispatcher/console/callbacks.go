@@ -1,6 +1,7 @@
 package console
 
 import (
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -13,6 +14,23 @@ import (
 type callbackRow struct {
 	*client.Callback
 	Href string
+	Last template.HTML // a drawing of the last deliveries; empty: none
+}
+
+// A companyView is a company's page.
+type companyView struct {
+	Rows     []callbackRow
+	Statuses []choice
+	Action   string
+	Type     string
+	On       bool
+	Links    []link
+	Pager    pager
+	Company  string
+
+	Sparks  bool     // callbacks have a drawing of their last deliveries
+	Notices []notice // what needs the partner
+	New     string   // where a callback is registered; empty: not here
 }
 
 // companyPage lists a company's callbacks.
@@ -25,28 +43,21 @@ func companyPage(v *visit) error {
 			query.Set(name, value)
 		}
 	}
+	if v.partners {
+		query.Set("limit", strconv.Itoa(sparkRows))
+	}
 	var list client.CallbackPage
 	if err := v.get(&list, query, "companies", company, "config", "callbacks"); err != nil {
 		return err
 	}
-	page := struct {
-		Rows      []callbackRow
-		Statuses  []choice
-		Action    string
-		Type      string
-		On        bool
-		Links     []link
-		Pager     pager
-		Company   string
-		Operators bool
-	}{Action: v.r.URL.EscapedPath(), Type: given.Get("callback_type"), Pager: v.pagerOf(list.NextCursor), On: query.Has("status") || query.Has("callback_type"), Company: company}
+	page := companyView{Action: v.r.URL.EscapedPath(), Type: given.Get("callback_type"), Pager: v.pagerOf(list.NextCursor), On: query.Has("status") || query.Has("callback_type"), Company: company, Sparks: v.partners}
 	page.Links = []link{
 		{v.path("companies", company, "deliveries"), "Deliveries"},
 		{v.path("companies", company, "deliveries") + "?state=dead", "Dead"},
 		{v.path("companies", company, "deliveries") + "?state=held&state=retrying", "Waiting"},
 		{v.path("companies", company, "replays"), "Replays"},
 	}
-	if v.operates() {
+	if v.operates() && !v.partners {
 		page.Links = append(page.Links, link{v.path("audit") + "?" + url.Values{"company": {company}}.Encode(), "Audit"})
 	}
 	for _, status := range []string{"", "enabled", "paused", "disabled", "unverified"} {
@@ -57,9 +68,30 @@ func companyPage(v *visit) error {
 		page.Statuses = append(page.Statuses, choice{"status", status, label, given.Get("status") == status})
 	}
 	for _, cb := range list.Callbacks {
-		page.Rows = append(page.Rows, callbackRow{cb, v.path("companies", company, "callbacks", strconv.FormatInt(cb.CallbackID, 10))})
+		page.Rows = append(page.Rows, callbackRow{Callback: cb, Href: v.path("companies", company, "callbacks", strconv.FormatInt(cb.CallbackID, 10))})
+	}
+	if v.partners {
+		if err := v.forPartners(&page, list.Callbacks); err != nil {
+			return err
+		}
 	}
 	return v.show(sheet{template: "company", title: company, kicker: "Company", company: company, main: page})
+}
+
+// forPartners adds what the page of a company has for its partner.
+func (v *visit) forPartners(page *companyView, shown []*client.Callback) (err error) {
+	if v.registers() {
+		page.New = v.path("companies", page.Company, "new")
+	}
+	if page.Notices, err = v.notices(page.Company, shown); err != nil {
+		return err
+	}
+	for i := range page.Rows {
+		if page.Rows[i].Last, err = v.lastOf(page.Company, page.Rows[i].CallbackID); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // at names the callback that a page is about.
@@ -93,6 +125,7 @@ func callbackPage(v *visit) error {
 		FailureHref, TokenFailureHref     string
 		Pause, Resume, Test, Replay, Back string
 		Verify                            *act
+		Edit, Secret, Delete, Code        string // of partners' pages
 	}{Callback: cb, Filter: f, List: list}
 	page.FailureHref, page.TokenFailureHref = v.failureHref(company, cb.LastFailure), v.failureHref(company, cb.LastTokenFailure)
 	if v.operates() {
@@ -107,6 +140,12 @@ func callbackPage(v *visit) error {
 			page.Resume = to("resume")
 		}
 		page.Test, page.Replay = to("test"), to("replay")
+		if v.partners {
+			page.Edit, page.Secret, page.Delete = to("edit"), to("secret"), to("delete")
+		}
+	}
+	if v.partners {
+		page.Code = v.path("verification")
 	}
 	status := http.StatusOK
 	if f.Trouble != nil {

@@ -36,27 +36,12 @@ func New(cfg Config) (http.Handler, error) {
 		root: Root, name: "Ringback", api: cfg.API, log: cfg.Logger,
 		admits: func(k registry.Key) bool { return k.Role == registry.Operator || k.Role == registry.Viewer },
 		refuse: "these pages are for operators and viewers: log in with a key of that role",
+		hint:   "An operator’s or a viewer’s key, as `ringback keys create` makes it. The browser keeps a session of up to twelve hours, and not the key.",
+		ended:  "your visit has ended: log in again",
 	}
 	s.menu = menu(s)
 	d := &door{site: s, sessions: cfg.Sessions, place: registry.PlaceConsole, cookie: "ringback_console"}
-	mux := http.NewServeMux()
-	for pattern, p := range d.routes() {
-		method, path, _ := strings.Cut(pattern, " ")
-		mux.Handle(method+" "+s.root+path, d.open(p))
-	}
-	mux.HandleFunc("GET "+s.root+"/login", d.loginGet)
-	mux.HandleFunc("POST "+s.root+"/login", d.login)
-	mux.HandleFunc("GET "+s.root+"/static/{file}", func(w http.ResponseWriter, r *http.Request) {
-		if !serveFile(w, r.PathValue("file")) {
-			d.open(nowhere).ServeHTTP(w, r)
-		}
-	})
-	mux.Handle(s.root+"/", d.open(nowhere))
-	own := d.ownPages(mux)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		secure(w.Header())
-		own.ServeHTTP(w, r)
-	}), nil
+	return d.front(d.routes(), nil), nil
 }
 
 // routes are the pages by method and path below the root.
@@ -64,25 +49,26 @@ func (d *door) routes() map[string]page {
 	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
 	const delivery, replay = company + "/deliveries/{delivery}", company + "/replays/{replay}"
 	pages := map[string]page{
-		"GET /{$}":                           overviewPage,
-		"GET /companies":                     companiesPage,
-		"POST /logout":                       d.logout,
-		"GET /find":                          findPage,
-		"GET " + company:                     companyPage,
-		"GET " + callback:                    callbackPage,
-		"POST " + callback + "/verify":       verifyCallback,
-		"GET " + company + "/live":           livePage,
-		"GET " + company + "/deliveries":     deliveriesPage,
-		"GET " + delivery:                    deliveryPage,
-		"POST " + delivery + "/now":          hastenDelivery,
-		"POST " + delivery + "/replay":       replayDelivery,
-		"GET " + company + "/events/{event}": eventPage,
-		"GET " + company + "/replays":        replaysPage,
-		"GET " + replay:                      replayPage,
-		"GET /types":                         typesPage,
-		"GET /types/{name}":                  typePage,
-		"GET /audit":                         auditPage,
-		"GET /operations":                    operationsPage,
+		"GET /{$}":                                   overviewPage,
+		"GET /companies":                             companiesPage,
+		"POST /logout":                               d.logout,
+		"GET /find":                                  findPage,
+		"GET " + company:                             companyPage,
+		"GET " + callback:                            callbackPage,
+		"POST " + callback + "/verify":               verifyCallback,
+		"GET " + company + "/live":                   livePage,
+		"GET " + company + "/deliveries":             deliveriesPage,
+		"GET " + delivery:                            deliveryPage,
+		"POST " + delivery + "/now":                  hastenDelivery,
+		"POST " + delivery + "/replay":               replayDelivery,
+		"GET " + company + "/events/{event}":         eventPage,
+		"GET " + company + "/events/{event}/payload": payloadPage,
+		"GET " + company + "/replays":                replaysPage,
+		"GET " + replay:                              replayPage,
+		"GET /types":                                 typesPage,
+		"GET /types/{name}":                          typePage,
+		"GET /audit":                                 auditPage,
+		"GET /operations":                            operationsPage,
 	}
 	// These ask first, and do it when they are told to.
 	for path, p := range map[string]page{
@@ -94,9 +80,6 @@ func (d *door) routes() map[string]page {
 	}
 	return pages
 }
-
-// nowhere answers for paths without a page.
-func nowhere(*visit) error { return errNowhere }
 
 // menu returns what makes the console's menu. It shows what the caller may look at.
 func menu(s *site) func(registry.Key, string) []item {

@@ -302,7 +302,7 @@ func cancelDeliveryPage(v *visit) error {
 		return err
 	}
 	return v.show(sheet{template: "confirm", title: "Cancel this delivery?", company: company, crumbs: v.above(company, link{v.path(here...), "delivery of " + d.EventID}), main: confirmation{
-		Says: []string{sentence(d.Summary), "It is given up, and the partner gets it no more, unless an attempt is under way: that one finishes. It can be replayed."},
+		Says: []string{sentence(d.Summary), "It is given up and sent no more, unless an attempt is under way: that one finishes. It can be replayed."},
 		Act:  v.act("Cancel the delivery", "danger", append(here, "cancel")...), Back: v.path(here...),
 	}})
 }

@@ -64,6 +64,14 @@ func textOf(n *html.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
+// fieldText is what a field for several lines holds.
+func fieldText(n *html.Node) string {
+	if n.FirstChild == nil {
+		return ""
+	}
+	return n.FirstChild.Data
+}
+
 // wantSafe checks what holds for every answer.
 func (a answer) wantSafe(t *testing.T) {
 	t.Helper()
@@ -130,7 +138,7 @@ func (a answer) wantSound(t *testing.T) {
 			if level = at; at == 1 {
 				firsts++
 			}
-		case "input", "select":
+		case "input", "select", "textarea":
 			if attribute(n, "type") != "hidden" && !labelled[attribute(n, "id")] {
 				t.Errorf("the field %s has no label", attribute(n, "name"))
 			}

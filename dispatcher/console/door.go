@@ -60,7 +60,7 @@ func (d *door) enter(w http.ResponseWriter, r *http.Request) (*visit, error) {
 	s, err := d.sessions.Get(r.Context(), token, d.place)
 	switch {
 	case errors.Is(err, registry.ErrUnauthorized):
-		return v, errEnded
+		return v, &client.APIError{Status: http.StatusUnauthorized, Detail: d.ended}
 	case err != nil:
 		return v, unavailable(err)
 	}
@@ -86,11 +86,8 @@ func (d *door) tokenIn(r *http.Request) string {
 	return c.Value
 }
 
-var (
-	// errNobody says that nobody has logged in. It is no mistake of the caller's, and the login page says nothing of it.
-	errNobody = &client.APIError{Status: http.StatusUnauthorized}
-	errEnded  = &client.APIError{Status: http.StatusUnauthorized, Detail: "your visit has ended: log in again"}
-)
+// errNobody says that nobody has logged in. It is no mistake of the caller's, and the login page says nothing of it.
+var errNobody = &client.APIError{Status: http.StatusUnauthorized}
 
 // unavailable is a failure to look up a session. It wraps its cause, for the log.
 func unavailable(err error) error {
@@ -132,19 +129,25 @@ func (d *door) refusal(r *http.Request, err error) *client.APIError {
 // entry is the login page.
 type entry struct {
 	Action, Next, Problem string
+	Hint                  string
 }
 
 // loginPage shows the login page, with the status that is due and what was wrong, if something was.
 func (d *door) loginPage(w http.ResponseWriter, r *http.Request, e *client.APIError, next string) {
 	f := d.frame("Log in")
-	f.Main = entry{Action: d.path("login"), Next: next, Problem: sentence(e.Detail)}
+	f.Main = entry{Action: d.path("login"), Next: next, Problem: sentence(e.Detail), Hint: d.hint}
+	d.stand(w, r, e, "login", f)
+}
+
+// stand answers with a page for somebody who is not in.
+func (d *door) stand(w http.ResponseWriter, r *http.Request, e *client.APIError, template string, f frame) {
 	if e.Status == http.StatusUnauthorized {
 		w.Header().Set("Www-Authenticate", `Bearer realm="ringback"`)
 	}
 	if e.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(e.RetryAfter/time.Second)))
 	}
-	if err := write(w, e.Status, "login", f); err != nil {
+	if err := write(w, e.Status, template, f); err != nil {
 		d.log.ErrorContext(r.Context(), "page failed", "page", r.Pattern, "error", err)
 		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
 	}

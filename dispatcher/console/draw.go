@@ -20,6 +20,7 @@ const (
 	drawHigh  = 120
 	sparkWide = 120
 	sparkHigh = 24
+	sparkLast = 24 // things in it
 )
 
 // histogram draws bars side by side. says is the text that stands for it where it is not seen.
@@ -45,22 +46,6 @@ func histogram(says string, bars []bar) template.HTML {
 	}
 	fmt.Fprintf(&s, `<line class="axis" x1="0" y1="%d" x2="%d" y2="%d"/></svg>`, drawHigh, drawWide, drawHigh)
 	return template.HTML(s.String()) //nolint:gosec // all text in it is escaped above
-}
-
-// sparkline draws how a value went. says is the text that stands for it where it is not seen.
-func sparkline(says string, values []int64) template.HTML {
-	most := int64(1)
-	for _, v := range values {
-		most = max(most, v)
-	}
-	var points strings.Builder
-	for i, v := range values {
-		x := float64(sparkWide) * float64(i) / float64(max(1, len(values)-1))
-		y := float64(sparkHigh-2) - float64(sparkHigh-4)*float64(v)/float64(most)
-		fmt.Fprintf(&points, "%.1f,%.1f ", x, y)
-	}
-	return template.HTML(fmt.Sprintf(`<svg class="spark" viewBox="0 0 %d %d" role="img" aria-label="%s"><polyline points="%s"/></svg>`, //nolint:gosec // the text in it is escaped
-		sparkWide, sparkHigh, template.HTMLEscapeString(says), strings.TrimSpace(points.String())))
 }
 
 // A series is one line of a drawing: its name, its look and its values.
@@ -104,4 +89,33 @@ func lines(all []series, labels []string, every int) template.HTML {
 	}
 	b.WriteString(`</ul>`)
 	return template.HTML(b.String()) //nolint:gosec // all text in it is escaped above
+}
+
+// A fate is how a delivery is drawn that went well, went badly, or has not gone yet: as a bar up, a bar down or a dot, so that no colour has to be told
+// from another.
+type fate string
+
+const (
+	up   fate = "good"
+	down fate = "bad"
+	flat fate = "idle"
+)
+
+// fatesDrawn draws how things went one after the other. says is the text that stands for it where it is not seen.
+func fatesDrawn(says string, fates []fate) template.HTML {
+	var bars strings.Builder
+	step := float64(sparkWide) / float64(max(1, sparkLast))
+	for i, f := range fates {
+		x, y, high := float64(sparkWide)-step*float64(len(fates)-i), float64(sparkHigh/2)-1, 2.0
+		switch f {
+		case up:
+			y, high = 2, sparkHigh/2-2
+		case down:
+			y, high = sparkHigh/2, sparkHigh/2-2
+		case flat:
+		}
+		fmt.Fprintf(&bars, `<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="%.1f"/>`, f, x+step*.15, y, step*.7, high)
+	}
+	return template.HTML(fmt.Sprintf(`<svg class="spark fates" viewBox="0 0 %d %d" role="img" aria-label="%s">%s</svg>`, //nolint:gosec // the text in it is escaped
+		sparkWide, sparkHigh, template.HTMLEscapeString(says), bars.String()))
 }

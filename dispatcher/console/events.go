@@ -32,7 +32,13 @@ func eventPage(v *visit) error {
 		Pager pager
 		Only  string // the one callback that is asked for
 		All   string // leads to all of them
+
+		Payload *payload // nil: the caller may not see it
 	}{Explanation: &x, Pager: v.pagerOf(x.NextCursor), Only: query.Get("callback_id"), All: v.path("companies", company, "events", id)}
+	var err error
+	if page.Payload, err = v.payloadOf(company, id); err != nil {
+		return err
+	}
 	for _, d := range x.Callbacks {
 		row := decisionRow{Decision: d}
 		if d.CallbackType != "" {

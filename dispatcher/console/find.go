@@ -38,9 +38,10 @@ func findPage(v *visit) error {
 		company = v.key.Company
 	}
 	page := struct {
-		Trouble *trouble
-		Found   []found
-	}{}
+		Trouble     *trouble
+		Found       []found
+		AsksCompany bool
+	}{AsksCompany: !v.partners}
 	status := http.StatusOK
 	switch {
 	case company == "":

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
@@ -34,18 +35,21 @@ func TestMain(m *testing.M) {
 
 // house is the console before a whole API, with a worker, a Redis of its own, and a key for everybody.
 type house struct {
-	t     *testing.T
-	redis *redistest.Server
-	keys  *registry.Keys
-	api   http.Handler
-	pages http.Handler
-	log   *book
-	has   map[string]string // actor -> API key
+	t      *testing.T
+	redis  *redistest.Server
+	keys   *registry.Keys
+	api    http.Handler
+	pages  http.Handler
+	guest  http.Handler // the portal
+	log    *book
+	has    map[string]string // actor -> API key
+	portal PortalConfig
 
 	partner string // the address of the partners, see answers
 	bad     int64  // the callback of acme whose deliveries are dead at once
 	waits   int64  // the one whose deliveries are tried again
 	event   string // one of acme's, which went to both
+	well    int64  // the callback of the other company
 }
 
 // book is a log.
@@ -88,7 +92,11 @@ func newHouse(t *testing.T) *house {
 	h.must(err)
 	t.Cleanup(func() { _ = client.Close() })
 	h.keys = registry.NewKeys(rdb)
-	h.api, err = httpapi.New(httpapi.Config{Client: client, Registry: reg, Keys: h.keys, Redis: rdb, Logger: logger})
+	guesses := &httpapi.Guesses{}
+	h.api, err = httpapi.New(httpapi.Config{Client: client, Registry: reg, Keys: h.keys, Redis: rdb, Logger: logger, PublicURL: "https://ringback.example.com", Guesses: guesses})
+	h.must(err)
+	h.portal = PortalConfig{API: h.api, Sessions: registry.NewSessions(h.keys), Logger: logger, Unknown: guesses.Unknown}
+	h.guest, err = NewPortal(h.portal)
 	h.must(err)
 	h.pages, err = New(Config{API: h.api, Sessions: registry.NewSessions(h.keys), Logger: logger})
 	h.must(err)
@@ -98,6 +106,9 @@ func newHouse(t *testing.T) *house {
 		h.must(h.keys.Put(t.Context(), secret, key))
 		h.has[name] = secret
 	}
+	forget, err := registry.Announce(t.Context(), rdb, nil, registry.Self("test", "api,worker"), logger)
+	h.must(err)
+	t.Cleanup(func() { _ = forget(context.WithoutCancel(t.Context())) })
 	worker, err := dispatcher.NewWorker(client, dispatcher.WorkerConfig{Concurrency: 4})
 	h.must(err)
 	h.must(worker.Start())
@@ -113,6 +124,8 @@ func answers(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain")
 		w.WriteHeader(http.StatusServiceUnavailable)
 		_, _ = io.WriteString(w, `<script>alert("the partner's")</script>`)
+	case "/gone":
+		w.WriteHeader(http.StatusGone)
 	case "/well":
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -126,7 +139,7 @@ func (h *house) furnish() {
 	h.partner = partner.URL
 	h.bad = h.register("acme", partner.URL+"/down?token=s3cr3t", `"retry":{"max_attempts":1},"description":"<b>bold</b>"`)
 	h.waits = h.register("acme", partner.URL+"/down", `"retry":{"initial_interval":"1h"}`)
-	h.register("other", partner.URL+"/well", `"description":"a secret of another company"`)
+	h.well = h.register("other", partner.URL+"/well", `"description":"a secret of another company"`)
 	h.event = "proof-1"
 	h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"proof-1","payload":{"requestId":"r-1","status":"OK"}}`)
 	h.tell("POST", "/companies/other/events", `{"event_type":"payment_proof","event_id":"elsewhere","payload":{"requestId":"r-1","status":"OK"}}`)
@@ -232,9 +245,13 @@ func (v *visitor) do(r *http.Request) answer {
 		r.AddCookie(&http.Cookie{Name: name, Value: value})
 	}
 	w := httptest.NewRecorder()
-	v.pages.ServeHTTP(w, r)
+	pages, root := v.pages, "/console/"
+	if strings.HasPrefix(r.URL.Path, PortalRoot+"/") {
+		pages, root = v.guest, "/portal/"
+	}
+	pages.ServeHTTP(w, r)
 	for _, c := range w.Result().Cookies() {
-		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/console/" {
+		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != root {
 			v.t.Errorf("a cookie that others get: %s", c)
 		}
 		if v.cookies[c.Name] = c.Value; c.MaxAge < 0 {
@@ -284,6 +301,16 @@ func (v *visitor) submit(a answer, to string, fill url.Values) answer {
 			if kind := attribute(input, "type"); kind != "radio" && kind != "checkbox" || checked {
 				values.Add(attribute(input, "name"), attribute(input, "value"))
 			}
+		}
+		for field := range elements(form, "select") {
+			for option := range elements(field, "option") {
+				if _, selected := has(option, "selected"); selected || !values.Has(attribute(field, "name")) {
+					values.Set(attribute(field, "name"), attribute(option, "value"))
+				}
+			}
+		}
+		for field := range elements(form, "textarea") {
+			values.Add(attribute(field, "name"), strings.TrimPrefix(fieldText(field), "\n"))
 		}
 		maps.Copy(values, fill)
 		return v.send(to, values)

@@ -56,12 +56,15 @@ var pages = func() map[string]*template.Template {
 // A frame is what stands around every page.
 type frame struct {
 	Site, Home, Style, Script, Icon string
+	Accent, Logo                    string // the site's own; empty: Ringback's
+	Docs                            string // the address of the API's description; empty: none is shown
 	Title                           string // the page's h1
 	Kicker                          string // what the title is, in a word above it
 	Crumbs                          []link // the pages above it
 	Menu                            []item
 	Who, Role                       string // the caller; empty: nobody logged in
 	Find                            string // the address of the box that finds things; empty: there is none
+	AsksCompany                     bool   // the box asks for the company, too
 	Company                         string // what the box is about
 	Logout                          *act   // nil: the caller shows a key with every request
 	Note                            *note
@@ -84,6 +87,10 @@ func (v *visit) show(s sheet) error {
 	f := v.frame(s.title)
 	f.Kicker, f.Crumbs, f.Main, f.Company = s.kicker, s.crumbs, s.main, s.company
 	f.Who, f.Role, f.Find, f.Note = v.key.ID, string(v.key.Role), v.path("find"), v.note()
+	f.AsksCompany = !v.partners
+	if v.key.ReadOnly {
+		f.Role = "read only"
+	}
 	f.Menu = v.menu(v.key, v.r.URL.Path)
 	if f.Company == "" && !v.everywhere() {
 		f.Company = v.key.Company
@@ -99,7 +106,17 @@ func (v *visit) show(s sheet) error {
 
 // frame is what stands around a page of a site.
 func (s *site) frame(title string) frame {
-	return frame{Site: s.name, Home: s.root + "/", Style: s.asset("style.css"), Script: s.asset("console.js"), Icon: s.asset("icon.svg"), Title: title}
+	f := frame{Site: s.name, Home: s.root + "/", Style: s.asset("style.css"), Script: s.asset("console.js"), Icon: s.asset("icon.svg"), Title: title}
+	if s.look.style != "" {
+		f.Accent = s.path("static", s.look.style)
+	}
+	if s.look.logo != "" {
+		f.Logo = s.path("static", s.look.logo)
+	}
+	if !s.partners {
+		f.Docs = "/docs"
+	}
+	return f
 }
 
 // write answers with a template.

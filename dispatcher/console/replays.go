@@ -155,7 +155,7 @@ func (v *visit) replay(f replayForm, chosen []string, start bool) (answered bool
 		says += ", ended by " + f.Reason
 	}
 	c := confirmation{
-		Says: []string{says + ".", "They go out again oldest first and paced, each under the webhook-id that it had: the partner recognises what it got before."},
+		Says: []string{says + ".", "They go out again oldest first and paced, each under the webhook-id that it had: the receiver recognises what it got before."},
 		Act:  v.act("Replay "+count(r.Matched, "delivery"), "primary", slices.Concat(here, []string{"replay"})...), Back: v.path(here...),
 		Hidden: [][2]string{{"do", "start"}, {"event_type", f.Type}, {"reason", f.Reason}, {"since", exact(q.Since)}, {"until", exact(r.Until)}},
 	}

@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +19,13 @@ var embedded embed.FS
 type file struct {
 	name, mediaType string
 	bytes           []byte
+	policy          string // its own Content-Security-Policy; empty: the site's
+}
+
+// newFile is a file with a hash in its name, which is to end in ext.
+func newFile(stem, ext, mediaType string, b []byte) *file {
+	sum := sha256.Sum256(b)
+	return &file{name: stem + "." + hex.EncodeToString(sum[:8]) + ext, mediaType: mediaType, bytes: b}
 }
 
 // files are by the name that templates know them by, such as style.css, and by the name that browsers do, such as style.1f3c9a….css.
@@ -32,9 +40,8 @@ var files = func() map[string]*file {
 		if err != nil {
 			panic(err)
 		}
-		sum := sha256.Sum256(b)
 		ext := path.Ext(e.Name())
-		f := &file{name: strings.TrimSuffix(e.Name(), ext) + "." + hex.EncodeToString(sum[:8]) + ext, mediaType: mime.TypeByExtension(ext), bytes: b}
+		f := newFile(strings.TrimSuffix(e.Name(), ext), ext, mime.TypeByExtension(ext), b)
 		all[e.Name()], all[f.name] = f, f
 	}
 	return all
@@ -43,11 +50,18 @@ var files = func() map[string]*file {
 // hashed is the name that browsers know a file by.
 func hashed(name string) string { return files[name].name }
 
-// serveFile answers with a file of that name. It reports false if there is none: a file is served under the name with its hash alone.
-func serveFile(w http.ResponseWriter, name string) bool {
+// serveFile answers with a file of that name, be it one of this program's or a site's own. It reports false if there is none: a file is served under the
+// name with its hash alone.
+func serveFile(w http.ResponseWriter, name string, own []*file) bool {
 	f := files[name]
+	if i := slices.IndexFunc(own, func(f *file) bool { return f.name == name }); i >= 0 {
+		f = own[i]
+	}
 	if f == nil || f.name != name {
 		return false
+	}
+	if f.policy != "" {
+		w.Header().Set("Content-Security-Policy", f.policy)
 	}
 	w.Header().Set("Content-Type", f.mediaType)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")

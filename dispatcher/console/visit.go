@@ -28,6 +28,9 @@ type visit struct {
 // csrf is what a form must hold to be taken.
 type csrf struct{ token string }
 
+// registers reports whether the caller may register callbacks: somebody who is bounded to some may not.
+func (v *visit) registers() bool { return v.operates() && !v.key.Bounded() }
+
 // operates reports whether the caller may change something.
 func (v *visit) operates() bool { return operates(v.key) }
 
@@ -39,9 +42,19 @@ func (v *visit) get(answer any, query url.Values, segments ...string) error {
 	return ask(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodGet, path: route(segments...), query: query}, answer)
 }
 
+// raw asks the API for something that is not JSON, or need not be read.
+func (v *visit) raw(segments ...string) (*kept, error) {
+	return answered(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodGet, path: route(segments...)})
+}
+
 // post has the API do something. A nil body is none.
 func (v *visit) post(answer, body any, segments ...string) error {
 	return ask(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodPost, path: route(segments...), body: body}, answer)
+}
+
+// patch has the API change something.
+func (v *visit) patch(answer, body any, segments ...string) error {
+	return ask(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodPatch, path: route(segments...), body: body}, answer)
 }
 
 // delete has the API end something.
@@ -127,9 +140,13 @@ func (v *visit) cookie(name, value string, age int) *http.Cookie {
 }
 
 func (s *site) cookie(r *http.Request, name, value string, age int) *http.Cookie {
-	return &http.Cookie{ //nolint:gosec // Secure if the browser spoke TLS: dev is plain HTTP on loopback
+	c := &http.Cookie{ //nolint:gosec // Secure if the browser spoke TLS: dev is plain HTTP on loopback
 		Name: name, Value: value, Path: s.root + "/", MaxAge: age, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: overTLS(r),
 	}
+	if len(s.embed) > 0 { // in a frame of another site no other cookie comes back; and each site that has the frame gets a cookie of its own
+		c.SameSite, c.Secure, c.Partitioned = http.SameSiteNoneMode, true, true
+	}
+	return c
 }
 
 // overTLS reports whether the browser spoke TLS, with us or with the proxy before us. A lie about it gains nothing: a browser merely keeps a

@@ -82,8 +82,11 @@ func TestDrawingsHaveWords(t *testing.T) {
 			t.Errorf("no %s in %s", want, drawn)
 		}
 	}
-	if line := string(sparkline("a <line>", []int64{0, 5, 10})); !strings.Contains(line, `aria-label="a &lt;line&gt;"`) || !strings.Contains(line, `points="0.0,22.0 60.0,12.0 120.0,2.0"`) {
-		t.Error(line)
+	fates := string(fatesDrawn("a <line>", []fate{up, flat, down}))
+	for _, want := range []string{`aria-label="a &lt;line&gt;"`, `class="good" x="105.8" y="2.0"`, `class="idle" x="110.8" y="11.0"`, `class="bad" x="115.8" y="12.0"`} {
+		if !strings.Contains(fates, want) {
+			t.Errorf("no %s in %s", want, fates)
+		}
 	}
 	flow := string(lines([]series{{"<taken>", "first", []int64{1, 2}}, {"lost", "third", []int64{0, 0}}}, []string{"12:00", "12:05"}, 5))
 	for _, want := range []string{`aria-label="In all: 3 &lt;taken&gt;, 0 lost"`, `<li>`, `3 &lt;taken&gt;</li>`, "2 in 5 min"} {

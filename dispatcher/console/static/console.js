@@ -161,6 +161,12 @@ function rowOf(parts, delivery) {
   return row;
 }
 
+// A page that shows a secret once was made by a form. Whoever loads it again gets the page that goes on from there, and does not send the form again.
+function once() {
+  const shown = document.querySelector("[data-instead]");
+  if (shown) history.replaceState(null, "", shown.dataset.instead);
+}
+
 function better(root) {
   localize(root);
   age(root);
@@ -171,6 +177,7 @@ document.addEventListener("DOMContentLoaded", () => {
   const said = document.querySelector("[data-zone]");
   if (said) said.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
   better(document);
+  once();
   follow();
   live();
   setInterval(() => age(document), 10000);
