@@ -15,6 +15,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/console"
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/payloads"
@@ -34,6 +35,8 @@ type appConfig struct {
 
 	PublicURL string // that people reach the pages at; empty: nobody said
 	Embedded  bool   // Redis is in this process's memory
+
+	Portal console.PortalLook // how the partners' pages look, and where
 
 	API    bool // serve the HTTP API
 	Worker bool // attempt deliveries
@@ -126,14 +129,15 @@ func (a *app) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	guesses := &httpapi.Guesses{}
 	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
-		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL, Examine: cfg.examine(),
+		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL, Guesses: guesses, Examine: cfg.examine(),
 		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
 	if err != nil {
 		return err
 	}
-	pages, err := withPages(api, a.keys, a.log)
+	pages, err := withPages(api, a.keys, guesses, cfg.Portal, a.log)
 	if err != nil {
 		return err
 	}

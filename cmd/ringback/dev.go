@@ -27,7 +27,7 @@ func devCommand() *cli.Command {
 		Usage: "run everything in one process, on a Redis of its own that keeps nothing without --data",
 		Description: "For a look, and for writing against the API: never for production. The API key is RINGBACK_DEV_KEY, or \"dev\".\n\n" +
 			examples("ringback dev", "ringback dev --data ./ringback-data", "ringback dev --listen 127.0.0.1:8090 --redis redis://127.0.0.1:6379"),
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "listen", Usage: "serve HTTP on `ADDR`", Value: "127.0.0.1:8080", EnvVars: []string{"RINGBACK_LISTEN"}},
 			&cli.StringFlag{ // not serve's RINGBACK_REDIS: nobody should join production by accident
 				Name: "redis", Usage: "use the Redis at `URL` instead, which then keeps what happens; never production's", EnvVars: []string{"RINGBACK_DEV_REDIS"},
@@ -41,7 +41,7 @@ func devCommand() *cli.Command {
 				DefaultText: "ringback/" + devKeyset + " in the user's config folder", EnvVars: []string{"RINGBACK_DEV_KEYSET_FILE"},
 			},
 			publicURLFlag("the address it listens on"),
-		},
+		}, portalFlags()...),
 		Action: dev,
 	}
 }
@@ -56,6 +56,9 @@ func dev(c *cli.Context) (err error) {
 		Logger:        slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
 	}
 	if cfg.PublicURL, err = publicURL(c); err != nil {
+		return err
+	}
+	if cfg.Portal, err = portalLook(c); err != nil {
 		return err
 	}
 	if cfg.Listener, err = bind(c.Context, c.String("listen")); err != nil {

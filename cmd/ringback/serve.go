@@ -49,7 +49,7 @@ func serveCommand() *cli.Command {
 			&cli.DurationFlag{Name: "shutdown-grace", Usage: "let what is under way finish for `DURATION` at the end", Value: dispatcher.DefaultShutdownGrace, EnvVars: []string{"RINGBACK_SHUTDOWN_GRACE"}},
 			&cli.Int64Flag{Name: "max-body", Usage: "take requests of at most `BYTES`", Value: httpapi.DefaultMaxBody, EnvVars: []string{"RINGBACK_MAX_BODY"}},
 			&cli.Int64Flag{Name: "max-inflight-bytes", Usage: "let the bodies of requests under way take `BYTES` at most, those of one key half of it, and refuse others with 503 or 429", DefaultText: "67108864, or what two of the longest batches take", EnvVars: []string{"RINGBACK_MAX_INFLIGHT_BYTES"}},
-		}, keepFlags(), egressFlags()),
+		}, keepFlags(), portalFlags(), egressFlags()),
 		Action: serve,
 	}
 }
@@ -63,6 +63,9 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	cfg.Logger = newLog(c.App.ErrWriter)
+	if cfg.Portal, err = portalLook(c); err != nil {
+		return err
+	}
 	if cfg.PublicURL, err = publicURL(c); err != nil {
 		return err
 	}
