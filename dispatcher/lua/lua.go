@@ -21,9 +21,24 @@ const headName = "record"
 
 // head is that file, in its parts, and what package registry has to add: how a line of the company's audit trail is written, and when a company is asleep. Below its first part, which every script has, stands what is
 // shared with Go.
-var head = slices.Insert(
+var head = parts(slices.Insert(
 	strings.Split(source(headName)+"\n"+strings.TrimSpace(registry.AuditLua)+"\n\nlocal trail = prefix .. 'audit'\n\n"+
-		strings.TrimSpace(registry.AwakeLua)+"\n\n"+wakes, "\n\n"), 1, shared...)
+		strings.TrimSpace(registry.AwakeLua)+"\n\n"+wakes, "\n\n"), 1, shared...))
+
+// A part of the head is read once, since every process does it as it starts.
+type part struct {
+	text     string
+	uses     map[string]bool // words
+	declares []string
+}
+
+func parts(texts []string) []part {
+	all := make([]part, len(texts))
+	for i, text := range texts {
+		all[i] = part{text: text, uses: words(text), declares: declared(text)}
+	}
+	return all
+}
 
 // Awake is the word in the settings that stands before a run's leave to wake its company.
 const Awake = " wake "
@@ -84,32 +99,36 @@ func Names() map[string]string {
 func New(text string) *redis.Script { return redis.NewScript(lean(text)) }
 
 func lean(text string) string {
-	used, parts := words(text), []string{text}
+	used, texts := words(text), []string{text}
 	for i, part := range slices.Backward(head) {
-		if i > 0 && !slices.ContainsFunc(declared(part), func(name string) bool { return used[name] }) {
+		if i > 0 && !slices.ContainsFunc(part.declares, func(name string) bool { return used[name] }) {
 			continue
 		}
-		maps.Copy(used, words(part))
-		parts = append(parts, part)
+		maps.Copy(used, part.uses)
+		texts = append(texts, part.text)
 	}
-	slices.Reverse(parts)
-	return strings.Join(parts, "\n\n")
+	slices.Reverse(texts)
+	return strings.Join(texts, "\n\n")
 }
-
-var (
-	comment     = regexp.MustCompile(`--.*`)
-	word        = regexp.MustCompile(`[A-Za-z_]\w*`)
-	declaration = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`)
-)
 
 // words are all that a Lua text calls by name, and a few more: what stands in its strings.
 func words(text string) map[string]bool {
 	found := make(map[string]bool)
-	for _, name := range word.FindAllString(comment.ReplaceAllString(text, ""), -1) {
-		found[name] = true
+	for line := range strings.Lines(text) {
+		code, _, _ := strings.Cut(line, "--")
+		for _, name := range strings.FieldsFunc(code, func(r rune) bool { return !strings.ContainsRune(inWords, r) }) {
+			found[strings.TrimLeft(name, digits)] = true
+		}
 	}
 	return found
 }
+
+const (
+	digits  = "0123456789"
+	inWords = digits + "_abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+)
+
+var declaration = regexp.MustCompile(`(?m)^local (?:function )?(\w+(?:, \w+)*)`)
 
 // declared are the names that a part of the head gives to what stands below.
 func declared(part string) (names []string) {
