@@ -55,7 +55,7 @@ const patience = 90 * time.Second
 // plain is a ringback without the race detector, built once as `make build` builds it: commands, and processes with little under way, are of
 // this one. What takes load, is killed or ends in order is the one on PATH.
 var plain = sync.OnceValues(func() (string, error) {
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(plainDir, "ringback"), ".")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", filepath.Join(plainDir, "ringback"), ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", build, err, out)
