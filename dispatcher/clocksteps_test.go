@@ -79,8 +79,8 @@ func TestDeliveriesGoOnWhereRedisClockSteps(t *testing.T) {
 
 func clockSteps(t *testing.T, by time.Duration, killed bool) {
 	t.Helper()
-	const delay = 200 * time.Second // about, since retries are spread
-	unseen := killed && by > 0      // nobody can tell that from a time without processes, so what is due by then is due
+	const delay = time.Minute  // about, since retries are spread
+	unseen := killed && by > 0 // nobody can tell that from a time without processes, so what is due by then is due
 	short := func(c *Config) {
 		if unseen {
 			return
@@ -97,7 +97,7 @@ func clockSteps(t *testing.T, by time.Duration, killed bool) {
 			}
 			return reply{status: 204}
 		})
-		later := h.at("later", `"retry": {"initial_interval": "200s", "multiplier": 1}`)
+		later := h.at("later", `"retry": {"initial_interval": "60s", "multiplier": 1}`)
 		held, dead, fine := h.at("held", ""), h.at("dead", `"retry": {"max_attempts": 1}`), h.at("fine", "")
 		h.at("slow", `"rate_limit": {"per_second": 0.1, "burst": 1}`)
 		_, err := h.registry.Pause(t.Context(), acme, held.ID)
