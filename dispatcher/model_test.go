@@ -109,11 +109,20 @@ func (h *house) checkModel(most int) {
 		}
 		kind, fields := h.content(key)
 		for _, f := range fields {
-			if !fits(known, kind, key, f[0], f[1]) {
+			if !fits(known, kind, key, f[0], ends(f[0], f[1])) {
 				h.t.Errorf("data model %d has no %s %s with %q: %.100q", ledger.Model, kind, key, f[0], f[1])
 			}
 		}
 	}
+}
+
+// ends are a long body's first and last bytes, which are all that the model says of it; of everything else, the value.
+func ends(field, value string) string {
+	const enough = 500
+	if field != "b" || len(value) <= 2*enough {
+		return value
+	}
+	return value[:enough] + value[len(value)-enough:]
 }
 
 func fits(known []shape, kind, key, field, value string) bool {

@@ -382,7 +382,7 @@ func TestTestDelivery(t *testing.T) {
 		if last.header.Get("Webhook-Id") != got.DeliveryID || !strings.HasPrefix(got.DeliveryID, "tst_") || last.header.Get("Ringback-Test") != "1" {
 			t.Errorf("the partner got %v", last.header)
 		}
-		if err := h.partner.verify(last.header, []byte(last.body)); err != nil {
+		if err := h.partner.verify(last.path, last.header, []byte(last.body)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -33,6 +33,7 @@ func inBubble(t *testing.T, f func(h *house), options ...houseOption) {
 			Dialer:   func(context.Context, string, string) (net.Conn, error) { return roomy(m.Dial()) },
 			Addr:     "127.0.0.1:6379", // never dialled; a name would be looked up
 			Protocol: 2, DisableIdentity: true, PoolSize: 100,
+			ReadBufferSize: 4096, WriteBufferSize: 4096, // a test has many connections, and little goes over each
 		})
 		p := newPartner(t)
 		p.host = "partner.example"
