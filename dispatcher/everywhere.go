@@ -46,7 +46,7 @@ func parseEveryPlace(cursor string) (p everyPlace, err error) {
 	if len(words) != 3 {
 		return p, ErrBadCursor
 	}
-	at, err := strconv.ParseInt(words[0], 10, 64)
+	at, err := strconv.ParseInt(words[0], 10, idBits)
 	if err != nil || at < 0 {
 		return p, ErrBadCursor
 	}

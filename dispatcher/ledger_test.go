@@ -86,7 +86,7 @@ func TestListsFindEverythingOnce(t *testing.T) {
 			}
 		}
 	}
-	for _, cursor := range []string{"x", "!!", encodeCursor("a/b"), encodeCursor("1-/2")} {
+	for _, cursor := range []string{"x", "!!", encodeCursor("a/b"), encodeCursor("1-/2"), encodeCursor("18446744073709551615-0/1"), encodeCursor("1-18446744073709551615/1")} {
 		for _, states := range [][]ledger.State{nil, {ledger.Dead}} {
 			if _, _, err := h.client.Deliveries(t.Context(), acme, Query{Cursor: cursor, States: states}); !errors.Is(err, ErrBadCursor) {
 				t.Errorf("cursor %q: %v", cursor, err)

@@ -123,7 +123,10 @@ func parseLogCursor(cursor string) (logPosition, error) {
 	return logPosition{logID, id}, nil
 }
 
+// idBits bounds the numbers of a log id: Lua's hold no more, and no log comes near it.
+const idBits = 53
+
 func digits(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 64)
+	_, err := strconv.ParseUint(s, 10, idBits)
 	return err == nil
 }
