@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/url"
 	"slices"
@@ -322,31 +321,40 @@ func (l *lookout) whyDead(ctx context.Context) error {
 		most[i] = min(l.dead[name], left/int64(len(names)-i))
 		left -= most[i]
 	}
-	p := &l.o.Dead
-	p.Reasons = []DeadReason{}
-	reasons := map[Reason]*DeadReason{}
+	l.o.Dead.Reasons = []DeadReason{}
 	causes, err := l.ledger.WhyAll(ctx, names, most)
-	if err != nil {
-		return err
+	if err == nil {
+		l.o.Dead.Reasons, l.o.Dead.Counted = deadReasons(causes)
 	}
-	of := map[string]bool{}
+	return err
+}
+
+// deadReasons sums causes up by reason, the commonest first. A callback may come several times with a reason.
+func deadReasons(causes []ledger.Cause) (all []DeadReason, counted int64) {
+	type failing struct {
+		company  string
+		callback int64
+		reason   Reason
+	}
+	reasons, known := map[Reason]*DeadReason{}, map[failing]bool{}
 	for _, cause := range causes {
 		r := reasons[cause.Reason]
 		if r == nil {
 			r = &DeadReason{Reason: cause.Reason, Side: verdict.SideOf(cause.Reason)}
 			reasons[r.Reason] = r
 		}
-		r.Dead, p.Counted = r.Dead+cause.Dead, p.Counted+cause.Dead
-		if name := fmt.Sprint(cause.Company, cause.Callback, cause.Reason); !of[name] {
-			of[name] = true
+		r.Dead, counted = r.Dead+cause.Dead, counted+cause.Dead
+		if f := (failing{cause.Company, cause.Callback, cause.Reason}); !known[f] {
+			known[f] = true
 			r.Callbacks++
 		}
 	}
+	all = []DeadReason{}
 	for _, r := range reasons {
-		p.Reasons = append(p.Reasons, *r)
+		all = append(all, *r)
 	}
-	slices.SortFunc(p.Reasons, func(a, b DeadReason) int { return cmp.Or(cmp.Compare(b.Dead, a.Dead), cmp.Compare(a.Reason, b.Reason)) })
-	return nil
+	slices.SortFunc(all, func(a, b DeadReason) int { return cmp.Or(cmp.Compare(b.Dead, a.Dead), cmp.Compare(a.Reason, b.Reason)) })
+	return all, counted
 }
 
 func (l *lookout) wave(ctx context.Context) error {
