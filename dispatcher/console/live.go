@@ -1,7 +1,6 @@
 package console
 
 import (
-	"net/http"
 	"net/url"
 )
 
@@ -14,7 +13,7 @@ func livePage(v *visit) error {
 			query.Set(name, value)
 		}
 	}
-	r, err := request(v.r.Context(), v.r, question{method: http.MethodGet, path: route("companies", v.r.PathValue("company"), "deliveries", "stream"), query: query})
+	r, err := request(v.r.Context(), v.r, question{method: v.r.Method, path: route("companies", v.r.PathValue("company"), "deliveries", "stream"), query: query})
 	if err != nil {
 		return err
 	}

@@ -90,10 +90,13 @@ func (s *server) streamDeliveries(ctx context.Context, in *streamIn) (*streamOut
 	return &streamOut{func(hc huma.Context) {
 		defer leave()
 		defer watch.Close()
-		_, w := humago.Unwrap(hc)
+		r, w := humago.Unwrap(hc)
 		w.Header().Set("Content-Type", mediaSSE)
 		w.Header().Set("X-Accel-Buffering", "no") // nginx would keep what comes
 		w.WriteHeader(http.StatusOK)
+		if r.Method == http.MethodHead { // whoever asks for the header only has it, and goes on to use the connection
+			return
+		}
 		Streaming(ctx)
 		t := &teller{w: w, rc: http.NewResponseController(w)}
 		defer func() { _ = t.rc.SetWriteDeadline(time.Time{}) }()

@@ -56,6 +56,35 @@ func (h *house) streamer(as *registry.Caller) string {
 	return server.URL
 }
 
+// TestHeadOfAStream: whoever asks for the header of a stream has it, and the connection serves the next request.
+func TestHeadOfAStream(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme")
+	server := h.streamer(nil)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(server, "http://"))
+	h.must(err)
+	defer conn.Close()
+	deadline, _ := ctx.Deadline()
+	h.must(conn.SetDeadline(deadline))
+	in := bufio.NewReader(conn)
+	for _, want := range []struct{ method, path, mediaType string }{{http.MethodHead, deliveriesStream, mediaSSE}, {http.MethodHead, "/healthz", ""}, {http.MethodHead, deliveriesStream, mediaSSE}} {
+		r, err := http.NewRequestWithContext(ctx, want.method, server+want.path, nil)
+		h.must(err)
+		r.Header.Set("Authorization", "Bearer "+h.keys["partner"])
+		h.must(r.Write(conn))
+		resp, err := http.ReadResponse(in, r)
+		if err != nil {
+			t.Fatalf("%s %s: %v", want.method, want.path, err)
+		}
+		_ = resp.Body.Close()
+		if got := resp.Header.Get("Content-Type"); resp.StatusCode != http.StatusOK || want.mediaType != "" && got != want.mediaType {
+			t.Errorf("%s %s: %d, %s", want.method, want.path, resp.StatusCode, got)
+		}
+	}
+}
+
 // open opens a stream as an actor.
 func (h *house) open(server, actor, query string, headers ...header) *stream {
 	h.t.Helper()
