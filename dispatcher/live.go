@@ -23,8 +23,11 @@ const (
 	liveEvery = 250 * time.Millisecond
 	// liveReads is how many deliveries it reads in a look for all watchers together: 512 a second, far more than anybody reads.
 	liveReads = 128
-	// liveChanges is how many changes of a company it goes through in a look. Only those that somebody wants to hear of are read.
+	// liveChanges is how many changes it goes through in a look at a place in a company's news. Only those that somebody wants to hear of are read.
 	liveChanges = 1024
+	// liveChangesAll bounds those of all places together: some milliseconds of Redis's time. Who comes back stands at a place of its own until it has caught up,
+	// and whoever watches chooses where.
+	liveChangesAll = 4096
 	// livePlaces is how many places in the news of companies it looks at in one round trip. Where there are more, they take turns.
 	livePlaces = 256
 	// liveQueue is how much waits for a watcher who does not take it.
@@ -233,6 +236,9 @@ func (l *live) gather() map[gathering][]*Watch {
 	return all
 }
 
+// changesAt is how many changes a look goes through at each of so many places.
+func changesAt(places int) int { return min(liveChanges, liveChangesAll/places) }
+
 // lookAround looks once at all places where somebody stands.
 func (l *live) lookAround(ctx context.Context) error {
 	all := l.gather()
@@ -240,7 +246,7 @@ func (l *live) lookAround(ctx context.Context) error {
 	places = places[:min(len(places), livePlaces)]
 	looks := make([]ledger.Look, len(places))
 	for i, p := range places {
-		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: liveChanges}
+		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: changesAt(len(places))}
 	}
 	seen, err := l.ledger.Watch(ctx, looks)
 	budget, first := liveReads, err
