@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -240,6 +241,38 @@ func TestReplayAllKeepsToTheQuota(t *testing.T) {
 	}
 }
 
+// soon is when a round's share of time is over that has just begun.
+func soon() time.Time { return time.Now().Add(time.Minute) }
+
+// TestReplayAllKeepsToItsTime: once its share of a round is over, it begins and stops nothing more, and knows what it has.
+func TestReplayAllKeepsToItsTime(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.stock("one", 1, 1, 1)
+	r, err := h.client.ReplayAll(t.Context(), "", BulkQuery{ReplayQuery: ReplayQuery{States: cancelledOnes}})
+	h.must(err)
+	b, err := h.client.ledger.Bulk(t.Context(), r.ReplayID)
+	h.must(err)
+	p, _, err := h.client.namePart(t.Context(), b, "one", true)
+	h.must(err)
+	_, _, err = h.client.beginPart(t.Context(), b, "one", 2)
+	h.must(err)
+	for what, step := range map[string]func(context.Context, *ledger.Bulk, *ledger.Part, time.Time) error{"go on": h.client.goOnPart, "stop": h.client.stopPart} {
+		h.must(step(t.Context(), b, p, time.Now()))
+		if n := h.rdb.SCard(t.Context(), ledger.Key("one", "replaying")).Val(); n != 1 || len(p.Left) != 3 || p.Running.Matched != 1 {
+			t.Errorf("%s: %d run, and of the part: %+v", what, n, p)
+		}
+	}
+	h.must(h.client.goOnPart(t.Context(), b, p, soon()))
+	if n := h.rdb.SCard(t.Context(), ledger.Key("one", "replaying")).Val(); n != 3 || p.Running.Matched != 3 {
+		t.Errorf("with time, %d run, and of the part: %+v", n, p)
+	}
+	h.must(h.client.stopPart(t.Context(), b, p, soon()))
+	if n := h.rdb.Exists(t.Context(), ledger.Key("one", "replaying")).Val(); n != 0 || len(p.Left) != 0 || p.Ended.Matched != 3 {
+		t.Errorf("stopped: %d, %+v", n, p)
+	}
+}
+
 // TestReplayAllIsCancelled: what was named and not begun cannot be begun by somebody who is late, and what runs is stopped.
 func TestReplayAllIsCancelled(t *testing.T) {
 	t.Parallel()
@@ -259,7 +292,7 @@ func TestReplayAllIsCancelled(t *testing.T) {
 	h.must(h.client.CancelReplay(registry.WithActor(t.Context(), "somebody"), "", r.ReplayID))
 	h.must(h.client.CancelReplay(t.Context(), "", r.ReplayID)) // again changes nothing
 	h.bulkRound()
-	h.must(h.client.goOnPart(t.Context(), late, &ledger.Part{Company: "one", Left: []int64{1, 2}}))
+	h.must(h.client.goOnPart(t.Context(), late, &ledger.Part{Company: "one", Left: []int64{1, 2}}, soon()))
 	if _, named, err := h.client.namePart(t.Context(), late, "two", true); named || err != nil {
 		t.Errorf("another company is named: %v", err)
 	}
@@ -302,7 +335,7 @@ func TestReplayAllOfAnErasedCompany(t *testing.T) {
 	if err != nil || !said.Done || said.Replays != 1 {
 		t.Fatalf("%+v, %v", said, err)
 	}
-	h.must(h.client.goOnPart(t.Context(), b, late))
+	h.must(h.client.goOnPart(t.Context(), b, late, soon()))
 	for range 3 {
 		h.bulkRound("one")
 	}

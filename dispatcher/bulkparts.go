@@ -68,7 +68,7 @@ func (c *Client) goOnBulk(ctx context.Context, id string, until time.Time) error
 	for i := range parts {
 		p := &parts[i]
 		if len(p.Left) > 0 && time.Now().Before(until) {
-			if err := step(ctx, b, p); err != nil {
+			if err := step(ctx, b, p, until); err != nil {
 				failed = append(failed, fmt.Errorf("replay %s in company %s: %w", id, p.Company, err))
 			}
 		}
@@ -113,7 +113,7 @@ func (c *Client) nameParts(ctx context.Context, b *ledger.Bulk, until time.Time)
 				continue
 			}
 			over = false
-			if err := c.goOnPart(ctx, b, p); err != nil { // the next round repeats it
+			if err := c.goOnPart(ctx, b, p, until); err != nil { // the next round repeats it
 				failed = append(failed, err)
 			}
 		}
@@ -140,14 +140,18 @@ func (c *Client) namePart(ctx context.Context, b *ledger.Bulk, company string, m
 	return p, named, err
 }
 
-// goOnPart begins what is missing of a part, as far as the company's quota goes, and notes how far all of it is.
-func (c *Client) goOnPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part) error {
+// goOnPart begins what is missing of a part, as far as the company's quota and the time go, and notes how far all of it is.
+func (c *Client) goOnPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part, until time.Time) error {
+	begun, err := c.begunOf(ctx, b, p)
+	if err != nil {
+		return err
+	}
 	callbacks, full := p.Left, false
 	p.Left, p.Running = nil, ledger.Tally{}
 	var failed []error
-	for _, cb := range callbacks {
-		s, err := c.ledger.Sweep(ctx, p.Company, b.SweepID(cb))
-		if err == nil && s == nil && !full {
+	for i, cb := range callbacks {
+		s, err := begun[i], error(nil)
+		if full = full || !time.Now().Before(until); s == nil && !full {
 			s, full, err = c.beginPart(ctx, b, p.Company, cb)
 			c.at("part begun")
 		}
@@ -166,6 +170,15 @@ func (c *Client) goOnPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part) e
 		}
 	}
 	return errors.Join(append(failed, c.ledger.NotePart(ctx, b.ID, p))...)
+}
+
+// begunOf are the replays of the callbacks that a part has left, nil for one that was not begun.
+func (c *Client) begunOf(ctx context.Context, b *ledger.Bulk, p *ledger.Part) ([]*ledger.Sweep, error) {
+	ids := make([]string, len(p.Left))
+	for i, cb := range p.Left {
+		ids[i] = b.SweepID(cb)
+	}
+	return c.ledger.SweepsOf(ctx, p.Company, ids)
 }
 
 // beginPart begins the replay of a callback, nil if that is gone. full says that the company's quota leaves no place for it. A company that may have no
@@ -210,17 +223,28 @@ func (c *Client) sweepOf(ctx context.Context, b *ledger.Bulk, company string, ca
 	}, nil
 }
 
-// stopPart stops a part of a replay that was cancelled.
-func (c *Client) stopPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part) error {
+// stopPart stops a part of a replay that was cancelled, as far as the time goes.
+func (c *Client) stopPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part, until time.Time) error {
 	ctx = registry.WithActor(ctx, b.By)
+	begun, err := c.begunOf(ctx, b, p)
+	if err != nil {
+		return err
+	}
 	callbacks := p.Left
 	p.Left, p.Running = nil, ledger.Tally{}
 	var failed []error
-	for _, cb := range callbacks {
-		s, err := c.stopSweep(ctx, b, p.Company, cb)
+	for i, cb := range callbacks {
+		s, left := begun[i], !time.Now().Before(until)
+		if !left {
+			if s, err = c.stopSweep(ctx, b, p.Company, cb, s != nil); err != nil {
+				failed, left = append(failed, err), true
+			}
+		}
 		switch {
-		case err != nil:
-			failed = append(failed, err)
+		case left && s != nil:
+			p.Left = append(p.Left, cb)
+			p.Running.Add(s.Tally())
+		case left:
 			p.Left = append(p.Left, cb)
 		case s != nil:
 			p.Ended.Add(s.Tally())
@@ -230,11 +254,9 @@ func (c *Client) stopPart(ctx context.Context, b *ledger.Bulk, p *ledger.Part) e
 }
 
 // stopSweep stops a callback's part. One that was not begun is written down as cancelled.
-func (c *Client) stopSweep(ctx context.Context, b *ledger.Bulk, company string, callback int64) (*ledger.Sweep, error) {
+func (c *Client) stopSweep(ctx context.Context, b *ledger.Bulk, company string, callback int64, begun bool) (*ledger.Sweep, error) {
 	id := b.SweepID(callback)
-	if there, err := c.ledger.Sweep(ctx, company, id); err != nil {
-		return nil, err
-	} else if there == nil {
+	if !begun {
 		s, err := c.sweepOf(ctx, b, company, callback)
 		if s == nil || err != nil {
 			return nil, err

@@ -2,9 +2,12 @@ package ledger
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/lua"
 	"github.com/ringback/ringback/dispatcher/verdict"
@@ -24,6 +27,8 @@ const (
 	countKept = time.Hour
 	// sweepPage is how many of the log's entries one script run looks at: a few milliseconds of Redis's time if all of them match.
 	sweepPage = 100
+	// sweepsTogether is how many are read in one round trip.
+	sweepsTogether = 500
 )
 
 // A Sweep is a replay of many of a callback's deliveries, as it is stored.
@@ -120,6 +125,33 @@ func (l *Ledger) Sweep(ctx context.Context, company, id string) (*Sweep, error) 
 	if err != nil || len(fields) == 0 {
 		return nil, err
 	}
+	return readSweep(id, fields), nil
+}
+
+// SweepsOf reads several, nil for each that there is none of.
+func (l *Ledger) SweepsOf(ctx context.Context, company string, ids []string) ([]*Sweep, error) {
+	all := make([]*Sweep, 0, len(ids))
+	for page := range slices.Chunk(ids, sweepsTogether) {
+		reads := make([]*redis.MapStringStringCmd, len(page))
+		p := l.rdb.Pipeline()
+		for i, id := range page {
+			reads[i] = p.HGetAll(ctx, replayKey(company, id))
+		}
+		if err := execute(ctx, p); err != nil {
+			return nil, err
+		}
+		for i, read := range reads {
+			var s *Sweep
+			if fields := read.Val(); len(fields) > 0 {
+				s = readSweep(page[i], fields)
+			}
+			all = append(all, s)
+		}
+	}
+	return all, nil
+}
+
+func readSweep(id string, fields map[string]string) *Sweep {
 	number := func(name string) int64 {
 		n, _ := strconv.ParseInt(fields[name], 10, 64)
 		return n
@@ -130,7 +162,7 @@ func (l *Ledger) Sweep(ctx context.Context, company, id string) (*Sweep, error) 
 		Pace: number("pace"), Bulk: fields["bulk"], Created: FromMS(number("created")), Finished: FromMS(number("finished")),
 	}
 	s.States = replayStates(fields["states"])
-	return s, nil
+	return s
 }
 
 // Sweeps are the ids of a company's, newest first, so many at most.
