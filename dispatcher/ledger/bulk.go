@@ -29,6 +29,9 @@ const bulks = "ringback:replays"
 // keptBulks is how many bulk replays are kept, but for those that run.
 const keptBulks = 1000
 
+// keptOfScope is how many of them are kept of a company, or of the installation: as many as are listed.
+const keptOfScope = 100
+
 // A Bulk is a replay over callbacks and companies, as it is stored. Its parts are sweeps: one for each callback, under an id that follows from its own. What it
 // is to replay does not change.
 type Bulk struct {
@@ -111,7 +114,7 @@ func (l *Ledger) StoreBulk(ctx context.Context, b *Bulk, most int64, line string
 		callbacks = "," + joinIDs(b.Callbacks)
 	}
 	args := []any{
-		b.ID, countKept.Milliseconds(), most, line, "company", b.Company, "by", b.By, "state", b.State, "companies", companies, "callbacks", callbacks,
+		b.ID, countKept.Milliseconds(), most, line, keptOfScope, "company", b.Company, "by", b.By, "state", b.State, "companies", companies, "callbacks", callbacks,
 		"states", replayLetters(b.States), "since", toMS(b.Span.Since), "until", toMS(b.Span.Until), "type", b.EventType, "reason", string(b.Reason), "pace", b.Pace,
 		"matched", b.Matched, "bodiless", b.Bodiless, "estimate", b.Estimate, "created", toMS(b.Created), "finished", toMS(b.Finished),
 	}

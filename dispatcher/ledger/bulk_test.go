@@ -12,10 +12,11 @@ import (
 // TestBulksAreKeptForAWhile: those that ended, and for less time those that only counted. Those that run stay, whatever there is.
 func TestBulksAreKeptForAWhile(t *testing.T) {
 	inBubble(t, standard, func(d *desk) {
+		of := ""
 		store := func(id, state string) {
 			now, err := d.ledger.Now(d.t.Context())
 			d.must(err)
-			d.must(d.ledger.StoreBulk(d.t.Context(), &Bulk{ID: id, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
+			d.must(d.ledger.StoreBulk(d.t.Context(), &Bulk{ID: id, Company: of, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
 		}
 		kept := func(want ...string) {
 			d.t.Helper()
@@ -51,6 +52,7 @@ func TestBulksAreKeptForAWhile(t *testing.T) {
 		time.Sleep(replayKept)
 		kept("runs")
 		for i := range keptBulks + 5 {
+			of = fmt.Sprint("c", i%20)
 			store(fmt.Sprintf("z%d", i), "dry_run")
 		}
 		d.must(d.ledger.TidyBulks(d.t.Context()))
@@ -61,6 +63,35 @@ func TestBulksAreKeptForAWhile(t *testing.T) {
 			d.t.Errorf("the one that runs: %+v, %v", b, err)
 		}
 	})
+}
+
+// TestACompanyKeepsItsBulksBesideAnothers: whoever counts again and again pushes out its own only, and nothing that runs.
+func TestACompanyKeepsItsBulksBesideAnothers(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	store := func(company, id, state string, at int64) {
+		d.must(d.ledger.StoreBulk(t.Context(), &Bulk{ID: id, Company: company, State: state, States: []State{Dead}, Created: FromMS(at)}, 10, "{}"))
+	}
+	now, err := d.ledger.Now(t.Context())
+	d.must(err)
+	at := now.UnixMilli()
+	store("acme", "theirs", "dry_run", at)
+	store("loud", "runs", "running", at)
+	for i := range keptOfScope + 7 {
+		store("loud", fmt.Sprintf("z%03d", i), "dry_run", at+int64(i))
+	}
+	for company, want := range map[string]int{"acme": 1, "loud": keptOfScope + 1} {
+		all, err := d.ledger.Bulks(t.Context(), company, 1000)
+		d.must(err)
+		if len(all) != want {
+			t.Errorf("%s keeps %d, want %d", company, len(all), want)
+		}
+	}
+	for id, want := range map[string]bool{"runs": true, "z006": false, "z007": true, "z106": true} {
+		if b, err := d.ledger.Bulk(t.Context(), id); err != nil || (b != nil) != want {
+			t.Errorf("%s is kept: %t, want %t (%v)", id, b != nil, want, err)
+		}
+	}
 }
 
 // TestABulkIsReadAsItWasStored: all, some and none of the companies and callbacks are told apart.
