@@ -72,7 +72,7 @@ func (s *server) streamDeliveries(ctx context.Context, in *streamIn) (*streamOut
 	if in.CallbackID != 0 && !c.Key.Sees(in.CallbackID) {
 		return nil, errNoCallback
 	}
-	leave, err := s.streams.enter(c.Key.ID)
+	leave, err := s.streams.enter(c.Key)
 	if err != nil {
 		return nil, err
 	}

@@ -310,16 +310,18 @@ func TestAStreamEndsWithItsKey(t *testing.T) {
 	h.call("operator", "GET", deliveriesStream, "").wantProblem(http.StatusServiceUnavailable)
 }
 
-// TestStreamsAreCounted: a key has so many, a process so many, and those that end make room.
+// TestStreamsAreCounted: a key has so many, a company's keys and links so many together, a process so many, and those that end make room.
 func TestStreamsAreCounted(t *testing.T) {
 	h := newHouse(t)
-	leave, err := h.api.streams.enter("other")
-	h.must(err)
+	enter := func(id, company string) func() {
+		leave, err := h.api.streams.enter(registry.Key{ID: id, Company: company})
+		h.must(err)
+		return leave
+	}
+	leave := enter("other", registry.AllCompanies)
 	var all []func()
 	for range keyStreams {
-		done, err := h.api.streams.enter(h.keys["partner"][:12])
-		h.must(err)
-		all = append(all, done)
+		all = append(all, enter(h.keys["partner"][:12], "acme"))
 	}
 	if p := h.call("partner", "GET", deliveriesStream, "").wantProblem(http.StatusTooManyRequests); !strings.Contains(p.Detail, "this key has 100 streams open") {
 		t.Error(p.Detail)
@@ -327,9 +329,20 @@ func TestStreamsAreCounted(t *testing.T) {
 	h.call("operator", "GET", deliveriesStream, "").want(http.StatusOK)
 	all[0]()
 	h.call("partner", "GET", deliveriesStream, "").want(http.StatusOK)
+	var links []func()
+	for i := range companyStreams - keyStreams + 1 {
+		links = append(links, enter(fmt.Sprint("lnk_", i), "acme"))
+	}
+	if p := h.call("partner", "GET", deliveriesStream, "").wantProblem(http.StatusTooManyRequests); !strings.Contains(p.Detail, "keys and portal links have 300 streams open") {
+		t.Error(p.Detail)
+	}
+	h.call("other partner", "GET", strings.Replace(deliveriesStream, "acme", "other", 1), "").want(http.StatusOK)
+	for _, leave := range links {
+		leave()
+	}
+	h.call("partner", "GET", deliveriesStream, "").want(http.StatusOK)
 	for i := range maxStreams - keyStreams {
-		_, err := h.api.streams.enter(fmt.Sprint(i / keyStreams))
-		h.must(err)
+		enter(fmt.Sprint(i/keyStreams), registry.AllCompanies)
 	}
 	if p := h.call("operator", "GET", deliveriesStream, "").wantProblem(http.StatusTooManyRequests); !strings.Contains(p.Detail, "this process serves 1000 streams") {
 		t.Error(p.Detail)

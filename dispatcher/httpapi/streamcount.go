@@ -4,40 +4,58 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+
+	"github.com/ringback/ringback/registry"
 )
 
-// maxStreams is how many streams a process serves, and keyStreams how many of them one key may have. Each takes a connection, and some 30 KiB.
-const maxStreams, keyStreams = 1000, 100
+// maxStreams is how many streams a process serves. Each takes a connection, and some 30 KiB. keyStreams is how many of them one key may have, and companyStreams
+// how many those may have together that are for one company: its keys, and its portal links, of which it makes as many as it likes.
+const maxStreams, companyStreams, keyStreams = 1000, 300, 100
 
 // streams counts those that are served.
 type streams struct {
-	mu   sync.Mutex
-	all  int
-	keys map[string]int // by the key's id, while it has any
+	mu        sync.Mutex
+	all       int
+	keys      map[string]int // by the key's id, while it has any
+	companies map[string]int // by the key's company, in the same way; not of keys of all companies
 }
 
 // enter counts a stream of a key. The caller calls leave at its end.
-func (s *streams) enter(key string) (leave func(), err error) {
+func (s *streams) enter(key registry.Key) (leave func(), err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.keys[key] >= keyStreams:
+	case s.keys[key.ID] >= keyStreams:
 		return nil, tooManyStreams("this key has %d streams open, as many as one key may have: close one, or read several callbacks' deliveries in one", keyStreams)
+	case s.companies[key.Company] >= companyStreams:
+		return nil, tooManyStreams("this company's keys and portal links have %d streams open, as many as they may have: close one, or read several callbacks' deliveries in one", companyStreams)
 	case s.all >= maxStreams:
 		return nil, tooManyStreams("this process serves %d streams, as many as it may: try again in a moment, or read the list of deliveries", maxStreams)
 	}
 	if s.keys == nil {
-		s.keys = make(map[string]int)
+		s.keys, s.companies = make(map[string]int), make(map[string]int)
 	}
-	s.all, s.keys[key] = s.all+1, s.keys[key]+1
-	return func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.all--
-		if s.keys[key]--; s.keys[key] == 0 {
-			delete(s.keys, key)
-		}
-	}, nil
+	s.all++
+	s.keys[key.ID]++
+	if key.Company != registry.AllCompanies {
+		s.companies[key.Company]++
+	}
+	return func() { s.leave(key) }, nil
+}
+
+func (s *streams) leave(key registry.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all--
+	if s.keys[key.ID]--; s.keys[key.ID] == 0 {
+		delete(s.keys, key.ID)
+	}
+	if key.Company == registry.AllCompanies {
+		return
+	}
+	if s.companies[key.Company]--; s.companies[key.Company] == 0 {
+		delete(s.companies, key.Company)
+	}
 }
 
 func tooManyStreams(detail string, most int) error {
