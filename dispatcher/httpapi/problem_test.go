@@ -180,6 +180,8 @@ func TestQueriesAreRefusedByParameter(t *testing.T) {
 		{"/deliveries?callback_id=0", "query.callback_id", "must be a whole number, 1 or more"},
 		{"/deliveries?cursor=made-up", "query.cursor", "is not one that this list gave out"},
 		{"/deliveries?kind=letter", "query.kind", "must be one of delivery, decision"},
+		{"/deliveries/dlv_AYIrM62HwWUx?include=nonsense", "query.include", "must be one of request"},
+		{"/deliveries/dlv_AYIrM62HwWUx?include=request&include=request,x", "query.include", "must be one of request"},
 		{"/deliveries?stat=dead", "query.stat", "is not known here: there are limit, cursor, kind, state, callback_id, event_type, since, until"},
 		{"/config/callbacks?status=asleep", "query.status", "must be one of enabled, paused, disabled"},
 		{"/config/callbacks?cursor=made-up", "query.cursor", "must be the next_cursor"},

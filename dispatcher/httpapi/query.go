@@ -71,7 +71,8 @@ func checkQuery(query string, params []*huma.Param) error {
 		switch {
 		case i < 0:
 			fault.Message = "is not known here: " + paramsOf(params)
-		case params[i].Schema.Type == huma.TypeArray: // for the operation to read
+		case params[i].Schema.Type == huma.TypeArray:
+			fault.Message, fault.Value = wrongItem(given[name], params[i].Schema.Items)
 		case len(given[name]) > 1:
 			fault.Message = "is given twice: which one is meant?"
 		case given.Get(name) != "":
@@ -117,6 +118,18 @@ func wrongValue(value string, s *huma.Schema) string {
 		return "must be one of " + strings.Join(strings.Fields(strings.Trim(fmt.Sprint(s.Enum), "[]")), ", ")
 	}
 	return ""
+}
+
+// wrongItem says how the values of a list must be if one will not do, and returns that. What the list says of no value is for the operation to judge.
+func wrongItem(given []string, items *huma.Schema) (wrong string, value any) {
+	for _, list := range given {
+		for item := range strings.SplitSeq(list, ",") {
+			if wrong = wrongValue(item, items); wrong != "" && item != "" {
+				return wrong, item
+			}
+		}
+	}
+	return "", nil
 }
 
 // rangeOf tells in words which whole numbers will do.
