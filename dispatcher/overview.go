@@ -104,8 +104,12 @@ type lookout struct {
 // read does a part. If that fails, the overview says so.
 func (l *lookout) read(ctx context.Context, what string, do func() error) {
 	if err := do(); err != nil {
+		sentence := "Not all could be read: " + what + "."
+		if slices.Contains(l.o.Unread, sentence) { // each of the worst callbacks is read by itself
+			return
+		}
 		l.log.WarnContext(ctx, "a part of the overview is missing", "part", what, "error", err)
-		l.o.Unread = append(l.o.Unread, "Not all could be read: "+what+".")
+		l.o.Unread = append(l.o.Unread, sentence)
 	}
 }
 

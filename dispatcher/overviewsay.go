@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,10 +27,16 @@ func ago(now, at time.Time) string {
 	return count(int(d.Seconds()), "second")
 }
 
-// many is a number and its noun, with the thousands apart.
+// many is a number and its noun.
 func many(n int64, noun string) string {
-	text := count(int(n), noun)
-	for i := strings.IndexByte(text, ' ') - 3; i > 0; i -= 3 {
+	_, noun, _ = strings.Cut(count(int(n), noun), " ")
+	return thousands(n) + " " + noun
+}
+
+// thousands is a number, with the thousands apart.
+func thousands(n int64) string {
+	text := strconv.FormatInt(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
@@ -78,10 +85,6 @@ func (p *WorstPart) say() {
 	if w.LastFailure != nil {
 		p.Sentence += " Its last failure: " + w.LastFailure.Detail + "."
 	}
-}
-
-func thousands(n int64) string {
-	return strings.TrimSuffix(many(n, "x"), map[bool]string{true: " x", false: " xs"}[n == 1])
 }
 
 func isAre(n int64, noun string) string {
