@@ -325,6 +325,7 @@ var uncontained = map[string]string{
 	"cmd/ringback/bench/sending.go sendLoad": "a command that ends",
 	"cmd/ringback/bench/deliver.go deliver":  "a command that ends",
 	"cmd/ringback/bench/floors.go hurry":     "a command that ends",
+	"cmd/ringback/bench/watched.go watch":    "a command that ends",
 }
 
 // TestGoroutinesCatchTheirPanics: what begins a goroutine or a timer in the server's packages contains what runs there, or is known.

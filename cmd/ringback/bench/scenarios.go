@@ -355,3 +355,37 @@ func (f Figures) added(direct, through []time.Duration) {
 		f[name] -= alone[name]
 	}
 }
+
+// viewers are how many watch in the scenario watched.
+const viewers = 50
+
+// watched sends as fast as it goes from 16 senders, by turns while nobody watches the company's deliveries and while 50 streams tell of them.
+func watched(ctx context.Context, s *site) ([]phase, error) {
+	l := load{letter: 'a', events: s.cfg.events(10_000), companies: []string{s.company("watched")}, fan: 1, senders: 16}
+	if err := s.prepare(ctx, l, nil); err != nil {
+		return nil, err
+	}
+	calm, err := s.deliver(ctx, l, nil)
+	if err != nil {
+		return nil, err
+	}
+	told, leave, err := s.watch(ctx, l.companies[0], viewers)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	l.letter = 'b'
+	watched, err := s.deliver(ctx, l, nil)
+	if err != nil {
+		return nil, err
+	}
+	for told.Load() == 0 && ctx.Err() == nil { // a short load is over before anybody hears of it
+		select {
+		case <-ctx.Done():
+		case <-time.After(again):
+		}
+	}
+	watched[Told] = float64(told.Load())
+	watched.beside(calm)
+	return []phase{{"calm", calm, l.fan}, {strconv.Itoa(viewers) + " watch", watched, l.fan}}, nil
+}
