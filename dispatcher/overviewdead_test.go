@@ -13,7 +13,9 @@ import (
 func TestTheDeadByReason(t *testing.T) {
 	t.Parallel()
 	got, counted := deadReasons([]ledger.Cause{
-		{Company: "a", Callback: 12, Reason: "gone", Dead: 1}, {Company: "a1", Callback: 2, Reason: "gone", Dead: 1}, {Company: "a1", Callback: 2, Reason: "timeout", Dead: 4},
+		{Company: "a", Callback: 12, Reason: "gone", Dead: 1},
+		{Company: "a1", Callback: 2, Reason: "gone", Dead: 1},
+		{Company: "a1", Callback: 2, Reason: "timeout", Dead: 4},
 		{Company: "a", Callback: 12, Reason: "gone", Dead: 1},
 	})
 	want := []DeadReason{
