@@ -65,7 +65,7 @@ func TestHeadOfAStream(t *testing.T) {
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(server, "http://"))
 	h.must(err)
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	deadline, _ := ctx.Deadline()
 	h.must(conn.SetDeadline(deadline))
 	in := bufio.NewReader(conn)
