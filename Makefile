@@ -40,7 +40,9 @@ test-old: prepare ## run beside a program of data model 1, built from the reposi
 test-sweep: ## break every command that a step of the engine sends to Redis, in every way (make test: each in one)
 	RINGBACK_SWEEP=full go test -race -count 1 -v -run '^TestEveryCommandFailsOnce$$' ./dispatcher
 
-test-door: prepare ## send the API what it refuses, with clients that people use, and what strangers abuse it with (some minutes; needs python3, node, curl)
+test-door: LANGUAGES := node:nodejs python3:python3 curl:curl php:php-cli ruby:ruby javac:default-jdk-headless
+test-door: prepare ## send the API what it refuses, with clients that people use, and what strangers abuse it with, and verify deliveries in each language that partners are shown (some minutes)
+	RINGBACK_EVERY_LANGUAGE=1 go test -count 1 -v -run '^TestSnippets' ./dispatcher/console
 	go test -tags load -count 1 -timeout 30m -v -run '^TestDoor' ./cmd/ringback
 
 lint: ## run every check that reads the code
@@ -96,12 +98,14 @@ clean: ## remove what was built
 # The tests start Redis servers of their own, and the race detector needs a C compiler. Where neither is there and this is root on
 # Debian or a descendant, both are installed, and no service is started. Prometheus, which tries the rules and the dashboard in deploy/, and chromium,
 # which goes through the pages, are installed along with them where that is possible; without them those tests are skipped, and with CI=true they fail.
+# LANGUAGES are a target's own wishes, as program:package.
 prepare:
 	@need=''; wish=''; \
 	command -v redis-server >/dev/null || command -v valkey-server >/dev/null || need='redis-server'; \
 	command -v "$$(go env CC)" >/dev/null || need="$$need gcc libc6-dev"; \
 	{ command -v prometheus && command -v promtool; } >/dev/null || wish='prometheus'; \
 	command -v chromium >/dev/null || wish="$$wish chromium fonts-dejavu-core"; \
+	for each in $(LANGUAGES); do command -v "$${each%%:*}" >/dev/null || wish="$$wish $${each#*:}"; done; \
 	if [ -z "$$need$$wish" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 	  if [ -z "$$need" ]; then exit 0; fi; \
