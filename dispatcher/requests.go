@@ -67,7 +67,7 @@ func (c *Client) ShowRequests(ctx context.Context, company string, d *Delivery, 
 		payload, err = c.Payload(ctx, company, d.EventID)
 		switch {
 		case errors.Is(err, ErrBodyLeft):
-			missing = "the event's body is no longer kept"
+			missing = "the event's body is no longer kept (--body-retention)"
 		case errors.Is(err, ErrNotFound):
 			missing = "the event is no longer kept"
 		case err != nil:
@@ -131,6 +131,8 @@ func (d *Delivery) requestMissing(a *Attempt, s *ledger.Sent) string {
 		return "it is not known whether anything was sent: the process that made the attempt did not record what came of it"
 	case a.Number <= last-ledger.KeptSent:
 		return fmt.Sprintf("it is no longer kept: those of the last %d attempts are", ledger.KeptSent)
+	case a.StatusCode != 0: // somebody answered
+		return "requests like this one are not kept (--keep-requests all keeps them)"
 	}
 	return "nothing was sent, or requests like this one are not kept (--keep-requests)"
 }

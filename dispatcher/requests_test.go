@@ -233,7 +233,7 @@ func TestWhatWasNotSentIsNotShown(t *testing.T) {
 		t.Errorf("without its key: %+v", a.Request)
 	}
 	h.must(h.rdb.HDel(t.Context(), ledger.EventKey(acme, "e"), "b").Err())
-	if a := h.shown(id, everything).Attempts[0]; a.Request == nil || a.Request.Body != nil || a.Request.BodyMissing != "the event's body is no longer kept" {
+	if a := h.shown(id, everything).Attempts[0]; a.Request == nil || a.Request.Body != nil || a.Request.BodyMissing != "the event's body is no longer kept (--body-retention)" {
 		t.Errorf("without its body: %+v", a.Request)
 	}
 
@@ -241,6 +241,7 @@ func TestWhatWasNotSentIsNotShown(t *testing.T) {
 		"it is no longer kept: those of the last 3 attempts are":                                                      {Number: 2, Reason: "timeout"},
 		"it is not known whether anything was sent: the process that made the attempt did not record what came of it": {Number: 5, Reason: "unknown"},
 		"nothing was sent, or requests like this one are not kept (--keep-requests)":                                  {Number: 4, Reason: "timeout"},
+		"requests like this one are not kept (--keep-requests all keeps them)":                                        {Number: 4, StatusCode: 204},
 	} {
 		d := &Delivery{Attempts: []Attempt{a, {Number: 5}}}
 		h.must(h.client.ShowRequests(t.Context(), acme, d, everything))

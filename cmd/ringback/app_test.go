@@ -318,6 +318,7 @@ var uncontained = map[string]string{
 	"cmd/ringback/devdata.go start":        "own waits for a process, and stops the app",
 	"cmd/ringback/bulk.go run":             "a command that ends",
 	"cmd/ringback/listen.go serveUntil":    "a command that ends",
+	"cmd/ringback/listenfollow.go run":     "a command that ends",
 
 	"cmd/ringback/bench/process.go launch":   "a command that ends",
 	"cmd/ringback/bench/site.go register":    "a command that ends",

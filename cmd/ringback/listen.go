@@ -1,28 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
-
-	"github.com/ringback/ringback/payloads"
 )
 
-// maxReceived bounds a request's body: well over the 1 MiB that a server accepts by default.
-const maxReceived = 16 << 20
+const (
+	defaultReceiver = "127.0.0.1:9000"
+	envListen       = "RINGBACK_RECEIVER_LISTEN"
+)
 
 func listenCommand() *cli.Command {
 	return &cli.Command{
@@ -30,17 +24,24 @@ func listenCommand() *cli.Command {
 		Usage: "receive deliveries at your desk: verify the signature, print, answer",
 		Description: "Register its URL as a callback's destination, then watch what arrives. Any path is taken, and challenges are answered.\n" +
 			"`ringback dev` delivers to loopback; other servers only where --egress-allow says so.\n\n" +
+			"With --follow it takes no requests. It asks the server instead for what is sent to callbacks wherever they are, and passes each attempt on\n" +
+			"as it went out, with *** for secrets. Whoever is there has answered already, and decides alone what becomes of a delivery.\n\n" +
 			examples(
 				"ringback listen --secret whsec_… --respond 503,503,204",
 				"ringback listen --listen 127.0.0.1:9000 --forward-to http://127.0.0.1:3000/hook",
+				"ringback listen --follow --callback 12 --forward-to http://127.0.0.1:3000/hook",
 			),
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: "127.0.0.1:9000", EnvVars: []string{"RINGBACK_RECEIVER_LISTEN"}},
+			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: defaultReceiver, EnvVars: []string{envListen}},
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable); what does not verify is answered 401, unless --respond or --forward-to is given", EnvVars: []string{"RINGBACK_SECRET"}},
 			&cli.StringFlag{
 				Name: "respond", Usage: "answer with `STATUS`, verified or not, or with several in turn, the last one for good: 503,503,204", Value: "204",
 			},
 			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers"},
+			&cli.BoolFlag{Name: "follow", Usage: "instead of receiving, get from the server what it sends to callbacks, as it happens"},
+			companyFlag(),
+			&cli.Int64Flag{Name: "callback", Usage: "with --follow, only what is sent to the callback with this `ID`"},
+			&cli.StringFlag{Name: "type", Usage: "with --follow, only events of this `TYPE`"},
 			&cli.BoolFlag{Name: "quiet", Usage: "one line for each request, without its body"},
 		},
 		Action: listen,
@@ -51,23 +52,41 @@ func listen(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
+	if err := checkFollow(c); err != nil {
+		return err
+	}
 	receiver, err := newReceiver(c)
 	if err != nil {
 		return err
+	}
+	if c.Bool("follow") {
+		return followDeliveries(c, receiver)
 	}
 	ln, err := bind(c.Context, c.String("listen"))
 	if err != nil {
 		return err
 	}
-	announce := c.App.Writer
-	if receiver.out.json {
-		announce = c.App.ErrWriter // stdout is for requests
-	}
-	_, _ = fmt.Fprintf(announce, "Listening on http://%s: register a URL there as a callback's destination. Ctrl-C ends.\n", ln.Addr())
-	if len(receiver.secrets) == 0 {
-		_, _ = fmt.Fprintln(announce, "No secret given, so signatures are not verified: --secret whsec_… takes the one shown when the callback was created.")
-	}
+	receiver.announce(c, "Listening on http://%s: register a URL there as a callback's destination. Ctrl-C ends.\n", ln.Addr())
 	return serveUntil(c.Context, ln, receiver)
+}
+
+// checkFollow finds flags that go with --follow alone, or not with it.
+func checkFollow(c *cli.Context) error {
+	follows := c.Bool("follow")
+	for _, name := range []string{"callback", "type"} {
+		if c.IsSet(name) && !follows {
+			return usagef("--%s goes with --follow: without it, everything is taken that arrives", name)
+		}
+	}
+	switch {
+	case !follows:
+		return nil
+	case c.IsSet("respond"):
+		return usagef("--respond and --follow exclude each other: the callback's endpoint answers, and this only sees what it was sent")
+	case c.String("listen") != defaultReceiver && c.String("listen") != os.Getenv(envListen):
+		return usagef("--listen and --follow exclude each other: with --follow, deliveries come from the server, and nothing listens here")
+	}
+	return nil
 }
 
 // serveUntil serves h on ln until ctx ends, then lets requests under way finish for a moment.
@@ -86,279 +105,4 @@ func serveUntil(ctx context.Context, ln net.Listener, h http.Handler) error {
 		return nil
 	}
 	return fmt.Errorf("stopped receiving: %w", err)
-}
-
-// receiver is a partner's end of a callback. It is safe for concurrent use; lines never mix.
-type receiver struct {
-	secrets []payloads.Secret
-	forward *url.URL // nil: answers by itself
-	client  *http.Client
-	strict  bool // answers 401 itself where the signature does not verify
-	quiet   bool
-	colour  bool
-
-	mu      sync.Mutex // guards what follows and the output
-	out     printer
-	respond []int // the answers to come; the last one stays
-}
-
-func newReceiver(c *cli.Context) (*receiver, error) {
-	r := &receiver{
-		out: newPrinter(c), quiet: c.Bool("quiet"), colour: isTerminal(c.App.Writer),
-		client: &http.Client{
-			Timeout:       55 * time.Second,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
-	for _, s := range commaSeparated(c.StringSlice("secret")) {
-		secret, err := payloads.ParseSecret(s)
-		if err != nil {
-			return nil, usagef("--secret: %v", err)
-		}
-		r.secrets = append(r.secrets, secret)
-	}
-	for s := range strings.SplitSeq(c.String("respond"), ",") {
-		status, err := strconv.Atoi(strings.TrimSpace(s))
-		if err != nil || status < 200 || status > 599 {
-			return nil, usagef("--respond takes HTTP statuses from 200 to 599, such as 204 or 503,503,204")
-		}
-		r.respond = append(r.respond, status)
-	}
-	if to := c.String("forward-to"); to != "" {
-		u, err := url.Parse(to)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") {
-			return nil, usagef("--forward-to must be a URL such as http://127.0.0.1:3000/webhooks")
-		}
-		if c.IsSet("respond") {
-			return nil, usagef("--respond and --forward-to exclude each other: with --forward-to, the answer is what that URL answers")
-		}
-		r.forward = u
-	}
-	r.strict = r.forward == nil && !c.IsSet("respond")
-	return r, nil
-}
-
-// answer is what a partner's server says.
-type answer struct {
-	status      int
-	contentType string
-	body        []byte
-}
-
-// received is one request and what was made of it.
-type received struct {
-	Time       time.Time       `json:"time"`
-	Method     string          `json:"method"`
-	Path       string          `json:"path"`
-	EventType  string          `json:"event_type,omitempty"`
-	EventID    string          `json:"event_id,omitempty"`
-	Attempt    string          `json:"attempt,omitempty"`
-	Replay     bool            `json:"replay,omitempty"` // it was replayed before
-	DeliveryID string          `json:"delivery_id,omitempty"`
-	Signature  string          `json:"signature"`         // "verified", "not_verified" or "no_secret"
-	Problem    string          `json:"problem,omitempty"` // why it is not verified
-	Bytes      int             `json:"bytes"`
-	Status     int             `json:"status"`
-	TookMS     float64         `json:"took_ms"`
-	Body       json.RawMessage `json:"body,omitempty"`
-	Form       json.RawMessage `json:"form,omitempty"` // what a body that is a form means
-	body       []byte
-}
-
-func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	start := time.Now()
-	body, err := io.ReadAll(http.MaxBytesReader(w, req.Body, maxReceived))
-	if err != nil {
-		http.Error(w, "the request's body could not be read", http.StatusBadRequest)
-		return
-	}
-	signature, problem := r.verify(req.Header, body, start)
-	said := answer{http.StatusUnauthorized, "text/plain; charset=utf-8", []byte("the signature does not verify: " + problem + "\n")}
-	origin := req.Header.Get("WebHook-Request-Origin")
-	if token := challenge(req.Header, body); token != nil && r.forward == nil {
-		said = answer{http.StatusOK, "application/json", token}
-	} else if req.Method == http.MethodOptions && origin != "" && r.forward == nil { // the handshake, which has no signature
-		w.Header().Set("WebHook-Allowed-Origin", origin)
-		said = answer{status: http.StatusOK}
-	} else if !r.strict || signature != "not_verified" {
-		said = r.answer(req, body)
-	}
-	if said.contentType != "" {
-		w.Header().Set("Content-Type", said.contentType)
-	}
-	w.WriteHeader(said.status)
-	_, _ = w.Write(said.body)
-
-	got := received{
-		Time: start, Method: req.Method, Path: req.URL.RequestURI(),
-		EventType: req.Header.Get("Ringback-Event-Type"), EventID: req.Header.Get("Ringback-Event-Id"),
-		Attempt: req.Header.Get("Ringback-Attempt"), Replay: req.Header.Get("Ringback-Replay") != "", DeliveryID: req.Header.Get(payloads.HeaderID),
-		Signature: signature, Problem: problem, Bytes: len(body), Status: said.status, Form: readForm(req.Header, body), body: body,
-	}
-	got.TookMS = float64(time.Since(start).Microseconds()) / 1000
-	r.print(got)
-}
-
-// challenge is the answer to a challenge, nil if the request is none. Nobody here knows a callback's secret before it is registered, so the
-// signature does not matter.
-func challenge(h http.Header, body []byte) []byte {
-	if h.Get("Ringback-Event-Type") != "callback.challenge" {
-		return nil
-	}
-	if form := readForm(h, body); form != nil {
-		body = form
-	}
-	var said struct {
-		Challenge string `json:"challenge"`
-	}
-	if json.Unmarshal(body, &said) != nil || said.Challenge == "" {
-		return nil
-	}
-	token, err := json.Marshal(said)
-	if err != nil {
-		return nil
-	}
-	return token
-}
-
-// readForm is the payload that was sent as a form, nil if the body is none that Ringback sends.
-func readForm(h http.Header, body []byte) json.RawMessage {
-	mediaType, _, err := mime.ParseMediaType(h.Get("Content-Type"))
-	if err != nil || mediaType != payloads.ContentTypeForm {
-		return nil
-	}
-	payload, err := payloads.DecodeForm(body)
-	if err != nil {
-		return nil // it is shown as it came
-	}
-	return payload
-}
-
-func (r *receiver) verify(h http.Header, body []byte, now time.Time) (verdict, why string) {
-	if len(r.secrets) == 0 {
-		return "no_secret", ""
-	}
-	if err := payloads.Verify(h, body, now, r.secrets...); err != nil {
-		return "not_verified", err.Error()
-	}
-	return "verified", ""
-}
-
-func (r *receiver) answer(req *http.Request, body []byte) answer {
-	if r.forward != nil {
-		return r.handOn(req, body)
-	}
-	r.mu.Lock()
-	status := r.respond[0]
-	if len(r.respond) > 1 {
-		r.respond = r.respond[1:]
-	}
-	r.mu.Unlock()
-	if status == http.StatusOK {
-		return answer{status, "application/json", []byte(`{"success":true}`)}
-	}
-	return answer{status: status}
-}
-
-// hopHeaders belong to one connection and are not handed on (RFC 9110, section 7.6.1).
-var hopHeaders = []string{"Connection", "Keep-Alive", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
-
-// handOn sends the request to the forward URL, byte for byte, and brings back its answer; 502 if there is none.
-func (r *receiver) handOn(req *http.Request, body []byte) answer {
-	out, err := http.NewRequestWithContext(req.Context(), req.Method, r.forward.String(), bytes.NewReader(body))
-	if err != nil {
-		return answer{status: http.StatusBadGateway}
-	}
-	out.Header = req.Header.Clone()
-	for _, name := range hopHeaders {
-		out.Header.Del(name)
-	}
-	resp, err := r.client.Do(out) //nolint:gosec // the URL is that of --forward-to, the user's own
-	if err != nil {
-		return answer{http.StatusBadGateway, "text/plain; charset=utf-8", []byte("the URL of --forward-to did not answer\n")}
-	}
-	defer func() { _ = resp.Body.Close() }()
-	reply, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	return answer{resp.StatusCode, resp.Header.Get("Content-Type"), reply}
-}
-
-func (r *receiver) print(got received) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.out.json {
-		_, _ = r.out.w.Write(got.jsonLine())
-		return
-	}
-	_, _ = io.WriteString(r.out.w, got.line(r.colour))
-	if !r.quiet && len(got.body) > 0 {
-		_, _ = io.WriteString(r.out.w, got.shown())
-	}
-}
-
-// jsonLine is the request as one line of JSON; a body that is not JSON is put as a string.
-func (got received) jsonLine() []byte {
-	var compact bytes.Buffer
-	if json.Compact(&compact, got.body) == nil {
-		got.Body = compact.Bytes()
-	} else if text, err := json.Marshal(string(got.body)); err == nil && len(got.body) > 0 {
-		got.Body = text
-	}
-	line, err := json.Marshal(got)
-	if err != nil {
-		return nil
-	}
-	return append(line, '\n')
-}
-
-// line is the request in one line of text.
-func (got received) line(colour bool) string {
-	verdict, shade := "verified", green
-	switch got.Signature {
-	case "not_verified":
-		verdict, shade = "NOT verified: "+got.Problem, red
-	case "no_secret":
-		verdict, shade = "no secret given", yellow
-	}
-	parts := []string{got.Time.Format("15:04:05"), got.Method + " " + got.Path}
-	if got.EventType != "" {
-		parts = append(parts, got.EventType)
-	}
-	if got.Attempt != "" {
-		parts = append(parts, "attempt "+got.Attempt)
-		if got.Replay {
-			parts = append(parts, "replay")
-		}
-	}
-	if got.DeliveryID != "" {
-		parts = append(parts, got.DeliveryID)
-	}
-	for i := range parts {
-		parts[i] = printable(parts[i])
-	}
-	verdict = printable(verdict)
-	if colour {
-		verdict = shade + verdict + noColour
-	}
-	took := time.Duration(got.TookMS * float64(time.Millisecond)).Round(10 * time.Microsecond)
-	parts = append(parts, verdict, fmt.Sprintf("%d bytes", got.Bytes), fmt.Sprintf("answered %d in %s", got.Status, took))
-	return strings.Join(parts, "  ") + "\n"
-}
-
-// shown is the body under its line: JSON and forms pretty-printed, anything else as it is.
-func (got received) shown() string {
-	if got.Form != nil {
-		return indented(got.Form)
-	}
-	return indented(got.body)
-}
-
-func indented(body []byte) string {
-	const margin = "    "
-	text := string(body)
-	var b bytes.Buffer
-	if json.Indent(&b, body, "", "  ") == nil {
-		text = b.String()
-	}
-	text = strings.TrimRight(printableText(text), "\n")
-	return margin + strings.ReplaceAll(text, "\n", "\n"+margin) + "\n"
 }

@@ -235,7 +235,7 @@ func (s *terminal) paste(text string) {
 	if _, err := fmt.Fprintf(s.stdin, "%s\necho \"%s, exit $?\"\n", strings.TrimSpace(text), mark); err != nil {
 		s.t.Fatal(err)
 	}
-	end := s.await(regexp.QuoteMeta(mark) + `, exit (\d+)|Listening on http\S+(?s:.*)|msg=ready|"msg":"ready"`)
+	end := s.await(regexp.QuoteMeta(mark) + `, exit (\d+)|Listening on http\S+(?s:.*)|(?:Watching|Following) the deliveries of|msg=ready|"msg":"ready"`)
 	if end[1] != "" && end[1] != "0" {
 		s.t.Fatalf("%s: a pasted command failed:\n%s", s.name, s.said)
 	}

@@ -40,8 +40,10 @@ func tailDeliveries(c *cli.Context) error {
 		return err
 	}
 	out, colour := newPrinter(c), isTerminal(c.App.Writer)
-	_, _ = fmt.Fprintf(c.App.ErrWriter, "Watching the deliveries of %s. Ctrl-C ends.\n", printable(company))
 	q := client.WatchQuery{States: commaSeparated(c.StringSlice("state")), CallbackID: c.Int64("callback"), EventType: c.String("type")}
+	q.Begun = func(time.Time) {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "Watching the deliveries of %s. Ctrl-C ends.\n", printable(company))
+	}
 	ctx := c.Context
 	for change, err := range api.Watch(ctx, company, q) {
 		switch {

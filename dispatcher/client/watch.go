@@ -30,6 +30,8 @@ type WatchQuery struct {
 	CallbackID int64
 	EventType  string
 	After      string // the Place of the last change that an earlier watch told of, to go on behind it
+	// Begun is called once, when changes are told from then on. at is when that is by the server's clock, in whole seconds; zero: it does not say.
+	Begun func(at time.Time)
 }
 
 // A Change is a delivery that changed: an attempt ended, or its state changed without one. Or it is a gap.
@@ -118,6 +120,10 @@ func (s *subscription) listen(parent context.Context) error {
 		defer func() { _ = resp.Body.Close() }()
 		if resp.StatusCode/100 != 2 {
 			return read(resp, nil)
+		}
+		if s.again == nil && s.query.Begun != nil {
+			at, _ := http.ParseTime(resp.Header.Get("Date")) // zero if it does not say
+			s.query.Begun(at)
 		}
 		s.again = backoff.NewExponentialBackOff(backoff.WithInitialInterval(200*time.Millisecond), backoff.WithMaxInterval(5*time.Second), backoff.WithMaxElapsedTime(0))
 		s.soon = comeBackIn

@@ -59,7 +59,8 @@ func TestAWatchGoesOnWhereItBrokeOff(t *testing.T) {
 		}
 	}
 	var told []string
-	for change, err := range watcher.Watch(ctx, "acme", client.WatchQuery{After: "lost"}) {
+	var begun []time.Time
+	for change, err := range watcher.Watch(ctx, "acme", client.WatchQuery{After: "lost", Begun: func(at time.Time) { begun = append(begun, at) }}) {
 		must(t, err)
 		if change.Gap {
 			send("one")
@@ -75,6 +76,9 @@ func TestAWatchGoesOnWhereItBrokeOff(t *testing.T) {
 		if !strings.HasPrefix(string(change.Delivery.Raw), `{"delivery_id":`) {
 			t.Errorf("as it came: %s", change.Delivery.Raw)
 		}
+	}
+	if len(begun) != 1 || time.Since(begun[0]).Abs() > time.Minute {
+		t.Errorf("it began at %v, once", begun)
 	}
 	if diff := cmp.Diff([]string{"one held", "two held", "three held"}, told); diff != "" || repeats == 0 {
 		t.Errorf("%d times again: %s", repeats, diff)

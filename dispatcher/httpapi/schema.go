@@ -310,7 +310,7 @@ type RequestDoc struct {
 	Incomplete   bool              `json:"incomplete,omitempty" doc:"It could not be written to its end: the partner may have a part of it."`
 	Body         *string           `json:"body" nullable:"true" doc:"As it went out; null where it is not shown."`
 	BodyEncoding string            `json:"body_encoding,omitempty" enum:"base64" doc:"Where the body is no text."`
-	BodyMissing  string            `json:"body_missing,omitempty" doc:"Why the body is null." example:"the event's body is no longer kept"`
+	BodyMissing  string            `json:"body_missing,omitempty" doc:"Why the body is null." example:"the event's body is no longer kept (--body-retention)"`
 }
 
 // TimingDoc is a dispatcher.Timing.
