@@ -44,7 +44,7 @@ type follower struct {
 
 // followDeliveries passes on what is sent to a company's callbacks, until Ctrl-C or the server refuses.
 func followDeliveries(c *cli.Context, r *receiver) error {
-	api, company, err := forCompany(c)
+	api, company, err := watched(c)
 	if err != nil {
 		return err
 	}

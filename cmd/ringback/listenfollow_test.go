@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -189,8 +190,8 @@ func TestWhatIsFresh(t *testing.T) {
 		t.Errorf("fresh are %v, want those that ended as the watch began or later", got)
 	}
 	f.note(d)
-	for range followKnown { // half a generation is older then
-		f.note(delivery("dlv_2", time.Second))
+	for i := range followKnown { // the others' generation has begun then
+		f.note(delivery("dlv_"+strconv.Itoa(2+i), time.Second))
 	}
 	if got := numbers(d); got != nil {
 		t.Errorf("%v are fresh twice", got)

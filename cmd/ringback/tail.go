@@ -35,7 +35,7 @@ func tailDeliveries(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
-	api, company, err := forCompany(c)
+	api, company, err := watched(c)
 	if err != nil {
 		return err
 	}
@@ -64,6 +64,14 @@ func tailDeliveries(c *cli.Context) error {
 		}
 	}
 	return nil
+}
+
+// watched is the client, and the company whose deliveries are watched.
+func watched(c *cli.Context) (api *client.Client, company string, err error) {
+	if api, company, err = forCompany(c); err == nil && company == wholeInstallation {
+		err = usagef("deliveries are watched of one company: name it with --company")
+	}
+	return api, company, err
 }
 
 // tailLine is a delivery that changed just now, in one line.

@@ -50,7 +50,7 @@ func (s *server) stream() {
 			"connect, in order, with the header Last-Event-ID (browsers send it by themselves) or `last_event_id`. An `event: gap` says that more was missed than is " +
 			"known, by who reads too slowly, was away for longer than a minute, or where much changes at once: the list of deliveries has it. A stream is told some 500 " +
 			"changes a second, shared by all that a process serves; what comes faster comes later. What processes of an older version attempt is not told. " +
-			"Decisions are none of it. A comment comes every 15 s. The stream ends when its key is revoked, and when the process ends: connect again.",
+			"Decisions are none of it. A stream is one company's. A comment comes every 15 s. The stream ends when its key is revoked, and when the process ends: connect again.",
 	}}, s.streamDeliveries)
 	described(s.api, http.MethodGet, streamRoute).Responses["200"].Content = map[string]*huma.MediaType{
 		mediaSSE: {
