@@ -29,7 +29,7 @@ const (
 	followSlack = 2 * time.Second
 )
 
-const notPassedOn = "NOT passed on: "
+const notHandedOn = "NOT passed on: "
 
 // A follower passes on what is sent to callbacks elsewhere, each attempt once.
 type follower struct {
@@ -186,7 +186,7 @@ func (f *follower) passOn(ctx context.Context, d *client.Delivery, a *client.Att
 		got.Missing = "nothing to show: " + missing
 		return got
 	case missing != "":
-		got.Missing = notPassedOn + missing
+		got.Missing = notHandedOn + missing
 		return got
 	}
 	header := make(http.Header, len(request.Headers))
@@ -207,7 +207,7 @@ func (f *follower) passOn(ctx context.Context, d *client.Delivery, a *client.Att
 	said, err := f.pass(ctx, request.Method, header, body)
 	got.Status, got.TookMS = said.status, float64(time.Since(start).Microseconds())/1000
 	if err != nil {
-		got.Missing = notPassedOn + unanswered
+		got.Missing = notHandedOn + unanswered
 	}
 	return got
 }

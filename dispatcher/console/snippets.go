@@ -19,8 +19,12 @@ type snippet struct {
 // snippets are in the order of the page that partners read: deploy/PARTNERS.md has the same texts.
 func snippets() []snippet {
 	all := []snippet{
-		{"Go", "verify.go", ""}, {"Node", "verify.mjs", ""}, {"Python", "verify.py", ""},
-		{"PHP", "verify.php", ""}, {"Ruby", "verify.ru", ""}, {"Java", "Verify.java", ""},
+		{"Go", "verify.go", ""},
+		{"Node", "verify.mjs", ""},
+		{"Python", "verify.py", ""},
+		{"PHP", "verify.php", ""},
+		{"Ruby", "verify.ru", ""},
+		{"Java", "Verify.java", ""},
 	}
 	for i, s := range all {
 		name := s.Name
