@@ -67,10 +67,11 @@ func (c *Client) lookupType(ctx context.Context, name string) (*payloads.Type, e
 	case ok:
 		return typ, nil
 	}
-	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{
-		Location: "body.event_type", Value: verdict.Clip(name, 64),
-		Message: c.registry.Types().Current().NoSuchType(name),
-	}}}
+	message := c.registry.Types().Current().NoSuchType(name)
+	if deleted, err := c.registry.Types().Deleted(ctx, name); err == nil && deleted != "" {
+		message = "names a type that " + deleted + ": an operator adds it again with `ringback types put`"
+	}
+	return nil, &payloads.InvalidError{Fields: []payloads.FieldError{{Location: "body.event_type", Value: verdict.Clip(name, 64), Message: message}}}
 }
 
 // unavailable logs what Redis said and tells the caller no more than that it failed: the text may hold keys. If Redis answered, and that cannot be read,

@@ -54,6 +54,8 @@ type childJob struct {
 	Sleep    bool     // put the company to sleep
 	Erase    bool     // the company
 	EraseOne string   // an event id
+
+	DeleteType string // a callback type
 	Stay     bool     // after that, until stdin ends
 }
 
@@ -146,6 +148,8 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 	case job.EraseOne != "":
 		_, err := c.EraseEvent(ctx, acme, job.EraseOne, "")
 		return err
+	case job.DeleteType != "":
+		return c.DeleteType(ctx, job.DeleteType)
 	case job.Sleep:
 		w, err := NewWorker(c, WorkerConfig{})
 		if err != nil {

@@ -25,7 +25,7 @@
 //     companies.go lists the companies, and everywhere.go what all of them have, merged.
 //   - read.go, list.go, find.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
-//     do what is asked for, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
+//     do what is asked for, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
 //     exchange.go what is shown.
@@ -96,6 +96,9 @@
 //	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
+//	type marked as leaving / looked     the type, and nothing new of it      whoever asks for it a minute later, or the caller who calls again
+//	again, and taken away               is accepted
+//	type taken away / its answer        the type is gone, without a use     the caller, who has no answer, calls again: 404
 //	portal link opened / its answer     the link is used, and nobody has     its owner asks for another link; the session ends at its time, or with
 //	                                    its session's token                  the link that is revoked
 //	any two steps of erasing a company  its name, and what is left          the caller, who has no answer, calls again

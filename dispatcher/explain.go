@@ -40,7 +40,7 @@ func (c *Client) Explain(ctx context.Context, company, eventID string, q Explain
 		return nil, err
 	}
 	x := &Explanation{EventRecord: *f.event, Callbacks: []Decision{}}
-	x.Summary = v.summarize(f)
+	x.Summary = v.summarize(f) + c.goneType(ctx, e.Meta.Type)
 	limit := min(max(defaulted(q.Limit, DefaultLimit), 1), MaxLimit)
 	shown, more := f.page(after, q.CallbackID, limit)
 	if more {
@@ -249,11 +249,11 @@ func (c *Client) attributes(ctx context.Context, company string, e *EventRecord)
 	if err != nil {
 		return nil, unavailable(ctx, c, "reading the payload", err)
 	}
-	typ, err := c.lookupType(ctx, e.EventType)
-	if errors.Is(err, ErrUnavailable) {
-		return nil, err
-	}
+	typ, ok, err := c.registry.Types().Accepted(ctx, e.EventType)
 	if err != nil {
+		return nil, unavailable(ctx, c, "reading the callback types", err)
+	}
+	if !ok {
 		return nil, nil // the type is gone: nothing to match by
 	}
 	attrs, _, err := typ.Examine(json.RawMessage(body))

@@ -45,5 +45,7 @@ func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Del
 	if len(found) == 0 {
 		return nil, ErrNotFound
 	}
-	return found[0], c.exchanges(ctx, r, found[0])
+	d := found[0]
+	d.Summary += c.goneType(ctx, d.EventType)
+	return d, c.exchanges(ctx, r, d)
 }

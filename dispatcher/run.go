@@ -272,7 +272,7 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return err
 	}
-	if a.typ, _, err = c.registry.Types().Lookup(ctx, a.meta.Type); err != nil {
+	if a.typ, _, err = c.registry.Types().Accepted(ctx, a.meta.Type); err != nil {
 		return err // nobody here could judge the answer; the next owner can
 	}
 	proven, err := c.recheck(ctx, a)

@@ -62,6 +62,7 @@
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
 //   - links.go makes portal links, lists and revokes them.
+//   - leavetype.go deletes callback types, for the dispatcher, which knows what uses them. gonetype.go is what is left of one.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
 //   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, link.go, caller.go, auditline.go
@@ -96,6 +97,9 @@
 //	                    good at, when it began and when it ends (ms, the installation's time); <id> is the API key's
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives (ms, the installation's time; of versions before, Redis's)
+//	ringback:types      hash: name of a callback type that operators added -> the type, as JSON; :version -> how often any was changed
+//	{ringback:types}:gone   hash: name of a callback type that was deleted -> when, by whom, and how what was accepted of it is sent, as JSON; while the type
+//	                    stands in ringback:types, too, it is being deleted
 //	{ringback:types}:quota  hash: quota of the installation -> what an operator set
 //	ringback:audit, {ringback:keys}:audit, {ringback:types}:audit, {ringback:companies}:audit, {ringback:replays}:audit
 //	                    streams as {c}:audit, of what no company has; each in the slot of what it tells of

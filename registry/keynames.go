@@ -65,9 +65,12 @@ const (
 	owedKey = "ringback:owed"
 
 	typesKey = "ringback:types" // a hash: the JSON of each callback type that operators added, by its name, and versionField
+	// versionField of typesKey is how often any of the types changed. No type's name has a colon.
+	versionField = ":version"
 
-	// installationQuotaKey shares the slot of [typesKey].
+	// installationQuotaKey and goneTypesKey share the slot of [typesKey].
 	installationQuotaKey = "{" + typesKey + "}:quota"
+	goneTypesKey         = "{" + typesKey + "}:gone" // a hash: what is left of each callback type that was deleted, by its name; see goneType
 )
 
 // The streams of the audit trail about what no company has. They share the slots of what they tell of, so that one script changes it and writes

@@ -12,7 +12,7 @@ import (
 //	2  processes announce themselves, and know unverified callbacks, anchored seals, quotas and API keys with terms
 //	3  processes list the companies with work
 //	4  processes know data model 2 (package ledger), another number of lanes than four, and a halt
-//	5  processes erase a company's portal links, and the sessions of those, with the company
+//	5  processes erase a company's portal links, and the sessions of those, with the company, and know callback types that are being deleted
 const Level = 5
 
 // ModelLevel is the [Level] whose processes know data model 2. Processes below it would misread what is written in it.
@@ -20,6 +20,9 @@ const ModelLevel = 4
 
 // linksLevel is the [Level] whose processes erase portal links with their company.
 const linksLevel = 5
+
+// goneTypesLevel is the [Level] whose processes take nothing new of a callback type that is being deleted.
+const goneTypesLevel = 5
 
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2

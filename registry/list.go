@@ -101,6 +101,21 @@ func (r *Registry) All(ctx context.Context, company string) ([]*Callback, error)
 	return snap.after(0, ""), nil
 }
 
+// OfType returns the ids of those of a company's callbacks that are registered for a type by its name, ascending. A glob is for no type by its name.
+func (r *Registry) OfType(ctx context.Context, company, typ string) (ids []int64, err error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	snap, err := r.fresh(ctx, company, nil)
+	if err != nil {
+		return nil, err
+	}
+	for _, cb := range snap.after(0, typ) {
+		ids = append(ids, cb.ID)
+	}
+	return ids, nil
+}
+
 // CountStatuses returns how many callbacks each of the companies has, by status. It reads no more than their numbers and gates.
 func (r *Registry) CountStatuses(ctx context.Context, companies []string) ([]map[Status]int64, error) {
 	ids := make([]*redis.StringSliceCmd, len(companies))

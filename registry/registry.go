@@ -80,7 +80,7 @@ func New(cfg Config) (*Registry, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	types := newTypes(cfg.Redis, cfg.Catalogue, log)
+	types := newTypes(cfg.Redis, cfg.Clock, cfg.Catalogue, log)
 	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, log: log, clock: cfg.Clock}, nil
 }
 

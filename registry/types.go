@@ -14,26 +14,24 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry/steady"
 )
 
 // ErrBuiltin says that a callback type comes with Ringback and cannot be changed.
 var ErrBuiltin = errors.New("registry: this callback type is built in")
 
-const (
-	// versionField of typesKey is how often any of the types changed. No type's name
-	// has a colon.
-	versionField = ":version"
-
-	// typesFor is how long a process goes on with the types it knows before it
-	// asks whether any has changed.
-	typesFor = time.Second
-)
+// typesFor is how long a process goes on with the types it knows before it asks whether any has changed.
+const typesFor = time.Second
 
 // putType stores type ARGV[1] as ARGV[2], if it still is ARGV[5], and counts the change under ARGV[3]. An empty ARGV[5] is no type. ARGV[4] is how
-// many types there may be if no quota is set. ARGV[6] is the line of the audit trail.
+// many types there may be if no quota is set. ARGV[6] is the line of the audit trail. A deletion of the type that is under way ends, and so does what is left
+// of one that is over.
 var putType = redis.NewScript(AuditLua + `
 local old = redis.call('HGET', KEYS[1], ARGV[1])
-if old == ARGV[2] then return {ARGV[5] == '' and 'created' or 'changed'} end
+if old == ARGV[2] then
+	if redis.call('HDEL', KEYS[4], ARGV[1]) == 1 then redis.call('HINCRBY', KEYS[1], ARGV[3], 1) end
+	return {ARGV[5] == '' and 'created' or 'changed'}
+end
 if (old or '') ~= ARGV[5] then return {'raced'} end
 if not old then
 	local most = tonumber(redis.call('HGET', KEYS[2], 'callback_types') or ARGV[4])
@@ -42,6 +40,7 @@ if not old then
 end
 redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+redis.call('HDEL', KEYS[4], ARGV[1])
 audit(KEYS[3], ARGV[6])
 return {old and 'changed' or 'created'}`)
 
@@ -49,9 +48,11 @@ return {old and 'changed' or 'created'}`)
 // with, and those operators added. Safe for concurrent use.
 //
 // A type that was added is known everywhere at once. A change of one takes effect
-// within a second.
+// within a second. One that is deleted is unknown to what is new, and what was accepted
+// of it is still sent as it had it; see [Types.Leave].
 type Types struct {
 	redis   redis.UniversalClient
+	clock   *steady.Clock // may be nil
 	builtin *payloads.Catalogue
 	log     *slog.Logger
 
@@ -73,10 +74,12 @@ type typesRead struct {
 	catalogue *payloads.Catalogue
 	version   string
 	at        time.Time // when Redis last said that this is the version
+	gone      map[string]formerType
+	leaving   map[string]string // of those gone that can still come back: their text in Redis, by name
 }
 
-func newTypes(rdb redis.UniversalClient, builtin *payloads.Catalogue, log *slog.Logger) *Types {
-	t := &Types{redis: rdb, builtin: builtin, log: log, compiled: map[string]compiledType{}}
+func newTypes(rdb redis.UniversalClient, clock *steady.Clock, builtin *payloads.Catalogue, log *slog.Logger) *Types {
+	t := &Types{redis: rdb, clock: clock, builtin: builtin, log: log, compiled: map[string]compiledType{}}
 	t.current.Store(&typesRead{catalogue: builtin})
 	return t
 }
@@ -132,7 +135,7 @@ func (t *Types) store(ctx context.Context, name, text string) (created bool, err
 			action = "type.create"
 		}
 		line := AuditLine(ctx, "", action, "callback-types/"+name, diff(typeFields(old), typeFields(text))...)
-		answer, err := putType.Run(ctx, t.redis, []string{typesKey, installationQuotaKey, auditTypesKey}, name, text, versionField, DefaultTypes, old, line).StringSlice()
+		answer, err := putType.Run(ctx, t.redis, []string{typesKey, installationQuotaKey, auditTypesKey, goneTypesKey}, name, text, versionField, DefaultTypes, old, line).StringSlice()
 		switch {
 		case err != nil:
 			return false, fmt.Errorf("registry: store callback type %s: %w", name, err)
@@ -205,23 +208,61 @@ func (t *Types) Fresh(ctx context.Context) (*payloads.Catalogue, error) {
 	t.reading.Lock()
 	defer t.reading.Unlock()
 	known := t.current.Load()
-	if known.version == version {
-		t.current.Store(&typesRead{known.catalogue, version, asked})
-		return known.catalogue, nil
+	if known.version != version {
+		if known, err = t.read(ctx, asked); err != nil {
+			return nil, err
+		}
 	}
-	return t.read(ctx, asked)
+	if stays, err := t.giveUp(ctx, known.leaving); err != nil {
+		return nil, err
+	} else if stays {
+		if known, err = t.read(ctx, asked); err != nil {
+			return nil, err
+		}
+	}
+	now := *known
+	now.at = asked
+	t.current.Store(&now)
+	return now.catalogue, nil
+}
+
+// giveUp ends the deletions that nobody has gone on with for too long: their types stay.
+func (t *Types) giveUp(ctx context.Context, leaving map[string]string) (stays bool, err error) {
+	if len(leaving) == 0 {
+		return false, nil
+	}
+	now, err := timeBy(ctx, t.redis, t.clock)
+	if err != nil {
+		return false, fmt.Errorf("registry: look after types that are being deleted: %w", err)
+	}
+	for name, text := range leaving {
+		if readGoneType(text).overdue(now) {
+			if err := typeStays(ctx, t.redis, name, text); err != nil {
+				return false, err
+			}
+			t.log.WarnContext(ctx, "callback type was being deleted, and nobody went on with that: it stays", "type", name)
+			stays = true
+		}
+	}
+	return stays, nil
 }
 
 // Current is the catalogue as this process knows it.
 func (t *Types) Current() *payloads.Catalogue { return t.current.Load().catalogue }
 
-// read reads the catalogue anew. The caller holds t.reading.
-func (t *Types) read(ctx context.Context, asked time.Time) (*payloads.Catalogue, error) {
-	stored, err := t.redis.HGetAll(ctx, typesKey).Result()
+// read reads the catalogue anew, and keeps it. The caller holds t.reading.
+func (t *Types) read(ctx context.Context, asked time.Time) (*typesRead, error) {
+	stored, gone, err := readTypes(ctx, t.redis)
 	if err != nil {
-		return nil, fmt.Errorf("registry: read the callback types: %w", err)
+		return nil, err
 	}
 	compiled := make(map[string]compiledType, len(stored))
+	read := &typesRead{version: stored[versionField], at: asked, gone: make(map[string]formerType, len(gone)), leaving: map[string]string{}}
+	for name, text := range gone {
+		if _, back := t.builtin.Lookup(name); !back { // this version of Ringback comes with it
+			read.gone[name] = readGoneType(text).former(name)
+		}
+	}
 	var types []*payloads.Type
 	for name, text := range stored {
 		if name == versionField {
@@ -237,12 +278,17 @@ func (t *Types) read(ctx context.Context, asked time.Time) (*payloads.Catalogue,
 			continue
 		}
 		compiled[name] = compiledType{text, typ}
+		if f, leaves := read.gone[name]; leaves {
+			f.Type, f.Leaving = typ, true
+			read.gone[name], read.leaving[name] = f, gone[name]
+			continue
+		}
 		types = append(types, typ)
 	}
 	t.compiled = compiled
-	c := t.builtin.And(types...)
-	t.current.Store(&typesRead{c, stored[versionField], asked})
-	return c, nil
+	read.catalogue = t.builtin.And(types...)
+	t.current.Store(read)
+	return read, nil
 }
 
 // compile makes the type of that name out of its text, unless it has already. The

@@ -113,7 +113,10 @@ func decode(answer json.RawMessage, view any) error {
 // wholeInstallation stands where a company's name does, for what concerns all of them together.
 const wholeInstallation = "*"
 
-const callbackArg = "CALLBACK_ID"
+const (
+	callbackArg = "CALLBACK_ID"
+	typeArg     = "NAME"
+)
 
 // oneCallback is the client, and the callback that the flags and the command's argument name.
 func oneCallback(c *cli.Context, change ...func(*client.Config)) (api *client.Client, company string, id int64, err error) {

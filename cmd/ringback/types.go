@@ -12,12 +12,10 @@ import (
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-const typeArg = "NAME"
-
 func typesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "types",
-		Usage: "add callback types of your own, and look at those there are",
+		Usage: "add callback types of your own, delete them, and look at those there are",
 		Subcommands: []*cli.Command{
 			{
 				Name: "put", Usage: "add a type, or replace one that was added before", ArgsUsage: typeArg,
@@ -36,6 +34,7 @@ func typesCommand() *cli.Command {
 				Name: "get", Usage: "show a type with its schema and an example", ArgsUsage: typeArg,
 				Description: examples("ringback types get payment_proof"), Action: showType,
 			},
+			deleteTypeCommand(),
 		},
 	}
 }

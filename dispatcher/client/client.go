@@ -29,6 +29,8 @@ const (
 	attemptTimeout = 30 * time.Second
 	// testTimeout is attemptTimeout for testing a callback: the partner has up to 60 s to answer.
 	testTimeout = 75 * time.Second
+	// deleteTypeTimeout is attemptTimeout for deleting a callback type, for which the server looks twice through what waits.
+	deleteTypeTimeout = 90 * time.Second
 	// batchTimeout is attemptTimeout for a batch: 16 MiB over a slow line.
 	batchTimeout = 2 * time.Minute
 	// idleConns are kept to the server between requests: as many as callers usually send at the same time.

@@ -51,6 +51,12 @@ func (c *Client) Type(ctx context.Context, name string) (*Type, error) {
 	return ask[Type](ctx, c, request{method: http.MethodGet, path: []string{"callback-types", name}, repeat: true})
 }
 
+// DeleteType takes a callback type away. It takes an operator's key, and two seconds or more. An [*APIError] of 409 says that the type is built in, or in use,
+// and where.
+func (c *Client) DeleteType(ctx context.Context, name string) error {
+	return c.send(ctx, request{method: http.MethodDelete, path: []string{"callback-types", name}, timeout: deleteTypeTimeout})
+}
+
 // PutType registers a callback type, or replaces it. It takes an operator's key. An [*APIError] of 409 says that the type is built in.
 func (c *Client) PutType(ctx context.Context, name string, def TypeDefinition) (*Type, error) {
 	body, err := json.Marshal(def)

@@ -94,6 +94,8 @@ func (h *house) request(op *opDoc, n int) request {
 		h.decider()
 	case "put-callback-type":
 		id = "fresh." + id
+	case "delete-callback-type":
+		h.call("operator", "PUT", "/callback-types/"+id, "{}")
 	}
 	delivery := ""
 	if strings.Contains(op.path, "{event_id}") || strings.Contains(op.path, "{delivery_id}") {

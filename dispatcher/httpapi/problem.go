@@ -42,6 +42,9 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*dispatcher.NoDecisionError](err); ok {
 		return explainDecision(e), nil
 	}
+	if e, ok := errors.AsType[*dispatcher.TypeInUseError](err); ok {
+		return problem(http.StatusConflict, e.Message), nil
+	}
 	if e, ok := errors.AsType[*registry.OldProcessError](err); ok {
 		return problem(http.StatusConflict, e.Public()), nil
 	}

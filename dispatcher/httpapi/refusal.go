@@ -43,18 +43,20 @@ var (
 		status: http.StatusBadRequest, detail: "the query cannot be read: percent-encode what is special in it, a % as %25 and a ; as %3B",
 	}
 	// errHidden is what a key of one company hears about every other.
-	errHidden      = &refusal{status: http.StatusNotFound, detail: "there is no such company for this key"}
-	errNoCallback  = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
-	errNoRecord    = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
-	errNoReplay    = &refusal{status: http.StatusNotFound, detail: "there is no such replay in this company, or it is no longer kept"}
-	errNoLink      = &refusal{status: http.StatusNotFound, detail: "there is no such portal link in this company, or it ended more than a week ago"}
-	errNoAddress   = &refusal{status: http.StatusConflict, detail: "this installation does not know the address that its pages are reached at: start it with --public-url https://… (RINGBACK_PUBLIC_URL)"}
-	errLinkByLink  = &refusal{status: http.StatusForbidden, detail: "whoever came by a portal link makes and sees no others: it takes an API key"}
-	errNoCompany   = &refusal{status: http.StatusNotFound, detail: "there is nothing of this company: it was never used, or is erased"}
-	errNoType      = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
-	errNoQueue     = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
-	errPanicked    = errors.New("panic") // the cause is logged where it is caught
-	errNotAllSeers = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key of all of them, which an operator makes with `ringback keys create --company '*'`"}
+	errHidden     = &refusal{status: http.StatusNotFound, detail: "there is no such company for this key"}
+	errNoCallback = &refusal{status: http.StatusNotFound, detail: "there is no such callback in this company"}
+	errNoRecord   = &refusal{status: http.StatusNotFound, detail: "there is no such event or delivery in this company, or it is no longer kept"}
+	errNoReplay   = &refusal{status: http.StatusNotFound, detail: "there is no such replay in this company, or it is no longer kept"}
+	errNoLink     = &refusal{status: http.StatusNotFound, detail: "there is no such portal link in this company, or it ended more than a week ago"}
+	errNoAddress  = &refusal{status: http.StatusConflict, detail: "this installation does not know the address that its pages are reached at: start it with --public-url https://… (RINGBACK_PUBLIC_URL)"}
+	errLinkByLink = &refusal{status: http.StatusForbidden, detail: "whoever came by a portal link makes and sees no others: it takes an API key"}
+	errNoCompany  = &refusal{status: http.StatusNotFound, detail: "there is nothing of this company: it was never used, or is erased"}
+	errNoType     = &refusal{status: http.StatusNotFound, detail: "there is no such callback type: GET /callback-types lists those there are"}
+	// errBuiltinStays is about a type that Ringback comes with.
+	errBuiltinStays = &refusal{status: http.StatusConflict, detail: "this callback type comes with Ringback and cannot be deleted"}
+	errNoQueue      = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
+	errPanicked     = errors.New("panic") // the cause is logged where it is caught
+	errNotAllSeers  = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key of all of them, which an operator makes with `ringback keys create --company '*'`"}
 )
 
 // noType is errNoType, with the names that may have been meant.

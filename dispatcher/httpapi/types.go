@@ -1,10 +1,13 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"reflect"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -71,7 +74,18 @@ func (s *server) callbackTypes() {
 			"a change takes effect within a second, for events from then on. Takes an operator's key for all companies.",
 		Errors: []int{http.StatusConflict},
 	}}, s.putType)
+	register(s, operation{need: manageTypes, patience: deleteTypePatience, Operation: huma.Operation{
+		OperationID: "delete-callback-type", Method: http.MethodDelete, Path: typeRoute, Tags: chapter, Summary: "Delete a callback type",
+		Description: "Takes a type away that was added. 409 while a callback of any company is registered for it by its name, or a delivery of it is not finished; the " +
+			"answer says where. A callback for a glob is for no type by its name. It takes two seconds or more, in which nothing new of the type is accepted: if " +
+			"something came meanwhile, the type stays, and the answer is 409. Events of the type can be read as before, and replayed: they go out as the type had it. " +
+			"Takes an operator's key for all companies.",
+		Errors: []int{http.StatusConflict},
+	}}, s.deleteType)
 }
+
+// deleteTypePatience is how long a deletion may take: it looks twice through what waits, and waits in between.
+const deleteTypePatience = 90 * time.Second
 
 func (s *server) listTypes(ctx context.Context, _ *struct{}) (*typesOut, error) {
 	types, err := s.Registry.Types().Fresh(ctx)
@@ -100,7 +114,7 @@ func (s *server) findType(ctx context.Context, name string) (*payloads.Type, err
 	}
 	t, ok := types.Lookup(name)
 	if !ok {
-		return nil, noType(types.Near(name))
+		return nil, s.gone(ctx, name)
 	}
 	return t, nil
 }
@@ -123,6 +137,26 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 		out.Status = http.StatusCreated
 	}
 	return out, nil
+}
+
+func (s *server) deleteType(ctx context.Context, in *typeIn) (*noContent, error) {
+	err := s.Client.DeleteType(ctx, in.Name)
+	switch {
+	case errors.Is(err, registry.ErrBuiltin):
+		return nil, errBuiltinStays
+	case errors.Is(err, registry.ErrNoType):
+		return nil, s.gone(ctx, in.Name)
+	}
+	return &noContent{}, err
+}
+
+// gone is the answer about a type that there is not: when it was deleted, or which names are near.
+func (s *server) gone(ctx context.Context, name string) error {
+	types := s.Registry.Types()
+	if words, err := types.Deleted(ctx, name); err != nil || words != "" {
+		return cmp.Or(err, error(&refusal{status: http.StatusNotFound, detail: "this callback type " + words + ": GET /callback-types lists those there are"}))
+	}
+	return noType(types.Current().Near(name))
 }
 
 // decodeType reads a type. A type may be sent back as an answer showed it.
