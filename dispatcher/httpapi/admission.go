@@ -32,6 +32,7 @@ func (s *server) admit(r *http.Request, n need) (registry.Caller, error) {
 // Whoever comes from the network shows an API key. No cookie is read.
 func (s *server) callerFrom(r *http.Request) (registry.Caller, error) {
 	if c, ok := registry.CallerOf(r.Context()); ok {
+		admitted(r.Context())
 		return c, nil
 	}
 	presented, err := bearer(r.Header)
@@ -60,10 +61,17 @@ func (s *server) paced(r *http.Request, key registry.Key) error {
 // admissionKey is where a connection's context holds the function of [OnAdmission].
 type admissionKey struct{}
 
-// OnAdmission returns a context for a connection. When a request of the connection shows a good key, it calls admitted. Several requests may call
-// admitted at the same time, and each does.
+// OnAdmission returns a context for a connection. When a request of the connection shows a good key, or a session that holds, it calls admitted. Several
+// requests may call admitted at the same time, and each does.
 func OnAdmission(ctx context.Context, admitted func()) context.Context {
 	return context.WithValue(ctx, admissionKey{}, admitted)
+}
+
+// admitted tells a request's connection that its caller is known.
+func admitted(ctx context.Context) {
+	if tell, ok := ctx.Value(admissionKey{}).(func()); ok {
+		tell()
+	}
 }
 
 // authenticate finds out whose key it is. If an address has presented many unknown keys, it has to wait before the next unknown one. A known
@@ -87,8 +95,8 @@ func (s *server) authenticate(r *http.Request, presented string) (registry.Key, 
 		s.Guesses.note(from)
 		return registry.Key{}, errBadKey
 	}
-	if admitted, ok := r.Context().Value(admissionKey{}).(func()); ok && err == nil {
-		admitted()
+	if err == nil {
+		admitted(r.Context())
 	}
 	return key, err
 }

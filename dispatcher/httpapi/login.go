@@ -77,6 +77,7 @@ func (l lock) admit(r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	admitted(r.Context())
 	return watch.permits(session.Key, "")
 }
 
