@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/metric"
 	"golang.org/x/sync/singleflight"
 
 	"github.com/ringback/ringback/registry/steady"
@@ -29,6 +30,7 @@ type Keys struct {
 	asking singleflight.Group // see together
 	again  renewal            // of what is known
 	own    ownLimits
+	opened openedLinks
 
 	mu      sync.Mutex
 	known   map[digest]cachedKey // keys that exist, not those that were guessed
@@ -56,6 +58,12 @@ func NewKeys(rdb redis.UniversalClient) *Keys {
 func (ks *Keys) Follow(clock *steady.Clock) *Keys {
 	ks.clock = clock
 	return ks
+}
+
+// Measure has these keys, and the sessions that are made of them, count what comes of portal links. Call it before use.
+func (ks *Keys) Measure(provider metric.MeterProvider) (err error) {
+	ks.opened, err = newOpenedLinks(provider)
+	return err
 }
 
 // time is the installation's time (ms) for a script, empty if the process does not know it:

@@ -63,6 +63,7 @@
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
 //   - links.go makes portal links, lists and revokes them.
 //   - leavetype.go deletes callback types, for the dispatcher, which knows what uses them. gonetype.go is what is left of one.
+//   - openedlinks.go counts what comes of portal links that somebody wants to open.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
 //   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, link.go, caller.go, auditline.go

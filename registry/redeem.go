@@ -36,6 +36,7 @@ return {'opened', text, became}`)
 func (ss *Sessions) Redeem(ctx context.Context, token string) (session string, s Session, err error) {
 	id, company := linkInToken(linkPrefix, token)
 	if id == "" {
+		ss.keys.opened.add(ctx, "unknown", 1)
 		return "", Session{}, ErrUnauthorized
 	}
 	now, err := timeBy(ctx, ss.keys.redis, ss.keys.clock)
@@ -48,6 +49,7 @@ func (ss *Sessions) Redeem(ctx context.Context, token string) (session string, s
 	if err != nil {
 		return "", Session{}, fmt.Errorf("registry: open a portal link: %w", err)
 	}
+	ss.keys.opened.add(ctx, answer[0], 1)
 	if answer[0] == "unknown" {
 		return "", Session{}, ErrUnauthorized
 	}

@@ -94,6 +94,9 @@ func (a *app) open(ctx context.Context) (err error) {
 	if a.telemetry, err = openTelemetry(ctx, a.log); err != nil {
 		return err
 	}
+	if err := a.keys.Measure(a.telemetry.meters); err != nil { //nolint:contextcheck // it begins its counter at zero, which waits for nothing
+		return err
+	}
 	if a.egress, err = egress.New(cfg.Egress); err != nil {
 		return misconfigured(err)
 	}

@@ -76,7 +76,8 @@ func admitted(ctx context.Context) {
 
 // authenticate finds out whose key it is. If an address has presented many unknown keys, it has to wait before the next unknown one. A known
 // key passes at once.
-func (s *server) authenticate(r *http.Request, presented string) (registry.Key, error) {
+func (s *server) authenticate(r *http.Request, presented string) (key registry.Key, err error) {
+	defer func() { s.refused.note(r.Context(), err) }()
 	from := sourceOf(r)
 	if wait := s.Guesses.wait(from); wait > 0 {
 		stored, err := s.Keys.Stored(r.Context(), presented)
@@ -87,7 +88,7 @@ func (s *server) authenticate(r *http.Request, presented string) (registry.Key, 
 			return registry.Key{}, tooOften(wait, "too many wrong API keys come from this address")
 		}
 	}
-	key, err := s.Keys.Authenticate(r.Context(), presented)
+	key, err = s.Keys.Authenticate(r.Context(), presented)
 	switch {
 	case errors.Is(err, registry.ErrExpired):
 		return registry.Key{}, errOldKey

@@ -64,6 +64,10 @@ func build(cfg Config) (*server, error) {
 	}
 	s := &server{Config: cfg, overviews: dispatcher.NewOverviews(cfg.Client, cfg.Examine), mux: &recordingMux{ServeMux: http.NewServeMux()}, door: newDoorway(cfg.MaxInflight)}
 	s.api = newAPI(s.mux, cfg.Version)
+	var err error
+	if s.refused, err = newRefusedKeys(cfg.MeterProvider); err != nil {
+		return nil, fmt.Errorf("httpapi: %w", err)
+	}
 
 	s.callbacks()
 	s.events()
