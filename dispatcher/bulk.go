@@ -91,6 +91,19 @@ func (c *Client) ReplayAll(ctx context.Context, company string, q BulkQuery) (*R
 	return shownBulk(b, nil), nil
 }
 
+// nearCompanies names companies that may have been meant. Only who may see all companies names one that there is not.
+func (c *Client) nearCompanies(ctx context.Context, name string) string {
+	names, err := c.registry.Companies(ctx)
+	if err != nil {
+		return ""
+	}
+	near := payloads.Near(name, names)
+	if len(near) == 0 {
+		return ""
+	}
+	return "; near: " + strings.Join(near, ", ")
+}
+
 // bulkChanges are what the audit trail says of a new one.
 func bulkChanges(b *ledger.Bulk) []registry.AuditChange {
 	changes := []registry.AuditChange{{Field: "states", New: b.States}, {Field: "matched", New: b.Matched}}
@@ -134,7 +147,7 @@ func (c *Client) checkBulk(ctx context.Context, q *BulkQuery) error {
 		if known, err := c.registry.Known(ctx, name); err != nil {
 			return unavailable(ctx, c, "looking for the company", err)
 		} else if !known {
-			return fault(location, "is no company that there is", name)
+			return fault(location, "is no company that there is"+c.nearCompanies(ctx, name), name)
 		}
 	}
 	for i, id := range q.Callbacks {

@@ -56,7 +56,7 @@ type childJob struct {
 	EraseOne string   // an event id
 
 	DeleteType string // a callback type
-	Stay     bool     // after that, until stdin ends
+	Stay       bool   // after that, until stdin ends
 }
 
 func child() int {

@@ -77,7 +77,7 @@ func admitted(ctx context.Context) {
 // authenticate finds out whose key it is. If an address has presented many unknown keys, it has to wait before the next unknown one. A known
 // key passes at once.
 func (s *server) authenticate(r *http.Request, presented string) (key registry.Key, err error) {
-	defer func() { s.refused.note(r.Context(), err) }()
+	defer func() { s.refused.note(r.Context(), err) }() //nolint:contextcheck // it is the request's
 	from := sourceOf(r)
 	if wait := s.Guesses.wait(from); wait > 0 {
 		stored, err := s.Keys.Stored(r.Context(), presented)

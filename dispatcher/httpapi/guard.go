@@ -33,7 +33,7 @@ func (s *server) guard(n need) func(huma.Context, func(huma.Context)) {
 		if c.Key.Role != registry.Partner { // partners choose host names, and must not learn by trying which of them exist inside
 			known = dispatcher.Unmasked(known)
 		}
-		next(huma.WithContext(ctx, known))
+		next(huma.WithContext(ctx, context.WithValue(known, aboutCompany{}, r.PathValue("company"))))
 	}
 }
 

@@ -22,6 +22,7 @@ func (s *server) answer(ctx context.Context, doing string, err error) (*huma.Err
 	if old, ok := errors.AsType[*registry.OldProcessError](err); ok && isOperator(ctx) {
 		p.Detail = old.Error()
 	}
+	p.Detail = s.hintAtCompanies(ctx, p.Status, p.Detail)
 	if keyOf(ctx).Role == registry.Operator {
 		forOperators(p)
 	}
