@@ -55,6 +55,12 @@ func TestConsoleInABrowser(t *testing.T) {
 		s.post(t, "/companies/acme/events", map[string]any{"event_type": "wallet_item_install", "event_id": "fresh-1", "payload": s.wallet(t)}, nil)
 		tb.awaits("main tbody tr", "delivered")
 		tb.wants("main tbody tr", "fresh-1", "wallet_item_install", "Delivered by attempt 1")
+		const row = `document.querySelector("main tbody tr").innerHTML.replace(/<span [^>]*data-ago.*?<\/span>/, "").replace(/=""/g, "").replace(/ data-fill="[a-z]+"/g, "")`
+		inserted := find[string](tb, row)
+		tb.visit("/console/companies/acme/deliveries?state=delivered&state=dead")
+		if loaded := find[string](tb, row); inserted != loaded {
+			t.Errorf("a row that came by itself is not as one that was loaded:\n%s\n%s", inserted, loaded)
+		}
 		tb.press("fresh-1")
 		tb.wants("h1", "Delivery of fresh-1")
 		tb.wantsPeace()
@@ -68,6 +74,9 @@ func TestConsoleInABrowser(t *testing.T) {
 				tb.visit(path)
 				if wide := find[int64](tb, `document.documentElement.scrollWidth`); wide > width {
 					t.Errorf("%s is %d wide in a window of %d", name, wide, width)
+				}
+				if high := find[int64](tb, `document.querySelector(".top").offsetHeight`); width == 360 && high > 90 {
+					t.Errorf("the frame of %s is %d high: more than two rows", name, high)
 				}
 			}
 		}

@@ -18,6 +18,9 @@ type auditRow struct {
 	Lines []auditLine
 }
 
+// Many reports whether the fields are so many that they are folded where it is narrow.
+func (r auditRow) Many() bool { return len(r.Lines) > 4 }
+
 // An auditLine is one field of a change.
 type auditLine struct{ Field, Old, New string }
 

@@ -174,6 +174,26 @@ func waiting(v *visit, cb *client.Callback) string {
 	return said + "."
 }
 
+// facts of a callback, for a page that asks whether to do something to it.
+func (v *visit) facts(company string, cb *client.Callback) []fact {
+	id := strconv.FormatInt(cb.CallbackID, 10)
+	facts := []fact{
+		{"Company", company, v.path("companies", company)},
+		{"Callback", id + " " + cb.CallbackType, v.path("companies", company, "callbacks", id)},
+		{"Destination", cb.Destination.URL, ""},
+		{"Status", pillOf(cb.Status).Word + ", breaker " + pillOf(cb.Breaker).Word, ""},
+		{"Dead", figure(cb.Dead), ""},
+		{"Failures in a row", figure(cb.ConsecutiveFailures), ""},
+	}
+	if cb.Description != "" {
+		facts = append(facts, fact{"Description", cb.Description, ""})
+	}
+	if cb.LastFailure != nil {
+		facts = append(facts, fact{"Last failure", sentence(cb.LastFailure.Detail), v.failureHref(company, cb.LastFailure)})
+	}
+	return facts
+}
+
 // pausePage asks whether to pause a callback, and does it.
 func pausePage(v *visit) error {
 	company, id, here := v.at()
@@ -189,7 +209,7 @@ func pausePage(v *visit) error {
 	}
 	return v.show(sheet{template: "confirm", title: "Pause callback " + id + "?", company: company, crumbs: v.above(company, link{v.path(here...), "callback " + id}), main: confirmation{
 		Says: []string{waiting(v, cb), "While it is paused, its deliveries are held: none goes out, and none is lost. What is under way finishes."},
-		Act:  v.act("Pause", "primary", slices.Concat(here, []string{"pause"})...), Back: v.path(here...),
+		Act:  v.act("Pause", "primary", slices.Concat(here, []string{"pause"})...), Back: v.path(here...), Facts: v.facts(company, cb),
 	}})
 }
 
@@ -210,7 +230,7 @@ func resumePage(v *visit) error {
 	if err != nil {
 		return err
 	}
-	c := confirmation{Says: []string{waiting(v, cb)}, Act: v.act("Resume", "primary", slices.Concat(here, []string{"resume"})...), Back: v.path(here...)}
+	c := confirmation{Says: []string{waiting(v, cb)}, Act: v.act("Resume", "primary", slices.Concat(here, []string{"resume"})...), Back: v.path(here...), Facts: v.facts(company, cb)}
 	if cb.Held > 0 {
 		c.Legend = "What is held (" + figure(cb.Held) + ")"
 		c.Choices = []choice{{"held", "send", "goes out, oldest first and paced", true}, {"held", "skip", "is cancelled; it can be replayed", false}}

@@ -37,6 +37,24 @@ type live struct {
 type deliveryRow struct {
 	*client.Delivery
 	Href, CallbackHref string
+	Said               string // its summary, see briefly
+}
+
+// briefly keeps a list from saying one sentence over and over: of rows whose last attempts went the same way, the first says how, and the others say the
+// word for it.
+func briefly(rows []deliveryRow) {
+	said := map[string]bool{}
+	for i := range rows {
+		d := &rows[i]
+		if d.Said = d.Summary; len(d.Attempts) == 0 {
+			continue
+		}
+		last := d.Attempts[len(d.Attempts)-1]
+		if said[last.Detail] && last.Reason != "" {
+			d.Said = strings.Replace(d.Summary, last.Detail, "`"+last.Reason+"`", 1)
+		}
+		said[last.Detail] = true
+	}
 }
 
 // A pager leads to the other pages of a list. Empty addresses lead nowhere.
@@ -138,6 +156,7 @@ func (v *visit) deliveriesOf(company string, callback int64) (filter, deliveryLi
 	for _, d := range page.Deliveries {
 		list.Rows = append(list.Rows, v.deliveryRow(company, d))
 	}
+	briefly(list.Rows)
 	return f, list, nil
 }
 
@@ -304,5 +323,13 @@ func cancelDeliveryPage(v *visit) error {
 	return v.show(sheet{template: "confirm", title: "Cancel this delivery?", company: company, crumbs: v.above(company, link{v.path(here...), "delivery of " + d.EventID}), main: confirmation{
 		Says: []string{sentence(d.Summary), "It is given up and sent no more, unless an attempt is under way: that one finishes. It can be replayed."},
 		Act:  v.act("Cancel the delivery", "danger", append(here, "cancel")...), Back: v.path(here...),
+		Facts: []fact{
+			{"Company", company, v.path("companies", company)},
+			{"Event", d.EventID, v.path("companies", company, "events", d.EventID)},
+			{"Type", d.EventType, ""},
+			{"Callback", strconv.FormatInt(d.CallbackID, 10), v.path("companies", company, "callbacks", strconv.FormatInt(d.CallbackID, 10))},
+			{"State", pillOf(d.State).Word, ""},
+			{"Accepted", d.AcceptedAt.UTC().Format("2006-01-02 15:04:05 MST"), ""},
+		},
 	}})
 }

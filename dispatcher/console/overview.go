@@ -116,8 +116,8 @@ func overviewPage(v *visit) error {
 	page := struct {
 		*overview
 		Whose      pill
-		Drawn      template.HTML // the retries to come
-		Flow       template.HTML // what happened
+		Drawn      drawing // the retries to come
+		Flow       drawing // what happened
 		OldestHref string
 		Operations string
 		Findings   []finding
@@ -149,28 +149,65 @@ func sideOf(side string) pill {
 	}
 }
 
-// waveOf draws the retries of the next hour, by the minute.
-func waveOf(o *overview) template.HTML {
+// A drawing is a picture, and what it says of its axis. There may be nothing to draw.
+type drawing struct {
+	Picture template.HTML
+	Axis    string
+}
+
+// waveOf draws the retries of the next hour, by the minute. It ends where no more are due: retries that are due soon would stand in a corner.
+func waveOf(o *overview) drawing {
+	last := len(o.Wave.Minutes)
+	for last > 0 && o.Wave.Minutes[last-1] == 0 {
+		last--
+	}
+	if last == 0 {
+		return drawing{}
+	}
+	end, axis, every := len(o.Wave.Minutes), "By the minute.", 10
+	if soon := (last + 9) / 10 * 10; soon < end {
+		end, axis = soon, fmt.Sprintf("The next %d minutes, by the minute; none is due in the rest of the hour.", soon)
+	}
+	if end <= 20 {
+		every = 2
+	}
 	var bars []bar
-	for i, n := range o.Wave.Minutes {
+	for i, n := range o.Wave.Minutes[:end] {
 		at := o.AsOf.Add(time.Duration(i) * time.Minute).UTC()
 		b := bar{Says: fmt.Sprintf("%s UTC: %s", at.Format("15:04"), count(n, "retry")), Value: n}
-		if i%10 == 0 {
+		if i%every == 0 {
 			b.Label = at.Format("15:04")
 		}
 		bars = append(bars, b)
 	}
-	return histogram("Retries by the minute, over the next hour. "+o.Wave.Sentence, bars)
+	return drawing{histogram("Retries by the minute, over the next hour. "+o.Wave.Sentence, bars), axis}
 }
 
-// flowEvery is how many minutes of the last hours one bar stands for.
-const flowEvery = 5
+const (
+	// flowEvery is how many minutes of the last hours one point stands for, unless all that happened did so in the last flowShort of them: then one
+	// stands for one.
+	flowEvery = 5
+	flowShort = 30
+)
 
-// flowOf draws what was accepted, delivered and failed in the last hours.
-func flowOf(minutes []minute) template.HTML {
+// flowOf draws what was accepted, delivered and failed in the last hours, from the first of it on.
+func flowOf(minutes []minute) drawing {
+	first := slices.IndexFunc(minutes, func(m minute) bool { return m.Accepted+m.Delivered+m.Failed > 0 })
+	if first < 0 {
+		return drawing{}
+	}
+	every, axis := flowEvery, "By five minutes."
+	if from := max(0, len(minutes)-flowShort); first >= from {
+		every, axis, first = 1, fmt.Sprintf("The last %d minutes, by the minute; before, nothing happened.", len(minutes)-from), from
+	}
+	return drawing{lines(flowSeries(minutes[first/every*every:], every)), axis}
+}
+
+// flowSeries are what lines needs.
+func flowSeries(minutes []minute, every int) ([]series, []string, int) {
 	var sets [3][]int64
 	var labels []string
-	for some := range slices.Chunk(minutes, flowEvery) {
+	for some := range slices.Chunk(minutes, every) {
 		var sum minute
 		for _, m := range some {
 			sum.Accepted, sum.Delivered, sum.Failed = sum.Accepted+m.Accepted, sum.Delivered+m.Delivered, sum.Failed+m.Failed
@@ -180,7 +217,7 @@ func flowOf(minutes []minute) template.HTML {
 			sets[i] = append(sets[i], n)
 		}
 	}
-	return lines([]series{{"events accepted", "first", sets[0]}, {"deliveries delivered", "second", sets[1]}, {"attempts failed", "third", sets[2]}}, labels, flowEvery)
+	return []series{{"events accepted", "first", sets[0]}, {"deliveries delivered", "second", sets[1]}, {"attempts failed", "third", sets[2]}}, labels, every
 }
 
 // A companyRow is a company in the list.
@@ -197,9 +234,11 @@ type companyRow struct {
 
 // companiesPage lists the companies.
 func companiesPage(v *visit) error {
-	query := url.Values{}
-	if cursor := v.r.URL.Query().Get("cursor"); cursor != "" {
-		query.Set("cursor", cursor)
+	given, query := v.r.URL.Query(), url.Values{}
+	for _, name := range []string{"prefix", "cursor"} {
+		if value := given.Get(name); value != "" {
+			query.Set(name, value)
+		}
 	}
 	var list struct {
 		Companies  []companyRow
@@ -212,8 +251,8 @@ func companiesPage(v *visit) error {
 		list.Companies[i].Href = v.path("companies", list.Companies[i].Company)
 	}
 	return v.show(sheet{template: "companies", title: "Companies", main: struct {
-		Rows  []companyRow
-		Find  string
-		Pager pager
-	}{list.Companies, v.path("find"), v.pagerOf(list.NextCursor)}})
+		Rows           []companyRow
+		Action, Prefix string
+		Pager          pager
+	}{list.Companies, v.path("companies"), query.Get("prefix"), v.pagerOf(list.NextCursor)}})
 }

@@ -33,6 +33,7 @@ var words = template.FuncMap{
 	"told":   told,
 	"took":   took,
 	"join":   strings.Join,
+	"breaks": breaks,
 	"spaced": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 }
 

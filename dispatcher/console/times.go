@@ -40,6 +40,22 @@ func told(text string) template.HTML {
 	}))
 }
 
+// breaks is a name as a page shows it: where there is no room for it, it goes on in the next line behind one of these, and not within a word.
+func breaks(name string) template.HTML {
+	var b strings.Builder
+	for name != "" {
+		at := strings.IndexAny(name, "/.-:_?&@,") + 1
+		if at == 0 || at == len(name) {
+			at = len(name)
+		}
+		b.WriteString(template.HTMLEscapeString(name[:at]))
+		if name = name[at:]; name != "" {
+			b.WriteString("<wbr>")
+		}
+	}
+	return template.HTML(b.String()) //nolint:gosec // all of it is escaped
+}
+
 // apart is how far a time lies from now: "in 3 min", "2 h ago".
 func apart(t, now time.Time) string {
 	switch d := t.Sub(now).Round(time.Second); {

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/client"
 )
 
 func TestTimesAsPeopleWriteThem(t *testing.T) {
@@ -72,6 +74,77 @@ func TestSentencesOfTheAPI(t *testing.T) {
 	}
 	if got := string(told("e-1 was accepted")); got != "e-1 was accepted" {
 		t.Error(got)
+	}
+}
+
+// A name can go on in the next line behind a stroke or a dot, and is text all the same.
+func TestNamesBreak(t *testing.T) {
+	for name, want := range map[string]string{
+		"": "", "acme": "acme", "https://a.example/x?y=<z>": "https:<wbr>/<wbr>/<wbr>a.<wbr>example/<wbr>x?<wbr>y=&lt;z&gt;", "a_b.": "a_<wbr>b.",
+	} {
+		if got := string(breaks(name)); got != want {
+			t.Errorf("%q: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// A list says how attempts failed once, and for the others the word for it. What is no failure stays as it is.
+func TestListsSaySentencesOnce(t *testing.T) {
+	row := func(reason, detail, summary string) deliveryRow {
+		d := &client.Delivery{Summary: summary}
+		if detail != "" {
+			d.Attempts = []client.Attempt{{Reason: reason, Detail: detail}}
+		}
+		return deliveryRow{Delivery: d}
+	}
+	rows := []deliveryRow{
+		row("status_503", "answered 503", "attempt 1: answered 503. Next in 4s"), row("status_503", "answered 503", "attempt 2: answered 503. Next in 9s"),
+		row("", "answered 204", "delivered by attempt 1: answered 204"), row("", "answered 204", "delivered by attempt 2: answered 204"), row("", "", "waits"),
+	}
+	briefly(rows)
+	for i, want := range []string{"attempt 1: answered 503. Next in 4s", "attempt 2: `status_503`. Next in 9s", "delivered by attempt 1: answered 204", "delivered by attempt 2: answered 204", "waits"} {
+		if rows[i].Said != want {
+			t.Errorf("row %d says %q, want %q", i, rows[i].Said, want)
+		}
+	}
+}
+
+// Drawings show the part of their time in which something happens.
+func TestDrawingsLeaveOutEmptyTime(t *testing.T) {
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	o := &overview{AsOf: at}
+	o.Wave.Minutes = make([]int64, 60)
+	if waveOf(o).Picture != "" {
+		t.Error("a wave of nothing is drawn")
+	}
+	for last, want := range map[int]struct {
+		bars int
+		says string
+	}{0: {10, "The next 10 minutes"}, 9: {10, "The next 10 minutes"}, 10: {20, "The next 20 minutes"}, 59: {60, "By the minute."}} {
+		o.Wave.Minutes = make([]int64, 60)
+		o.Wave.Minutes[last] = 3
+		d := waveOf(o)
+		if n := strings.Count(string(d.Picture), `class="bar"`); n != want.bars || !strings.HasPrefix(d.Axis, want.says) {
+			t.Errorf("retries until minute %d: %d bars, and %q", last, n, d.Axis)
+		}
+	}
+	for first, want := range map[int]struct {
+		points int
+		says   string
+	}{-1: {0, ""}, 0: {36, "By five minutes."}, 92: {18, "By five minutes."}, 149: {7, "By five minutes."}, 150: {30, "The last 30 minutes"}, 179: {30, "The last 30 minutes"}} {
+		minutes := make([]minute, 180)
+		for i := range minutes {
+			minutes[i].At = at.Add(time.Duration(i-180) * time.Minute)
+		}
+		if first >= 0 {
+			minutes[first].Failed = 2
+		}
+		d := flowOf(minutes)
+		_, points, _ := strings.Cut(string(d.Picture), `points="`)
+		points, _, _ = strings.Cut(points, `"`)
+		if n := strings.Count(points, ","); n != want.points || !strings.HasPrefix(d.Axis, want.says) {
+			t.Errorf("first in minute %d: %d points, and %q", first, n, d.Axis)
+		}
 	}
 }
 

@@ -146,15 +146,15 @@ function rowOf(parts, delivery) {
   row.dataset.id = delivery.delivery_id;
   const pill = parts.querySelector(`[data-state="${CSS.escape(delivery.state)}"]`);
   fill("state").append(pill ? pill.firstElementChild.cloneNode(true) : delivery.state);
-  fill("event").textContent = delivery.event_id;
+  fill("event").append(...breaks(delivery.event_id));
   fill("event").href += encodeURIComponent(delivery.delivery_id);
-  fill("type").textContent = delivery.event_type;
+  fill("type").append(...breaks(delivery.event_type));
   fill("callback").textContent = delivery.callback_id;
   fill("callback").href += delivery.callback_id;
-  fill("summary").textContent = delivery.summary;
+  fill("summary").append(...says(delivery.summary));
   const time = document.createElement("time"), ago = document.createElement("span");
   time.dateTime = ago.dataset.ago = delivery.accepted_at;
-  time.textContent = delivery.accepted_at;
+  time.textContent = utc(delivery.accepted_at);
   ago.className = "ago";
   fill("accepted").append(time, " ", ago);
   better(row);
@@ -165,6 +165,31 @@ function rowOf(parts, delivery) {
 function once() {
   const shown = document.querySelector("[data-instead]");
   if (shown) history.replaceState(null, "", shown.dataset.instead);
+}
+
+// Texts of the API's are shown as the server shows them: they begin with a capital letter, end with a full stop, and have times and code in them.
+const written = /(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ|`[^`]+`)/;
+
+function says(text) {
+  text = text.trim();
+  if (text && !/[.!?]$/.test(text)) text += ".";
+  text = text.charAt(0).toUpperCase() + text.slice(1);
+  return text.split(written).map((part, i) => {
+    if (i % 2 === 0) return part;
+    const found = document.createElement(part.startsWith("`") ? "code" : "time");
+    found.textContent = found.dateTime === undefined ? part.slice(1, -1) : utc(found.dateTime = part);
+    return found;
+  });
+}
+
+// A time as the server writes it.
+function utc(time) {
+  return new Date(time).toISOString().replace("T", " ").replace(/\..*/, " UTC");
+}
+
+// Names are broken where the server breaks them.
+function breaks(name) {
+  return name.split(/(?<=[/.\-:_?&@,])/).flatMap((part, i) => i ? [document.createElement("wbr"), part] : [part]);
 }
 
 function better(root) {
@@ -178,6 +203,7 @@ document.addEventListener("DOMContentLoaded", () => {
   if (said) said.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
   better(document);
   once();
+  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   follow();
   live();
   setInterval(() => age(document), 10000);
