@@ -42,7 +42,7 @@ func methods(then time.Time) []method {
 		Retry:     &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
 		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3},
 	}
-	var delivery, replay, link string
+	var delivery, replay, link, key string
 	return []method{
 		{operation: "POST " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.CreateCallback(ctx, "acme", registration)
@@ -333,6 +333,23 @@ func methods(then time.Time) []method {
 		{operation: "GET /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Type(ctx, "payment_proof")
 		}},
+		{operation: "GET /keys", call: func(ctx context.Context, c *client.Client) (any, error) {
+			page, err := c.Keys(ctx, client.KeysQuery{Company: client.AllOfThem, Limit: 10})
+			if err == nil && (len(page.Keys) == 0 || page.Keys[0].Role != "operator" || page.Keys[0].LastUsedAt.IsZero()) {
+				err = fmt.Errorf("%s", page.Raw)
+			}
+			if err == nil {
+				key = page.Keys[0].ID
+			}
+			return page, err
+		}},
+		{operation: "DELETE /keys/{key_id}", call: func(ctx context.Context, c *client.Client) (any, error) { // the last: it was the client's own
+			err := c.RevokeKey(ctx, key)
+			if refused, ok := errors.AsType[*client.APIError](err); !ok || refused.Status != http.StatusConflict {
+				return nil, fmt.Errorf("the own key is revoked like any: %w", err)
+			}
+			return nil, c.RevokeOwnKey(ctx, key)
+		}},
 	}
 }
 
@@ -401,7 +418,7 @@ func (d *description) operations() map[string]bool {
 	all := map[string]bool{}
 	for path, verbs := range d.doc["paths"].(map[string]any) {
 		for verb := range verbs.(map[string]any) {
-			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") || path == "/lanes" || path == "/quotas" || path == "/audit" {
+			if strings.HasPrefix(path, "/companies/") || strings.HasPrefix(path, "/callback-types") || strings.HasPrefix(path, "/egress") || path == "/lanes" || path == "/quotas" || path == "/audit" || strings.HasPrefix(path, "/keys") {
 				all[strings.ToUpper(verb)+" "+path] = true
 			}
 		}

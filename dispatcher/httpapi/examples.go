@@ -269,6 +269,12 @@ var examples = map[string]example{
 			`"new":"https://partner.example/v2/hook"},{"field":"auth.token","old":"***","new":"***"}]}],"next_cursor":"bGluZToxNzcw"}`},
 		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
 	},
+	"list-keys": {
+		answers: map[int]string{200: `{"keys":[{"id":"rbk_1f6k2m9q","role":"partner","company":"acme","created_at":"2026-02-01T09:30:00Z",` +
+			`"expires_at":"2026-12-31T00:00:00Z","replaced_until":"2026-02-02T09:30:00Z","last_used_at":"2026-02-01T10:05:00Z","rate_limit":20}],"next_cursor":"MTc2OTkzODIwMDAwMDAwMDAwMC9yYmtfMWY2azJtOXE"}`},
+		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
+	},
+	"revoke-key": {conflict: errOwnKey.detail},
 	"create-portal-link": {
 		request:  `{"expires_in":"24h","session_expires_in":"12h","read_only":true}`,
 		answers:  map[int]string{201: `{"url":"https://ringback.example.com/portal/enter/rbl_…",` + examplePortalLink + `"status":"unused"}`},

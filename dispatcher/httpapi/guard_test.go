@@ -25,6 +25,7 @@ var mayUse = map[string]struct{ read, change string }{
 	"Replays":        {read: "partner viewer", change: "partner"},
 	"Callback types": {read: "producer partner viewer"},
 	"Portal links":   {read: "partner", change: "partner"},
+	"API keys":       {},
 	"Egress":         {},
 	"Operations":     {},
 }
@@ -41,7 +42,7 @@ func (o *opDoc) admits(t *testing.T, actor string) int {
 	key, chapter := actors[actor], mayUse[o.Tags[0]]
 	reads := o.method == "get" || o.method == "head"
 	ofCompany := strings.Contains(o.path, "{company}")
-	ofEach := ofCompany && o.OperationID != "set-company-quotas" || reads && o.Tags[0] == "Callback types" || o.OperationID == "list-audit" || o.OperationID == "get-caller" // else it is about all companies
+	ofEach := ofCompany && o.OperationID != "set-company-quotas" || reads && o.Tags[0] == "Callback types" || o.OperationID == "list-audit" || o.OperationID == "get-caller" || o.Tags[0] == "API keys" // else it is about all companies
 	roles, special := exceptions[o.OperationID]
 	if _, known := mayUse[o.Tags[0]]; !known {
 		t.Errorf("%s: who may use what is in %s?", o, o.Tags[0])
@@ -53,7 +54,7 @@ func (o *opDoc) admits(t *testing.T, actor string) int {
 		}
 	}
 	switch {
-	case ofCompany && key.Company != "*" && key.Company != "acme":
+	case (ofCompany || o.OperationID == "revoke-key" && key.Role == registry.Operator) && key.Company != "*" && key.Company != "acme":
 		return http.StatusNotFound
 	case !ofEach && key.Company != "*", key.Role != registry.Operator && !slices.Contains(strings.Fields(roles), string(key.Role)):
 		return http.StatusForbidden
@@ -122,6 +123,10 @@ func (h *house) request(op *opDoc, n int) request {
 		case "replay_id":
 			started := map[bool]string{true: h.register("acme") + "/replay", false: "/replays"}[strings.Contains(op.path, "{company}")]
 			value = path.Base(h.call("operator", "POST", started, "{}").want(http.StatusAccepted).header.Get("Location"))
+		case "key_id":
+			_, made, err := h.api.Keys.Create(h.t.Context(), registry.Partner, "acme")
+			h.must(err)
+			value = made.ID
 		case "link_id":
 			value = path.Base(h.call("operator", "POST", "/companies/acme/portal-links", "").want(http.StatusCreated).header.Get("Location"))
 		case "name":
@@ -222,7 +227,7 @@ func TestEveryPathForEveryRole(t *testing.T) {
 }
 
 // nobodys are names of things that there are not, by the parameter that stands for them.
-var nobodys = map[string]string{"{callback_id}": "999999", "{event_id}": "nobodys", "{delivery_id}": "dlv_AYIrM62HwW5vYm9keXM", "{replay_id}": "rpl_nobodys", "{link_id}": "lnk_nobodys"}
+var nobodys = map[string]string{"{callback_id}": "999999", "{event_id}": "nobodys", "{delivery_id}": "dlv_AYIrM62HwW5vYm9keXM", "{replay_id}": "rpl_nobodys", "{link_id}": "lnk_nobodys", "{key_id}": "rbk_nobodys"}
 
 // wantNoOracle checks that an actor of another company, who was answered a about what there is, hears the same of what there is not, whether it
 // asks in acme's name, in nobody's, or in its own.

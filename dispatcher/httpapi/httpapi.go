@@ -86,6 +86,7 @@ func build(cfg Config) (*server, error) {
 	s.quotas()
 	s.audit()
 	s.portalLinks()
+	s.apiKeys()
 	s.whoami()
 	s.ops()
 	s.overview()

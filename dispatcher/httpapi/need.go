@@ -54,7 +54,9 @@ var (
 	manageQuotas = manageTypes
 	// An operator, or a partner, lets others in to the company's page. Those do not.
 	managePortalLinks = need{roles: manageCallbacks.roles, byKey: true}
-	watch             = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
+	// API keys are for operators to see and revoke, each for what its own key covers.
+	manageKeys = eraseCompanies
+	watch      = need{roles: []registry.Role{registry.Operator, registry.Viewer}, everywhere: true}
 )
 
 // permits judges a known key: first what it may see, then what it may do. If the path names no company, company is empty.

@@ -57,6 +57,8 @@ var (
 	errNoQueue      = &refusal{status: http.StatusNotFound, detail: "there is no such queue: /monitoring/api/queues lists those there are"}
 	errPanicked     = errors.New("panic") // the cause is logged where it is caught
 	errNotAllSeers  = &refusal{status: http.StatusForbidden, detail: "this is about all companies: it takes a key of all of them, which an operator makes with `ringback keys create --company '*'`"}
+	errNoSuchKey    = &refusal{status: http.StatusNotFound, detail: "there is no such API key: GET /keys lists those there are"}
+	errOwnKey       = &refusal{status: http.StatusConflict, detail: "this is the key that the request shows, and it would be worthless at once: add own=true to the query if that is meant"}
 )
 
 // noType is errNoType, with the names that may have been meant.
