@@ -343,6 +343,7 @@ func methods(then time.Time) []method {
 			}
 			return page, err
 		}},
+		{operation: "GET /keys/{key_id}", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Key(ctx, key) }},
 		{operation: "DELETE /keys/{key_id}", call: func(ctx context.Context, c *client.Client) (any, error) { // the last: it was the client's own
 			err := c.RevokeKey(ctx, key)
 			if refused, ok := errors.AsType[*client.APIError](err); !ok || refused.Status != http.StatusConflict {

@@ -8,6 +8,7 @@ import (
 
 // An APIKey is what is known of an API key, but for the key itself.
 type APIKey struct {
+	Answer
 	ID            string    `json:"id"`
 	Role          string    `json:"role"`       // operator, producer, partner or viewer
 	Company       string    `json:"company"`    // or [AllOfThem]
@@ -38,6 +39,11 @@ func (c *Client) Keys(ctx context.Context, q KeysQuery) (*KeyPage, error) {
 		method: http.MethodGet, path: []string{"keys"}, repeat: true,
 		query: query("company", q.Company, "limit", number(q.Limit), "cursor", q.Cursor),
 	})
+}
+
+// Key shows an API key.
+func (c *Client) Key(ctx context.Context, id string) (*APIKey, error) {
+	return ask[APIKey](ctx, c, request{method: http.MethodGet, path: []string{"keys", id}, repeat: true})
 }
 
 // RevokeKey makes an API key worthless, with the sessions that were begun with it. It refuses to revoke the client's own, see [Client.RevokeOwnKey].

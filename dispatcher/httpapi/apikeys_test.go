@@ -97,11 +97,16 @@ func TestKeysAreRevoked(t *testing.T) {
 	h := newHouse(t)
 	id := func(actor string) string { return h.keys[actor][:12] }
 	for _, key := range []string{id("operator"), id("other partner"), "rbk_nobodys"} {
-		if p := h.call("acme operator", "DELETE", "/keys/"+key+"?own=true", "").wantProblem(http.StatusNotFound); p.Detail != errNoSuchKey.detail {
-			t.Error(p.Detail)
+		for _, asks := range []answer{h.call("acme operator", "DELETE", "/keys/"+key+"?own=true", ""), h.call("acme operator", "GET", "/keys/"+key, "")} {
+			if p := asks.wantProblem(http.StatusNotFound); p.Detail != errNoSuchKey.detail {
+				t.Error(p.Detail)
+			}
 		}
 	}
 	h.call("partner", "GET", "/caller", "").want(http.StatusOK)
+	if k := h.call("acme operator", "GET", "/keys/"+id("partner"), "").want(http.StatusOK).json(); k["id"] != id("partner") || k["role"] != "partner" || k["company"] != "acme" {
+		t.Errorf("%v", k)
+	}
 	got := h.during(func() { h.call("acme operator", "DELETE", "/keys/"+id("partner"), "").want(http.StatusNoContent) })
 	if len(got) != 1 || got[0].Actor != id("acme operator") || got[0].Object != "keys/"+id("partner") || got[0].Company != "acme" {
 		t.Errorf("the trail says %+v", got)

@@ -75,6 +75,9 @@ const (
 		`"session_expires_in":"12h","read_only":true,`
 	exampleUsedLink = examplePortalLink + `"status":"in_use","used_at":"2026-02-01T10:00:00Z","session_expires_at":"2026-02-01T22:00:00Z"`
 
+	exampleKey = `{"id":"rbk_1f6k2m9q","role":"partner","company":"acme","created_at":"2026-02-01T09:30:00Z","expires_at":"2026-12-31T00:00:00Z",` +
+		`"replaced_until":"2026-02-02T09:30:00Z","last_used_at":"2026-02-01T10:05:00Z","rate_limit":20}`
+
 	exampleOldProcess = "a quota has to wait: a process of an older version is still running here; try again when the operator has upgraded it"
 
 	exampleLanes = `{"count":8,"draining":[],"lanes":[{"lane":"ringback-0","pending":3,"active":12,"scheduled":0,"retry":41,"node":"10.0.0.1:6379"}]}`
@@ -270,10 +273,10 @@ var examples = map[string]example{
 		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
 	},
 	"list-keys": {
-		answers: map[int]string{200: `{"keys":[{"id":"rbk_1f6k2m9q","role":"partner","company":"acme","created_at":"2026-02-01T09:30:00Z",` +
-			`"expires_at":"2026-12-31T00:00:00Z","replaced_until":"2026-02-02T09:30:00Z","last_used_at":"2026-02-01T10:05:00Z","rate_limit":20}],"next_cursor":"MTc2OTkzODIwMDAwMDAwMDAwMC9yYmtfMWY2azJtOXE"}`},
-		fault: payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
+		answers: map[int]string{200: `{"keys":[` + exampleKey + `],"next_cursor":"MTc2OTkzODIwMDAwMDAwMDAwMC9yYmtfMWY2azJtOXE"}`},
+		fault:   payloads.FieldError{Location: "query.cursor", Message: "must be the next_cursor of the page before"},
 	},
+	"get-key":    {answers: map[int]string{200: exampleKey}},
 	"revoke-key": {conflict: errOwnKey.detail},
 	"create-portal-link": {
 		request:  `{"expires_in":"24h","session_expires_in":"12h","read_only":true}`,

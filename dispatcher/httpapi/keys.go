@@ -31,7 +31,11 @@ type (
 		Cursor  string `query:"cursor"`
 	}
 	keysOut struct{ Body keyPage }
+	keyOut  struct{ Body shownKey }
 	keyIn   struct {
+		KeyID string `path:"key_id"`
+	}
+	revokedKeyIn struct {
 		KeyID string `path:"key_id"`
 		Own   bool   `query:"own" doc:"Revoke it though it is the key that the request shows. Without this, that is refused."`
 	}
@@ -59,6 +63,12 @@ func (s *server) apiKeys() {
 		OperationID: "list-keys", Method: http.MethodGet, Path: keysRoute, Tags: chapter, Summary: "List API keys",
 		Description: "The oldest first, for operators. One of a single company sees that company's keys. The keys themselves are not stored. `ringback keys create` and `ringback keys rotate` make them.",
 	}}, s.listKeys)
+	register(s, operation{need: manageKeys, Operation: huma.Operation{
+		OperationID: "get-key", Method: http.MethodGet, Path: keyRoute, Tags: chapter, Summary: "Show an API key",
+	}}, func(ctx context.Context, in *keyIn) (*keyOut, error) {
+		k, err := s.keyFor(ctx, in.KeyID)
+		return &keyOut{k}, err
+	})
 	register(s, operation{need: manageKeys, Operation: huma.Operation{
 		OperationID: "revoke-key", Method: http.MethodDelete, Path: keyRoute, Tags: chapter, Summary: "Revoke an API key",
 		Description: "With all its secrets and all sessions that were begun with it. From then on this process does not take it; others may for a second.",
@@ -153,17 +163,26 @@ func parseKeyCursor(cursor string) (keyPlace, error) {
 	return keyPlace{time.Unix(0, ns), id}, nil
 }
 
-// revokeKey revokes a key that the caller may see. Another one does not exist for it.
-func (s *server) revokeKey(ctx context.Context, in *keyIn) (*noContent, error) {
-	caller := keyOf(ctx)
+// keyFor is a key that the caller may see. Another one does not exist for it.
+func (s *server) keyFor(ctx context.Context, id string) (shownKey, error) {
 	keys, err := s.Keys.List(ctx)
+	if err != nil {
+		return shownKey{}, err
+	}
+	caller, shown := keyOf(ctx), shownKeys(keys)
+	i := slices.IndexFunc(shown, func(k shownKey) bool { return k.ID == id && caller.Covers(k.Company) })
+	if i < 0 {
+		return shownKey{}, errNoSuchKey
+	}
+	return shown[i], nil
+}
+
+func (s *server) revokeKey(ctx context.Context, in *revokedKeyIn) (*noContent, error) {
+	_, err := s.keyFor(ctx, in.KeyID)
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(keys, func(k registry.Key) bool { return k.ID == in.KeyID && caller.Covers(k.Company) }) {
-		return nil, errNoSuchKey
-	}
-	if in.KeyID == caller.ID && !in.Own {
+	if in.KeyID == keyOf(ctx).ID && !in.Own {
 		return nil, errOwnKey
 	}
 	if err = s.Keys.Revoke(ctx, in.KeyID); errors.Is(err, registry.ErrNotFound) {
