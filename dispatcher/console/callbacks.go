@@ -28,9 +28,10 @@ type companyView struct {
 	Pager    pager
 	Company  string
 
-	Sparks  bool     // callbacks have a drawing of their last deliveries
-	Notices []notice // what needs the partner
-	New     string   // where a callback is registered; empty: not here
+	Sparks  bool       // callbacks have a drawing of their last deliveries
+	Notices []notice   // what needs the partner
+	New     string     // where a callback is registered; empty: not here
+	Find    *eventForm // finds the company's events; nil: not here
 }
 
 // companyPage lists a company's callbacks.
@@ -58,7 +59,15 @@ func companyPage(v *visit) error {
 		{v.path("companies", company, "replays"), "Replays"},
 	}
 	if v.operates() && !v.partners {
+		page.Links = append(page.Links, link{v.path("companies", company, "replays", "start"), "Replay…"}, link{v.path("keys") + "?" + url.Values{"company": {company}}.Encode(), "Keys"})
 		page.Links = append(page.Links, link{v.path("audit") + "?" + url.Values{"company": {company}}.Encode(), "Audit"})
+	}
+	if !v.partners {
+		f, err := v.eventFormOf(url.Values{"company": {company}})
+		if err != nil {
+			return err
+		}
+		f.AsksCompany, f.Company, page.Find = false, company, &f
 	}
 	for _, status := range []string{"", "enabled", "paused", "disabled", "unverified"} {
 		label := pillOf(status).Word

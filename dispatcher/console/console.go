@@ -65,6 +65,9 @@ func (d *door) routes() map[string]page {
 		"GET " + company + "/events/{event}/payload": payloadPage,
 		"GET " + company + "/replays":                replaysPage,
 		"GET " + replay:                              replayPage,
+		"GET /replays":                               replaysPage,
+		"GET /replays/{replay}":                      replayPage,
+		"GET /keys":                                  keysPage,
 		"GET /types":                                 typesPage,
 		"GET /types/{name}":                          typePage,
 		"GET /audit":                                 auditPage,
@@ -73,7 +76,8 @@ func (d *door) routes() map[string]page {
 	// These ask first, and do it when they are told to.
 	for path, p := range map[string]page{
 		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
-		delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
+		delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage, "/replays/{replay}/cancel": cancelReplayPage,
+		"/replays/start": startReplayPage, company + "/replays/start": startReplayPage, "/keys/{key}/revoke": revokeKeyPage,
 		"/operations/pause": pauseEgressPage, "/operations/resume": resumeEgressPage,
 	} {
 		pages["GET "+path], pages["POST "+path] = p, p
@@ -96,8 +100,13 @@ func menu(s *site) func(registry.Key, string) []item {
 		} else {
 			add(key.Company, "companies", key.Company)
 		}
+		add("Find", "find")
+		if everywhere {
+			add("Replays", "replays")
+		}
 		add("Types", "types")
 		if operates(key) {
+			add("Keys", "keys")
 			add("Audit", "audit")
 		}
 		if everywhere && operates(key) {

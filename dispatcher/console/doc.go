@@ -25,7 +25,10 @@
 //	/console/                                       GET /overview
 //	/console/companies                              GET /companies
 //	/console/login, /console/logout                 GET /caller
-//	/console/find                                   the event, delivery, replay or callback that it is asked for
+//	/console/find                                   GET /companies/{company}/events, or with * for all; with an id, what that names
+//	/console/replays, /console/replays/{id}         GET /replays, GET /replays/{id}
+//	/console/replays/{id}/cancel                    DELETE /replays/{id}
+//	/console/replays/start                          POST /replays, at first with dry_run
 //	/console/companies/{company}                    GET /companies/{company}/config/callbacks
 //	…/callbacks/{id}                                GET …/config/callbacks/{id}, GET …/deliveries
 //	…/callbacks/{id}/pause, resume, test, verify    the POST of that name
@@ -36,7 +39,10 @@
 //	…/events/{id}                                   GET …/events/{id}
 //	…/replays, …/replays/{id}                       the GET of that name
 //	…/replays/{id}/cancel                           DELETE …/replays/{id}
+//	…/replays/start                                 POST …/replays, at first with dry_run
 //	/console/types, /console/types/{name}           GET /callback-types, GET /callback-types/{name}
+//	/console/keys                                   GET /keys
+//	/console/keys/{id}/revoke                       GET /keys/{id}, DELETE /keys/{id}
 //	/console/audit                                  GET /audit
 //	/console/operations                             GET /egress, GET /lanes
 //	/console/operations/pause, resume               POST /egress/pause, POST /egress/resume

@@ -318,3 +318,11 @@ func (v *visitor) submit(a answer, to string, fill url.Values) answer {
 	v.t.Fatalf("no form posts to %s: %s", to, a.text)
 	return answer{}
 }
+
+// example is a payload of a type.
+func (h *house) example(name string) string {
+	h.t.Helper()
+	var typ struct{ Example json.RawMessage }
+	h.must(json.Unmarshal([]byte(h.tell("GET", "/callback-types/"+name, "")), &typ))
+	return string(typ.Example)
+}

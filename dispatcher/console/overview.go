@@ -78,12 +78,14 @@ type (
 		OldestWaitingAt            time.Time       `json:"oldest_waiting_at"`
 		LastFailure                *client.Failure `json:"last_failure"`
 
-		Href string `json:"-"`
+		Href, Replay string `json:"-"` // no address: the caller may not
 	}
 	// A deadReason is why some of the dead are dead.
 	deadReason struct {
 		Reason, Side    string
 		Dead, Callbacks int64
+
+		Replay string `json:"-"` // no address: the caller may not
 	}
 	// A minute is what happened in one.
 	minute struct {
@@ -108,7 +110,16 @@ func overviewPage(v *visit) error {
 	for i := range o.Worst.Callbacks {
 		w := &o.Worst.Callbacks[i]
 		w.Words = strings.TrimPrefix(w.Words, "breaker "+pillOf(w.Breaker).Word+": ") // the pill says so
-		w.Href = v.path("companies", w.Company, "callbacks", strconv.FormatInt(w.CallbackID, 10))
+		id := strconv.FormatInt(w.CallbackID, 10)
+		w.Href = v.path("companies", w.Company, "callbacks", id)
+		if v.operates() && w.Dead+w.Retrying > 0 {
+			w.Replay = v.path("companies", w.Company, "callbacks", id, "replay") + "?state=dead&state=retrying"
+		}
+	}
+	for i := range o.Dead.Reasons {
+		if r := &o.Dead.Reasons[i]; v.operates() {
+			r.Replay = v.path("replays", "start") + "?" + url.Values{"reason": {r.Reason}}.Encode()
+		}
 	}
 	// The first of these is in the sentence already.
 	said := func(point string) bool { return strings.Contains(o.Verdict.Sentence, point) }
@@ -119,9 +130,13 @@ func overviewPage(v *visit) error {
 		Drawn      drawing // the retries to come
 		Flow       drawing // what happened
 		OldestHref string
+		Retry      string // no address: nothing is retrying, or the caller may not
 		Operations string
 		Findings   []finding
 	}{overview: &o, Whose: sideOf(o.Verdict.Side), Drawn: waveOf(&o), Flow: flowOf(o.Rates.Minutes), Operations: v.path("operations")}
+	if v.operates() && o.Waiting.Retrying > 0 {
+		page.Retry = v.path("replays", "start") + "?state=retrying"
+	}
 	if o.Waiting.CallbackID > 0 {
 		page.OldestHref = v.path("companies", o.Waiting.Company, "callbacks", strconv.FormatInt(o.Waiting.CallbackID, 10))
 	}

@@ -17,8 +17,8 @@ import (
 // paths are all pages of the console, by pattern, with what the house has in the place of names.
 func (h *house) paths(method string) map[string]string {
 	h.t.Helper()
-	names := strings.NewReplacer("{company}", "acme", "{callback}", fmt.Sprint(h.bad), "{delivery}", path.Base(h.delivery(h.waits)), "{event}", h.event,
-		"{replay}", h.replay(), "{name}", "payment_proof", "{$}", "")
+	names := strings.NewReplacer("{company}/replays/{replay}", "acme/replays/"+h.replay(), "{company}", "acme", "{callback}", fmt.Sprint(h.bad), "{delivery}", path.Base(h.delivery(h.waits)), "{event}", h.event,
+		"{replay}", h.bulk(), "{name}", "payment_proof", "{$}", "", "{key}", registryID(h.has["partner"]))
 	all := map[string]string{}
 	for pattern := range (&door{}).routes() {
 		if verb, at, _ := strings.Cut(pattern, " "); verb == method {
@@ -31,7 +31,17 @@ func (h *house) paths(method string) map[string]string {
 // replay is the id of a replay of nothing.
 func (h *house) replay() string {
 	h.t.Helper()
-	said := h.tell("POST", fmt.Sprintf("/companies/acme/config/callbacks/%d/replay", h.waits), `{"states":["cancelled"]}`)
+	return idIn(h.tell("POST", fmt.Sprintf("/companies/acme/config/callbacks/%d/replay", h.waits), `{"states":["cancelled"]}`))
+}
+
+// bulk is the id of a replay of nothing over companies.
+func (h *house) bulk() string {
+	h.t.Helper()
+	return idIn(h.tell("POST", "/replays", `{"states":["cancelled"],"dry_run":true}`))
+}
+
+// idIn is the id of the replay that the API told of.
+func idIn(said string) string {
 	_, rest, _ := strings.Cut(said, `"replay_id":"`)
 	id, _, _ := strings.Cut(rest, `"`)
 	return id
@@ -47,25 +57,29 @@ func TestEveryPageStands(t *testing.T) {
 		for _, actor := range []string{"operator", "viewer"} {
 			a := h.showing(actor).get(at)
 			switch {
-			case pattern == "GET /find":
-				a.want(t, http.StatusUnprocessableEntity)
-			case pattern == "GET /audit" && actor == "viewer":
+			case actor == "viewer" && (pattern == "GET /audit" || strings.HasPrefix(pattern, "GET /keys")):
 				a.want(t, http.StatusForbidden)
 			default:
 				a.want(t, http.StatusOK)
 			}
 			a.wantSound(t)
-			if actor == "operator" || strings.Contains(at, "/pause") || strings.Contains(at, "/resume") || strings.Contains(at, "/cancel") || strings.Contains(at, "/test") || strings.HasSuffix(at, "/replay") {
+			if actor == "operator" || changes(at) {
 				continue // a viewer who asks for a page with a form gets it, and the form is refused
 			}
 			for n := range elements(a.parse(t), "") {
 				href := attribute(n, "href") + attribute(n, "action")
-				if strings.HasSuffix(href, "/pause") || strings.HasSuffix(href, "/resume") || strings.HasSuffix(href, "/cancel") || strings.HasSuffix(href, "/replay") || attribute(n, "method") == "post" {
+				if changes(href) || attribute(n, "method") == "post" {
 					t.Errorf("%s shows a viewer a button: %s", pattern, href)
 				}
 			}
 		}
 	}
+}
+
+// changes reports whether an address is that of a page which changes something, once it was asked.
+func changes(href string) bool {
+	at, _, _ := strings.Cut(href, "?")
+	return slices.Contains([]string{"pause", "resume", "cancel", "test", "replay", "start", "revoke", "verify", "now"}, path.Base(at))
 }
 
 func (a answer) want(t *testing.T, status int, words ...string) answer {
@@ -179,7 +193,7 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 	v := h.showing("other operator")
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for pattern, at := range h.paths(method) {
-			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/live") || strings.HasSuffix(pattern, "/replay") && method == http.MethodGet || method == http.MethodGet && strings.HasSuffix(pattern, "/pause") {
+			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/live") || (strings.HasSuffix(pattern, "/replay") || strings.HasSuffix(pattern, "/start")) && method == http.MethodGet || method == http.MethodGet && strings.HasSuffix(pattern, "/pause") {
 				continue
 			}
 			get := func(at string) answer {
@@ -338,8 +352,20 @@ func TestEgressStopsFromAPage(t *testing.T) {
 func TestFind(t *testing.T) {
 	h := newHouse(t)
 	h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"1","payload":{"requestId":"r-2","status":"OK"}}`)
-	v, replay := h.showing("viewer"), h.replay()
+	v, replay, bulk := h.showing("viewer"), h.replay(), h.bulk()
 	delivery := path.Base(h.delivery(h.bad))
+	for id, page := range map[string]string{ // whose it is, the console finds out
+		h.event: "/companies/acme/events/" + h.event, delivery: "/companies/acme/deliveries/" + delivery, "elsewhere": "/companies/other/events/elsewhere",
+		bulk: "/replays/" + bulk, "": "/find",
+	} {
+		a := v.get("/console/find?" + url.Values{"company": {""}, "id": {id}}.Encode())
+		if want := "/console" + page; a.status != http.StatusSeeOther || a.header.Get("Location") != want {
+			t.Errorf("%q of any company leads to %d %s, want %s", id, a.status, a.header.Get("Location"), want)
+		}
+	}
+	if a := v.get("/console/find?company=acme&id=" + bulk); a.header.Get("Location") != "/console/replays/"+bulk {
+		t.Errorf("a replay over companies is not found from one of them: %d %s", a.status, a.header.Get("Location"))
+	}
 	for id, page := range map[string]string{
 		h.event: "/events/" + h.event, delivery: "/deliveries/" + delivery, replay: "/replays/" + replay, fmt.Sprint(h.waits): "/callbacks/" + fmt.Sprint(h.waits), "": "", " " + h.event + " ": "/events/" + h.event,
 	} {
@@ -350,7 +376,7 @@ func TestFind(t *testing.T) {
 	}
 	v.get("/console/find?company=acme&id=1").want(t, http.StatusOK, "/console/companies/acme/events/1", "/console/companies/acme/callbacks/1").wantSound(t)
 	v.get("/console/find?company=acme&id=nothing").want(t, http.StatusNotFound, "has no event").wantSound(t)
-	v.get("/console/find?company=&id=nothing").want(t, http.StatusUnprocessableEntity, "Which company?")
+	v.get("/console/find?company=&id=nothing").want(t, http.StatusNotFound, "No company has an event").wantSound(t)
 	if a := h.showing("acme viewer").get("/console/find?id=" + h.event); a.header.Get("Location") != "/console/companies/acme/events/"+h.event {
 		t.Errorf("a caller of one company is asked for it: %d", a.status)
 	}

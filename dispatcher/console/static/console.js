@@ -59,10 +59,27 @@ function copyable(root) {
   }
 }
 
+// A form that finds events has fields for the attributes of the type that is chosen. Without script they come with the page that the form leads to.
+function attributesOfTypes() {
+  const types = document.querySelector("[data-attributes-of]");
+  types?.addEventListener("change", () => {
+    const query = new URLSearchParams(new FormData(types.form));
+    const request = new XMLHttpRequest();
+    request.responseType = "document";
+    request.addEventListener("load", () => {
+      const fresh = request.response?.querySelector("[data-attributes]");
+      if (fresh) types.form.querySelector("[data-attributes]").replaceWith(fresh);
+    });
+    request.open("GET", types.form.action + "?" + query);
+    request.send();
+  });
+}
+
 // Pages about something that goes on are brought up to date, unless somebody is busy in them. Whoever wants them to stand still can stop that.
 function follow() {
   const going = document.querySelector("[data-refresh]");
   if (!going) return;
+  for (const link of document.querySelectorAll("[data-unscripted]")) link.hidden = true;
   const seconds = Number(going.dataset.refresh);
   const stop = document.createElement("button");
   stop.type = "button";
@@ -204,6 +221,7 @@ document.addEventListener("DOMContentLoaded", () => {
   better(document);
   once();
   document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  attributesOfTypes();
   follow();
   live();
   setInterval(() => age(document), 10000);
