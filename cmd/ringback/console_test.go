@@ -220,27 +220,39 @@ func (s *scene) pages(t *testing.T) map[string]string {
 		s.post(t, fmt.Sprintf("/companies/acme/config/callbacks/%d/replay", s.bad+1), map[string]any{}, nil)
 		s.get(t, "/companies/acme/replays", &list)
 	}
+	var bulk struct {
+		ID string `json:"replay_id"`
+	}
+	s.post(t, "/replays", map[string]any{"states": []string{"dead", "retrying"}, "dry_run": true}, &bulk)
 	return map[string]string{
-		"login":        "/console/login",
-		"overview":     "/console/",
-		"companies":    "/console/companies",
-		"company":      company,
-		"callback":     bad,
-		"pause":        bad + "/pause",
-		"resume":       bad + "/resume",
-		"test":         bad + "/test",
-		"start-replay": bad + "/replay",
-		"deliveries":   company + "/deliveries",
-		"delivery":     company + "/deliveries/" + s.delivery(t, s.events[0], s.bad),
-		"dead":         company + "/deliveries/" + s.delivery(t, s.events[0], s.bad+1),
-		"event":        company + "/events/" + s.events[0],
-		"replays":      company + "/replays",
-		"replay":       company + "/replays/" + list.Replays[0].ID,
-		"types":        "/console/types",
-		"type":         "/console/types/payment_proof",
-		"audit":        "/console/audit",
-		"operations":   "/console/operations",
-		"not-found":    company + "/events/nothing",
+		"find":          "/console/find?company=&event_type=payment_proof",
+		"find-nothing":  "/console/find?company=acme&id=nothing",
+		"all-replays":   "/console/replays",
+		"bulk-replay":   "/console/replays/" + bulk.ID,
+		"start-bulk":    "/console/replays/start?state=dead&state=retrying",
+		"start-company": company + "/replays/start",
+		"keys":          "/console/keys",
+		"revoke":        "/console/keys/rbk_dev/revoke",
+		"login":         "/console/login",
+		"overview":      "/console/",
+		"companies":     "/console/companies",
+		"company":       company,
+		"callback":      bad,
+		"pause":         bad + "/pause",
+		"resume":        bad + "/resume",
+		"test":          bad + "/test",
+		"start-replay":  bad + "/replay",
+		"deliveries":    company + "/deliveries",
+		"delivery":      company + "/deliveries/" + s.delivery(t, s.events[0], s.bad),
+		"dead":          company + "/deliveries/" + s.delivery(t, s.events[0], s.bad+1),
+		"event":         company + "/events/" + s.events[0],
+		"replays":       company + "/replays",
+		"replay":        company + "/replays/" + list.Replays[0].ID,
+		"types":         "/console/types",
+		"type":          "/console/types/payment_proof",
+		"audit":         "/console/audit",
+		"operations":    "/console/operations",
+		"not-found":     company + "/events/nothing",
 	}
 }
 
