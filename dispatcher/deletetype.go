@@ -44,7 +44,7 @@ func (c *Client) DeleteType(ctx context.Context, name string) error {
 		return err
 	}
 	c.at("type unused")
-	err = c.typeError(ctx, leaving.Go(ctx))
+	err = c.typeError(ctx, leaving.End(ctx))
 	c.at("type gone")
 	return err
 }

@@ -51,7 +51,7 @@ redis.call('HINCRBY', types, ARGV[3], 1)
 return 'leaves'`)
 
 // Leave begins to delete a callback type that was added. From then on no new event or registration may be of it in a process that looks: within
-// [TypesTurnOver], in none. Events that were accepted are sent as before. Either [Leaving.Go] ends that, or [Leaving.Stay]. If neither comes within a minute,
+// [TypesTurnOver], in none. Events that were accepted are sent as before. Either [Leaving.End] ends that, or [Leaving.Stay]. If neither comes within a minute,
 // the type stays. If it was being deleted already, that deletion is given up for this one.
 //
 // Errors: [ErrBuiltin]. [ErrNoType]. While a process is alive that would go on with it, an *OldProcessError. Others are Redis's.
@@ -127,8 +127,8 @@ redis.call('HINCRBY', KEYS[1], ARGV[3], 1)
 audit(KEYS[3], ARGV[4])
 return 1`)
 
-// Go takes the type away. If it was put again meanwhile, or the deletion was given up, the error is ErrBusy, and the type stays.
-func (l *Leaving) Go(ctx context.Context) error {
+// End takes the type away. If it was put again meanwhile, or the deletion was given up, the error is ErrBusy, and the type stays.
+func (l *Leaving) End(ctx context.Context) error {
 	t := l.types
 	line := AuditLine(ctx, "", "type.delete", "callback-types/"+l.name, diff(typeFields(l.definition), typeFields(""))...)
 	switch removed, err := removeType.Run(ctx, t.redis, []string{typesKey, goneTypesKey, auditTypesKey}, l.name, l.text, versionField, line).Int(); {

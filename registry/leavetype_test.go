@@ -88,7 +88,7 @@ func TestTypesLeave(t *testing.T) {
 		t.Error(err)
 	}
 	h.wantSeen("here", both...)
-	if err := l.Go(t.Context()); !errors.Is(err, registry.ErrBusy) {
+	if err := l.End(t.Context()); !errors.Is(err, registry.ErrBusy) {
 		t.Errorf("a deletion that ended goes on: %v", err)
 	}
 	first := leave()
@@ -97,19 +97,19 @@ func TestTypesLeave(t *testing.T) {
 		t.Error(err)
 	}
 	h.wantSeen("accepted", both...)
-	if err := first.Go(t.Context()); !errors.Is(err, registry.ErrBusy) {
+	if err := first.End(t.Context()); !errors.Is(err, registry.ErrBusy) {
 		t.Errorf("the first deletion: %v", err)
 	}
 	put()
 	h.wantSeen("here", both...)
-	if err := second.Go(t.Context()); !errors.Is(err, registry.ErrBusy) {
+	if err := second.End(t.Context()); !errors.Is(err, registry.ErrBusy) {
 		t.Errorf("the deletion of a type that was put again: %v", err)
 	}
 	h.wantSeen("here", both...)
 
 	l = leave()
 	for range 2 { // the answer of the first run is lost
-		if err := l.Go(t.Context()); err != nil {
+		if err := l.End(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestTypesStayWhereNobodyGoesOn(t *testing.T) {
 	h.wantSeen("accepted", h.another(t))
 	age(61 * time.Second)
 	h.wantSeen("here", h.another(t), h.Registry)
-	if err := l.Go(t.Context()); !errors.Is(err, registry.ErrBusy) {
+	if err := l.End(t.Context()); !errors.Is(err, registry.ErrBusy) {
 		t.Errorf("it goes on: %v", err)
 	}
 	if n := h.redis.HLen(t.Context(), goneTypes).Val(); n != 0 {

@@ -132,8 +132,14 @@ func (a *app) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	return a.openServer(callbacks) //nolint:contextcheck // each request and each handshake has its own
+}
+
+// openServer opens what answers requests: the API and the pages before it.
+func (a *app) openServer(callbacks *registry.Registry) error {
+	cfg := a.cfg
 	guesses := &httpapi.Guesses{}
-	api, err := httpapi.New(httpapi.Config{ //nolint:contextcheck // each request has its own
+	api, err := httpapi.New(httpapi.Config{
 		Client: a.client, Registry: callbacks, Keys: a.keys, Redis: cfg.Redis, PublicURL: cfg.PublicURL, Guesses: guesses, Examine: cfg.examine(),
 		Metrics: a.telemetry.metrics, MeterProvider: a.telemetry.meters, Logger: a.log, Version: programVersion(), MaxBody: cfg.MaxBody, MaxInflight: cfg.MaxInflight,
 	})
@@ -146,7 +152,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	}
 	a.server = newServer(a.guarded(a.front(withPatience(pages))), a.log)
 	if cfg.TLS != nil {
-		a.server.TLSConfig = cfg.TLS.config() //nolint:contextcheck // each handshake has its own
+		a.server.TLSConfig = cfg.TLS.config()
 	}
 	return nil
 }
