@@ -1,4 +1,4 @@
-// Package console is Ringback's pages for people: for on-call at /console/.
+// Package console is Ringback's pages for people: for on-call at /console/, and for partners at /portal/.
 //
 // # No second truth
 //
@@ -9,11 +9,18 @@
 // # Who gets in
 //
 // A caller shows an API key in the header Authorization, as to the API, or logs in with one on the login page. A login gives the browser a cookie
-// with a session's token, never the key. The console takes operators and viewers. Buttons follow the role: a viewer sees none. The API decides
+// with a session's token, never the key. The console takes operators and viewers. The portal takes partners, each at its company, and whoever
+// opens a portal link, within what the link is for. Buttons follow the role: a viewer sees none, nor does whoever may look only. The API decides
 // all the same.
+//
+// A portal link's address shows a button, and looks at nothing. The button's form uses the link up, and begins a session. So whoever merely opens
+// addresses uses nothing up.
 //
 // A POST is taken from pages of the same origin only, and only with the token that the page's form holds. The token is derived from the key or
 // from the session's token, so that nothing has to be kept of it.
+//
+// No page may stand in a frame, unless an operator names origins whose pages may have the portal in one. Then the portal's cookies go along from within
+// that frame, and each site that has it gets cookies of its own.
 //
 // # What a page is
 //
@@ -36,7 +43,7 @@
 //	…/deliveries, …/deliveries/{id}                 the GET of that name; of one, with include=request
 //	…/live                                          GET …/deliveries/stream, for the script of the lists
 //	…/deliveries/{id}/now, replay, cancel           the POST of that name
-//	…/events/{id}                                   GET …/events/{id}
+//	…/events/{id}, …/events/{id}/payload            GET …/events/{id}, GET …/events/{id}/payload
 //	…/replays, …/replays/{id}                       the GET of that name
 //	…/replays/{id}/cancel                           DELETE …/replays/{id}
 //	…/replays/start                                 POST …/replays, at first with dry_run
@@ -48,15 +55,26 @@
 //	/console/operations/pause, resume               POST /egress/pause, POST /egress/resume
 //	/console/static/{file}                          nothing
 //
+// The portal has the same pages below /portal/, but for the overview, the companies, the audit trail and the operations. A company's page has each
+// callback's last deliveries (GET …/deliveries) and what needs the partner (GET …/config/callbacks by status). And it has these:
+//
+//	/portal/                                        the page of the caller's company
+//	/portal/enter/{token}, /portal/enter            nothing; the form opens the link
+//	/portal/companies/{company}/new                 POST …/config/callbacks
+//	…/callbacks/{id}/edit                           PATCH …/config/callbacks/{id}, with what the form changes
+//	…/callbacks/{id}/secret                         POST …/config/callbacks/{id}/secret
+//	…/callbacks/{id}/delete                         DELETE …/config/callbacks/{id}
+//	/portal/verification                            nothing
+//
 // # Files
 //
 // The files form layers, and each leans only on those below it. From the bottom to the top they are:
 //
 //   - words and pictures: words.go, times.go, draw.go;
-//   - the files that browsers keep (static.go), and the calls of the API (ask.go);
+//   - the files that browsers keep (static.go), a site's own colour and logo (look.go), and the calls of the API (ask.go);
 //   - a front end with its root, its name and its menu (site.go);
 //   - a request on its way (visit.go), and the templates that answer it (render.go);
-//   - the door before all pages (door.go), and the way in and out (login.go);
-//   - pages that ask before they do something (confirm.go), and a file for each kind of page;
-//   - console.go, which puts all of them together.
+//   - the door before all pages (door.go), the way in and out (login.go), and all that is served below a root (front.go);
+//   - pages that ask before they do something (confirm.go), and a file for each kind of page, of which portal*.go are the portal's alone;
+//   - console.go and portal.go, which put all of them together.
 package console

@@ -130,12 +130,13 @@ func (d *door) refusal(r *http.Request, err error) *client.APIError {
 type entry struct {
 	Action, Next, Problem string
 	Hint                  string
+	Focus                 bool // the field has the focus: in a frame it may not take that
 }
 
 // loginPage shows the login page, with the status that is due and what was wrong, if something was.
 func (d *door) loginPage(w http.ResponseWriter, r *http.Request, e *client.APIError, next string) {
 	f := d.frame("Log in")
-	f.Main = entry{Action: d.path("login"), Next: next, Problem: sentence(e.Detail), Hint: d.hint}
+	f.Main = entry{Action: d.path("login"), Next: next, Problem: sentence(e.Detail), Hint: d.hint, Focus: len(d.embed) == 0}
 	d.stand(w, r, e, "login", f)
 }
 
