@@ -86,7 +86,7 @@ bench-old: build prepare ## the same by turns with commit OLD (6da24ca), and com
 scale-names: prepare ## measure what thousands of companies without work cost (three minutes)
 	go test -tags scale -count 1 -timeout 20m -v -run '^TestScale' ./dispatcher
 
-pictures: prepare ## take the pictures in deploy/pictures anew: asynq's UI, and each page of the console (needs chromium and fonts-dejavu-core)
+pictures: prepare ## take the pictures in deploy/pictures anew: asynq's UI, and each page of the console and the portal (needs chromium and fonts-dejavu-core)
 	go test -tags pictures -count 1 -run 'Pictures$$' ./cmd/ringback
 
 vuln: ## look for known vulnerabilities in what the program uses

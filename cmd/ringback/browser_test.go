@@ -23,8 +23,8 @@ import (
 // A browser is a real one, which all journeys of a test share.
 type browser struct{ ctx context.Context }
 
-// openBrowser starts Debian's chromium. Where there is none, the test is skipped, and with CI=true it fails.
-func openBrowser(t *testing.T) *browser {
+// openBrowser starts Debian's chromium, with more flags. Where there is none, the test is skipped, and with CI=true it fails.
+func openBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) *browser {
 	t.Helper()
 	mustHave(t, "chromium")
 	path, err := exec.LookPath("chromium")
@@ -35,7 +35,7 @@ func openBrowser(t *testing.T) *browser {
 	for _, flag := range []string{"disable-gpu", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage", "disable-extensions"} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
-	allocator, endAll := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), options...)
+	allocator, endAll := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), append(options, more...)...)
 	ctx, end := chromedp.NewContext(allocator)
 	t.Cleanup(func() {
 		_ = chromedp.Cancel(ctx) // waits for the browser's end
@@ -63,7 +63,15 @@ func (b *browser) open(t *testing.T, server string) *tab {
 	t.Helper()
 	ctx, end := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
 	t.Cleanup(end)
-	tb := &tab{t: t, ctx: ctx, server: server}
+	tb := (&tab{t: t, server: server}).listening(ctx)
+	tb.size(1280, 900)
+	return tb
+}
+
+// listening is a tab in ctx on the same server.
+func (tb *tab) listening(ctx context.Context) *tab {
+	tb.t.Helper()
+	tb = &tab{t: tb.t, ctx: ctx, server: tb.server}
 	tb.must(chromedp.Listen(ctx, func(event any) {
 		tb.mu.Lock()
 		defer tb.mu.Unlock()
@@ -77,7 +85,6 @@ func (b *browser) open(t *testing.T, server string) *tab {
 		}
 	}))
 	tell(tb, log.Enable, cdp.Empty{})
-	tb.size(1280, 900)
 	return tb
 }
 
@@ -178,6 +185,7 @@ func (tb *tab) logIn(key string) {
 // A scene is an installation on a day when partners fail.
 type scene struct {
 	server    string
+	partner   string   // the address of the partners, see answers
 	bad, good int64    // callbacks
 	events    []string // by which the deliveries of a kind are found
 }
@@ -188,6 +196,7 @@ func newScene(t *testing.T) *scene {
 	s := &scene{server: startPlain(t, []string{"RINGBACK_DEV_KEY=dev"}, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]}
 	partner := httptest.NewServer(http.HandlerFunc(answers))
 	t.Cleanup(partner.Close)
+	s.partner = partner.URL
 	register := func(eventType, url string, more map[string]any) int64 {
 		body := map[string]any{"callback_type": eventType, "destination": map[string]string{"url": url}}
 		maps.Copy(body, more)

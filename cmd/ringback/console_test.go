@@ -69,37 +69,48 @@ func TestConsoleInABrowser(t *testing.T) {
 		tb := b.open(t, s.server)
 		tb.logIn("dev")
 		for name, path := range s.pages(t) {
-			for _, width := range []int64{360, 3840} {
-				tb.size(width, 800)
-				tb.visit(path)
-				if wide := find[int64](tb, `document.documentElement.scrollWidth`); wide > width {
-					t.Errorf("%s is %d wide in a window of %d", name, wide, width)
-				}
-				if high := find[int64](tb, `document.querySelector(".top").offsetHeight`); width == 360 && high > 90 {
-					t.Errorf("the frame of %s is %d high: more than two rows", name, high)
-				}
+			tb.fits(name, path)
+			if high := find[int64](tb, `document.querySelector(".top").offsetHeight`); high > 90 {
+				t.Errorf("the frame of %s is %d high in a narrow window: more than two rows", name, high)
 			}
 		}
 		tb.wantsPeace()
 	})
 	t.Run("axe", func(t *testing.T) {
-		axe := axeCore(t)
-		rules := map[string]string{"light": "", "dark": `, runOnly: ["color-contrast"]`} // else a page is the same in both
 		tb := b.open(t, s.server)
-		tell(tb, pagetool.SetBypassCSP, pagetool.SetBypassCSPParams{Enabled: true})
 		tb.logIn("dev")
-		for name, path := range s.pages(t) {
-			for scheme := range rules {
-				tell(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
-				tb.visit(path)
-				found := find[[]string](tb, axe+`;axe.run({resultTypes: ["violations"]`+rules[scheme]+`}).then(r => r.violations.filter(v => ["serious", "critical"].includes(v.impact))
-					.map(v => v.id + ": " + v.help + ": " + v.nodes.map(n => n.html).join(" ")))`, chromedp.EvalAwaitPromise)
-				for _, violation := range found {
-					t.Errorf("%s, %s: %s", name, scheme, violation)
-				}
+		tb.wantsAccess(axeCore(t), s.pages(t))
+	})
+}
+
+// fits checks that a page has no more width than its window, be that wide or narrow. It leaves it narrow.
+func (tb *tab) fits(name, path string) {
+	tb.t.Helper()
+	for _, width := range []int64{3840, 360} {
+		tb.size(width, 800)
+		tb.visit(path)
+		if wide := find[int64](tb, `document.documentElement.scrollWidth`); wide > width {
+			tb.t.Errorf("%s is %d wide in a window of %d", name, wide, width)
+		}
+	}
+}
+
+// wantsAccess checks with axe-core that nothing serious keeps people from using pages, in light and in dark.
+func (tb *tab) wantsAccess(axe string, pages map[string]string) {
+	tb.t.Helper()
+	rules := map[string]string{"light": "", "dark": `, runOnly: ["color-contrast"]`} // else a page is the same in both
+	tell(tb, pagetool.SetBypassCSP, pagetool.SetBypassCSPParams{Enabled: true})
+	for name, path := range pages {
+		for scheme := range rules {
+			tell(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+			tb.visit(path)
+			found := find[[]string](tb, axe+`;axe.run({resultTypes: ["violations"]`+rules[scheme]+`}).then(r => r.violations.filter(v => ["serious", "critical"].includes(v.impact))
+				.map(v => v.id + ": " + v.help + ": " + v.nodes.map(n => n.html).join(" ")))`, chromedp.EvalAwaitPromise)
+			for _, violation := range found {
+				tb.t.Errorf("%s, %s: %s", name, scheme, violation)
 			}
 		}
-	})
+	}
 }
 
 // axeCore is the source of axe-core, which finds what keeps people from using a page.
@@ -256,14 +267,16 @@ func (s *scene) pages(t *testing.T) map[string]string {
 	}
 }
 
-// The console is part of every process that serves the API, and the same care is taken of its paths.
-func TestConsoleIsServed(t *testing.T) {
+// The pages are part of every process that serves the API, and the same care is taken of their paths.
+func TestPagesAreServed(t *testing.T) {
 	t.Parallel()
 	server := startPlain(t, []string{"RINGBACK_DEV_KEY=dev"}, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
 	for path, want := range map[string]int{
 		"/console/": http.StatusOK, "/console/types": http.StatusOK, "/console/companies/acme/events/x": http.StatusNotFound, "/console/nowhere": http.StatusNotFound,
 		"/console//types": http.StatusNotFound, "/console/companies/a%2Fb": http.StatusNotFound, "/console/companies/acme/%2e%2e/types": http.StatusNotFound,
 		"/consoles": http.StatusNotFound,
+		"/portal/": http.StatusForbidden, "/portal/enter/x": http.StatusOK, "/portal//types": http.StatusNotFound, "/portal/companies/a%2Fb": http.StatusNotFound,
+		"/portal/companies/acme/%2e%2e/types": http.StatusNotFound, "/portals": http.StatusNotFound, "/portal/enter/": http.StatusForbidden,
 	} {
 		if status, text := get(t, server+path, "dev"); status != want {
 			t.Errorf("%s: %d, want %d: %s", path, status, want, text)
@@ -275,16 +288,18 @@ func TestConsoleIsServed(t *testing.T) {
 	if status, text := get(t, server+"/caller", "dev"); status != http.StatusOK || !json.Valid([]byte(text)) {
 		t.Errorf("%d %s", status, text)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server+"/console", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultTransport.RoundTrip(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = resp.Body.Close()
-	if resp.Header.Get("Location") != "/console/" {
-		t.Errorf("/console leads to %q with %d", resp.Header.Get("Location"), resp.StatusCode)
+	for _, root := range []string{"/console", "/portal"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server+root, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultTransport.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.Header.Get("Location") != root+"/" {
+			t.Errorf("%s leads to %q with %d", root, resp.Header.Get("Location"), resp.StatusCode)
+		}
 	}
 }

@@ -66,24 +66,35 @@ func TestPictures(t *testing.T) {
 	picture(t, browser, front+"/monitoring/", "asynq-queues.png", 1400, 820)
 }
 
-// TestConsolePictures takes each page of the console: light and dark, wide and narrow.
+// TestConsolePictures takes each page of the console.
 func TestConsolePictures(t *testing.T) {
 	s, b := newScene(t), openBrowser(t)
-	pages := s.pages(t)
+	takeAll(t, b, s, "console", s.pages(t), func(tb *tab) { tb.logIn("dev") })
+}
+
+// TestPortalPictures takes each page of the portal.
+func TestPortalPictures(t *testing.T) {
+	s, b := newScene(t), openBrowser(t)
+	takeAll(t, b, s, "portal", s.portalPages(t), func(tb *tab) { tb.comeIn(s) })
+}
+
+// takeAll takes pages: light and dark, wide and narrow.
+func takeAll(t *testing.T, b *browser, s *scene, what string, pages map[string]string, comeIn func(*tab)) {
+	t.Helper()
 	for _, scheme := range []string{"light", "dark"} {
 		for size, width := range map[string]int64{"wide": 1280, "narrow": 360} {
 			tb := b.open(t, s.server)
 			tell(tb, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
 			tell(tb, emulation.SetTimezoneOverride, emulation.SetTimezoneOverrideParams{TimezoneID: "Europe/Berlin"})
 			tb.size(width, 900)
-			tb.logIn("dev")
+			comeIn(tb)
 			for name, path := range pages {
 				tb.visit(path)
 				high := find[float64](tb, `Math.min(1600, Math.max(600, document.documentElement.scrollHeight))`)
 				shot := tell(tb, pagetool.CaptureScreenshot, pagetool.CaptureScreenshotParams{
 					Clip: &pagetool.Viewport{Width: float64(width), Height: high, Scale: 1}, CaptureBeyondViewport: new(true),
 				})
-				keep(t, "console-"+name+"-"+scheme+"-"+size+".png", smaller(t, shot.Data))
+				keep(t, what+"-"+name+"-"+scheme+"-"+size+".png", smaller(t, shot.Data))
 			}
 			tb.wantsPeace()
 		}
