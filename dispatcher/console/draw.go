@@ -106,7 +106,7 @@ func fatesDrawn(says string, fates []fate) template.HTML {
 	var bars strings.Builder
 	step := float64(sparkWide) / float64(max(1, sparkLast))
 	for i, f := range fates {
-		x, y, high := float64(sparkWide)-step*float64(len(fates)-i), float64(sparkHigh/2)-1, 2.0
+		x, y, high := step*float64(i), float64(sparkHigh/2)-1, 2.0
 		switch f {
 		case up:
 			y, high = 2, sparkHigh/2-2

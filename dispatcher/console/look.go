@@ -27,7 +27,7 @@ func newLook(accent string, logo []byte) (l look, err error) {
 	if accent != "" {
 		c, err := parseColour(accent)
 		if err != nil {
-			return l, fmt.Errorf("Accent %w", err)
+			return l, fmt.Errorf("console: PortalConfig.Accent %w", err)
 		}
 		f := newFile("accent", ".css", "text/css; charset=utf-8", []byte(accentStyle(c)))
 		l.style, l.files = f.name, append(l.files, f)
@@ -35,7 +35,7 @@ func newLook(accent string, logo []byte) (l look, err error) {
 	if logo != nil {
 		f, err := newLogo(logo)
 		if err != nil {
-			return l, fmt.Errorf("Logo %w", err)
+			return l, fmt.Errorf("console: PortalConfig.Logo %w", err)
 		}
 		l.logo, l.files = f.name, append(l.files, f)
 	}

@@ -50,7 +50,7 @@ func NewPortal(cfg PortalConfig) (http.Handler, error) {
 	}
 	look, err := newLook(cfg.Accent, cfg.Logo)
 	if err != nil {
-		return nil, fmt.Errorf("console: PortalConfig.%w", err)
+		return nil, err
 	}
 	s := &site{
 		root: PortalRoot, name: cmp.Or(cfg.Name, "Ringback"), api: cfg.API, log: cmp.Or(cfg.Logger, slog.Default()), partners: true, look: look,
@@ -119,8 +119,10 @@ func portalMenu(s *site) func(registry.Key, string) []item {
 		company := s.path("companies", key.Company)
 		items := []item{{Href: s.root + "/", Label: "Callbacks", Here: at == s.root+"/" || at == company || strings.HasPrefix(at, company+"/callbacks/")}}
 		for _, i := range []item{
-			{Href: company + "/deliveries", Label: "Deliveries"}, {Href: company + "/replays", Label: "Replays"},
-			{Href: s.path("types"), Label: "Events there are"}, {Href: s.path("verification"), Label: "Verify signatures"},
+			{Href: company + "/deliveries", Label: "Deliveries"},
+			{Href: company + "/replays", Label: "Replays"},
+			{Href: s.path("types"), Label: "Events there are"},
+			{Href: s.path("verification"), Label: "Verify signatures"},
 		} {
 			i.Here = at == i.Href || strings.HasPrefix(at, i.Href+"/")
 			items = append(items, i)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -497,4 +498,42 @@ func newForm(t *testing.T, path string, form url.Values) *http.Request {
 	r.Header.Set("Origin", "http://"+r.Host)
 	r.Header.Set("Sec-Fetch-Site", "same-origin")
 	return r
+}
+
+// A patch names what differs, and nothing else, so that what others change meanwhile stays.
+func TestPatchesNameWhatDiffers(t *testing.T) {
+	had := map[string]string{"callback_type": "wallet_item_install", "url": "https://a.example", "timeout": "15s", "match": "campaign_token=a\nuuid=b"}
+	for name, tt := range map[string]struct {
+		change map[string]string
+		block  string
+		want   string
+	}{
+		"nothing":                {nil, "wallet_item_install", `{}`},
+		"lines end otherwise":    {map[string]string{"match": "campaign_token=a\r\nuuid=b\r\n"}, "wallet_item_install", `{}`},
+		"a setting":              {map[string]string{"url": "https://b.example"}, "wallet_item_install", `{"destination":{"url":"https://b.example"}}`},
+		"an emptied setting":     {map[string]string{"timeout": ""}, "wallet_item_install", `{"timeout":null}`},
+		"an attribute":           {map[string]string{"match": "uuid=c=d"}, "wallet_item_install", `{"wallet_item_install":{"campaign_token":null,"uuid":"c=d"}}`},
+		"under another's name":   {map[string]string{"match": "uuid=c"}, "wallet_item_remove", `{"wallet_item_remove":{"campaign_token":null,"uuid":"c"}}`},
+		"no attributes":          {map[string]string{"match": ""}, "wallet_item_install", `{"wallet_item_install":null}`},
+		"the first attribute":    {map[string]string{"match": "uuid=c"}, "", `{"wallet_item_install":{"uuid":"c"}}`},
+		"another type":           {map[string]string{"callback_type": "wallet_item_remove"}, "wallet_item_install", `{"callback_type":"wallet_item_remove","wallet_item_install":null,"wallet_item_remove":{"campaign_token":"a","uuid":"b"}}`},
+		"another type, no match": {map[string]string{"callback_type": "*", "match": ""}, "wallet_item_install", `{"callback_type":"*","wallet_item_install":null}`},
+	} {
+		given := maps.Clone(had)
+		maps.Copy(given, tt.change)
+		for field := range given {
+			given[field] = sentText(given[field])
+		}
+		before := maps.Clone(had)
+		if tt.block == "" {
+			before["match"] = ""
+		}
+		patch, err := patchOf(before, given, tt.block)
+		if got, _ := json.Marshal(patch); string(got) != tt.want || err != nil {
+			t.Errorf("%s: %s, want %s (%v)", name, got, tt.want, err)
+		}
+	}
+	if _, err := patchOf(had, map[string]string{"match": "no equals sign"}, ""); err == nil {
+		t.Error("a line without a value is taken")
+	}
 }

@@ -139,8 +139,9 @@ func (v *visit) cookie(name, value string, age int) *http.Cookie {
 	return v.site.cookie(v.r, name, value, age)
 }
 
+// cookie is one of this site's. It is Secure if the browser spoke TLS: dev is plain HTTP on loopback.
 func (s *site) cookie(r *http.Request, name, value string, age int) *http.Cookie {
-	c := &http.Cookie{ //nolint:gosec // Secure if the browser spoke TLS: dev is plain HTTP on loopback
+	c := &http.Cookie{
 		Name: name, Value: value, Path: s.root + "/", MaxAge: age, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: overTLS(r),
 	}
 	if len(s.embed) > 0 { // in a frame of another site no other cookie comes back; and each site that has the frame gets a cookie of its own

@@ -156,7 +156,7 @@ func TestDrawingsHaveWords(t *testing.T) {
 		}
 	}
 	fates := string(fatesDrawn("a <line>", []fate{up, flat, down}))
-	for _, want := range []string{`aria-label="a &lt;line&gt;"`, `class="good" x="105.8" y="2.0"`, `class="idle" x="110.8" y="11.0"`, `class="bad" x="115.8" y="12.0"`} {
+	for _, want := range []string{`aria-label="a &lt;line&gt;"`, `class="good" x="0.8" y="2.0"`, `class="idle" x="5.8" y="11.0"`, `class="bad" x="10.8" y="12.0"`} {
 		if !strings.Contains(fates, want) {
 			t.Errorf("no %s in %s", want, fates)
 		}
