@@ -274,8 +274,7 @@ func TestPagesAreServed(t *testing.T) {
 	for path, want := range map[string]int{
 		"/console/": http.StatusOK, "/console/types": http.StatusOK, "/console/companies/acme/events/x": http.StatusNotFound, "/console/nowhere": http.StatusNotFound,
 		"/console//types": http.StatusNotFound, "/console/companies/a%2Fb": http.StatusNotFound, "/console/companies/acme/%2e%2e/types": http.StatusNotFound,
-		"/consoles": http.StatusNotFound,
-		"/portal/": http.StatusForbidden, "/portal/enter/x": http.StatusOK, "/portal//types": http.StatusNotFound, "/portal/companies/a%2Fb": http.StatusNotFound,
+		"/consoles": http.StatusNotFound, "/portal/": http.StatusForbidden, "/portal/enter/x": http.StatusOK, "/portal//types": http.StatusNotFound, "/portal/companies/a%2Fb": http.StatusNotFound,
 		"/portal/companies/acme/%2e%2e/types": http.StatusNotFound, "/portals": http.StatusNotFound, "/portal/enter/": http.StatusForbidden,
 	} {
 		if status, text := get(t, server+path, "dev"); status != want {

@@ -63,11 +63,14 @@ func serve(c *cli.Context) error {
 		return err
 	}
 	cfg.Logger = newLog(c.App.ErrWriter)
+	if cfg.PublicURL, err = publicURL(c); err != nil {
+		return err
+	}
 	if cfg.Portal, err = portalLook(c); err != nil {
 		return err
 	}
-	if cfg.PublicURL, err = publicURL(c); err != nil {
-		return err
+	if len(cfg.Portal.Embed) > 0 && strings.HasPrefix(cfg.PublicURL, "http://") {
+		return usagef("--portal-embed needs a --public-url that begins with https://: in another site's frame, browsers keep no cookie of a page without TLS")
 	}
 	if cfg.TLS, err = tlsFrom(c.String("tls-cert"), c.String("tls-key"), c.String("tls-client-ca"), cfg.Logger); err != nil {
 		return err
