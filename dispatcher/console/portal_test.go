@@ -360,34 +360,34 @@ func TestPartnerHelpsHimself(t *testing.T) {
 		want(t, http.StatusUnprocessableEntity, "payment_proof", "body.destination.url", "body.timeout", "must be a whole number from 1 to 100", `value="ftp://x"`).wantSound(t)
 	made := v.submit(form, company+"/new", url.Values{"callback_type": {"payment_proof"}, "url": {h.partner + "/down"}, "max_attempts": {"1"}})
 	made.want(t, http.StatusOK, "is registered", "whsec_", "data-instead=").wantSound(t)
-	var at string
+	var at strings.Builder
 	for n := range elements(made.parse(t), "section") {
-		at += attribute(n, "data-instead")
+		at.WriteString(attribute(n, "data-instead"))
 	}
-	if page := v.get(at).want(t, http.StatusOK, "Edit…", "New secret…"); strings.Contains(page.text, "whsec_") {
+	if page := v.get(at.String()).want(t, http.StatusOK, "Edit…", "New secret…"); strings.Contains(page.text, "whsec_") {
 		t.Error("the secret is shown twice")
 	}
-	v.submit(v.get(at+"/test"), at+"/test", nil).want(t, http.StatusOK, "HTTP 503", "the endpoint is down or overloaded")
+	v.submit(v.get(at.String()+"/test"), at.String()+"/test", nil).want(t, http.StatusOK, "HTTP 503", "the endpoint is down or overloaded")
 
 	h.tell("POST", "/companies/other/events", `{"event_type":"payment_proof","event_id":"lost","payload":{"requestId":"r-9","status":"OK"}}`)
 	h.await(func() bool { return strings.Contains(v.get(company+"/deliveries?state=dead").text, `>lost<`) })
 
-	edit := v.get(at+"/edit").want(t, http.StatusOK, `value="`+h.partner+`/down"`)
-	v.submit(edit, at+"/edit", url.Values{"url": {"http://10.0.0.1/x"}}).want(t, http.StatusUnprocessableEntity).wantSound(t)
-	v.follow(v.submit(edit, at+"/edit", url.Values{"url": {h.partner + "/well"}})).want(t, http.StatusOK, "is changed")
-	v.submit(v.get(at+"/test"), at+"/test", nil).want(t, http.StatusOK, "delivered")
-	ask := v.submit(v.get(at+"/replay"), at+"/replay", url.Values{"since": {"1h"}}).want(t, http.StatusOK, "This is 1 delivery: dead.")
-	v.follow(v.submit(ask, at+"/replay", nil)).want(t, http.StatusOK, "1 delivery go out again")
+	edit := v.get(at.String()+"/edit").want(t, http.StatusOK, `value="`+h.partner+`/down"`)
+	v.submit(edit, at.String()+"/edit", url.Values{"url": {"http://10.0.0.1/x"}}).want(t, http.StatusUnprocessableEntity).wantSound(t)
+	v.follow(v.submit(edit, at.String()+"/edit", url.Values{"url": {h.partner + "/well"}})).want(t, http.StatusOK, "is changed")
+	v.submit(v.get(at.String()+"/test"), at.String()+"/test", nil).want(t, http.StatusOK, "delivered")
+	ask := v.submit(v.get(at.String()+"/replay"), at.String()+"/replay", url.Values{"since": {"1h"}}).want(t, http.StatusOK, "This is 1 delivery: dead.")
+	v.follow(v.submit(ask, at.String()+"/replay", nil)).want(t, http.StatusOK, "1 delivery go out again")
 	h.await(func() bool { return strings.Contains(v.get(company+"/deliveries?state=delivered").text, `>lost<`) })
 
-	rotate := v.get(at+"/secret").want(t, http.StatusOK, "for a day")
-	v.submit(rotate, at+"/secret", nil).want(t, http.StatusOK, "has a new secret", "whsec_", "requests are signed with the secret before, too").wantSound(t)
-	v.get(at+"/secret").want(t, http.StatusOK, "At the moment a secret before signs, too, until")
-	if now := v.submit(rotate, at+"/secret", url.Values{"overlap": {"0s"}}).want(t, http.StatusOK, "whsec_"); strings.Contains(now.text, "secret before, too") {
+	rotate := v.get(at.String()+"/secret").want(t, http.StatusOK, "for a day")
+	v.submit(rotate, at.String()+"/secret", nil).want(t, http.StatusOK, "has a new secret", "whsec_", "requests are signed with the secret before, too").wantSound(t)
+	v.get(at.String()+"/secret").want(t, http.StatusOK, "At the moment a secret before signs, too, until")
+	if now := v.submit(rotate, at.String()+"/secret", url.Values{"overlap": {"0s"}}).want(t, http.StatusOK, "whsec_"); strings.Contains(now.text, "secret before, too") {
 		t.Error("an overlap is shown where there is none")
 	}
-	v.follow(v.submit(v.get(at+"/delete"), at+"/delete", nil)).want(t, http.StatusOK, "is deleted")
-	v.get(at).want(t, http.StatusNotFound)
+	v.follow(v.submit(v.get(at.String()+"/delete"), at.String()+"/delete", nil)).want(t, http.StatusOK, "is deleted")
+	v.get(at.String()).want(t, http.StatusNotFound)
 }
 
 // What a form does not show stays as it is, and so does what nobody touched.
@@ -535,5 +535,20 @@ func TestPatchesNameWhatDiffers(t *testing.T) {
 	}
 	if _, err := patchOf(had, map[string]string{"match": "no equals sign"}, ""); err == nil {
 		t.Error("a line without a value is taken")
+	}
+}
+
+// The page with the code that verifies has all of it, each with one place for the secret.
+func TestVerificationCode(t *testing.T) {
+	h := newHouse(t)
+	page := h.by("acme", `{"read_only":true}`).get("/portal/verification").want(t, http.StatusOK)
+	var shown []string
+	for n := range elements(page.parse(t), "pre") {
+		shown = append(shown, strings.Join(strings.Fields(fieldText(n)), " "))
+	}
+	for i, s := range snippets() {
+		if i >= len(shown) || shown[i] != strings.Join(strings.Fields(s.Text), " ") || strings.Count(shown[i], "whsec_…") != 1 {
+			t.Errorf("the page does not show %s", s.Language)
+		}
 	}
 }
