@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -88,7 +89,11 @@ func TestPortalInABrowser(t *testing.T) {
 	t.Run("axe", func(t *testing.T) {
 		tb := b.open(t, s.server)
 		tb.comeIn(s)
-		tb.wantsAccess(axeCore(t), s.portalPages(t))
+		pages, looked := s.portalPages(t), s.pages(t)
+		maps.DeleteFunc(pages, func(name, _ string) bool { // what the console's test has seen, and is the same here
+			return looked[name] != "" && name != "callback" && name != "event"
+		})
+		tb.wantsAccess(axeCore(t), pages)
 	})
 }
 
