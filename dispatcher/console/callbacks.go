@@ -89,7 +89,7 @@ func companyPage(v *visit) error {
 
 // forPartners adds what the page of a company has for its partner.
 func (v *visit) forPartners(page *companyView, shown []*client.Callback) (err error) {
-	if v.registers() {
+	if v.operatesAll() {
 		page.New = v.path("companies", page.Company, "new")
 	}
 	if page.Notices, err = v.notices(page.Company, shown); err != nil {

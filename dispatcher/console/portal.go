@@ -100,7 +100,7 @@ func (d *door) portalRoutes() map[string]page {
 	for path, p := range map[string]page{
 		company + "/new": newCallbackPage, callback + "/edit": editCallbackPage, callback + "/secret": rotateSecretPage, callback + "/delete": deleteCallbackPage,
 		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
-		delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
+		company + "/replays/start": startReplayPage, delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
 	} {
 		pages["GET "+path], pages["POST "+path] = p, p
 	}

@@ -68,7 +68,7 @@ func (v *visitor) stream(at string) answer {
 }
 
 // deeds are the ends of addresses whose pages are forms, or whose forms do something.
-var deeds = []string{"/new", "/edit", "/secret", "/delete", "/pause", "/resume", "/test", "/replay", "/cancel", "/verify", "/now"}
+var deeds = []string{"/new", "/edit", "/secret", "/delete", "/pause", "/resume", "/test", "/replay", "/start", "/cancel", "/verify", "/now"}
 
 func isDeed(address string) bool {
 	return slices.ContainsFunc(deeds, func(deed string) bool { return strings.HasSuffix(address, deed) })
@@ -116,6 +116,46 @@ func TestEveryPortalPageStands(t *testing.T) {
 	all.get("/portal/").want(t, http.StatusOK, "Register a callback…", "Of the last 1: 1 dead", "Of the last 1: 1 retrying")
 }
 
+// No page of the portal leads to where there is none: what it shares with the console leads to no page that only the console has.
+func TestPortalPagesLeadSomewhere(t *testing.T) {
+	h := newHouse(t)
+	v := h.by("acme", "")
+	seen := map[string]string{}
+	for pattern, at := range h.portalPaths(http.MethodGet) {
+		if strings.HasSuffix(pattern, "/live") || strings.HasSuffix(pattern, "/payload") || pattern == "GET /find" {
+			continue
+		}
+		for n := range elements(v.get(at).parse(t), "") {
+			for _, name := range []string{"href", "action", "data-live"} {
+				to, _, _ := strings.Cut(attribute(n, name), "?")
+				if strings.HasPrefix(to, "/") {
+					seen[to] = pattern
+				}
+			}
+		}
+	}
+	for to, pattern := range seen {
+		if strings.HasSuffix(to, "/live") {
+			continue
+		}
+		if a := h.serve(v.request(http.MethodGet, to)); a.status == http.StatusNotFound {
+			t.Errorf("%s leads to %s, where there is nothing", pattern, to)
+		}
+	}
+	if len(seen) < 30 {
+		t.Errorf("the pages lead to %d places only", len(seen))
+	}
+}
+
+// request is one of a visitor.
+func (v *visitor) request(method, at string) *http.Request {
+	r := httptest.NewRequestWithContext(v.t.Context(), method, at, nil)
+	for name, value := range v.cookies {
+		r.AddCookie(&http.Cookie{Name: name, Value: value})
+	}
+	return r
+}
+
 // Whoever may only look changes nothing, whatever form is sent: the API's sentence is the page's message.
 func TestWhoMayOnlyLookChangesNothing(t *testing.T) {
 	h := newHouse(t)
@@ -159,7 +199,7 @@ func TestPortalLinksShowNothingForeign(t *testing.T) {
 				return v.send(at, url.Values{"token": {tokenOn(t, v.get("/portal/types"))}, "state": {"dead"}, "url": {h.partner}, "callback_type": {"*"}, "overlap": {"0s"}})
 			}
 			want := http.StatusNotFound
-			if method == http.MethodGet && (strings.HasSuffix(at, "/new") || strings.HasSuffix(at, "/pause") || strings.HasSuffix(at, "/replay")) {
+			if method == http.MethodGet && (strings.HasSuffix(at, "/new") || strings.HasSuffix(at, "/pause") || strings.HasSuffix(at, "/replay") || strings.HasSuffix(at, "/start")) {
 				continue // a form that asks the API nothing; what it sends is refused
 			}
 			a, never := ask(foreign, at), ask(foreign, strings.Replace(at, "/acme", "/never", 1))
@@ -388,6 +428,22 @@ func TestPartnerHelpsHimself(t *testing.T) {
 	}
 	v.follow(v.submit(v.get(at.String()+"/delete"), at.String()+"/delete", nil)).want(t, http.StatusOK, "is deleted")
 	v.get(at.String()).want(t, http.StatusNotFound)
+}
+
+// A partner sends again what failed, over all callbacks of the company, once it was counted. Whoever is bounded to some callbacks is not offered that.
+func TestPartnersReplayAll(t *testing.T) {
+	h := newHouse(t)
+	v, bounded := h.by("acme", ""), h.by("acme", fmt.Sprintf(`{"callback_ids":[%d]}`, h.bad))
+	const replays = "/portal/companies/acme/replays"
+	v.get(replays).want(t, http.StatusOK, replays+"/start")
+	ask := v.submit(v.get(replays+"/start"), replays+"/start", url.Values{"state": {"dead"}, "since": {"1h"}}).want(t, http.StatusOK, "1 delivery")
+	shown := v.follow(v.submit(ask, replays+"/start", nil)).want(t, http.StatusOK, "1 delivery go out again")
+	shown.wantSound(t)
+	v.get(replays).want(t, http.StatusOK, "/replays/rpl_")
+	if a := bounded.get(replays).want(t, http.StatusOK); strings.Contains(a.text, "/start") {
+		t.Error("whoever is bounded to some callbacks is offered to replay all")
+	}
+	bounded.submit(bounded.get(replays+"/start"), replays+"/start", url.Values{"state": {"dead"}}).want(t, http.StatusForbidden)
 }
 
 // What a form does not show stays as it is, and so does what nobody touched.

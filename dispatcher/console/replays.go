@@ -64,7 +64,7 @@ func replaysPage(v *visit) error {
 		Everywhere bool
 		Rows       []replayRow
 	}{Everywhere: company == ""}
-	if v.operates() && !v.partners {
+	if v.operatesAll() {
 		page.Start = v.path(replaysAt(company, "start")...)
 	}
 	for _, r := range list.Replays {

@@ -28,8 +28,8 @@ type visit struct {
 // csrf is what a form must hold to be taken.
 type csrf struct{ token string }
 
-// registers reports whether the caller may register callbacks: somebody who is bounded to some may not.
-func (v *visit) registers() bool { return v.operates() && !v.key.Bounded() }
+// operatesAll reports whether the caller may do what goes beyond single callbacks: somebody who is bounded to some may not.
+func (v *visit) operatesAll() bool { return v.operates() && !v.key.Bounded() }
 
 // operates reports whether the caller may change something.
 func (v *visit) operates() bool { return operates(v.key) }
