@@ -55,7 +55,7 @@
 //	/console/operations/pause, resume               POST /egress/pause, POST /egress/resume
 //	/console/static/{file}                          nothing
 //
-// The portal has the same pages below /portal/, but for the overview, the companies, the audit trail and the operations. A company's page has each
+// The portal has the same pages below /portal/, but for what is of all companies, the keys and the audit trail. A company's page has each
 // callback's last deliveries (GET …/deliveries) and what needs the partner (GET …/config/callbacks by status). And it has these:
 //
 //	/portal/                                        the page of the caller's company
