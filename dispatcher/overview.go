@@ -380,7 +380,7 @@ func (l *lookout) rates(ctx context.Context) error {
 }
 
 func (l *lookout) egress(ctx context.Context) error {
-	l.o.Egress.Status = "unknown"
+	l.o.Egress.Status = egressUnknown
 	seen, err := l.lanes.Paused(ctx)
 	if err == nil {
 		l.o.Egress.Egress = egressOf(seen)

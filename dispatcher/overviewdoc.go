@@ -142,7 +142,7 @@ type EgressPart struct {
 // A WorkersPart is who attempts deliveries.
 type WorkersPart struct {
 	Sentence  string `json:"sentence"`
-	Workers   int    `json:"workers"`
+	Workers   int    `json:"workers"`   // -1: it is not known
 	Processes int    `json:"processes"` // workers and others
 	// OverdueMS is for how long the delivery that is most overdue has waited for its attempt.
 	OverdueMS int64 `json:"overdue_ms"`

@@ -210,15 +210,25 @@ func (p *CallbacksPart) say() {
 		many(all, "callback"), thousands(p.Enabled), thousands(p.Paused), thousands(p.Disabled), thousands(p.Unverified), thousands(p.Open), thousands(p.HalfOpen))
 }
 
+// egressUnknown is the status of what goes out where that could not be read.
+const egressUnknown = "unknown"
+
 func (p *EgressPart) say(now time.Time) {
-	p.Sentence = "Everything goes out."
-	if p.Status == EgressPaused {
+	switch p.Status {
+	case EgressPaused:
 		p.Sentence = fmt.Sprintf("Nothing goes out, or not everything: it was paused %s ago. `ringback egress resume` lets it go on.", ago(now, p.Since))
+	case egressUnknown:
+		p.Sentence = "It is not known whether everything goes out."
+	default:
+		p.Sentence = "Everything goes out."
 	}
 }
 
 func (p *WorkersPart) say() {
 	p.Sentence = fmt.Sprintf("%s at work.", isAre(int64(p.Workers), "worker"))
+	if p.Workers < 0 {
+		p.Sentence = "It is not known which processes run."
+	}
 	if late := time.Duration(p.OverdueMS) * time.Millisecond; late >= overdueTells {
 		p.Sentence += fmt.Sprintf(" The delivery that is most overdue has waited %s for its attempt.", verdict.InWords(late.Round(time.Second)))
 	}
