@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ringback/ringback/payloads"
 )
 
 // pages follows a list to its end, so many entries a page, and returns what a member of each entry says. With company it says whose, too.
@@ -91,6 +93,31 @@ func TestListsOverAllCompanies(t *testing.T) {
 		for _, limit := range []int{1, 2, 500} {
 			if got := strings.Join(h.pages("/companies/*/"+path, "callbacks", "callback_id", limit), ", "); got != want {
 				t.Errorf("%s by %d: %s", path, limit, got)
+			}
+		}
+	}
+}
+
+// TestListsOfOneMillisecond: what several companies accepted in the same millisecond is listed once, however pages end in it.
+func TestListsOfOneMillisecond(t *testing.T) {
+	h := newHouse(t)
+	companies := []string{"alpha", "bravo", "charlie"}
+	var batch []payloads.Event
+	for i := range 30 {
+		c := companies[i%len(companies)]
+		if i < len(companies) {
+			h.hooked(c, "http://127.0.0.1:9/hook")
+		}
+		batch = append(batch, payloads.Event{Company: c, Type: "payment_proof", ID: fmt.Sprintf("e%02d", i), Payload: []byte(`{"requestId":"r","status":"OK"}`)})
+	}
+	for _, sent := range h.client.SendAll(t.Context(), batch) {
+		h.must(sent.Err)
+	}
+	for _, list := range []string{"deliveries", "events"} {
+		all := h.pages("/companies/*/"+list, list, "event_id", 500)
+		for _, limit := range []int{1, 2, 4} {
+			if got := h.pages("/companies/*/"+list, list, "event_id", limit); len(all) != len(batch) || !slices.Equal(got, all) {
+				t.Errorf("%s by %d: %d\n%v\nat once: %d\n%v", list, limit, len(got), got, len(all), all)
 			}
 		}
 	}
