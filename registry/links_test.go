@@ -264,6 +264,7 @@ func TestLinksOfACompanyAreBounded(t *testing.T) {
 	put("lnk_late", old+10)
 	put("lnk_early", old+5)
 	put("lnk_long", time.Now().Add(-8*24*time.Hour).UnixMilli())
+	put("lnk_longer", time.Now().Add(-9*24*time.Hour).UnixMilli())
 	h.redis.HSet(ctx, "{acme}:links", "lnk_early/used", fmt.Sprintf("%d - %d", old, old+7), "lnk_long/used", fmt.Sprintf("%d - %d", old, old-8*24*3600_000))
 	if links, _, err := h.Links(ctx, "acme"); err != nil || len(links) != registry.MaxLinks-1 || links[0].ID != first.ID {
 		t.Errorf("%d links, %v: what ended long ago is not listed, and the newest comes first", len(links), err)
@@ -274,6 +275,9 @@ func TestLinksOfACompanyAreBounded(t *testing.T) {
 		kept string
 	}{{"lnk_long", "lnk_early"}, {"lnk_early", "lnk_late"}, {"lnk_late", first.ID}} {
 		h.link("acme", registry.LinkTerms{})
+		if has("lnk_longer") {
+			t.Error("only one of those is gone that ended long ago")
+		}
 		if has(want.gone) || has(want.gone+"/used") || !has(want.kept) {
 			t.Errorf("%s is there: %t, %s: %t", want.gone, has(want.gone), want.kept, has(want.kept))
 		}

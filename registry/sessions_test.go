@@ -147,10 +147,10 @@ func TestSessionsOfAKeyAreBounded(t *testing.T) {
 	if ttl := client.TTL(ctx, stored).Val(); ttl < 29*24*time.Hour {
 		t.Errorf("Redis forgets them in %s", ttl)
 	}
-	client.HSet(ctx, stored, "ended", `{"began":1,"ends":2}`, "unreadable", "x")
+	client.HSet(ctx, stored, "ended", `{"began":5000,"ends":6000}`, "unreadable", "x") // it began after others that last
 	begin()
-	if left := client.HGetAll(ctx, stored).Val(); len(left) != registry.MaxSessions || left["ended"]+left["unreadable"] != "" {
-		t.Errorf("%d sessions, %q %q", len(left), left["ended"], left["unreadable"])
+	if left := client.HGetAll(ctx, stored).Val(); len(left) != registry.MaxSessions || left["ended"]+left["unreadable"] != "" || left["s1"] != "" || left["s2"] == "" {
+		t.Errorf("%d sessions, %q %q, the oldest %q, the next %q", len(left), left["ended"], left["unreadable"], left["s1"], left["s2"])
 	}
 }
 

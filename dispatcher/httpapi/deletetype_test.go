@@ -3,8 +3,13 @@ package httpapi
 import (
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/payloads"
 )
 
 // A type stays while anything uses it, and the answer says what, how many and where. What is finished uses nothing, nor does a glob.
@@ -105,4 +110,40 @@ func TestTypesThatAreNotDeleted(t *testing.T) {
 		}
 	}
 	h.call("operator", "GET", "/callback-types/order.placed", "").want(http.StatusOK)
+}
+
+// What cannot be read may be of the type, and so may what is still being written. Of what is very much, it is not said that it is all.
+func TestTypesThatMayBeUsed(t *testing.T) {
+	h := newHouse(t)
+	const route = "/callback-types/order.placed"
+	h.call("operator", "PUT", route, `{}`).want(http.StatusCreated)
+	h.call("operator", "POST", h.register("acme")+"/pause", "").want(http.StatusOK)
+	h.send("acme", "other") // so that the company has work
+	order := func(id string) payloads.Event {
+		return payloads.Event{Company: "acme", Type: "order.placed", ID: id, Payload: []byte(`{}`)}
+	}
+	_, err := h.client.Send(t.Context(), order("expands")) // to no callback
+	h.must(err)
+	const expanding = "{acme}:paged"
+	h.must(h.rdb.ZAdd(t.Context(), expanding, redis.Z{Member: "expands"}).Err())
+	h.must(h.rdb.HSet(t.Context(), "{acme}:ev:expands", "e", "1").Err())
+	if detail := h.call("operator", "DELETE", route, "").wantProblem(http.StatusConflict).Detail; !strings.Contains(detail, "1 unfinished delivery") {
+		t.Error(detail)
+	}
+	h.must(h.rdb.Set(t.Context(), expanding, "no set", 0).Err())
+	h.call("operator", "DELETE", route, "").wantProblem(http.StatusServiceUnavailable)
+	h.must(h.rdb.Del(t.Context(), expanding).Err())
+
+	many := h.call("operator", "POST", "/companies/acme/config/callbacks", `{"callback_type":"order.*","destination":{"url":"http://127.0.0.1:9/"}}`).want(http.StatusCreated).json()
+	h.call("operator", "POST", many["url"].(string)+"/pause", "").want(http.StatusOK)
+	var batch []payloads.Event
+	for i := range 120 {
+		batch = append(batch, order("e"+strconv.Itoa(i)))
+	}
+	for _, sent := range h.client.SendAll(t.Context(), batch) {
+		h.must(sent.Err)
+	}
+	if detail := h.call("operator", "DELETE", route, "").wantProblem(http.StatusConflict).Detail; !strings.Contains(detail, "at least 100 unfinished deliveries") {
+		t.Error(detail)
+	}
 }

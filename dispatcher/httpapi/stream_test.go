@@ -349,6 +349,17 @@ func TestStreamsAreCounted(t *testing.T) {
 	}
 	leave()
 	h.call("operator", "GET", deliveriesStream, "").want(http.StatusOK)
+	counted := func() int {
+		h.api.streams.mu.Lock()
+		defer h.api.streams.mu.Unlock()
+		return h.api.streams.all
+	}
+	before := counted()
+	h.client.EndWatches()
+	h.call("operator", "GET", deliveriesStream, "").wantProblem(http.StatusServiceUnavailable)
+	if now := counted(); now != before {
+		t.Errorf("%d streams are counted, %d before one that was refused", now, before)
+	}
 }
 
 // looks counts what a process asks Redis for its watchers: the commands of each round trip that has the script of package lua's watch in it, and the reads of
