@@ -173,13 +173,12 @@ const (
 	overdueTells, overdueBlames = 5 * time.Second, time.Minute
 )
 
-// rateOver is how many minutes the rates' sentence is about.
+// rateOver is how many minutes the rates' sentence is about, the one that is not over among them.
 const rateOver = 5
 
 func (p *RatesPart) say() {
 	var a, d, f int64
-	over := p.Minutes[max(0, len(p.Minutes)-rateOver-1):max(0, len(p.Minutes)-1)] // the last one is not over
-	for _, m := range over {
+	for _, m := range p.Minutes[max(0, len(p.Minutes)-rateOver):] {
 		a, d, f = a+m.Accepted, d+m.Delivered, f+m.Failed
 	}
 	if a+d+f == 0 {

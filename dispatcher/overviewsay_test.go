@@ -107,7 +107,7 @@ func TestSentencesOfTheOverview(t *testing.T) {
 		c.w.say(now)
 		wantSentence(t, c.w.Sentence, c.want)
 	}
-	rates := RatesPart{Minutes: []Minute{{Accepted: 90}, {Accepted: 1}, {Accepted: 2}, {Delivered: 3}, {Failed: 4}, {Accepted: 5}, {Accepted: 900, Failed: 900}}, First50: 12, First95: 12345}
+	rates := RatesPart{Minutes: []Minute{{Accepted: 900, Failed: 900}, {Accepted: 90}, {Accepted: 1}, {Accepted: 2}, {Delivered: 3}, {Failed: 4}, {Accepted: 5}}, First50: 12, First95: 12345}
 	rates.say()
 	wantSentence(t, rates.Sentence, "In the last 5 minutes: 8 events accepted, 3 delivered, 4 failed attempts. Half of what a first attempt delivered was there within 12ms, 95 % within 12s.")
 
