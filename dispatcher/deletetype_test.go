@@ -47,6 +47,7 @@ func isInUse(err error, words ...string) bool {
 func TestTypeStaysThatIsUsedMeanwhile(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	h.announce()
 	h.order()
 	h.register("order.*", "")
 	other := h.another()
@@ -87,6 +88,7 @@ func TestKillInTheDeletionOfAType(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t)
+			h.announce()
 			h.order()
 			h.start(childJob{DeleteType: "order.placed", KillAt: point}).dies()
 			if err := h.registry.Types().Stored(t.Context(), "order.placed"); (err == nil) != there {
@@ -121,6 +123,7 @@ func TestKillInTheDeletionOfAType(t *testing.T) {
 func TestEventsOfADeletedType(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
+	h.announce()
 	h.order()
 	h.register("order.*", `"retry": {"max_attempts": 1}`)
 	h.partner.answers(answering(500, 201))

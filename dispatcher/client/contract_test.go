@@ -320,6 +320,9 @@ func methods(then time.Time) []method {
 				Match: map[string]string{"order": "/id"}, Success: "any_2xx", Validation: "warn",
 			})
 		}},
+		{operation: "DELETE /callback-types/{name}", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return nil, c.DeleteType(ctx, "order.paid")
+		}},
 		{operation: "GET /companies/*/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.Callbacks(ctx, client.AllOfThem, client.CallbacksQuery{CallbackType: "payment_proof", Status: "enabled", Limit: 10})
 		}},

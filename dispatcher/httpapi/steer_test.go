@@ -120,7 +120,7 @@ func TestCallbacksTellHowTheyDo(t *testing.T) {
 	h.send("acme", "e1")
 	h.send("acme", "e2")
 
-	if m := h.until(works, func(m map[string]any) bool { return m["pending"] == 0.0 }); m["last_success_at"] == nil || m["last_failure"] != nil || m["dead"] != 0.0 {
+	if m := h.until(works, func(m map[string]any) bool { return m["pending"] == 0.0 && m["held"] == 0.0 }); m["last_success_at"] == nil || m["last_failure"] != nil || m["dead"] != 0.0 {
 		t.Errorf("works: %v", m)
 	}
 	failed := h.until(fails, func(m map[string]any) bool { return m["dead"] == 2.0 })
