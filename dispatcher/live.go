@@ -21,10 +21,12 @@ import (
 const (
 	// liveEvery is how often a process looks.
 	liveEvery = 250 * time.Millisecond
-	// liveReads is how many deliveries it reads in a look for all watchers together: 512 a second, far more than anybody reads.
-	liveReads = 128
+	// liveReads is how many deliveries it reads in a look for all watchers together: 128 a second, far more than anybody reads.
+	liveReads = 32
 	// liveChanges is how many changes it goes through in a look at a place in a company's news. Only those that somebody wants to hear of are read.
 	liveChanges = 1024
+	// liveUnread is how many times as many changes as are read it goes through where nobody is choosy: one delivery often changes several times.
+	liveUnread = 2
 	// liveChangesAll bounds those of all places together: some milliseconds of Redis's time. Who comes back stands at a place of its own until it has caught up,
 	// and whoever watches chooses where.
 	liveChangesAll = 4096
@@ -72,6 +74,11 @@ type WatchQuery struct {
 func (q *WatchQuery) admits(c ledger.Change) bool {
 	return (q.CallbackID == 0 || q.CallbackID == c.Callback) && (q.Callbacks == nil || slices.Contains(q.Callbacks, c.Callback)) &&
 		(len(q.States) == 0 || slices.Contains(q.States, c.State) || !c.State.Final() && slices.Contains(q.States, Cancelled))
+}
+
+// narrow reports whether there are changes that it does not want to hear of.
+func (q *WatchQuery) narrow() bool {
+	return q.CallbackID != 0 || q.Callbacks != nil || q.EventType != "" || len(q.States) > 0
 }
 
 // wants reports whether a delivery is one to hear of.
@@ -247,6 +254,9 @@ func (l *live) lookAround(ctx context.Context) error {
 	looks := make([]ledger.Look, len(places))
 	for i, p := range places {
 		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: changesAt(len(places))}
+		if !slices.ContainsFunc(all[p], func(w *Watch) bool { return w.query.narrow() }) {
+			looks[i].Most = min(looks[i].Most, liveUnread*liveReads)
+		}
 	}
 	seen, err := l.ledger.Watch(ctx, looks)
 	budget, first := liveReads, err
