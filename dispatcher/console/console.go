@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -44,44 +45,22 @@ func New(cfg Config) (http.Handler, error) {
 	return d.front(d.routes(), nil), nil
 }
 
-// routes are the pages by method and path below the root.
+// routes are the console's pages.
 func (d *door) routes() map[string]page {
-	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
-	const delivery, replay = company + "/deliveries/{delivery}", company + "/replays/{replay}"
-	pages := map[string]page{
-		"GET /{$}":                                   overviewPage,
-		"GET /companies":                             companiesPage,
-		"POST /logout":                               d.logout,
-		"GET /find":                                  findPage,
-		"GET " + company:                             companyPage,
-		"GET " + callback:                            callbackPage,
-		"POST " + callback + "/verify":               verifyCallback,
-		"GET " + company + "/live":                   livePage,
-		"GET " + company + "/deliveries":             deliveriesPage,
-		"GET " + delivery:                            deliveryPage,
-		"POST " + delivery + "/now":                  hastenDelivery,
-		"POST " + delivery + "/replay":               replayDelivery,
-		"GET " + company + "/events/{event}":         eventPage,
-		"GET " + company + "/events/{event}/payload": payloadPage,
-		"GET " + company + "/replays":                replaysPage,
-		"GET " + replay:                              replayPage,
-		"GET /replays":                               replaysPage,
-		"GET /replays/{replay}":                      replayPage,
-		"GET /keys":                                  keysPage,
-		"GET /types":                                 typesPage,
-		"GET /types/{name}":                          typePage,
-		"GET /audit":                                 auditPage,
-		"GET /operations":                            operationsPage,
-	}
-	// These ask first, and do it when they are told to.
-	for path, p := range map[string]page{
-		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
-		delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage, "/replays/{replay}/cancel": cancelReplayPage,
-		"/replays/start": startReplayPage, company + "/replays/start": startReplayPage, "/keys/{key}/revoke": revokeKeyPage,
+	pages := d.companyRoutes()
+	maps.Copy(pages, map[string]page{
+		"GET /{$}":              overviewPage,
+		"GET /companies":        companiesPage,
+		"GET /replays":          replaysPage,
+		"GET /replays/{replay}": replayPage,
+		"GET /keys":             keysPage,
+		"GET /audit":            auditPage,
+		"GET /operations":       operationsPage,
+	})
+	asking(pages, map[string]page{
+		"/replays/{replay}/cancel": cancelReplayPage, "/replays/start": startReplayPage, "/keys/{key}/revoke": revokeKeyPage,
 		"/operations/pause": pauseEgressPage, "/operations/resume": resumeEgressPage,
-	} {
-		pages["GET "+path], pages["POST "+path] = p, p
-	}
+	})
 	return pages
 }
 

@@ -76,5 +76,5 @@
 //   - a request on its way (visit.go), and the templates that answer it (render.go);
 //   - the door before all pages (door.go), the way in and out (login.go), and all that is served below a root (front.go);
 //   - pages that ask before they do something (confirm.go), and a file for each kind of page, of which portal*.go are the portal's alone;
-//   - console.go and portal.go, which put all of them together.
+//   - the pages that both roots have (routes.go), and console.go and portal.go, which put all of them together.
 package console

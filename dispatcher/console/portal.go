@@ -72,38 +72,14 @@ func NewPortal(cfg PortalConfig) (http.Handler, error) {
 	return d.front(d.portalRoutes(), map[string]http.HandlerFunc{"GET /enter/{token}": e.ask, "POST /enter": e.open}), nil
 }
 
-// portalRoutes are the partners' pages by method and path below the root. Those of the console that show the same are the same.
+// portalRoutes are the partners' pages. Those of the console that show the same are the same.
 func (d *door) portalRoutes() map[string]page {
 	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
-	const delivery, replay, event = company + "/deliveries/{delivery}", company + "/replays/{replay}", company + "/events/{event}"
-	pages := map[string]page{
-		"GET /{$}":                       homePage,
-		"POST /logout":                   d.logout,
-		"GET /find":                      findPage,
-		"GET " + company:                 companyPage,
-		"GET " + callback:                callbackPage,
-		"POST " + callback + "/verify":   verifyCallback,
-		"GET " + company + "/live":       livePage,
-		"GET " + company + "/deliveries": deliveriesPage,
-		"GET " + delivery:                deliveryPage,
-		"POST " + delivery + "/now":      hastenDelivery,
-		"POST " + delivery + "/replay":   replayDelivery,
-		"GET " + event:                   eventPage,
-		"GET " + event + "/payload":      payloadPage,
-		"GET " + company + "/replays":    replaysPage,
-		"GET " + replay:                  replayPage,
-		"GET /types":                     typesPage,
-		"GET /types/{name}":              typePage,
-		"GET /verification":              verificationPage,
-	}
-	// These ask first, and do it when they are told to.
-	for path, p := range map[string]page{
+	pages := d.companyRoutes()
+	pages["GET /{$}"], pages["GET /verification"] = homePage, verificationPage
+	asking(pages, map[string]page{
 		company + "/new": newCallbackPage, callback + "/edit": editCallbackPage, callback + "/secret": rotateSecretPage, callback + "/delete": deleteCallbackPage,
-		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
-		company + "/replays/start": startReplayPage, delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
-	} {
-		pages["GET "+path], pages["POST "+path] = p, p
-	}
+	})
 	return pages
 }
 
