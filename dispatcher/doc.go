@@ -124,6 +124,7 @@
 //	index
 //	a step / what it tells watchers     both or neither: one run of Redis
 //	news read / handed to who watches   the stream ends with the process    who watches comes back with a place, and goes on behind it
+//	hushed / its process's next look    a gap where nothing is told         Redis's time: all is told again after 0.9 s
 //	last watcher gone / its news gone   a short stream that nobody reads    the next change, or the sweep of the log, a minute later
 //	watched / its company's erasure     -                                   it goes with the company; no look begins one without a name
 //	Redis loses its last second / -     news that are not there any more    the place is gone, or of another epoch: who watches has a gap

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -17,7 +16,8 @@ import (
 // Those who watch a company's deliveries hear of each change within a moment. Steps that change a delivery note that in a short stream of the company,
 // {c}:live, as long as somebody watches it. A process looks into the streams of all companies that it has watchers of, in one round trip, reads the
 // deliveries in question, and hands them to its watchers. So what watching costs does not grow with who watches, and has a bound: what changes faster is
-// handed over later, and what the stream no longer has is a gap.
+// handed over later, and what the stream no longer has is a gap. Where that happens and nobody is choosy, the first changes of each second are told from
+// then on, and that there were more.
 const (
 	// liveEvery is how often a process looks.
 	liveEvery = 250 * time.Millisecond
@@ -34,6 +34,8 @@ const (
 	livePlaces = 256
 	// liveQueue is how much waits for a watcher who does not take it.
 	liveQueue = 512
+	// liveRest is how long it does not look at a place where far more changes than anybody reads. Most of that is not even told (watch.lua).
+	liveRest = time.Second
 	// liveBegin is how long a watcher waits until it is known that changes are told.
 	liveBegin = 3 * time.Second
 )
@@ -56,6 +58,8 @@ type live struct {
 	stop    context.CancelFunc // ends the goroutine; nil: there is none
 	done    sync.WaitGroup
 	away    bool // the last look failed
+
+	flooded map[string]time.Time // the goroutine's: companies in which far more changes than anybody reads, and when to look again
 }
 
 // A WatchQuery selects what a [Watch] hears of. The zero value of each field but Company is all.
@@ -249,12 +253,15 @@ func changesAt(places int) int { return min(liveChanges, liveChangesAll/places) 
 // lookAround looks once at all places where somebody stands.
 func (l *live) lookAround(ctx context.Context) error {
 	all := l.gather()
-	places := slices.Collect(maps.Keys(all)) // in no order: so each has its turn
-	places = places[:min(len(places), livePlaces)]
+	places := l.awake(all)
+	if len(places) == 0 {
+		return nil
+	}
 	looks := make([]ledger.Look, len(places))
 	for i, p := range places {
-		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: changesAt(len(places))}
-		if !slices.ContainsFunc(all[p], func(w *Watch) bool { return w.query.narrow() }) {
+		_, flooded := l.flooded[p.company]
+		looks[i] = ledger.Look{Company: p.company, From: p.at, Most: changesAt(len(places)), Flooded: flooded}
+		if looks[i].Narrow = slices.ContainsFunc(all[p], func(w *Watch) bool { return w.query.narrow() }); !looks[i].Narrow {
 			looks[i].Most = min(looks[i].Most, liveUnread*liveReads)
 		}
 	}
@@ -284,6 +291,31 @@ func (l *live) lookAround(ctx context.Context) error {
 	}
 	l.note(ctx, first)
 	return nil
+}
+
+// awake are the places to look at now: all but those where far more changes than anybody reads, and it looked a moment ago.
+func (l *live) awake(all map[gathering][]*Watch) (places []gathering) {
+	now := time.Now()
+	for company, again := range l.flooded {
+		if now.Sub(again) > liveRest { // nobody watches it any more
+			delete(l.flooded, company)
+		}
+	}
+	for p := range all { // in no order: so each has its turn
+		if p.at == (ledger.Place{}) || !now.Before(l.flooded[p.company]) {
+			places = append(places, p)
+		}
+	}
+	return places[:min(len(places), livePlaces)]
+}
+
+// flood remembers whether a look found far more than anybody reads.
+func (l *live) flood(company string, flooded bool) {
+	if flooded {
+		l.flooded[company] = time.Now().Add(liveRest)
+	} else {
+		delete(l.flooded, company)
+	}
 }
 
 // note tells the log when looks begin to fail, and when they succeed again.
@@ -322,8 +354,11 @@ func (l *live) serve(ctx context.Context, p gathering, who []*Watch, seen ledger
 		l.move(who, seen, p.at != ledger.Place{})
 		return 0, nil
 	}
+	if p.at != (ledger.Place{}) {
+		l.flood(p.company, seen.Flooded)
+	}
 	changes, refs := l.wanted(who, seen.Changes, most)
-	if len(changes) < len(seen.Changes) {
+	if len(changes) < len(seen.Changes) && !seen.Flooded {
 		seen.At = p.at
 		if n := len(changes); n > 0 {
 			seen.At = changes[n-1].After
@@ -350,7 +385,7 @@ func (l *live) serve(ctx context.Context, p gathering, who []*Watch, seen ledger
 			news, of = append(news, &News{Place: c.After.String(), Delivery: d}), append(of, c)
 		}
 	}
-	l.hand(ctx, who, seen.At, news, of)
+	l.hand(ctx, who, seen, news, of)
 	return len(refs), nil
 }
 
@@ -370,14 +405,14 @@ func (l *live) wanted(who []*Watch, all []ledger.Change, most int) (some []ledge
 	return all, refs
 }
 
-// hand gives news to those who want them, and moves all on.
-func (l *live) hand(ctx context.Context, who []*Watch, at ledger.Place, news []*News, of []ledger.Change) {
+// hand gives news to those who want them, and moves all on. Some may have been missed behind them.
+func (l *live) hand(ctx context.Context, who []*Watch, seen ledger.Seen, news []*News, of []ledger.Change) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	dropped := int64(0)
 	for _, w := range who {
 		w.begin()
-		w.at = at
+		w.at = seen.At
 		for i, n := range news {
 			switch {
 			case !w.query.admits(of[i]) || !w.query.wants(n.Delivery):
@@ -388,7 +423,7 @@ func (l *live) hand(ctx context.Context, who []*Watch, at ledger.Place, news []*
 				w.queue = append(w.queue, n)
 			}
 		}
-		if w.lost || len(w.queue) > 0 {
+		if w.lost = w.lost || seen.Missed; w.lost || len(w.queue) > 0 {
 			w.tell()
 		}
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
@@ -27,7 +29,7 @@ func TestALookThatFails(t *testing.T) {
 	failed := error(nil)
 	dropped, _ := metricnoop.Meter{}.Int64Counter("dropped")
 	l := &live{
-		guard: &guard{log: slog.New(slog.DiscardHandler)}, dropped: dropped, watches: make(map[*Watch]bool),
+		guard: &guard{log: slog.New(slog.DiscardHandler)}, dropped: dropped, watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
 		read: func(_ context.Context, _ string, refs []ledger.Ref) (map[string]*Delivery, error) {
 			if failed != nil {
 				return nil, failed
@@ -112,4 +114,66 @@ func TestWhoWatchesACompanyThatIsNot(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestAFloodIsLookedAtOnceASecond: whoever watches hears of the first changes, and that there were more, and stands behind all of them. Whoever comes anew begins
+// at once, and other companies are looked at as ever.
+func TestAFloodIsLookedAtOnceASecond(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		dropped, _ := metricnoop.Meter{}.Int64Counter("dropped")
+		l := &live{
+			dropped: dropped, watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
+			read: func(_ context.Context, _ string, refs []ledger.Ref) (map[string]*Delivery, error) {
+				return map[string]*Delivery{refs[0].DeliveryID(): {DeliveryID: refs[0].DeliveryID(), CallbackID: 1}}, nil
+			},
+		}
+		place := func(entry string) ledger.Place {
+			p, _ := ledger.ParsePlace(strings.Repeat("A", 26) + "-1-" + entry)
+			return p
+		}
+		watch := func(company string, at ledger.Place) *Watch {
+			w := &Watch{live: l, query: WatchQuery{Company: company}, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
+			l.watches[w] = true
+			return w
+		}
+		w := watch(acme, place("1"))
+		change := func(event, after string) ledger.Change {
+			return ledger.Change{Ref: ledger.Ref{Company: acme, Event: event, Callback: 1}, State: Held, After: place(after)}
+		}
+		seen := ledger.Seen{Watched: true, Whole: true, Flooded: true, Missed: true, At: place("9"), Changes: []ledger.Change{change("e", "2"), change("f", "3")}}
+		if _, err := l.serve(t.Context(), gathering{company: acme, at: w.at}, []*Watch{w}, seen, 1); err != nil {
+			t.Fatal(err)
+		}
+		if news, err := w.Take(); err != nil || len(news) != 2 || news[0].Delivery == nil || news[1].Delivery != nil || w.at != place("9") {
+			t.Errorf("%d news, %v, and it stands at %s", len(news), err, w.at)
+		}
+		looks := func() (all []string) {
+			for _, p := range l.awake(l.gather()) {
+				all = append(all, p.company+p.at.String())
+			}
+			slices.Sort(all)
+			return all
+		}
+		watch(acme, ledger.Place{})
+		watch("globex", place("1"))
+		if got, want := looks(), []string{acme, "globex" + place("1").String()}; !slices.Equal(got, want) {
+			t.Errorf("within the second it looks at %q, want %q", got, want)
+		}
+		time.Sleep(liveRest)
+		if got := looks(); len(got) != 3 {
+			t.Errorf("after it, it looks at %q", got)
+		}
+		if seen.Flooded = false; len(l.flooded) != 1 {
+			t.Error("it forgot what the last look found")
+		}
+		if _, err := l.serve(t.Context(), gathering{company: acme, at: w.at}, []*Watch{w}, seen, 1); err != nil || len(l.flooded) != 0 {
+			t.Errorf("once it is over: %v, %v", err, l.flooded)
+		}
+		l.flood(acme, true)
+		time.Sleep(3 * liveRest)
+		if looks(); len(l.flooded) > 0 {
+			t.Error("it remembers what nobody watches any more")
+		}
+	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.opentelemetry.io/otel"
 
@@ -58,7 +59,7 @@ func New(cfg Config) (*Client, error) {
 	c.expander = c.newExpander()
 	c.live = &live{
 		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
-		look: make(chan struct{}, 1), watches: make(map[*Watch]bool),
+		look: make(chan struct{}, 1), watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
 	}
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin), keeps: cfg.keeping()}
 	c.sender.keeps.seal = c.registry.SealURL

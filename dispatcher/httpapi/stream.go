@@ -49,7 +49,7 @@ func (s *server) stream() {
 			"given up, replayed. Its data is the delivery as it is shown by itself, in one line. What was missed between two connections comes after the next " +
 			"connect, in order, with the header Last-Event-ID (browsers send it by themselves) or `last_event_id`. An `event: gap` says that more was missed than is " +
 			"known, by who reads too slowly, was away for longer than a minute, or where much changes at once: the list of deliveries has it. A stream is told some 130 " +
-			"changes a second, shared by all that a process serves; what comes faster comes later. What processes of an older version attempt is not told. " +
+			"changes a second, shared by all that a process serves; what comes faster comes later. Where thousands come within seconds, a stream without filters is told the first of each second, and a gap. What processes of an older version attempt is not told. " +
 			"Decisions are none of it. A stream is one company's. A comment comes every 15 s. The stream ends when its key is revoked, and when the process ends: connect again.",
 	}}, s.streamDeliveries)
 	described(s.api, http.MethodGet, streamRoute).Responses["200"].Content = map[string]*huma.MediaType{

@@ -127,9 +127,11 @@
 //	                             and when anybody last went through it
 //	{c}:awake       string       an epoch of the index: since when the company is awake or, negative, at which it was put to sleep; while it is asleep it
 //	                             has no {c}:due, {c}:rooms, {c}:paged, {c}:notices, {c}:replaying and {c}:prune (package registry, index.go)
-//	{c}:watched     string       while somebody watches the company's deliveries: until when (ms), which is moved on, and an epoch. Who comes too late begins another
+//	{c}:watched     string       while somebody watches the company's deliveries: until when (ms), which is moved on, an epoch, until when nothing is told
+//	                             (ms), for more changes than anybody reads, and until when all is (ms). Who comes too late begins another epoch
 //	{c}:live        stream       only then: an entry for each attempt that ended and each state that a delivery came to without one, m the delivery, s the
-//	                             letter; the last 4,096 or so. An entry's id and the epoch are a place to go on from, as long as the entry is there
+//	                             letter, or an empty m where what came next was not told; the last 4,096 or so. An entry's id and the epoch are a place to go
+//	                             on from, as long as the entry is there
 //	{c}:buried      hash         how many held ones were given up, by reason; ringback:buried the same of all companies that were erased
 //	ringback:companies  set      every company there ever was; written before anything of it
 //	ringback:clock      hash     the installation's time (package steady)

@@ -57,6 +57,22 @@ type Look struct {
 	// Begin is the company's version ([Ledger.WatchVersion]) if watching may begin where nobody does yet: the version of a time when the company was known
 	// to be there. Else an erased company would have a key again.
 	Begin string
+
+	// Narrow says that somebody wants to hear of some changes only: all are told then. Else nothing is told for a while where far more changes than anybody
+	// reads, which Flooded says of the look before.
+	Narrow, Flooded bool
+}
+
+// mode is what the script is told of that.
+func (l *Look) mode() string {
+	switch {
+	case l.Narrow:
+		return "all"
+	case l.Flooded:
+		return "flood"
+	default:
+		return ""
+	}
 }
 
 // Seen is what a [Look] saw.
@@ -67,6 +83,8 @@ type Seen struct {
 	Whole   bool
 	Changes []Change
 	At      Place // behind the last of the changes
+	Missed  bool  // some changes in between were not told
+	Flooded bool  // far more changed than Changes, and nothing is told for a second. At is behind all of it
 }
 
 // WatchVersion is a company's version now, for [Look].Begin.
@@ -87,7 +105,7 @@ func (l *Ledger) Watch(ctx context.Context, looks []Look) ([]Seen, error) {
 	}
 	epoch := rand.Text()
 	cmds, err := l.runEach(ctx, watchScript, companies, func(due string) []string { return declared(l.rdb, due) }, func(i int) []any {
-		return []any{looks[i].From.epoch, looks[i].From.entry, looks[i].Most, looks[i].Begin, epoch}
+		return []any{looks[i].From.epoch, looks[i].From.entry, looks[i].Most, looks[i].Begin, epoch, looks[i].mode()}
 	})
 	if err != nil {
 		return nil, err
@@ -111,12 +129,22 @@ func readSeen(company string, texts []string) Seen {
 		seen.Err = a.err
 		return seen
 	}
-	for seen.Whole = a.yes(); a.more(); {
-		seen.At.entry = a.text()
+	kind := a.text()
+	seen.Whole, seen.Flooded = true, kind == "2"
+	seen.Missed = seen.Flooded
+	for at := seen.At; a.more(); {
+		at.entry = a.text()
+		if !seen.Flooded {
+			seen.At = at
+		}
 		member, letter := a.text(), a.text()
+		if member == "" {
+			seen.Missed = true
+			continue
+		}
 		ref, ok := ParseMember(company, member)
 		if state := StateOf[(letter + " ")[0]]; ok && state != "" { // else it is of a version to come
-			seen.Changes = append(seen.Changes, Change{ref, state, seen.At})
+			seen.Changes = append(seen.Changes, Change{ref, state, at})
 		}
 	}
 	if seen.Err = a.err; a.err != nil {

@@ -349,3 +349,79 @@ func (d *desk) calls() map[string]int64 {
 	}
 	return calls
 }
+
+// TestAFloodIsToldInPart: where more changes than are kept come within seconds, nothing is told for most of each second, and whoever comes by knows that
+// something is missing. Once less changes, all is told again, and at once if somebody wants to hear of some only.
+func TestAFloodIsToldInPart(t *testing.T) {
+	t.Parallel()
+	const pause = 950 * time.Millisecond
+	flood := func(d *desk, from Place) Seen {
+		const much = `for _ = 1, 5000 do redis.call('XADD', KEYS[1], 'MAXLEN', 4096, '*', 'm', 'x/1', 's', 'D') end return 1`
+		d.must(d.rdb.Eval(d.t.Context(), much, []string{Key(d.company, "live")}).Err())
+		seen := d.look(Look{Company: d.company, From: from, Most: 8})
+		if !seen.Flooded || !seen.Missed || !seen.Whole || len(seen.Changes) > 0 {
+			d.t.Fatalf("a flood that nobody can read: %+v", seen)
+		}
+		return seen
+	}
+	for name, tt := range map[string]func(d *desk, cb int64, seen Seen){
+		"nothing is told meanwhile": func(d *desk, cb int64, seen Seen) {
+			d.brought("unheard", Delivered, cb)
+			if again := d.look(Look{Company: d.company, From: seen.At, Most: 8, Flooded: true}); len(again.Changes) > 0 || again.At != seen.At || again.Flooded {
+				d.t.Errorf("meanwhile: %+v", again)
+			}
+		},
+		"it goes on": func(d *desk, cb int64, seen Seen) {
+			time.Sleep(pause)
+			d.accept(numbered("e", 9), cb)
+			for _, a := range d.beginLane() {
+				d.finish(a, well)
+			}
+			more := d.look(Look{Company: d.company, From: seen.At, Most: 8, Flooded: true})
+			if want := numbered("e", 8); !more.Flooded || !more.Missed || len(more.Changes) != len(want) || more.Changes[7].Event != want[7] || more.At == more.Changes[7].After {
+				d.t.Errorf("the first of the next second: %+v", more)
+			}
+			time.Sleep(pause)
+			d.brought("calm", Delivered, cb)
+			if calm := d.look(Look{Company: d.company, From: more.At, Most: 8, Flooded: true}); calm.Flooded || calm.Missed || len(calm.Changes) != 1 {
+				d.t.Errorf("once it is over: %+v", calm)
+			}
+			other := d.look(Look{Company: d.company, From: seen.At, Most: 100})
+			if other.Flooded || !other.Missed || len(other.Changes) != 10 {
+				d.t.Errorf("who comes by later: %+v", other)
+			}
+		},
+		"somebody wants to hear of some": func(d *desk, cb int64, seen Seen) {
+			d.look(Look{Company: d.company, From: seen.At, Most: 8, Narrow: true})
+			d.brought("heard", Delivered, cb)
+			if all := d.look(Look{Company: d.company, From: seen.At, Most: 8}); len(all.Changes) != 1 {
+				d.t.Errorf("at once: %+v", all)
+			}
+			d.accept(numbered("e", 9), cb)
+			for _, a := range d.beginLane() {
+				d.finish(a, well)
+			}
+			if all := d.look(Look{Company: d.company, From: seen.At, Most: 8, Flooded: true}); all.Flooded || all.Missed || len(all.Changes) != 8 || all.At != all.Changes[7].After {
+				d.t.Errorf("while somebody does: %+v", all)
+			}
+		},
+		"who was away for long is no flood": func(d *desk, cb int64, seen Seen) {
+			time.Sleep(20 * time.Second)
+			d.brought("late", Delivered, cb)
+			d.must(d.rdb.XTrimMaxLen(d.t.Context(), Key(d.company, "live"), 4096).Err())
+			first := seen.At
+			first.entry = "1-1"
+			if late := d.look(Look{Company: d.company, From: first, Most: 8}); late.Whole || late.Flooded {
+				d.t.Errorf("behind what is gone: %+v", late)
+			}
+		},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			inBubble(t, standard, func(d *desk) {
+				cb := d.callback("")
+				tt(d, cb, flood(d, d.watch(Place{}, 1).At))
+			})
+		})
+	}
+}

@@ -92,22 +92,26 @@ local function gate(cb)
   return gates[cb]
 end
 
--- Those who watch a company's deliveries (watch.lua) have {c}:watched, until when they do (ms) and an epoch, and {c}:live, a stream of what changed: m whose
--- state, s to which letter. Returns the epoch, or nil if nobody watches: what watchers left behind goes.
+-- Those who watch a company's deliveries (watch.lua) have {c}:watched: until when they do (ms), an epoch, until when nothing is told (ms), and until when all
+-- is (ms). And {c}:live, a stream of what changed: m whose state, s to which letter; without m, that what came next was not told. Returns what {c}:watched
+-- says, or nil if nobody watches: what watchers left behind goes.
 local live, MOST_NEWS, WATCH = prefix .. 'live', 4096, 60000
 local function watching()
   if watch == nil then watch = redis.call('GET', prefix .. 'watched') end
   if not watch then return nil end
-  local till, epoch = string.match(watch, '^(%d+) (%w+)$')
-  till = tonumber(till or 0)
-  if till >= now and till <= now + 2 * WATCH then return epoch, till end
+  if type(watch) == 'string' then
+    local till, epoch, hush, all = string.match(watch, '^(%d+) (%w+) (%d+) (%d+)$')
+    watch = {till = tonumber(till or 0), epoch = epoch, hush = tonumber(hush or 0), all = tonumber(all or 0)}
+  end
+  if watch.till >= now and watch.till <= now + 2 * WATCH then return watch end
   watch = false
   redis.call('UNLINK', prefix .. 'watched', live)
 end
 
 -- Tells them of a delivery that came to a state, or stayed there with one attempt more. The caller has written the record. Nothing else depends on it.
 local function tell(member, s)
-  if watching() then redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', member, 's', s) end
+  local w = watching()
+  if w and (w.hush <= now or w.hush > now + WATCH) then redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', member, 's', s) end
 end
 
 -- How many of a callback's deliveries are in the lanes, and how one comes there and goes.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -359,23 +360,40 @@ func (f Figures) added(direct, through []time.Duration) {
 // viewers are how many watch in the scenario watched.
 const viewers = 50
 
-// watched sends as fast as it goes from 16 senders, by turns while nobody watches the company's deliveries and while 50 streams tell of them.
+// watched sends as fast as it goes from 16 senders, while nobody watches the company's deliveries, twice while 50 streams tell of them, and while nobody does
+// again. What comes later is slower, since Redis holds more by then: so the two in the middle are compared with the first and the last.
 func watched(ctx context.Context, s *site) ([]phase, error) {
 	l := load{letter: 'a', events: s.cfg.events(10_000), companies: []string{s.company("watched")}, fan: 1, senders: 16}
 	if err := s.prepare(ctx, l, nil); err != nil {
 		return nil, err
 	}
-	calm, err := s.deliver(ctx, l, nil)
-	if err != nil {
-		return nil, err
+	watching := strconv.Itoa(viewers) + " watch"
+	var phases []phase
+	for _, name := range []string{"calm", watching, watching + " again", "calm again"} {
+		f, err := s.watchedBy(ctx, l, strings.HasPrefix(name, watching))
+		if err != nil {
+			return nil, err
+		}
+		phases = append(phases, phase{name, f, l.fan})
+		l.letter++
+	}
+	mean := func(name string, a, b int) float64 { return (phases[a].figures[name] + phases[b].figures[name]) / 2 }
+	phases[2].figures[RateOfCalm] = mean(DeliveryRate, 1, 2) / mean(DeliveryRate, 0, 3)
+	phases[2].figures[P99OfCalm] = mean(P99, 1, 2) / mean(P99, 0, 3)
+	return phases, nil
+}
+
+// watchedBy delivers a load, while viewers watch or not.
+func (s *site) watchedBy(ctx context.Context, l load, viewed bool) (Figures, error) {
+	if !viewed {
+		return s.deliver(ctx, l, nil)
 	}
 	told, leave, err := s.watch(ctx, l.companies[0], viewers)
 	if err != nil {
 		return nil, err
 	}
 	defer leave()
-	l.letter = 'b'
-	watched, err := s.deliver(ctx, l, nil)
+	f, err := s.deliver(ctx, l, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -385,7 +403,6 @@ func watched(ctx context.Context, s *site) ([]phase, error) {
 		case <-time.After(again):
 		}
 	}
-	watched[Told] = float64(told.Load())
-	watched.beside(calm)
-	return []phase{{"calm", calm, l.fan}, {strconv.Itoa(viewers) + " watch", watched, l.fan}}, nil
+	f[Told] = float64(told.Load())
+	return f, nil
 }
