@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
@@ -162,10 +163,26 @@ func (l *lookout) census(ctx context.Context) error {
 		l.o.Callbacks.add(tally)
 	}
 	l.companies = slices.Concat(l.companies, resting)
-	if l.surveys, err = l.ledger.SurveyAll(ctx, l.companies); err != nil {
+	if err := l.survey(ctx); err != nil {
 		return err
 	}
 	return l.count(ctx)
+}
+
+// survey looks into companies, into two at a time: what Redis says of one is read while it looks into the other.
+func (l *lookout) survey(ctx context.Context) error {
+	half := (len(l.companies) + 1) / 2
+	parts := slices.Collect(slices.Chunk(l.companies, max(1, half)))
+	found, errs := make([][]ledger.Survey, len(parts)), make([]error, len(parts))
+	var wg sync.WaitGroup
+	for i, names := range parts {
+		wg.Go(func() {
+			errs[i] = l.contain(ctx, PlaceHTTP, func() (err error) { found[i], err = l.ledger.SurveyAll(ctx, names); return err })
+		})
+	}
+	wg.Wait()
+	l.surveys = slices.Concat(found...)
+	return errors.Join(errs...)
 }
 
 func (p *CallbacksPart) add(t registry.Tally) {

@@ -12,25 +12,27 @@ local closed = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
 local enabled, out = 0, {redis.call('HLEN', prefix .. 'cb'), redis.call('ZCARD', dead), first or '', redis.call('ZCARD', prefix .. 'cbver'), 0}
 
 local function look(cb, closed)
-  local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'f', 'l', 'bad', 'token', 'ok')
+  local health, of = prefix .. 'health:' .. cb, {prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb}
+  local h = redis.call('HMGET', health, 'dead', 'f', 'l')
   local ready, retry, room, oldest = 0, 0, 0, nil
   local function older(at)
     at = tonumber(at)
     if at and (not oldest or at < oldest) then oldest = at end
   end
-  if busy then
-    ready, retry, room = redis.call('SCARD', prefix .. 'ready:' .. cb), redis.call('ZCARD', prefix .. 'retry:' .. cb), redis.call('ZCARD', prefix .. 'room:' .. cb)
-    if retry > 0 then older(redis.call('ZRANGE', prefix .. 'retry:' .. cb, 0, 0, 'WITHSCORES')[2]) end
-    if room > 0 then older(math.floor(redis.call('ZRANGE', prefix .. 'room:' .. cb, 0, 0, 'WITHSCORES')[2] / ORDER_SCALE)) end
+  if busy and redis.call('EXISTS', unpack(of)) > 0 then
+    ready, retry, room = redis.call('SCARD', of[1]), redis.call('ZCARD', of[2]), redis.call('ZCARD', of[3])
+    if retry > 0 then older(redis.call('ZRANGE', of[2], 0, 0, 'WITHSCORES')[2]) end
+    if room > 0 then older(math.floor(redis.call('ZRANGE', of[3], 0, 0, 'WITHSCORES')[2] / ORDER_SCALE)) end
     if ready > 0 then -- some tell enough: they come and go within seconds
-      for _, member in ipairs(redis.call('SRANDMEMBER', prefix .. 'ready:' .. cb, 5)) do older(accepted((place(member)))) end
+      for _, member in ipairs(redis.call('SRANDMEMBER', of[1], 5)) do older(accepted((place(member)))) end
     end
   end
   if not closed then enabled = enabled + 1 end
   local letters, failures = tonumber(h[1] or 0), tonumber(h[2] or 0)
   if closed or ready + retry + room + letters + failures > 0 or h[3] then
+    local last = redis.call('HMGET', health, 'bad', 'token', 'ok')
     out[#out + 1] = {
-      cb, closed or '', ready, retry, room, oldest and int(oldest) or '', letters, failures, h[3] or '', h[4] or '', h[5] or '', h[6] or '',
+      cb, closed or '', ready, retry, room, oldest and int(oldest) or '', letters, failures, h[3] or '', last[1] or '', last[2] or '', last[3] or '',
     }
   end
 end
