@@ -54,8 +54,14 @@ func answered(ctx context.Context, api http.Handler, from *http.Request, w http.
 	if got.status/100 != 2 {
 		return nil, refusal(got)
 	}
+	if strings.HasPrefix(got.header.Get("Content-Type"), "text/event-stream") {
+		return nil, errNoPage
+	}
 	return got, nil
 }
+
+// errNoPage is for paths without a page. Among them are those whose ids lead to a stream of the API's, which has no end and is nothing to show.
+var errNoPage = &client.APIError{Status: http.StatusNotFound, Title: "Not Found", Detail: "there is no page here"}
 
 // request is the call of the API that a question makes.
 func request(ctx context.Context, from *http.Request, q question) (*http.Request, error) {

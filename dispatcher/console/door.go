@@ -5,6 +5,8 @@ import (
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -162,9 +164,13 @@ func here(s *site, r *http.Request) string {
 	return s.root + "/"
 }
 
-// next is where a login leads: to a page of the site, and nowhere else.
+// next is where a login leads: to a page of the site, and nowhere else. Browsers take an escaped dot for a dot, so what counts is the path without escapes.
 func next(s *site, to string) string {
-	if !strings.HasPrefix(to, s.root+"/") || strings.ContainsAny(to, "\\\r\n") || strings.HasPrefix(to, s.root+"/login") || strings.Contains(to, "//") {
+	u, err := url.Parse(to)
+	switch {
+	case err != nil, u.Scheme != "", u.Host != "", strings.ContainsAny(to, "\\\r\n"), strings.Contains(to, "//"):
+		return s.root + "/"
+	case !strings.HasPrefix(u.Path, s.root+"/"), strings.HasPrefix(u.Path, s.root+"/login"), path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/"):
 		return s.root + "/"
 	}
 	return to

@@ -58,4 +58,4 @@ func (d *door) elsewhere(mux *http.ServeMux) http.Handler {
 }
 
 // nowhere answers for paths without a page.
-func nowhere(*visit) error { return errNowhere }
+func nowhere(*visit) error { return errNoPage }

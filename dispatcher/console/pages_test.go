@@ -242,9 +242,19 @@ func TestLogin(t *testing.T) {
 			t.Errorf("%d: cookies %v, or the page repeats the key", want.status, nobody.cookies)
 		}
 	}
-	for _, to := range []string{"https://evil.example/", "//evil.example/", "/console//evil.example", `/console/\evil.example`, "/monitoring/", "/console/login"} {
+	for _, to := range []string{
+		"https://evil.example/", "//evil.example/", "/console//evil.example", `/console/\evil.example`, "/monitoring/", "/console/login",
+		"/console/../monitoring/", "/console/types/../../monitoring/", "/console/./types", "/console/%2e%2e/monitoring/", "/console/types/.%2E/..", "/console/..", "/console/%zz", "/console/types//", "/console/%6cogin",
+	} {
 		v := &visitor{h, "", map[string]string{}}
 		if a := v.send("/console/login", url.Values{"key": {h.has["viewer"]}, "next": {to}}); a.header.Get("Location") != "/console/" {
+			t.Errorf("after the login on to %q: %s", to, a.header.Get("Location"))
+		}
+	}
+
+	for _, to := range []string{"/console/", "/console/types?a=b", "/console/companies/acme/events/a%20..b", "/console/companies/acme?status=enabled&callback_type=a..b"} {
+		v := &visitor{h, "", map[string]string{}}
+		if a := v.send("/console/login", url.Values{"key": {h.has["viewer"]}, "next": {to}}); a.header.Get("Location") != to {
 			t.Errorf("after the login on to %q: %s", to, a.header.Get("Location"))
 		}
 	}
@@ -459,6 +469,17 @@ func TestListsGoLive(t *testing.T) {
 	}
 	if !strings.Contains(lines.Text(), `"fresh"`) {
 		t.Errorf("the stream ends without the delivery: %v", lines.Err())
+	}
+}
+
+// An id that leads to the API's stream is no page: a stream has no end.
+func TestStreamsAreNoPages(t *testing.T) {
+	h := newHouse(t)
+	const at = "/companies/acme/deliveries/stream/cancel"
+	h.showing("operator").get("/console"+at).want(t, http.StatusNotFound, "There is no page here").wantSound(t)
+	h.by("acme", "").get("/portal"+at).want(t, http.StatusNotFound, "There is no page here").wantSound(t)
+	if strings.Contains(h.log.text.String(), "page failed") {
+		t.Error(h.log.text.String())
 	}
 }
 

@@ -155,6 +155,3 @@ func (s *site) cookie(r *http.Request, name, value string, age int) *http.Cookie
 func overTLS(r *http.Request) bool {
 	return r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 }
-
-// errNowhere is for paths without a page.
-var errNowhere = &client.APIError{Status: http.StatusNotFound, Title: "Not Found", Detail: "there is no page here"}
