@@ -262,6 +262,7 @@ func greet(w io.Writer, base, key, keeps string) error {
   API         BASE
   docs        BASE/docs
   console     BASE/console/
+  portal      BASE/portal/ (for partners, by a link)
   monitoring  BASE/monitoring/
   API key     KEY
 
@@ -272,13 +273,15 @@ Paste into a second terminal, to receive at your desk (PROGRAM listen --help say
 
   PROGRAM listen
 
-and into a third, to register that receiver and send an event:
+and into a third, to register that receiver, to send an event, and to make a partner's link to the portal:
 
   curl -sS BASE/companies/acme/config/callbacks -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' \
     -d '{"callback_type": "payment_proof", "destination": {"url": "http://127.0.0.1:9000/hook"}}'
 
   curl -sS BASE/companies/acme/events -H 'Authorization: Bearer KEY' -H 'Content-Type: application/json' \
     -d '{"event_type": "payment_proof", "payload": {"requestId": "r-1", "totalCfdi": "$1,962.36", "status": "OK"}}'
+
+  PROGRAM portal-links create --company acme --server BASE --key 'KEY'
 
 `
 	_, err := io.WriteString(w, strings.NewReplacer("PROGRAM", program(), "BASE", base, "KEY", key, "KEEPS", keeps).Replace(text))

@@ -112,8 +112,13 @@ func awaitEnd(t *testing.T, pid int) {
 func TestDevSaysWhatIsKept(t *testing.T) {
 	t.Parallel()
 	dev := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0")
+	portal := dev.await(`portal +(http://\S+/portal/)`)[1]
 	dev.await("Nothing is kept: .*--data DIR keeps it there")
+	line := dev.await(`portal-links create --company acme --server (\S+) --key '(\w+)'`)
 	dev.await("msg=ready")
+	if link := ringback(t, nil, "portal-links", "create", "--company", "acme", "--server", line[1], "--key", line[2]); !strings.HasPrefix(link, portal+"enter/") {
+		t.Errorf("the line that dev says makes %q", link)
+	}
 	if code := dev.end(syscall.SIGINT); code != exitOK || !strings.HasSuffix(dev.said.String(), "Nothing was kept: callbacks, events and deliveries are gone. --data DIR keeps them.\n") {
 		t.Errorf("exit %d:\n%s", code, dev.said)
 	}
