@@ -273,9 +273,10 @@ func testPage(v *visit) error {
 		Result   *client.TestResult
 		Attempts []attemptRow
 		Trouble  *trouble
+		Facts    []fact
 	}{
 		Act: v.act("Send the test", "primary", slices.Concat(here, []string{"test"})...), Back: v.path(here...), URL: cb.Destination.URL,
-		Type: v.r.PostForm.Get("event_type"), Glob: isGlob(cb.CallbackType),
+		Type: v.r.PostForm.Get("event_type"), Glob: isGlob(cb.CallbackType), Facts: v.facts(company, cb),
 	}
 	status := http.StatusOK
 	if v.r.Method == http.MethodPost {

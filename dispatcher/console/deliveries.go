@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -37,21 +38,32 @@ type live struct {
 type deliveryRow struct {
 	*client.Delivery
 	Href, CallbackHref string
-	Said               string // its summary, see briefly
+	Said               string    // its summary, see briefly
+	Next               time.Time // of its next attempt, where Said leaves that out
 }
 
-// briefly keeps a list from saying one sentence over and over: of rows whose last attempts went the same way, the first says how, and the others say the
-// word for it.
+// briefly keeps a list from saying one sentence over and over: of rows whose last attempts went the same way, the first says how and what comes next, and the
+// others say the word for it and when that comes. Of what is held at a callback for the same reason, the first says what that means.
 func briefly(rows []deliveryRow) {
 	said := map[string]bool{}
 	for i := range rows {
 		d := &rows[i]
-		if d.Said = d.Summary; len(d.Attempts) == 0 {
+		d.Said = d.Summary
+		if d.State == client.Held {
+			why := fmt.Sprint(d.CallbackID, d.HeldReason)
+			if said[why] && d.HeldReason != "" {
+				d.Said = "`" + d.HeldReason + "`, as above"
+			}
+			said[why] = true
+			continue
+		}
+		if len(d.Attempts) == 0 {
 			continue
 		}
 		last := d.Attempts[len(d.Attempts)-1]
-		if said[last.Detail] && last.Reason != "" {
-			d.Said = strings.Replace(d.Summary, last.Detail, "`"+last.Reason+"`", 1)
+		before, _, found := strings.Cut(d.Summary, last.Detail)
+		if said[last.Detail] && last.Reason != "" && found {
+			d.Said, d.Next = before+"`"+last.Reason+"`", d.NextAttemptAt
 		}
 		said[last.Detail] = true
 	}
@@ -329,7 +341,7 @@ func cancelDeliveryPage(v *visit) error {
 			{"Type", d.EventType, ""},
 			{"Callback", strconv.FormatInt(d.CallbackID, 10), v.path("companies", company, "callbacks", strconv.FormatInt(d.CallbackID, 10))},
 			{"State", pillOf(d.State).Word, ""},
-			{"Accepted", d.AcceptedAt.UTC().Format("2006-01-02 15:04:05 MST"), ""},
+			factAt("Accepted", d.AcceptedAt),
 		},
 	}})
 }

@@ -5,19 +5,22 @@ import (
 	"html/template"
 	"slices"
 	"strings"
+	"time"
 )
 
 // A bar is one bar of a [histogram]: what it stands for and how much there is.
 type bar struct {
 	Label string // of the axis, such as 14:05; empty: none
-	Says  string // the whole of it, for the pointer and for those who do not see it
+	Says  string // the whole of it, for the pointer and for those who do not see it; it begins with At, in UTC
 	Value int64
+	At    time.Time
 }
 
 // The size of drawings, in units of their own: a page scales them to the width there is.
 const (
 	drawWide  = 600
 	drawHigh  = 120
+	drawFew   = 10 // things that take half the width
 	sparkWide = 120
 	sparkHigh = 24
 	sparkLast = 24 // things in it
@@ -30,22 +33,31 @@ func histogram(says string, bars []bar) template.HTML {
 		most = max(most, b.Value)
 	}
 	var s strings.Builder
-	fmt.Fprintf(&s, `<svg class="histogram" viewBox="0 0 %d %d" role="img" aria-label="%s">`, drawWide, drawHigh+18, template.HTMLEscapeString(says))
-	step := float64(drawWide) / float64(max(1, len(bars)))
+	wide, look := drawFor(len(bars))
+	fmt.Fprintf(&s, `<svg class="histogram%s" viewBox="0 0 %d %d" role="img" aria-label="%s">`, look, wide, drawHigh+18, template.HTMLEscapeString(says))
+	step := float64(wide) / float64(max(1, len(bars)))
 	for i, b := range bars {
 		high := float64(drawHigh-12) * float64(b.Value) / float64(most)
 		if b.Value > 0 {
 			high = max(high, 2)
 		}
 		left := float64(i) * step
-		fmt.Fprintf(&s, `<g><title>%s</title><rect class="hit" x="%.1f" y="0" width="%.1f" height="%d"/><rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="1.5"/></g>`,
-			template.HTMLEscapeString(b.Says), left, step, drawHigh, left+step*.1, drawHigh-high, step*.8, high)
+		fmt.Fprintf(&s, `<g><title data-clock="%s">%s</title><rect class="hit" x="%.1f" y="0" width="%.1f" height="%d"/><rect class="bar" x="%.1f" y="%.1f" width="%.1f" height="%.1f" rx="1.5"/></g>`,
+			b.At.UTC().Format(time.RFC3339), template.HTMLEscapeString(b.Says), left, step, drawHigh, left+step*.1, drawHigh-high, step*.8, high)
 		if b.Label != "" {
-			fmt.Fprintf(&s, `<text x="%.1f" y="%d">%s</text>`, left+step/2, drawHigh+14, template.HTMLEscapeString(b.Label))
+			fmt.Fprintf(&s, `<text x="%.1f" y="%d" data-clock="%s">%s</text>`, left+step/2, drawHigh+14, b.At.UTC().Format(time.RFC3339), template.HTMLEscapeString(b.Label))
 		}
 	}
-	fmt.Fprintf(&s, `<line class="axis" x1="0" y1="%d" x2="%d" y2="%d"/></svg>`, drawHigh, drawWide, drawHigh)
+	fmt.Fprintf(&s, `<line class="axis" x1="0" y1="%d" x2="%d" y2="%d"/></svg>`, drawHigh, wide, drawHigh)
 	return template.HTML(s.String()) //nolint:gosec // all text in it is escaped above
+}
+
+// drawFor is the width of a drawing of so many things, with the class of its style: a few of them take half of it.
+func drawFor(things int) (wide int, look string) {
+	if things <= drawFew {
+		return drawWide / 2, " half"
+	}
+	return drawWide, ""
 }
 
 // A series is one line of a drawing: its name, its look and its values.
@@ -55,8 +67,9 @@ type series struct {
 	Values []int64
 }
 
-// lines draws series over the same time, with a legend below that says how much each is in all. every is how many minutes a value stands for.
-func lines(all []series, labels []string, every int) template.HTML {
+// lines draws series over the same time, with a legend below that says how much each is in all. times are those of the values, every is how many minutes
+// a value stands for.
+func lines(all []series, times []time.Time, every int) template.HTML {
 	most, in := int64(1), make([]int64, len(all))
 	var says []string
 	for i, s := range all {
@@ -66,23 +79,27 @@ func lines(all []series, labels []string, every int) template.HTML {
 		says = append(says, figure(in[i])+" "+s.Name)
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="lines" viewBox="0 0 %d %d" role="img" aria-label="%s">`, drawWide, drawHigh+18, template.HTMLEscapeString("In all: "+strings.Join(says, ", ")))
+	wide, look := drawFor(len(times))
+	fmt.Fprintf(&b, `<svg class="lines%s" viewBox="0 0 %d %d" role="img" aria-label="%s">`, look, wide, drawHigh+18, template.HTMLEscapeString("In all: "+strings.Join(says, ", ")))
 	if slices.Max(in) > 0 {
 		fmt.Fprintf(&b, `<text class="most" x="2" y="10">%s in %d min</text>`, figure(most), every)
 	}
 	for _, s := range all {
 		var points strings.Builder
 		for i, n := range s.Values {
-			fmt.Fprintf(&points, "%.1f,%.1f ", float64(drawWide)*float64(i)/float64(max(1, len(s.Values)-1)), float64(drawHigh)-float64(drawHigh-14)*float64(n)/float64(most))
+			fmt.Fprintf(&points, "%.1f,%.1f ", float64(wide)*float64(i)/float64(max(1, len(s.Values)-1)), float64(drawHigh)-float64(drawHigh-14)*float64(n)/float64(most))
 		}
 		fmt.Fprintf(&b, `<polyline class="%s" points="%s"/>`, template.HTMLEscapeString(s.Look), strings.TrimSpace(points.String()))
 	}
-	for i, label := range labels {
-		if i%6 == 0 && i > 0 && i < len(labels)-1 {
-			fmt.Fprintf(&b, `<text x="%.1f" y="%d">%s</text>`, float64(drawWide)*float64(i)/float64(max(1, len(labels)-1)), drawHigh+14, template.HTMLEscapeString(label))
-		}
+	apart := 6
+	if len(times) <= drawFew {
+		apart = 3
 	}
-	fmt.Fprintf(&b, `<line class="axis" x1="0" y1="%d" x2="%d" y2="%d"/></svg><ul class="legend">`, drawHigh, drawWide, drawHigh)
+	for i := apart; i < len(times)-1; i += apart {
+		fmt.Fprintf(&b, `<text x="%.1f" y="%d" data-clock="%s">%s</text>`,
+			float64(wide)*float64(i)/float64(len(times)-1), drawHigh+14, times[i].UTC().Format(time.RFC3339), times[i].UTC().Format("15:04"))
+	}
+	fmt.Fprintf(&b, `<line class="axis" x1="0" y1="%d" x2="%d" y2="%d"/></svg><ul class="legend">`, drawHigh, wide, drawHigh)
 	for i, s := range all {
 		fmt.Fprintf(&b, `<li><svg class="lines key" viewBox="0 0 28 8" aria-hidden="true" focusable="false"><polyline class="%s" points="0,4 28,4"/></svg> %s</li>`,
 			template.HTMLEscapeString(s.Look), template.HTMLEscapeString(says[i]))

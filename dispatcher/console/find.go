@@ -61,7 +61,9 @@ func (v *visit) lookUp(company, id string) error {
 		Trouble     *trouble
 		Found       []found
 		AsksCompany bool
-	}{AsksCompany: !v.partners}
+		Action      string
+		Company, ID string
+	}{AsksCompany: !v.partners, Action: v.path("find"), Company: company, ID: id}
 	status := http.StatusOK
 	switch {
 	case company == "" && id == "":

@@ -84,11 +84,11 @@ func revokeKeyPage(v *visit) error {
 
 // factsOf a key, for the page that asks whether to revoke it.
 func factsOf(k *client.APIKey) []fact {
-	at := func(t time.Time, none string) string {
+	at := func(name string, t time.Time) fact {
 		if t.IsZero() {
-			return none
+			return fact{name, "never", ""}
 		}
-		return t.UTC().Format("2006-01-02 15:04 MST")
+		return factAt(name, t)
 	}
 	company := k.Company
 	if company == client.AllOfThem {
@@ -97,8 +97,8 @@ func factsOf(k *client.APIKey) []fact {
 	return []fact{
 		{"Role", k.Role, ""},
 		{"Company", company, ""},
-		{"Last used", at(k.LastUsedAt, "never"), ""},
-		{"Made", at(k.CreatedAt, ""), ""},
-		{"Expires", at(k.ExpiresAt, "never"), ""},
+		at("Last used", k.LastUsedAt),
+		at("Made", k.CreatedAt),
+		at("Expires", k.ExpiresAt),
 	}
 }

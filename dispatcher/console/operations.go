@@ -60,6 +60,21 @@ func resumeEgressPage(v *visit) error {
 	}, "Let everything go out again?", "Everything goes out again.")
 }
 
+// flowFacts are what goes out and what waits. Whoever has to stop everything can do so also while nobody knows that: then there are none.
+func (v *visit) flowFacts() []fact {
+	var o overview
+	if err := v.get(&o, nil, "overview"); err != nil {
+		return nil
+	}
+	return []fact{
+		{"Waiting", o.Waiting.Sentence, ""},
+		{"Lately", o.Rates.Sentence, ""},
+		{"Us or them", o.Verdict.Sentence, ""},
+		{"Callbacks", o.Callbacks.Sentence, ""},
+		{"Workers", o.Workers.Sentence, ""},
+	}
+}
+
 func (v *visit) steerEgress(verb string, c confirmation, asks, done string) error {
 	if v.r.Method == http.MethodPost {
 		if err := v.post(nil, nil, "egress", verb); err != nil {
@@ -67,6 +82,6 @@ func (v *visit) steerEgress(verb string, c confirmation, asks, done string) erro
 		}
 		return v.seen(done, "operations")
 	}
-	c.Back = v.path("operations")
+	c.Back, c.Facts = v.path("operations"), v.flowFacts()
 	return v.show(sheet{template: "confirm", title: asks, crumbs: []link{{c.Back, "operations"}}, main: c})
 }

@@ -129,11 +129,16 @@ func overviewPage(v *visit) error {
 		Whose      pill
 		Drawn      drawing // the retries to come
 		Flow       drawing // what happened
+		NotWell    string  // how many callbacks are not
 		OldestHref string
 		Retry      string // no address: nothing is retrying, or the caller may not
 		Operations string
 		Findings   []finding
 	}{overview: &o, Whose: sideOf(o.Verdict.Side), Drawn: waveOf(&o), Flow: flowOf(o.Rates.Minutes), Operations: v.path("operations")}
+	page.NotWell = count(o.Worst.Of, "callback") + " not well, worst first"
+	if shown := int64(len(o.Worst.Callbacks)); shown < o.Worst.Of {
+		page.NotWell += "; the first " + figure(shown) + " of them"
+	}
 	if v.operates() && o.Waiting.Retrying > 0 {
 		page.Retry = v.path("replays", "start") + "?state=retrying"
 	}
@@ -189,7 +194,7 @@ func waveOf(o *overview) drawing {
 	var bars []bar
 	for i, n := range o.Wave.Minutes[:end] {
 		at := o.AsOf.Add(time.Duration(i) * time.Minute).UTC()
-		b := bar{Says: fmt.Sprintf("%s UTC: %s", at.Format("15:04"), count(n, "retry")), Value: n}
+		b := bar{Says: fmt.Sprintf("%s UTC: %s", at.Format("15:04"), count(n, "retry")), Value: n, At: at}
 		if i%every == 0 {
 			b.Label = at.Format("15:04")
 		}
@@ -200,9 +205,10 @@ func waveOf(o *overview) drawing {
 
 const (
 	// flowEvery is how many minutes of the last hours one point stands for, unless all that happened did so in the last flowShort of them: then one
-	// stands for one.
+	// stands for one, and only the tens of minutes are drawn in which something did.
 	flowEvery = 5
 	flowShort = 30
+	flowTens  = 10
 )
 
 // flowOf draws what was accepted, delivered and failed in the last hours, from the first of it on.
@@ -212,27 +218,28 @@ func flowOf(minutes []minute) drawing {
 		return drawing{}
 	}
 	every, axis := flowEvery, "By five minutes."
-	if from := max(0, len(minutes)-flowShort); first >= from {
-		every, axis, first = 1, fmt.Sprintf("The last %d minutes, by the minute; before, nothing happened.", len(minutes)-from), from
+	if since := len(minutes) - first; since <= flowShort {
+		since = min(len(minutes), (since+flowTens-1)/flowTens*flowTens)
+		every, axis, first = 1, fmt.Sprintf("The last %d minutes, by the minute; before, nothing happened.", since), len(minutes)-since
 	}
 	return drawing{lines(flowSeries(minutes[first/every*every:], every)), axis}
 }
 
 // flowSeries are what lines needs.
-func flowSeries(minutes []minute, every int) ([]series, []string, int) {
+func flowSeries(minutes []minute, every int) ([]series, []time.Time, int) {
 	var sets [3][]int64
-	var labels []string
+	var times []time.Time
 	for some := range slices.Chunk(minutes, every) {
 		var sum minute
 		for _, m := range some {
 			sum.Accepted, sum.Delivered, sum.Failed = sum.Accepted+m.Accepted, sum.Delivered+m.Delivered, sum.Failed+m.Failed
 		}
-		labels = append(labels, some[0].At.UTC().Format("15:04"))
+		times = append(times, some[0].At)
 		for i, n := range []int64{sum.Accepted, sum.Delivered, sum.Failed} {
 			sets[i] = append(sets[i], n)
 		}
 	}
-	return []series{{"events accepted", "first", sets[0]}, {"deliveries delivered", "second", sets[1]}, {"attempts failed", "third", sets[2]}}, labels, every
+	return []series{{"events accepted", "first", sets[0]}, {"deliveries delivered", "second", sets[1]}, {"attempts failed", "third", sets[2]}}, times, every
 }
 
 // A companyRow is a company in the list.

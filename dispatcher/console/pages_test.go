@@ -354,7 +354,8 @@ func TestEgressStopsFromAPage(t *testing.T) {
 	h := newHouse(t)
 	v := h.loggedIn("operator")
 	v.get("/console/operations").want(t, http.StatusOK, "/console/operations/pause", "/monitoring/queues/ringback-0", "what is held", "what is dead")
-	v.follow(v.submit(v.get("/console/operations/pause"), "/console/operations/pause", nil)).want(t, http.StatusOK, "Nothing goes out, of any company", "/console/operations/resume")
+	ask := v.get("/console/operations/pause").want(t, http.StatusOK, "<dt>Waiting</dt>", "<dt>Workers</dt>", "<dt>Us or them</dt>")
+	v.follow(v.submit(ask, "/console/operations/pause", nil)).want(t, http.StatusOK, "Nothing goes out, of any company", "/console/operations/resume")
 	v.follow(v.submit(v.get("/console/operations/resume"), "/console/operations/resume", nil)).want(t, http.StatusOK, "Deliveries go out.")
 }
 
@@ -385,7 +386,7 @@ func TestFind(t *testing.T) {
 		}
 	}
 	v.get("/console/find?company=acme&id=1").want(t, http.StatusOK, "/console/companies/acme/events/1", "/console/companies/acme/callbacks/1").wantSound(t)
-	v.get("/console/find?company=acme&id=nothing").want(t, http.StatusNotFound, "has no event").wantSound(t)
+	v.get("/console/find?company=acme&id=nothing").want(t, http.StatusNotFound, "has no event", `name="id" value="nothing"`).wantSound(t)
 	v.get("/console/find?company=&id=nothing").want(t, http.StatusNotFound, "No company has an event").wantSound(t)
 	if a := h.showing("acme viewer").get("/console/find?id=" + h.event); a.header.Get("Location") != "/console/companies/acme/events/"+h.event {
 		t.Errorf("a caller of one company is asked for it: %d", a.status)

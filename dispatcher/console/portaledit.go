@@ -268,6 +268,6 @@ func deleteCallbackPage(v *visit) error {
 	}
 	return v.show(sheet{template: "confirm", title: "Delete callback " + id + "?", company: company, crumbs: v.above(company, link{v.path(here...), "callback " + id}), main: confirmation{
 		Says: []string{waiting(v, cb), "What waits for it is cancelled, and events reach it no more. Its secret is gone: a callback that is registered anew has another one."},
-		Act:  v.act("Delete callback "+id, "danger", append(here, "delete")...), Back: v.path(here...),
+		Act:  v.act("Delete callback "+id, "danger", append(here, "delete")...), Back: v.path(here...), Facts: v.facts(company, cb),
 	}})
 }

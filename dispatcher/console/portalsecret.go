@@ -42,7 +42,7 @@ func rotateSecretPage(v *visit) error {
 	}
 	c := confirmation{
 		Says: []string{"Callback " + id + " gets a new signing secret, which is shown once. So that you have time to bring it to every place that verifies signatures, requests are signed with the secret before, too, for a while."},
-		Act:  v.act("Make a new secret", "primary", append(here, "secret")...), Back: v.path(here...), Legend: "The secret before goes on signing",
+		Act:  v.act("Make a new secret", "primary", append(here, "secret")...), Back: v.path(here...), Facts: v.facts(company, cb), Legend: "The secret before goes on signing",
 		Choices: []choice{{"overlap", "24h", "for a day", true}, {"overlap", "168h", "for a week", false}, {"overlap", "1h", "for an hour", false}, {"overlap", "0s", "no more: somebody else knows it", false}},
 	}
 	if cb.SecretOverlapUntil.After(v.now) {

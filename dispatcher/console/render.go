@@ -31,6 +31,7 @@ var words = template.FuncMap{
 	"says":   says,
 	"ms":     func(ms float64) string { return strconv.FormatFloat(ms, 'f', 1, 64) + " ms" },
 	"told":   told,
+	"near":   near,
 	"took":   took,
 	"join":   strings.Join,
 	"breaks": breaks,

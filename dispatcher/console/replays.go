@@ -33,6 +33,21 @@ func (r replayRow) Over() string {
 	}
 }
 
+// facts of a replay, for the page that asks whether to stop it.
+func (r replayRow) facts() []fact {
+	all := []fact{
+		{"Over", r.Over(), ""},
+		{"States", strings.Join(r.States, ", "), ""},
+		{"Event type", r.EventType, ""},
+		{"Reason", r.Reason, ""},
+		factAt("Begun", r.CreatedAt),
+	}
+	if r.CallbackHref != "" {
+		all[0] = fact{"Callback", strconv.FormatInt(r.CallbackID, 10), r.CallbackHref}
+	}
+	return slices.DeleteFunc(all, func(f fact) bool { return f.Value == "" })
+}
+
 func (v *visit) replayRow(company string, r *client.Replay) replayRow {
 	row := replayRow{Replay: r, Href: v.path(replaysAt(company, r.ReplayID)...)}
 	if r.CallbackID > 0 {
@@ -96,8 +111,9 @@ func replayPage(v *visit) error {
 		replayRow
 		Cancel    string
 		Running   bool
+		Counted   bool // it only counted
 		PartHrefs []link
-	}{replayRow: v.replayRow(company, &r), Running: r.State == client.ReplayRunning}
+	}{replayRow: v.replayRow(company, &r), Running: r.State == client.ReplayRunning, Counted: r.State == client.ReplayDryRun}
 	for _, p := range r.Parts {
 		page.PartHrefs = append(page.PartHrefs, link{v.path(replaysAt(p.Company)...), p.Company})
 	}
@@ -123,6 +139,6 @@ func cancelReplayPage(v *visit) error {
 	}
 	return v.show(sheet{template: "confirm", title: "Stop this replay?", company: company, crumbs: v.aboveReplays(company, link{v.path(here...), "replay " + id}), main: confirmation{
 		Says: []string{figure(r.Replayed) + " of " + count(r.Matched, "delivery") + " went out again so far. Those stay on their way; the others stay as they are."},
-		Act:  v.act("Stop the replay", "danger", slices.Concat(here, []string{"cancel"})...), Back: v.path(here...),
+		Act:  v.act("Stop the replay", "danger", slices.Concat(here, []string{"cancel"})...), Back: v.path(here...), Facts: v.replayRow(company, &r).facts(),
 	}})
 }

@@ -212,11 +212,11 @@ func factsOfReplay(f replayForm, r *client.Replay) []fact {
 		{"Event type", f.Type, ""},
 		{"Reason", f.Reason, ""},
 		{"Accepted since", "", ""},
-		{"Accepted before", r.Until.UTC().Format(time.DateTime + " MST"), ""},
+		factAt("Accepted before", r.Until),
 		{"Deliveries a second", f.Pace, ""},
 	}
 	if !r.Since.IsZero() {
-		all[4].Value = r.Since.UTC().Format(time.DateTime + " MST")
+		all[4] = factAt("Accepted since", r.Since)
 	}
 	if f.AsksCompanies && f.Companies == "" {
 		all[0].Value = "all"

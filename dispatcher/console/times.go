@@ -40,6 +40,24 @@ func told(text string) template.HTML {
 	}))
 }
 
+// minuteOf is a minute of the day in a sentence of the API's, as it says those that are near.
+var minuteOf = regexp.MustCompile(`(^|[^:\d])(\d\d:\d\d) UTC`)
+
+// near is a sentence of the API's as a page shows it, in which minutes of the day lie within the day after from.
+func near(text string, from time.Time) template.HTML {
+	return template.HTML(minuteOf.ReplaceAllStringFunc(string(says(text)), func(found string) string { //nolint:gosec // it is escaped
+		m := minuteOf.FindStringSubmatch(found)
+		at, err := time.Parse(time.DateOnly+" 15:04", from.UTC().Format(time.DateOnly)+" "+m[2])
+		if err != nil {
+			return found
+		}
+		if at.Before(from.UTC().Truncate(time.Minute)) {
+			at = at.AddDate(0, 0, 1)
+		}
+		return fmt.Sprintf(`%s<time datetime="%s" data-clock="%[2]s">%s UTC</time>`, m[1], at.Format(time.RFC3339), m[2])
+	}))
+}
+
 // breaks is a name as a page shows it: where there is no room for it, it goes on in the next line behind one of these, and not within a word.
 func breaks(name string) template.HTML {
 	var b strings.Builder

@@ -77,6 +77,17 @@ func TestSentencesOfTheAPI(t *testing.T) {
 	}
 }
 
+// Minutes of the day that a sentence says are times, of the day or of the next.
+func TestMinutesOfTheDay(t *testing.T) {
+	from := time.Date(2026, 11, 30, 23, 50, 30, 0, time.UTC)
+	got := string(near("most (<3>) from 23:50 UTC on, some at 00:10 UTC, at 2026-11-30T22:33:37Z and 99:99 UTC", from))
+	want := `Most (&lt;3&gt;) from <time datetime="2026-11-30T23:50:00Z" data-clock="2026-11-30T23:50:00Z">23:50 UTC</time> on, some at <time datetime="2026-12-01T00:10:00Z" ` +
+		`data-clock="2026-12-01T00:10:00Z">00:10 UTC</time>, at <time datetime="2026-11-30T22:33:37Z">2026-11-30 22:33:37 UTC</time> and 99:99 UTC.`
+	if got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // A name can go on in the next line behind a stroke or a dot, and is text all the same.
 func TestNamesBreak(t *testing.T) {
 	for name, want := range map[string]string{
@@ -88,23 +99,31 @@ func TestNamesBreak(t *testing.T) {
 	}
 }
 
-// A list says how attempts failed once, and for the others the word for it. What is no failure stays as it is.
+// A list says how attempts failed once, and for the others the word for it, and when they are tried again. What is no failure stays as it is.
 func TestListsSaySentencesOnce(t *testing.T) {
+	next := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 	row := func(reason, detail, summary string) deliveryRow {
-		d := &client.Delivery{Summary: summary}
+		d := &client.Delivery{Summary: summary, NextAttemptAt: next}
 		if detail != "" {
 			d.Attempts = []client.Attempt{{Reason: reason, Detail: detail}}
 		}
 		return deliveryRow{Delivery: d}
 	}
+	held := func(callback int64, reason, summary string) deliveryRow {
+		return deliveryRow{Delivery: &client.Delivery{State: client.Held, CallbackID: callback, HeldReason: reason, Summary: summary}}
+	}
 	rows := []deliveryRow{
 		row("status_503", "answered 503", "attempt 1: answered 503. Next in 4s"), row("status_503", "answered 503", "attempt 2: answered 503. Next in 9s"),
 		row("", "answered 204", "delivered by attempt 1: answered 204"), row("", "answered 204", "delivered by attempt 2: answered 204"), row("", "", "waits"),
+		row("status_503", "answered 503", "cancelled"), held(1, "paused", "it is held: 1 is paused"), held(1, "paused", "it is held: 1 is paused"), held(2, "paused", "it is held: 2 is paused"),
 	}
 	briefly(rows)
-	for i, want := range []string{"attempt 1: answered 503. Next in 4s", "attempt 2: `status_503`. Next in 9s", "delivered by attempt 1: answered 204", "delivered by attempt 2: answered 204", "waits"} {
-		if rows[i].Said != want {
-			t.Errorf("row %d says %q, want %q", i, rows[i].Said, want)
+	for i, want := range []string{
+		"attempt 1: answered 503. Next in 4s", "attempt 2: `status_503`", "delivered by attempt 1: answered 204", "delivered by attempt 2: answered 204", "waits", "cancelled",
+		"it is held: 1 is paused", "`paused`, as above", "it is held: 2 is paused",
+	} {
+		if rows[i].Said != want || rows[i].Next.IsZero() == (i == 1) {
+			t.Errorf("row %d says %q and %s, want %q", i, rows[i].Said, rows[i].Next, want)
 		}
 	}
 }
@@ -131,7 +150,7 @@ func TestDrawingsLeaveOutEmptyTime(t *testing.T) {
 	for first, want := range map[int]struct {
 		points int
 		says   string
-	}{-1: {0, ""}, 0: {36, "By five minutes."}, 92: {18, "By five minutes."}, 149: {7, "By five minutes."}, 150: {30, "The last 30 minutes"}, 179: {30, "The last 30 minutes"}} {
+	}{-1: {0, ""}, 0: {36, "By five minutes."}, 92: {18, "By five minutes."}, 149: {7, "By five minutes."}, 150: {30, "The last 30 minutes"}, 159: {30, "The last 30 minutes"}, 160: {20, "The last 20 minutes"}, 170: {10, "The last 10 minutes"}, 179: {10, "The last 10 minutes"}} {
 		minutes := make([]minute, 180)
 		for i := range minutes {
 			minutes[i].At = at.Add(time.Duration(i-180) * time.Minute)
@@ -149,8 +168,9 @@ func TestDrawingsLeaveOutEmptyTime(t *testing.T) {
 }
 
 func TestDrawingsHaveWords(t *testing.T) {
-	drawn := string(histogram(`retries <"due">`, []bar{{"12:00", "12:00: 3 <retries>", 3}, {"", "none", 0}}))
-	for _, want := range []string{`role="img"`, `aria-label="retries &lt;&#34;due&#34;&gt;"`, `<title>12:00: 3 &lt;retries&gt;</title>`, `height="108.0"`, `height="0.0"`} {
+	noon := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	drawn := string(histogram(`retries <"due">`, []bar{{"12:00", "12:00: 3 <retries>", 3, noon}, {"", "none", 0, noon.Add(time.Minute)}}))
+	for _, want := range []string{`role="img"`, `aria-label="retries &lt;&#34;due&#34;&gt;"`, `<title data-clock="2026-11-30T12:00:00Z">12:00: 3 &lt;retries&gt;</title>`, `data-clock="2026-11-30T12:00:00Z">12:00</text>`, `class="histogram half" viewBox="0 0 300 138"`, `height="108.0"`, `height="0.0"`} {
 		if !strings.Contains(drawn, want) {
 			t.Errorf("no %s in %s", want, drawn)
 		}
@@ -161,7 +181,7 @@ func TestDrawingsHaveWords(t *testing.T) {
 			t.Errorf("no %s in %s", want, fates)
 		}
 	}
-	flow := string(lines([]series{{"<taken>", "first", []int64{1, 2}}, {"lost", "third", []int64{0, 0}}}, []string{"12:00", "12:05"}, 5))
+	flow := string(lines([]series{{"<taken>", "first", []int64{1, 2}}, {"lost", "third", []int64{0, 0}}}, []time.Time{noon, noon.Add(5 * time.Minute)}, 5))
 	for _, want := range []string{`aria-label="In all: 3 &lt;taken&gt;, 0 lost"`, `<li>`, `3 &lt;taken&gt;</li>`, "2 in 5 min"} {
 		if !strings.Contains(flow, want) {
 			t.Errorf("no %s in %s", want, flow)

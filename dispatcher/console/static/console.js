@@ -6,13 +6,27 @@ const zone = new Intl.DateTimeFormat("en-GB", {
   year: "numeric", month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23", timeZoneName: "short",
 });
 
+function partsOf(time) {
+  const parts = {};
+  for (const part of zone.formatToParts(new Date(time))) parts[part.type] = part.value;
+  return parts;
+}
+
 function localize(root) {
-  for (const time of root.querySelectorAll("time[datetime]:not([title])")) {
-    const parts = {};
-    for (const part of zone.formatToParts(new Date(time.dateTime))) parts[part.type] = part.value;
+  for (const time of root.querySelectorAll("time[datetime]:not([title], [data-clock])")) {
+    const parts = partsOf(time.dateTime);
     time.title = time.textContent;
     time.textContent = `${parts.year}-${parts.month}-${parts.day} ${parts.hour}:${parts.minute}:${parts.second} ${parts.timeZoneName}`;
   }
+  // Minutes of the day, in sentences and on the axes of drawings: "08:33 UTC" or "08:33", with more words behind them or not.
+  for (const said of root.querySelectorAll("[data-clock]")) {
+    const parts = partsOf(said.dataset.clock);
+    if (said.dateTime) said.title = said.textContent;
+    said.textContent = said.textContent.replace(/^\d\d:\d\d/, `${parts.hour}:${parts.minute}`).replace(/ UTC\b/, ` ${parts.timeZoneName}`);
+    said.removeAttribute("data-clock");
+  }
+  const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  for (const said of root.querySelectorAll("[data-zone]")) said.textContent = here || "your zone";
 }
 
 // How far times lie from now is told anew as time goes by.
@@ -216,11 +230,8 @@ function better(root) {
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  const said = document.querySelector("[data-zone]");
-  if (said) said.textContent = Intl.DateTimeFormat().resolvedOptions().timeZone || "your zone";
   better(document);
   once();
-  document.querySelector(".top nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   attributesOfTypes();
   follow();
   live();
