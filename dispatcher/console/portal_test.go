@@ -426,7 +426,8 @@ func TestPartnerHelpsHimself(t *testing.T) {
 	if now := v.submit(rotate, at.String()+"/secret", url.Values{"overlap": {"0s"}}).want(t, http.StatusOK, "whsec_"); strings.Contains(now.text, "secret before, too") {
 		t.Error("an overlap is shown where there is none")
 	}
-	v.follow(v.submit(v.get(at.String()+"/delete"), at.String()+"/delete", nil)).want(t, http.StatusOK, "is deleted")
+	ask = v.get(at.String()+"/delete").want(t, http.StatusOK, "<dt>Destination</dt><dd>"+h.partner+"/well</dd>")
+	v.follow(v.submit(ask, at.String()+"/delete", nil)).want(t, http.StatusOK, "is deleted")
 	v.get(at.String()).want(t, http.StatusNotFound)
 }
 
@@ -498,19 +499,29 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 	})
 }
 
-// What needs the partner is said on the first page, in the API's words.
+// What needs the partner is said on the first page: once for the callbacks whose rows say why, and with the API's words for those of other pages.
 func TestNotices(t *testing.T) {
 	h := newHouse(t)
 	v := h.by("acme", "")
 	if a := v.get("/portal/"); strings.Contains(a.text, "What needs you") {
 		t.Error("there is nothing to say yet")
 	}
-	gone := h.register("acme", h.partner+"/gone", `"retry":{"max_attempts":1}`)
+	gone := []int64{h.register("acme", h.partner+"/gone", `"retry":{"max_attempts":1}`), h.register("acme", h.partner+"/gone", `"retry":{"max_attempts":1}`)}
 	h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"last","payload":{"requestId":"r-9","status":"OK"}}`)
-	h.await(func() bool {
-		return strings.Contains(h.tell("GET", fmt.Sprintf("/companies/acme/config/callbacks/%d", gone), ""), `"status":"disabled"`)
-	})
-	v.get("/portal/").want(t, http.StatusOK, "What needs you", fmt.Sprintf("Callback %d</a>", gone), "is disabled (gone)", "Last failure: ", "410").wantSound(t)
+	for _, id := range gone {
+		h.await(func() bool {
+			return strings.Contains(h.tell("GET", fmt.Sprintf("/companies/acme/config/callbacks/%d", id), ""), `"status":"disabled"`)
+		})
+	}
+	link := func(id int64) string {
+		return fmt.Sprintf(`<a href="/portal/companies/acme/callbacks/%[1]d">callback %[1]d</a>`, id)
+	}
+	a := v.get("/portal/").want(t, http.StatusOK, "What needs you", "<b>Disabled (gone):</b> "+link(gone[0])+", "+link(gone[1])+". What is for it waits", "410")
+	a.wantSound(t)
+	if strings.Contains(a.text, "Last failure: ") {
+		t.Error("a notice says what the list says")
+	}
+	v.get("/portal/?status=enabled").want(t, http.StatusOK, "<b>Disabled (gone):</b> "+link(gone[1])+". What is for it waits until it is resumed. Last failure: ", "410")
 }
 
 // An event's page shows the payload, as text, to whoever may see it.

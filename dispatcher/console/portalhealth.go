@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"html/template"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -52,27 +53,44 @@ func fateOf(state string) fate {
 	return flat
 }
 
-// A notice is a callback that needs its partner.
+// A notice is what callbacks need of their partner.
 type notice struct {
-	Tone, Href, Of, Text string
-	Why                  string // in the API's words; empty: it says no more
+	Tone     string
+	What     string // such as: Failing
+	Of       []link // the callbacks
+	Means    string
+	Why      string // in the API's words; empty: the list below has it
+	Unlisted bool   // the callback is on another page of the list
 }
 
-// notices are about the callbacks that are disabled or unverified, on whichever page of the list they are, and about those of this page that fail.
+// notices are about the callbacks that are disabled or unverified, on whichever page of the list they are, and about those of this page that fail. Those of
+// this page that need the same share a notice: why each of them does is in the list.
 func (v *visit) notices(company string, shown []*client.Callback) ([]notice, error) {
 	var all []notice
+	add := func(cb *client.Callback) {
+		n := v.notice(company, cb)
+		n.Unlisted = !slices.ContainsFunc(shown, func(other *client.Callback) bool { return other.CallbackID == cb.CallbackID })
+		if !n.Unlisted {
+			n.Why = ""
+			if at := slices.IndexFunc(all, func(a notice) bool { return !a.Unlisted && a.What == n.What }); at >= 0 {
+				all[at].Of = append(all[at].Of, n.Of...)
+				return
+			}
+		}
+		all = append(all, n)
+	}
 	for _, status := range []string{"disabled", "unverified"} {
 		var list client.CallbackPage
 		if err := v.get(&list, url.Values{"status": {status}, "limit": {strconv.Itoa(sparkRows)}}, "companies", company, "config", "callbacks"); err != nil {
 			return nil, err
 		}
 		for _, cb := range list.Callbacks {
-			all = append(all, v.notice(company, cb))
+			add(cb)
 		}
 	}
 	for _, cb := range shown {
 		if cb.Status == "enabled" && cb.Breaker != "closed" {
-			all = append(all, v.notice(company, cb))
+			add(cb)
 		}
 	}
 	return all, nil
@@ -80,20 +98,20 @@ func (v *visit) notices(company string, shown []*client.Callback) ([]notice, err
 
 func (v *visit) notice(company string, cb *client.Callback) notice {
 	id := strconv.FormatInt(cb.CallbackID, 10)
-	n := notice{Tone: "bad", Href: v.path("companies", company, "callbacks", id), Of: "Callback " + id}
+	n := notice{Tone: "bad", Of: []link{{v.path("companies", company, "callbacks", id), "callback " + id}}}
 	switch {
 	case cb.Status == "disabled":
-		n.Text = "(" + cb.CallbackType + ") is disabled: what is for it waits until it is resumed"
+		n.What, n.Means = "Disabled", "what is for it waits until it is resumed"
 		if cb.DisabledReason != "" {
-			n.Text = "(" + cb.CallbackType + ") is disabled (" + strings.ReplaceAll(cb.DisabledReason, "_", " ") + "): what is for it waits until it is resumed"
+			n.What += " (" + strings.ReplaceAll(cb.DisabledReason, "_", " ") + ")"
 		}
 	case cb.Status == "unverified":
-		n.Tone, n.Text = "warn", "("+cb.CallbackType+") has not shown yet that it wants to be called: what is for it waits until its endpoint answers the challenge"
+		n.Tone, n.What, n.Means = "warn", "Unverified", "what is for it waits until its endpoint answers the challenge, and shows that it wants to be called"
 		return n
 	case cb.Breaker == "half_open":
-		n.Tone, n.Text = "warn", "("+cb.CallbackType+") failed, and begins to answer again: a few deliveries go out at a time"
+		n.Tone, n.What, n.Means = "warn", "Beginning to answer again", "a few deliveries go out at a time"
 	default:
-		n.Text = "(" + cb.CallbackType + ") keeps failing: its deliveries wait, and one at a time tries whether it answers again"
+		n.What, n.Means = "Failing", "deliveries wait, and one at a time tries whether it is answered again"
 	}
 	if cb.LastFailure != nil {
 		n.Why = "Last failure: " + cb.LastFailure.Detail
