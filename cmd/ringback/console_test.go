@@ -26,6 +26,11 @@ func TestConsoleInABrowser(t *testing.T) {
 		tb.onCall(s, tb.press, tb.fill)
 		tb.wants("footer", "Asia/Tokyo")
 		tb.wants("main time", "GMT+9")
+		tb.visit("/console/")
+		tb.wants("main", "Hours are in Asia/Tokyo")
+		if said := tb.text("main"); strings.Contains(said, "UTC") {
+			t.Errorf("times of the overview are in UTC beside those of Tokyo:\n%s", said)
+		}
 		tb.wantsPeace()
 	})
 	t.Run("on call without script", func(t *testing.T) {
@@ -70,8 +75,11 @@ func TestConsoleInABrowser(t *testing.T) {
 		tb.logIn("dev")
 		for name, path := range s.pages(t) {
 			tb.fits(name, path)
-			if high := find[int64](tb, `document.querySelector(".top").offsetHeight`); high > 90 {
-				t.Errorf("the frame of %s is %d high in a narrow window: more than two rows", name, high)
+			if high := find[int64](tb, `document.querySelector(".top").offsetHeight`); high > 108 {
+				t.Errorf("the frame of %s is %d high in a narrow window: more than three rows", name, high)
+			}
+			if hidden := find[[]string](tb, `[...document.querySelectorAll(".top nav a")].filter(a => (r => r.left < 0 || r.right > innerWidth)(a.getBoundingClientRect())).map(a => a.textContent)`); len(hidden) > 0 {
+				t.Errorf("the menu of %s hides %q in a narrow window", name, hidden)
 			}
 		}
 		tb.wantsPeace()
@@ -263,6 +271,8 @@ func (s *scene) pages(t *testing.T) map[string]string {
 		"type":          "/console/types/payment_proof",
 		"audit":         "/console/audit",
 		"operations":    "/console/operations",
+		"stop":          "/console/operations/pause",
+		"cancel":        company + "/deliveries/" + s.delivery(t, s.events[0], s.bad) + "/cancel",
 		"not-found":     company + "/events/nothing",
 	}
 }
