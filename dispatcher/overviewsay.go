@@ -182,7 +182,7 @@ func (p *RatesPart) say() {
 		a, d, f = a+m.Accepted, d+m.Delivered, f+m.Failed
 	}
 	if a+d+f == 0 {
-		p.Sentence = fmt.Sprintf("In the last %d minutes nothing was accepted, delivered or tried.", rateOver)
+		p.Sentence = fmt.Sprintf("In the last %d minutes nothing was accepted, delivered or tried. The last seconds are not counted yet.", rateOver)
 		return
 	}
 	p.Sentence = fmt.Sprintf("In the last %d minutes: %s accepted, %s delivered, %s.", rateOver, many(a, "event"), thousands(d), many(f, "failed attempt"))
