@@ -88,6 +88,9 @@ type Callback struct {
 
 	RateLimit *RateLimit // nil: none
 
+	Envelope Envelope // empty: none
+	Body     BodyForm // empty: full
+
 	// Secrets sign the requests, the newest first. Use LiveSecrets.
 	Secrets []SigningSecret
 

@@ -12,7 +12,7 @@ import (
 // stored is a callback as it is sealed. Id, company and version are not in it:
 // they are where it stands.
 type stored struct {
-	Model       int                  `json:"m"` // storedModel
+	Model       int                  `json:"m"` // model
 	Type        string               `json:"type"`
 	MatchBlock  string               `json:"block,omitempty"`
 	Match       map[string]string    `json:"match,omitempty"`
@@ -36,9 +36,21 @@ type storedSecret struct {
 	ExpiresAt time.Time `json:"x,omitzero"`
 }
 
-// storedModel is the shape of stored. A process that meets a higher one is older
-// than the process that wrote it, and must not guess.
-const storedModel = 1
+// storedModel is the highest shape of stored. A process that meets a higher one is older
+// than the process that wrote it, and must not guess. A callback is stored as the lowest
+// that has all it needs.
+//
+//	1  what every process reads
+//	2  traits that processes of wireLevel know
+const storedModel = 2
+
+// model is the shape that the callback is stored in.
+func (cb *Callback) model() int {
+	if _, level := newer(cb, nil); level >= wireLevel {
+		return 2
+	}
+	return 1
+}
 
 // An anchor binds a callback's row to what stands beside it: it is fresh with each
 // seal, part of the seal, and kept in another hash. So an older row that is put
@@ -57,7 +69,7 @@ func place(company string, id int64, anchor string) string {
 // sealCallback seals cb for its row.
 func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
-		Model: storedModel, Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
+		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit,
 		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
 	}

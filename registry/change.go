@@ -36,6 +36,9 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if err != nil {
 		return nil, err
 	}
+	if err := r.knowWire(ctx, cb, nil); err != nil {
+		return nil, err
+	}
 	cb.Company = company
 	cb.CreatedAt = now()
 	cb.UpdatedAt = cb.CreatedAt
@@ -140,6 +143,9 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 			// The call before this one may have ended before the endpoint was challenged.
 			cb.Moved = r.verify && cb.Status == Unverified && cb.UnverifiedReason == ""
 			return cb, nil
+		}
+		if err := r.knowWire(ctx, next, cb); err != nil {
+			return nil, err
 		}
 		next.UpdatedAt = now()
 		var gate Gate

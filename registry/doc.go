@@ -46,7 +46,7 @@
 //     request is refused, and the API answers 409. A request that does not use it
 //     never asks.
 //   - The stored value says that it is new. A sealed callback that uses the field
-//     gets a higher model (storedModel), which older processes refuse to read, even
+//     gets a higher model (storedModel, traits), which older processes refuse to read, even
 //     if they are started later.
 //
 // # Files

@@ -187,7 +187,7 @@ func TestTypesThatDoNotLeave(t *testing.T) {
 	if n := h.redis.HLen(ctx, goneTypes).Val(); n != 1000 || h.redis.HExists(ctx, goneTypes, "old.999").Val() || !h.redis.HExists(ctx, goneTypes, "old.998").Val() {
 		t.Errorf("%d are known", n)
 	}
-	end, err := registry.Announce(ctx, h.redis, nil, registry.Process{ID: "old", Level: registry.Level - 1, Host: "web-7"}, slog.New(slog.DiscardHandler))
+	end, err := registry.Announce(ctx, h.redis, nil, registry.Process{ID: "old", Level: 4, Host: "web-7"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,7 +13,8 @@ import (
 //	3  processes list the companies with work
 //	4  processes know data model 2 (package ledger), another number of lanes than four, and a halt
 //	5  processes erase a company's portal links, and the sessions of those, with the company, and know callback types that are being deleted
-const Level = 5
+//	6  processes know a callback's envelope and body
+const Level = 6
 
 // ModelLevel is the [Level] whose processes know data model 2. Processes below it would misread what is written in it.
 const ModelLevel = 4
@@ -23,6 +24,9 @@ const linksLevel = 5
 
 // goneTypesLevel is the [Level] whose processes take nothing new of a callback type that is being deleted.
 const goneTypesLevel = 5
+
+// wireLevel is the [Level] whose processes know what a callback may say of its requests beyond level 5; see traits.
+const wireLevel = 6
 
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2

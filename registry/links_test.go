@@ -239,7 +239,7 @@ func TestTermsOfALink(t *testing.T) {
 	if l.ExpiresIn != registry.DefaultLinkLife || l.SessionExpiresIn != registry.SessionLife || l.Callbacks != nil {
 		t.Errorf("%+v", l)
 	}
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: registry.Level - 1, Host: "web-7"}, slog.New(slog.DiscardHandler))
+	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 4, Host: "web-7"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

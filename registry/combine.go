@@ -1,0 +1,89 @@
+package registry
+
+import (
+	"github.com/ringback/ringback/payloads"
+)
+
+// A body goes through these steps: the payload as it was accepted, the type's stamped field, thin or in full, the envelope, the encoding of the
+// content type, and the signature over what comes of that. Which of a callback's fields may stand together there is said here, and nowhere else.
+
+// A trait is something of a callback, or of the type it is for, that has a say in what goes on the wire.
+type trait struct {
+	name  string // as sentences have it, with its value
+	field string // the member that a fault is reported at; empty: it is the type's, which no registration can change
+	level int    // the first [Level] whose processes know it; 0: all processes that are left do
+	holds func(cb *Callback, t *payloads.Type) bool
+}
+
+// traits are those there are. Whoever adds one says in the test of every pair what becomes of it beside each of the others. A callback for a glob has none
+// of a type.
+var traits = []trait{
+	{"success", "success", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.Success != "" }},
+	{"destination.content_type " + payloads.ContentTypeForm, "destination.content_type", 0, func(cb *Callback, _ *payloads.Type) bool {
+		return cb.Destination.ContentType == payloads.ContentTypeForm
+	}},
+	{"a type with a stamped field", "", 0, func(_ *Callback, t *payloads.Type) bool { return t != nil && t.Stamp != "" }},
+	{"a synchronous type", "", 0, func(_ *Callback, t *payloads.Type) bool { return t != nil && t.Synchronous }},
+	{"envelope " + string(EnvelopeStructured), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeStructured }},
+	{"envelope " + string(EnvelopeBinary), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeBinary }},
+	{"body " + string(BodyThin), "body", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Body == BodyThin }},
+}
+
+// A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.
+type discord struct {
+	one, other string // names of traits
+	why        string // with the remedy
+}
+
+// discords are all of them: a pair that is not here works. Two values of one field need no row.
+var discords = []discord{
+	{
+		"envelope " + string(EnvelopeStructured), "destination.content_type " + payloads.ContentTypeForm,
+		"a structured event is JSON throughout; take " + string(EnvelopeBinary) + ", or leave the content type out",
+	},
+	{
+		"body " + string(BodyThin), "envelope " + string(EnvelopeBinary),
+		"the address would stand in a header, which no signature covers; take " + string(EnvelopeStructured),
+	},
+	{
+		"body " + string(BodyThin), "a synchronous type",
+		"its caller waits for the decision, and what is asked is kept nowhere, so there is nothing to fetch",
+	},
+}
+
+// combine returns the faults of a callback of a type, which is nil for a glob: fields that do not go together.
+func combine(cb *Callback, t *payloads.Type) (faults []payloads.FieldError) {
+	var held []trait
+	for _, tr := range traits {
+		if tr.holds(cb, t) {
+			held = append(held, tr)
+		}
+	}
+	find := func(name string) (found trait, ok bool) {
+		for _, tr := range held {
+			if tr.name == name {
+				return tr, true
+			}
+		}
+		return found, false
+	}
+	for _, d := range discords {
+		one, ok := find(d.one)
+		other, both := find(d.other)
+		if ok && both {
+			faults = append(faults, payloads.FieldError{Location: "body." + one.field, Message: "(" + one.name + ") does not go with " + other.name + ": " + d.why})
+		}
+	}
+	return faults
+}
+
+// newer returns the name and the level of the trait of a callback that the fewest processes know, among those that the callback from before, which may be
+// nil, has not. Empty: all know all of it.
+func newer(cb, before *Callback) (what string, level int) {
+	for _, tr := range traits {
+		if tr.level > level && tr.holds(cb, nil) && (before == nil || !tr.holds(before, nil)) {
+			what, level = tr.name, tr.level
+		}
+	}
+	return what, level
+}

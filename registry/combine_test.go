@@ -1,0 +1,117 @@
+package registry
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// bearers make a callback, or its type, have a trait.
+var bearers = map[string]func(*Callback, *payloads.Type){
+	"success": func(cb *Callback, _ *payloads.Type) { cb.Success = payloads.Any2xx },
+	"destination.content_type application/x-www-form-urlencoded": func(cb *Callback, _ *payloads.Type) {
+		cb.Destination.ContentType = payloads.ContentTypeForm
+	},
+	"a type with a stamped field":     func(_ *Callback, t *payloads.Type) { t.Stamp = "/sent" },
+	"a synchronous type":              func(_ *Callback, t *payloads.Type) { t.Synchronous = true },
+	"envelope cloudevents-structured": func(cb *Callback, _ *payloads.Type) { cb.Envelope = EnvelopeStructured },
+	"envelope cloudevents-binary":     func(cb *Callback, _ *payloads.Type) { cb.Envelope = EnvelopeBinary },
+	"body thin":                       func(cb *Callback, _ *payloads.Type) { cb.Body = BodyThin },
+}
+
+// pairs says of each pair of traits, in their order, what becomes of it: "works", or a piece of the refusal. "one field" is a pair of one field's values.
+var pairs = map[[2]string]string{
+	{"success", "destination.content_type application/x-www-form-urlencoded"}: "works",
+	{"success", "a type with a stamped field"}:                                "works",
+	{"success", "a synchronous type"}:                                         "works",
+	{"success", "envelope cloudevents-structured"}:                            "works",
+	{"success", "envelope cloudevents-binary"}:                                "works",
+	{"success", "body thin"}:                                                  "works",
+
+	{"destination.content_type application/x-www-form-urlencoded", "a type with a stamped field"}:     "works",
+	{"destination.content_type application/x-www-form-urlencoded", "a synchronous type"}:              "works",
+	{"destination.content_type application/x-www-form-urlencoded", "envelope cloudevents-structured"}: "a structured event is JSON throughout",
+	{"destination.content_type application/x-www-form-urlencoded", "envelope cloudevents-binary"}:     "works",
+	{"destination.content_type application/x-www-form-urlencoded", "body thin"}:                       "works",
+
+	{"a type with a stamped field", "a synchronous type"}:              "works",
+	{"a type with a stamped field", "envelope cloudevents-structured"}: "works",
+	{"a type with a stamped field", "envelope cloudevents-binary"}:     "works",
+	{"a type with a stamped field", "body thin"}:                       "works",
+
+	{"a synchronous type", "envelope cloudevents-structured"}: "works",
+	{"a synchronous type", "envelope cloudevents-binary"}:     "works",
+	{"a synchronous type", "body thin"}:                       "its caller waits for the decision",
+
+	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",
+	{"envelope cloudevents-structured", "body thin"}:                   "works",
+	{"envelope cloudevents-binary", "body thin"}:                       "which no signature covers",
+}
+
+// TestEveryPairOfFields: each pair of what has a say in a request works, or is refused with a sentence that names both.
+func TestEveryPairOfFields(t *testing.T) {
+	seen := 0
+	for i, one := range traits {
+		for _, other := range traits[i+1:] {
+			want, ok := pairs[[2]string{one.name, other.name}]
+			if !ok || bearers[one.name] == nil || bearers[other.name] == nil {
+				t.Fatalf("nothing says what becomes of %s with %s", one.name, other.name)
+			}
+			seen++
+			if want == "one field" {
+				if one.field != other.field {
+					t.Errorf("%s and %s are of two fields", one.name, other.name)
+				}
+				continue
+			}
+			cb, typ := &Callback{}, &payloads.Type{}
+			bearers[one.name](cb, typ)
+			bearers[other.name](cb, typ)
+			if !one.holds(cb, typ) || !other.holds(cb, typ) {
+				t.Fatalf("%s with %s: not both are there", one.name, other.name)
+			}
+			faults := combine(cb, typ)
+			if want == "works" {
+				if len(faults) > 0 {
+					t.Errorf("%s with %s is refused: %v", one.name, other.name, faults)
+				}
+				continue
+			}
+			if len(faults) != 1 {
+				t.Errorf("%s with %s: %d faults, want one", one.name, other.name, len(faults))
+				continue
+			}
+			said := faults[0].Location + " " + faults[0].Message
+			for _, words := range []string{one.name, other.name, want} {
+				if !strings.Contains(said, words) {
+					t.Errorf("%s with %s: %q does not say %q", one.name, other.name, said, words)
+				}
+			}
+		}
+	}
+	if seen != len(pairs) || len(bearers) != len(traits) {
+		t.Errorf("%d pairs of %d traits are there, and %d of %d are written down", seen, len(traits), len(pairs), len(bearers))
+	}
+	for _, d := range discords {
+		if bearers[d.one] == nil || bearers[d.other] == nil {
+			t.Errorf("%s and %s: there is no such trait", d.one, d.other)
+		}
+	}
+	if faults := combine(&Callback{}, nil); len(faults) > 0 {
+		t.Error(faults)
+	}
+}
+
+// TestNewerTraits: only what a callback newly has asks what other processes know.
+func TestNewerTraits(t *testing.T) {
+	plain, thin := &Callback{}, &Callback{Body: BodyThin}
+	for _, tt := range []struct {
+		cb, before *Callback
+		level      int
+	}{{plain, nil, 0}, {thin, nil, wireLevel}, {thin, plain, wireLevel}, {thin, thin, 0}, {plain, thin, 0}} {
+		if what, level := newer(tt.cb, tt.before); level != tt.level || (what == "") != (level == 0) {
+			t.Errorf("%v after %v: %q, level %d, want %d", tt.cb.Body, tt.before, what, level, tt.level)
+		}
+	}
+}
