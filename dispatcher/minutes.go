@@ -114,16 +114,21 @@ func (m *minutes) count(what ...string) {
 	at := time.Now().UnixNano() / int64(slotOf)
 	slot := m.slots[at]
 	if slot == nil {
-		if len(m.slots) >= mostSlots {
-			delete(m.slots, slices.Min(slices.Collect(maps.Keys(m.slots))))
-		}
 		slot = make(map[string]int64)
 		m.slots[at] = slot
+		m.bound()
 	}
 	for _, name := range what {
 		slot[name]++
 	}
 	m.arm()
+}
+
+// bound forgets the oldest slots, if there are more than are remembered; the caller holds the lock.
+func (m *minutes) bound() {
+	for len(m.slots) > mostSlots {
+		delete(m.slots, slices.Min(slices.Collect(maps.Keys(m.slots))))
+	}
 }
 
 // arm has Redis told soon; the caller holds the lock.
@@ -175,6 +180,7 @@ func (m *minutes) tell(ctx context.Context) {
 			}
 		}
 		m.slots = slots
+		m.bound()
 	}
 	if err != nil || m.outside {
 		m.arm()

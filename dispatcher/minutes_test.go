@@ -20,7 +20,7 @@ func counting(t *testing.T, f func(t *testing.T, rdb *redis.Client, mini *minire
 		mini := miniredis.NewMiniRedis()
 		mini.ClockTTL(true)
 		rdb := redis.NewClient(&redis.Options{
-			Dialer: func(context.Context, string, string) (net.Conn, error) { return mini.Dial() }, Addr: "127.0.0.1:6379",
+			Dialer: func(context.Context, string, string) (net.Conn, error) { return roomy(mini.Dial()) }, Addr: "127.0.0.1:6379",
 			Protocol: 2, DisableIdentity: true, MaxRetries: -1,
 		})
 		defer mini.Close()
