@@ -1,6 +1,7 @@
 package dispatcher
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -107,11 +108,40 @@ func (h *house) checkModel(most int) {
 		if !strings.HasPrefix(key, "ringback:") && !strings.HasPrefix(key, "{") {
 			continue // asynq's, or the test's own
 		}
-		kind, fields := h.content(key)
-		for _, f := range fields {
-			if !fits(known, kind, key, f[0], ends(f[0], f[1])) {
-				h.t.Errorf("data model %d has no %s %s with %q: %.100q", ledger.Model, kind, key, f[0], f[1])
-			}
+		for _, stray := range h.strays(known, key) {
+			h.t.Error(stray)
+		}
+	}
+}
+
+// strays says what stands in a key that the data model does not have.
+func (h *house) strays(known []shape, key string) (all []string) {
+	h.t.Helper()
+	kind, fields := h.content(key)
+	for _, f := range fields {
+		if !fits(known, kind, key, f[0], ends(f[0], f[1])) {
+			all = append(all, fmt.Sprintf("data model %d has no %s %s with %q: %.100q", ledger.Model, kind, key, f[0], f[1]))
+		}
+	}
+	return all
+}
+
+// TestTheModelKnowsALongBody by its ends: one that is written in another way is told, however long it is.
+func TestTheModelKnowsALongBody(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	known, err := shapes()
+	h.must(err)
+	const key = "{acme}:ev:long"
+	defer func() { h.must(h.rdb.Del(context.Background(), key).Err()) }() // before the house looks at all keys
+	long := strings.Repeat(`"a": 1, `, 500)
+	for body, want := range map[string]int{
+		"{" + long + "}": 0, "[" + long + "]": 0, "(" + long: 0,
+		long: 1, "{" + long: 1, long + "}": 1, "x{" + long + "}": 1, "{" + long + "}x": 1, " {" + long + "}": 1, "{" + long + "}\n": 1,
+	} {
+		h.must(h.rdb.HSet(t.Context(), key, "b", body).Err())
+		if got := h.strays(known, key); len(got) != want {
+			t.Errorf("%.3q…%q: %q", body, body[len(body)-3:], got)
 		}
 	}
 }
