@@ -54,7 +54,7 @@ func NewPortal(cfg PortalConfig) (http.Handler, error) {
 	}
 	s := &site{
 		root: PortalRoot, name: cmp.Or(cfg.Name, "Ringback"), api: cfg.API, log: cmp.Or(cfg.Logger, slog.Default()), partners: true, look: look,
-		admits: func(k registry.Key) bool { return k.Role == registry.Partner && k.Company != registry.AllCompanies },
+		admits: func(k registry.Key) bool { return k.Role == registry.Partner },
 		refuse: "these pages are for partners: open the link that you were given, or log in with a partner’s key",
 		hint:   "If somebody gave you a link, open that: it needs no key. A key of the role `partner` gets in, too. The browser keeps a session of up to twelve hours, and not the key.",
 		ended:  "your visit has ended: ask whoever gave you the link for another one, or log in with a partner’s key",
