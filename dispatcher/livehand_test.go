@@ -18,6 +18,7 @@ import (
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/registry"
 )
 
 // newsAt is the place behind an entry of acme's news.
@@ -220,6 +221,76 @@ func TestWhereNewsBegin(t *testing.T) {
 	serve(w, begins)
 	if got := w.told(t); !slices.Equal(got, gap) {
 		t.Errorf("of a company that was erased and is used again, it hears %q", got)
+	}
+}
+
+// TestNewsAfterAGap: what comes before a gap was taken is in the gap, and where more changed than is read in a look, nobody goes further than it was told.
+func TestNewsAfterAGap(t *testing.T) {
+	t.Parallel()
+	l, _ := hall(slog.New(slog.DiscardHandler))
+	l.read = func(_ context.Context, _ string, refs []ledger.Ref) (map[string]*Delivery, error) {
+		found := make(map[string]*Delivery)
+		for _, r := range refs {
+			found[r.DeliveryID()] = &Delivery{DeliveryID: r.DeliveryID(), EventID: r.Event, CallbackID: 1, State: Held}
+		}
+		return found, nil
+	}
+	serve := func(w *Watch, most int, entries ...int) {
+		t.Helper()
+		seen := ledger.Seen{Watched: true, Whole: true}
+		for _, entry := range entries {
+			seen.At = newsAt(t, entry)
+			seen.Changes = append(seen.Changes, ledger.Change{Ref: ledger.Ref{Company: acme, Event: fmt.Sprint("e", entry), Callback: 1}, State: Held, After: seen.At})
+		}
+		if _, err := l.serve(t.Context(), gathering{company: acme, at: w.at}, []*Watch{w}, seen, most); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := l.stand(newsAt(t, 0), WatchQuery{})
+	if _, err := l.serve(t.Context(), gathering{company: acme, at: w.at}, []*Watch{w}, ledger.Seen{Watched: true, At: newsAt(t, 1)}, 10); err != nil {
+		t.Fatal(err)
+	}
+	serve(w, 10, 2)
+	if got := w.told(t); !slices.Equal(got, []string{"gap at " + newsAt(t, 2).String()}) {
+		t.Errorf("it hears %q", got)
+	}
+	serve(w, 1, 3, 4, 5)
+	if got := w.told(t); !slices.Equal(got, []string{"e3"}) || w.at != newsAt(t, 3) {
+		t.Errorf("it hears %q, and stands at %s", got, w.at)
+	}
+	serve(w, 10, 4, 5)
+	if got := w.told(t); !slices.Equal(got, []string{"e4", "e5"}) || w.at != newsAt(t, 5) {
+		t.Errorf("it hears %q, and stands at %s", got, w.at)
+	}
+}
+
+// TestNobodyWatchesWhatIsErasedMeanwhile: if a company is erased while a watch begins, nothing of it is written. A watch hears if it cannot begin.
+func TestNobodyWatchesWhatIsErasedMeanwhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	l, _ := hall(slog.New(slog.DiscardHandler))
+	l.ledger = h.client.live.ledger
+	watched := func(known func(context.Context, string) (bool, error)) (w *Watch, keys int64) {
+		t.Helper()
+		l.known = known
+		w = l.stand(ledger.Place{}, WatchQuery{})
+		h.must(l.lookAround(t.Context()))
+		w.Close()
+		keys = h.rdb.Exists(t.Context(), "{acme}:watched", "{acme}:live").Val()
+		h.must(h.rdb.Del(t.Context(), "{acme}:watched", "{acme}:live").Err())
+		return w, keys
+	}
+	if _, keys := watched(func(ctx context.Context, company string) (bool, error) {
+		return true, h.rdb.Incr(ctx, registry.VersionKey(company)).Err() // as an erasure does
+	}); keys != 0 {
+		t.Errorf("%d keys of a company that was erased", keys)
+	}
+	refused := errors.New("refused")
+	if w, keys := watched(func(context.Context, string) (bool, error) { return false, refused }); keys != 0 || !errors.Is(w.err, refused) {
+		t.Errorf("%d keys, and the watch hears %v", keys, w.err)
+	}
+	if w, keys := watched(func(context.Context, string) (bool, error) { return true, nil }); keys == 0 || w.err != nil {
+		t.Errorf("a company that is there: %d keys, %v", keys, w.err)
 	}
 }
 
