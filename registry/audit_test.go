@@ -263,7 +263,7 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 	}
 	for name, op := range ops {
 		lost := 0
-		for step := int64(1); ; step++ {
+		for step := int64(0); ; step++ { // at first none is lost: from then on Redis knows the script
 			company := fmt.Sprintf("%s-%d", name, step)
 			h.create(company, plain)
 			h.create(company, plain)
@@ -283,7 +283,9 @@ func TestLostAnswersLeaveOneLine(t *testing.T) {
 			if left.Swap(0) > 0 {
 				break // it has no more answers
 			}
-			lost++
+			if step > 0 {
+				lost++
+			}
 			if name == "erase" {
 				all-- // that of the company's key goes
 			}

@@ -8,6 +8,9 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/ringback/ringback/registry"
 )
@@ -89,5 +92,78 @@ func TestSegmentsStayWithinTheirSlashes(t *testing.T) {
 		if got := route(name); got != want {
 			t.Errorf("%s becomes %s, want %s", name, got, want)
 		}
+	}
+}
+
+// The headers of every answer are these, and no others: what browsers keep from each other rests on them.
+func TestHeadersOfEveryAnswer(t *testing.T) {
+	t.Parallel()
+	got := http.Header{}
+	(&site{}).secure(got)
+	want := http.Header{
+		"Content-Security-Policy": {"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; " +
+			"frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"},
+		"X-Frame-Options": {"DENY"}, "X-Content-Type-Options": {"nosniff"}, "Referrer-Policy": {"same-origin"}, "Cross-Origin-Resource-Policy": {"same-origin"},
+		"Cross-Origin-Opener-Policy": {"same-origin"}, "Permissions-Policy": {"camera=(), geolocation=(), microphone=(), payment=(), usb=()"}, "Cache-Control": {"no-store"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Pages of a list lead on, and back to the first, with all that its address asks for. A list that follows what happens asks for its own part of it, and goes on
+// where it broke off.
+func TestListsLeadOnWithTheirFilters(t *testing.T) {
+	t.Parallel()
+	v := &visit{r: httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/console/x?state=dead&state=held&cursor=abc", nil)}
+	if got, want := v.pagerOf("next"), (pager{Next: "?cursor=next&state=dead&state=held", First: "?state=dead&state=held"}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	v.r = httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/console/x?state=dead", nil)
+	if got := v.pagerOf(""); got != (pager{}) {
+		t.Errorf("%+v", got)
+	}
+	var asked *http.Request
+	v = &visit{
+		site: &site{api: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { asked = r })}, w: httptest.NewRecorder(),
+		r: httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/console/companies/acme/live?callback_id=3&event_type=x&token=y", nil),
+	}
+	v.r.SetPathValue("company", "acme")
+	v.r.Header.Set("Last-Event-ID", "place")
+	if err := livePage(v); err != nil || asked.URL.String() != "/companies/acme/deliveries/stream?callback_id=3&event_type=x" || asked.Header.Get("Last-Event-ID") != "place" {
+		t.Errorf("%v: %s %v", err, asked.URL, asked.Header)
+	}
+}
+
+// A session that is none of the pages' people opens nothing, whoever began it.
+func TestSessionsOfOthersOpenNothing(t *testing.T) {
+	h := newHouse(t)
+	for _, tt := range []struct {
+		actor, cookie, at string
+		place             registry.Place
+	}{{"producer", "ringback_console", "/console/types", registry.PlaceConsole}, {"partner", "ringback_console", "/console/types", registry.PlaceConsole}, {"viewer", "ringback_portal", "/portal/types", registry.PlacePortal}} {
+		token, _, err := registry.NewSessions(h.keys).Begin(t.Context(), h.has[tt.actor], tt.place)
+		h.must(err)
+		(&visitor{h, "", map[string]string{tt.cookie: token}}).get(tt.at).want(t, http.StatusForbidden, "These pages are for")
+	}
+}
+
+// What was counted is what goes out: the form below the count holds the times that were counted.
+func TestWhatWasCountedGoesOut(t *testing.T) {
+	h := newHouse(t)
+	v := h.loggedIn("operator")
+	at := fmt.Sprintf("/console/companies/acme/callbacks/%d/replay", h.bad)
+	began := time.Now()
+	ask := v.submit(v.get(at), at, url.Values{"since": {"1h"}}).want(t, http.StatusOK, "This is 1 delivery")
+	times := map[string]time.Time{}
+	for n := range elements(ask.parse(t), "input") {
+		if name := attribute(n, "name"); name == "since" || name == "until" {
+			when, err := time.Parse(time.RFC3339Nano, attribute(n, "value"))
+			h.must(err)
+			times[name] = when
+		}
+	}
+	if began.Sub(times["since"]).Round(time.Minute) != time.Hour || times["until"].Before(began.Add(-time.Minute)) || times["until"].After(time.Now().Add(time.Minute)) {
+		t.Errorf("it goes over %v", times)
 	}
 }

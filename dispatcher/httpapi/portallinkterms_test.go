@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -45,6 +46,11 @@ func TestTermsOfPortalLinks(t *testing.T) {
 	if used := list[i].(map[string]any); used["status"] != "in_use" || of(used, "session_expires_at").Sub(of(used, "used_at")) != 30*time.Minute {
 		t.Errorf("listed: %v", used)
 	}
+	h.must(h.rdb.HSet(t.Context(), "{acme}:links", "lnk_late", fmt.Sprintf(`{"t":"x","at":%d,"by":"cli","ends":%d,"life":60000}`, of(made, "created_at").UnixMilli()-9, of(made, "created_at").UnixMilli()-5)).Err())
+	list = h.call("operator", "GET", links, "").want(http.StatusOK).json()["portal_links"].([]any)
+	if late := list[len(list)-1].(map[string]any); late["id"] != "lnk_late" || late["status"] != "expired" {
+		t.Errorf("listed: %v", late)
+	}
 	null := h.call("operator", "POST", links, `{"expires_in":null,"session_expires_in":null,"callback_ids":null,"read_only":null}`).want(http.StatusCreated).json()
 	if null["callback_ids"] != nil || null["read_only"] != false || null["session_expires_in"] != "12h" || of(null, "expires_at").Sub(of(null, "created_at")) != registry.DefaultLinkLife {
 		t.Errorf("null: %v", null)
@@ -54,5 +60,9 @@ func TestTermsOfPortalLinks(t *testing.T) {
 		h.must(err)
 	}
 	h.call("operator", "POST", links, "").wantProblem(http.StatusConflict)
-	h.call("operator", "DELETE", links+"/lnk_nobodys", "").wantProblem(http.StatusNotFound)
+	for _, method := range []string{"GET", "DELETE"} {
+		if p := h.call("operator", method, links+"/lnk_nobodys", "").wantProblem(http.StatusNotFound); !strings.Contains(p.Detail, "no such portal link") {
+			t.Errorf("%s: %s", method, p.Detail)
+		}
+	}
 }

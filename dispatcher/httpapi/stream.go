@@ -99,7 +99,6 @@ func (s *server) streamDeliveries(ctx context.Context, in *streamIn) (*streamOut
 		}
 		Streaming(ctx)
 		t := &teller{w: w, rc: http.NewResponseController(w)}
-		defer func() { _ = t.rc.SetWriteDeadline(time.Time{}) }()
 		t.run(ctx, watch, c)
 	}}, nil
 }
