@@ -73,6 +73,7 @@ type wire struct {
 func (h *house) wire(web pipes) wire {
 	h.t.Helper()
 	w := wire{&stream{t: h.t}, web.dial()}
+	h.must(w.conn.SetReadDeadline(time.Now().Add(time.Hour))) // what does not come fails the test
 	w.in = bufio.NewReader(w.conn)
 	w.ask(h.keys["partner"], http.MethodGet, deliveriesStream)
 	w.in = bufio.NewReaderSize(w.resp.Body, 16)
@@ -82,13 +83,13 @@ func (h *house) wire(web pipes) wire {
 // ask makes a request over the connection. Its answer's header comes at once.
 func (w wire) ask(key, method, path string) {
 	w.t.Helper()
-	r, err := http.NewRequest(method, "http://x"+path, nil) //nolint:noctx // its end is the bubble's
+	r, err := http.NewRequest(method, "http://x"+path, nil)
 	if err == nil {
 		r.Header.Set("Authorization", "Bearer "+key)
 		err = r.Write(w.conn)
 	}
 	if err == nil {
-		w.resp, err = http.ReadResponse(w.in, r)
+		w.resp, err = http.ReadResponse(w.in, r) //nolint:bodyclose // it ends with the connection
 	}
 	if err != nil {
 		w.t.Fatalf("%s %s: %v", method, path, err)
