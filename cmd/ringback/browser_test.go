@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,32 +21,44 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A browser is a real one, which all journeys of a test share.
+// A browser is a real one, which all tests share: to start one costs as much as many pages, and each tab has cookies of its own.
 type browser struct{ ctx context.Context }
 
-// openBrowser starts Debian's chromium, with more flags. Where there is none, the test is skipped, and with CI=true it fails.
-func openBrowser(t *testing.T, more ...chromedp.ExecAllocatorOption) *browser {
-	t.Helper()
-	mustHave(t, "chromium")
+// theBrowser starts Debian's chromium once.
+var theBrowser = sync.OnceValues(func() (*browser, error) {
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	options := []chromedp.ExecAllocatorOption{chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.Headless, chromedp.NoSandbox, chromedp.NoFirstRun}
+	options := []chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(path), chromedp.UserDataDir(filepath.Join(plainDir, "browser")), chromedp.Headless, chromedp.NoSandbox, chromedp.NoFirstRun,
+		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1"), chromedp.Flag("ignore-certificate-errors", true), // for TestPortalInAFrame
+	}
 	for _, flag := range []string{"disable-gpu", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage", "disable-extensions"} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
-	allocator, endAll := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), append(options, more...)...)
+	allocator, endAll := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, end := chromedp.NewContext(allocator)
-	t.Cleanup(func() {
+	endBrowser = func() {
 		_ = chromedp.Cancel(ctx) // waits for the browser's end
 		end()
 		endAll()
-	})
-	if err := chromedp.Do(ctx); err != nil {
+	}
+	return &browser{ctx}, chromedp.Do(ctx)
+})
+
+// endBrowser ends what theBrowser has started, once all tests are over.
+var endBrowser = func() {}
+
+// openBrowser is the browser. Where there is none, the test is skipped, and with CI=true it fails.
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	mustHave(t, "chromium")
+	b, err := theBrowser()
+	if err != nil {
 		t.Fatal(err)
 	}
-	return &browser{ctx}
+	return b
 }
 
 // A tab is a visitor with cookies of his own. It remembers what a page did that its policy forbids, and its scripts' errors.

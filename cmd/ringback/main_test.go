@@ -63,7 +63,7 @@ var plain = sync.OnceValues(func() (string, error) {
 	return filepath.Join(plainDir, "ringback"), nil
 })
 
-// plainDir is the folder of plain, gone when the tests are over.
+// plainDir is the folder of plain and of the browser, gone when the tests are over.
 var plainDir string
 
 // plainRingback is the path of plain.
@@ -86,7 +86,10 @@ func plainPath(t *testing.T) string {
 type tests struct{ *testing.M }
 
 func (m tests) Run() int {
-	defer func() { _ = os.RemoveAll(plainDir) }()
+	defer func() {
+		endBrowser()
+		_ = os.RemoveAll(plainDir)
+	}()
 	return m.M.Run()
 }
 

@@ -291,7 +291,7 @@ func (s *scene) portalPages(t *testing.T) map[string]string {
 // TestPortalInAFrame has the portal in a page of another site, as an operator allows it: a link is opened, used, and logged out of within the frame. Pages of
 // sites that nobody named cannot have it, and no other page's form reaches it.
 func TestPortalInAFrame(t *testing.T) {
-	b := openBrowser(t, chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1"), chromedp.Flag("ignore-certificate-errors", true))
+	b := openBrowser(t)
 	outer := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
 		_, _ = fmt.Fprintf(w, `<!doctype html><title>A partner's own page</title><main><form method="post" target="portal" action=%q><button>Forge</button></form></main>
