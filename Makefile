@@ -23,10 +23,12 @@ build: ## build bin/ringback
 	@[ -e bin/ringback ] || echo 'Compiling Ringback. The first time takes a minute or two; after that it takes seconds.'
 	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ringback ./cmd/ringback
 
-# The Lua interpreter of the Redis in memory shares nothing with our code: without the race detector's eyes on it, tests of time cost a fifth less.
+# The Lua interpreter of the Redis in memory shares nothing with our code: without the race detector's eyes on it, tests of time cost a fifth less. Of a library
+# that uses generics this does not hold: the program may take its copy of a generic function, where the detector does not see what is in order.
+# What go vet finds is make lint's.
 test: prepare ## run every test, under the race detector
-	go test -race -gcflags='github.com/yuin/gopher-lua/...=-race=false' -parallel 4 -shuffle=on $(TESTFLAGS) ./...
-	cd cmd/faults && go test -count 1 -parallel 16 $(TESTFLAGS) ./...
+	go test -race -gcflags='github.com/yuin/gopher-lua/...=-race=false' -vet=off -parallel 4 -shuffle=on $(TESTFLAGS) ./...
+	cd cmd/faults && go test -vet=off -count 1 -parallel 16 $(TESTFLAGS) ./...
 
 test-faults: prepare ## break an installation in every way we know, and write deploy/FAULTS.md (FAULTS_SEED=n repeats a run; 20 minutes)
 	cd cmd/faults && FAULTS=full FAULTS_REPORT=../../deploy/FAULTS.md go test -count 1 -parallel 5 -timeout 30m -v -run '^TestFaults$$' .
