@@ -9,14 +9,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestBulksAreKeptForAWhile: those that ended, and for less time those that only counted. Those that run stay, whatever there is.
+// TestBulksAreKeptForAWhile: those that ended, and for less time those that only counted. Those that run stay.
 func TestBulksAreKeptForAWhile(t *testing.T) {
 	inBubble(t, standard, func(d *desk) {
-		of := ""
 		store := func(id, state string) {
 			now, err := d.ledger.Now(d.t.Context())
 			d.must(err)
-			d.must(d.ledger.StoreBulk(d.t.Context(), &Bulk{ID: id, Company: of, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
+			d.must(d.ledger.StoreBulk(d.t.Context(), &Bulk{ID: id, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
 		}
 		kept := func(want ...string) {
 			d.t.Helper()
@@ -51,18 +50,29 @@ func TestBulksAreKeptForAWhile(t *testing.T) {
 		kept("ended", "runs")
 		time.Sleep(replayKept)
 		kept("runs")
-		for i := range keptBulks + 5 {
-			of = fmt.Sprint("c", i%20)
-			store(fmt.Sprintf("z%d", i), "dry_run")
-		}
-		d.must(d.ledger.TidyBulks(d.t.Context()))
-		if n := d.rdb.ZCard(d.t.Context(), Key(bulks, "replays")).Val(); n != keptBulks+1 {
-			d.t.Errorf("%d are kept, want %d and the one that runs", n, keptBulks)
-		}
-		if b, err := d.ledger.Bulk(d.t.Context(), "runs"); err != nil || b == nil || b.State != "running" {
-			d.t.Errorf("the one that runs: %+v, %v", b, err)
-		}
 	})
+}
+
+// TestOnlySoManyBulksAreKept: the newest that only counted, whosever they are, and all that run.
+func TestOnlySoManyBulksAreKept(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	now, err := d.ledger.Now(t.Context())
+	d.must(err)
+	store := func(id, of, state string) {
+		d.must(d.ledger.StoreBulk(t.Context(), &Bulk{ID: id, Company: of, State: state, States: []State{Dead}, Created: now}, 10, "{}"))
+	}
+	store("runs", "", "running")
+	for i := range keptBulks + 5 {
+		store(fmt.Sprintf("z%d", i), fmt.Sprint("c", i%20), "dry_run")
+	}
+	d.must(d.ledger.TidyBulks(t.Context()))
+	if n := d.rdb.ZCard(t.Context(), Key(bulks, "replays")).Val(); n != keptBulks+1 {
+		t.Errorf("%d are kept, want %d and the one that runs", n, keptBulks)
+	}
+	if b, err := d.ledger.Bulk(t.Context(), "runs"); err != nil || b == nil || b.State != "running" {
+		t.Errorf("the one that runs: %+v, %v", b, err)
+	}
 }
 
 // TestACompanyKeepsItsBulksBesideAnothers: whoever counts again and again pushes out its own only, and nothing that runs.

@@ -72,6 +72,7 @@ func inBubble(t *testing.T, rules Rules, f func(d *desk)) {
 			Dialer:   func(context.Context, string, string) (net.Conn, error) { return m.Dial() },
 			Addr:     "127.0.0.1:6379", // never dialled; a name would be looked up
 			Protocol: 2, DisableIdentity: true, PoolSize: 4,
+			ReadBufferSize: 4096, WriteBufferSize: 4096, // little goes over each connection
 		})
 		defer m.Close()
 		defer func() { _ = rdb.Close() }()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	lua "github.com/yuin/gopher-lua"
 	"go.uber.org/goleak"
 
 	"github.com/ringback/ringback/registry/redistest"
@@ -16,6 +17,8 @@ import (
 
 func TestMain(m *testing.M) {
 	raiseWithin = time.Minute
+	// The Redis in memory makes a Lua state for each run, and ours need little of what it would have.
+	lua.RegistrySize, lua.CallStackSize = 1024, 64
 	// go-redis looks once more, after a second, for a Redis that was away.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
