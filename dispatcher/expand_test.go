@@ -413,7 +413,7 @@ func TestAnExpanderRunsOnce(t *testing.T) {
 // mostCommands is how many commands a step may give Redis in one run: some milliseconds, in which nobody else has an answer.
 const mostCommands = 1500
 
-var monitored = regexp.MustCompile(`^\+\d+\.\d+ \[\d+ (\S+)\] "(\w+)"(?: "([0-9a-f]{40})")?`)
+var monitored = regexp.MustCompile(`^\+\d+\.\d+ \[\d+ \S+\] "\w+"(?: "([0-9a-f]{40})")?`)
 
 // TestNoStepTakesLong: whatever a customer with thousands of callbacks does, no run of a script gives Redis more than so many commands.
 func TestNoStepTakesLong(t *testing.T) {
@@ -439,16 +439,18 @@ func TestNoStepTakesLong(t *testing.T) {
 		defer close(done)
 		name, n := "", 0
 		for lines.Scan() {
+			if address, _, _ := strings.Cut(lines.Text(), "]"); strings.HasSuffix(address, " lua") { // nearly all are
+				n++
+				most[name] = max(most[name], n)
+				continue
+			}
 			m := monitored.FindStringSubmatch(lines.Text())
 			switch {
 			case m == nil:
-			case m[1] == "lua":
-				n++
-				most[name] = max(most[name], n)
 			case strings.Contains(lines.Text(), "the end of it"):
 				return
 			default:
-				name, n = names[m[3]], 0
+				name, n = names[m[1]], 0
 			}
 		}
 	}()

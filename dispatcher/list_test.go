@@ -283,20 +283,22 @@ func deliveredSince(before, after *Delivery) bool {
 
 // move replays, cancels and forgets what it finds, until ctx ends, and notes what it cancels.
 func (h *house) move(ctx context.Context, r *rand.Rand, cancelled *sync.Map) {
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; ctx.Err() == nil; {
 		page, _, err := h.client.Deliveries(ctx, acme, Query{Limit: 500})
 		if err != nil || len(page) == 0 {
 			continue
 		}
-		d := page[r.IntN(len(page))]
-		switch {
-		case n%40 == 39 && d.State == Delivered: // it ages
-			_ = h.rdb.Del(ctx, ledger.EventKey(acme, d.EventID)).Err()
-		case n%10 == 9:
-			cancelled.Store(d.DeliveryID, true)
-			_, _ = h.client.Cancel(ctx, acme, d.DeliveryID)
-		default:
-			_, _ = h.client.Replay(ctx, acme, d.DeliveryID)
+		for range 10 {
+			d := page[r.IntN(len(page))]
+			switch n++; {
+			case n%40 == 39 && d.State == Delivered: // it ages
+				_ = h.rdb.Del(ctx, ledger.EventKey(acme, d.EventID)).Err()
+			case n%10 == 9:
+				cancelled.Store(d.DeliveryID, true)
+				_, _ = h.client.Cancel(ctx, acme, d.DeliveryID)
+			default:
+				_, _ = h.client.Replay(ctx, acme, d.DeliveryID)
+			}
 		}
 	}
 }

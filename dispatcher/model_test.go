@@ -118,8 +118,9 @@ func (h *house) checkModel(most int) {
 func (h *house) strays(known []shape, key string) (all []string) {
 	h.t.Helper()
 	kind, fields := h.content(key)
+	mine := slices.DeleteFunc(slices.Clone(known), func(s shape) bool { return s.kind != kind || !s.key.MatchString(key) })
 	for _, f := range fields {
-		if !fits(known, kind, key, f[0], ends(f[0], f[1])) {
+		if !fits(mine, f[0], ends(f[0], f[1])) {
 			all = append(all, fmt.Sprintf("data model %d has no %s %s with %q: %.100q", ledger.Model, kind, key, f[0], f[1]))
 		}
 	}
@@ -155,13 +156,9 @@ func ends(field, value string) string {
 	return value[:enough] + value[len(value)-enough:]
 }
 
-func fits(known []shape, kind, key, field, value string) bool {
-	for _, s := range known {
-		if s.kind == kind && s.key.MatchString(key) && s.field.MatchString(field) && s.value.MatchString(value) {
-			return true
-		}
-	}
-	return false
+// fits says whether one of a key's shapes is this.
+func fits(mine []shape, field, value string) bool {
+	return slices.ContainsFunc(mine, func(s shape) bool { return s.field.MatchString(field) && s.value.MatchString(value) })
 }
 
 // content is a key's type, and what stands in it: fields and values, and of what is no hash a dash and each value. It is empty if the key is gone
