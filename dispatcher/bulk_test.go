@@ -62,7 +62,7 @@ func all(string) bool { return true }
 // round goes on with the replays over companies, and then with those that they have begun.
 func (h *house) bulkRound(companies ...string) {
 	h.t.Helper()
-	h.must(h.client.goOnBulks(h.t.Context(), all))
+	h.must(h.client.goOnBulks(h.t.Context(), all, soon()))
 	for _, company := range companies {
 		h.must(h.client.sweep(h.t.Context(), company, time.Now().Add(time.Minute)))
 	}
@@ -111,12 +111,12 @@ func TestReplayAll(t *testing.T) {
 	}
 	r, err := h.client.ReplayAll(registry.WithActor(t.Context(), "somebody"), "", BulkQuery{ReplayQuery: ReplayQuery{States: cancelledOnes, Pace: 1000}})
 	h.must(err)
-	h.must(h.client.goOnBulks(t.Context(), func(string) bool { return false })) // another worker's
+	h.must(h.client.goOnBulks(t.Context(), func(string) bool { return false }, soon())) // another worker's
 	if p, err := h.client.ReplayProgress(t.Context(), "", r.ReplayID); err != nil || p.State != ReplayRunning || len(p.Parts) != 0 {
 		t.Errorf("begun: %+v, %v", p, err)
 	}
 	for range 3 { // each has its time, which may be too short for all
-		h.must(h.client.goOnBulks(t.Context(), all))
+		h.must(h.client.goOnBulks(t.Context(), all, soon()))
 	}
 	want := []ReplayPart{
 		{Company: "one", State: ReplayRunning, CallbackIDs: []int64{1, 2}}, {Company: "two", State: ReplayRunning, CallbackIDs: []int64{1}},
@@ -228,7 +228,7 @@ func TestReplayAllKeepsToTheQuota(t *testing.T) {
 	r, err := h.client.ReplayAll(t.Context(), "", BulkQuery{ReplayQuery: ReplayQuery{States: cancelledOnes}})
 	h.must(err)
 	for round := range 3 {
-		h.must(h.client.goOnBulks(t.Context(), all))
+		h.must(h.client.goOnBulks(t.Context(), all, soon()))
 		if n := h.rdb.SCard(t.Context(), ledger.Key("one", "replaying")).Val(); n != 1 {
 			t.Errorf("in round %d, %d run", round+1, n)
 		}

@@ -28,14 +28,13 @@ const (
 	countPartFor = 200 * time.Millisecond
 )
 
-// goOnBulks goes on with the replays over companies that are this worker's.
-func (c *Client) goOnBulks(ctx context.Context, mine func(name string) bool) error {
+// goOnBulks goes on with the replays over companies that are this worker's, until then.
+func (c *Client) goOnBulks(ctx context.Context, mine func(name string) bool, until time.Time) error {
 	ids, err := c.ledger.RunningBulks(ctx)
 	if err != nil {
 		return err
 	}
 	rand.Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] }) //nolint:gosec // each has its turn, which is no secret
-	until := time.Now().Add(bulkFor)
 	var failed []error
 	for _, id := range ids {
 		if mine("replays/"+id) && time.Now().Before(until) {

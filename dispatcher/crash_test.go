@@ -160,7 +160,7 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 			w.round(ctx, false)
 		}
 	case job.Bulk:
-		return c.goOnBulks(ctx, func(string) bool { return true })
+		return c.goOnBulks(ctx, func(string) bool { return true }, soon())
 	case job.Sweep:
 		return c.sweep(ctx, acme, time.Now().Add(sweepFor))
 	}

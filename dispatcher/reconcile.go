@@ -67,7 +67,7 @@ func (w *Worker) turn(ctx context.Context) {
 		r.filed = r.filed || !t.missed
 	}
 	r.all = t.missed
-	t.note(ctx, "going on with replays over companies", "", func() error { return c.goOnBulks(ctx, r.peers.mine) })
+	t.note(ctx, "going on with replays over companies", "", func() error { return c.goOnBulks(ctx, r.peers.mine, time.Now().Add(bulkFor)) })
 	if trim {
 		t.note(ctx, "tidying up replays over companies", "", func() error { return c.ledger.TidyBulks(ctx) })
 	}

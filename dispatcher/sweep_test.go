@@ -312,7 +312,7 @@ func steps() []step {
 			_, err := h.client.ReplayAll(h.t.Context(), "", BulkQuery{})
 			h.must(err)
 		}, again: true, do: func(h *house) error {
-			err := h.client.goOnBulks(h.t.Context(), func(string) bool { return true })
+			err := h.client.goOnBulks(h.t.Context(), func(string) bool { return true }, soon())
 			return errors.Join(err, h.client.sweep(h.t.Context(), acme, time.Now().Add(sweepFor)))
 		}, after: func(h *house) {
 			h.await(ledger.Ref{Company: acme, Event: "p-1", Callback: 1}.DeliveryID(), ledger.Delivered, time.Second)
