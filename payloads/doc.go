@@ -81,7 +81,8 @@
 // (https://github.com/standard-webhooks/standard-webhooks): HMAC-SHA256 over
 // "id.timestamp.body", once per live secret, so that a secret can be rotated
 // without a gap. [Sign] is the sender's half. [Verify] is the receiver's, for
-// partners who write Go; any Standard Webhooks library does as well. When a
+// partners who write Go, and package receive is a whole endpoint for them; any
+// Standard Webhooks library does as well. When a
 // request will not verify, [Diagnose] looks for the usual culprit, a body that
 // was parsed and written anew before it was verified.
 //

@@ -20,6 +20,7 @@ const (
 // knowing Redis, and egress without knowing anything.
 var arrows = map[string][]string{
 	"payloads":                     {},
+	"payloads/receive":             {"payloads"}, // partners import it, and nothing of the server with it
 	"registry":                     {"payloads", "registry/steady"},
 	"registry/steady":              {},
 	"registry/redistest":           {},

@@ -95,7 +95,7 @@ func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 	t.Parallel()
 	for _, name := range allPages() {
 		text := page(t, name)
-		files := []string{"receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http"}
+		files := []string{"hook.go", "receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http"}
 		files = append(files, "verify.go", "verify.mjs", "verify.py", "verify.php", "verify.ru", "Verify.java") // the console's tests run them
 		if slices.Contains(contractPages, name) {
 			files = filesInUse(text)
@@ -404,10 +404,10 @@ func onlyTerminals(block string) string {
 	return block
 }
 
-// A receiverKit is how one of the page's receivers is made to run in a folder, and what it is called there.
+// A receiverKit is one of the page's receivers, and how its file is made to run in the folder where it is.
 type receiverKit struct {
 	file string
-	run  func(t *testing.T, dir string) *exec.Cmd
+	run  func(t *testing.T, file string) *exec.Cmd
 }
 
 // TestPartnersPageReceivers runs each receiver as the page has it and registers it with a real Ringback: a genuine delivery is
@@ -415,7 +415,7 @@ type receiverKit struct {
 func TestPartnersPageReceivers(t *testing.T) {
 	t.Parallel()
 	server := startPlain(t, nil, "dev", "--listen", "127.0.0.1:0").await(`API +(http://\S+)`)[1]
-	for company, kit := range map[string]receiverKit{"go": {"receiver.go", goReceiver}, "node": {"receiver.mjs", nodeReceiver}, "python": {"receiver.py", pythonReceiver}} {
+	for company, kit := range map[string]receiverKit{"ten": {"hook.go", goReceiver}, "go": {"receiver.go", goReceiver}, "node": {"receiver.mjs", nodeReceiver}, "python": {"receiver.py", pythonReceiver}} {
 		t.Run(company, func(t *testing.T) {
 			t.Parallel()
 			dir, addr := t.TempDir(), "127.0.0.1:"+freePort(t)
@@ -427,7 +427,7 @@ func TestPartnersPageReceivers(t *testing.T) {
 			if err := os.WriteFile(filepath.Join(dir, kit.file), []byte(code), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			cmd := kit.run(t, dir)
+			cmd := kit.run(t, filepath.Join(dir, kit.file))
 
 			seen := &tap{to: &url.URL{Scheme: "http", Host: addr}}
 			before := httptest.NewServer(seen)
@@ -464,17 +464,16 @@ func TestPartnersPageReceivers(t *testing.T) {
 }
 
 // goReceiver compiles the receiver with this module's own version of the library.
-func goReceiver(t *testing.T, dir string) *exec.Cmd {
+func goReceiver(t *testing.T, file string) *exec.Cmd {
 	t.Helper()
-	file := filepath.Join(dir, "receiver.go")
 	code, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if formatted, err := format.Source(code); err != nil || !bytes.Equal(formatted, code) {
-		t.Errorf("gofmt would write receiver.go otherwise (%v)", err)
+		t.Errorf("gofmt would write %s otherwise (%v)", filepath.Base(file), err)
 	}
-	binary := filepath.Join(dir, "receiver")
+	binary := strings.TrimSuffix(file, ".go")
 	build := exec.Command("go", "build", "-o", binary, file)
 	build.Dir = root
 	if out, err := build.CombinedOutput(); err != nil {
@@ -495,7 +494,7 @@ func mustHave(t *testing.T, program string) {
 }
 
 // nodeReceiver installs the package as the page says.
-func nodeReceiver(t *testing.T, dir string) *exec.Cmd {
+func nodeReceiver(t *testing.T, file string) *exec.Cmd {
 	t.Helper()
 	mustHave(t, "npm")
 	install := regexp.MustCompile("`npm (install) (standardwebhooks@[0-9.]+)`").FindStringSubmatch(page(t, partnersPage))
@@ -503,18 +502,18 @@ func nodeReceiver(t *testing.T, dir string) *exec.Cmd {
 		t.Fatal("the page no longer says which version to npm install")
 	}
 	cmd := exec.Command("npm", install[1], "--no-audit", "--no-fund", "--prefer-offline", install[2])
-	cmd.Dir = dir
+	cmd.Dir = filepath.Dir(file)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%s: %v\n%s", cmd, err, out)
 	}
-	return exec.Command("node", "receiver.mjs")
+	return exec.Command("node", file)
 }
 
 // pythonReceiver takes the installed library or else its source, which lies beside the Go one in the same module.
-func pythonReceiver(t *testing.T, dir string) *exec.Cmd {
+func pythonReceiver(t *testing.T, file string) *exec.Cmd {
 	t.Helper()
 	mustHave(t, "python3")
-	cmd := exec.Command("python3", "receiver.py")
+	cmd := exec.Command("python3", file)
 	if exec.Command("python3", "-c", "import standardwebhooks").Run() == nil {
 		return cmd
 	}
