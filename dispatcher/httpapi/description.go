@@ -110,6 +110,8 @@ var parameters = map[string]struct {
 	"webhook_id":    {"", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
 	"last_event_id": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
 	"Last-Event-ID": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
+
+	"Idempotency-Key": {"", "8e03978e-40d5-43dd-bc93-6894a57f9324"},
 }
 
 // describeParameters fills in from [parameters].

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -20,8 +21,9 @@ const (
 
 type (
 	eventIn struct {
-		Company string `path:"company"`
-		RawBody []byte `contentType:"application/json"`
+		Company        string `path:"company"`
+		IdempotencyKey string `header:"Idempotency-Key" doc:"The event's id, where the body gives none. A key that is no event id is one by its digest."`
+		RawBody        []byte `contentType:"application/json"`
 	}
 	receiptOut struct {
 		Status   int
@@ -46,7 +48,8 @@ func (s *server) events() {
 		Description: "202 says that the event is durable: it will be delivered to every callback that matches, even if all of Ringback " +
 			"stops this instant. The payload goes out byte for byte as it came in. The same event_id with the same type and payload again " +
 			"is answered 200 and `duplicate`; with others, 409. Of an event that matches more than 100 callbacks the answer lists the first " +
-			"100 deliveries, and says `expanding`: the others are written right after. After a 429, a 503 or a lost answer repeat it with the same event_id.",
+			"100 deliveries, and says `expanding`: the others are written right after. After a 429, a 503 or a lost answer repeat it with the same event_id. " +
+			"Where the body has no event_id, the header Idempotency-Key is the event's id, and repeats are answered as those with an event_id are.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}
 	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}
@@ -63,6 +66,11 @@ func (s *server) sendEvent(ctx context.Context, in *eventIn) (*receiptOut, error
 	if err != nil {
 		return nil, err
 	}
+	named, err := eventIDOf(in.IdempotencyKey)
+	if err != nil {
+		return nil, err
+	}
+	e.ID = cmp.Or(e.ID, named)
 	receipt, err := s.Client.Send(ctx, e)
 	if err != nil {
 		return nil, err
