@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 const (
@@ -17,6 +19,10 @@ const (
 	minSecretLen = 24
 	maxSecretLen = 64
 	newSecretLen = 32 // the size of SHA-256: more adds nothing to an HMAC's strength
+
+	// The bounds of a text that is a key by itself, in characters.
+	minTextLen = 16
+	maxTextLen = 256
 
 	redacted = secretPrefix + "***"
 )
@@ -33,11 +39,20 @@ type Secret struct {
 // hidden keeps a key out of fmt's reach. In an unexported field fmt may not call
 // Format and walks the value instead: through one pointer when the verb does not
 // suit (%t), but never through two.
-type hidden struct{ key *[]byte }
+type hidden struct {
+	key  *[]byte // what the text means, if it is of the form whsec_…; else nil
+	text *string // the text, if it is of another form; else nil
+}
 
-func newSecret(key []byte) Secret { return Secret{&hidden{&key}} }
+func newSecret(key []byte) Secret { return Secret{&hidden{key: &key}} }
 
-func (s Secret) key() []byte { return *s.hidden.key }
+// key is nil if the secret is a text that Standard Webhooks could not read.
+func (s Secret) key() []byte {
+	if s.hidden.key == nil {
+		return nil
+	}
+	return *s.hidden.key
+}
 
 // NewSecret makes a secret of 32 random bytes.
 func NewSecret() Secret {
@@ -69,10 +84,36 @@ func ParseSecret(s string) (Secret, error) {
 	return newSecret(key), nil
 }
 
-// Reveal gives the secret as ParseSecret reads it; "" for the zero Secret.
+// ParseText reads a secret whose text itself is the key, as GitHub's and Stripe's are:
+// 16 to 256 characters. If the text is of the form that [ParseSecret] reads, the
+// secret is the same as ParseSecret's, and good for every [HeaderStyle]. Errors never
+// repeat any of it.
+func ParseText(s string) (Secret, error) {
+	if secret, err := ParseSecret(s); err == nil {
+		return secret, nil
+	}
+	n := utf8.RuneCountInString(s)
+	switch {
+	case !utf8.ValidString(s) || strings.ContainsRune(s, utf8.RuneError):
+		return Secret{}, errors.New("the signing secret is not UTF-8: copy it whole")
+	case strings.TrimSpace(s) != s:
+		return Secret{}, errors.New("the signing secret begins or ends in a space or line break: leave that out")
+	case strings.ContainsFunc(s, unicode.IsControl):
+		return Secret{}, errors.New("the signing secret holds a line break or another control character: it is one line of text")
+	case n < minTextLen || n > maxTextLen:
+		return Secret{}, fmt.Errorf("a signing secret whose text is the key has %d to %d characters, this one %d: make a new one", minTextLen, maxTextLen, n)
+	}
+	return Secret{&hidden{text: &s}}, nil
+}
+
+// Reveal gives the secret as ParseSecret, or else ParseText, reads it; "" for the zero
+// Secret.
 func (s Secret) Reveal() string {
-	if s.IsZero() {
+	switch {
+	case s.IsZero():
 		return ""
+	case s.hidden.text != nil:
+		return *s.hidden.text
 	}
 	return secretPrefix + base64.StdEncoding.EncodeToString(s.key())
 }
@@ -85,7 +126,7 @@ func (s Secret) Equal(other Secret) bool {
 	if s.IsZero() || other.IsZero() {
 		return s.IsZero() && other.IsZero()
 	}
-	return subtle.ConstantTimeCompare(s.key(), other.key()) == 1
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(other.Reveal())) == 1
 }
 
 // String gives "whsec_***".

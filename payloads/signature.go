@@ -53,6 +53,9 @@ func Sign(id string, at time.Time, body []byte, secrets ...Secret) (string, erro
 		if secret.IsZero() {
 			return "", fmt.Errorf("sign: secret %d of %d is empty", i+1, len(secrets))
 		}
+		if secret.key() == nil {
+			return "", fmt.Errorf("sign: secret %d of %d is a text, and Standard Webhooks wants whsec_ and base64", i+1, len(secrets))
+		}
 		if i > 0 {
 			signatures.WriteByte(' ')
 		}
@@ -117,14 +120,11 @@ func (e *VerifyError) Error() string { return e.Message }
 // compared in constant time. A request whose signature does not match is
 // reported as such, however old it is.
 func Verify(h http.Header, body []byte, now time.Time, secrets ...Secret) error {
-	r, err := readSigned(h)
+	r, err := readTriple(h, HeaderID, HeaderTimestamp, HeaderSignature)
 	if err != nil {
 		return err
 	}
-	if err := r.matches(body, secrets); err != nil {
-		return err
-	}
-	return r.fresh(now)
+	return r.verify(body, now, secrets)
 }
 
 // Diagnose verifies as [Verify] does and takes a second look at a request that
@@ -132,13 +132,26 @@ func Verify(h http.Header, body []byte, now time.Time, secrets ...Secret) error 
 // problem is [BodyChanged]. It costs several times what Verify costs: for the
 // desk, not for each request.
 func Diagnose(h http.Header, body []byte, now time.Time, secrets ...Secret) error {
-	verdict := Verify(h, body, now, secrets...)
-	if e, ok := errors.AsType[*VerifyError](verdict); !ok || e.Problem != NoMatch {
-		return verdict
-	}
-	r, err := readSigned(h)
+	r, err := readTriple(h, HeaderID, HeaderTimestamp, HeaderSignature)
 	if err != nil {
 		return err
+	}
+	return r.diagnose(body, now, secrets)
+}
+
+// verify is Verify for a request whose headers are read.
+func (r signedRequest) verify(body []byte, now time.Time, secrets []Secret) error {
+	if err := r.matches(body, secrets); err != nil {
+		return err
+	}
+	return r.fresh(now)
+}
+
+// diagnose is Diagnose for a request whose headers are read.
+func (r signedRequest) diagnose(body []byte, now time.Time, secrets []Secret) error {
+	verdict := r.verify(body, now, secrets)
+	if e, ok := errors.AsType[*VerifyError](verdict); !ok || e.Problem != NoMatch {
+		return verdict
 	}
 	for _, rewriting := range rewritings {
 		if other := rewriting.undo(body); !bytes.Equal(other, body) && r.matches(other, secrets) == nil {
@@ -187,38 +200,55 @@ func sorted(body []byte) []byte {
 	return bytes.TrimRight(out.Bytes(), "\n")
 }
 
-// signedRequest is what the three headers say.
+// signedRequest is what the headers of a request say.
 type signedRequest struct {
 	id         string
 	timestamp  string
-	at         time.Time
-	signatures []string // base64, of version v1
+	at         time.Time // zero: none was signed
+	signatures []string  // as mac writes them
+	// mac is the signature that a secret gives; empty: the secret is none for such requests.
+	mac func(secret Secret, body []byte) string
 }
 
-func readSigned(h http.Header) (signedRequest, error) {
-	for _, name := range []string{HeaderID, HeaderTimestamp, HeaderSignature} {
+// readTriple reads an id, a time and signatures from the headers of these names.
+func readTriple(h http.Header, idName, timestampName, signatureName string) (signedRequest, error) {
+	for _, name := range []string{idName, timestampName, signatureName} {
 		if h.Get(name) == "" {
-			return signedRequest{}, &VerifyError{MissingHeader, "the header " + name + " is missing: pass on all headers of the request, through proxies too"}
+			return signedRequest{}, missingHeader(name)
 		}
 	}
-	r := signedRequest{id: h.Get(HeaderID), timestamp: h.Get(HeaderTimestamp)}
+	r := signedRequest{id: h.Get(idName), timestamp: h.Get(timestampName)}
 	if strings.Contains(r.id, ".") {
-		return signedRequest{}, &VerifyError{BadID, "the header " + HeaderID + " holds a '.', which Ringback never sends: its signature could have been made for another request"}
+		return signedRequest{}, &VerifyError{BadID, "the header " + idName + " holds a '.', which Ringback never sends: its signature could have been made for another request"}
 	}
-	seconds, err := strconv.ParseUint(r.timestamp, 10, 40) // until the year 36812: no overflow anywhere
-	if err != nil {
-		return signedRequest{}, &VerifyError{BadTimestamp, "the header " + HeaderTimestamp + " is not a Unix time in seconds: pass it on unchanged"}
+	r.mac = func(secret Secret, body []byte) string {
+		if secret.key() == nil {
+			return ""
+		}
+		return mac(secret, r.id, r.timestamp, body)
 	}
-	r.at = time.Unix(int64(seconds), 0)
-	for signature := range strings.FieldsSeq(strings.Join(h.Values(HeaderSignature), " ")) {
+	var err error
+	if r.at, err = readTimestamp(r.timestamp, "the header "+timestampName); err != nil {
+		return signedRequest{}, err
+	}
+	for signature := range strings.FieldsSeq(strings.Join(h.Values(signatureName), " ")) {
 		if encoded, ok := strings.CutPrefix(signature, signatureVersion+","); ok {
 			r.signatures = append(r.signatures, encoded)
 		}
 	}
 	if len(r.signatures) == 0 {
-		return signedRequest{}, &VerifyError{NoSignature, "the header " + HeaderSignature + " holds no signature of the form v1,BASE64: pass it on unchanged"}
+		return signedRequest{}, &VerifyError{NoSignature, "the header " + signatureName + " holds no signature of the form v1,BASE64: pass it on unchanged"}
 	}
 	return r, nil
+}
+
+// readTimestamp reads seconds since 1970. where it stands is for the error.
+func readTimestamp(text, where string) (time.Time, error) {
+	seconds, err := strconv.ParseUint(text, 10, 40) // until the year 36812: no overflow anywhere
+	if err != nil {
+		return time.Time{}, &VerifyError{BadTimestamp, where + " is not a Unix time in seconds: pass it on unchanged"}
+	}
+	return time.Unix(int64(seconds), 0), nil
 }
 
 // matches reports, as an error, that no secret gives any of the signatures.
@@ -228,8 +258,11 @@ func (r signedRequest) matches(body []byte, secrets []Secret) error {
 		if secret.IsZero() {
 			continue
 		}
+		want := []byte(r.mac(secret, body))
+		if len(want) == 0 {
+			continue
+		}
 		usable++
-		want := []byte(mac(secret, r.id, r.timestamp, body))
 		for _, signature := range r.signatures {
 			if hmac.Equal([]byte(signature), want) {
 				matched = true
@@ -247,6 +280,9 @@ func (r signedRequest) matches(body []byte, secrets []Secret) error {
 
 // fresh reports, as an error, that the timestamp is too far from now.
 func (r signedRequest) fresh(now time.Time) error {
+	if r.at.IsZero() {
+		return nil
+	}
 	switch age := now.Sub(r.at); {
 	case age > Tolerance:
 		return &VerifyError{TooOld, fmt.Sprintf("the signature is good, but %s old (at most %s): set this machine's clock, or refuse it as a replayed request", rough(age), rough(Tolerance))}
