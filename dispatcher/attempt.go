@@ -84,12 +84,12 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 		s.Judgement = unsendable(err)
 		return s
 	}
-	signature, err := payloads.Sign(a.id(), s.at, body, a.callback.LiveSecrets(s.at)...)
-	if err != nil {
+	header := a.headers(by.userAgent)
+	message := payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: body}
+	if err := a.callback.HeaderStyle.Sign(header, message, a.callback.LiveSecrets(s.at)...); err != nil {
 		s.Judgement = unsendable(err)
 		return s
 	}
-	header := a.headers(by.userAgent, signature, s.at)
 	authorize(header, a.callback.Auth, token)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
@@ -182,17 +182,14 @@ func keepAnswer(r *egress.Response, secrets blotter, left int) (headers map[stri
 	return headers, strings.ToValidUTF8(body, "\uFFFD")
 }
 
-// headers are what the partner receives beside the body.
-func (a *attempt) headers(userAgent, signature string, at time.Time) http.Header {
+// headers are what the partner receives beside the body and its signature.
+func (a *attempt) headers(userAgent string) http.Header {
 	h := make(http.Header, 12)
 	for name, value := range a.callback.Headers {
 		h.Set(name, value)
 	}
 	h.Set("Content-Type", a.callback.Destination.ContentType)
 	h.Set("User-Agent", userAgent)
-	h.Set("Webhook-Id", a.id())
-	h.Set("Webhook-Timestamp", strconv.FormatInt(at.Unix(), 10))
-	h.Set("Webhook-Signature", signature)
 	if a.test {
 		h.Set("Ringback-Test", "1")
 	}

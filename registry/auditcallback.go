@@ -24,7 +24,19 @@ func auditPlace(company string) string { return company + "/audit" }
 
 // changesOf compares two callbacks, either of which may be nil, as the audit trail shows them. A changed secret is seen to change, and is not shown.
 func changesOf(old, next *Callback) []AuditChange {
-	return diff(auditFields(old), auditFields(next))
+	before, after := auditFields(old), auditFields(next)
+	if next != nil && next.SecretGiven || old != nil && next != nil { // a secret that creation made is no setting
+		auditSecret(before, old)
+		auditSecret(after, next)
+	}
+	return diff(before, after)
+}
+
+// auditSecret adds the newest signing secret of a callback, which may be nil.
+func auditSecret(fields map[string]auditField, cb *Callback) {
+	if cb != nil && len(cb.Secrets) > 0 {
+		fields["secret"] = auditField{cb.Secrets[0].Secret.Reveal(), Masked}
+	}
 }
 
 // auditFields are the settings of a callback by their paths.

@@ -91,8 +91,12 @@ type Callback struct {
 	Envelope Envelope // empty: none
 	Body     BodyForm // empty: full
 
+	HeaderStyle payloads.HeaderStyle // of the signature; empty: payloads.StyleStandard
+
 	// Secrets sign the requests, the newest first. Use LiveSecrets.
 	Secrets []SigningSecret
+	// SecretGiven says that the call that returned the callback brought its newest secret. [Callback.WithSecret] does not show that one.
+	SecretGiven bool
 
 	CreatedAt, UpdatedAt time.Time // milliseconds, UTC
 	Version              int64     // of the company's registry, by the last change of this callback
@@ -194,12 +198,17 @@ type SigningSecret struct {
 	ExpiresAt time.Time // zero: it stays
 }
 
+// ended reports whether the secret signs no more.
+func (s SigningSecret) ended(at time.Time) bool {
+	return !s.ExpiresAt.IsZero() && !at.Before(s.ExpiresAt)
+}
+
 // LiveSecrets returns the secrets to sign with at now, the newest first. Right
 // after a rotation that is more than one.
 func (cb *Callback) LiveSecrets(now time.Time) []payloads.Secret {
 	live := make([]payloads.Secret, 0, len(cb.Secrets))
 	for _, s := range cb.Secrets {
-		if s.ExpiresAt.IsZero() || now.Before(s.ExpiresAt) {
+		if !s.ended(now) {
 			live = append(live, s.Secret)
 		}
 	}

@@ -16,12 +16,13 @@ func (cb *Callback) MarshalJSON() ([]byte, error) { return cb.render("") }
 type Revealed struct{ *Callback }
 
 // WithSecret returns cb as the answers to creation and rotation show it: the
-// only two places where the newest signing secret appears, as `secret`.
+// only two places where the newest signing secret appears, as `secret`. If the caller
+// brought it, it is not shown, for the caller has it.
 func (cb *Callback) WithSecret() Revealed { return Revealed{cb} }
 
 // MarshalJSON renders the callback with its newest signing secret.
 func (r Revealed) MarshalJSON() ([]byte, error) {
-	if len(r.Secrets) == 0 {
+	if len(r.Secrets) == 0 || r.SecretGiven {
 		return r.render("")
 	}
 	return r.render(r.Secrets[0].Secret.Reveal())
@@ -98,6 +99,8 @@ type settings struct {
 	Timeout     string               `json:"timeout"`
 	Retry       retrySettings        `json:"retry"`
 	RateLimit   *RateLimit           `json:"rate_limit,omitempty"`
+
+	HeaderStyle payloads.HeaderStyle `json:"header_style,omitempty"`
 }
 
 type retrySettings struct {
@@ -120,7 +123,8 @@ func (cb *Callback) settings() settings {
 			MaxInterval:     formatDuration(cb.Retry.MaxInterval),
 			MaxAttempts:     cb.Retry.MaxAttempts,
 		},
-		RateLimit: cb.RateLimit,
+		RateLimit:   cb.RateLimit,
+		HeaderStyle: cb.HeaderStyle,
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

@@ -26,6 +26,7 @@ type stored struct {
 	Timeout     time.Duration        `json:"timeout"`
 	Retry       Retry                `json:"retry"`
 	RateLimit   *RateLimit           `json:"rate,omitempty"`
+	HeaderStyle payloads.HeaderStyle `json:"style,omitempty"` // model 2
 	Secrets     []storedSecret       `json:"secrets"`
 	CreatedAt   time.Time            `json:"created"`
 	UpdatedAt   time.Time            `json:"updated"`
@@ -70,7 +71,7 @@ func place(company string, id int64, anchor string) string {
 func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
-		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit,
+		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
 		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
 	}
 	if cb.StartDateGiven {
@@ -111,7 +112,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 	}
 	cb := &Callback{
 		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
-		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit,
+		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit, HeaderStyle: s.HeaderStyle,
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if s.MatchBlock != "" && s.Match == nil {
@@ -121,7 +122,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 		cb.StartDate, cb.StartDateGiven = *s.StartDate, true
 	}
 	for _, secret := range s.Secrets {
-		parsed, err := payloads.ParseSecret(secret.Secret)
+		parsed, err := s.HeaderStyle.ParseSecret(secret.Secret)
 		if err != nil { // not wrapped: it may quote
 			return nil, fmt.Errorf("registry: a signing secret of callback %d of company %s is not readable", id, company)
 		}

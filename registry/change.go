@@ -13,12 +13,9 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// maxSecrets is how many signing secrets of a callback may be live at once. Each adds a
-// signature to every request.
-const maxSecrets = 5
-
 // Create registers a callback from the JSON of a registration and returns it with
-// a fresh signing secret. [Callback.WithSecret] shows that. Every event that any
+// a fresh signing secret, unless the registration brings one. [Callback.WithSecret]
+// shows a fresh one. Every event that any
 // process accepts after Create has returned is matched against it.
 //
 // A body that is no JSON gives ErrBadJSON. One that does not fit gives an
@@ -45,7 +42,9 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if !cb.StartDateGiven {
 		cb.StartDate = cb.CreatedAt
 	}
-	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	if cb.SecretGiven = cb.Secrets != nil; !cb.SecretGiven {
+		cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	}
 	cb.Status = Enabled
 	var gate Gate
 	if r.verify {
@@ -80,7 +79,8 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
 // a secret as it is, and members that are not the client's to change may only
-// repeat what is there. Each of several concurrent patches sees the one before. It
+// repeat what is there. Another signing secret takes the place of all that there are,
+// at once. Each of several concurrent patches sees the one before. It
 // returns the callback as it then is. If there is none, it returns ErrNotFound. For a
 // patch that does not fit it returns the errors of Create.
 func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
@@ -95,33 +95,6 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 		}
 		line, err := callbackLine(ctx, r.keyset, "callback.update", cb, next)
 		return next, line, err
-	})
-}
-
-// RotateSecret gives a callback a new signing secret, which [Callback.WithSecret]
-// shows. Until overlap has passed, from 0 to MaxOverlap, requests are signed with
-// the secrets it had as well.
-func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, overlap time.Duration) (*Callback, error) {
-	if overlap < 0 || overlap > MaxOverlap {
-		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
-	}
-	line := AuditLine(ctx, company, "callback.rotate_secret", CallbackObject(id), AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
-	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
-		next := *cb
-		at := now()
-		next.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
-		for _, s := range cb.Secrets {
-			if end := at.Add(overlap); s.ExpiresAt.IsZero() || end.Before(s.ExpiresAt) {
-				s.ExpiresAt = end
-			}
-			if at.Before(s.ExpiresAt) {
-				next.Secrets = append(next.Secrets, s)
-			}
-		}
-		if len(next.Secrets) > maxSecrets {
-			return nil, "", invalid("body.overlap", fmt.Sprintf("must be shorter: %d signing secrets would be live at once; with \"0s\" the earlier ones end now", len(next.Secrets)), nil)
-		}
-		return &next, line, nil
 	})
 }
 

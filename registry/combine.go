@@ -27,6 +27,9 @@ var traits = []trait{
 	{"envelope " + string(EnvelopeStructured), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeStructured }},
 	{"envelope " + string(EnvelopeBinary), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeBinary }},
 	{"body " + string(BodyThin), "body", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Body == BodyThin }},
+	{"header_style " + string(payloads.StyleSvix), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleSvix }},
+	{"header_style " + string(payloads.StyleGitHub), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleGitHub }},
+	{"header_style " + string(payloads.StyleStripe), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleStripe }},
 }
 
 // A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.

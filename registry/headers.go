@@ -48,12 +48,20 @@ var ownHeaders = map[string]string{
 	"Metadata":                  forMetadata,
 	"Metadata-Flavor":           forMetadata,
 	"X-Google-Metadata-Request": forMetadata,
+	"Svix-Id":                   forSignature,
+	"Svix-Timestamp":            forSignature,
+	"Svix-Signature":            forSignature,
+	"X-Hub-Signature-256":       forSignature,
+	"X-Github-Delivery":         forSignature,
+	"X-Github-Event":            forSignature,
+	"Stripe-Signature":          forSignature,
 }
 
 const (
 	forProxies   = "proxies say there who called"
 	otherRequest = "it changes the request; use destination.url and destination.method"
 	forMetadata  = "it opens the metadata services of clouds"
+	forSignature = "it is where a signature travels; use header_style"
 )
 
 // ownPrefixes are the beginnings of names a callback may not set.

@@ -10,6 +10,7 @@ import (
 // told of them. Beside them there may be a block that is named after the type.
 var settable = []string{
 	"callback_type", "destination", "description", "start_date", "headers", "auth", "success", "trace", "timeout", "retry", "rate_limit",
+	"header_style", "secret",
 }
 
 // aliasOfType is the deprecated alias of callback_type.
@@ -17,7 +18,7 @@ const aliasOfType = "event_type"
 
 // readOnly are the members of an answer that a client may only send back unchanged,
 // each with what to do instead of changing it.
-var readOnly = map[string]string{ //nolint:gosec // names of members, one of which is "secret"
+var readOnly = map[string]string{
 	"callback_id":       "",
 	"url":               ": the URL to call is destination.url",
 	"created_at":        "",
@@ -26,7 +27,6 @@ var readOnly = map[string]string{ //nolint:gosec // names of members, one of whi
 	"status_at":         "",
 	"disabled_reason":   ": use the callback's /resume to enable it",
 	"unverified_reason": ": use the callback's /verify to have it challenged",
-	"secret":            ": it is made on creation, and anew by the callback's /secret",
 }
 
 // health are members of an answer that tell what the deliveries do at that

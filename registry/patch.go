@@ -25,6 +25,9 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 	if err := dropReadOnly(cb, patch); err != nil {
 		return nil, err
 	}
+	if secret, given := patch["secret"]; given && secret == nil {
+		return nil, invalid("body.secret", "cannot be taken away, for requests are always signed: give another, or have the callback's /secret make one", nil)
+	}
 	adoptNames(cb, patch)
 
 	doc, err := cb.editable()
@@ -39,7 +42,7 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 	if err != nil {
 		return nil, err
 	}
-	next.Company, next.ID, next.Secrets, next.CreatedAt = cb.Company, cb.ID, cb.Secrets, cb.CreatedAt
+	next.Company, next.ID, next.CreatedAt = cb.Company, cb.ID, cb.CreatedAt
 	if !next.StartDateGiven {
 		next.StartDate = cb.CreatedAt
 	}

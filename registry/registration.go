@@ -55,6 +55,7 @@ func (d *decoder) registration(body []byte) *Callback {
 	cb.Timeout, _ = d.duration(o, "body", "timeout", time.Second, time.Minute, DefaultTimeout)
 	d.retry(o, cb)
 	d.rateLimit(o, cb)
+	d.signing(o, cb) // after headers, some of which it owns
 	d.rest(o, cb)
 	t, _ := d.catalogue.Lookup(cb.Type) // none: a glob, or a fault that is reported already
 	d.fields = append(d.fields, combine(cb, t)...)

@@ -173,7 +173,7 @@ func TestPatch(t *testing.T) {
 		{name: "status", patch: `{"status":"paused"}`, fault: "body.status cannot be changed: use"},
 		{name: "same status", patch: `{"status":"enabled","description":"x"}`, want: map[string]any{"description": "x"}},
 		{name: "url member", patch: `{"url":"https://x.example"}`, fault: "body.url cannot be changed: the URL to call is destination.url"},
-		{name: "secret", patch: `{"secret":"whsec_x"}`, fault: "body.secret cannot be changed"},
+		{name: "secret", patch: `{"secret":"whsec_x"}`, fault: "body.secret cannot sign: what follows whsec_ is not base64"},
 		{name: "health", patch: `{"pending":3,"held":0,"last_failure":{"reason":"dns"}}`},
 		{name: "unknown", patch: `{"colour":"red"}`, fault: "body.colour is not known"},
 		{name: "unknown null", patch: `{"colour":null}`},

@@ -87,6 +87,10 @@ type Registration struct {
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
 	Retry       *Retry            `json:"retry,omitempty"`
 	RateLimit   *RateLimit        `json:"rate_limit,omitempty"` // default: none
+	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
+	HeaderStyle string `json:"header_style,omitempty"`
+	// Secret is a signing secret that the receiver has already; no answer shows it. Default: one is made.
+	Secret string `json:"secret,omitempty"`
 }
 
 // MarshalJSON writes the registration as the server takes it.
@@ -126,7 +130,8 @@ type Callback struct {
 	Timeout      Duration          `json:"timeout"`
 	Retry        Retry             `json:"retry"`
 	RateLimit    *RateLimit        `json:"rate_limit,omitempty"`
-	URL          string            `json:"url"` // the callback's path in the API
+	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard
+	URL          string            `json:"url"`                    // the callback's path in the API
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`
 
@@ -150,7 +155,7 @@ type Callback struct {
 	Breaker             string    `json:"breaker"`               // closed, open (it keeps failing) or half_open (delivering again)
 	PausedUntil         time.Time `json:"paused_until,omitzero"` // when the next may be tried, where an open breaker waits
 
-	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it.
+	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it, and only one that was made.
 	Secret string `json:"secret,omitempty"`
 }
 
@@ -352,10 +357,18 @@ const DefaultOverlap = 24 * time.Hour
 // RotateSecret gives a callback a new signing secret, which the answer shows. For as long as overlap (up to 168 h) requests are
 // signed with the old ones too; zero ends those at once.
 func (c *Client) RotateSecret(ctx context.Context, company string, id int64, overlap time.Duration) (*Callback, error) {
+	return c.RotateSecretTo(ctx, company, id, "", overlap)
+}
+
+// RotateSecretTo is RotateSecret to a secret of your own, which no answer shows. It is safe to repeat. Empty: one is made.
+func (c *Client) RotateSecretTo(ctx context.Context, company string, id int64, secret string, overlap time.Duration) (*Callback, error) {
 	if overlap < 0 {
 		return nil, errors.New("client: an overlap is not negative")
 	}
-	body, err := json.Marshal(map[string]Duration{"overlap": Duration(overlap)})
+	body, err := json.Marshal(struct {
+		Overlap Duration `json:"overlap"`
+		Secret  string   `json:"secret,omitempty"`
+	}{Duration(overlap), secret})
 	if err != nil {
 		return nil, err
 	}

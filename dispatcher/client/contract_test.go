@@ -40,7 +40,7 @@ func methods(then time.Time) []method {
 		Description: "d", StartDate: then, Headers: map[string]string{"X-Key": "k"}, Auth: &client.Auth{Type: "basic", Username: "u", Password: "p"},
 		Success: "any_2xx", Trace: true, Timeout: client.Duration(20 * time.Second),
 		Retry:     &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
-		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3},
+		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3}, HeaderStyle: "stripe", Secret: "a text that Stripe's library has",
 	}
 	var delivery, replay, link, key string
 	return []method{
@@ -59,7 +59,7 @@ func methods(then time.Time) []method {
 		}},
 		{operation: "GET " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.Callback(ctx, "acme", 2)
-			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then)) {
+			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.HeaderStyle != full.HeaderStyle || cb.Secret != "" || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then)) {
 				err = fmt.Errorf("registered %+v, got %+v", full, cb)
 			}
 			return cb, err
@@ -243,6 +243,13 @@ func methods(then time.Time) []method {
 			cb, err := c.RotateSecret(ctx, "acme", 1, client.DefaultOverlap)
 			if err == nil && !strings.HasPrefix(cb.Secret, "whsec_") {
 				err = fmt.Errorf("secret %q", cb.Secret)
+			}
+			return cb, err
+		}},
+		{operation: "POST " + callback + "/secret", call: func(ctx context.Context, c *client.Client) (any, error) {
+			cb, err := c.RotateSecretTo(ctx, "acme", 2, "another text that Stripe's has", time.Hour)
+			if err == nil && (cb.Secret != "" || cb.SecretOverlapUntil.IsZero()) {
+				err = fmt.Errorf("secret %q until %s", cb.Secret, cb.SecretOverlapUntil)
 			}
 			return cb, err
 		}},

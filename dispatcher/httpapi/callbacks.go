@@ -81,7 +81,7 @@ func (s *server) callbacks() {
 	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: registration}, Operation: huma.Operation{
 		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
 		Summary: "Register a callback",
-		Description: "The answer is the only one that shows the signing secret. Events accepted from now on reach the callback if they match. " +
+		Description: "The answer is the only one that shows the signing secret, and only one that was made: a `secret` of your own is never shown. Events accepted from now on reach the callback if they match. " +
 			"Where the installation wants proof of control, the endpoint is challenged first (see `verify-callback`), and the answer's `status` is `unverified` if it did not answer that.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.createCallback)
@@ -91,6 +91,7 @@ func (s *server) callbacks() {
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: s.challengePatience(), body: &body{schema: reflect.TypeFor[patchDoc](), mediaTypes: []string{mediaMergePatch, mediaJSON}}, Operation: huma.Operation{
 		OperationID: "update-callback", Method: http.MethodPatch, Path: callbackRoute, Tags: chapter, Summary: "Change a callback",
 		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is. " +
+			"Another `secret` takes the place of all that sign, at once; /secret lets the one before sign for a while. " +
 			"Where the installation wants proof of control, another `url` or `token_url` is challenged as that of a new callback is.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
@@ -109,8 +110,9 @@ func (s *server) callbacks() {
 	}}, s.resumeCallback)
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "rotate-secret", Method: http.MethodPost, Path: callbackRoute + "/secret", Tags: chapter, Summary: "Give a callback a new signing secret",
-		Description: "The answer shows it, this once. Until `overlap` has passed requests carry a signature by the new and by each earlier secret.",
-		Errors:      []int{http.StatusConflict},
+		Description: "The answer shows it, this once, unless you bring it yourself (`secret`). Until `overlap` has passed requests carry a signature by the new and by each earlier secret. " +
+			"With `header_style` github there is one signature, and `overlap` must be \"0s\". It is safe to repeat with the same `secret`.",
+		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.rotateSecret)
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, Operation: huma.Operation{
 		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
@@ -235,11 +237,11 @@ func (s *server) resumeCallback(ctx context.Context, in *steerIn) (*callbackOut,
 }
 
 func (s *server) rotateSecret(ctx context.Context, in *steerIn) (*revealedOut, error) {
-	overlap, err := decodeRotation(in.RawBody)
+	own, overlap, err := decodeRotation(in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := s.Registry.RotateSecret(ctx, in.Company, in.CallbackID, overlap)
+	cb, err := s.Registry.RotateSecretTo(ctx, in.Company, in.CallbackID, own, overlap)
 	if err != nil {
 		return nil, err
 	}
@@ -282,16 +284,27 @@ func decodeResume(body []byte) (skipHeld bool, err error) {
 // defaultOverlap is a day: time to bring the new secret to every place that verifies signatures.
 const defaultOverlap = 24 * time.Hour
 
-// decodeRotation reads {"overlap": "24h"}. The member is optional.
-func decodeRotation(body []byte) (overlap time.Duration, err error) {
+// decodeRotation reads {"overlap": "24h", "secret": "whsec_…"}. Both members are optional.
+func decodeRotation(body []byte) (own string, overlap time.Duration, err error) {
 	overlap = defaultOverlap
 	err = optionalMembers(body, func(name string, value json.RawMessage) string {
-		if name != "overlap" {
-			return "is not known here: the only member is overlap"
+		switch {
+		case name == "overlap":
+			return duration(value, &overlap)
+		case name != "secret":
+			return "is not known here: the members are overlap and secret"
+		case isNull(value):
+			return ""
 		}
-		return duration(value, &overlap)
+		if why := text(value, &own); why != "" {
+			return why
+		}
+		if own == "" {
+			return "is empty: leave it out to have one made"
+		}
+		return ""
 	})
-	return overlap, err
+	return own, overlap, err
 }
 
 // decodeTest reads {"event_type": "payment_proof"}. The member is optional.

@@ -111,8 +111,8 @@ var examples = map[string]example{
 	}},
 	"update-callback": {
 		request: `{"auth":{"type":"oauth2","token":null,"token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
-			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null}`,
-		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + `"status":"enabled"}`},
+			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null,"header_style":"svix",` + exampleSecret + `}`,
+		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + `"header_style":"svix","status":"enabled"}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: busyDetail,
 	},

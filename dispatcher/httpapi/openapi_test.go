@@ -96,6 +96,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 	const full = `{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
+		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
 		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
 	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
@@ -111,8 +112,8 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		delete(shown, "wallet_item_install") // the block, whose name is not the schema's to know
 		wantDescribed(t, s, shown)
 		for name := range registration.Properties {
-			if shown[name] == nil {
-				t.Errorf("%s does not come back: %s", name, a.body)
+			if (shown[name] == nil) != (name == "secret") {
+				t.Errorf("%s does not come back, or should not: %s", name, a.body)
 			}
 		}
 	}
@@ -120,6 +121,9 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		if !resolve(registration.Properties["auth"]).Properties[name].WriteOnly {
 			t.Errorf("%s is not write-only", name)
 		}
+	}
+	if !registration.Properties["secret"].WriteOnly {
+		t.Error("the signing secret is not write-only")
 	}
 	if !registration.Properties["headers"].AdditionalProperties.(*jsonschema.Schema).WriteOnly {
 		t.Error("header values are not write-only")
@@ -137,6 +141,8 @@ func TestRegistrationsAreDescribedAsTheyAreTaken(t *testing.T) {
 		`{"callback_type":"*","rate_limit":{"per_second":50},` + dest + `}`: true, `{"callback_type":"*","rate_limit":{"per_second":0},` + dest + `}`: false,
 		`{"callback_type":"*","rate_limit":{"per_second":10001},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"burst":5},` + dest + `}`: false,
 		`{"callback_type":"*","rate_limit":{"per_second":1,"burst":0},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"per_second":1,"burst":10001},` + dest + `}`: false,
+		`{"callback_type":"*","header_style":"github","secret":"sixteen letters.",` + dest + `}`: true, `{"callback_type":"*","header_style":"github","secret":"fifteen letters",` + dest + `}`: false,
+		`{"callback_type":"*","header_style":"mailgun",` + dest + `}`: false, `{"callback_type":"*","header_style":"standard",` + dest + `}`: true,
 	} {
 		if err := h.valid(registration, []byte(body)); (err == nil) != ok {
 			t.Errorf("%s: %v", body, err)

@@ -74,6 +74,7 @@ type SettingsDoc struct {
 	Timeout     durationDoc          `json:"timeout,omitempty" default:"15s" example:"30s" doc:"Of one attempt: 1s to 60s."`
 	Retry       *retryDoc            `json:"retry,omitempty" doc:"When failed deliveries are tried again."`
 	RateLimit   *rateLimitDoc        `json:"rate_limit,omitempty" doc:"How fast the partner wants to be called: all attempts at deliveries to this callback together. Deliveries beyond it wait. Default: as fast as it answers."`
+	HeaderStyle string               `json:"header_style,omitempty" enum:"standard,svix,github,stripe" doc:"In which headers a signature travels, and in which form. standard is Standard Webhooks: Webhook-Id, Webhook-Timestamp and Webhook-Signature. svix is the same as Svix-Id, Svix-Timestamp and Svix-Signature. github is X-Hub-Signature-256, one signature over the body alone, with X-GitHub-Delivery (the webhook-id) and X-GitHub-Event (the event's type). stripe is Stripe-Signature. Webhook-Id and Ringback-* are sent with each. Absent: standard." example:"standard"`
 }
 
 // RegistrationDoc is what a client sends to register a callback.
@@ -82,6 +83,7 @@ type RegistrationDoc struct {
 	EventType    string         `json:"event_type,omitempty" minLength:"1" maxLength:"64" pattern:"^[A-Za-z0-9_.*-]+$" deprecated:"true" doc:"Alias of callback_type: given alone, or equal to it."`
 	Destination  destinationDoc `json:"destination" doc:"Where requests go, and how."`
 	SettingsDoc
+	Secret string `json:"secret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"A signing secret that the receiver has already, so that it verifies the first delivery unchanged. Default: one is made. With header_style standard and svix: whsec_ and the base64 of 24 to 64 bytes, or that base64 alone. With github and stripe the text is the key: 16 to 256 characters. Never shown." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
 }
 
 // TransformSchema demands one of the two names of the type.
@@ -96,7 +98,7 @@ type patchDoc struct{ RegistrationDoc }
 func (patchDoc) TransformSchema(schemas huma.Registry, s *huma.Schema) *huma.Schema {
 	s = patchable(schemas, s)
 	s.Nullable = false
-	for _, name := range []string{"callback_type", "destination"} { // every callback has them
+	for _, name := range []string{"callback_type", "destination", "secret"} { // every callback has them
 		s.Properties[name].Nullable = false
 	}
 	return s
@@ -149,7 +151,7 @@ func (CallbackDoc) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema
 
 type createdCallbackDoc struct {
 	CallbackDoc
-	Secret string `json:"secret" doc:"The signing secret (Standard Webhooks), shown this once." example:"whsec_…"`
+	Secret string `json:"secret,omitempty" doc:"The signing secret that was made, shown this once. Absent if you brought one." example:"whsec_…"`
 }
 
 // callbackHealthDoc is a callback as a GET shows it.
@@ -272,7 +274,8 @@ type ReceiptDoc struct {
 
 type rotationDoc struct {
 	_       struct{}    `additionalProperties:"false"`
-	Overlap durationDoc `json:"overlap,omitempty" default:"24h" example:"24h" doc:"How long the secrets it had go on signing beside the new one: 0s to 168h."`
+	Overlap durationDoc `json:"overlap,omitempty" default:"24h" example:"24h" doc:"How long the secrets it had go on signing beside the new one: 0s to 168h. With header_style github it must be 0s."`
+	Secret  string      `json:"secret,omitempty" minLength:"16" maxLength:"256" writeOnly:"true" doc:"The new secret, if you bring one: as in a registration, by the callback's header_style. Default: one is made. Never shown." example:"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"`
 }
 
 // AttemptDoc is a dispatcher.Attempt.
