@@ -64,6 +64,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		[2]string{"content type", cb.Destination.ContentType},
 		[2]string{"auth", auth},
 		[2]string{"headers", strings.Join(slices.Sorted(maps.Keys(cb.Headers)), ", ")},
+		[2]string{"header style", cb.HeaderStyle},
 		[2]string{"success", cb.Success},
 		[2]string{"trace", trace},
 		[2]string{"timeout", brief(cb.Timeout)},

@@ -50,10 +50,11 @@ func callbacksCommand() *cli.Command {
 func createCallbackCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "create",
-		Usage: "register a URL; prints the signing secret alone on stdout, so SECRET=$(ringback callbacks create …) works",
+		Usage: "register a URL; prints the signing secret that was made alone on stdout, so SECRET=$(ringback callbacks create …) works",
 		Description: examples(
 			"ringback callbacks create --type payment_proof --url https://partner.example/hook",
 			"ringback callbacks create --type 'customer.*' --url https://partner.example/hook --timeout 30s",
+			"ringback callbacks create --file registration.json --secret @old.secret",
 			"ringback callbacks create --file registration.json",
 		) + registrationHelp,
 		Flags:  append([]cli.Flag{companyFlag()}, registrationFlags()...),
@@ -87,6 +88,10 @@ func createCallback(c *cli.Context) error {
 	}
 	if why := unverified(&cb); why != "" {
 		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d is unverified, and what is for it waits: %s\n", cb.CallbackID, printable(why))
+	}
+	if cb.Secret == "" {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d (%s) is registered, and signs with the secret that you gave\n", cb.CallbackID, printable(cb.CallbackType))
+		return nil
 	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d (%s) is registered; its signing secret, shown this once:\n", cb.CallbackID, printable(cb.CallbackType))
 	return out.line("%s", printable(cb.Secret))
@@ -295,9 +300,10 @@ func verifyCallback(c *cli.Context) error {
 func rotateSecretCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rotate-secret",
-		Usage: "give it a new signing secret; prints it alone on stdout", ArgsUsage: callbackArg,
-		Description: examples("SECRET=$(ringback callbacks rotate-secret 12)", "ringback callbacks rotate-secret 12 --overlap 0s") +
-			"\n\nMeanwhile requests carry a signature by each secret, so that the partner can change over at leisure.",
+		Usage: "give it a new signing secret; prints one that was made alone on stdout", ArgsUsage: callbackArg,
+		Description: examples("SECRET=$(ringback callbacks rotate-secret 12)", "ringback callbacks rotate-secret 12 --overlap 0s", "ringback callbacks rotate-secret 12 --secret @new.secret") +
+			"\n\nMeanwhile requests carry a signature by each secret, so that the partner can change over at leisure.\n" +
+			"With the header style github they carry one, and --overlap must be 0s.",
 		Flags: []cli.Flag{
 			companyFlag(),
 			&cli.DurationFlag{
@@ -310,6 +316,7 @@ func rotateSecretCommand() *cli.Command {
 					return nil
 				},
 			},
+			&cli.StringFlag{Name: "secret", Usage: "the new `SECRET`, if you bring one: @FILE, @- for stdin, env:VARIABLE, or itself"},
 		},
 		Action: rotateSecret,
 	}
@@ -321,7 +328,13 @@ func rotateSecret(c *cli.Context) error {
 		return err
 	}
 	overlap := c.Duration("overlap")
-	cb, err := api.RotateSecret(c.Context, company, id, overlap)
+	own := ""
+	if c.IsSet("secret") {
+		if own, err = ownSecret(c); err != nil {
+			return err
+		}
+	}
+	cb, err := api.RotateSecretTo(c.Context, company, id, own, overlap)
 	if err != nil {
 		return err
 	}
@@ -332,6 +345,10 @@ func rotateSecret(c *cli.Context) error {
 	meanwhile := "the old one is worthless from now on"
 	if overlap > 0 {
 		meanwhile = "until " + clock(time.Now().Add(overlap)) + " requests are signed with the old one as well"
+	}
+	if own != "" {
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d signs with the secret that you gave; %s\n", id, meanwhile)
+		return nil
 	}
 	_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d has a new signing secret, shown this once; %s:\n", id, meanwhile)
 	return out.line("%s", printable(cb.Secret))

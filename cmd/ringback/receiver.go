@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,7 +26,8 @@ const maxReceived = 16 << 20
 // receiver is a partner's end of a callback. It is safe for concurrent use; lines never mix.
 type receiver struct {
 	secrets []payloads.Secret
-	forward *url.URL // nil: answers by itself
+	style   payloads.HeaderStyle // empty: as the headers of each request say
+	forward *url.URL             // nil: answers by itself
 	client  *http.Client
 	strict  bool // answers 401 itself where the signature does not verify
 	quiet   bool
@@ -47,12 +49,12 @@ func newReceiver(c *cli.Context) (*receiver, error) {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
-	for _, s := range commaSeparated(c.StringSlice("secret")) {
-		secret, err := payloads.ParseSecret(s)
-		if err != nil {
-			return nil, usagef("--secret: %v", err)
-		}
-		r.secrets = append(r.secrets, secret)
+	var err error
+	if r.style, err = styleOf(c); err != nil {
+		return nil, err
+	}
+	if r.secrets, err = signingSecrets(r.style, c.StringSlice("secret")); err != nil {
+		return nil, err
 	}
 	for s := range strings.SplitSeq(c.String("respond"), ",") {
 		status, err := strconv.Atoi(strings.TrimSpace(s))
@@ -189,7 +191,7 @@ func (r *receiver) verify(h http.Header, body []byte, now time.Time) (verdict, w
 	if len(r.secrets) == 0 {
 		return "no_secret", ""
 	}
-	if err := payloads.Verify(h, body, now, r.secrets...); err != nil {
+	if err := cmp.Or(r.style, payloads.StyleOf(h)).Verify(h, body, now, r.secrets...); err != nil {
 		return "not_verified", err.Error()
 	}
 	return "verified", ""

@@ -36,6 +36,8 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "start-date", Usage: "only events accepted since this `TIME`", Action: checkStart},
 		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
+		&cli.StringFlag{Name: "header-style", Usage: "in which headers the signature travels: standard, svix, github or stripe"},
+		&cli.StringFlag{Name: "secret", Usage: "sign with this `SECRET`, which the receiver has already, see below; default: one is made"},
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
@@ -49,6 +51,9 @@ const registrationHelp = `
   --auth bearer,token=@token.txt
   --auth basic,username=me,password=env:PASSWORD
   --auth oauth2,token_url=https://id.example/token,client_id=me,client_secret=@-
+--secret is whsec_ and base64, or any text of 16 to 256 characters with --header-style github or
+stripe. On an update it takes the place of all that sign, at once; rotate-secret lets them overlap:
+  --header-style stripe --secret env:STRIPE_WEBHOOK_SECRET
 --header takes a value that may be seen, or says where the value is:
   --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
@@ -132,10 +137,17 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 	if len(to) > 0 {
 		settings["destination"] = to
 	}
-	for flag, member := range map[string]string{"type": "callback_type", "description": "description", "success": "success", "timeout": "timeout"} {
+	for flag, member := range map[string]string{"type": "callback_type", "description": "description", "success": "success", "timeout": "timeout", "header-style": "header_style"} {
 		if c.IsSet(flag) {
 			settings[member] = orNull(c.String(flag))
 		}
+	}
+	if c.IsSet("secret") {
+		secret, err := ownSecret(c)
+		if err != nil {
+			return nil, err
+		}
+		settings["secret"] = secret
 	}
 	if c.IsSet("trace") {
 		settings["trace"] = c.Bool("trace")
@@ -152,6 +164,15 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 		}
 	}
 	return settings, nil
+}
+
+// ownSecret reads --secret, a signing secret that the receiver has already.
+func ownSecret(c *cli.Context) (string, error) {
+	secret, err := secretFrom(c, "--secret", c.String("secret"))
+	if err == nil && secret == "" {
+		return "", usagef("--secret is empty: leave it out to have one made")
+	}
+	return secret, err
 }
 
 // matchBlock is what --match and --campaign-token narrow the match to; nil if neither is given. An empty value takes an attribute back.

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -26,6 +27,7 @@ func verifyCommand() *cli.Command {
 		Usage: "say whether a captured request is signed with a secret, and if not, why",
 		Description: "Takes a request as it was captured, byte for byte: request line, headers, an empty line, the body.\n" +
 			"Or its parts: --id, --timestamp, --signature and --body. Talks to nobody, and never shows a secret.\n" +
+			"Its headers say which header style it has. In parts, --style github and stripe are --signature and --body alone.\n" +
 			"Exit code 0: it verifies; 1: it does not.\n\n" +
 			examples(
 				"ringback verify --secret whsec_… --request request.http --at 2026-11-22T09:39:00Z",
@@ -36,7 +38,8 @@ func verifyCommand() *cli.Command {
 			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)"},
 			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID},
 			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp},
-			&cli.StringFlag{Name: "signature", Usage: "value of the header " + payloads.HeaderSignature},
+			&cli.StringFlag{Name: "signature", Usage: "value of the header " + payloads.HeaderSignature + ", or of the style's own"},
+			styleFlag("header `STYLE` of the callback: standard, svix, github or stripe; default: what the request's headers say, else standard"),
 			&cli.StringFlag{Name: "body", Usage: "the body from `FILE` (- is stdin)"},
 			&cli.StringFlag{Name: "at", Usage: "when the request arrived, `TIME` as in 2026-11-21T09:30:00Z, by the receiver's clock; default: now"},
 		},
@@ -55,17 +58,21 @@ func verify(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
-	secrets, err := signingSecrets(c.StringSlice("secret"))
-	if err != nil {
+	if err := wantSecret(c.StringSlice("secret")); err != nil {
 		return err
 	}
 	now := time.Now()
 	if at := c.String("at"); at != "" {
+		var err error
 		if now, err = time.Parse(time.RFC3339, at); err != nil {
 			return usagef("--at takes a time such as 2026-11-21T09:30:00Z, not %q", at)
 		}
 	}
 	captured, err := readCapture(c)
+	if err != nil {
+		return err
+	}
+	secrets, err := signingSecrets(captured.style, c.StringSlice("secret"))
 	if err != nil {
 		return err
 	}
@@ -85,23 +92,9 @@ func verify(c *cli.Context) error {
 	return nil
 }
 
-// signingSecrets reads the values of --secret, at least one. Its errors hold no secret.
-func signingSecrets(values []string) (secrets []payloads.Secret, err error) {
-	for _, value := range commaSeparated(values) {
-		secret, err := payloads.ParseSecret(value)
-		if err != nil {
-			return nil, usagef("--secret: %v", err)
-		}
-		secrets = append(secrets, secret)
-	}
-	if len(secrets) == 0 {
-		return nil, usagef("which secret? say so with --secret or RINGBACK_SECRET: it was shown when the callback was created or its secret rotated")
-	}
-	return secrets, nil
-}
-
 // capture is a request as somebody kept it.
 type capture struct {
+	style  payloads.HeaderStyle
 	header http.Header
 	body   []byte
 	length int // what Content-Length says of the body; -1 if it says nothing
@@ -109,7 +102,11 @@ type capture struct {
 
 // readCapture reads the request that the flags name, whole or in parts.
 func readCapture(c *cli.Context) (capture, error) {
-	parts := []string{"id", "timestamp", "signature", "body"}
+	style, err := styleOf(c)
+	if err != nil {
+		return capture{}, err
+	}
+	parts := partsOf(style)
 	var given, missing []string
 	for _, name := range parts {
 		if c.IsSet(name) {
@@ -126,21 +123,17 @@ func readCapture(c *cli.Context) (capture, error) {
 		if err != nil {
 			return capture{}, err
 		}
-		return parseCapture(text)
+		return parseCapture(text, style)
 	case len(missing) == len(parts):
-		return capture{}, usagef("which request? give --request FILE, or --id, --timestamp, --signature and --body")
+		return capture{}, usagef("which request? give --request FILE, or %s", flagsInWords(parts))
 	case len(missing) > 0:
-		return capture{}, usagef("%s is missing: a request in parts is --id, --timestamp, --signature and --body", strings.Join(missing, " and "))
+		return capture{}, usagef("%s is missing: a request in parts is %s", strings.Join(missing, " and "), flagsInWords(parts))
 	}
 	body, err := readInput(c, c.String("body"))
 	if err != nil {
 		return capture{}, err
 	}
-	header := http.Header{}
-	header.Set(payloads.HeaderID, c.String("id"))
-	header.Set(payloads.HeaderTimestamp, c.String("timestamp"))
-	header.Set(payloads.HeaderSignature, c.String("signature"))
-	return capture{header, body, -1}, nil
+	return capture{style, headerOf(c, style), body, -1}, nil
 }
 
 // readInput reads a file, or stdin for "-", of at most maxReceived bytes.
@@ -168,7 +161,8 @@ func readInput(c *cli.Context, name string) ([]byte, error) {
 var requestLine = regexp.MustCompile(`^[A-Z]+ \S+( HTTP/[0-9.]+)?\r?\n`)
 
 // parseCapture takes a captured request apart and leaves the body as it is, but for a chunked one, whose framing is no part of it.
-func parseCapture(text []byte) (capture, error) {
+// If style is empty, its headers say which it has.
+func parseCapture(text []byte, style payloads.HeaderStyle) (capture, error) {
 	text = text[len(requestLine.Find(text)):]
 	end, blank := bytes.Index(text, []byte("\n\r\n")), 3
 	if lf := bytes.Index(text, []byte("\n\n")); lf >= 0 && (end < 0 || lf < end) {
@@ -181,7 +175,7 @@ func parseCapture(text []byte) (capture, error) {
 	if err != nil {
 		return capture{}, errors.New("the request's headers are not readable: give it as it was captured, with one NAME: VALUE on each line")
 	}
-	r := capture{http.Header(header), text[end+blank:], -1}
+	r := capture{cmp.Or(style, payloads.StyleOf(http.Header(header))), http.Header(header), text[end+blank:], -1}
 	if n, err := strconv.Atoi(r.header.Get("Content-Length")); err == nil && n >= 0 {
 		r.length = n
 		if n < len(r.body) && len(bytes.Trim(r.body[n:], "\r\n")) == 0 { // the end of the file's last line, and no part of the body
@@ -198,10 +192,13 @@ func parseCapture(text []byte) (capture, error) {
 
 // verify judges the request as a receiver would have at now.
 func (r capture) verify(now time.Time, secrets []payloads.Secret) verification {
-	err := payloads.Diagnose(r.header, r.body, now, secrets...)
-	sent := sentAt(r.header)
+	err := r.style.Diagnose(r.header, r.body, now, secrets...)
+	sent, timed := r.style.SentAt(r.header)
 	switch problem := problemOf(err); problem {
 	case "":
+		if !timed {
+			return verification{Verified: true, Detail: fmt.Sprintf("the signature is right; no time is signed with the header style %s, so know a replayed request by its %s", r.style, payloads.HeaderID)}
+		}
 		return verification{Verified: true, Detail: fmt.Sprintf("the signature is right, and %s", apart(now.Sub(sent)))}
 	case payloads.TooOld:
 		return verification{false, string(problem), fmt.Sprintf("the signature is right, but the clock is off by %s: the request was signed at %s, and a receiver refuses what is older than %s; "+
@@ -225,12 +222,6 @@ func problemOf(err error) payloads.Problem {
 		return e.Problem
 	}
 	return ""
-}
-
-// sentAt is the time in the request's timestamp, which payloads has found readable.
-func sentAt(h http.Header) time.Time {
-	seconds, _ := strconv.ParseInt(h.Get(payloads.HeaderTimestamp), 10, 64)
-	return time.Unix(seconds, 0)
 }
 
 // apart says how far the request's time lies from the clock.
