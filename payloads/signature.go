@@ -242,6 +242,10 @@ func readTriple(h http.Header, idName, timestampName, signatureName string) (sig
 	return r, nil
 }
 
+func missingHeader(name string) error {
+	return &VerifyError{MissingHeader, "the header " + name + " is missing: pass on all headers of the request, through proxies too"}
+}
+
 // readTimestamp reads seconds since 1970. where it stands is for the error.
 func readTimestamp(text, where string) (time.Time, error) {
 	seconds, err := strconv.ParseUint(text, 10, 40) // until the year 36812: no overflow anywhere

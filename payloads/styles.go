@@ -247,10 +247,6 @@ func (s HeaderStyle) SentAt(h http.Header) (time.Time, bool) {
 	return r.at, err == nil && !r.at.IsZero()
 }
 
-func missingHeader(name string) error {
-	return &VerifyError{MissingHeader, "the header " + name + " is missing: pass on all headers of the request, through proxies too"}
-}
-
 func readGitHub(h http.Header) (signedRequest, error) {
 	value := h.Get(headerGitHubSignature)
 	if value == "" {

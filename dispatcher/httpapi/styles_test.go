@@ -1,6 +1,15 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -44,4 +53,132 @@ func TestSecretsOfYourOwn(t *testing.T) {
 			t.Errorf("the secret that was made is not shown: %q", shown)
 		}
 	}
+}
+
+// A migrant is a receiver that is there already: it has a library and a secret.
+type migrant struct{ path, style, library, secret, next string }
+
+// TestReceiversGoOn: a receiver that was built with the library of another sender, and has that sender's secret, verifies the first delivery
+// unchanged, also while its secret is rotated, and refuses another body.
+func TestReceiversGoOn(t *testing.T) {
+	const base64Secret, stripeSecret, githubSecret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_5WbX5kEWLlfzsGNjH64I8lOOqUB6e8FH-old", "It's a Secret to Everybody"
+	migrants := []migrant{
+		{"/standard", "standard", "standardwebhooks", base64Secret, ""},
+		{"/bare", "standard", "standardwebhooks", strings.TrimPrefix(base64Secret, "whsec_"), ""},
+		{"/svix", "svix", "svix", base64Secret, ""},
+		{"/svix-rotated", "svix", "svix", base64Secret, "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"},
+		{"/stripe", "stripe", "stripe", stripeSecret, ""},
+		{"/stripe-rotated", "stripe", "stripe", stripeSecret, "another text that is a secret"},
+		{"/github", "github", "octokit", githubSecret, ""},
+	}
+	h := newHouse(t)
+	type arrived struct {
+		path   string
+		header http.Header
+		body   string
+	}
+	got := make(chan arrived, 100)
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- arrived{r.URL.Path, r.Header.Clone(), string(body)}
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	defer partner.Close()
+	for _, m := range migrants { // before there is a worker, which announces itself nowhere and would pass for one of a version before
+		registration, err := json.Marshal(map[string]any{"callback_type": "payment_proof", "destination": map[string]string{"url": partner.URL + m.path}, "header_style": m.style, "secret": m.secret})
+		h.must(err)
+		at := h.call("partner", "POST", "/companies/acme/config/callbacks", string(registration)).want(http.StatusCreated).header.Get("Location")
+		if m.next != "" {
+			h.call("partner", "POST", at+"/secret", `{"secret":"`+m.next+`","overlap":"1h"}`).want(http.StatusOK)
+		}
+	}
+	h.work()
+	h.call("producer", "POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"proof-1","payload":{ "requestId":"Nómina 😀 <&>", "status":"OK" }}`).want(http.StatusAccepted)
+
+	var cases []map[string]any
+	for range migrants {
+		a := <-got
+		m := migrants[slices.IndexFunc(migrants, func(m migrant) bool { return m.path == a.path })]
+		headers := map[string]string{}
+		for name := range a.header {
+			headers[strings.ToLower(name)] = a.header.Get(name)
+		}
+		if id := headers["webhook-id"]; id == "" || headers["ringback-event-id"] != "proof-1" || headers["ringback-event-type"] != "payment_proof" || headers["ringback-attempt"] != "1" ||
+			m.style == "github" && (headers["x-github-delivery"] != id || headers["x-github-event"] != "payment_proof") {
+			t.Errorf("%s: the headers are %v", m.path, headers)
+		}
+		if (headers["webhook-signature"] != "") != (m.style == "standard") {
+			t.Errorf("%s: Webhook-Signature is %q", m.path, headers["webhook-signature"])
+		}
+		secrets := []string{m.secret}
+		if m.next != "" {
+			secrets = append(secrets, m.next)
+		}
+		for _, secret := range secrets {
+			cases = append(cases, map[string]any{"library": m.library, "secret": secret, "headers": headers, "body": a.body})
+		}
+	}
+	var said []struct {
+		AsSent  string `json:"as_sent"`
+		Changed string `json:"changed"`
+	}
+	h.must(json.Unmarshal(verifiers(t, cases), &said))
+	for i, s := range said {
+		if s.AsSent != "" || s.Changed == "" {
+			t.Errorf("%s with %v: as sent %q, with another body %q", cases[i]["library"], cases[i]["headers"], s.AsSent, s.Changed)
+		}
+	}
+	if len(said) != len(cases) {
+		t.Errorf("%d of %d were judged", len(said), len(cases))
+	}
+}
+
+// verifiers has the libraries of npm judge requests. They are installed once for all runs of tests.
+func verifiers(t *testing.T, cases any) []byte {
+	t.Helper()
+	for _, tool := range []string{"node", "npm"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if os.Getenv("CI") == "true" {
+				t.Fatalf("CI has no %s: install it", tool)
+			}
+			t.Skipf("there is no %s on this machine", tool)
+		}
+	}
+	packages := []string{"svix@1.99.1", "standardwebhooks@1.1.1", "stripe@23.1.0", "@octokit/webhooks-methods@6.0.0"}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "ringback-tests", strings.NewReplacer("@", "-", "/", "-").Replace(strings.Join(packages, "+")))
+	if _, err := os.Stat(dir); err != nil {
+		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = os.RemoveAll(fresh) }()
+		install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"}, packages...)...)
+		install.Dir = fresh
+		if out, err := install.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v\n%s", install, err, out)
+		}
+		_ = os.Rename(fresh, dir) // another test may have been first
+	}
+	program, err := os.ReadFile("testdata/verifiers.mjs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdin, err := json.Marshal(cases)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", string(program)) // it finds packages from where it runs
+	run.Dir, run.Stdin, run.Stderr = dir, bytes.NewReader(stdin), os.Stderr
+	out, err := run.Output()
+	if err != nil {
+		t.Fatalf("verifiers.mjs: %v", err)
+	}
+	return out
 }
