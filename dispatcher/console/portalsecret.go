@@ -45,6 +45,10 @@ func rotateSecretPage(v *visit) error {
 		Act:  v.act("Make a new secret", "primary", append(here, "secret")...), Back: v.path(here...), Facts: v.facts(company, cb), Legend: "The secret before goes on signing",
 		Choices: []choice{{"overlap", "24h", "for a day", true}, {"overlap", "168h", "for a week", false}, {"overlap", "1h", "for an hour", false}, {"overlap", "0s", "no more: somebody else knows it", false}},
 	}
+	if cb.HeaderStyle == "github" { // it carries one signature
+		c.Says = []string{"Callback " + id + " gets a new signing secret, which is shown once. Its requests carry one signature, as GitHub's do, so the secret before ends at once: what is sent until your service has the new one is refused, and comes again."}
+		c.Choices = []choice{{"overlap", "0s", "no more", true}}
+	}
 	if cb.SecretOverlapUntil.After(v.now) {
 		c.Says = append(c.Says, "At the moment a secret before signs, too, until "+cb.SecretOverlapUntil.UTC().Format(time.RFC3339)+".")
 	}
