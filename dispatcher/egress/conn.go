@@ -34,6 +34,8 @@ type conn struct {
 	parked    time.Time   // without use since then; zero: in use, or HTTP/2
 	stirred   time.Time   // when the other side did something meanwhile, zero: never
 	retire    *time.Timer // nil: none was needed yet
+	shown     handshake
+	helloLen  int // how much of shown.hello there is
 }
 
 func newConn(c net.Conn, closedIdle func(time.Duration)) *conn {
@@ -112,6 +114,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.helloLen < helloBytes && n > 0 {
+		c.helloLen += copy(c.shown.hello[c.helloLen:], p[:n])
+	}
 	if !c.parked.IsZero() && !c.closed {
 		c.stirred = now
 	}
@@ -119,6 +124,23 @@ func (c *conn) Read(p []byte) (int, error) {
 		err = c.failed // closed for that
 	}
 	return n, err
+}
+
+// asked notes that the other side asked for a client certificate, and whether it gets one.
+func (c *conn) asked(given bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shown.asked, c.shown.given = true, given
+}
+
+// handshake returns what the handshake has shown so far. That of nil is empty.
+func (c *conn) handshake() handshake {
+	if c == nil {
+		return handshake{}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.shown
 }
 
 // awaitWrite waits for the first write, but not for long.

@@ -38,6 +38,9 @@ type Request struct {
 	// KeepBody is how many bytes of the answer's body are kept, at most 64 KiB: no more is ever read. Zero: 1 KiB.
 	KeepBody int
 
+	// Identity is who this side is in the TLS handshake, and whom it trusts. Nil: as [Config.TLS] says.
+	Identity *Identity
+
 	// Repeatable allows the request to go out twice. If a kept connection ended before anything of an answer came, the request goes out once more,
 	// at once and on a connection that is a second old at most. Repeatable is for receivers that know the request again when they see it twice.
 	Repeatable bool
@@ -173,7 +176,10 @@ func (c *Client) build(ctx context.Context, req Request, tr *trace) (*http.Reque
 	if detail != "" {
 		return nil, &Error{Reason: BadRequest, Detail: detail}
 	}
-	tr.pool = c.hosts.current(t.host(), t.port)
+	if tr.owner, err = c.identities.get(req.Identity); err != nil {
+		return nil, &Error{Reason: BadRequest, Detail: err.Error()}
+	}
+	tr.pool = c.hosts.current(t.host(), t.port, tr.owner.name())
 	u := t.url()
 	u.Host = tr.pool.pool
 	out := &http.Request{

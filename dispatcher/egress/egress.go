@@ -17,6 +17,8 @@
 //     New requests leave a connection after two to four minutes, so a host that moved is found at its new address. An HTTP/2
 //     connection that has been silent for 10 s is given up. After a timeout on a connection that is shared or had served before,
 //     the next request gets a new one.
+//   - Connections are kept apart by TLS identity: one that was opened with a client certificate, for an authority or under a server name of a
+//     [Request.Identity] serves only requests of the same. No TLS session is resumed.
 //   - The status and the headers are the answer. When they have arrived, nothing that happens to the body turns the answer into an error. If the
 //     receiver answers before it has read the request and then closes, the answer counts, too.
 //   - An error says why in a closed vocabulary ([Reason]) and in a short sentence that holds no URL, no address and no secret.
@@ -28,8 +30,8 @@
 //
 // The files form layers, and each file leans only on those below it. From the bottom to the top they are:
 //
-//   - settings, reasons and URLs (config.go, transport.go, phase.go, reason.go, name.go, url.go);
-//   - connections (conn.go, pool.go), and the trace of one request over them (trace.go);
+//   - settings, reasons, URLs and TLS identities (config.go, transport.go, phase.go, reason.go, name.go, url.go, identity.go);
+//   - connections (handshake.go, conn.go, pool.go), the trace of one request over them (trace.go), and TLS on top of them (secure.go);
 //   - the guard and the dialers that ask it (guard.go, dial.go, proxy.go);
 //   - the Client (egress.go) and its requests (do.go, explain.go);
 //   - the tokens (token.go, tokendoor.go, tokens.go).
@@ -47,6 +49,7 @@ import (
 type Client struct {
 	guard      *guard
 	hosts      *hosts
+	identities *identities
 	transport  *http.Transport
 	maxTimeout time.Duration
 }
@@ -80,7 +83,7 @@ func New(cfg Config) (*Client, error) {
 	default:
 		dial = g.dialer(cfg.Resolver)
 	}
-	c := &Client{guard: g, hosts: newHosts(), maxTimeout: cfg.MaxTimeout}
+	c := &Client{guard: g, hosts: newHosts(), identities: newIdentities(), maxTimeout: cfg.MaxTimeout}
 	c.transport = newTransport(g.contained(c.hosts.dialer(tracked(dial))), tlsConfig)
 	return c, nil
 }

@@ -16,7 +16,7 @@ import (
 func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error {
 	phase, answered, timing := tr.state(start)
 	e := &Error{Phase: phase, Timing: timing, err: err}
-	e.Reason, e.Detail = classify(ctx, err, phase, answered)
+	e.Reason, e.Detail = classify(ctx, err, phase, answered, tr.handshake())
 	if e.Reason == ConnectionClosed && tr.mute() {
 		e.Reason, e.Detail = Timeout, "the connection fell silent"
 	}
@@ -27,7 +27,7 @@ func explain(ctx context.Context, err error, tr *trace, start time.Time) *Error 
 }
 
 // classify is explain's judgement. If ctx is taken as a value, it is a pure function of its arguments.
-func classify(ctx context.Context, err error, phase string, answered bool) (reason Reason, detail string) {
+func classify(ctx context.Context, err error, phase string, answered bool, shown handshake) (reason Reason, detail string) {
 	if ours, ok := errors.AsType[*proxyError](err); ok && !errors.Is(ctx.Err(), context.Canceled) {
 		return ours.reason, ours.detail
 	}
@@ -52,7 +52,7 @@ func classify(ctx context.Context, err error, phase string, answered bool) (reas
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return Timeout, lateness[phase]
 	}
-	if detail := tlsTrouble(err, phase); detail != "" {
+	if detail := tlsTrouble(err, phase, shown); detail != "" {
 		return TLS, detail
 	}
 	if stream, ok := errors.AsType[streamError](err); ok && !answered {
@@ -135,7 +135,7 @@ func classifySyscall(err error) (Reason, string) {
 }
 
 // tlsTrouble says what went wrong between the two TLS ends, or nothing. If the stream ended during the handshake, TLS said nothing.
-func tlsTrouble(err error, phase string) string {
+func tlsTrouble(err error, phase string, shown handshake) string {
 	if expired, ok := errors.AsType[x509.CertificateInvalidError](err); ok && expired.Reason == x509.Expired {
 		return "the certificate has expired or is not yet valid"
 	}
@@ -151,8 +151,14 @@ func tlsTrouble(err error, phase string) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "the port does not speak TLS"
 	}
-	if op, ok := errors.AsType[*net.OpError](err); ok && (op.Op == "remote error" || op.Op == "local error") {
-		return "the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)"
+	if version := shown.offered(); phase == PhaseTLS && version != 0 && version < tls.VersionTLS12 {
+		return "the endpoint offers " + tls.VersionName(version) + " at most: TLS 1.2 or later is needed"
+	}
+	if alert, remote, ok := alertOf(err); ok {
+		if detail := alertTrouble(alert, shown); remote && detail != "" {
+			return detail
+		}
+		return "the other side and this one do not agree on a TLS connection (1.2 or later)"
 	}
 	if phase == PhaseTLS && !isEnd(err) {
 		return "the TLS handshake failed"

@@ -310,10 +310,13 @@ func TestNoProxy(t *testing.T) {
 	if _, err := c.Do(t.Context(), Request{URL: "http://partner.example/hook"}); err != nil {
 		t.Fatal(err)
 	}
-	if len(dialled) != 1 || dialled[0] != "partner.example:80" {
+	if _, err := c.Do(t.Context(), Request{URL: "https://partner.example/hook"}); err == nil {
+		t.Error("a server that speaks no TLS answers over https")
+	}
+	if len(dialled) != 2 || dialled[0] != "partner.example:80" || dialled[1] != "partner.example:443" {
 		t.Errorf("dialled %q, want the partner alone", dialled)
 	}
-	if tr := c.transport; tr.Proxy != nil || tr.DialTLSContext != nil || tr.DialTLS != nil || tr.Dial != nil { //nolint:staticcheck // the deprecated fields would be a way around the guard, too
+	if tr := c.transport; tr.Proxy != nil || tr.DialTLS != nil || tr.Dial != nil { //nolint:staticcheck // the deprecated fields would be a way around the guard, too
 		t.Error("the transport has a proxy or a dialer that the guard does not see")
 	}
 }

@@ -2,7 +2,6 @@ package egress
 
 import (
 	"container/list"
-	"context"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -25,7 +24,7 @@ const (
 	limitKept = 10 * time.Minute
 )
 
-// hosts remembers of each host and port which of its connections may take a request, and how long it keeps an idle one.
+// hosts remembers of each host, port and TLS identity which of the connections may take a request, and how long the host keeps an idle one.
 //
 // The connections that net/http keeps for a host make up a generation. net/http cannot leave some of its connections alone, so the next
 // generation does it. New requests go to connections of their own. The connections of the generation before finish their requests, and leave the
@@ -40,7 +39,8 @@ type hosts struct {
 
 // A host is one of those that are remembered.
 type host struct {
-	name       string // host:port
+	name       string // host:port, and the identity's key, if there is one
+	addr       string // host:port
 	generation generation
 	born, ends time.Time // of the generation
 	idle       idleLimit
@@ -48,22 +48,26 @@ type host struct {
 
 // A generation names the connections that belong to it.
 type generation struct {
-	name   string // the host's
+	name   string // the host's, with the identity's key
 	number uint64
 	pool   string // the name under which net/http keeps the connections
 }
 
 func newHosts() *hosts { return &hosts{known: make(map[string]*list.Element), recent: list.New()} }
 
-// current returns the generation that a request goes to.
-func (h *hosts) current(hostname string, port uint16) generation {
-	name := hostname + ":" + strconv.Itoa(int(port))
+// current returns the generation that a request goes to: of the host's connections with that identity.
+func (h *hosts) current(hostname string, port uint16, identity string) generation {
+	addr := hostname + ":" + strconv.Itoa(int(port))
+	name := addr
+	if identity != "" {
+		name += " " + identity
+	}
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	place, known := h.known[name]
 	if !known {
-		place = h.recent.PushFront(&host{name: name})
+		place = h.recent.PushFront(&host{name: name, addr: addr})
 		h.known[name] = place
 		if h.recent.Len() > maxHosts {
 			delete(h.known, h.recent.Remove(h.recent.Back()).(*host).name)
@@ -81,26 +85,14 @@ func (h *hosts) current(hostname string, port uint16) generation {
 // begin begins the next generation of it. The caller holds h.mu.
 func (h *hosts) begin(it *host, now time.Time) {
 	h.last++
-	colon := strings.LastIndexByte(it.name, ':')
-	port := "0000" + it.name[colon+1:]
-	it.generation = generation{it.name, h.last, it.name[:colon+1] + strconv.FormatUint(h.last, 10) + port[len(port)-portDigits:]}
+	colon := strings.LastIndexByte(it.addr, ':')
+	port := "0000" + it.addr[colon+1:]
+	it.generation = generation{it.name, h.last, it.addr[:colon+1] + strconv.FormatUint(h.last, 10) + port[len(port)-portDigits:]}
 	it.born, it.ends = now, now.Add(longestLife/2+rand.N(longestLife/2)) //nolint:gosec // jitter is no secret
 }
 
 // portDigits is how many digits at the end of net/http's port are the port.
 const portDigits = 5
-
-// dialer returns dial for the names that net/http keeps connections under. Its connections tell h what they learn.
-func (h *hosts) dialer(dial dialFunc) dialFunc {
-	return func(ctx context.Context, network, pool string) (net.Conn, error) {
-		addr := dialled(pool)
-		opened, err := dial(ctx, network, addr)
-		if err != nil {
-			return nil, err
-		}
-		return newConn(opened, func(after time.Duration) { h.closedIdle(addr, after) }), nil
-	}
-}
 
 // dialled returns the address that a pool's name stands for.
 func dialled(pool string) string {

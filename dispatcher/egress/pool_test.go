@@ -340,18 +340,18 @@ func TestPools(t *testing.T) {
 		port uint16
 		addr string
 	}{{"partner.example", 443, "partner.example:443"}, {"[2001:db8::1]", 8443, "[2001:db8::1]:8443"}, {"10.0.0.1", 1, "10.0.0.1:1"}, {"a.example", 65535, "a.example:65535"}} {
-		first := h.current(tt.host, tt.port)
-		if again := h.current(tt.host, tt.port); again != first {
+		first := h.current(tt.host, tt.port, "")
+		if again := h.current(tt.host, tt.port, ""); again != first {
 			t.Errorf("%v, then %v", first, again)
 		}
 		h.leave(first, time.Hour)
-		second := h.current(tt.host, tt.port)
+		second := h.current(tt.host, tt.port, "")
 		h.leave(first, time.Hour) // somebody else was there first
-		if third := h.current(tt.host, tt.port); second.pool == first.pool || third != second {
+		if third := h.current(tt.host, tt.port, ""); second.pool == first.pool || third != second {
 			t.Errorf("%v, then %v and %v", first, second, third)
 		}
 		h.leave(first, 0)
-		if h.current(tt.host, tt.port) == second {
+		if h.current(tt.host, tt.port, "") == second {
 			t.Error("the generation of another is taken although it is not young enough")
 		}
 		for _, g := range []generation{first, second} {
@@ -363,11 +363,11 @@ func TestPools(t *testing.T) {
 	if addr := dialled("partner.example:443"); addr != "partner.example:443" {
 		t.Errorf("a plain address leads to %s", addr)
 	}
-	first := h.current("partner.example", 443)
+	first := h.current("partner.example", 443, "")
 	for i := range maxHosts {
-		h.current(fmt.Sprintf("h%d.example", i), 443)
+		h.current(fmt.Sprintf("h%d.example", i), 443, "")
 	}
-	if len(h.known) != maxHosts || h.recent.Len() != maxHosts || h.current("partner.example", 443).number <= first.number {
+	if len(h.known) != maxHosts || h.recent.Len() != maxHosts || h.current("partner.example", 443, "").number <= first.number {
 		t.Errorf("%d hosts are remembered", len(h.known))
 	}
 }

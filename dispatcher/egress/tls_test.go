@@ -174,13 +174,13 @@ func handshakes(good tls.Certificate) map[string]tlsCase {
 			overTLS(&tls.Config{Certificates: []tls.Certificate{good}, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}, ok),
 			TLS,
 			[]string{PhaseTLS},
-			"the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)",
+			"the endpoint offers neither TLS 1.2 nor TLS 1.3, of which one is needed",
 		},
 		"wants a client certificate": {
 			overTLS(&tls.Config{Certificates: []tls.Certificate{good}, ClientAuth: tls.RequireAnyClientCert}, ok),
 			TLS,
 			[]string{PhaseWrite, PhaseWait}, // TLS 1.3 says so only after the handshake
-			"the other side and this one do not agree on a TLS connection (1.2 or later; a client certificate may be asked for)",
+			certificateMissing,
 		},
 		"plain HTTP": {
 			func(conn net.Conn) {
@@ -226,8 +226,8 @@ func TestNewRefusesWeakTLS(t *testing.T) {
 		}
 	}
 	given := &tls.Config{}
-	c := newClient(t, Config{TLS: given})
-	if given.MinVersion != 0 || c.transport.TLSClientConfig.MinVersion != tls.VersionTLS12 {
+	used, err := clientTLS(given)
+	if err != nil || given.MinVersion != 0 || used.MinVersion != tls.VersionTLS12 {
 		t.Error("the configuration is not a copy with TLS 1.2")
 	}
 }

@@ -27,10 +27,12 @@ var errNoResend = errors.New("egress: the connection was given up before the req
 type trace struct {
 	body  []byte     // for resends
 	pool  generation // of connections; one of them takes the request
+	owner *identity  // of the pool; nil: the usual one
 	until time.Time  // when its time is up
 
 	mu        sync.Mutex
 	conn      *conn // nil: the request has none yet
+	opening   *conn // that shakes hands for the request, or did last; nil: none
 	use       int   // its number on conn
 	phase     string
 	since     time.Time // when the phase began
@@ -49,16 +51,30 @@ func traceFrom(ctx context.Context) *trace {
 	return tr
 }
 
-// attach returns ctx with the hooks that keep t up to date. The dialer reports lookup and connection through the value: httptrace's own hooks
+// attach returns ctx with the hooks that keep t up to date. The dialer reports lookup, connection and handshake through the value: httptrace's own hooks
 // for those cost twice as many allocations on every request, and almost no request dials.
 func (t *trace) attach(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(context.WithValue(ctx, traceKey{}, t), &httptrace.ClientTrace{
-		TLSHandshakeStart:    t.handshaking,
-		TLSHandshakeDone:     t.handshaken,
 		GotConn:              t.gotConn,
 		WroteRequest:         t.wroteRequest,
 		GotFirstResponseByte: t.gotFirstByte,
 	})
+}
+
+// whose is the identity that the request's connections have. That of no request is the usual one.
+func (t *trace) whose() *identity {
+	if t == nil {
+		return nil
+	}
+	return t.owner
+}
+
+// host is the name under which hosts knows where the request goes. If there is no request, it is addr.
+func (t *trace) host(addr string) string {
+	if t == nil || t.pool.name == "" {
+		return addr
+	}
+	return t.pool.name
 }
 
 // left is how much time the request has left; for no request, none.
@@ -123,17 +139,34 @@ func (t *trace) endDial(phase string) {
 	t.phase, t.since = PhaseConnect, now
 }
 
-// handshaking begins the TLS handshake.
-func (t *trace) handshaking() {
+// handshaking begins the TLS handshake on a connection.
+func (t *trace) handshaking(c *conn) {
+	if t == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.connected {
-		t.phase, t.since = PhaseTLS, time.Now()
+		t.phase, t.since, t.opening = PhaseTLS, time.Now(), c
 	}
 }
 
+// handshake returns what the handshake of the request's connection showed, or of the one that was opened for it.
+func (t *trace) handshake() handshake {
+	t.mu.Lock()
+	c := t.conn
+	if !t.connected {
+		c = t.opening
+	}
+	t.mu.Unlock()
+	return c.handshake()
+}
+
 // handshaken books the time of the TLS handshake.
-func (t *trace) handshaken(tls.ConnectionState, error) {
+func (t *trace) handshaken() {
+	if t == nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.connected && t.phase == PhaseTLS {

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
-	"net/http"
 	"time"
 )
 
@@ -41,32 +40,10 @@ const (
 // dialFunc opens a connection, like [net.Dialer.DialContext].
 type dialFunc = func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// newTransport returns the transport that every request goes through. net/http keeps the bytes that an HTTP/2 receiver sends before they are
-// read, by default 4 MiB of each answer: here they are bounded. There is no DialTLSContext and no Proxy on purpose. Each would open connections
-// that dial, and so the guard, never sees.
-func newTransport(dial dialFunc, tlsConfig *tls.Config) *http.Transport {
-	return &http.Transport{
-		Proxy:                  nil,
-		DialContext:            dial,
-		TLSClientConfig:        tlsConfig,
-		TLSHandshakeTimeout:    connectTimeout,
-		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // a gzip bomb stays as small as it came
-		MaxResponseHeaderBytes: maxHeaderBytes,
-		MaxIdleConns:           idleTotal,
-		MaxIdleConnsPerHost:    idlePerHost,
-		IdleConnTimeout:        idleTimeout,
-		HTTP2: &http.HTTP2Config{
-			SendPingTimeout: pingAfter, PingTimeout: pingTimeout,
-			MaxReceiveBufferPerStream: 2 * maxReadBody, MaxReceiveBufferPerConnection: 64 * maxReadBody,
-		},
-	}
-}
-
 // clientTLS returns a copy of cfg that verifies the other side, or an error for a setting that would not.
 func clientTLS(cfg *tls.Config) (*tls.Config, error) {
 	if cfg == nil {
-		return &tls.Config{MinVersion: tls.VersionTLS12}, nil
+		cfg = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	switch {
 	case cfg.InsecureSkipVerify:
@@ -78,5 +55,8 @@ func clientTLS(cfg *tls.Config) (*tls.Config, error) {
 	}
 	clone := cfg.Clone()
 	clone.MinVersion = max(clone.MinVersion, tls.VersionTLS12)
+	if len(clone.NextProtos) == 0 {
+		clone.NextProtos = []string{"h2", "http/1.1"}
+	}
 	return clone, nil
 }
