@@ -99,7 +99,7 @@ clean: ## remove what was built
 
 # The tests start Redis servers of their own, and the race detector needs a C compiler. Where neither is there and this is root on
 # Debian or a descendant, both are installed, and no service is started. Prometheus, which tries the rules and the dashboard in deploy/, and chromium,
-# which goes through the pages, are installed along with them where that is possible; without them those tests are skipped, and with CI=true they fail.
+# which goes through the pages, and nginx, which asks for client certificates, are installed along with them where that is possible; without them those tests are skipped, and with CI=true they fail.
 # LANGUAGES are a target's own wishes, as program:package.
 prepare:
 	@need=''; wish=''; \
@@ -107,6 +107,7 @@ prepare:
 	command -v "$$(go env CC)" >/dev/null || need="$$need gcc libc6-dev"; \
 	{ command -v prometheus && command -v promtool; } >/dev/null || wish='prometheus'; \
 	command -v chromium >/dev/null || wish="$$wish chromium fonts-dejavu-core"; \
+	command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || wish="$$wish nginx-light"; \
 	for each in $(LANGUAGES); do command -v "$${each%%:*}" >/dev/null || wish="$$wish $${each#*:}"; done; \
 	if [ -z "$$need$$wish" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -22,6 +23,14 @@ func authorize(h http.Header, auth *registry.Auth, token string) {
 	case registry.AuthBasic:
 		h.Set("Authorization", "Basic "+basic(auth.Username, auth.Password))
 	}
+}
+
+// identityOf is who a request is in the TLS handshake; nil: the usual.
+func identityOf(t *registry.TLS) *egress.Identity {
+	if t == nil {
+		return nil
+	}
+	return &egress.Identity{Certificate: t.ClientCertificate, Key: t.ClientKey, CA: t.CA, ServerName: t.ServerName}
 }
 
 // basic is RFC 7617's user-pass.

@@ -178,7 +178,7 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) challenge
 func (a *attempt) shakeHands(ctx context.Context, by *sender) (s sent, last, agreed bool) {
 	s.at = time.Now()
 	response, err := by.egress.Do(ctx, egress.Request{
-		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout,
+		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout, Identity: identityOf(a.callback.TLS),
 		Header: http.Header{"User-Agent": {by.userAgent}, headerRequestOrigin: {by.origin}},
 	})
 	s.took = time.Since(s.at)

@@ -52,6 +52,7 @@ func (a *attempt) getToken(ctx context.Context, by *sender) (*egress.Token, erro
 	auth := a.callback.Auth
 	token, waited, err := by.tokens.Get(ctx, egress.Owner{Company: a.ref.Company, Callback: a.ref.Callback}, egress.ClientCredentials{
 		TokenURL: auth.TokenURL, ClientID: auth.ClientID, ClientSecret: auth.ClientSecret, Scopes: auth.Scopes, Audience: auth.Audience,
+		Identity: identityOf(a.callback.TokenTLS()),
 	})
 	if waited > 0 {
 		trace.SpanFromContext(ctx).AddEvent("oauth2.token", trace.WithAttributes(

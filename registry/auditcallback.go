@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"time"
 )
 
 // callbackLine is a line about how a callback changed: old is nil if it is new. The changes are sealed, as the callback is.
@@ -57,6 +58,13 @@ func auditFields(cb *Callback) map[string]auditField {
 	}
 	for name, value := range cb.Headers {
 		hide("headers."+name, value, Masked)
+	}
+	if cb.TLS != nil {
+		hide("tls.client_key", cb.TLS.ClientKey, Masked)
+		if cert := cb.Certificate(); cert != nil {
+			hide("tls.client_certificate", cb.TLS.ClientCertificate, cert.Subject+", until "+cert.NotAfter.Format(time.RFC3339)+", "+cert.Fingerprint)
+		}
+		hide("tls.ca", cb.TLS.CA, fingerprint(cb.TLS.CA))
 	}
 	hide("destination.url", cb.Destination.URL, withoutQuery(cb.Destination.URL))
 	if cb.Auth != nil {

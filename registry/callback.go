@@ -80,6 +80,7 @@ type Callback struct {
 
 	Headers map[string]string // values are secret
 	Auth    *Auth             // nil: none
+	TLS     *TLS              // nil: the usual
 
 	Success payloads.SuccessRule // empty: the callback type's, see SuccessRule
 	Trace   bool                 // send traceparent

@@ -52,6 +52,9 @@ func (cb *Callback) render(secret string) ([]byte, error) {
 		StartDate: cb.StartDate.UTC(), URL: cb.path(), CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
 		Status: cb.Status, DisabledReason: cb.DisabledReason, Unverified: cb.UnverifiedReason, Secret: secret,
 	}
+	if tail.TLS != nil {
+		tail.TLS.Certificate = cb.Certificate()
+	}
 	if !cb.StatusAt.IsZero() {
 		tail.StatusAt = &cb.StatusAt
 	}
@@ -94,6 +97,7 @@ type settings struct {
 	Description string               `json:"description,omitempty"`
 	Headers     map[string]string    `json:"headers,omitempty"`
 	Auth        *Auth                `json:"auth,omitempty"`
+	TLS         *shownTLS            `json:"tls,omitempty"`
 	Success     payloads.SuccessRule `json:"success,omitempty"`
 	Trace       bool                 `json:"trace"`
 	Timeout     string               `json:"timeout"`
@@ -125,6 +129,7 @@ func (cb *Callback) settings() settings {
 		},
 		RateLimit:   cb.RateLimit,
 		HeaderStyle: cb.HeaderStyle,
+		TLS:         cb.TLS.shown(),
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

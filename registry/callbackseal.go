@@ -21,6 +21,7 @@ type stored struct {
 	StartDate   *time.Time           `json:"start,omitempty"` // nil: not given
 	Headers     map[string]string    `json:"headers,omitempty"`
 	Auth        *Auth                `json:"auth,omitempty"`
+	TLS         *TLS                 `json:"tls,omitempty"`
 	Success     payloads.SuccessRule `json:"success,omitempty"`
 	Trace       bool                 `json:"trace,omitempty"`
 	Timeout     time.Duration        `json:"timeout"`
@@ -71,7 +72,7 @@ func place(company string, id int64, anchor string) string {
 func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
-		Headers: cb.Headers, Auth: cb.Auth, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
+		Headers: cb.Headers, Auth: cb.Auth, TLS: cb.TLS, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
 		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
 	}
 	if cb.StartDateGiven {
@@ -112,7 +113,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 	}
 	cb := &Callback{
 		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
-		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit, HeaderStyle: s.HeaderStyle,
+		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, TLS: s.TLS, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit, HeaderStyle: s.HeaderStyle,
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if s.MatchBlock != "" && s.Match == nil {

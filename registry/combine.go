@@ -26,6 +26,7 @@ var traits = []trait{
 	{"a synchronous type", "", 0, func(_ *Callback, t *payloads.Type) bool { return t != nil && t.Synchronous }},
 	{"envelope " + string(EnvelopeStructured), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeStructured }},
 	{"envelope " + string(EnvelopeBinary), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeBinary }},
+	{"tls", "tls", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.TLS != nil }},
 	{"body " + string(BodyThin), "body", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Body == BodyThin }},
 	{"header_style " + string(payloads.StyleSvix), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleSvix }},
 	{"header_style " + string(payloads.StyleGitHub), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleGitHub }},

@@ -17,6 +17,7 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 	"a synchronous type":              func(_ *Callback, t *payloads.Type) { t.Synchronous = true },
 	"envelope cloudevents-structured": func(cb *Callback, _ *payloads.Type) { cb.Envelope = EnvelopeStructured },
 	"envelope cloudevents-binary":     func(cb *Callback, _ *payloads.Type) { cb.Envelope = EnvelopeBinary },
+	"tls":                             func(cb *Callback, _ *payloads.Type) { cb.TLS = &TLS{ServerName: "x.example"} },
 	"body thin":                       func(cb *Callback, _ *payloads.Type) { cb.Body = BodyThin },
 	"header_style svix":               func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleSvix },
 	"header_style github":             func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleGitHub },
@@ -30,26 +31,34 @@ var pairs = map[[2]string]string{
 	{"success", "a synchronous type"}:                                         "works",
 	{"success", "envelope cloudevents-structured"}:                            "works",
 	{"success", "envelope cloudevents-binary"}:                                "works",
-	{"success", "body thin"}:                                                  "works",
+	{"success", "tls"}:       "works",
+	{"success", "body thin"}: "works",
 
 	{"destination.content_type application/x-www-form-urlencoded", "a type with a stamped field"}:     "works",
 	{"destination.content_type application/x-www-form-urlencoded", "a synchronous type"}:              "works",
 	{"destination.content_type application/x-www-form-urlencoded", "envelope cloudevents-structured"}: "a structured event is JSON throughout",
 	{"destination.content_type application/x-www-form-urlencoded", "envelope cloudevents-binary"}:     "works",
+	{"destination.content_type application/x-www-form-urlencoded", "tls"}:                             "works",
 	{"destination.content_type application/x-www-form-urlencoded", "body thin"}:                       "works",
 
 	{"a type with a stamped field", "a synchronous type"}:              "works",
 	{"a type with a stamped field", "envelope cloudevents-structured"}: "works",
 	{"a type with a stamped field", "envelope cloudevents-binary"}:     "works",
+	{"a type with a stamped field", "tls"}:                             "works",
 	{"a type with a stamped field", "body thin"}:                       "works",
 
 	{"a synchronous type", "envelope cloudevents-structured"}: "works",
 	{"a synchronous type", "envelope cloudevents-binary"}:     "works",
+	{"a synchronous type", "tls"}:                             "works",
 	{"a synchronous type", "body thin"}:                       "its caller waits for the decision",
 
 	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",
+	{"envelope cloudevents-structured", "tls"}:                         "works",
 	{"envelope cloudevents-structured", "body thin"}:                   "works",
+	{"envelope cloudevents-binary", "tls"}:                             "works",
 	{"envelope cloudevents-binary", "body thin"}:                       "which no signature covers",
+
+	{"tls", "body thin"}: "works",
 }
 
 // pairOf is what pairs says of a pair. A header style changes names of headers and nothing of the body, so it works with all that pairs does not name.

@@ -29,6 +29,7 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 		return nil, invalid("body.secret", "cannot be taken away, for requests are always signed: give another, or have the callback's /secret make one", nil)
 	}
 	adoptNames(cb, patch)
+	dropCertificateFacts(patch)
 
 	doc, err := cb.editable()
 	if err != nil {

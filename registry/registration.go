@@ -49,6 +49,7 @@ func (d *decoder) registration(body []byte) *Callback {
 	cb.Description = d.text(o, "description", maxDescriptionLen)
 	cb.StartDate, cb.StartDateGiven = d.time(o, "start_date")
 	d.auth(o, cb)
+	d.tls(o, cb)     // after destination, which has to be https
 	d.headers(o, cb) // after auth, which owns a header
 	d.success(o, cb)
 	cb.Trace = d.flag(o, "trace")

@@ -185,7 +185,7 @@ func TestMembersAreThoseThatAreRead(t *testing.T) {
 		}
 	}
 	full := &Callback{
-		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix,
+		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, TLS: &TLS{ServerName: "x.example"}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix,
 		Status: Disabled, DisabledReason: "gone", UnverifiedReason: "timeout", StatusAt: time.Now(),
 	}
 	editable, err := full.editable()

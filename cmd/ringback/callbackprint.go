@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -56,35 +57,36 @@ func printCallback(out printer, cb *client.Callback) error {
 	if cb.Dead > 0 {
 		dead = fmt.Sprintf("%d; `ringback callbacks replay %d` sends them again", cb.Dead, cb.CallbackID)
 	}
-	return out.pairs(
-		[2]string{"callback", fmt.Sprint(cb.CallbackID)},
-		[2]string{"type", cb.CallbackType},
-		[2]string{"match", match(cb)},
-		[2]string{"destination", strings.TrimSpace(cb.Destination.Method + " " + cb.Destination.URL)},
-		[2]string{"content type", cb.Destination.ContentType},
-		[2]string{"auth", auth},
-		[2]string{"headers", strings.Join(slices.Sorted(maps.Keys(cb.Headers)), ", ")},
-		[2]string{"header style", cb.HeaderStyle},
-		[2]string{"success", cb.Success},
-		[2]string{"trace", trace},
-		[2]string{"timeout", brief(cb.Timeout)},
-		[2]string{"retry", retry},
-		[2]string{"rate limit", limit},
-		[2]string{"start date", clock(cb.StartDate)},
-		[2]string{"description", cb.Description},
-		[2]string{"status", cb.Status},
-		[2]string{"because", cmp.Or(cb.DisabledReason, unverified(cb))},
-		[2]string{"since", clock(cb.StatusAt)},
-		[2]string{"health", healthOf(cb)},
-		[2]string{"breaker", breakerOf(cb)},
-		[2]string{"pending", some(cb.Pending)},
-		[2]string{"held", some(cb.Held)},
-		[2]string{"oldest waits since", clock(cb.OldestWaitingAt)},
-		[2]string{"dead", dead},
-		[2]string{"last success", clock(cb.LastSuccessAt)},
-		[2]string{"last failure", failure(cb.LastFailure)},
-		[2]string{"last without token", failure(cb.LastTokenFailure)},
-	)
+	return out.pairs(slices.Concat([][2]string{
+		{"callback", fmt.Sprint(cb.CallbackID)},
+		{"type", cb.CallbackType},
+		{"match", match(cb)},
+		{"destination", strings.TrimSpace(cb.Destination.Method + " " + cb.Destination.URL)},
+		{"content type", cb.Destination.ContentType},
+		{"auth", auth},
+	}, tlsPairs(cb.TLS, time.Now()), [][2]string{
+		{"headers", strings.Join(slices.Sorted(maps.Keys(cb.Headers)), ", ")},
+		{"header style", cb.HeaderStyle},
+		{"success", cb.Success},
+		{"trace", trace},
+		{"timeout", brief(cb.Timeout)},
+		{"retry", retry},
+		{"rate limit", limit},
+		{"start date", clock(cb.StartDate)},
+		{"description", cb.Description},
+		{"status", cb.Status},
+		{"because", cmp.Or(cb.DisabledReason, unverified(cb))},
+		{"since", clock(cb.StatusAt)},
+		{"health", healthOf(cb)},
+		{"breaker", breakerOf(cb)},
+		{"pending", some(cb.Pending)},
+		{"held", some(cb.Held)},
+		{"oldest waits since", clock(cb.OldestWaitingAt)},
+		{"dead", dead},
+		{"last success", clock(cb.LastSuccessAt)},
+		{"last failure", failure(cb.LastFailure)},
+		{"last without token", failure(cb.LastTokenFailure)},
+	})...)
 }
 
 // healthOf says in words how a callback does.

@@ -31,6 +31,7 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "timeout", Usage: "how long an attempt may take, from 1s to 60s"},
 		&cli.StringFlag{Name: "retry", Usage: "when it is tried again: `NAME=VALUE,…`, see below"},
 		&cli.StringFlag{Name: "auth", Usage: "how requests prove who they are: `TYPE,NAME=VALUE,…`, see below"},
+		&cli.StringFlag{Name: "tls", Usage: "a client certificate, and whom to trust: `NAME=VALUE,…`, see below"},
 		&cli.StringSliceFlag{Name: "header", Usage: "send this header: `'Name: value'` (repeatable), see below"},
 		&cli.BoolFlag{Name: "trace", Usage: "send traceparent, so that the partner's traces go on from ours"},
 		&cli.StringFlag{Name: "start-date", Usage: "only events accepted since this `TIME`", Action: checkStart},
@@ -54,6 +55,9 @@ const registrationHelp = `
 --secret is whsec_ and base64, or any text of 16 to 256 characters with --header-style github or
 stripe. On an update it takes the place of all that sign, at once; rotate-secret lets them overlap:
   --header-style stripe --secret env:STRIPE_WEBHOOK_SECRET
+--tls takes any of client_certificate, client_key, ca and server_name; none takes all of it back. PEM
+comes from a file, and ca is trusted instead of the system's authorities:
+  --tls client_certificate=@cert.pem,client_key=@key.pem,ca=@ca.pem,server_name=hooks.example
 --header takes a value that may be seen, or says where the value is:
   --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
@@ -153,7 +157,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 		settings["trace"] = c.Bool("trace")
 	}
 	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
-		"start_date": startDate, "retry": retry, "auth": auth, "headers": headers, "rate_limit": rateLimits,
+		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "headers": headers, "rate_limit": rateLimits,
 	} {
 		value, given, err := read(c)
 		if err != nil {

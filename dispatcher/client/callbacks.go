@@ -64,6 +64,34 @@ type Retry struct {
 	MaxAttempts     int      `json:"max_attempts,omitzero"`
 }
 
+// TLS is who the requests are in the TLS handshake, and whom they trust. What follows on ServerName is shown of the certificate, and not taken.
+type TLS struct {
+	ClientCertificate string `json:"client_certificate,omitempty"` // PEM, with those between it and its authority
+	ClientKey         string `json:"client_key,omitempty"`         // PEM; comes back as "***"
+	CA                string `json:"ca,omitempty"`                 // PEM: trusted instead of the system's authorities
+	ServerName        string `json:"server_name,omitempty"`        // asked for, and verified, instead of the URL's host
+
+	Subject     string    `json:"subject,omitempty"`
+	Issuer      string    `json:"issuer,omitempty"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	Fingerprint string    `json:"fingerprint,omitempty"` // SHA-256, in hex
+}
+
+// Expiry says in words how long the client certificate is good for at a time.
+func (t *TLS) Expiry(at time.Time) string {
+	left, end := t.NotAfter.Sub(at), t.NotAfter.UTC().Format(time.RFC3339)
+	switch days := int(left / (24 * time.Hour)); {
+	case left < 0:
+		return "has expired at " + end
+	case days == 0:
+		return "expires within a day, at " + end
+	case days == 1:
+		return "expires in a day, at " + end
+	default:
+		return fmt.Sprintf("expires in %d days, at %s", days, end)
+	}
+}
+
 // A RateLimit is how fast a partner wants to be called.
 type RateLimit struct {
 	PerSecond float64 `json:"per_second"`      // attempts, on average: 0.01 to 10000
@@ -82,6 +110,7 @@ type Registration struct {
 	StartDate   time.Time         `json:"start_date,omitzero"` // events accepted before do not match; default: none is excluded
 	Headers     map[string]string `json:"headers,omitempty"`   // sent with every request
 	Auth        *Auth             `json:"auth,omitempty"`
+	TLS         *TLS              `json:"tls,omitempty"`     // default: the usual
 	Success     string            `json:"success,omitempty"` // json_200_or_204, any_2xx or any_response; default: the type's
 	Trace       bool              `json:"trace,omitempty"`   // send traceparent
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
@@ -125,6 +154,7 @@ type Callback struct {
 	StartDate    time.Time         `json:"start_date"`
 	Headers      map[string]string `json:"headers,omitempty"` // their values are "***"
 	Auth         *Auth             `json:"auth,omitempty"`
+	TLS          *TLS              `json:"tls,omitempty"`
 	Success      string            `json:"success,omitempty"`
 	Trace        bool              `json:"trace"`
 	Timeout      Duration          `json:"timeout"`

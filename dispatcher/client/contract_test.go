@@ -19,6 +19,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/ringback/ringback/dispatcher/client"
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 )
 
 // A method is one of the client's, and the operation of the API's description that it calls.
@@ -30,12 +31,15 @@ type method struct {
 }
 
 // methods, in an order in which each finds what it needs.
-func methods(then time.Time) []method {
+func methods(t *testing.T, then time.Time) []method {
 	const company = "/companies/{company}"
 	const callback = company + "/config/callbacks/{callback_id}"
+	authority := egresstest.NewAuthority(t, "authority")
+	cert, certKey := authority.Client("acme", nil)
 	full := client.Registration{
+		TLS:          &client.TLS{ClientCertificate: cert, ClientKey: certKey, CA: authority.PEM(), ServerName: "hooks.partner.example"},
 		CallbackType: "wallet_item_install", Match: map[string]string{"campaign_token": "r3zhm8"}, Destination: client.Destination{
-			URL: "http://127.0.0.1:9/a", Method: "PUT", ContentType: "application/x-www-form-urlencoded",
+			URL: "https://127.0.0.1:9/a", Method: "PUT", ContentType: "application/x-www-form-urlencoded",
 		},
 		Description: "d", StartDate: then, Headers: map[string]string{"X-Key": "k"}, Auth: &client.Auth{Type: "basic", Username: "u", Password: "p"},
 		Success: "any_2xx", Trace: true, Timeout: client.Duration(20 * time.Second),
@@ -59,7 +63,8 @@ func methods(then time.Time) []method {
 		}},
 		{operation: "GET " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.Callback(ctx, "acme", 2)
-			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.HeaderStyle != full.HeaderStyle || cb.Secret != "" || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then)) {
+			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.HeaderStyle != full.HeaderStyle || cb.Secret != "" || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then) ||
+				cb.TLS == nil || cb.TLS.ClientCertificate != cert || cb.TLS.ClientKey != "***" || cb.TLS.CA != authority.PEM() || cb.TLS.ServerName != full.TLS.ServerName || cb.TLS.Subject != "CN=acme" || len(cb.TLS.Fingerprint) != 64) {
 				err = fmt.Errorf("registered %+v, got %+v", full, cb)
 			}
 			return cb, err
@@ -370,7 +375,7 @@ func TestEveryOperationHasAMethodThatFitsIt(t *testing.T) {
 	h := newHouse(t)
 	api := describe(t, h.server.URL)
 	left := api.operations()
-	for _, m := range methods(time.Now().Add(-time.Hour).UTC().Truncate(time.Second)) {
+	for _, m := range methods(t, time.Now().Add(-time.Hour).UTC().Truncate(time.Second)) {
 		verb, path, _ := strings.Cut(m.operation, " ")
 		op, described := api.operation(verb, path)
 		delete(left, m.operation)

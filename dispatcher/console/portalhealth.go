@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ringback/ringback/dispatcher/client"
 )
@@ -93,7 +94,26 @@ func (v *visit) notices(company string, shown []*client.Callback) ([]notice, err
 			add(cb)
 		}
 	}
+	for _, cb := range shown {
+		if n, ok := v.expiring(company, cb, time.Now()); ok {
+			all = append(all, n)
+		}
+	}
 	return all, nil
+}
+
+// expiring is the notice of a callback whose client certificate expires within a month.
+func (v *visit) expiring(company string, cb *client.Callback, at time.Time) (n notice, ok bool) {
+	if cb.TLS == nil || cb.TLS.ClientCertificate == "" || cb.TLS.NotAfter.Sub(at) > 30*24*time.Hour {
+		return n, false
+	}
+	id := strconv.FormatInt(cb.CallbackID, 10)
+	n = notice{Tone: "warn", What: "Client certificate", Of: []link{{v.path("companies", company, "callbacks", id), "callback " + id}}}
+	n.Means = "it " + cb.TLS.Expiry(at) + ": give the callback the next one in time"
+	if cb.TLS.NotAfter.Sub(at) < 24*time.Hour {
+		n.Tone = "bad"
+	}
+	return n, true
 }
 
 func (v *visit) notice(company string, cb *client.Callback) notice {

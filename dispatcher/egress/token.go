@@ -12,6 +12,8 @@ type ClientCredentials struct {
 	ClientSecret string
 	Scopes       []string // nil: none is asked for
 	Audience     string   // empty: none is named
+
+	Identity *Identity // in the handshake with the token endpoint; nil: as [Config.TLS] says
 }
 
 // String leaves all of it out.

@@ -29,6 +29,7 @@ const (
 type tokenDoor struct {
 	client    *Client
 	url       string
+	identity  *Identity // nil: the usual one
 	userAgent string
 	answer    *Response // the last
 	broken    *Error    // there was no answer, or none that is whole: another try gains nothing
@@ -83,7 +84,7 @@ func (d *tokenDoor) RoundTrip(req *http.Request) (*http.Response, error) {
 	header := req.Header.Clone()
 	header.Set("Accept", "application/json")
 	header.Set("User-Agent", d.userAgent)
-	d.answer, err = d.client.Do(req.Context(), Request{URL: d.url, Header: header, Body: body, Timeout: tokenTimeout, KeepBody: maxReadBody})
+	d.answer, err = d.client.Do(req.Context(), Request{URL: d.url, Header: header, Body: body, Timeout: tokenTimeout, KeepBody: maxReadBody, Identity: d.identity})
 	if err != nil {
 		d.broken, _ = errors.AsType[*Error](err) // Do promises one
 		return nil, err

@@ -69,14 +69,15 @@ func (t *Tokens) Close() {
 
 // A sourceKey tells the sources apart: by owner, and by all that a token is asked for with.
 type sourceKey struct {
-	owner                                   Owner
-	url, clientID, secret, scopes, audience string
+	owner                                             Owner
+	url, clientID, secret, scopes, audience, identity string
 }
 
 // A source is where one owner's tokens come from. Tokens.mu guards it, but for config: that belongs to the fetch under way. config remembers
 // whether this endpoint wants the credentials in the header or in the body.
 type source struct {
 	key      sourceKey
+	identity *Identity
 	config   *clientcredentials.Config
 	used     time.Time
 	token    *Token
@@ -134,7 +135,7 @@ func late(ctx context.Context) *Error {
 
 // use finds the source, or adds it, and forgets the sources that nobody uses.
 func (t *Tokens) use(owner Owner, creds ClientCredentials, now time.Time) *source {
-	key := sourceKey{owner, creds.TokenURL, creds.ClientID, creds.ClientSecret, strings.Join(creds.Scopes, " "), creds.Audience}
+	key := sourceKey{owner, creds.TokenURL, creds.ClientID, creds.ClientSecret, strings.Join(creds.Scopes, " "), creds.Audience, creds.Identity.key()}
 	place, known := t.sources[key]
 	if known {
 		t.recent.MoveToFront(place)
@@ -143,7 +144,7 @@ func (t *Tokens) use(owner Owner, creds ClientCredentials, now time.Time) *sourc
 		if creds.Audience != "" {
 			config.EndpointParams = url.Values{"audience": {creds.Audience}}
 		}
-		place = t.recent.PushFront(&source{key: key, config: config})
+		place = t.recent.PushFront(&source{key: key, identity: creds.Identity, config: config})
 		t.sources[key] = place
 	}
 	s := place.Value.(*source)
@@ -167,7 +168,7 @@ func (t *Tokens) begin(s *source) {
 		ctx, cancel := t.limits()
 		defer cancel()
 		began := time.Now()
-		door := &tokenDoor{client: t.client, url: s.key.url, userAgent: t.userAgent}
+		door := &tokenDoor{client: t.client, url: s.key.url, identity: s.identity, userAgent: t.userAgent}
 		t.contain(ctx, func() { f.token, f.err = door.ask(ctx, s.config) })
 		t.mu.Lock()
 		s.fetching, s.failed, s.failedAt = nil, f.err, time.Time{}

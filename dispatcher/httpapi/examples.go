@@ -33,7 +33,9 @@ const (
 		`"created_at":"2026-01-31T12:00:00Z","updated_at":"2026-01-31T12:00:00Z",`
 	exampleDescription = `"description":"Wallet sync of the Hamburg shop",`
 	exampleBearer      = `"auth":{"type":"bearer","token":"***"}` //nolint:gosec // nobody's
-	exampleOAuth2      = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
+	exampleTLS         = `"tls":{"client_certificate":"-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n","client_key":"***","server_name":"hooks.partner.example",` +
+		`"subject":"CN=acme","issuer":"CN=Partner CA","not_after":"2026-12-31T00:00:00Z","fingerprint":"0f1c7e3b0c2f5a7d9b6e4a8c1d3f5b7a9c0e2d4f6b8a1c3e5d7f9b0a2c4e6d8f"},`
+	exampleOAuth2 = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
 		`"client_secret":"***","scopes":["webhooks.write"]}`
 	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"consecutive_failures":0,"breaker":"closed","last_success_at":"2026-02-01T08:15:01.4Z",` +
 		`"last_failure":` + exampleFailure
@@ -107,7 +109,7 @@ var examples = map[string]example{
 		fault:   payloads.FieldError{Location: "query.status", Message: "must be one of enabled, paused, disabled, unverified", Value: "asleep"},
 	},
 	"get-callback": {answers: map[int]string{
-		200: `{` + strings.Replace(exampleCallback, exampleBearer, exampleOAuth2, 1) + `"status":"enabled",` + exampleHealth + exampleTokenFailure + `}`,
+		200: `{` + strings.Replace(exampleCallback, exampleBearer, exampleOAuth2, 1) + exampleTLS + `"status":"enabled",` + exampleHealth + exampleTokenFailure + `}`,
 	}},
 	"update-callback": {
 		request: `{"auth":{"type":"oauth2","token":null,"token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +

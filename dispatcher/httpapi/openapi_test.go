@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 )
 
 // walk visits every object within v.
@@ -93,11 +95,12 @@ func (h *house) schemas() *jsonschema.Compiler {
 func TestCallbacksAreDescribedWhole(t *testing.T) {
 	h := newHouse(t)
 	registration, created, callback := h.schema("Registration"), h.schema("CreatedCallback"), h.schema("CallbackHealth")
-	const full = `{"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
+	cert, key := egresstest.NewAuthority(t, "authority").Client("acme", nil)
+	full := `{"tls":` + tlsOf(cert, key, cert, "hooks.partner.example") + `,"callback_type":"wallet_item_install","event_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},` +
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
-		`"destination":{"url":"http://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
+		`"destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
 	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
 	}

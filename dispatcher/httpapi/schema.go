@@ -42,6 +42,17 @@ type retryDoc struct {
 	MaxAttempts     int         `json:"max_attempts,omitempty" minimum:"1" maximum:"100" default:"15" doc:"How many attempts there are, the first included. After the last the delivery is dead."`
 }
 
+type tlsDoc struct {
+	ClientCertificate string    `json:"client_certificate,omitempty" maxLength:"32768" doc:"PEM: the client certificate, and then those between it and its authority, 10 at most. It is shown to endpoints that ask for one. It must not have expired, and be for clients. Needs client_key."`
+	ClientKey         secretDoc `json:"client_key,omitempty"`
+	CA                string    `json:"ca,omitempty" maxLength:"65536" doc:"PEM: the authorities, 20 at most, that are trusted instead of the system's."`
+	ServerName        string    `json:"server_name,omitempty" maxLength:"253" doc:"The host name that is asked for (SNI), and that the endpoint's certificate must hold, instead of the URL's host." example:"hooks.partner.example"`
+	Subject           string    `json:"subject,omitempty" readOnly:"true" doc:"Of the client certificate." example:"CN=acme"`
+	Issuer            string    `json:"issuer,omitempty" readOnly:"true" doc:"Of the client certificate." example:"CN=Partner CA"`
+	NotAfter          time.Time `json:"not_after,omitzero" readOnly:"true" doc:"When the client certificate expires. That is told of 30, 7 and 1 days before." example:"2026-12-31T00:00:00Z"`
+	Fingerprint       string    `json:"fingerprint,omitempty" readOnly:"true" doc:"SHA-256 of the client certificate, in hex."`
+}
+
 type rateLimitDoc struct {
 	PerSecond float64 `json:"per_second" minimum:"0.01" maximum:"10000" doc:"Attempts a second, in the long run." example:"50"`
 	Burst     int     `json:"burst,omitempty" minimum:"1" maximum:"10000" doc:"Attempts that may follow at once after a pause. Default: per_second, rounded up." example:"100"`
@@ -69,6 +80,7 @@ type SettingsDoc struct {
 	StartDate   time.Time            `json:"start_date,omitzero" doc:"Events accepted before this time (RFC 3339) do not match. Default: now, which excludes no event." example:"2026-01-31T12:00:00Z"`
 	Headers     map[string]secretDoc `json:"headers,omitempty" maxProperties:"20" doc:"Sent with every request, by name: at most 20, and 4096 bytes together. Values are visible ASCII characters with spaces only between them, and come back as \"***\". Names that HTTP or Ringback needs are refused."`
 	Auth        *authDoc             `json:"auth,omitempty" doc:"How requests prove to the partner who they are. Default: not at all."`
+	TLS         *tlsDoc              `json:"tls,omitempty" doc:"Who requests are in the TLS handshake with the destination, and whom they trust there. It holds for a token_url at the same scheme, host and port, too, and for no other. Connections are kept apart by it. The destination must be https. Default: no client certificate, the authorities of the server's system, and the URL's host."`
 	Success     string               `json:"success,omitempty" enum:"json_200_or_204,any_2xx,any_response" doc:"Which answers count as delivered. Default: the callback type's."`
 	Trace       bool                 `json:"trace,omitempty" default:"false" doc:"Send traceparent (W3C Trace Context)."`
 	Timeout     durationDoc          `json:"timeout,omitempty" default:"15s" example:"30s" doc:"Of one attempt: 1s to 60s."`

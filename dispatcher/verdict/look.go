@@ -25,7 +25,21 @@ const (
 	LookAWS        Look = "aws"
 	LookApache     Look = "apache"
 	LookHAProxy    Look = "haproxy"
+
+	LookCertificateMissing Look = "certificate_missing" // nginx's page: it asked for a client certificate, and got none
+	LookCertificateRefused Look = "certificate_refused" // nginx's page: it did not take the client certificate that it got
 )
+
+// wantsCertificate are what nginx says where it is about a client certificate: in the title of its own page of status 400, in lower case, and by
+// statuses of its own, where an operator lets them out.
+var wantsCertificate = []struct {
+	status int
+	title  string
+	look   Look
+}{
+	{496, "<title>400 no required ssl certificate was sent</title>", LookCertificateMissing},
+	{495, "<title>400 the ssl certificate error</title>", LookCertificateRefused},
+}
 
 // servers are those whose own pages are known: what people call them.
 var servers = map[Look]string{
@@ -57,6 +71,11 @@ var (
 // LookOf says what an answer looks like, if the sentence about its status turns on that. body is the answer's beginning, and whole says that it is
 // all of it.
 func LookOf(status int, h http.Header, body []byte, whole bool) Look {
+	for _, w := range wantsCertificate {
+		if status == w.status || status == http.StatusBadRequest && strings.Contains(strings.ToLower(string(body)), w.title) {
+			return w.look
+		}
+	}
 	look := lookOf(h, body, whole)
 	if status == http.StatusOK || status >= http.StatusBadRequest && servers[look] != "" {
 		return look

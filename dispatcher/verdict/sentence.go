@@ -36,7 +36,7 @@ func (a Account) Sentence() string {
 	} else {
 		sentence = a.reasonSentence()
 	}
-	if a.Test && refusals[a.Status] && servers[a.Looks] == "" {
+	if a.Test && refusals[a.Status] && servers[a.Looks] == "" && certificateAdvice[a.Looks] == "" {
 		sentence += testHint
 	}
 	if a.Repeated {
@@ -60,7 +60,7 @@ func (a Account) challengeSentence() string {
 		return "the challenge was broken off: nobody waited for its answer any more"
 	case a.Status == http.StatusGone:
 		return "answered 410 Gone: the endpoint does not want to be called"
-	case refusals[a.Status]:
+	case refusals[a.Status] && certificateAdvice[a.Looks] == "":
 		return a.reasonSentence() + challengeHint
 	}
 	return a.reasonSentence()
@@ -117,6 +117,12 @@ func (a Account) reasonSentence() string {
 		return a.Note + "; check that the host is up and lets connections in, and the network and firewalls on the way"
 	case egress.Exhausted(a.Note):
 		return a.Note + "; this is for the operator to mend (a higher limit on open files); it is tried again"
+	}
+	switch {
+	case egress.CertificateMissing(a.Note):
+		return a.Note + "; " + giveCertificate
+	case egress.CertificateRefused(a.Note):
+		return a.Note + "; " + renewCertificate
 	}
 	advice, ok := networkAdvice[egress.Reason(a.Reason)]
 	if !ok {
@@ -203,6 +209,8 @@ func (a Account) refusalAdvice() string {
 func (a Account) statusSentence() string {
 	advice := statusAdvice[a.Status]
 	switch status := a.Status; {
+	case certificateAdvice[a.Looks] != "":
+		return fmt.Sprintf("answered %s: %s", statusName(status), certificateAdvice[a.Looks])
 	case Refuses(status):
 		return fmt.Sprintf("answered %s: %s", statusName(status), a.refusalAdvice())
 	case advice != "":
@@ -225,6 +233,17 @@ func (a Account) statusSentence() string {
 		advice += "; this page is " + server + "'s own, and not the endpoint's answer"
 	}
 	return fmt.Sprintf("answered %s: %s", statusName(a.Status), advice)
+}
+
+const (
+	giveCertificate  = "give the callback one that the endpoint takes (tls.client_certificate and tls.client_key)"
+	renewCertificate = "give the callback one that the endpoint takes (tls.client_certificate and tls.client_key), or let the endpoint trust this one's authority"
+)
+
+// certificateAdvice says what to do where an answer, and not the handshake, was about the client certificate.
+var certificateAdvice = map[Look]string{
+	LookCertificateMissing: "the endpoint asked for a client certificate, and none was sent; " + giveCertificate,
+	LookCertificateRefused: "the endpoint did not take the client certificate; " + renewCertificate,
 }
 
 func statusName(status int) string {
