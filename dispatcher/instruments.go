@@ -27,6 +27,7 @@ type metrics struct {
 	decision metric.Float64Histogram
 	warnings metric.Int64Counter
 	disabled metric.Int64Counter
+	expiry   metric.Int64Counter
 	panics   metric.Int64Counter
 	dropped  metric.Int64Counter
 }
@@ -85,6 +86,7 @@ func newMetrics(meter metric.Meter) (*metrics, error) {
 		lag:      k.histogram("ringback.delivery.lag", "From an event's acceptance to its delivery, retries and waiting included.", lagBuckets),
 		warnings: k.counter("ringback.callbacks.warnings", "{warning}", "Callbacks that were found failing, by percent of the time after which they are disabled."),
 		disabled: k.counter("ringback.callbacks.disabled", "{callback}", "Callbacks that were disabled, by reason."),
+		expiry:   k.counter("ringback.attempts.expiring_certificate", "{attempt}", "Attempts under a client certificate that expires soon, by within how many days."),
 		panics:   k.counter("ringback.panics", "{panic}", "Panics that were caught, by place: faults in Ringback itself."),
 		dropped:  k.counter("ringback.streams.dropped", "{message}", "Changes of deliveries that were not told to who watches, for too many waited: the stream says that there is a gap."),
 		pruned:   k.counter("ringback.dead_letters.pruned", "{delivery}", "Deliveries that left the dead-letter book because they had been in it for too long."),
@@ -106,6 +108,9 @@ func (m *metrics) startAtZero(ctx context.Context) {
 	}
 	for _, reason := range []string{"failing", "gone"} {
 		m.disabled.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", reason)))
+	}
+	for _, stage := range expiryStages {
+		m.expiry.Add(ctx, 0, metric.WithAttributes(attribute.String("within", stage.name)))
 	}
 	for _, place := range places {
 		m.panics.Add(ctx, 0, metric.WithAttributes(attribute.String("place", place)))
@@ -131,6 +136,10 @@ func (m *metrics) asked(ctx context.Context, v Verdict, reason Reason, took time
 
 func (m *metrics) warned(ctx context.Context, percent int) {
 	m.warnings.Add(ctx, 1, metric.WithAttributes(attribute.Int("level", percent)))
+}
+
+func (m *metrics) expiring(ctx context.Context, within string) {
+	m.expiry.Add(ctx, 1, metric.WithAttributes(attribute.String("within", within)))
 }
 
 func (m *metrics) disabledCallback(ctx context.Context, reason string) {

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -38,6 +39,8 @@ type reporter struct {
 	log     *slog.Logger
 	metrics *metrics
 	minutes *minutes
+
+	expiries *expiries
 }
 
 // report tells metrics, log and trace of a delivery's attempt: one line each. state is the delivery's now.
@@ -85,6 +88,28 @@ func (r *reporter) tell(ctx context.Context, span trace.Span, line string, a *at
 		args = append(args, "trace_id", sc.TraceID().String())
 	}
 	r.log.InfoContext(ctx, line, args...)
+	r.tellExpiry(ctx, a)
+}
+
+// tellExpiry tells of a callback's client certificate that expires soon: the metrics at each attempt, and the log once a stage.
+func (r *reporter) tellExpiry(ctx context.Context, a *attempt) {
+	if a.callback == nil || a.callback.TLS == nil {
+		return
+	}
+	certificate, now := a.callback.Certificate(), time.Now()
+	if certificate == nil {
+		return
+	}
+	stage := expiryStage(certificate.NotAfter.Sub(now))
+	if stage == "" {
+		return
+	}
+	r.metrics.expiring(ctx, stage)
+	if r.expiries.first(fmt.Sprintf("%s/%d %s %s", a.ref.Company, a.ref.Callback, certificate.Fingerprint, stage)) {
+		r.log.LogAttrs(ctx, slog.LevelWarn, "a callback's client certificate "+certificate.Lives(now),
+			slog.String("company", a.ref.Company), slog.Int64("callback", a.ref.Callback), slog.String("within", stage),
+			slog.Time("not_after", certificate.NotAfter), slog.String("fingerprint", certificate.Fingerprint))
+	}
 }
 
 // phases writes the phases of the request into its span, as events at their ends: which of them took the time. A kept connection has only

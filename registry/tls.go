@@ -1,10 +1,6 @@
 package registry
 
 import (
-	"crypto/sha256"
-	"crypto/x509"
-	"encoding/hex"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"time"
@@ -20,7 +16,7 @@ type TLS struct {
 }
 
 // String leaves all of it out.
-func (TLS) String() string { return "tls " + Masked }
+func (TLS) String() string { return "tls ***" }
 
 // LogValue leaves all of it out.
 func (t TLS) LogValue() slog.Value { return slog.StringValue(t.String()) }
@@ -36,32 +32,6 @@ type Certificate struct {
 // certificateFacts are the members of a certificate as an answer shows them. They follow from the certificate, so a patch passes them over.
 var certificateFacts = []string{"subject", "issuer", "not_after", "fingerprint"}
 
-// Certificate is the callback's client certificate; nil if it has none.
-func (cb *Callback) Certificate() *Certificate {
-	if cb.TLS == nil || cb.TLS.ClientCertificate == "" {
-		return nil
-	}
-	block, _ := pem.Decode([]byte(cb.TLS.ClientCertificate))
-	if block == nil {
-		return nil
-	}
-	leaf, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil // it was read when it was registered
-	}
-	sum := sha256.Sum256(leaf.Raw)
-	return &Certificate{leaf.Subject.String(), leaf.Issuer.String(), leaf.NotAfter.UTC(), hex.EncodeToString(sum[:])}
-}
-
-// TokenTLS is the callback's TLS for its token endpoint: its own if that is at the same scheme, host and port as the destination, else none. A
-// certificate for one server says nothing to another.
-func (cb *Callback) TokenTLS() *TLS {
-	if cb.TLS == nil || !sameServer(cb.tokenURL(), cb.Destination.URL) {
-		return nil
-	}
-	return cb.TLS
-}
-
 // Lives says in words how long the certificate is good for at a time.
 func (c *Certificate) Lives(at time.Time) string {
 	left := c.NotAfter.Sub(at)
@@ -75,28 +45,4 @@ func (c *Certificate) Lives(at time.Time) string {
 	default:
 		return fmt.Sprintf("expires in %d days, at %s", days, c.NotAfter.Format(time.RFC3339))
 	}
-}
-
-// shownTLS is TLS as an answer shows it.
-type shownTLS struct {
-	TLS
-	*Certificate
-}
-
-// shown is t without its key.
-func (t *TLS) shown() *shownTLS {
-	if t == nil {
-		return nil
-	}
-	shown := &shownTLS{TLS: *t}
-	if shown.ClientKey != "" {
-		shown.ClientKey = Masked
-	}
-	return shown
-}
-
-// fingerprint tells one text from others.
-func fingerprint(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return "sha256 " + hex.EncodeToString(sum[:])
 }

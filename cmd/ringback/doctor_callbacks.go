@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -40,8 +41,9 @@ func (d *diagnosis) examineCallbacks(ctx context.Context, rdb redis.UniversalCli
 
 // judgeCallbacks finds those that could not be registered now as they are.
 func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
-	var names, headers suspicion
+	var names, headers, certificates suspicion
 	for _, cb := range all {
+		certificates.add(cb, expiringSoon(cb, time.Now()))
 		names.add(cb, refusedNames(cb, door))
 		headers.add(cb, cb.TakenHeaders())
 	}
@@ -58,7 +60,22 @@ func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
 			Cure: withoutHeader(headers.words),
 		})
 	}
+	if len(certificates.callbacks) > 0 {
+		found = append(found, finding{
+			Check: "client certificates", Level: levelWarn, Found: "client certificates of callbacks expire within a month: " + certificates.String(),
+			Cure: "ringback callbacks update ID --company COMPANY --tls client_certificate=@cert.pem,client_key=@key.pem # with the next one, which the partner has",
+		})
+	}
 	return found
+}
+
+// expiringSoon says of a callback's client certificate that it expires within a month.
+func expiringSoon(cb *registry.Callback, at time.Time) []string {
+	certificate := cb.Certificate()
+	if certificate == nil || certificate.NotAfter.Sub(at) > 30*24*time.Hour {
+		return nil
+	}
+	return []string{certificate.Lives(at)}
 }
 
 // withoutHeader is how one of the headers is taken away. Partners chose the names. If a name holds a character that a shell may act on, it is in

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress"
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
@@ -337,6 +339,11 @@ func TestDoctorListsWhatCouldNoLongerBeRegistered(t *testing.T) {
 	}
 	if cure := judgeCallbacks([]*registry.Callback{odd, all[1]}, door)[1].Cure; !strings.Contains(cure, `{"X-Forwarded-For": null}`) {
 		t.Error(cure)
+	}
+	cert, key := egresstest.NewAuthority(t, "authority").Client("acme", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(73 * time.Hour) })
+	expires := &registry.Callback{Company: "acme", ID: 5, Destination: all[0].Destination, TLS: &registry.TLS{ClientCertificate: cert, ClientKey: key}}
+	if found = judgeCallbacks([]*registry.Callback{all[0], expires}, door); len(found) != 2 || found[1].Level != levelWarn || !strings.Contains(found[1].Found, "acme/5 (expires in 3 days, at 20") {
+		t.Errorf("%+v", found)
 	}
 	if found = judgeCallbacks(all[:1], door); len(found) != 1 || found[0].Level != levelOK {
 		t.Errorf("%+v", found)

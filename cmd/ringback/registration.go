@@ -14,9 +14,6 @@ import (
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
-// byDefault takes a setting back: it is what it would be if it had never been given.
-const byDefault = "default"
-
 // registrationFlags set all that a callback has.
 func registrationFlags() []cli.Flag {
 	return []cli.Flag{
@@ -296,21 +293,6 @@ func auth(c *cli.Context) (value any, given bool, err error) {
 	return members, true, nil
 }
 
-// nextPair cuts text before the next comma that one of the names follows: other commas belong to a value.
-func nextPair(text string, names []string) (pair, rest string) {
-	for at := range text {
-		if text[at] != ',' {
-			continue
-		}
-		for _, name := range names {
-			if strings.HasPrefix(text[at+1:], name+"=") {
-				return text[:at], text[at+1:]
-			}
-		}
-	}
-	return text, ""
-}
-
 // headers reads --header: 'Name: value', Name=@FILE or Name=env:VARIABLE. On an update, 'Name:' takes a header back.
 func headers(c *cli.Context) (value any, given bool, err error) {
 	members := map[string]any{}
@@ -356,14 +338,6 @@ func rateLimits(c *cli.Context) (value any, given bool, err error) {
 		limit["burst"] = c.Int("rate-burst")
 	}
 	return limit, len(limit) > 0, nil
-}
-
-// orNull is how a flag takes a setting back: empty, or by that word.
-func orNull(s string) any {
-	if s == "" || s == byDefault {
-		return nil
-	}
-	return s
 }
 
 // withoutNulls are the members that a new callback is given.
