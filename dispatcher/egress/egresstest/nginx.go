@@ -50,7 +50,8 @@ func StartNginx(t testing.TB, listens string, files map[string]string, servers .
 	}
 	var blocks strings.Builder
 	cmd := exec.CommandContext(t.Context(), binary, "-p", dir, "-e", filepath.Join(dir, "error.log"), "-c", filepath.Join(dir, "nginx.conf")) //nolint:gosec // of this machine
-	inherited := "NGINX="
+	var inherited strings.Builder
+	inherited.WriteString("NGINX=")
 	for i, server := range servers {
 		// nginx takes the sockets over that its environment names, as from the nginx of before: so the kernel chooses their ports.
 		l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
@@ -64,7 +65,7 @@ func StartNginx(t testing.TB, listens string, files map[string]string, servers .
 		_ = l.Close()
 		defer func() { _ = file.Close() }()
 		cmd.ExtraFiles = append(cmd.ExtraFiles, file)
-		inherited += fmt.Sprintf("%d;", 3+i)
+		fmt.Fprintf(&inherited, "%d;", 3+i)
 		addrs = append(addrs, l.Addr().String())
 		fmt.Fprintf(&blocks, "server {\nlisten %s %s;\n%s\n}\n", l.Addr(), listens, strings.ReplaceAll(server, "$dir", dir))
 	}
@@ -72,7 +73,7 @@ func StartNginx(t testing.TB, listens string, files map[string]string, servers .
 	if err := os.WriteFile(filepath.Join(dir, "nginx.conf"), []byte(conf), 0o600); err != nil {
 		t.Fatalf("egresstest: %v", err)
 	}
-	cmd.Env = append(os.Environ(), inherited)
+	cmd.Env = append(os.Environ(), inherited.String())
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &said, &said
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it ends its worker first
@@ -83,7 +84,7 @@ func StartNginx(t testing.TB, listens string, files map[string]string, servers .
 	t.Cleanup(func() {
 		_ = cmd.Wait() // the test's context has ended
 		if t.Failed() {
-			log, _ := os.ReadFile(filepath.Join(dir, "error.log"))
+			log, _ := os.ReadFile(filepath.Join(dir, "error.log")) //nolint:gosec // the test's own directory
 			t.Logf("nginx: %s%s", said.String(), log)
 		}
 	})
