@@ -35,32 +35,50 @@ func (t *Type) Check(payload json.RawMessage) (attrs map[string]string, err erro
 // [Warn], a payload that does not fit the schema passes, and warnings say what
 // does not fit, a sentence for each field.
 func (t *Type) Examine(payload json.RawMessage) (attrs map[string]string, warnings []string, err error) {
-	attrs, err = t.Check(payload)
+	_, attrs, warnings, err = t.ExamineAndRead(payload)
+	return attrs, warnings, err
+}
+
+// ExamineAndRead is Examine, and hands over the payload as it was read for it. A payload that is JSON is there to be looked at even if it does not fit the
+// schema.
+func (t *Type) ExamineAndRead(payload json.RawMessage) (d Document, attrs map[string]string, warnings []string, err error) {
+	if d, err = t.read(payload, "body.payload"); err != nil { // no JSON is no matter of schemas
+		return d, nil, nil, err
+	}
+	attrs, err = t.checkRead(d.root, "body.payload")
 	misfit, ok := errors.AsType[*InvalidError](err)
 	if t.Validation != Warn || !ok {
-		return attrs, nil, err
-	}
-	v, fault := readJSON(payload, "body.payload")
-	if len(payload) == 0 || fault != nil { // no JSON is no matter of schemas
-		return nil, nil, err
+		return d, attrs, nil, err
 	}
 	for _, f := range misfit.Fields {
 		warnings = append(warnings, f.Location+" "+f.Message)
 	}
-	return t.extract(v), warnings, nil
+	return d, t.extract(d.root), warnings, nil
 }
 
 func (t *Type) check(payload json.RawMessage, location string) (map[string]string, error) {
+	d, err := t.read(payload, location)
+	if err != nil {
+		return nil, err
+	}
+	return t.checkRead(d.root, location)
+}
+
+func (t *Type) read(payload json.RawMessage, location string) (Document, error) {
 	if len(payload) == 0 {
-		return nil, invalid(location, "is missing: it is the JSON that callbacks receive")
+		return Document{}, invalid(location, "is missing: it is the JSON that callbacks receive")
 	}
 	if t.schema == nil && len(t.Schema) > 0 {
-		return nil, fmt.Errorf("callback type %s was not compiled: take it from a Catalogue", t.Name)
+		return Document{}, fmt.Errorf("callback type %s was not compiled: take it from a Catalogue", t.Name)
 	}
 	v, fault := readJSON(payload, location)
 	if fault != nil {
-		return nil, fault
+		return Document{}, fault
 	}
+	return Document{v, true}, nil
+}
+
+func (t *Type) checkRead(v any, location string) (map[string]string, error) {
 	if t.schema != nil {
 		if err := t.schema.validate(v, location); err != nil {
 			return nil, t.explain(err, v, location)
@@ -141,8 +159,8 @@ func follow(v any, pointer []string) any {
 		case map[string]any:
 			v = at[token]
 		case []any:
-			i, err := strconv.ParseUint(token, 10, 31)
-			if err != nil || i >= uint64(len(at)) || len(token) > 1 && token[0] == '0' {
+			i, ok := arrayIndex(token)
+			if !ok || i >= len(at) {
 				return nil
 			}
 			v = at[i]
@@ -151,6 +169,15 @@ func follow(v any, pointer []string) any {
 		}
 	}
 	return v
+}
+
+// arrayIndex is the place in an array that a reference token names.
+func arrayIndex(token string) (int, bool) {
+	i, err := strconv.ParseUint(token, 10, 31)
+	if err != nil || len(token) > 1 && token[0] == '0' {
+		return 0, false
+	}
+	return int(i), true
 }
 
 // scalar is v as an attribute's text. The text is a copy: an attribute that is

@@ -1,0 +1,244 @@
+package payloads
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Document is a payload as it was read, for filters to look at. That of no payload holds nothing.
+type Document struct {
+	root any
+	read bool
+}
+
+// ReadDocument reads a payload. One that is no JSON gives a Document that holds nothing.
+func ReadDocument(payload json.RawMessage) Document {
+	root, fault := readJSON(payload, "body.payload")
+	return Document{root, fault == nil}
+}
+
+// Readable reports whether there is a payload.
+func (d Document) Readable() bool { return d.read }
+
+// nothing is what a pointer that leads nowhere leads to.
+type nothing struct{}
+
+// follow walks from the root along a pointer.
+func (d Document) follow(tokens []string) any {
+	if !d.read {
+		return nothing{}
+	}
+	at := d.root
+	for _, token := range tokens {
+		switch v := at.(type) {
+		case map[string]any:
+			next, ok := v[token]
+			if !ok {
+				return nothing{}
+			}
+			at = next
+		case []any:
+			i, ok := arrayIndex(token)
+			if !ok || i >= len(v) {
+				return nothing{}
+			}
+			at = v[i]
+		default:
+			return nothing{}
+		}
+	}
+	return at
+}
+
+// A scalarValue is a value that can be compared.
+type scalarValue struct {
+	kind   scalarKind
+	text   string // of a string; "true" or "false"
+	number number
+}
+
+type scalarKind int
+
+const (
+	noScalar scalarKind = iota // an object, an array, or nothing
+	aNull
+	aBool
+	aNumber
+	aString
+)
+
+func newScalarValue(v any) scalarValue {
+	switch v := v.(type) {
+	case nil:
+		return scalarValue{kind: aNull}
+	case bool:
+		if v {
+			return scalarValue{kind: aBool, text: "true"}
+		}
+		return scalarValue{kind: aBool, text: "false"}
+	case json.Number:
+		return scalarValue{kind: aNumber, number: parseNumber(string(v))}
+	case string:
+		return scalarValue{kind: aString, text: v}
+	}
+	return scalarValue{}
+}
+
+// compare orders values by their kind first.
+func (v scalarValue) compare(w scalarValue) int {
+	return cmp.Or(cmp.Compare(v.kind, w.kind), strings.Compare(v.text, w.text), v.number.compare(w.number))
+}
+
+// Holds reports whether a payload is one that the filter is for.
+func (f *Filter) Holds(d Document) bool { return f == nil || f.root.holds(d) }
+
+func (n *filterNode) holds(d Document) bool {
+	switch n.group {
+	case "":
+		return n.clause.holds(d)
+	case "all":
+		for i := range n.nodes {
+			if !n.nodes[i].holds(d) {
+				return false
+			}
+		}
+		return true
+	}
+	for i := range n.nodes {
+		if n.nodes[i].holds(d) {
+			return n.group == "any"
+		}
+	}
+	return n.group == "not"
+}
+
+func (c *Clause) holds(d Document) bool {
+	found := d.follow(c.tokens)
+	switch c.Op {
+	case "exists":
+		_, missing := found.(nothing)
+		return missing == (len(c.want) == 1 && c.want[0].text == "false")
+	case "prefix":
+		text, ok := found.(string)
+		return ok && strings.HasPrefix(text, c.want[0].text)
+	case "suffix":
+		text, ok := found.(string)
+		return ok && strings.HasSuffix(text, c.want[0].text)
+	}
+	got := newScalarValue(found)
+	switch c.Op {
+	case "equals", "in", "not_equals", "not_in":
+		_, there := slices.BinarySearchFunc(c.want, got, scalarValue.compare)
+		return there == (c.Op == "equals" || c.Op == "in")
+	}
+	if got.kind != aNumber {
+		return false
+	}
+	order := got.number.compare(c.want[0].number)
+	switch c.Op {
+	case "gt":
+		return order > 0
+	case "gte":
+		return order >= 0
+	case "lt":
+		return order < 0
+	}
+	return order <= 0
+}
+
+// A Miss is why a payload is none that a filter is for.
+type Miss struct {
+	// Location is the place of the clause that decides, such as filter.all[1]. If none of several holds, of which one would do, it is the place of their group.
+	Location string
+	// Clause is the clause itself. Of a group that decides as a whole, it is nil.
+	Clause *Clause
+	// Why is a sentence. It tells nothing of the payload but whether something is there, and of which kind.
+	Why string
+}
+
+// Judge says why a payload is none that the filter is for; nil: it is one.
+func (f *Filter) Judge(d Document) *Miss {
+	if f.Holds(d) {
+		return nil
+	}
+	return f.root.miss(d)
+}
+
+// miss is why a node does not hold.
+func (n *filterNode) miss(d Document) *Miss {
+	switch n.group {
+	case "":
+		return &Miss{n.at, &n.clause, fmt.Sprintf("The callback's %s asks for %s, and %s.", n.at, n.clause.words(), n.clause.found(d))}
+	case "all":
+		i := slices.IndexFunc(n.nodes, func(n filterNode) bool { return !n.holds(d) })
+		return n.nodes[i].miss(d)
+	case "not":
+		i := slices.IndexFunc(n.nodes, func(n filterNode) bool { return n.holds(d) })
+		held := &n.nodes[i]
+		m := &Miss{Location: held.at, Why: fmt.Sprintf("The callback's %s is not to hold, and it does.", held.at)}
+		if held.group == "" {
+			m.Clause, m.Why = &held.clause, fmt.Sprintf("The callback's %s asks for anything but %s, and the event has that.", held.at, held.clause.words())
+		}
+		return m
+	}
+	if len(n.nodes) == 1 {
+		return n.nodes[0].miss(d)
+	}
+	return &Miss{Location: n.at, Why: fmt.Sprintf("The callback's %s asks for one of %d, and none of them holds: %s.", n.at, len(n.nodes), n.first(d))}
+}
+
+// maxTold is how many of the clauses are told of that do not hold.
+const maxTold = 3
+
+// first tells of the first clauses of a group.
+func (n *filterNode) first(d Document) string {
+	var told []string
+	for i := range n.nodes[:min(len(n.nodes), maxTold)] {
+		inner := &n.nodes[i]
+		if inner.group != "" {
+			told = append(told, inner.at)
+			continue
+		}
+		told = append(told, fmt.Sprintf("%s (%s)", inner.clause.words(), inner.clause.found(d)))
+	}
+	if more := len(n.nodes) - maxTold; more > 0 {
+		told = append(told, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(told, ", ")
+}
+
+// words say what the clause asks for.
+func (c *Clause) words() string {
+	pointer := c.Pointer
+	if pointer == "" {
+		pointer = "the payload"
+	}
+	if c.Op == "exists" {
+		if len(c.want) == 1 && c.want[0].text == "false" {
+			return "nothing at " + brief(pointer)
+		}
+		return "something at " + brief(pointer)
+	}
+	return fmt.Sprintf("%s %s %s", brief(pointer), c.Op, brief(string(c.Value)))
+}
+
+// found says of which kind it is what a document has at the clause's place.
+func (c *Clause) found(d Document) string {
+	switch found := d.follow(c.tokens).(type) {
+	case nothing:
+		return "the event has nothing there"
+	case map[string]any:
+		return "the event has an object there"
+	case []any:
+		return "the event has an array there"
+	default:
+		kind := kindOfScalar(found)
+		if c.Op == "exists" || len(c.want) > 0 && !slices.ContainsFunc(c.want, func(w scalarValue) bool { return w.kind == newScalarValue(found).kind }) {
+			return "the event has " + kind + " there"
+		}
+		return "the event has another value there, " + kind
+	}
+}
