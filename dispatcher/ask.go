@@ -32,6 +32,9 @@ type Question struct {
 	Timeout time.Duration
 }
 
+// document is the payload for filters.
+func (q Question) document() payloads.Document { return payloads.ReadDocument(q.Payload) }
+
 // Bounds of a Question's timeout: what a person at a door waits for at most, and what a network needs at least.
 const (
 	minAskTimeout = 100 * time.Millisecond
@@ -156,7 +159,7 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 	propagation.TraceContext{}.Inject(ctx, parent)
 	id := payloads.NewDecisionID(time.Now())
 	for {
-		version, matched, err := c.registry.Match(ctx, q.Company, q.Type, attrs, time.Now())
+		version, matched, err := c.registry.Match(ctx, q.Company, q.Type, attrs, time.Now(), q.document)
 		if err != nil {
 			return nil, unavailable(ctx, c, "matching the callbacks", err)
 		}

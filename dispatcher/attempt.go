@@ -79,7 +79,7 @@ func (a *attempt) sentence(written ledger.Entry) string {
 // post makes one request and judges what comes back. token is an access token, or empty.
 func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	s := sent{at: time.Now(), token: token}
-	body, err := payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(a.body, s.at))
+	body, err := a.encoded(s.at)
 	if err != nil {
 		s.Judgement = unsendable(err)
 		return s

@@ -3,7 +3,6 @@ package dispatcher
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -89,9 +89,9 @@ func (q *ExplainQuery) after() (int64, error) {
 // many deliveries only those are looked at closely that are asked for.
 type fate struct {
 	*ledger.Event
-	event     *EventRecord                      // the same, without deliveries
-	callbacks []*registry.Callback              // by id
-	attrs     func() (map[string]string, error) // the event's, to match by
+	event     *EventRecord               // the same, without deliveries
+	callbacks []*registry.Callback       // by id
+	facts     func() (eventFacts, error) // the event's, to match by
 }
 
 func (v *view) fate(ctx context.Context, e *ledger.Event, q ExplainQuery) (*fate, error) {
@@ -103,7 +103,7 @@ func (v *view) fate(ctx context.Context, e *ledger.Event, q ExplainQuery) (*fate
 		all = slices.DeleteFunc(slices.Clone(all), func(cb *registry.Callback) bool { return !q.sees(cb.ID) })
 	}
 	f := &fate{Event: e, event: head(e), callbacks: all}
-	f.attrs = sync.OnceValues(func() (map[string]string, error) { return v.c.attributes(ctx, v.company, f.event) })
+	f.facts = sync.OnceValues(func() (eventFacts, error) { return v.c.facts(ctx, v.company, f.event) })
 	return f, v.lookUp(ctx, e.Written()...)
 }
 
@@ -197,11 +197,11 @@ func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, e
 	}
 	record, written := f.Records[callback]
 	if !written && !slices.Contains(f.Later, callback) {
-		attrs, err := f.attrs()
+		facts, err := f.facts()
 		if err != nil {
 			return Decision{}, err
 		}
-		d.Decision, d.Why = "not_matched", v.c.whyNot(cb, f.event, attrs)
+		d.Decision, d.Why = "not_matched", v.c.whyNot(cb, f.event, facts)
 		return d, nil
 	}
 	d.Decision, d.Why = "matched", "It matched when the event was accepted"
@@ -220,15 +220,17 @@ func (v *view) decide(ctx context.Context, f *fate, callback int64) (Decision, e
 	return d, nil
 }
 
-func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]string) string {
+func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, facts eventFacts) string {
 	if cb.CreatedAt.After(e.AcceptedAt) {
 		return "The callback was registered at " + cb.CreatedAt.Format(time.RFC3339) + ", after the event was accepted."
 	}
-	unknown := e.BodyLeft && len(cb.Match) > 0
-	if unknown {
-		attrs = cb.Match // with what it asks for, it would match, or there is another reason
+	unknown := e.BodyLeft && (len(cb.Match) > 0 || cb.Filter != nil)
+	if unknown { // with what it asks for, it would match, or there is another reason
+		open := *cb
+		open.Filter = nil
+		cb, facts.attrs = &open, cb.Match
 	}
-	matches, why := c.registry.Decide(cb, e.EventType, attrs, e.AcceptedAt)
+	matches, why, _ := c.registry.Decide(cb, e.EventType, facts.attrs, e.AcceptedAt, func() payloads.Document { return facts.payload })
 	if matches && unknown {
 		return "It did not match when the event was accepted. The event's body is no longer kept, so it cannot be compared with what the callback asks for."
 	}
@@ -241,24 +243,29 @@ func (c *Client) whyNot(cb *registry.Callback, e *EventRecord, attrs map[string]
 	return why
 }
 
-func (c *Client) attributes(ctx context.Context, company string, e *EventRecord) (map[string]string, error) {
+// eventFacts are what of an event decides which callbacks it matches: nothing, if its body is no longer kept.
+type eventFacts struct {
+	attrs   map[string]string
+	payload payloads.Document
+}
+
+// facts reads them. They are taken from the payload as it is. The type may have another schema by now, which it does not fit: then there are no attributes to
+// match by, but what filters look at is there all the same.
+func (c *Client) facts(ctx context.Context, company string, e *EventRecord) (eventFacts, error) {
 	body, err := c.ledger.Payload(ctx, company, e.EventID)
 	if errors.Is(err, ErrBodyLeft) {
-		return nil, nil // there is nothing left to match by
+		return eventFacts{}, nil
 	}
 	if err != nil {
-		return nil, unavailable(ctx, c, "reading the payload", err)
+		return eventFacts{}, unavailable(ctx, c, "reading the payload", err)
 	}
 	typ, ok, err := c.registry.Types().Accepted(ctx, e.EventType)
 	if err != nil {
-		return nil, unavailable(ctx, c, "reading the callback types", err)
+		return eventFacts{}, unavailable(ctx, c, "reading the callback types", err)
 	}
-	if !ok {
-		return nil, nil // the type is gone: nothing to match by
+	if !ok { // the type is gone
+		return eventFacts{payload: payloads.ReadDocument(body)}, nil
 	}
-	attrs, _, err := typ.Examine(json.RawMessage(body))
-	if err != nil {
-		return nil, nil // the type's schema changed since: nothing to match by
-	}
-	return attrs, nil
+	payload, attrs, _, _ := typ.ExamineAndRead(body)
+	return eventFacts{attrs, payload}, nil
 }

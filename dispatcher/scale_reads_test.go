@@ -63,7 +63,7 @@ func TestScaleReads(t *testing.T) {
 	restarted, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: testLog(t)})
 	h.must(err)
 	measure("first match after a restart", 1, func() string {
-		_, _, err := restarted.Match(ctx, acme, "payment_proof", nil, time.Now())
+		_, _, err := restarted.Match(ctx, acme, "payment_proof", nil, time.Now(), nil)
 		h.must(err)
 		return ""
 	})

@@ -31,6 +31,7 @@ type sending struct {
 	own      bool // Ringback's, about its own work
 	span     trace.Span
 	attrs    map[string]string
+	payload  payloads.Document // as it was read, until it is matched
 	warnings []string
 	version  int64 // of the registry that matched is by
 	matched  []*registry.Callback
@@ -113,7 +114,7 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 	if typ.Operational && !s.own {
 		return misfit("body.event_type", "is sent by Ringback itself, about its own work: choose a type of your own")
 	}
-	if s.attrs, s.warnings, err = typ.Examine(s.event.Payload); err != nil {
+	if s.payload, s.attrs, s.warnings, err = typ.ExamineAndRead(s.event.Payload); err != nil {
 		return err
 	}
 	if c.memory.overloaded(ctx) {
@@ -126,7 +127,8 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 // match finds the callbacks that the event goes to, and then names their company. If the company was erased after it was read, the accepting script
 // reports a newer version, and the event is matched again. If it was erased before, the reading made Touch forget that it was named.
 func (c *Client) match(ctx context.Context, s *sending) (err error) {
-	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now())
+	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now(), s.document)
+	s.payload = payloads.Document{} // it is many times as large as its text
 	if err != nil {
 		return unavailable(ctx, c, "matching the callbacks", err)
 	}
@@ -134,6 +136,14 @@ func (c *Client) match(ctx context.Context, s *sending) (err error) {
 		return unavailable(ctx, c, "naming the company", err)
 	}
 	return nil
+}
+
+// document is the payload for filters: as it was read when it was examined, or read anew, if the event has to be matched again.
+func (s *sending) document() payloads.Document {
+	if s.payload.Readable() {
+		return s.payload
+	}
+	return payloads.ReadDocument(s.event.Payload)
 }
 
 // accept offers the event until the ledger and the match speak of the same registry version: an event that is accepted after a

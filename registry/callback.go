@@ -89,6 +89,9 @@ type Callback struct {
 
 	RateLimit *RateLimit // nil: none
 
+	Filter   *payloads.Filter   // nil: none
+	Template *payloads.Template // nil: none, and the payload goes out as it came
+
 	Envelope Envelope // empty: none
 	Body     BodyForm // empty: full
 

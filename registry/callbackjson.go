@@ -105,6 +105,8 @@ type settings struct {
 	RateLimit   *RateLimit           `json:"rate_limit,omitempty"`
 
 	HeaderStyle payloads.HeaderStyle `json:"header_style,omitempty"`
+	Filter      *payloads.Filter     `json:"filter,omitempty"`
+	Template    *payloads.Template   `json:"template,omitempty"`
 }
 
 type retrySettings struct {
@@ -130,6 +132,8 @@ func (cb *Callback) settings() settings {
 		RateLimit:   cb.RateLimit,
 		HeaderStyle: cb.HeaderStyle,
 		TLS:         cb.TLS.shown(),
+		Filter:      cb.Filter,
+		Template:    cb.Template,
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

@@ -29,8 +29,9 @@ type stored struct {
 	RateLimit   *RateLimit           `json:"rate,omitempty"`
 	HeaderStyle payloads.HeaderStyle `json:"style,omitempty"` // model 2
 	Secrets     []storedSecret       `json:"secrets"`
-	CreatedAt   time.Time            `json:"created"`
-	UpdatedAt   time.Time            `json:"updated"`
+	narrowed
+	CreatedAt time.Time `json:"created"`
+	UpdatedAt time.Time `json:"updated"`
 }
 
 type storedSecret struct {
@@ -73,7 +74,7 @@ func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, TLS: cb.TLS, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
-		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt,
+		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt, narrowed: cb.narrowed(),
 	}
 	if cb.StartDateGiven {
 		s.StartDate = &cb.StartDate
@@ -128,6 +129,9 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 			return nil, fmt.Errorf("registry: a signing secret of callback %d of company %s is not readable", id, company)
 		}
 		cb.Secrets = append(cb.Secrets, SigningSecret{parsed, secret.ExpiresAt})
+	}
+	if err := cb.openNarrowed(s.narrowed); err != nil {
+		return nil, err
 	}
 	if cb.Version, err = parseVersion(version); err != nil {
 		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)

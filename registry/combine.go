@@ -4,7 +4,7 @@ import (
 	"github.com/ringback/ringback/payloads"
 )
 
-// A body goes through these steps: the payload as it was accepted, the type's stamped field, thin or in full, the envelope, the encoding of the
+// A body goes through these steps: the payload as it was accepted, the template, the type's stamped field, thin or in full, the envelope, the encoding of the
 // content type, and the signature over what comes of that. Which of a callback's fields may stand together there is said here, and nowhere else.
 
 // A trait is something of a callback, or of the type it is for, that has a say in what goes on the wire.
@@ -24,6 +24,8 @@ var traits = []trait{
 	}},
 	{"a type with a stamped field", "", 0, func(_ *Callback, t *payloads.Type) bool { return t != nil && t.Stamp != "" }},
 	{"a synchronous type", "", 0, func(_ *Callback, t *payloads.Type) bool { return t != nil && t.Synchronous }},
+	{"filter", "filter", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Filter != nil }},
+	{"template", "template", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Template != nil }},
 	{"envelope " + string(EnvelopeStructured), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeStructured }},
 	{"envelope " + string(EnvelopeBinary), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeBinary }},
 	{"tls", "tls", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.TLS != nil }},
@@ -41,6 +43,7 @@ type discord struct {
 
 // discords are all of them: a pair that is not here works. Two values of one field need no row.
 var discords = []discord{
+	{"template", "body " + string(BodyThin), "a thin body holds nothing of the payload that could be reshaped; leave the template out"},
 	{
 		"envelope " + string(EnvelopeStructured), "destination.content_type " + payloads.ContentTypeForm,
 		"a structured event is JSON throughout; take " + string(EnvelopeBinary) + ", or leave the content type out",

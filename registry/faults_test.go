@@ -189,7 +189,7 @@ func TestReadsPassOnFaults(t *testing.T) {
 		"keyset":       func() error { return broken.CheckKeyset(ctx) },
 		"types":        func() error { _, err := broken.Types().Fresh(ctx); return err },
 		"put type":     func() error { _, err := broken.Types().Put(ctx, orderPlaced()); return err },
-		"match":        func() error { _, _, err := broken.Match(ctx, "new", install, nil, time.Now()); return err },
+		"match":        func() error { _, _, err := broken.Match(ctx, "new", install, nil, time.Now(), nil); return err },
 		"lookup":       func() error { _, err := broken.Lookup(ctx, "acme", 1, 1<<60); return err },
 		"keys create":  func() error { _, _, err := keys.Create(ctx, registry.Viewer, ""); return err },
 		"keys list":    func() error { _, err := keys.List(ctx); return err },
@@ -339,7 +339,7 @@ func shareOneReading(t *testing.T, failure error, want int64) {
 		var wg sync.WaitGroup
 		match := func() {
 			wg.Go(func() {
-				if _, _, err := r.Match(t.Context(), "acme", "payment_proof", nil, time.Now()); !errors.Is(err, errInjected) {
+				if _, _, err := r.Match(t.Context(), "acme", "payment_proof", nil, time.Now(), nil); !errors.Is(err, errInjected) {
 					t.Error(err)
 				}
 			})
@@ -394,7 +394,7 @@ func TestACallerThatGivesUpDoesNotWait(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	for range 2 { // the second may find the first reading
-		if _, _, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now()); !errors.Is(err, context.DeadlineExceeded) {
+		if _, _, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now(), nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
 	}

@@ -107,7 +107,7 @@ func (h *house) version(ctx context.Context, company string) int64 {
 func (h *house) current(ctx context.Context, company, typ string, attrs map[string]string, at time.Time) []int64 {
 	h.t.Helper()
 	for range 1000 {
-		ver, matched, err := h.Match(ctx, company, typ, attrs, at)
+		ver, matched, err := h.Match(ctx, company, typ, attrs, at, nil)
 		if err != nil {
 			h.t.Errorf("match: %v", err)
 			return nil

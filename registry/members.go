@@ -9,7 +9,7 @@ import (
 // settable are the members that a client may give, in the order in which people are
 // told of them. Beside them there may be a block that is named after the type.
 var settable = []string{
-	"callback_type", "destination", "description", "start_date", "headers", "auth", "tls", "success", "trace", "timeout", "retry", "rate_limit",
+	"callback_type", "destination", "description", "start_date", "headers", "auth", "tls", "success", "trace", "timeout", "retry", "rate_limit", "filter", "template",
 	"header_style", "secret",
 }
 

@@ -65,7 +65,7 @@ func TestEverythingRunsInMemoryAndInABubble(t *testing.T) {
 		if err != nil || !slices.Equal(ids(page), []int64{1}) {
 			t.Errorf("%v, %v", page, err)
 		}
-		ver, matched, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now())
+		ver, matched, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now(), nil)
 		if err != nil || len(matched) != 1 || matched[0].Timeout != 2*time.Second || ver <= patched.Version {
 			t.Errorf("%v at %d, %v", matched, ver, err)
 		}
@@ -101,9 +101,9 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	_, matched, err := r.Match(ctx, "acme", "wallet_item_install", map[string]string{"campaign_token": "r3zhm8"}, time.Now())
+	_, matched, err := r.Match(ctx, "acme", "wallet_item_install", map[string]string{"campaign_token": "r3zhm8"}, time.Now(), nil)
 	fmt.Println(matched, err)
-	_, why := r.Decide(matched[0], "wallet_item_install", map[string]string{"campaign_token": "other"}, time.Now())
+	_, why, _ := r.Decide(matched[0], "wallet_item_install", map[string]string{"campaign_token": "other"}, time.Now(), nil)
 	fmt.Println(why)
 	// Output:
 	// [callback 1 for wallet_item_install of company acme] <nil>

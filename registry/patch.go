@@ -35,7 +35,9 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 	if err != nil {
 		return nil, err
 	}
-	merged, err := json.Marshal(merge(parseAny(doc), patch))
+	whole := merge(parseAny(doc), patch)
+	keepWhole(cb, whole, patch, mergePatch)
+	merged, err := json.Marshal(whole)
 	if err != nil {
 		return nil, fmt.Errorf("registry: merge a patch: %w", err)
 	}

@@ -184,8 +184,12 @@ func TestMembersAreThoseThatAreRead(t *testing.T) {
 			t.Errorf("%s is listed, and not read", name)
 		}
 	}
+	narrow, err := decode(payloads.Builtin(), refusing(""), []byte(`{"callback_type":"*","destination":{"url":"https://x"},"filter":{"pointer":"/a","op":"exists"},"template":{"kind":"x"}}`), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	full := &Callback{
-		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, TLS: &TLS{ServerName: "x.example"}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix,
+		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, TLS: &TLS{ServerName: "x.example"}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix, Filter: narrow.Filter, Template: narrow.Template,
 		Status: Disabled, DisabledReason: "gone", UnverifiedReason: "timeout", StatusAt: time.Now(),
 	}
 	editable, err := full.editable()

@@ -568,7 +568,7 @@ func TestMatch(t *testing.T) {
 			t.Errorf("%s %v: %s", tt.typ, tt.attrs, diff)
 		}
 		for _, cb := range everyone { // the same rule explains
-			matched, why := h.Decide(cb, tt.typ, tt.attrs, tt.at)
+			matched, why, _ := h.Decide(cb, tt.typ, tt.attrs, tt.at, nil)
 			if matched != slices.Contains(tt.want, cb.ID) || !strings.HasSuffix(why, ".") {
 				t.Errorf("%v for %s: %v: %s", cb, tt.typ, matched, why)
 			}
@@ -585,7 +585,7 @@ func TestMatchNeedsNoRedisOnceLoaded(t *testing.T) {
 	h.current(t.Context(), "acme", "payment_proof", nil, time.Now())
 	h.server.Stop()
 	defer h.server.Cont()
-	ver, matched, err := h.Match(t.Context(), "acme", "payment_proof", nil, time.Now())
+	ver, matched, err := h.Match(t.Context(), "acme", "payment_proof", nil, time.Now(), nil)
 	if err != nil || ver != cb.Version || len(matched) != 1 {
 		t.Errorf("%d %v %v", ver, matched, err)
 	}
@@ -676,7 +676,7 @@ func TestRegisteredMeansMatched(t *testing.T) {
 					t.Errorf("refresh: %v", err)
 					return
 				}
-				ver, matched, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now())
+				ver, matched, err := r.Match(ctx, "acme", "payment_proof", nil, time.Now(), nil)
 				if err != nil || ver < want || ver < last {
 					t.Errorf("match at %d, want %d or later, last %d: %v", ver, want, last, err)
 				}
@@ -877,7 +877,7 @@ func TestCompanyNamesAreChecked(t *testing.T) {
 		_, calls["Pause"] = h.Pause(ctx, company, 1)
 		_, calls["Resume"] = h.Resume(ctx, company, 1)
 		_, calls["RotateSecret"] = h.RotateSecret(ctx, company, 1, 0)
-		_, _, calls["Match"] = h.Match(ctx, company, install, nil, time.Now())
+		_, _, calls["Match"] = h.Match(ctx, company, install, nil, time.Now(), nil)
 		_, calls["Lookup"] = h.Lookup(ctx, company, 1, 1)
 		for name, err := range calls {
 			if invalid, ok := errors.AsType[*payloads.InvalidError](err); !ok || invalid.Fields[0].Location != "path.company" {
@@ -920,7 +920,7 @@ func TestAnErasedCompanyIsNamedAgain(t *testing.T) {
 	for name, use := range map[string]func(*house) error{
 		"callback created": func(h *house) error { return second(h.Create(t.Context(), "acme", []byte(plain))) },
 		"read for the first time, then touched": func(h *house) error {
-			_, _, err := h.Match(t.Context(), "acme", "payment_proof", nil, time.Now())
+			_, _, err := h.Match(t.Context(), "acme", "payment_proof", nil, time.Now(), nil)
 			return errors.Join(err, h.Touch(t.Context(), "acme"))
 		},
 	} {
@@ -1019,7 +1019,7 @@ func BenchmarkMatch(b *testing.B) {
 	attrs := map[string]string{"campaign_token": "t7"}
 	at := time.Now()
 	for b.Loop() {
-		if _, matched, err := r.Match(b.Context(), "acme", install, attrs, at); err != nil || len(matched) != 1 {
+		if _, matched, err := r.Match(b.Context(), "acme", install, attrs, at, nil); err != nil || len(matched) != 1 {
 			b.Fatal(matched, err)
 		}
 	}

@@ -49,7 +49,7 @@ func TestPutTypeIsKnownEverywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if matches, why := other.Decide(cb, "order.placed", map[string]string{"shop": "hamburg"}, cb.CreatedAt); !matches {
+	if matches, why, _ := other.Decide(cb, "order.placed", map[string]string{"shop": "hamburg"}, cb.CreatedAt, nil); !matches {
 		t.Error(why)
 	}
 	typ, ok, err := h.another(t).Types().Lookup(t.Context(), "order.placed")

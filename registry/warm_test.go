@@ -21,7 +21,7 @@ func TestLargeCompaniesAreReadBeforeTheyAreNeeded(t *testing.T) {
 	}
 	h.server.Kill()
 	for company, n := range callbacks {
-		_, matched, err := started.Match(t.Context(), company, "payment_proof", nil, time.Now())
+		_, matched, err := started.Match(t.Context(), company, "payment_proof", nil, time.Now(), nil)
 		if n < 3 && err == nil {
 			t.Errorf("%s was read", company)
 		}
