@@ -56,6 +56,7 @@ type sender struct {
 	userAgent string
 	origin    string // who asks in a handshake
 	keeps     keeping
+	dry       bool // makes requests, and sends none
 }
 
 // id is the webhook-id.
@@ -93,6 +94,10 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	authorize(header, a.callback.Auth, token)
 	if a.callback.Trace {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
+	}
+	if by.dry {
+		s.header, s.body = header, body
+		return s
 	}
 	s.response, err = by.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),

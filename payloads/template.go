@@ -88,6 +88,11 @@ func (t *Template) String() string {
 	return string(t.text)
 }
 
+// MayBeObject reports whether what the template makes can be an object, as forms and stamps want it.
+func (t *Template) MayBeObject() bool {
+	return t.root.kind == '{' || t.root.kind == '$' || t.root.kind == 0 && t.root.constant[0] == '{'
+}
+
 type templateParser struct {
 	*Template
 	filterParser

@@ -57,6 +57,9 @@ func (d *decoder) narrow(o object, cb *Callback) {
 		if cb.Template = t; t != nil && (!same || d.prev.Template.String() != t.String()) {
 			d.fields = append(d.fields, t.CheckPointers(types, "body.template")...)
 		}
+		if t != nil && cb.Destination.ContentType == payloads.ContentTypeForm && !t.MayBeObject() {
+			d.fail("body.template", "does not go with destination.content_type "+payloads.ContentTypeForm+": a form is made of an object, and this makes none", nil)
+		}
 	}
 }
 

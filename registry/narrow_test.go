@@ -143,15 +143,19 @@ func TestFiltersAreHeldAgainstTheType(t *testing.T) {
 	put("order.placed", tight)
 	put("order.paid", tight)
 	for registration, want := range map[string]string{
-		`"callback_type":"order.placed","filter":{"pointer":"/total","op":"gt","value":5}`:                  `body.filter.pointer leads nowhere: the schema of order.placed has no place for it`,
-		`"callback_type":"order.placed","filter":` + paidOnly:                                               `body.filter.value cannot be: the schema of order.placed does not allow it at /status`,
-		`"callback_type":"order.*","filter":{"all":[{"pointer":"/total","op":"exists"}]}`:                   `body.filter.all[0].pointer leads nowhere`,
-		`"callback_type":"order.placed","template":{"t":{"$pointer":"/total"}}`:                             `body.template.t["$pointer"] leads nowhere`,
-		`"callback_type":"order.placed","filter":{"pointer":"total","op":"is"}`:                             `body.filter.op must be one of equals`,
-		`"callback_type":"order.placed","template":{"t":{"$ponter":"/total"}}`:                              `body.template.t["$ponter"] is not known`,
-		`"callback_type":"order.placed","filter":{"pointer":"/id","op":"exists","op":"equals","value":"x"}`: `body.filter.op is given twice`,
+		`"callback_type":"order.placed","filter":{"pointer":"/total","op":"gt","value":5}`:                                                   `body.filter.pointer leads nowhere: the schema of order.placed has no place for it`,
+		`"callback_type":"order.placed","filter":` + paidOnly:                                                                                `body.filter.value cannot be: the schema of order.placed does not allow it at /status`,
+		`"callback_type":"order.*","filter":{"all":[{"pointer":"/total","op":"exists"}]}`:                                                    `body.filter.all[0].pointer leads nowhere`,
+		`"callback_type":"order.placed","template":{"t":{"$pointer":"/total"}}`:                                                              `body.template.t["$pointer"] leads nowhere`,
+		`"callback_type":"order.placed","filter":{"pointer":"total","op":"is"}`:                                                              `body.filter.op must be one of equals`,
+		`"callback_type":"order.placed","template":[1],"destination":{"url":"https://x","content_type":"application/x-www-form-urlencoded"}`: `body.template does not go with destination.content_type`,
+		`"callback_type":"order.placed","template":{"t":{"$ponter":"/total"}}`:                                                               `body.template.t["$ponter"] is not known`,
+		`"callback_type":"order.placed","filter":{"pointer":"/id","op":"exists","op":"equals","value":"x"}`:                                  `body.filter.op is given twice`,
 	} {
-		_, err := h.Create(t.Context(), "acme", []byte(`{`+registration+`,`+narrowTo+`}`))
+		if !strings.Contains(registration, "destination") {
+			registration += `,` + narrowTo
+		}
+		_, err := h.Create(t.Context(), "acme", []byte(`{`+registration+`}`))
 		if e, ok := errors.AsType[*payloads.InvalidError](err); !ok || !strings.Contains(e.Error(), want) {
 			t.Errorf("%s: %v", registration, err)
 		}

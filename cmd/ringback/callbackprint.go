@@ -72,6 +72,8 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"timeout", brief(cb.Timeout)},
 		{"retry", retry},
 		{"rate limit", limit},
+		{"filter", string(cb.Filter)},
+		{"template", string(cb.Template)},
 		{"start date", clock(cb.StartDate)},
 		{"description", cb.Description},
 		{"status", cb.Status},

@@ -40,6 +40,7 @@ func callbacksCommand() *cli.Command {
 			},
 			resumeCallbackCommand(),
 			testCallbackCommand(),
+			dryRunCommand(),
 			verifyCallbackCommand(),
 			rotateSecretCommand(),
 			replayCommand(), replaysCommand(),

@@ -32,6 +32,8 @@ func registrationFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "header", Usage: "send this header: `'Name: value'` (repeatable), see below"},
 		&cli.BoolFlag{Name: "trace", Usage: "send traceparent, so that the partner's traces go on from ours"},
 		&cli.StringFlag{Name: "start-date", Usage: "only events accepted since this `TIME`", Action: checkStart},
+		&cli.StringFlag{Name: "filter", Usage: "only events whose payload this `JSON` is for, or @FILE's, see below"},
+		&cli.StringFlag{Name: "template", Usage: "send a new body, made as this `JSON` says, or @FILE's, see below"},
 		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
 		&cli.StringFlag{Name: "header-style", Usage: "in which headers the signature travels: standard, svix, github or stripe"},
@@ -57,6 +59,12 @@ comes from a file, and ca is trusted instead of the system's authorities:
   --tls client_certificate=@cert.pem,client_key=@key.pem,ca=@ca.pem,server_name=hooks.example
 --header takes a value that may be seen, or says where the value is:
   --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
+--filter takes a clause, or a group of clauses, of JSON Pointers into the payload:
+  --filter '{"all": [{"pointer": "/status", "op": "in", "value": ["paid"]}, {"pointer": "/amount", "op": "gt", "value": 100}]}'
+  There are all, any and not, and equals, not_equals, in, not_in, prefix, suffix, exists, gt, gte, lt and lte.
+--template takes JSON in which {"$pointer": "/customer/id"} stands for what is there in the payload:
+  --template '{"id": {"$pointer": "/customer/id"}, "kind": "customer"}' or --template @template.json
+  ringback callbacks dry-run tries both.
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.
 
@@ -155,6 +163,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 	}
 	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
 		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "headers": headers, "rate_limit": rateLimits,
+		"filter": jsonFlag("filter"), "template": jsonFlag("template"),
 	} {
 		value, given, err := read(c)
 		if err != nil {

@@ -116,6 +116,8 @@ type Registration struct {
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
 	Retry       *Retry            `json:"retry,omitempty"`
 	RateLimit   *RateLimit        `json:"rate_limit,omitempty"` // default: none
+	Filter      json.RawMessage   `json:"filter,omitempty"`     // narrows the match by what the payload holds
+	Template    json.RawMessage   `json:"template,omitempty"`   // makes a new body of the payload
 	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
 	HeaderStyle string `json:"header_style,omitempty"`
 	// Secret is a signing secret that the receiver has already; no answer shows it. Default: one is made.
@@ -160,6 +162,8 @@ type Callback struct {
 	Timeout      Duration          `json:"timeout"`
 	Retry        Retry             `json:"retry"`
 	RateLimit    *RateLimit        `json:"rate_limit,omitempty"`
+	Filter       json.RawMessage   `json:"filter,omitempty"`
+	Template     json.RawMessage   `json:"template,omitempty"`
 	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard
 	URL          string            `json:"url"`                    // the callback's path in the API
 	CreatedAt    time.Time         `json:"created_at"`

@@ -72,6 +72,20 @@ func methods(t *testing.T, then time.Time) []method {
 		{operation: "PATCH " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.PatchCallback(ctx, "acme", 2, map[string]any{"description": nil, "auth": map[string]any{"password": "***"}})
 		}},
+		{operation: "POST " + company + "/config/callbacks/dry-run", call: func(ctx context.Context, c *client.Client) (any, error) {
+			r, err := c.DryRun(ctx, "acme", client.DryRun{Callback: json.RawMessage(`{"callback_type":"payment_proof","destination":{"url":"http://127.0.0.1:9/"},"filter":{"all":[{"pointer":"/status","op":"equals","value":"x"}]}}`)})
+			if err == nil && (r.Matches || r.Clause == nil || r.Clause.Pointer != "/status" || r.Request == nil) {
+				err = fmt.Errorf("%+v", r)
+			}
+			return r, err
+		}},
+		{operation: "POST " + callback + "/dry-run", call: func(ctx context.Context, c *client.Client) (any, error) {
+			r, err := c.DryRun(ctx, "acme", client.DryRun{CallbackID: 1, Callback: json.RawMessage(`{"template":{"kind":"x"}}`)})
+			if err == nil && (!r.Matches || *r.Request.Body != `{"kind":"x"}`) {
+				err = fmt.Errorf("%+v", r)
+			}
+			return r, err
+		}},
 		{operation: "POST " + callback + "/pause", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.PauseCallback(ctx, "acme", 1)
 		}},

@@ -24,6 +24,7 @@ func newAPI(mux humago.Mux, version string) huma.API {
 		reflect.TypeFor[dispatcher.Attempt]():         reflect.TypeFor[AttemptDoc](),
 		reflect.TypeFor[dispatcher.Request]():         reflect.TypeFor[RequestDoc](),
 		reflect.TypeFor[dispatcher.Timing]():          reflect.TypeFor[TimingDoc](),
+		reflect.TypeFor[dispatcher.DryRunResult]():    reflect.TypeFor[dryRunDoc](),
 		reflect.TypeFor[dispatcher.TestResult]():      reflect.TypeFor[testResultDoc](),
 		reflect.TypeFor[dispatcher.ChallengeResult](): reflect.TypeFor[challengeResultDoc](),
 		reflect.TypeFor[dispatcher.State]():           reflect.TypeFor[stateDoc](),

@@ -43,6 +43,15 @@ const (
 		`"reason":"status_500","detail":"answered 500 Internal Server Error: the endpoint failed; its own log says why"}`
 	exampleTokenFailure = `,"last_token_failure":{"at":"2026-02-01T06:02:11.3Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MDk","reason":"oauth_token",` +
 		`"detail":"the token endpoint answered 401 (invalid_client); check auth.token_url, client_id and client_secret"}`
+	exampleNarrow = `"filter":{"all":[{"pointer":"/wallet_instance/provider","op":"equals","value":"google"}]},` +
+		`"template":{"item":{"$pointer":"/wallet_item/uuid"},"kind":"install"}`
+	exampleDryRun = `{"event_type":"wallet_item_install","matches":false,` +
+		`"why":"The callback's filter.all[0] asks for /wallet_instance/provider equals \"google\", and the event has another value there, a string.",` +
+		`"clause":{"location":"filter.all[0]","pointer":"/wallet_instance/provider","op":"equals","value":"google"},` +
+		`"request":{"method":"POST","url":"https://partner.example/hook","headers":{"Content-Type":"application/json","User-Agent":"Ringback/1.2.3",` +
+		`"Webhook-Id":"dry_ftdovkhm4wrfk5uymptuini22r","Webhook-Timestamp":"1769933700","Webhook-Signature":"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",` +
+		`"Ringback-Event-Id":"dry-run","Ringback-Event-Type":"wallet_item_install","Ringback-Attempt":"1"},` +
+		`"sent_at":"2026-02-01T08:15:00.702Z","body":"{\"item\":\"item-uuid\",\"kind\":\"install\"}"}}`
 	exampleSecret = `"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"` //nolint:gosec // nobody's
 
 	exampleEvent = `{"event_type":"wallet_item_install","event_id":"order-4711","occurred_at":"2026-02-01T08:14:57Z",` +
@@ -132,6 +141,16 @@ var examples = map[string]example{
 		answers:  map[int]string{200: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
 		fault:    payloads.FieldError{Location: "body.overlap", Message: "must be a duration from 0s to 168h"},
 		conflict: busyDetail,
+	},
+	"dry-run": {
+		request: `{"callback":{` + exampleRegistration + `,` + exampleNarrow + `},"payload":{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"apple"},"wallet_item":{"uuid":"item-uuid"}}}`,
+		answers: map[int]string{200: exampleDryRun},
+		fault:   payloads.FieldError{Location: "body.callback.filter.all[0].op", Message: "must be one of equals, not_equals, in, not_in, prefix, suffix, exists, gt, gte, lt, lte"},
+	},
+	"dry-run-callback": {
+		request: `{"callback":{` + exampleNarrow + `}}`,
+		answers: map[int]string{200: exampleDryRun},
+		fault:   payloads.FieldError{Location: "body.payload.wallet_campaign.token", Message: "is missing: wallet_item_install needs it"},
 	},
 	"test-callback": {
 		request: `{"event_type":"wallet_item_install"}`,

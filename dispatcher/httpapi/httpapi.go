@@ -70,6 +70,7 @@ func build(cfg Config) (*server, error) {
 	}
 
 	s.callbacks()
+	s.dryRuns()
 	s.events()
 	s.payloadBytes()
 	s.batches()

@@ -100,6 +100,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
+		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},` +
 		`"destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/x-www-form-urlencoded"}}`
 	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
@@ -250,7 +251,7 @@ func TestAnswersFitTheirDescription(t *testing.T) {
 	callback := "/companies/acme/config/callbacks/2"
 	check("CallbackHealth", h.call("partner", "GET", callback, "").want(200).body)
 	check("Patch", []byte(`{"description":"e"}`))
-	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null,"rate_limit":null}`))
+	check("Patch", []byte(`{"description":null,"auth":null,"headers":{"X-Key":null},"retry":{"multiplier":null},"destination":{"method":null},"success":null,"timeout":null,"rate_limit":null,"filter":null,"template":null}`))
 	check("Patch", []byte(`{"rate_limit":{"burst":null}}`))
 	check("Callback", h.call("partner", "PATCH", callback, `{"description":"e"}`).want(200).body)
 	check("Callback", h.call("partner", "POST", callback+"/pause", "").want(200).body)

@@ -1,0 +1,49 @@
+package registry
+
+import (
+	"context"
+
+	"github.com/ringback/ringback/payloads"
+)
+
+// Draft is the callback that Create would make of a registration, with a signing secret that is nobody's. Nothing is stored, and no other process is asked what
+// it knows. Errors are those of Create.
+func (r *Registry) Draft(ctx context.Context, company string, body []byte) (*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := decode(types, r.checkURL, body, nil)
+	if err != nil {
+		return nil, err
+	}
+	cb.Company, cb.Status, cb.CreatedAt = company, Enabled, now()
+	return cb.drafted(), nil
+}
+
+// PatchDraft is a callback as Patch would leave it, with a signing secret that is nobody's. Nothing is stored. Errors are those of Patch.
+func (r *Registry) PatchDraft(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
+	cb, err := r.Get(ctx, company, id)
+	if err != nil {
+		return nil, err
+	}
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	next, err := applyPatch(types, r.checkURL, cb, mergePatch)
+	if err != nil {
+		return nil, err
+	}
+	next.Status = cb.Status
+	return next.drafted(), nil
+}
+
+// drafted has a callback sign with a secret that is made up: what a draft signs proves nothing to anybody.
+func (cb *Callback) drafted() *Callback {
+	cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	return cb
+}
