@@ -58,6 +58,9 @@ func dryRun(c *cli.Context) error {
 // dryRunFrom is the callback that is tried.
 func dryRunFrom(c *cli.Context) (d client.DryRun, api *client.Client, company string, err error) {
 	if c.Args().Len() == 0 {
+		if strings.Contains(c.String("type"), "*") && c.String("event-type") == "" {
+			return d, nil, "", usagef("--event-type is missing: --type %s is for several types, say which of them to try", printable(c.String("type")))
+		}
 		if api, company, err = forCompany(c); err == nil {
 			d.Callback, err = registrationFrom(c)
 		}
