@@ -469,7 +469,7 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 		}
 		return cb
 	}
-	if page := string(v.get(at).body); !strings.Contains(page, "&lt;x&gt;") || !strings.Contains(page, "$pointer") {
+	if page := v.get(at).text; !strings.Contains(page, "&lt;x&gt;") || !strings.Contains(page, "$pointer") {
 		t.Error("the page does not show the filter and the template")
 	}
 	before := read()
