@@ -72,7 +72,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"timeout", brief(cb.Timeout)},
 		{"retry", retry},
 		{"rate limit", limit},
-		{"filter", string(cb.Filter)},
+		{"filter", filterText(cb.Filter)},
 		{"template", string(cb.Template)},
 		{"start date", clock(cb.StartDate)},
 		{"description", cb.Description},

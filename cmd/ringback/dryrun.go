@@ -146,3 +146,17 @@ func jsonFlag(name string) func(*cli.Context) (value any, given bool, err error)
 		return json.RawMessage(text), true, nil
 	}
 }
+
+// filterText is a filter as JSON, in which <, > and & stay as they are.
+func filterText(f *client.Filter) string {
+	if f == nil {
+		return ""
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if enc.Encode(f) != nil {
+		return ""
+	}
+	return strings.TrimSpace(b.String())
+}

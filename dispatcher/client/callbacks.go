@@ -98,6 +98,16 @@ type RateLimit struct {
 	Burst     int     `json:"burst,omitempty"` // attempts at once: 1 to 10000; default: PerSecond, rounded up
 }
 
+// A Filter narrows a callback's match by what the payload holds. It is a group, with one of All, Any and Not, or a clause, with Pointer, Op and Value.
+type Filter struct {
+	All     []Filter        `json:"all,omitempty"`     // all of them hold
+	Any     []Filter        `json:"any,omitempty"`     // one of them holds, or several
+	Not     []Filter        `json:"not,omitempty"`     // none of them holds
+	Pointer *string         `json:"pointer,omitempty"` // a JSON Pointer (RFC 6901), of which the empty one is the whole payload
+	Op      string          `json:"op,omitempty"`      // equals, not_equals, in, not_in, prefix, suffix, exists, gt, gte, lt or lte
+	Value   json.RawMessage `json:"value,omitempty"`
+}
+
 // A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination.URL are required.
 type Registration struct {
 	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
@@ -116,7 +126,7 @@ type Registration struct {
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
 	Retry       *Retry            `json:"retry,omitempty"`
 	RateLimit   *RateLimit        `json:"rate_limit,omitempty"` // default: none
-	Filter      json.RawMessage   `json:"filter,omitempty"`     // narrows the match by what the payload holds
+	Filter      *Filter           `json:"filter,omitempty"`     // narrows the match by what the payload holds
 	Template    json.RawMessage   `json:"template,omitempty"`   // makes a new body of the payload
 	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
 	HeaderStyle string `json:"header_style,omitempty"`
@@ -162,7 +172,7 @@ type Callback struct {
 	Timeout      Duration          `json:"timeout"`
 	Retry        Retry             `json:"retry"`
 	RateLimit    *RateLimit        `json:"rate_limit,omitempty"`
-	Filter       json.RawMessage   `json:"filter,omitempty"`
+	Filter       *Filter           `json:"filter,omitempty"`
 	Template     json.RawMessage   `json:"template,omitempty"`
 	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard
 	URL          string            `json:"url"`                    // the callback's path in the API

@@ -470,7 +470,7 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 		return cb
 	}
 	if page := v.get(at).text; !strings.Contains(page, "&lt;x&gt;") || !strings.Contains(page, "$pointer") {
-		t.Error("the page does not show the filter and the template")
+		t.Errorf("the page does not show the filter and the template: %s", page)
 	}
 	before := read()
 	same := func(fill url.Values, change func(map[string]any)) {

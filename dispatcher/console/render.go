@@ -3,6 +3,7 @@ package console
 import (
 	"bytes"
 	"embed"
+	"encoding/json"
 	"errors"
 	"html/template"
 	"io/fs"
@@ -35,6 +36,7 @@ var words = template.FuncMap{
 	"took":   took,
 	"join":   strings.Join,
 	"breaks": breaks,
+	"asJSON": asJSON,
 	"spaced": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 }
 
@@ -172,4 +174,13 @@ func (v *visit) fail(err error) {
 		v.log.ErrorContext(v.r.Context(), "page failed", "page", v.r.Pattern, "error", err)
 		http.Error(v.w, t.Says, http.StatusInternalServerError)
 	}
+}
+
+// asJSON is a value as JSON, in which <, > and & stay as they are: the template escapes them.
+func asJSON(v any) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSpace(b.String()), err
 }
