@@ -80,7 +80,7 @@ func (a *attempt) sentence(written ledger.Entry) string {
 // post makes one request and judges what comes back. token is an access token, or empty.
 func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	s := sent{at: time.Now(), token: token}
-	body, err := a.encoded(s.at)
+	body, err := encoded(a.callback, a.typ, a.body, s.at)
 	if err != nil {
 		s.Judgement = unsendable(err)
 		return s

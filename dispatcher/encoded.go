@@ -1,18 +1,20 @@
 package dispatcher
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
 )
 
-// encoded is the body of a request that is made at that time: the payload as it was accepted, in the shape that the callback's template gives it, stamped as its type
-// wants it, and encoded as the callback takes it. It is made anew for each attempt, of the callback as it is then. So a template that changed under retries holds
-// from the next attempt on, as another destination does.
-func (a *attempt) encoded(at time.Time) ([]byte, error) {
-	shaped, err := a.callback.Template.Apply(a.body)
+// encoded is the body of a request that is made at that time: the payload as it was accepted, in the shape that the callback's template gives it, stamped as its
+// type wants it, and encoded as the callback takes it. It is made anew for each attempt, of the callback as it is then. So a template that changed under retries
+// holds from the next attempt on, as another destination does.
+func encoded(cb *registry.Callback, typ *payloads.Type, payload json.RawMessage, at time.Time) ([]byte, error) {
+	shaped, err := cb.Template.Apply(payload)
 	if err != nil {
 		return nil, err
 	}
-	return payloads.Encode(a.callback.Destination.ContentType, a.typ.Stamped(shaped, at))
+	return payloads.Encode(cb.Destination.ContentType, typ.Stamped(shaped, at))
 }

@@ -68,6 +68,8 @@ var pairs = map[[2]string]string{
 	{"filter", "body thin"}:                                                    "works",
 	{"template", "envelope cloudevents-structured"}:                            "works",
 	{"template", "envelope cloudevents-binary"}:                                "works",
+	{"filter", "tls"}:                                                          "works",
+	{"template", "tls"}:                                                        "works",
 	{"template", "body thin"}:                                                  "holds nothing of the payload",
 
 	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",

@@ -126,27 +126,6 @@ func printDryRun(out printer, r *client.DryRunResult) error {
 	return out.line("%s", printableText(string(body)))
 }
 
-// jsonFlag reads a flag that takes JSON, or @ and the name of a file that holds it.
-func jsonFlag(name string) func(*cli.Context) (value any, given bool, err error) {
-	return func(c *cli.Context) (value any, given bool, err error) {
-		text := c.String(name)
-		if orNull(text) == nil {
-			return nil, c.IsSet(name), nil
-		}
-		if file, ok := strings.CutPrefix(text, fromFile); ok {
-			doc, err := readJSON(c, file)
-			if err != nil {
-				return nil, false, fmt.Errorf("--%s: %w", name, err)
-			}
-			return doc, true, nil
-		}
-		if !json.Valid([]byte(text)) {
-			return nil, false, usagef("--%s takes JSON, or @FILE", name)
-		}
-		return json.RawMessage(text), true, nil
-	}
-}
-
 // filterText is a filter as JSON, in which <, > and & stay as they are.
 func filterText(f *client.Filter) string {
 	if f == nil {

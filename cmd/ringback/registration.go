@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -347,6 +348,27 @@ func rateLimits(c *cli.Context) (value any, given bool, err error) {
 		limit["burst"] = c.Int("rate-burst")
 	}
 	return limit, len(limit) > 0, nil
+}
+
+// jsonFlag reads a flag that takes JSON, or @ and the name of a file that holds it.
+func jsonFlag(name string) func(*cli.Context) (value any, given bool, err error) {
+	return func(c *cli.Context) (value any, given bool, err error) {
+		text := c.String(name)
+		if orNull(text) == nil {
+			return nil, c.IsSet(name), nil
+		}
+		if file, ok := strings.CutPrefix(text, fromFile); ok {
+			doc, err := readJSON(c, file)
+			if err != nil {
+				return nil, false, fmt.Errorf("--%s: %w", name, err)
+			}
+			return doc, true, nil
+		}
+		if !json.Valid([]byte(text)) {
+			return nil, false, usagef("--%s takes JSON, or @FILE", name)
+		}
+		return json.RawMessage(text), true, nil
+	}
 }
 
 // withoutNulls are the members that a new callback is given.
