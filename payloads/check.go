@@ -171,15 +171,6 @@ func follow(v any, pointer []string) any {
 	return v
 }
 
-// arrayIndex is the place in an array that a reference token names.
-func arrayIndex(token string) (int, bool) {
-	i, err := strconv.ParseUint(token, 10, 31)
-	if err != nil || len(token) > 1 && token[0] == '0' {
-		return 0, false
-	}
-	return int(i), true
-}
-
 // scalar is v as an attribute's text. The text is a copy: an attribute that is
 // kept must not keep the payload it was part of.
 func scalar(v any) (string, bool) {

@@ -1,96 +1,10 @@
 package payloads
 
 import (
-	"cmp"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
 )
-
-// A Document is a payload as it was read, for filters to look at. That of no payload holds nothing.
-type Document struct {
-	root any
-	read bool
-}
-
-// ReadDocument reads a payload. One that is no JSON gives a Document that holds nothing.
-func ReadDocument(payload json.RawMessage) Document {
-	root, fault := readJSON(payload, "body.payload")
-	return Document{root, fault == nil}
-}
-
-// Readable reports whether there is a payload.
-func (d Document) Readable() bool { return d.read }
-
-// nothing is what a pointer that leads nowhere leads to.
-type nothing struct{}
-
-// follow walks from the root along a pointer.
-func (d Document) follow(tokens []string) any {
-	if !d.read {
-		return nothing{}
-	}
-	at := d.root
-	for _, token := range tokens {
-		switch v := at.(type) {
-		case map[string]any:
-			next, ok := v[token]
-			if !ok {
-				return nothing{}
-			}
-			at = next
-		case []any:
-			i, ok := arrayIndex(token)
-			if !ok || i >= len(v) {
-				return nothing{}
-			}
-			at = v[i]
-		default:
-			return nothing{}
-		}
-	}
-	return at
-}
-
-// A scalarValue is a value that can be compared.
-type scalarValue struct {
-	kind   scalarKind
-	text   string // of a string; "true" or "false"
-	number number
-}
-
-type scalarKind int
-
-const (
-	noScalar scalarKind = iota // an object, an array, or nothing
-	aNull
-	aBool
-	aNumber
-	aString
-)
-
-func newScalarValue(v any) scalarValue {
-	switch v := v.(type) {
-	case nil:
-		return scalarValue{kind: aNull}
-	case bool:
-		if v {
-			return scalarValue{kind: aBool, text: "true"}
-		}
-		return scalarValue{kind: aBool, text: "false"}
-	case json.Number:
-		return scalarValue{kind: aNumber, number: parseNumber(string(v))}
-	case string:
-		return scalarValue{kind: aString, text: v}
-	}
-	return scalarValue{}
-}
-
-// compare orders values by their kind first.
-func (v scalarValue) compare(w scalarValue) int {
-	return cmp.Or(cmp.Compare(v.kind, w.kind), strings.Compare(v.text, w.text), v.number.compare(w.number))
-}
 
 // Holds reports whether a payload is one that the filter is for.
 func (f *Filter) Holds(d Document) bool { return f == nil || f.root.holds(d) }
