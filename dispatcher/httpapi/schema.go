@@ -86,7 +86,7 @@ type SettingsDoc struct {
 	Timeout     durationDoc          `json:"timeout,omitempty" default:"15s" example:"30s" doc:"Of one attempt: 1s to 60s."`
 	Retry       *retryDoc            `json:"retry,omitempty" doc:"When failed deliveries are tried again."`
 	Filter      *filterDoc           `json:"filter,omitempty" doc:"Narrows the match by what the payload holds. It is decided when an event is accepted; GET …/events/{event_id} names the clause that kept an event away. A patch replaces it whole."`
-	Template    templateDoc          `json:"template,omitempty" doc:"Makes a new body of the payload. A patch replaces it whole, and holds from the next attempt on."`
+	Template    *templateDoc         `json:"template,omitempty" doc:"Makes a new body of the payload. A patch replaces it whole, and holds from the next attempt on."`
 	RateLimit   *rateLimitDoc        `json:"rate_limit,omitempty" doc:"How fast the partner wants to be called: all attempts at deliveries to this callback together. Deliveries beyond it wait. Default: as fast as it answers."`
 	HeaderStyle string               `json:"header_style,omitempty" enum:"standard,svix,github,stripe" doc:"In which headers a signature travels, and in which form. standard is Standard Webhooks: Webhook-Id, Webhook-Timestamp and Webhook-Signature. svix is the same as Svix-Id, Svix-Timestamp and Svix-Signature. github is X-Hub-Signature-256, one signature over the body alone, with X-GitHub-Delivery (the webhook-id) and X-GitHub-Event (the event's type). stripe is Stripe-Signature. Webhook-Id and Ringback-* are sent with each. Absent: standard." example:"standard"`
 }
