@@ -67,7 +67,7 @@ func (r orderedReader) value(location string, within int) (v ordered, err error)
 	if within == r.levels {
 		return v, invalid(location, fmt.Sprintf("is too deep: objects and arrays may nest %d levels", r.levels))
 	}
-	if v.kind = byte(open); open == '{' {
+	if v.kind = byte(open); open == '{' { //nolint:gosec // it is one of two brackets
 		err = r.object(&v, location, within)
 	} else {
 		err = r.array(&v, location, within)

@@ -138,7 +138,7 @@ func (p *templateParser) place(v *ordered, location, at string) piece {
 			p.fail(location+at+step(name), "does not go with "+pointerName+": beside it there may be "+defaultName+" only")
 		}
 	}
-	_, tokens := p.filterParser.pointer(v.member(pointerName), location+at+step(pointerName))
+	_, tokens := p.pointer(v.member(pointerName), location+at+step(pointerName))
 	p.pointers = append(p.pointers, templatePointer{tokens, at + step(pointerName)})
 	p.trie.add(tokens, made.pointer)
 	return made

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"strings"
 	"testing"
@@ -178,7 +177,7 @@ func TestFiltersAreHeldAgainstTheType(t *testing.T) {
 func TestFiltersWaitForOlderProcesses(t *testing.T) {
 	h := newHouse(t)
 	plain := h.create("acme", `{"callback_type":"*",`+narrowTo+`}`)
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -154,7 +154,7 @@ func verifiers(t *testing.T, cases any) []byte {
 		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
 			t.Fatal(err)
 		}
-		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-")
+		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-") //nolint:usetesting // it is renamed within a directory
 		if err != nil {
 			t.Fatal(err)
 		}
