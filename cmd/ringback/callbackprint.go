@@ -49,10 +49,6 @@ func printCallback(out printer, cb *client.Callback) error {
 	if cb.Retry.MaxAttempts == 1 {
 		retry = "never, there is one attempt"
 	}
-	limit := ""
-	if l := cb.RateLimit; l != nil {
-		limit = fmt.Sprintf("%g a second, up to %d at once", l.PerSecond, l.Burst)
-	}
 	dead := ""
 	if cb.Dead > 0 {
 		dead = fmt.Sprintf("%d; `ringback callbacks replay %d` sends them again", cb.Dead, cb.CallbackID)
@@ -71,7 +67,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"trace", trace},
 		{"timeout", brief(cb.Timeout)},
 		{"retry", retry},
-		{"rate limit", limit},
+		{"rate limit", rateOf(cb)},
 		{"filter", filterText(cb.Filter)},
 		{"template", string(cb.Template)},
 		{"start date", clock(cb.StartDate)},
@@ -200,4 +196,12 @@ func printAnswer(out printer, r *client.TestResult, pairs ...[2]string) error {
 		return err
 	}
 	return out.line("%s", printableText(r.ResponseBody))
+}
+
+// rateOf says how fast a callback may be called; empty: as fast as it goes.
+func rateOf(cb *client.Callback) string {
+	if l := cb.RateLimit; l != nil {
+		return fmt.Sprintf("%g a second, up to %d at once", l.PerSecond, l.Burst)
+	}
+	return ""
 }

@@ -18,7 +18,7 @@ func dryRunCommand() *cli.Command {
 		Name: "dry-run", Usage: "say whether a payload matches it and what it would be sent, and send nothing", ArgsUsage: "[CALLBACK_ID]",
 		Description: examples(
 			"ringback callbacks dry-run 12 --payload order.json",
-			"ringback callbacks dry-run 12 --payload order.json --filter '{\"pointer\": \"/amount\", \"op\": \"gt\", \"value\": 100}'",
+			"ringback callbacks dry-run 12 --payload order.json --filter @filter.json",
 			"ringback callbacks dry-run --file registration.json --payload order.json",
 		) + "\n\nWith CALLBACK_ID, the other flags are changes to try first; without it, they are a registration that need not exist.\n" +
 			"The exit code is 0 if the payload matches and there is something to send, else 1." + registrationHelp,

@@ -27,6 +27,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/urfave/cli/v2"
 
+	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 	"github.com/ringback/ringback/registry/redistest"
 )
@@ -95,7 +96,7 @@ func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 	t.Parallel()
 	for _, name := range allPages() {
 		text := page(t, name)
-		files := []string{"hook.go", "receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http"}
+		files := []string{"hook.go", "receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http", "filter.json", "template.json"}
 		files = append(files, "verify.go", "verify.mjs", "verify.py", "verify.php", "verify.ru", "Verify.java") // the console's tests run them
 		if slices.Contains(contractPages, name) {
 			files = filesInUse(text)
@@ -826,5 +827,39 @@ func TestRedisConf(t *testing.T) {
 		if got, err := rdb.ConfigGet(t.Context(), name).Result(); err != nil || got[name] != want {
 			t.Errorf("%s is %s (%v), want %s", name, got[name], err, want)
 		}
+	}
+}
+
+// TestPartnersPageNarrows: the page's filter holds and fails as the page says, and its template makes the body that the page's payload would.
+func TestPartnersPageNarrows(t *testing.T) {
+	t.Parallel()
+	text := page(t, "deploy/PARTNERS.md")
+	var narrow struct{ Filter, Template json.RawMessage }
+	for _, name := range []string{"filter.json", "template.json"} {
+		if err := json.Unmarshal([]byte(snippet(t, text, name)), &narrow); err != nil {
+			t.Fatal(err)
+		}
+	}
+	filter, err := payloads.ParseFilter(narrow.Filter, "filter")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for payload, want := range map[string]bool{
+		`{"status": "paid", "amount": {"value": 100}}`:                             true,
+		`{"status": "open", "amount": {"value": 100}}`:                             false,
+		`{"status": "paid", "amount": {"value": 99.99}}`:                           false,
+		`{"status": "paid", "amount": {"value": 100}, "customer": {"test": true}}`: false,
+	} {
+		if got := filter.Holds(payloads.ReadDocument([]byte(payload))); got != want {
+			t.Errorf("%s: %t", payload, got)
+		}
+	}
+	template, err := payloads.ParseTemplate(narrow.Template, "template")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := template.Apply([]byte(`{"customer": {"id": 17}}`))
+	if want := `{"id":17,"level":"none","kind":"customer"}`; err != nil || string(body) != want {
+		t.Errorf("%s, %v; want %s", body, err, want)
 	}
 }

@@ -61,11 +61,12 @@ comes from a file, and ca is trusted instead of the system's authorities:
 --header takes a value that may be seen, or says where the value is:
   --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
 --filter takes a clause, or a group of clauses, of JSON Pointers into the payload:
-  --filter '{"all": [{"pointer": "/status", "op": "in", "value": ["paid"]}, {"pointer": "/amount", "op": "gt", "value": 100}]}'
-  There are all, any and not, and equals, not_equals, in, not_in, prefix, suffix, exists, gt, gte, lt and lte.
+  --filter '{"pointer": "/amount", "op": "gt", "value": 100}' --filter @filter.json
+There are the groups all, any and not, and equals, not_equals, in, not_in, prefix, suffix, exists, gt,
+gte, lt and lte.
 --template takes JSON in which {"$pointer": "/customer/id"} stands for what is there in the payload:
-  --template '{"id": {"$pointer": "/customer/id"}, "kind": "customer"}' or --template @template.json
-  ringback callbacks dry-run tries both.
+  --template '{"id": {"$pointer": "/customer/id"}}' --template @template.json
+ringback callbacks dry-run tries both.
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.
 

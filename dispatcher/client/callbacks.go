@@ -411,8 +411,8 @@ func (c *Client) RotateSecretTo(ctx context.Context, company string, id int64, s
 	}
 	body, err := json.Marshal(struct {
 		Overlap Duration `json:"overlap"`
-		Secret  string   `json:"secret,omitempty"`
-	}{Duration(overlap), secret}) //nolint:gosec // it goes to the server, which asks for it
+		Secret  string   `json:"secret,omitempty"` //nolint:gosec // it goes to the server, which asks for it
+	}{Duration(overlap), secret})
 	if err != nil {
 		return nil, err
 	}
