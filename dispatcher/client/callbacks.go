@@ -409,9 +409,9 @@ func (c *Client) RotateSecretTo(ctx context.Context, company string, id int64, s
 	if overlap < 0 {
 		return nil, errors.New("client: an overlap is not negative")
 	}
-	body, err := json.Marshal(struct {
+	body, err := json.Marshal(struct { //nolint:gosec // it goes to the server, which asks for it
 		Overlap Duration `json:"overlap"`
-		Secret  string   `json:"secret,omitempty"` //nolint:gosec // it goes to the server, which asks for it
+		Secret  string   `json:"secret,omitempty"`
 	}{Duration(overlap), secret})
 	if err != nil {
 		return nil, err
