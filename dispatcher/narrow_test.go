@@ -64,7 +64,7 @@ func TestFiltersDecideAtAcceptance(t *testing.T) {
 func TestATemplateThatChangesUnderRetries(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t)
-	cb := h.register("payment_proof", `"template": {"id": {"$pointer": "/requestId"}, "kind": "proof"}, "retry": {"initial_interval": "1s"}`)
+	cb := h.register("payment_proof", `"template": {"id": {"$pointer": "/requestId"}, "kind": "proof"}, "retry": {"initial_interval": "1m"}`)
 	h.partner.answers(answering(503, 204))
 	h.work()
 	id := h.send(proof("p-1")).Deliveries[0].DeliveryID

@@ -181,7 +181,7 @@ func startPartner(t *testing.T) (p *process, addr string, agree func([]*agreemen
 	if err := os.CopyFS(dir, os.DirFS("testdata/receiver")); err != nil {
 		t.Fatal(err)
 	}
-	cmd := nodeReceiver(t, dir)
+	cmd := nodeReceiver(t, filepath.Join(dir, "receiver.mjs"))
 	cmd.Dir = dir
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
