@@ -85,10 +85,9 @@ func (q *WatchQuery) narrow() bool {
 	return q.CallbackID != 0 || q.Callbacks != nil || q.EventType != "" || len(q.States) > 0
 }
 
-// wants reports whether a delivery is one to hear of.
+// wants reports whether a delivery is one to hear of, of a change that may be.
 func (q *WatchQuery) wants(d *Delivery) bool {
-	return (q.CallbackID == 0 || q.CallbackID == d.CallbackID) && (q.Callbacks == nil || slices.Contains(q.Callbacks, d.CallbackID)) &&
-		(q.EventType == "" || q.EventType == d.EventType) && (len(q.States) == 0 || slices.Contains(q.States, d.State))
+	return (q.EventType == "" || q.EventType == d.EventType) && (len(q.States) == 0 || slices.Contains(q.States, d.State))
 }
 
 // News is that a delivery changed, as it stands now. Or it is a gap: what happened before this place is not all known.

@@ -22,21 +22,13 @@ import (
 // *payloads.InvalidError that lists every fault. A company that has as many as its
 // quota allows gives a *QuotaError.
 func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
-	if err := checkCompany(company); err != nil {
-		return nil, err
-	}
-	types, err := r.types.Fresh(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cb, err := decode(types, r.checkURL, body, nil)
+	cb, err := r.registration(ctx, company, body)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.knowWire(ctx, cb, nil); err != nil {
 		return nil, err
 	}
-	cb.Company = company
 	cb.CreatedAt = now()
 	cb.UpdatedAt = cb.CreatedAt
 	if !cb.StartDateGiven {
@@ -75,6 +67,23 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		// The number is taken: Redis lost its count, but not the callback.
 	}
 	return nil, fmt.Errorf("registry: no free number for a callback of company %s after %d tries", company, tries)
+}
+
+// registration reads a company's registration, by the types as they are now.
+func (r *Registry) registration(ctx context.Context, company string, body []byte) (*Callback, error) {
+	if err := checkCompany(company); err != nil {
+		return nil, err
+	}
+	types, err := r.types.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cb, err := decode(types, r.checkURL, body, nil)
+	if err != nil {
+		return nil, err
+	}
+	cb.Company = company
+	return cb, nil
 }
 
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves

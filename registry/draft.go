@@ -9,18 +9,11 @@ import (
 // Draft is the callback that Create would make of a registration, with a signing secret that is nobody's. Nothing is stored, and no other process is asked what
 // it knows. Errors are those of Create.
 func (r *Registry) Draft(ctx context.Context, company string, body []byte) (*Callback, error) {
-	if err := checkCompany(company); err != nil {
-		return nil, err
-	}
-	types, err := r.types.Fresh(ctx)
+	cb, err := r.registration(ctx, company, body)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := decode(types, r.checkURL, body, nil)
-	if err != nil {
-		return nil, err
-	}
-	cb.Company, cb.Status, cb.CreatedAt = company, Enabled, now()
+	cb.Status, cb.CreatedAt = Enabled, now()
 	return cb.drafted(), nil
 }
 

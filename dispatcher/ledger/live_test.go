@@ -405,6 +405,28 @@ func TestAFloodIsToldInPart(t *testing.T) {
 				d.t.Errorf("while somebody does: %+v", all)
 			}
 		},
+		"Redis's clock went back": func(d *desk, cb int64, seen Seen) {
+			watched := strings.Fields(d.rdb.Get(d.t.Context(), Key(d.company, "watched")).Val())
+			later := fmt.Sprint(time.Now().Add(time.Hour).UnixMilli())
+			d.must(d.rdb.Set(d.t.Context(), Key(d.company, "watched"), strings.Join([]string{watched[0], watched[1], later, later}, " "), time.Hour).Err())
+			d.brought("told", Delivered, cb)
+			heard := d.look(Look{Company: d.company, From: seen.At, Most: 8})
+			if len(heard.Changes) != 1 || heard.Changes[0].Event != "told" {
+				d.t.Errorf("it is told when the clock is there again: %+v", heard)
+			}
+			d.accept(numbered("e", 9), cb)
+			for _, a := range d.beginLane() {
+				d.finish(a, well)
+			}
+			if again := d.look(Look{Company: d.company, From: heard.At, Most: 8, Flooded: true}); !again.Flooded {
+				d.t.Errorf("all is told for as long: %+v", again)
+			}
+			there := d.rdb.XLen(d.t.Context(), Key(d.company, "live")).Val()
+			d.brought("unheard", Delivered, cb)
+			if n := d.rdb.XLen(d.t.Context(), Key(d.company, "live")).Val(); n != there {
+				d.t.Errorf("%d changes more are told in a flood", n-there)
+			}
+		},
 		"who was away for long is no flood": func(d *desk, cb int64, seen Seen) {
 			time.Sleep(20 * time.Second)
 			d.brought("late", Delivered, cb)

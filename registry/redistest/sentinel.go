@@ -108,6 +108,18 @@ func (s *Sentinels) AwaitFailover(gone *Server) {
 	})
 }
 
+// AwaitReplica returns once another node is a replica of the master that a sentinel names
+// in the place of the one that is gone, and has caught up.
+func (s *Sentinels) AwaitReplica(gone *Server) {
+	s.t.Helper()
+	s.await("have another follow it", func() bool {
+		return slices.ContainsFunc(running(s.watchers), func(w *Server) bool {
+			master := s.namedBy(w)
+			return master != nil && master != gone && slices.ContainsFunc(running(s.nodes), func(n *Server) bool { return n != master && n != gone && follows(n, master) })
+		})
+	})
+}
+
 // AwaitWhole returns once all sentinels that run name the same master and take nobody for
 // down that runs, and every other node that runs is its replica and has caught up.
 func (s *Sentinels) AwaitWhole() {
