@@ -18,6 +18,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 )
 
 // pemOf returns a certificate and its key as an [Identity] has them.
@@ -196,6 +198,7 @@ func TestClientCertificateTroubles(t *testing.T) {
 		c.NotAfter, c.ExtKeyUsage = time.Now().Add(-time.Minute), []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	})
 	chain, key := pemOf(t, expired)
+	unnamed, unnamedKey := egresstest.NewAuthority(t, "an authority that the server does not name").Client("acme", nil)
 	for version, number := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
 		server := newRawServer(t, overTLS(&tls.Config{
 			Certificates: []tls.Certificate{theirs.leaf(t, nil)}, MinVersion: number, MaxVersion: number, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: theirs.roots,
@@ -209,6 +212,7 @@ func TestClientCertificateTroubles(t *testing.T) {
 			"good":     {theirs.client(t, "acme"), ""},
 			"expired":  {&Identity{Certificate: chain, Key: key}, certificateExpired},
 			"stranger": {strangers.client(t, "acme"), certificateStrange},
+			"unnamed":  {&Identity{Certificate: unnamed, Key: unnamedKey}, certificateStrange},
 		} {
 			_, err := c.Do(t.Context(), Request{URL: "https://" + server.addr() + "/hook", Body: []byte("{}"), Identity: tt.id})
 			if tt.detail == "" {
