@@ -249,7 +249,7 @@ func (a *attempt) decided(asker context.Context, s sent) (sent, json.RawMessage)
 		}
 		return s, nil
 	}
-	answer, rule, secrets := s.response, a.callback.SuccessRule(a.typ), secretsOf(a.callback, s.token)
+	answer, rule, secrets := s.response, a.callback.SuccessRule(a.typ), a.secrets(s.token)
 	if rule == payloads.AnyResponse { // to deliver is enough for an event, not for a decision
 		rule = payloads.Any2xx
 	}

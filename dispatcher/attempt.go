@@ -1,7 +1,9 @@
 package dispatcher
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strconv"
@@ -30,6 +32,7 @@ type attempt struct {
 	number   int // of the attempt
 	meta     ledger.Meta
 	body     []byte
+	ticket   string    // that of its thin body, once that was made; else empty
 	accepted time.Time // the event
 	begun    time.Time // the attempt, by Redis's clock where that knows of it
 }
@@ -54,7 +57,8 @@ type sender struct {
 	egress    *egress.Client
 	tokens    *egress.Tokens // access tokens of the callbacks that want them
 	userAgent string
-	origin    string // who asks in a handshake
+	origin    string                          // who asks in a handshake
+	publicURL func(*registry.Callback) string // what the addresses in thin bodies begin with
 	keeps     keeping
 	dry       bool // makes requests, and sends none
 }
@@ -80,13 +84,14 @@ func (a *attempt) sentence(written ledger.Entry) string {
 // post makes one request and judges what comes back. token is an access token, or empty.
 func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	s := sent{at: time.Now(), token: token}
-	body, err := encoded(a.callback, a.typ, a.body, s.at)
+	out, err := a.outgoing(by, s.at)
 	if err != nil {
 		s.Judgement = unsendable(err)
 		return s
 	}
 	header := a.headers(by.userAgent)
-	message := payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: body}
+	out.describe(header)
+	message := payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: out.body}
 	if err := a.callback.HeaderStyle.Sign(header, message, a.callback.LiveSecrets(s.at)...); err != nil {
 		s.Judgement = unsendable(err)
 		return s
@@ -96,11 +101,11 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
 	}
 	if by.dry {
-		s.header, s.body = header, body
+		s.header, s.body = header, out.body
 		return s
 	}
 	s.response, err = by.egress.Do(ctx, egress.Request{
-		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),
+		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: out.body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),
 		Identity:   identityOf(a.callback.TLS),
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
@@ -112,10 +117,87 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 		s.timing, phase = e.Timing, e.Phase
 	}
 	if phase == egress.PhaseWrite || phase == egress.PhaseWait {
-		s.header, s.body, s.partly = header, body, phase == egress.PhaseWrite
+		s.header, s.body, s.partly = header, out.body, phase == egress.PhaseWrite
 	}
 	s.Judgement = a.judge(a.callback.SuccessRule(a.typ), o, token)
 	return s
+}
+
+// outgoing makes what a request at a time carries. A callback with neither envelope nor thin body costs nothing here. What asks the endpoint itself, a
+// challenge, goes out as it is. A decision is asked in full: nothing of it is kept that could be fetched.
+func (a *attempt) outgoing(by *sender, at time.Time) (out outgoing, err error) {
+	cb := a.callback
+	out.contentType = cb.Destination.ContentType
+	if a.isChallenge() {
+		out.body, err = payloads.Encode(out.contentType, a.body)
+		return out, err
+	}
+	if cb.Envelope == registry.EnvelopeNone && cb.Body == registry.BodyFull {
+		out.body, err = encoded(cb, a.typ, a.body, at)
+		return out, err
+	}
+	e := payloads.CloudEvent{ID: defaulted(a.ownID, a.ref.Event), Source: registry.Source(a.ref.Company), Type: a.meta.Type, Time: a.happened()}
+	said, err := content(cb, a.typ, a.body, at)
+	if err != nil {
+		return out, err
+	}
+	if cb.Body == registry.BodyThin && !a.isDecision() {
+		if a.ticket = cb.Ticket(a.ticketAt(at)); by.dry { // it would lead nowhere
+			a.ticket = registry.Masked
+		}
+		e.DataRef = by.publicURL(cb) + payloadsPath + a.ticket
+		said, err = json.Marshal(thin{e.ID, e.Type, e.Time, e.DataRef}) // nothing in it is escaped
+		if err != nil {
+			return out, err
+		}
+	}
+	switch cb.Envelope {
+	case registry.EnvelopeStructured:
+		out.contentType = payloads.ContentTypeCloudEvents
+		out.body, err = e.Structured(said)
+		return out, err
+	case registry.EnvelopeBinary:
+		out.event = &e
+	case registry.EnvelopeNone:
+	}
+	out.body, err = payloads.Encode(out.contentType, said)
+	return out, err
+}
+
+// happened is when an event was accepted, or a question asked.
+func (a *attempt) happened() time.Time {
+	if a.accepted.IsZero() {
+		return a.begun.UTC()
+	}
+	return a.accepted.UTC()
+}
+
+// ticketAt is the ticket of a thin body that is sent at a time.
+func (a *attempt) ticketAt(at time.Time) registry.Ticket {
+	t := registry.Ticket{Event: a.ref.Event, Accepted: a.happened(), Expires: registry.TicketEnd(a.happened(), at)}
+	if a.test {
+		t.Event, t.Test = a.meta.Type, true
+	}
+	return t
+}
+
+func (a *attempt) isChallenge() bool { return strings.HasPrefix(a.ownID, challengePrefix) }
+
+// secrets are those of the callback, and what its requests prove or open; token is an access token, or empty.
+func (a *attempt) secrets(token string) blotter {
+	hidden := secretsOf(a.callback, token)
+	if a.ticket != "" {
+		hidden = append(hidden, a.ticket)
+	}
+	return hidden
+}
+
+// blottedBody is a body that was sent, without its ticket.
+func (a *attempt) blottedBody(body []byte) []byte {
+	if a.ticket == "" {
+		return body
+	}
+	return bytes.ReplaceAll(body, []byte(a.ticket), []byte(registry.Masked))
 }
 
 func unsendable(err error) verdict.Judgement {
@@ -126,7 +208,7 @@ func unsendable(err error) verdict.Judgement {
 func (a *attempt) judge(rule payloads.SuccessRule, o verdict.Outcome, token string) verdict.Judgement {
 	j := verdict.Judge(rule, o, time.Now())
 	if j.ContentType != "" {
-		j.ContentType = verdict.Clip(secretsOf(a.callback, token).Replace(j.ContentType), 100)
+		j.ContentType = verdict.Clip(a.secrets(token).Replace(j.ContentType), 100)
 	}
 	return j
 }
@@ -146,7 +228,7 @@ func (a *attempt) entry(s sent, most int) ledger.Entry {
 			e.Auth = a.credentials()
 		}
 		e.Looks = verdict.LookOf(s.Status, s.response.Header, s.response.Body, !s.response.Truncated)
-		e.Headers, e.Body = keepAnswer(s.response, secretsOf(a.callback, s.token), most)
+		e.Headers, e.Body = keepAnswer(s.response, a.secrets(s.token), most)
 	}
 	return e
 }
@@ -194,7 +276,6 @@ func (a *attempt) headers(userAgent string) http.Header {
 	for name, value := range a.callback.Headers {
 		h.Set(name, value)
 	}
-	h.Set("Content-Type", a.callback.Destination.ContentType)
 	h.Set("User-Agent", userAgent)
 	if a.test {
 		h.Set("Ringback-Test", "1")

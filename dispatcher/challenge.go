@@ -30,8 +30,6 @@ const (
 )
 
 const (
-	challengePrefix = "chl_"
-
 	// challengeTimeout bounds each of a challenge's two requests: whoever registers waits for them.
 	challengeTimeout = 10 * time.Second
 

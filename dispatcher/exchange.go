@@ -17,8 +17,8 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-// A Request is one as it went out, recorded when it was sent. Secrets in it are ***: the callback's own headers, its credentials, and the values of its
-// URL's query. Signatures are as they were sent. Host, Content-Length and what else belongs to the connection is not part of it.
+// A Request is one as it went out, recorded when it was sent. Secrets in it are ***: the callback's own headers, its credentials, the values of its
+// URL's query, and the ticket in a thin body's address. Signatures are as they were sent. Host, Content-Length and what else belongs to the connection is not part of it.
 //
 // If a request was made twice within an attempt, it is the last: on a connection that had been closed meanwhile (then both were the same), or with another
 // access token after the partner had refused one.

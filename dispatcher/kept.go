@@ -26,7 +26,7 @@ func (a *attempt) kept(s sent, line ledger.Entry) (k *ledger.Sent, other []byte)
 		}
 	}
 	if beyond := s.Verdict == verdict.Delivered && !a.isDecision() || s.keeps.answerBytes > s.keeps.inRecord(); beyond && s.response != nil && s.keeps.answers.of(s.Verdict) {
-		headers, body := keepAnswer(s.response, secretsOf(a.callback, s.token), s.keeps.answerBytes)
+		headers, body := keepAnswer(s.response, a.secrets(s.token), s.keeps.answerBytes)
 		if body != line.Body || !maps.Equal(headers, line.Headers) {
 			k.AnswerHeaders, k.AnswerBody = headers, body
 		}
@@ -51,7 +51,7 @@ func (a *attempt) keepRequest(k *ledger.Sent, s sent) (other []byte) {
 		k.Body = &ledger.Edit{NotKept: true}
 		return nil
 	}
-	k.Body, other = ledger.EditOf(a.body, s.body)
+	k.Body, other = ledger.EditOf(a.body, a.blottedBody(s.body))
 	return other
 }
 
@@ -62,7 +62,7 @@ func (a *attempt) blottedURL(s sent) string {
 	if blotted == raw && len(a.callback.Headers) == 0 && a.callback.Auth == nil {
 		return raw
 	}
-	return secretsOf(a.callback, s.token).Replace(blotted)
+	return a.secrets(s.token).Replace(blotted)
 }
 
 // masked is a request's header without the callback's own values and its credentials.
@@ -85,6 +85,6 @@ func (a *attempt) shown(s sent) *Request {
 	k := &ledger.Sent{Number: a.number, At: s.at.UnixMilli()}
 	_ = a.keepRequest(k, s)
 	r := requestOf(k, a.known(s), a.blottedURL(s))
-	r.Body = s.body
+	r.Body = a.blottedBody(s.body)
 	return r
 }

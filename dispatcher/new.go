@@ -62,7 +62,7 @@ func New(cfg Config) (*Client, error) {
 		look: make(chan struct{}, 1), watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
 	}
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin), keeps: cfg.keeping()}
-	c.sender.keeps.seal = c.registry.SealURL
+	c.sender.keeps.seal, c.sender.publicURL = c.registry.SealURL, c.registry.PublicURL
 	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
 	c.sender.tokens = egress.NewTokens(cfg.Egress, c.sender.userAgent, logFetched(c.log), func(ctx context.Context, cause any) { c.Panicked(ctx, placeToken, cause) })
 	if c.observed, err = c.register(meter); err != nil {

@@ -92,8 +92,9 @@ type Callback struct {
 	Filter   *payloads.Filter   // nil: none
 	Template *payloads.Template // nil: none, and the payload goes out as it came
 
-	Envelope Envelope // empty: none
-	Body     BodyForm // empty: full
+	Envelope  Envelope // empty: none
+	Body      BodyForm // empty: full
+	PublicURL string   // of the installation when it was registered or changed, where Body is BodyThin; see [Registry.PublicURL]
 
 	HeaderStyle payloads.HeaderStyle // of the signature; empty: payloads.StyleStandard
 
@@ -200,6 +201,7 @@ const MaxOverlap = 7 * 24 * time.Hour
 type SigningSecret struct {
 	Secret    payloads.Secret
 	ExpiresAt time.Time // zero: it stays
+	TicketKey TicketKey // none: its callback's body was never thin with it
 }
 
 // ended reports whether the secret signs no more.

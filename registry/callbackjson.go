@@ -107,6 +107,8 @@ type settings struct {
 	HeaderStyle payloads.HeaderStyle `json:"header_style,omitempty"`
 	Filter      *payloads.Filter     `json:"filter,omitempty"`
 	Template    *payloads.Template   `json:"template,omitempty"`
+	Envelope    Envelope             `json:"envelope,omitempty"`
+	Body        BodyForm             `json:"body,omitempty"`
 }
 
 type retrySettings struct {
@@ -134,6 +136,8 @@ func (cb *Callback) settings() settings {
 		TLS:         cb.TLS.shown(),
 		Filter:      cb.Filter,
 		Template:    cb.Template,
+		Envelope:    cb.Envelope,
+		Body:        cb.Body,
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

@@ -28,6 +28,9 @@ type stored struct {
 	Retry       Retry                `json:"retry"`
 	RateLimit   *RateLimit           `json:"rate,omitempty"`
 	HeaderStyle payloads.HeaderStyle `json:"style,omitempty"` // model 2
+	Envelope    Envelope             `json:"envelope,omitempty"`
+	Body        BodyForm             `json:"body,omitempty"`
+	PublicURL   string               `json:"public,omitempty"`
 	Secrets     []storedSecret       `json:"secrets"`
 	narrowed
 	CreatedAt time.Time `json:"created"`
@@ -37,6 +40,7 @@ type stored struct {
 type storedSecret struct {
 	Secret    string    `json:"s"`
 	ExpiresAt time.Time `json:"x,omitzero"`
+	TicketKey []byte    `json:"t,omitempty"`
 }
 
 // storedModel is the highest shape of stored. A process that meets a higher one is older
@@ -74,13 +78,14 @@ func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, TLS: cb.TLS, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
+		Envelope: cb.Envelope, Body: cb.Body, PublicURL: cb.PublicURL,
 		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt, narrowed: cb.narrowed(),
 	}
 	if cb.StartDateGiven {
 		s.StartDate = &cb.StartDate
 	}
 	for _, secret := range cb.Secrets {
-		s.Secrets = append(s.Secrets, storedSecret{secret.Secret.Reveal(), secret.ExpiresAt})
+		s.Secrets = append(s.Secrets, storedSecret{secret.Secret.Reveal(), secret.ExpiresAt, secret.TicketKey})
 	}
 	plain, err := json.Marshal(s)
 	if err != nil {
@@ -115,6 +120,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 	cb := &Callback{
 		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
 		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, TLS: s.TLS, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit, HeaderStyle: s.HeaderStyle,
+		Envelope: s.Envelope, Body: s.Body, PublicURL: s.PublicURL,
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if s.MatchBlock != "" && s.Match == nil {
@@ -128,7 +134,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 		if err != nil { // not wrapped: it may quote
 			return nil, fmt.Errorf("registry: a signing secret of callback %d of company %s is not readable", id, company)
 		}
-		cb.Secrets = append(cb.Secrets, SigningSecret{parsed, secret.ExpiresAt})
+		cb.Secrets = append(cb.Secrets, SigningSecret{parsed, secret.ExpiresAt, secret.TicketKey})
 	}
 	if err := cb.openNarrowed(s.narrowed); err != nil {
 		return nil, err

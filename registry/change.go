@@ -26,9 +26,6 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if err != nil {
 		return nil, err
 	}
-	if err := r.knowWire(ctx, cb, nil); err != nil {
-		return nil, err
-	}
 	cb.CreatedAt = now()
 	cb.UpdatedAt = cb.CreatedAt
 	if !cb.StartDateGiven {
@@ -36,6 +33,9 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	}
 	if cb.SecretGiven = cb.Secrets != nil; !cb.SecretGiven {
 		cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
+	}
+	if err := r.completeWire(ctx, cb, nil); err != nil {
+		return nil, err
 	}
 	cb.Status = Enabled
 	var gate Gate
@@ -121,13 +121,13 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 		}
 		next.Version, next.UpdatedAt = cb.Version, cb.UpdatedAt
 		next.Status, next.StatusAt, next.DisabledReason, next.UnverifiedReason = cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason
+		if err := r.completeWire(ctx, next, cb); err != nil {
+			return nil, err
+		}
 		if reflect.DeepEqual(cb, next) {
 			// The call before this one may have ended before the endpoint was challenged.
 			cb.Moved = r.verify && cb.Status == Unverified && cb.UnverifiedReason == ""
 			return cb, nil
-		}
-		if err := r.knowWire(ctx, next, cb); err != nil {
-			return nil, err
 		}
 		next.UpdatedAt = now()
 		var gate Gate

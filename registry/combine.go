@@ -43,7 +43,6 @@ type discord struct {
 
 // discords are all of them: a pair that is not here works. Two values of one field need no row.
 var discords = []discord{
-	{"template", "body " + string(BodyThin), "a thin body holds nothing of the payload that could be reshaped; leave the template out"},
 	{
 		"envelope " + string(EnvelopeStructured), "destination.content_type " + payloads.ContentTypeForm,
 		"a structured event is JSON throughout; take " + string(EnvelopeBinary) + ", or leave the content type out",

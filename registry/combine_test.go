@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"os"
 	"strings"
 	"testing"
 
@@ -70,7 +71,7 @@ var pairs = map[[2]string]string{
 	{"template", "envelope cloudevents-binary"}:                                "works",
 	{"filter", "tls"}:                                                          "works",
 	{"template", "tls"}:                                                        "works",
-	{"template", "body thin"}:                                                  "holds nothing of the payload",
+	{"template", "body thin"}:                                                  "works",
 
 	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",
 	{"envelope cloudevents-structured", "tls"}:                         "works",
@@ -150,6 +151,56 @@ func TestEveryPairOfFields(t *testing.T) {
 	}
 }
 
+// columns are the traits in the table of the partners' page, as that calls them.
+var columns = []struct{ word, trait string }{
+	{"success", "success"},
+	{"form", "destination.content_type " + payloads.ContentTypeForm},
+	{"stamped", "a type with a stamped field"},
+	{"synchronous", "a synchronous type"},
+	{"structured", "envelope cloudevents-structured"},
+	{"binary", "envelope cloudevents-binary"},
+	{"thin", "body thin"},
+}
+
+// TestThePartnersTableOfPairs: what the page says of each pair is what becomes of it. What is not in its table goes with everything.
+func TestThePartnersTableOfPairs(t *testing.T) {
+	page, err := os.ReadFile("../deploy/PARTNERS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	head, there := "\n| |", map[string]bool{}
+	for _, c := range columns {
+		head, there[c.trait] = head+" "+c.word+" |", true
+	}
+	_, table, ok := strings.Cut(string(page), head+"\n")
+	rows := strings.Split(table, "\n")
+	if !ok || len(rows) < 1+len(columns) {
+		t.Fatalf("there is no table that begins %s", head)
+	}
+	for _, d := range discords {
+		if !there[d.one] || !there[d.other] {
+			t.Errorf("%s does not go with %s, and one of them is not in the table", d.one, d.other)
+		}
+	}
+	for i, one := range columns {
+		cells := strings.Split(rows[1+i], "|")
+		if len(cells) != len(columns)+3 || !strings.HasPrefix(strings.Trim(cells[1], " `"), one.word) {
+			t.Fatalf("the row of %s is %s", one.trait, rows[1+i])
+		}
+		for j, other := range columns {
+			want := pairs[[2]string{one.trait, other.trait}] + pairs[[2]string{other.trait, one.trait}]
+			if word, ok := map[string]string{"works": "✓", "one field": "", "": ""}[want]; ok {
+				want = word
+			} else {
+				want = "422"
+			}
+			if got := strings.TrimSpace(cells[2+j]); got != want {
+				t.Errorf("%s with %s: the page says %q, want %q", one.trait, other.trait, got, want)
+			}
+		}
+	}
+}
+
 // TestNewerTraits: only what a callback newly has asks what other processes know.
 func TestNewerTraits(t *testing.T) {
 	plain, thin := &Callback{}, &Callback{Body: BodyThin}
@@ -160,6 +211,45 @@ func TestNewerTraits(t *testing.T) {
 	}{{plain, nil, 0}, {thin, nil, wireLevel}, {thin, plain, wireLevel}, {thin, thin, 0}, {plain, thin, 0}, {svix, plain, wireLevel}, {stripe, svix, wireLevel}, {svix, svix, 0}, {plain, svix, 0}} {
 		if what, level := newer(tt.cb, tt.before); level != tt.level || (what == "") != (level == 0) {
 			t.Errorf("%v after %v: %q, level %d, want %d", tt.cb.Body, tt.before, what, level, tt.level)
+		}
+	}
+}
+
+// TestEnvelopesAndThinBodiesAreRead: as they are written, with the faults at their fields.
+func TestEnvelopesAndThinBodiesAreRead(t *testing.T) {
+	for members, want := range map[string]string{
+		`"envelope":"none","body":"full"`:                                     "",
+		`"envelope":null,"body":null`:                                         "",
+		`"envelope":"cloudevents-structured","body":"thin"`:                   "",
+		`"envelope":"cloudevents-binary","headers":{"X-Ce-Id":"1"}`:           "",
+		`"headers":{"ce-id":"1","Ce_Type":"x"}`:                               "",
+		`"envelope":"cloudevents"`:                                            "body.envelope must be none or cloudevents-structured or cloudevents-binary",
+		`"envelope":true`:                                                     "body.envelope must be a string",
+		`"body":"slim"`:                                                       "body.body must be full or thin",
+		`"envelope":"cloudevents-structured","headers":{"ce-id":"1"}`:         "body.headers.ce-id may not be set beside envelope",
+		`"envelope":"cloudevents-binary","headers":{"CE_Mine":"1"}`:           "body.headers.CE_Mine may not be set beside envelope",
+		`"envelope":"cloudevents-binary","body":"thin"`:                       "body.body (body thin) does not go with envelope cloudevents-binary: ",
+		`"callback_type":"entry_code.verify","body":"thin"`:                   "body.body (body thin) does not go with a synchronous type: ",
+		`"callback_type":"entry_code.verify","envelope":"cloudevents-binary"`: "",
+		`"callback_type":"entry_code.*","body":"thin"`:                        "",
+		`"destination":{"url":"https://x","content_type":"application/x-www-form-urlencoded"},"envelope":"cloudevents-structured"`: "body.envelope (envelope cloudevents-structured) does not go with destination.content_type application/x-www-form-urlencoded: ",
+	} {
+		body := `{` + members
+		if !strings.Contains(members, "callback_type") {
+			body += `,"callback_type":"payment_proof"`
+		}
+		if !strings.Contains(members, "destination") {
+			body += `,"destination":{"url":"https://x"}`
+		}
+		cb, err := decode(payloads.Builtin(), nil, []byte(body+`}`), nil)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", members, err, want)
+		}
+		if err != nil {
+			continue
+		}
+		if got := cb.model(); (got == 2) != (cb.Envelope != "" || cb.Body != "") {
+			t.Errorf("%s is stored in shape %d", members, got)
 		}
 	}
 }

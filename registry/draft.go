@@ -13,6 +13,9 @@ func (r *Registry) Draft(ctx context.Context, company string, body []byte) (*Cal
 	if err != nil {
 		return nil, err
 	}
+	if err := r.addressed(cb, nil); err != nil {
+		return nil, err
+	}
 	cb.Status, cb.CreatedAt = Enabled, now()
 	return cb.drafted(), nil
 }
@@ -29,6 +32,9 @@ func (r *Registry) PatchDraft(ctx context.Context, company string, id int64, mer
 	}
 	next, err := applyPatch(types, r.checkURL, cb, mergePatch)
 	if err != nil {
+		return nil, err
+	}
+	if err := r.addressed(next, cb); err != nil {
 		return nil, err
 	}
 	next.Status = cb.Status

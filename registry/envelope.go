@@ -18,3 +18,6 @@ const (
 	BodyFull BodyForm = ""     // written "full": the payload
 	BodyThin BodyForm = "thin" // an address where the payload is had
 )
+
+// Source is what the callbacks of a company give as the source of their CloudEvents. It is the same for ever, whatever address the installation has.
+func Source(company string) string { return "urn:ringback:company:" + company }

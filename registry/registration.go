@@ -58,9 +58,8 @@ func (d *decoder) registration(body []byte) *Callback {
 	d.rateLimit(o, cb)
 	d.signing(o, cb) // after headers, some of which it owns
 	d.narrow(o, cb)
+	d.wire(o, cb) // after all that it has to go with
 	d.rest(o, cb)
-	t, _ := d.catalogue.Lookup(cb.Type) // none: a glob, or a fault that is reported already
-	d.fields = append(d.fields, combine(cb, t)...)
 	return cb
 }
 

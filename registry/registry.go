@@ -32,6 +32,10 @@ type Config struct {
 	// a challenge, which [Registry.Verified] is told.
 	VerifyDestinations bool
 
+	// PublicURL is the address that partners reach this installation at, such as https://ringback.example.com, without a slash at its end. Empty: there is
+	// none, and no callback gets a thin body.
+	PublicURL string
+
 	// Logger gets one line per change. Nil: nothing is logged.
 	Logger *slog.Logger
 
@@ -51,13 +55,14 @@ type Config struct {
 // If Redis could not be asked or did not answer, the methods return a wrapped error of
 // Redis.
 type Registry struct {
-	redis    redis.UniversalClient
-	types    *Types
-	keyset   *Keyset
-	checkURL func(string) error
-	verify   bool
-	log      *slog.Logger
-	clock    *steady.Clock // may be nil
+	redis     redis.UniversalClient
+	types     *Types
+	keyset    *Keyset
+	checkURL  func(string) error
+	verify    bool
+	publicURL string
+	log       *slog.Logger
+	clock     *steady.Clock // may be nil
 
 	companies sync.Map // company's name -> *company
 	presence  presence
@@ -81,7 +86,7 @@ func New(cfg Config) (*Registry, error) {
 		log = slog.New(slog.DiscardHandler)
 	}
 	types := newTypes(cfg.Redis, cfg.Clock, cfg.Catalogue, log)
-	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, log: log, clock: cfg.Clock}, nil
+	return &Registry{redis: cfg.Redis, types: types, keyset: cfg.Keyset, checkURL: cfg.CheckURL, verify: cfg.VerifyDestinations, publicURL: cfg.PublicURL, log: log, clock: cfg.Clock}, nil
 }
 
 // Types are the callback types there are.

@@ -102,7 +102,7 @@ func (a *app) open(ctx context.Context) (err error) {
 	}
 	callbacks, err := registry.New(registry.Config{
 		Redis: cfg.Redis, Catalogue: payloads.Builtin(), Keyset: cfg.Keyset, CheckURL: a.egress.CheckURL, Logger: a.log,
-		VerifyDestinations: cfg.VerifyDestinations, Clock: a.clock,
+		VerifyDestinations: cfg.VerifyDestinations, PublicURL: cfg.PublicURL, Clock: a.clock,
 	})
 	if err != nil {
 		return err

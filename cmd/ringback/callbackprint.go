@@ -70,6 +70,8 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"rate limit", rateOf(cb)},
 		{"filter", filterText(cb.Filter)},
 		{"template", string(cb.Template)},
+		{"envelope", cb.Envelope},
+		{"body", cb.Body},
 		{"start date", clock(cb.StartDate)},
 		{"description", cb.Description},
 		{"status", cb.Status},

@@ -84,6 +84,8 @@ var values = map[string][]string{
 	"method":       {"POST", "PUT", "PATCH"},
 	"content-type": {"application/json", "application/x-www-form-urlencoded"},
 	"success":      {"json_200_or_204", "any_2xx", "any_response"},
+	"envelope":     {"none", "cloudevents-structured", "cloudevents-binary"},
+	"body":         {"full", "thin"},
 	"validation":   {"enforce", "warn"},
 	"scenario":     bench.Names(),
 }

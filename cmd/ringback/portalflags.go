@@ -17,7 +17,7 @@ import (
 // publicURLFlag is the address that links which are handed out begin with.
 func publicURLFlag(without string) cli.Flag {
 	return &cli.StringFlag{
-		Name: "public-url", Usage: "`URL` that people reach the pages at, such as https://ringback.example.com: portal links begin with it", DefaultText: without,
+		Name: "public-url", Usage: "`URL` that people reach the pages at, such as https://ringback.example.com: portal links, and the addresses in thin bodies, begin with it", DefaultText: without,
 		EnvVars: []string{"RINGBACK_PUBLIC_URL"},
 	}
 }

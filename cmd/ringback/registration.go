@@ -39,6 +39,8 @@ func registrationFlags() []cli.Flag {
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
 		&cli.StringFlag{Name: "header-style", Usage: "in which headers the signature travels: standard, svix, github or stripe"},
 		&cli.StringFlag{Name: "secret", Usage: "sign with this `SECRET`, which the receiver has already, see below; default: one is made"},
+		&cli.StringFlag{Name: "envelope", Usage: "what payloads travel in: none, cloudevents-structured or cloudevents-binary"},
+		&cli.StringFlag{Name: "body", Usage: "full, or thin: an address where the payload is had"},
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
@@ -148,7 +150,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 	if len(to) > 0 {
 		settings["destination"] = to
 	}
-	for flag, member := range map[string]string{"type": "callback_type", "description": "description", "success": "success", "timeout": "timeout", "header-style": "header_style"} {
+	for flag, member := range map[string]string{"type": "callback_type", "description": "description", "success": "success", "timeout": "timeout", "header-style": "header_style", "envelope": "envelope", "body": "body"} {
 		if c.IsSet(flag) {
 			settings[member] = orNull(c.String(flag))
 		}

@@ -33,7 +33,7 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "tls-client-ca", Usage: "want a certificate of every caller but for /healthz and /readyz, signed by an authority in this PEM `FILE`", EnvVars: []string{"RINGBACK_TLS_CLIENT_CA"}},
 			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
 			keysetFlag(),
-			publicURLFlag("no portal links are made"),
+			publicURLFlag("no portal links are made, and no bodies are thin"),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
 			&cli.DurationFlag{Name: "body-retention", Usage: "keep the bodies of finished events for `DURATION`, which is less memory, and shorter than --retention; after that they cannot be replayed", DefaultText: "as long as --retention", EnvVars: []string{"RINGBACK_BODY_RETENTION"}},
 			&cli.DurationFlag{Name: "hold-max-age", Usage: "hold deliveries that may not go yet for `DURATION` at most; after that they go to the dead-letter book", Value: dispatcher.DefaultHoldMaxAge, EnvVars: []string{"RINGBACK_HOLD_MAX_AGE"}},

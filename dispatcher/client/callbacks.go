@@ -131,7 +131,9 @@ type Registration struct {
 	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
 	HeaderStyle string `json:"header_style,omitempty"`
 	// Secret is a signing secret that the receiver has already; no answer shows it. Default: one is made.
-	Secret string `json:"secret,omitempty"`
+	Secret   string `json:"secret,omitempty"`
+	Envelope string `json:"envelope,omitempty"` // none, cloudevents-structured or cloudevents-binary; default: none
+	Body     string `json:"body,omitempty"`     // full, or thin: an address where the payload is had; default: full
 }
 
 // MarshalJSON writes the registration as the server takes it.
@@ -175,6 +177,8 @@ type Callback struct {
 	Filter       *Filter           `json:"filter,omitempty"`
 	Template     json.RawMessage   `json:"template,omitempty"`
 	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard
+	Envelope     string            `json:"envelope,omitempty"`     // empty: none
+	Body         string            `json:"body,omitempty"`         // empty: full
 	URL          string            `json:"url"`                    // the callback's path in the API
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`

@@ -457,7 +457,7 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 	h.must(json.Unmarshal([]byte(h.tell("POST", "/companies/acme/config/callbacks", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},
 		"destination":{"url":"`+h.partner+`/well?token=s3cr3t","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"two\nlines ",
 		"headers":{"X-Tenant":"t-1"},"auth":{"type":"basic","username":"u","password":"p"},"trace":true,"timeout":"20s","success":"any_2xx",
-		"retry":{"initial_interval":"7s","multiplier":3,"max_interval":"2h","max_attempts":4},"rate_limit":{"per_second":2.5,"burst":9},
+		"retry":{"initial_interval":"7s","multiplier":3,"max_interval":"2h","max_attempts":4},"rate_limit":{"per_second":2.5,"burst":9},"envelope":"cloudevents-binary",
 		"filter":{"not":[{"pointer":"/wallet_item/uuid","op":"equals","value":"<x>"}]},"template":{"item":{"$pointer":"/wallet_item"}}}`)), &made))
 	path := fmt.Sprintf("/companies/acme/config/callbacks/%d", made.ID)
 	at := fmt.Sprintf("/portal/companies/acme/callbacks/%d", made.ID)

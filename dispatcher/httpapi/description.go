@@ -92,6 +92,7 @@ var parameters = map[string]struct {
 	"delivery_id":   {"A delivery's id, which the partner knows as webhook-id.", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
 	"replay_id":     {"A replay's id.", "rpl_xoxvujsfkxgqh7o2"},
 	"key_id":        {"An API key's id.", "rbk_1f6k2m9q"},
+	"ticket":        {"What stands behind /payloads/ in a thin body's address.", exampleTicket},
 	"link_id":       {"A portal link's id.", "lnk_q7m2wz4kxn5vhtbs"},
 	"name":          {"A callback type: 1 to 64 of A-Z a-z 0-9 _ . - and not . or ..", "customer.created"},
 	"file":          {"A file of the page.", "swagger-ui.css"},

@@ -108,7 +108,7 @@ var examples = map[string]example{
 	"overview":           {answers: map[int]string{http.StatusOK: exampleOverview}},
 	"create-callback": {
 		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
-			`"rate_limit":{"per_second":50,"burst":100}}`,
+			`"rate_limit":{"per_second":50,"burst":100},"envelope":"cloudevents-structured"}`,
 		answers:  map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: exampleOldProcess,
@@ -259,6 +259,10 @@ var examples = map[string]example{
 	"get-payload": {
 		answers:  map[int]string{200: `{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"google"},"wallet_item":{"uuid":"item-uuid"}}`},
 		refusals: map[int]error{http.StatusGone: dispatcher.ErrBodyLeft},
+	},
+	"fetch-payload": {
+		answers:  map[int]string{200: `{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"google"},"wallet_item":{"uuid":"item-uuid"}}`},
+		refusals: map[int]error{http.StatusGone: errTicketOver},
 	},
 	"replay-delivery": {
 		answers: map[int]string{202: exampleDelivery + `"state":"pending","summary":"Waits for attempt 2.",` +

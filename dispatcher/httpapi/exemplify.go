@@ -98,7 +98,7 @@ var problemDescriptions = map[int]string{
 
 // notFound holds the refusals of names that name nothing, by a path's last parameter.
 var notFound = map[string]error{
-	"{callback_id": errNoCallback, "{event_id": errNoRecord, "{delivery_id": errNoRecord, "{replay_id": errNoReplay, "{link_id": errNoLink, "{name": errNoType, "{file": errNoSuchPath,
+	"{callback_id": errNoCallback, "{event_id": errNoRecord, "{delivery_id": errNoRecord, "{replay_id": errNoReplay, "{link_id": errNoLink, "{ticket": errNoTicket, "{name": errNoType, "{file": errNoSuchPath,
 }
 
 // exampleError is an error to which an operation answers with a status.

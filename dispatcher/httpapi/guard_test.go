@@ -33,7 +33,7 @@ var mayUse = map[string]struct{ read, change string }{
 // exceptions are operations that others than those of their chapter may use, and open what takes no key.
 var (
 	exceptions = map[string]string{"list-audit": "partner", "get-caller": "producer partner viewer", "erase-company": "", "get-payload": "producer partner", "metrics": "viewer", "overview": "viewer", "list-companies": "viewer", "monitoring": "viewer"}
-	open       = []string{"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /docs/{file}", "POST /monitoring/login", "POST /monitoring/logout"}
+	open       = []string{"GET /healthz", "GET /readyz", "GET /openapi.json", "GET /docs", "GET /docs/{file}", "GET /payloads/{ticket}", "POST /monitoring/login", "POST /monitoring/logout"}
 )
 
 // admits is what an operation should answer an actor: 0 where it may pass, else the status it is refused with.

@@ -83,7 +83,7 @@ func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, strin
 	}
 	keyset, err := registry.NewKeyset()
 	h.must(err)
-	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: checkURL, Logger: logger})
+	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: checkURL, PublicURL: "https://ringback.example.com", Logger: logger})
 	h.must(err)
 	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: reg, Egress: h.egress, Logger: logger})
 	h.must(err)

@@ -73,6 +73,7 @@ func build(cfg Config) (*server, error) {
 	s.dryRuns()
 	s.events()
 	s.payloadBytes()
+	s.fetches()
 	s.batches()
 	s.decisions()
 	s.deliveries()

@@ -107,3 +107,9 @@ const (
 
 // retryIn is the header that asks the caller to wait for some seconds.
 func retryIn(seconds int) http.Header { return http.Header{"Retry-After": {strconv.Itoa(seconds)}} }
+
+// The refusals of what is no ticket, or one no longer.
+var (
+	errNoTicket   = &refusal{status: http.StatusNotFound, detail: "there is no such address, or no longer: it ends with its callback, and when the callback's signing secret is rotated"}
+	errTicketOver = &refusal{status: http.StatusGone, detail: "what this address led to is over: its time has ended, or the event is no longer kept"}
+)
