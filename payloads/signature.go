@@ -26,8 +26,11 @@ const (
 // either way: the five minutes of the reference libraries.
 const Tolerance = 5 * time.Minute
 
-// signatureVersion marks the symmetric scheme, HMAC-SHA256, among a header's signatures.
-const signatureVersion = "v1"
+// The schemes of a header's signatures: HMAC-SHA256, which is symmetric, and Ed25519, which is not.
+const (
+	signatureVersion  = "v1"
+	asymmetricVersion = "v1a"
+)
 
 // Sign gives the value of [HeaderSignature] for one attempt: "v1,BASE64" per
 // secret, in their order, separated by a space. id is the value of [HeaderID];
@@ -38,14 +41,10 @@ const signatureVersion = "v1"
 // "id.timestamp.body", and with a dot in the id two different requests could
 // share one signature. So is a time before 1970, no secret, or a zero one.
 func Sign(id string, at time.Time, body []byte, secrets ...Secret) (string, error) {
-	switch {
-	case id == "":
-		return "", errors.New("sign: the webhook id is empty")
-	case strings.Contains(id, "."):
-		return "", errors.New("sign: the webhook id holds a '.', which separates the parts of the signed text")
-	case at.Unix() < 0:
-		return "", errors.New("sign: the time lies before 1970")
-	case len(secrets) == 0:
+	if err := signable(id, at); err != nil {
+		return "", err
+	}
+	if len(secrets) == 0 {
 		return "", errors.New("sign: no secret to sign with")
 	}
 	var signatures strings.Builder
@@ -63,6 +62,19 @@ func Sign(id string, at time.Time, body []byte, secrets ...Secret) (string, erro
 		signatures.WriteString(mac(secret, id, strconv.FormatInt(at.Unix(), 10), body))
 	}
 	return signatures.String(), nil
+}
+
+// signable reports, as an error, that nothing can be signed under an id and a time.
+func signable(id string, at time.Time) error {
+	switch {
+	case id == "":
+		return errors.New("sign: the webhook id is empty")
+	case strings.Contains(id, "."):
+		return errors.New("sign: the webhook id holds a '.', which separates the parts of the signed text")
+	case at.Unix() < 0:
+		return errors.New("sign: the time lies before 1970")
+	}
+	return nil
 }
 
 // mac is the signature proper, in base64.
@@ -120,7 +132,7 @@ func (e *VerifyError) Error() string { return e.Message }
 // compared in constant time. A request whose signature does not match is
 // reported as such, however old it is.
 func Verify(h http.Header, body []byte, now time.Time, secrets ...Secret) error {
-	r, err := readTriple(h, HeaderID, HeaderTimestamp, HeaderSignature)
+	r, err := readTriple(h, signatureVersion, HeaderID, HeaderTimestamp, HeaderSignature)
 	if err != nil {
 		return err
 	}
@@ -132,7 +144,7 @@ func Verify(h http.Header, body []byte, now time.Time, secrets ...Secret) error 
 // problem is [BodyChanged]. It costs several times what Verify costs: for the
 // desk, not for each request.
 func Diagnose(h http.Header, body []byte, now time.Time, secrets ...Secret) error {
-	r, err := readTriple(h, HeaderID, HeaderTimestamp, HeaderSignature)
+	r, err := readTriple(h, signatureVersion, HeaderID, HeaderTimestamp, HeaderSignature)
 	if err != nil {
 		return err
 	}
@@ -141,25 +153,35 @@ func Diagnose(h http.Header, body []byte, now time.Time, secrets ...Secret) erro
 
 // verify is Verify for a request whose headers are read.
 func (r signedRequest) verify(body []byte, now time.Time, secrets []Secret) error {
-	if err := r.matches(body, secrets); err != nil {
+	return r.judge(body, now, func(body []byte) error { return r.matches(body, secrets) })
+}
+
+// diagnose is Diagnose for a request whose headers are read.
+func (r signedRequest) diagnose(body []byte, now time.Time, secrets []Secret) error {
+	return r.judgeTwice(body, now, func(body []byte) error { return r.matches(body, secrets) })
+}
+
+// judge verifies a request. matches reports, as an error, that none of its signatures is of a body.
+func (r signedRequest) judge(body []byte, now time.Time, matches func(body []byte) error) error {
+	if err := matches(body); err != nil {
 		return err
 	}
 	return r.fresh(now)
 }
 
-// diagnose is Diagnose for a request whose headers are read.
-func (r signedRequest) diagnose(body []byte, now time.Time, secrets []Secret) error {
-	verdict := r.verify(body, now, secrets)
+// judgeTwice is judge with a second look at a body that does not match.
+func (r signedRequest) judgeTwice(body []byte, now time.Time, matches func(body []byte) error) error {
+	verdict := r.judge(body, now, matches)
 	if e, ok := errors.AsType[*VerifyError](verdict); !ok || e.Problem != NoMatch {
 		return verdict
 	}
 	for _, rewriting := range rewritings {
-		if other := rewriting.undo(body); !bytes.Equal(other, body) && r.matches(other, secrets) == nil {
+		if other := rewriting.undo(body); !bytes.Equal(other, body) && matches(other) == nil {
 			return bodyChanged(rewriting.without)
 		}
 	}
 	for _, other := range fragileWritings(body) {
-		if r.matches(other, secrets) == nil {
+		if matches(other) == nil {
 			return bodyChanged("as Ringback writes the JSON of a test (something parsed it and wrote it anew)")
 		}
 	}
@@ -210,8 +232,8 @@ type signedRequest struct {
 	mac func(secret Secret, body []byte) string
 }
 
-// readTriple reads an id, a time and signatures from the headers of these names.
-func readTriple(h http.Header, idName, timestampName, signatureName string) (signedRequest, error) {
+// readTriple reads an id, a time and signatures of a version from the headers of these names.
+func readTriple(h http.Header, version, idName, timestampName, signatureName string) (signedRequest, error) {
 	for _, name := range []string{idName, timestampName, signatureName} {
 		if h.Get(name) == "" {
 			return signedRequest{}, missingHeader(name)
@@ -232,12 +254,12 @@ func readTriple(h http.Header, idName, timestampName, signatureName string) (sig
 		return signedRequest{}, err
 	}
 	for signature := range strings.FieldsSeq(strings.Join(h.Values(signatureName), " ")) {
-		if encoded, ok := strings.CutPrefix(signature, signatureVersion+","); ok {
+		if encoded, ok := strings.CutPrefix(signature, version+","); ok {
 			r.signatures = append(r.signatures, encoded)
 		}
 	}
 	if len(r.signatures) == 0 {
-		return signedRequest{}, &VerifyError{NoSignature, "the header " + signatureName + " holds no signature of the form v1,BASE64: pass it on unchanged"}
+		return signedRequest{}, &VerifyError{NoSignature, "the header " + signatureName + " holds no signature of the form " + version + ",BASE64: pass it on unchanged"}
 	}
 	return r, nil
 }

@@ -230,13 +230,13 @@ func (s HeaderStyle) Diagnose(h http.Header, body []byte, now time.Time, secrets
 func (s HeaderStyle) read(h http.Header) (signedRequest, error) {
 	switch s {
 	case StyleSvix:
-		return readTriple(h, headerSvixID, headerSvixTimestamp, headerSvixSignature)
+		return readTriple(h, signatureVersion, headerSvixID, headerSvixTimestamp, headerSvixSignature)
 	case StyleGitHub:
 		return readGitHub(h)
 	case StyleStripe:
 		return readStripe(h)
 	default:
-		return readTriple(h, HeaderID, HeaderTimestamp, HeaderSignature)
+		return readTriple(h, signatureVersion, HeaderID, HeaderTimestamp, HeaderSignature)
 	}
 }
 
