@@ -98,10 +98,13 @@ type Callback struct {
 
 	HeaderStyle payloads.HeaderStyle // of the signature; empty: payloads.StyleStandard
 
-	// Secrets sign the requests, the newest first. Use LiveSecrets.
+	// Secrets sign the requests, the newest first. Use Signers.
 	Secrets []SigningSecret
 	// SecretGiven says that the call that returned the callback brought its newest secret. [Callback.WithSecret] does not show that one.
 	SecretGiven bool
+
+	// Signature says by what else requests are signed, or by what instead. Nil: by Secrets alone.
+	Signature *Signature
 
 	CreatedAt, UpdatedAt time.Time // milliseconds, UTC
 	Version              int64     // of the company's registry, by the last change of this callback

@@ -58,6 +58,7 @@ func (cb *Callback) render(secret string) ([]byte, error) {
 	if !cb.StatusAt.IsZero() {
 		tail.StatusAt = &cb.StatusAt
 	}
+	tail.Signature = cb.Signature.shown(now())
 	if until := cb.overlapUntil(now()); !until.IsZero() {
 		tail.OverlapUntil = &until
 	}
@@ -109,6 +110,7 @@ type settings struct {
 	Template    *payloads.Template   `json:"template,omitempty"`
 	Envelope    Envelope             `json:"envelope,omitempty"`
 	Body        BodyForm             `json:"body,omitempty"`
+	Signature   *signatureSettings   `json:"signature,omitempty"`
 }
 
 type retrySettings struct {
@@ -138,6 +140,7 @@ func (cb *Callback) settings() settings {
 		Template:    cb.Template,
 		Envelope:    cb.Envelope,
 		Body:        cb.Body,
+		Signature:   cb.Signature.settings(),
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

@@ -32,6 +32,7 @@ type stored struct {
 	Body        BodyForm             `json:"body,omitempty"`
 	PublicURL   string               `json:"public,omitempty"`
 	Secrets     []storedSecret       `json:"secrets"`
+	Signature   *storedSignature     `json:"sig,omitempty"`
 	narrowed
 	CreatedAt time.Time `json:"created"`
 	UpdatedAt time.Time `json:"updated"`
@@ -79,7 +80,7 @@ func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, TLS: cb.TLS, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
 		Envelope: cb.Envelope, Body: cb.Body, PublicURL: cb.PublicURL,
-		CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt, narrowed: cb.narrowed(),
+		Signature: cb.Signature.stored(), CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt, narrowed: cb.narrowed(),
 	}
 	if cb.StartDateGiven {
 		s.StartDate = &cb.StartDate
@@ -138,6 +139,9 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 	}
 	if err := cb.openNarrowed(s.narrowed); err != nil {
 		return nil, err
+	}
+	if cb.Signature, err = s.Signature.open(); err != nil {
+		return nil, fmt.Errorf("registry: a signing key of callback %d of company %s is not readable", id, company)
 	}
 	if cb.Version, err = parseVersion(version); err != nil {
 		return nil, fmt.Errorf("callback %d of company %s: %w", id, company, err)

@@ -34,6 +34,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if cb.SecretGiven = cb.Secrets != nil; !cb.SecretGiven {
 		cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
 	}
+	cb.adoptKeys(nil, cb.CreatedAt)
 	if err := r.completeWire(ctx, cb, nil); err != nil {
 		return nil, err
 	}
@@ -61,6 +62,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 			return nil, err
 		}
 		if answer == "saved" {
+			r.forgetKeys(company)
 			r.log.InfoContext(ctx, "callback created", "callback", cb)
 			return cb, nil
 		}
@@ -102,6 +104,7 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 		if err != nil {
 			return nil, "", err
 		}
+		next.adoptKeys(cb, now())
 		line, err := callbackLine(ctx, r.keyset, "callback.update", cb, next)
 		return next, line, err
 	})
@@ -142,6 +145,7 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 		case err != nil:
 			return nil, err
 		case answer == "saved":
+			r.forgetKeys(company)
 			r.log.InfoContext(ctx, "callback changed", "callback", next)
 			return next, nil
 		case answer == "gone":
@@ -182,6 +186,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if removed == 0 {
 		return ErrNotFound
 	}
+	r.forgetKeys(company)
 	r.log.InfoContext(ctx, "callback deleted", "callback", slog.GroupValue(slog.String("company", company), slog.Int64("callback", id)))
 	return nil
 }

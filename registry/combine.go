@@ -33,6 +33,9 @@ var traits = []trait{
 	{"header_style " + string(payloads.StyleSvix), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleSvix }},
 	{"header_style " + string(payloads.StyleGitHub), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleGitHub }},
 	{"header_style " + string(payloads.StyleStripe), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleStripe }},
+	{"signature.ed25519", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.Ed25519 }},
+	{"signature.rfc9421", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.RFC9421 }},
+	{"signature.hmac false", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && !cb.Signature.HMAC }},
 }
 
 // A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.
@@ -55,6 +58,21 @@ var discords = []discord{
 		"body " + string(BodyThin), "a synchronous type",
 		"its caller waits for the decision, and what is asked is kept nowhere, so there is nothing to fetch",
 	},
+	{
+		"signature.ed25519", "header_style " + string(payloads.StyleSvix),
+		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
+	},
+	{"signature.hmac false", "header_style " + string(payloads.StyleSvix), "the signature of that style is an HMAC; leave one of the two out"},
+	{
+		"signature.ed25519", "header_style " + string(payloads.StyleGitHub),
+		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
+	},
+	{"signature.hmac false", "header_style " + string(payloads.StyleGitHub), "the signature of that style is an HMAC; leave one of the two out"},
+	{
+		"signature.ed25519", "header_style " + string(payloads.StyleStripe),
+		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
+	},
+	{"signature.hmac false", "header_style " + string(payloads.StyleStripe), "the signature of that style is an HMAC; leave one of the two out"},
 }
 
 // combine returns the faults of a callback of a type, which is nil for a glob: fields that do not go together.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -25,6 +26,9 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 	"header_style svix":               func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleSvix },
 	"header_style github":             func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleGitHub },
 	"header_style stripe":             func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleStripe },
+	"signature.ed25519":               func(cb *Callback, _ *payloads.Type) { signing(cb).Ed25519 = true },
+	"signature.rfc9421":               func(cb *Callback, _ *payloads.Type) { signing(cb).RFC9421 = true },
+	"signature.hmac false":            func(cb *Callback, _ *payloads.Type) { signing(cb).HMAC = false },
 }
 
 // pairs says of each pair of traits, in their order, what becomes of it: "works", or a piece of the refusal. "one field" is a pair of one field's values.
@@ -80,19 +84,34 @@ var pairs = map[[2]string]string{
 	{"envelope cloudevents-binary", "body thin"}:                       "which no signature covers",
 
 	{"tls", "body thin"}: "works",
+
+	{"header_style svix", "signature.ed25519"}:      "receivers of that style verify by the secret",
+	{"header_style github", "signature.ed25519"}:    "receivers of that style verify by the secret",
+	{"header_style stripe", "signature.ed25519"}:    "receivers of that style verify by the secret",
+	{"header_style svix", "signature.hmac false"}:   "is an HMAC",
+	{"header_style github", "signature.hmac false"}: "is an HMAC",
+	{"header_style stripe", "signature.hmac false"}: "is an HMAC",
 }
 
 // pairOf is what pairs says of a pair. A header style changes names of headers and nothing of the body, so it works with all that pairs does not name.
+// So does a signature, which is of whatever is sent; its members are set one by one.
 func pairOf(one, other trait) (string, bool) {
 	said, ok := pairs[[2]string{one.name, other.name}]
 	switch styled := one.field == "header_style"; {
 	case ok:
 	case styled && other.field == one.field:
 		return "one field", true
-	case styled || other.field == "header_style":
+	case styled || other.field == "header_style", one.field == "signature", other.field == "signature":
 		return "works", true
 	}
 	return said, ok
+}
+
+func signing(cb *Callback) *Signature {
+	if cb.Signature == nil {
+		cb.Signature = &Signature{HMAC: true}
+	}
+	return cb.Signature
 }
 
 // TestEveryPairOfFields: each pair of what has a say in a request works, or is refused with a sentence that names both.
@@ -151,15 +170,39 @@ func TestEveryPairOfFields(t *testing.T) {
 	}
 }
 
-// columns are the traits in the table of the partners' page, as that calls them.
-var columns = []struct{ word, trait string }{
-	{"success", "success"},
-	{"form", "destination.content_type " + payloads.ContentTypeForm},
-	{"stamped", "a type with a stamped field"},
-	{"synchronous", "a synchronous type"},
-	{"structured", "envelope cloudevents-structured"},
-	{"binary", "envelope cloudevents-binary"},
-	{"thin", "body thin"},
+// columns are the traits in the table of the partners' page, as that calls them. Those of one column are alike.
+var columns = []struct {
+	word   string
+	traits []string
+}{
+	{"success", []string{"success"}},
+	{"form", []string{"destination.content_type " + payloads.ContentTypeForm}},
+	{"stamped", []string{"a type with a stamped field"}},
+	{"synchronous", []string{"a synchronous type"}},
+	{"structured", []string{"envelope cloudevents-structured"}},
+	{"binary", []string{"envelope cloudevents-binary"}},
+	{"thin", []string{"body thin"}},
+	{"style", []string{"header_style svix", "header_style github", "header_style stripe"}},
+	{"keys", []string{"signature.ed25519", "signature.hmac false"}},
+}
+
+// cellOf is what the partners' page has to say of two traits.
+func cellOf(t *testing.T, one, other string) string {
+	place := func(name string) int {
+		return slices.IndexFunc(traits, func(tr trait) bool { return tr.name == name })
+	}
+	a, b := min(place(one), place(other)), max(place(one), place(other))
+	if a < 0 {
+		t.Fatalf("%s or %s is no trait", one, other)
+	}
+	switch said, ok := pairOf(traits[a], traits[b]); {
+	case !ok || a == b || said == "one field":
+		return ""
+	case said == "works":
+		return "✓"
+	default:
+		return "422"
+	}
 }
 
 // TestThePartnersTableOfPairs: what the page says of each pair is what becomes of it. What is not in its table goes with everything.
@@ -170,7 +213,10 @@ func TestThePartnersTableOfPairs(t *testing.T) {
 	}
 	head, there := "\n| |", map[string]bool{}
 	for _, c := range columns {
-		head, there[c.trait] = head+" "+c.word+" |", true
+		head += " " + c.word + " |"
+		for _, name := range c.traits {
+			there[name] = true
+		}
 	}
 	_, table, ok := strings.Cut(string(page), head+"\n")
 	rows := strings.Split(table, "\n")
@@ -182,20 +228,22 @@ func TestThePartnersTableOfPairs(t *testing.T) {
 			t.Errorf("%s does not go with %s, and one of them is not in the table", d.one, d.other)
 		}
 	}
-	for i, one := range columns {
+	for i, row := range columns {
 		cells := strings.Split(rows[1+i], "|")
-		if len(cells) != len(columns)+3 || !strings.HasPrefix(strings.Trim(cells[1], " `"), one.word) {
-			t.Fatalf("the row of %s is %s", one.trait, rows[1+i])
+		if len(cells) != len(columns)+3 || !strings.HasPrefix(strings.Trim(cells[1], " `"), row.word) {
+			t.Fatalf("the row of %s is %s", row.word, rows[1+i])
 		}
-		for j, other := range columns {
-			want := pairs[[2]string{one.trait, other.trait}] + pairs[[2]string{other.trait, one.trait}]
-			if word, ok := map[string]string{"works": "✓", "one field": "", "": ""}[want]; ok {
-				want = word
-			} else {
-				want = "422"
+		for j, column := range columns {
+			got := strings.TrimSpace(cells[2+j])
+			for _, one := range row.traits {
+				for _, other := range column.traits {
+					if want := cellOf(t, one, other); i != j && got != want {
+						t.Errorf("%s with %s: the page says %q, want %q", one, other, got, want)
+					}
+				}
 			}
-			if got := strings.TrimSpace(cells[2+j]); got != want {
-				t.Errorf("%s with %s: the page says %q, want %q", one.trait, other.trait, got, want)
+			if i == j && got != "" {
+				t.Errorf("%s with itself: the page says %q", row.word, got)
 			}
 		}
 	}

@@ -53,10 +53,11 @@
 //
 // The files stand in layers, and each uses names of lower ones only:
 //
+//   - rotatesigning.go gives a callback that signs by keys a new one.
 //   - reseal.go, retire.go, erasure.go, setquotas.go and audit.go do one thing each to
 //     what is there.
 //   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
-//     dispatcher do with callbacks. They use save.go, get.go and memory.go, which
+//     dispatcher do with callbacks. They use save.go, get.go, keyspublished.go and memory.go, which
 //     write one, read one and remember them.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
@@ -66,7 +67,7 @@
 //   - openedlinks.go counts what comes of portal links that somebody wants to open.
 //   - keyset.go, types.go, presence.go and apikeys.go are of use without a Registry,
 //     with Redis or a file of their own.
-//   - callback.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, link.go, caller.go, auditline.go
+//   - callback.go, signature.go, registration.go, patch.go, gate.go, quota.go, key.go, session.go, link.go, caller.go, auditline.go
 //     and the files beside them are values, which ask Redis nothing.
 //   - keynames.go, errors.go, invalid.go, json.go and times.go are below all others.
 //

@@ -12,6 +12,7 @@ import (
 // company is what a process remembers of one company.
 type company struct {
 	snap    atomic.Pointer[snapshot]  // nil until first read
+	keys    atomic.Pointer[KeySet]    // nil until first asked for
 	touched atomic.Pointer[time.Time] // when its name was last noted; nil: never; see unname
 
 	// turn is held by the caller that reads from Redis. The others wait and share.

@@ -30,6 +30,7 @@ func applyPatch(types *payloads.Catalogue, checkURL func(string) error, cb *Call
 	}
 	adoptNames(cb, patch)
 	dropCertificateFacts(patch)
+	dropShownKeys(patch)
 
 	doc, err := cb.editable()
 	if err != nil {

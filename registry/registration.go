@@ -51,6 +51,7 @@ func (d *decoder) registration(body []byte) *Callback {
 	d.auth(o, cb)
 	d.tls(o, cb)     // after destination, which has to be https
 	d.headers(o, cb) // after auth, which owns a header
+	d.signature(o, cb)
 	d.success(o, cb)
 	cb.Trace = d.flag(o, "trace")
 	cb.Timeout, _ = d.duration(o, "body", "timeout", time.Second, time.Minute, DefaultTimeout)

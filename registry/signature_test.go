@@ -1,0 +1,302 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry"
+)
+
+const signedHook = `{"callback_type":"payment_proof","destination":{"url":"https://partner.example/hook"},"signature":{%s}}`
+
+func signedBy(flags string) string { return fmt.Sprintf(signedHook, flags) }
+
+// signers says in short what a callback's requests are signed with at a time.
+func signers(cb *registry.Callback, at time.Time) string {
+	secrets, standard, messages := cb.Signers(at)
+	return fmt.Sprintf("%d %d %d", len(secrets), len(standard), len(messages))
+}
+
+func stages(cb *registry.Callback, at time.Time) (stages []string) {
+	for _, k := range cb.PublishedKeys(at) {
+		stages = append(stages, k.Stage(at))
+	}
+	return stages
+}
+
+func TestSignatureOfANewCallback(t *testing.T) {
+	h := newHouse(t)
+	for flags, want := range map[string]string{
+		``:                                           "1 0 0",
+		`"hmac":true`:                                "1 0 0",
+		`"ed25519":true`:                             "1 1 0",
+		`"hmac":false,"ed25519":true`:                "0 1 0",
+		`"hmac":null,"rfc9421":true`:                 "1 0 1",
+		`"hmac":false,"rfc9421":true`:                "0 0 1",
+		`"ed25519":true,"rfc9421":true`:              "1 1 1",
+		`"ed25519":false,"rfc9421":false`:            "1 0 0",
+		`"hmac":false,"ed25519":true,"rfc9421":true`: "0 1 1",
+	} {
+		cb := h.create("acme", signedBy(flags))
+		for _, read := range []*registry.Callback{cb, h.get("acme", cb.ID)} {
+			if got := signers(read, read.CreatedAt.Add(-time.Second)); got != want {
+				t.Errorf("%s: signed by %s, want %s", flags, got, want)
+			}
+			_, shown := document(t, read)["signature"]
+			if shown != (want != "1 0 0") {
+				t.Errorf("%s: shown %t", flags, shown)
+			}
+		}
+	}
+	for flags, at := range map[string]string{
+		`"hmac":false`:                 "body.signature ",
+		`"hmac":false,"ed25519":false`: "body.signature ",
+		`"hmac":1`:                     "body.signature.hmac",
+		`"ed25519":"yes"`:              "body.signature.ed25519",
+		`"rfc9421":{}`:                 "body.signature.rfc9421",
+		`"ed25519":true,"keys":[]`:     "body.signature.keys",
+		`"ed448":true`:                 "body.signature.ed448",
+		`"rfc9421":true},"headers":{"Signature":"x"`:      "body.headers.Signature",
+		`"rfc9421":true},"headers":{"content_digest":"x"`: "body.headers.content_digest",
+	} {
+		if _, err := h.Create(t.Context(), "acme", []byte(signedBy(flags))); err == nil || !strings.Contains(err.Error(), at) {
+			t.Errorf("%s: %v", flags, err)
+		}
+	}
+	if cb := h.create("acme", signedBy(`"ed25519":true},"headers":{"Signature":"x"`)); len(cb.Headers) != 1 {
+		t.Error("a header of another scheme is refused")
+	}
+}
+
+// TestKeysComeAndGoInStages follows a callback through all of its signatures by the clock. Nothing runs at any of the times.
+func TestKeysComeAndGoInStages(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		cb := h.create("acme", signedBy(`"hmac":true`))
+		start := time.Now()
+		patch := func(flags string) {
+			t.Helper()
+			next, err := h.Patch(t.Context(), "acme", cb.ID, []byte(`{"signature":`+flags+`}`))
+			if err != nil {
+				t.Fatal(err)
+			}
+			cb = h.get("acme", next.ID)
+		}
+		want := func(what string, at time.Time, by string, in ...string) {
+			t.Helper()
+			if got := signers(cb, at); got != by {
+				t.Errorf("%s: signed by %s, want %s", what, got, by)
+			}
+			if got := stages(cb, at); !slices.Equal(got, in) {
+				t.Errorf("%s: stages %v, want %v", what, got, in)
+			}
+		}
+
+		patch(`{"hmac":false,"ed25519":true}`)
+		signs := start.Add(registry.KeyLead)
+		want("announced", start, "1 0 0", "announced")
+		want("just before it signs", signs.Add(-time.Millisecond), "1 0 0", "announced")
+		want("it signs", signs, "0 1 0", "signing")
+		if registry.KeyLead <= registry.KeysMaxAge {
+			t.Errorf("it is announced for %s, and remembered for %s", registry.KeyLead, registry.KeysMaxAge)
+		}
+		first := cb.Signature.Keys[0].Key.Public()
+		if _, err := h.RotateKey(t.Context(), "acme", cb.ID, time.Hour, 0); err == nil || !strings.Contains(err.Error(), "body.announce comes too soon") {
+			t.Errorf("rotated while one is announced: %v", err)
+		}
+
+		time.Sleep(time.Hour)
+		patch(`{"rfc9421":true}`)
+		want("the same key signs messages at once", time.Now(), "0 1 1", "signing")
+		if cb.Signature.Keys[0].Key.Public() != first {
+			t.Error("another flag made another key")
+		}
+
+		rotated, err := h.RotateKey(t.Context(), "acme", cb.ID, time.Hour, 2*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cb = h.get("acme", rotated.ID)
+		at := time.Now()
+		want("rotated", at, "0 1 1", "announced", "signing")
+		want("both sign", at.Add(time.Hour), "0 2 2", "signing", "signing")
+		want("the one before ends", at.Add(3*time.Hour), "0 1 1", "signing", "retired")
+		want("it is gone", at.Add(3*time.Hour+10*time.Minute), "0 1 1", "signing")
+		if _, standard, _ := cb.Signers(at.Add(time.Hour)); standard[1].Public() != first || standard[0].Public() == first {
+			t.Error("the newest key is not the first")
+		}
+
+		time.Sleep(4 * time.Hour)
+		patch(`null`)
+		want("taken away", time.Now(), "1 0 0", "retired")
+		want("and gone", time.Now().Add(10*time.Minute), "1 0 0")
+		patch(`{"ed25519":true}`)
+		want("again, by a new key", time.Now(), "1 0 0", "announced", "retired")
+		patch(`{"ed25519":false}`)
+		want("an announced key leaves without a trace", time.Now(), "1 0 0", "retired")
+		time.Sleep(time.Hour)
+		patch(`null`)
+		if cb.Signature != nil {
+			t.Errorf("left is %+v", cb.Signature)
+		}
+	})
+}
+
+// bubbleHouse is a house on a Redis in a bubble.
+func bubbleHouse(t *testing.T) *house {
+	t.Helper()
+	h := &house{t: t, redis: bubbleClient(t), keyset: newKeyset(t), log: &bytes.Buffer{}}
+	r, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Registry = r
+	return h
+}
+
+func TestRotateKeyRefuses(t *testing.T) {
+	h := newHouse(t)
+	plain, keyed := h.create("acme", signedBy("")), h.create("acme", signedBy(`"ed25519":true`))
+	for _, tt := range []struct {
+		id                int64
+		announce, overlap time.Duration
+		want              string
+	}{
+		{plain.ID, time.Hour, 0, "signs by no key"},
+		{keyed.ID, registry.KeyLead - 1, 0, "body.announce must be a duration from 6m"},
+		{keyed.ID, registry.MaxAnnounce + 1, 0, "body.announce"},
+		{keyed.ID, time.Hour, -1, "body.overlap"},
+		{keyed.ID, time.Hour, registry.MaxOverlap + 1, "body.overlap"},
+		{99, time.Hour, 0, registry.ErrNotFound.Error()},
+	} {
+		if _, err := h.RotateKey(t.Context(), "acme", tt.id, tt.announce, tt.overlap); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v", tt, err)
+		}
+	}
+}
+
+// TestSigningKeysAreSealed: neither Redis, nor an answer, nor the audit trail has a private key.
+func TestSigningKeysAreSealed(t *testing.T) {
+	h := newHouse(t)
+	cb := h.create("acme", signedBy(`"ed25519":true`))
+	if _, err := h.RotateKey(t.Context(), "acme", cb.ID, time.Hour, 0); err != nil {
+		t.Fatal(err)
+	}
+	cb = h.get("acme", cb.ID)
+	shown, err := json.Marshal(cb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, _, err := h.Audit(t.Context(), registry.AuditQuery{Company: "acme", Limit: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := string(shown) + fmt.Sprint(lines) + fmt.Sprintf("%+v", cb.Signature) + h.redis.HGetAll(t.Context(), "{acme}:cb").String()
+	for _, k := range cb.Signature.Keys {
+		if secret := strings.TrimPrefix(k.Key.Reveal(), "whsk_"); strings.Contains(said, secret[:40]) {
+			t.Error("a private key is shown")
+		}
+		if public := k.Key.Public(); !strings.Contains(string(shown), public.String()) || !strings.Contains(string(shown), public.KID()) {
+			t.Errorf("%s is not shown in %s", public, shown)
+		}
+	}
+	if text := fmt.Sprint(lines); !strings.Contains(text, "callback.rotate_key") || !strings.Contains(text, cb.Signature.Keys[0].Key.Public().KID()) {
+		t.Errorf("the audit trail: %s", text)
+	}
+}
+
+// TestSignatureWaitsForOldProcesses: one that does not know it would sign otherwise.
+func TestSignatureWaitsForOldProcesses(t *testing.T) {
+	h := newHouse(t)
+	plain := h.create("acme", signedBy(""))
+	before := h.create("acme", signedBy(`"ed25519":true`))
+	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = end(context.WithoutCancel(t.Context())) }()
+	n := h.neighbour()
+	if _, err := n.Create(t.Context(), "acme", []byte(signedBy(`"rfc9421":true`))); !isOld(err) {
+		t.Errorf("registered: %v", err)
+	}
+	if _, err := n.Patch(t.Context(), "acme", plain.ID, []byte(`{"signature":{"ed25519":true}}`)); !isOld(err) {
+		t.Errorf("patched: %v", err)
+	}
+	for what, err := range map[string]error{
+		"without it":    createdError(n.Create(t.Context(), "acme", []byte(signedBy("")))),
+		"another field": createdError(n.Patch(t.Context(), "acme", before.ID, []byte(`{"trace":true}`))),
+		"taken away":    createdError(n.Patch(t.Context(), "acme", before.ID, []byte(`{"signature":null}`))),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+func createdError(_ *registry.Callback, err error) error { return err }
+
+func TestPublishedKeys(t *testing.T) {
+	h := newHouse(t)
+	errStrange := errors.New("too many strangers")
+	asked := 0
+	ask := func(r *registry.Registry, company string) payloads.JWKS {
+		t.Helper()
+		set, err := r.PublishedKeys(t.Context(), company, func() error { asked++; return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys, err := payloads.ParseJWKS(set.Document)
+		if err != nil || set.ETag == "" {
+			t.Fatal(err, set.ETag)
+		}
+		return keys
+	}
+	if got := ask(h.Registry, "nobody"); len(got) != 0 || asked != 1 {
+		t.Errorf("an unknown company has %v, strange %d times", got, asked)
+	}
+	if _, err := h.PublishedKeys(t.Context(), "nobody", func() error { return errStrange }); !errors.Is(err, errStrange) {
+		t.Errorf("a stranger: %v", err)
+	}
+	if got := ask(h.Registry, "no/company"); len(got) != 0 || asked != 1 {
+		t.Errorf("no name has %v", got)
+	}
+	h.create("plain", signedBy(""))
+	if got := ask(h.Registry, "plain"); len(got) != 0 {
+		t.Errorf("without keys: %v", got)
+	}
+	var want payloads.JWKS
+	for range 3 {
+		want = append(want, h.create("acme", signedBy(`"ed25519":true`)).Signature.Keys[0].Key.Public())
+		if got := ask(h.Registry, "acme"); !slices.Equal(got, want) {
+			t.Errorf("published %v, want %v", got, want)
+		}
+	}
+	asked = 0
+	for range 100 {
+		ask(h.Registry, "acme")
+	}
+	if asked != 0 {
+		t.Errorf("strange %d times", asked)
+	}
+	if err := h.Delete(t.Context(), "acme", 2); err != nil {
+		t.Fatal(err)
+	}
+	want = slices.Delete(want, 1, 2)
+	if got := ask(h.Registry, "acme"); !slices.Equal(got, want) {
+		t.Errorf("published %v after a deletion, want %v", got, want)
+	}
+	if got := ask(h.neighbour().Registry, "acme"); !slices.Equal(got, want) {
+		t.Errorf("another process publishes %v, want %v", got, want)
+	}
+}
