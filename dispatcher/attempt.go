@@ -91,8 +91,7 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	}
 	header := a.headers(by.userAgent)
 	out.describe(header)
-	message := payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: out.body}
-	if err := a.callback.HeaderStyle.Sign(header, message, a.callback.LiveSecrets(s.at)...); err != nil {
+	if err := sign(a.callback, header, payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: out.body}); err != nil {
 		s.Judgement = unsendable(err)
 		return s
 	}

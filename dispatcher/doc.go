@@ -27,7 +27,7 @@
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
 //     do what is asked for, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
-//   - attempt.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
+//   - attempt.go, sign.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
 //     exchange.go what is shown.
 //   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
 //     Client.

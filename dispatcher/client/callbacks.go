@@ -131,9 +131,10 @@ type Registration struct {
 	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
 	HeaderStyle string `json:"header_style,omitempty"`
 	// Secret is a signing secret that the receiver has already; no answer shows it. Default: one is made.
-	Secret   string `json:"secret,omitempty"`
-	Envelope string `json:"envelope,omitempty"` // none, cloudevents-structured or cloudevents-binary; default: none
-	Body     string `json:"body,omitempty"`     // full, or thin: an address where the payload is had; default: full
+	Secret    string     `json:"secret,omitempty"`
+	Envelope  string     `json:"envelope,omitempty"`  // none, cloudevents-structured or cloudevents-binary; default: none
+	Body      string     `json:"body,omitempty"`      // full, or thin: an address where the payload is had; default: full
+	Signature *Signature `json:"signature,omitempty"` // default: HMAC alone
 }
 
 // MarshalJSON writes the registration as the server takes it.
@@ -180,6 +181,7 @@ type Callback struct {
 	Envelope     string            `json:"envelope,omitempty"`     // empty: none
 	Body         string            `json:"body,omitempty"`         // empty: full
 	URL          string            `json:"url"`                    // the callback's path in the API
+	Signature    *Signature        `json:"signature,omitempty"`    // nil: HMAC alone
 	CreatedAt    time.Time         `json:"created_at"`
 	UpdatedAt    time.Time         `json:"updated_at"`
 
@@ -421,4 +423,20 @@ func (c *Client) RotateSecretTo(ctx context.Context, company string, id int64, s
 		return nil, err
 	}
 	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "secret"), body: body})
+}
+
+// DefaultAnnounce is how long the server publishes a new key before it signs, where nobody says otherwise.
+const DefaultAnnounce = 24 * time.Hour
+
+// RotateKey announces a new key of a callback that signs by keys. Once announce (6 m to 720 h) has passed it signs, along with the key before until
+// overlap (up to 168 h) has passed, too.
+func (c *Client) RotateKey(ctx context.Context, company string, id int64, announce, overlap time.Duration) (*Callback, error) {
+	if announce < 0 || overlap < 0 {
+		return nil, errors.New("client: neither announce nor overlap is negative")
+	}
+	body, err := json.Marshal(map[string]Duration{"announce": Duration(announce), "overlap": Duration(overlap)})
+	if err != nil {
+		return nil, err
+	}
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "signing-key"), body: body})
 }

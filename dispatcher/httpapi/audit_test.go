@@ -14,7 +14,7 @@ import (
 // of what the trail is about.
 var audited = map[string]string{
 	"create-callback": "callback.create", "update-callback": "callback.update", "delete-callback": "callback.delete",
-	"pause-callback": "callback.pause", "resume-callback": "callback.resume", "rotate-secret": "callback.rotate_secret", "test-callback": "", "verify-callback": "", "dry-run": "", "dry-run-callback": "",
+	"pause-callback": "callback.pause", "resume-callback": "callback.resume", "rotate-secret": "callback.rotate_secret", "rotate-signing-key": "callback.rotate_key", "test-callback": "", "verify-callback": "", "dry-run": "", "dry-run-callback": "",
 	"send-event": "", "send-events": "", "ask-decision": "", "erase-event": "event.erase", "erase-company": registry.ActionEraseCompany,
 	"replay-delivery": "delivery.replay", "cancel-delivery": "delivery.cancel", "hasten-delivery": "delivery.now", "replay-callback": "replay.start", "cancel-replay": "replay.cancel", "replay-companies": "replay.start", "replay-company": "replay.start", "cancel-bulk-replay": "replay.cancel",
 	"put-callback-type": "type.create", "delete-callback-type": "type.delete", "pause-egress": "egress.pause", "resume-egress": "egress.resume", "set-lanes": "lanes.update",

@@ -15,7 +15,7 @@ import (
 
 // boundedMay are the operations that keep a bounded caller to its bounds. All others are refused to it: whoever adds one decides here, and with
 // operation.bounds.
-var boundedMay = strings.Fields("list-callbacks get-callback update-callback delete-callback pause-callback resume-callback rotate-secret test-callback dry-run-callback " +
+var boundedMay = strings.Fields("list-callbacks get-callback update-callback delete-callback pause-callback resume-callback rotate-secret rotate-signing-key test-callback dry-run-callback " +
 	"verify-callback list-deliveries stream-deliveries get-delivery replay-delivery hasten-delivery cancel-delivery explain-event find-events get-payload replay-callback list-replays get-replay cancel-replay " +
 	"list-callback-types get-callback-type get-caller")
 

@@ -275,6 +275,9 @@ func TestExamplesWork(t *testing.T) {
 	fetch := untried["GET /payloads/{ticket}"] // TestThinBodies has good ones
 	fetch.wantDescribedAnswer(t, schemas, h.call("", "GET", "/payloads/x", ""))
 	delete(untried, fetch.String())
+	keySet := untried["GET "+keySetRoute]
+	keySet.wantDescribedAnswer(t, schemas, h.call("", "GET", strings.Replace(keySetRoute, "{company}", "acme", 1), ""))
+	delete(untried, keySet.String())
 	login := untried["POST /monitoring/login"]
 	form := header{"Content-Type": "application/x-www-form-urlencoded"}
 	login.wantDescribedAnswer(t, schemas, h.call("", "POST", login.path, "key="+h.keys["operator"], form))

@@ -37,6 +37,15 @@ const (
 		`"subject":"CN=acme","issuer":"CN=Partner CA","not_after":"2026-12-31T00:00:00Z","fingerprint":"0f1c7e3b0c2f5a7d9b6e4a8c1d3f5b7a9c0e2d4f6b8a1c3e5d7f9b0a2c4e6d8f"},`
 	exampleOAuth2 = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
 		`"client_secret":"***","scopes":["webhooks.write"]}`
+	exampleSignature = `"signature":{"hmac":true,"ed25519":false,"rfc9421":true,"keys":[` + exampleNextKey + exampleSigningKey + `}]},`
+	exampleNextKey   = `{"kid":"2qVQRfLtQ5ka4cUN6MJq1HzpEOLi2aYw0NV1kJ2bUAc","public_key":"whpk_PUAXw+hDiVqStwqnTRt+vJyYLM8uxJaMwM1V8Sr0Zgw=","stage":"announced",` +
+		`"announced_at":"2026-02-01T09:30:00Z","signs_from":"2026-02-02T09:30:00Z"},`
+	exampleSigningKey = `{"kid":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k","public_key":"whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=","stage":"signing",` +
+		`"announced_at":"2026-01-31T12:00:00Z","signs_from":"2026-01-31T12:06:00Z"`
+	exampleSigningEnds = `,"signs_until":"2026-02-03T09:30:00Z","published_until":"2026-02-03T09:40:00Z"`
+	exampleKeySet      = `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","kid":"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k",` +
+		`"use":"sig","alg":"EdDSA"}]}`
+
 	exampleHealth = `"pending":3,"held":0,"oldest_waiting_at":"2026-02-01T08:14:58.02Z","dead":12,"consecutive_failures":0,"breaker":"closed","last_success_at":"2026-02-01T08:15:01.4Z",` +
 		`"last_failure":` + exampleFailure
 	exampleFailure = `{"at":"2026-02-01T08:15:00.7Z","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","status_code":500,` +
@@ -122,8 +131,8 @@ var examples = map[string]example{
 	}},
 	"update-callback": {
 		request: `{"auth":{"type":"oauth2","token":null,"token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
-			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null,"header_style":"svix",` + exampleSecret + `}`,
-		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + `"header_style":"svix","status":"enabled"}`},
+			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null,"header_style":"svix","signature":{"rfc9421":true},` + exampleSecret + `}`,
+		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + strings.Replace(exampleSignature, exampleNextKey, "", 1) + `"header_style":"svix","status":"enabled"}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: busyDetail,
 	},
@@ -152,6 +161,13 @@ var examples = map[string]example{
 		answers: map[int]string{200: exampleDryRun},
 		fault:   payloads.FieldError{Location: "body.payload.wallet_campaign.token", Message: "is missing: wallet_item_install needs it"},
 	},
+	"rotate-signing-key": {
+		request:  `{"announce":"24h","overlap":"24h"}`,
+		answers:  map[int]string{200: `{` + exampleCallback + strings.Replace(exampleSignature, exampleSigningKey, exampleSigningKey+exampleSigningEnds, 1) + `"status":"enabled"}`},
+		fault:    payloads.FieldError{Location: "body.announce", Message: "must be a duration from 6m, for receivers may remember a company's keys for 5m, to 720h", Value: "1m"},
+		conflict: busyDetail,
+	},
+	"key-set": {answers: map[int]string{200: exampleKeySet}},
 	"test-callback": {
 		request: `{"event_type":"wallet_item_install"}`,
 		answers: map[int]string{200: `{"delivery_id":"tst_ftdovkhm4wrfk5uymptuini22r","event_type":"wallet_item_install",` + strings.TrimSuffix(exampleAttempt[1:], "}") + strings.ReplaceAll(exampleSent, "dlv_AYIrM62HwW9yZGVyLTQ3MTE", "tst_ftdovkhm4wrfk5uymptuini22r")},

@@ -71,6 +71,7 @@ func build(cfg Config) (*server, error) {
 
 	s.callbacks()
 	s.dryRuns()
+	s.signingKeys()
 	s.events()
 	s.payloadBytes()
 	s.fetches()

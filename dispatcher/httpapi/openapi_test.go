@@ -100,7 +100,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"description":"d","start_date":"2020-01-01T00:00:00+01:00","headers":{"X-Key":"k"},"auth":{"type":"basic","username":"u","password":"p"},` +
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
-		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},` +
+		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},"signature":{"rfc9421":true},` +
 		`"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
 	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
