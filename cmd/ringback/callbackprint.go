@@ -72,6 +72,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"template", string(cb.Template)},
 		{"envelope", cb.Envelope},
 		{"body", cb.Body},
+	}, keyPairs(cb), [][2]string{
 		{"start date", clock(cb.StartDate)},
 		{"description", cb.Description},
 		{"status", cb.Status},

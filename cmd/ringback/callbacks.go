@@ -43,6 +43,7 @@ func callbacksCommand() *cli.Command {
 			dryRunCommand(),
 			verifyCallbackCommand(),
 			rotateSecretCommand(),
+			rotateKeyCommand(),
 			replayCommand(), replaysCommand(),
 		},
 	}

@@ -41,6 +41,7 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "secret", Usage: "sign with this `SECRET`, which the receiver has already, see below; default: one is made"},
 		&cli.StringFlag{Name: "envelope", Usage: "what payloads travel in: none, cloudevents-structured or cloudevents-binary"},
 		&cli.StringFlag{Name: "body", Usage: "full, or thin: an address where the payload is had"},
+		signatureFlag(),
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
@@ -167,7 +168,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 	}
 	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
 		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "headers": headers, "rate_limit": rateLimits,
-		"filter": jsonFlag("filter"), "template": jsonFlag("template"),
+		"filter": jsonFlag("filter"), "template": jsonFlag("template"), "signature": signatureOf,
 	} {
 		value, given, err := read(c)
 		if err != nil {

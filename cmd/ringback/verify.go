@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -24,17 +25,20 @@ import (
 func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "verify",
-		Usage: "say whether a captured request is signed with a secret, and if not, why",
+		Usage: "say whether a captured request is signed with a secret or a published key, and if not, why",
 		Description: "Takes a request as it was captured, byte for byte: request line, headers, an empty line, the body.\n" +
-			"Or its parts: --id, --timestamp, --signature and --body. Talks to nobody, and never shows a secret.\n" +
+			"Or its parts: --id, --timestamp, --signature and --body. Talks to nobody, unless --jwks is a URL, and never shows a secret.\n" +
 			"Its headers say which header style it has. In parts, --style github and stripe are --signature and --body alone.\n" +
 			"Exit code 0: it verifies; 1: it does not.\n\n" +
 			examples(
 				"ringback verify --secret whsec_… --request request.http --at 2026-11-22T09:39:00Z",
 				"ringback verify --id dlv_… --timestamp 1795340314 --signature 'v1,…' --body body.json",
+				"ringback verify --jwks jwks.json --request request.http",
 			),
 		Flags: []cli.Flag{
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
+			&cli.StringFlag{Name: "jwks", Usage: "verify by the public keys in this set instead, from a `URL|FILE` (- is stdin)"},
+			&cli.StringFlag{Name: "url", Usage: "with --jwks: the `URL` that the request was sent to, which a signature by RFC 9421 is of"},
 			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)"},
 			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID},
 			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp},
@@ -58,12 +62,12 @@ func verify(c *cli.Context) error {
 	if _, err := arguments(c); err != nil {
 		return err
 	}
-	if err := wantSecret(c.StringSlice("secret")); err != nil {
+	keys, err := keysToVerify(c)
+	if err != nil {
 		return err
 	}
 	now := time.Now()
 	if at := c.String("at"); at != "" {
-		var err error
 		if now, err = time.Parse(time.RFC3339, at); err != nil {
 			return usagef("--at takes a time such as 2026-11-21T09:30:00Z, not %q", at)
 		}
@@ -72,11 +76,17 @@ func verify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	secrets, err := signingSecrets(captured.style, c.StringSlice("secret"))
-	if err != nil {
-		return err
+	var v verification
+	if keys != nil {
+		captured.style = "" // keys do not sign in one
+		v = captured.verify(now, captured.byKeys(now, keys, c.String("url")))
+	} else {
+		secrets, err := signingSecrets(captured.style, c.StringSlice("secret"))
+		if err != nil {
+			return err
+		}
+		v = captured.verify(now, captured.style.Diagnose(captured.header, captured.body, now, secrets...))
 	}
-	v := captured.verify(now, secrets)
 	out := newPrinter(c)
 	if out.json {
 		if err := out.value(v); err != nil {
@@ -92,9 +102,24 @@ func verify(c *cli.Context) error {
 	return nil
 }
 
+// keysToVerify are the public keys to verify by. They are nil if secrets are given instead.
+func keysToVerify(c *cli.Context) ([]payloads.PublicKey, error) {
+	if !c.IsSet("jwks") {
+		if c.IsSet("url") {
+			return nil, usagef("--url goes with --jwks: a signature by a secret is not of the URL")
+		}
+		return nil, wantSecret(c.StringSlice("secret"))
+	}
+	if given := strings.Join(c.StringSlice("secret"), ","); given != os.Getenv("RINGBACK_SECRET") { // what the environment has is there for other commands, too
+		return nil, usagef("--secret and --jwks are two ways to verify: give one of them")
+	}
+	return publicKeys(c)
+}
+
 // capture is a request as somebody kept it.
 type capture struct {
 	style  payloads.HeaderStyle
+	method string // POST, unless the request line says another
 	header http.Header
 	body   []byte
 	length int // what Content-Length says of the body; -1 if it says nothing
@@ -133,7 +158,7 @@ func readCapture(c *cli.Context) (capture, error) {
 	if err != nil {
 		return capture{}, err
 	}
-	return capture{style, headerOf(c, style), body, -1}, nil
+	return capture{style, http.MethodPost, headerOf(c, style), body, -1}, nil
 }
 
 // readInput reads a file, or stdin for "-", of at most maxReceived bytes.
@@ -163,7 +188,8 @@ var requestLine = regexp.MustCompile(`^[A-Z]+ \S+( HTTP/[0-9.]+)?\r?\n`)
 // parseCapture takes a captured request apart and leaves the body as it is, but for a chunked one, whose framing is no part of it.
 // If style is empty, its headers say which it has.
 func parseCapture(text []byte, style payloads.HeaderStyle) (capture, error) {
-	text = text[len(requestLine.Find(text)):]
+	line := requestLine.Find(text)
+	text = text[len(line):]
 	end, blank := bytes.Index(text, []byte("\n\r\n")), 3
 	if lf := bytes.Index(text, []byte("\n\n")); lf >= 0 && (end < 0 || lf < end) {
 		end, blank = lf, 2
@@ -175,7 +201,10 @@ func parseCapture(text []byte, style payloads.HeaderStyle) (capture, error) {
 	if err != nil {
 		return capture{}, errors.New("the request's headers are not readable: give it as it was captured, with one NAME: VALUE on each line")
 	}
-	r := capture{cmp.Or(style, payloads.StyleOf(http.Header(header))), http.Header(header), text[end+blank:], -1}
+	r := capture{cmp.Or(style, payloads.StyleOf(http.Header(header))), http.MethodPost, http.Header(header), text[end+blank:], -1}
+	if method, _, ok := bytes.Cut(line, []byte(" ")); ok {
+		r.method = string(method)
+	}
 	if n, err := strconv.Atoi(r.header.Get("Content-Length")); err == nil && n >= 0 {
 		r.length = n
 		if n < len(r.body) && len(bytes.Trim(r.body[n:], "\r\n")) == 0 { // the end of the file's last line, and no part of the body
@@ -190,10 +219,9 @@ func parseCapture(text []byte, style payloads.HeaderStyle) (capture, error) {
 	return r, nil
 }
 
-// verify judges the request as a receiver would have at now.
-func (r capture) verify(now time.Time, secrets []payloads.Secret) verification {
-	err := r.style.Diagnose(r.header, r.body, now, secrets...)
-	sent, timed := r.style.SentAt(r.header)
+// verify says in words what a receiver would have found at now. err is the diagnosis.
+func (r capture) verify(now time.Time, err error) verification {
+	sent, timed := r.sentAt()
 	switch problem := problemOf(err); problem {
 	case "":
 		if !timed {
@@ -233,3 +261,82 @@ func apart(d time.Duration) string {
 }
 
 func clockUTC(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+// signedAt is the time in a signature by RFC 9421.
+var signedAt = regexp.MustCompile(`;created=([0-9]{1,12});`)
+
+// sentAt is the time that the request says it was signed at, which was found readable. One without a style is signed by a key.
+func (r capture) sentAt() (time.Time, bool) {
+	if r.style != "" {
+		return r.style.SentAt(r.header)
+	}
+	text := r.header.Get(payloads.HeaderTimestamp)
+	if created := signedAt.FindStringSubmatch(r.header.Get(payloads.HeaderSignatureInput)); created != nil {
+		text = created[1]
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	return time.Unix(seconds, 0), err == nil
+}
+
+// keySetTimeout is how long a key set is waited for.
+const keySetTimeout = 15 * time.Second
+
+// publicKeys reads the key set that --jwks names.
+func publicKeys(c *cli.Context) ([]payloads.PublicKey, error) {
+	from := c.String("jwks")
+	text, err := readKeySet(c, from)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := payloads.ParseJWKS(text)
+	if err != nil {
+		return nil, fmt.Errorf("--jwks: %w", err)
+	}
+	if len(keys) == 0 {
+		return nil, errors.New("--jwks: the set has no Ed25519 key: is it the right company's, and has a callback of it signature.ed25519 or signature.rfc9421?")
+	}
+	return keys, nil
+}
+
+// readKeySet reads a key set from a URL, a file, or stdin for "-".
+func readKeySet(c *cli.Context, from string) ([]byte, error) {
+	if !strings.HasPrefix(from, "http://") && !strings.HasPrefix(from, "https://") {
+		return readInput(c, from)
+	}
+	ctx, cancel := context.WithTimeout(c.Context, keySetTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, from, http.NoBody)
+	if err != nil {
+		return nil, usagef("--jwks takes a URL or a file, and this is no URL: %s", printable(from))
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return nil, fmt.Errorf("fetching the key set: %w", err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	if answer.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("fetching the key set: answered %s", answer.Status)
+	}
+	text, err := io.ReadAll(io.LimitReader(answer.Body, maxReceived+1))
+	if err != nil {
+		return nil, fmt.Errorf("fetching the key set: %w", err)
+	}
+	if len(text) > maxReceived {
+		return nil, fmt.Errorf("the key set is larger than %d MiB", maxReceived>>20)
+	}
+	return text, nil
+}
+
+// byKeys diagnoses a request by its Ed25519 signature. If it has none of Standard Webhooks, that of RFC 9421 is looked at, for which the URL that it was sent
+// to has to be known.
+func (r capture) byKeys(now time.Time, keys []payloads.PublicKey, url string) error {
+	err := payloads.DiagnoseEd25519(r.header, r.body, now, keys...)
+	problem := problemOf(err)
+	if unsigned := problem == payloads.NoSignature || problem == payloads.MissingHeader; !unsigned || r.header.Get(payloads.HeaderSignatureInput) == "" {
+		return err
+	}
+	if url == "" {
+		return &payloads.VerifyError{Problem: payloads.MissingHeader, Message: "the request is signed by RFC 9421, whose signature is of the URL, too: say which one it was sent to with --url"}
+	}
+	return payloads.VerifyMessage(payloads.HTTPMessage{Method: r.method, URL: url, Header: r.header, Body: r.body}, now, keys...)
+}
