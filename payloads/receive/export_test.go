@@ -1,7 +1,4 @@
 package receive
 
-// For tests of this package alone.
-var (
-	ParseJWKS = parseJWKS
-	MaxAge    = maxAge
-)
+// MaxAge is for tests of this package alone.
+var MaxAge = maxAge

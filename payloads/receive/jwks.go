@@ -2,9 +2,6 @@ package receive
 
 import (
 	"context"
-	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/ringback/ringback/payloads"
 )
 
 const (
@@ -39,7 +38,7 @@ type JWKS struct {
 	client *http.Client
 
 	mu       sync.Mutex
-	keys     []ed25519.PublicKey
+	keys     []payloads.PublicKey
 	fresh    time.Time     // until then the keys need not be fetched
 	known    bool          // a fetch has succeeded
 	tried    time.Time     // when the last fetch began; zero: none did
@@ -69,7 +68,7 @@ func isLoopback(host string) bool {
 
 // Keys is a [PublicKeys]: it fetches the keys when there are none yet, or they are older than the answer's max-age (an hour if it has none, a day at
 // most), or unknown is true and the last fetch is more than a minute old. If that fails, the keys of before are used for an hour past their time.
-func (j *JWKS) Keys(ctx context.Context, unknown bool) ([]ed25519.PublicKey, error) {
+func (j *JWKS) Keys(ctx context.Context, unknown bool) ([]payloads.PublicKey, error) {
 	mine, others := j.claim(time.Now(), unknown)
 	switch {
 	case mine != nil:
@@ -85,7 +84,7 @@ func (j *JWKS) Keys(ctx context.Context, unknown bool) ([]ed25519.PublicKey, err
 }
 
 // current returns the keys that may be used.
-func (j *JWKS) current(now time.Time) ([]ed25519.PublicKey, error) {
+func (j *JWKS) current(now time.Time) ([]payloads.PublicKey, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.usable(now) {
@@ -126,7 +125,7 @@ func (j *JWKS) due(now time.Time, unknown bool) bool {
 
 // fetch gets the keys. A caller that goes away meanwhile does not end it: the others need the keys as well.
 func (j *JWKS) fetch(ctx context.Context, end chan struct{}) {
-	begun, got, age, err := time.Now(), []ed25519.PublicKey(nil), time.Duration(0), errors.New("the fetch of the keys panicked")
+	begun, got, age, err := time.Now(), []payloads.PublicKey(nil), time.Duration(0), errors.New("the fetch of the keys panicked")
 	defer func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
@@ -141,7 +140,7 @@ func (j *JWKS) fetch(ctx context.Context, end chan struct{}) {
 	got, age, err = j.get(ctx)
 }
 
-func (j *JWKS) get(ctx context.Context) ([]ed25519.PublicKey, time.Duration, error) {
+func (j *JWKS) get(ctx context.Context) ([]payloads.PublicKey, time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, j.url, nil)
 	if err != nil {
 		return nil, 0, err
@@ -162,41 +161,11 @@ func (j *JWKS) get(ctx context.Context) ([]ed25519.PublicKey, time.Duration, err
 	case len(text) > maxJWKS:
 		return nil, 0, fmt.Errorf("%s is longer than %d bytes", j.url, maxJWKS)
 	}
-	keys, err := parseJWKS(text)
+	keys, err := payloads.ParseJWKS(text)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", j.url, err)
 	}
 	return keys, maxAge(resp.Header), nil
-}
-
-// parseJWKS reads the Ed25519 keys for signatures of a set.
-func parseJWKS(text []byte) ([]ed25519.PublicKey, error) {
-	var set struct {
-		Keys []struct {
-			Type  string `json:"kty"`
-			Curve string `json:"crv"`
-			Use   string `json:"use"`
-			X     string `json:"x"`
-		} `json:"keys"`
-	}
-	if err := json.Unmarshal(text, &set); err != nil {
-		return nil, fmt.Errorf("no JSON Web Key Set: %w", err)
-	}
-	if set.Keys == nil {
-		return nil, errors.New("no JSON Web Key Set: it has no keys")
-	}
-	var keys []ed25519.PublicKey
-	for _, k := range set.Keys {
-		if k.Type != "OKP" || k.Curve != "Ed25519" || k.Use != "" && k.Use != "sig" {
-			continue
-		}
-		x, err := base64.RawURLEncoding.Strict().DecodeString(k.X)
-		if err != nil || len(x) != ed25519.PublicKeySize {
-			return nil, errors.New("a key's x is not the base64url of 32 bytes")
-		}
-		keys = append(keys, x)
-	}
-	return keys, nil
 }
 
 // maxAge is how long an answer says that it may be kept.
