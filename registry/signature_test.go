@@ -153,6 +153,78 @@ func TestKeysComeAndGoInStages(t *testing.T) {
 	})
 }
 
+// TestNoReceiverMeetsAStrangeKey follows what two processes publish, minute by minute, through all stages. Whoever remembers a set for as long as it may
+// knows each key that signs. A key that no longer signs is there until the last that it signed was verified, and then goes.
+func TestNoReceiverMeetsAStrangeKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		other, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+		if err != nil {
+			t.Fatal(err)
+		}
+		processes := []*registry.Registry{h.Registry, other}
+		id := h.create("acme", signedBy("")).ID
+		steps := map[int]func() error{
+			10: func() error {
+				return createdError(h.Patch(t.Context(), "acme", id, []byte(`{"signature":{"hmac":false,"ed25519":true}}`)))
+			},
+			20: func() error {
+				return createdError(other.RotateKey(t.Context(), "acme", id, registry.KeyLead, 3*time.Minute))
+			},
+			50: func() error { return createdError(h.RotateKey(t.Context(), "acme", id, registry.KeyLead, 0)) },
+			70: func() error { return createdError(other.Patch(t.Context(), "acme", id, []byte(`{"signature":null}`))) },
+		}
+		const minutes = 90
+		var sets [2][minutes]payloads.JWKS // as each process publishes them
+		var signed [minutes]payloads.JWKS  // the keys that sign
+		for minute := range minutes {
+			if step := steps[minute]; step != nil {
+				if err := step(); err != nil {
+					t.Fatal(minute, err)
+				}
+			}
+			time.Sleep(3 * time.Second) // a process looks again after two
+			_, standard, _ := h.get("acme", id).Signers(time.Now())
+			for _, k := range standard {
+				signed[minute] = append(signed[minute], k.Public())
+			}
+			for i, r := range processes {
+				set, err := r.PublishedKeys(t.Context(), "acme", func() error { return nil })
+				if err != nil {
+					t.Fatal(minute, err)
+				}
+				if sets[i][minute], err = payloads.ParseJWKS(set.Document); err != nil {
+					t.Fatal(minute, err)
+				}
+			}
+			time.Sleep(57 * time.Second)
+		}
+		remembered, late := int(registry.KeysMaxAge/time.Minute), int(payloads.Tolerance/time.Minute)
+		all := map[payloads.PublicKey]bool{}
+		for minute, keys := range signed {
+			for _, key := range keys {
+				all[key] = true
+				for i := range processes {
+					for at := minute - remembered; at <= min(minute+late, minutes-1); at++ {
+						if !slices.Contains(sets[i][at], key) {
+							t.Errorf("process %d, minute %d: %s is not published, and signs in minute %d", i, at, key, minute)
+						}
+					}
+				}
+			}
+		}
+		if len(all) != 3 || len(signed[69]) != 1 || len(signed[70]) != 0 {
+			t.Errorf("%d keys signed in all", len(all))
+		}
+		for i := range processes {
+			if len(sets[i][9]) != 0 || len(sets[i][minutes-1]) != 0 {
+				t.Errorf("process %d publishes %v before there is a key, and %v at last", i, sets[i][9], sets[i][minutes-1])
+			}
+		}
+	})
+}
+
 // bubbleHouse is a house on a Redis in a bubble.
 func bubbleHouse(t *testing.T) *house {
 	t.Helper()
