@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,18 @@ const (
 // covered are the parts of a request that its message signatures are of, in their order.
 var covered = []string{"@method", "@target-uri", "content-type", "content-digest", "webhook-id"}
 
+// coveredOf are covered, and the headers of a CloudEvent in binary mode, in order of their names.
+func coveredOf(h http.Header) []string {
+	components := slices.Clone(covered)
+	for name := range h {
+		if strings.HasPrefix(name, "Ce-") {
+			components = append(components, strings.ToLower(name))
+		}
+	}
+	slices.Sort(components[len(covered):])
+	return components
+}
+
 // An HTTPMessage is a request that is signed, or was, as RFC 9421 has it.
 type HTTPMessage struct {
 	Method string
@@ -34,8 +47,9 @@ type HTTPMessage struct {
 
 // Sign sets Content-Digest, Signature-Input and Signature in the message's header.
 // There is a signature for each key, labelled sig1, sig2 and so on. Each is of the
-// method, the URL, and the headers Content-Type, Content-Digest and Webhook-Id, and
-// names its key by its [PublicKey.KID]. at, in whole Unix seconds, is when it was made.
+// method, the URL, the headers Content-Type, Content-Digest and Webhook-Id, and all whose
+// names begin with Ce-, which are a CloudEvent's. It names its key by its [PublicKey.KID].
+// at, in whole Unix seconds, is when it was made.
 //
 // No key, a zero one, a time before 1970, and a message without a Content-Type or a
 // Webhook-Id are errors.
@@ -47,13 +61,14 @@ func (m HTTPMessage) Sign(at time.Time, keys ...SigningKey) error {
 		return errors.New("sign: the time lies before 1970")
 	}
 	m.Header.Set(HeaderContentDigest, contentDigest(m.Body))
+	components := coveredOf(m.Header)
 	inputs, signatures := make([]string, len(keys)), make([]string, len(keys))
 	for i, key := range keys {
 		if key.IsZero() {
 			return fmt.Errorf("sign: key %d of %d is empty", i+1, len(keys))
 		}
-		params := fmt.Sprintf(`("%s");created=%d;keyid="%s";alg="ed25519"`, strings.Join(covered, `" "`), at.Unix(), key.Public().KID())
-		base, err := m.base(covered, params)
+		params := fmt.Sprintf(`("%s");created=%d;keyid="%s";alg="ed25519"`, strings.Join(components, `" "`), at.Unix(), key.Public().KID())
+		base, err := m.base(components, params)
 		if err != nil {
 			return fmt.Errorf("sign: %w", err)
 		}
@@ -145,12 +160,14 @@ func VerifyMessage(m HTTPMessage, now time.Time, keys ...PublicKey) error {
 	if len(inputs) == 0 || len(signatures) == 0 {
 		return &VerifyError{NoSignature, "the headers " + HeaderSignatureInput + " and " + HeaderMessageSignature + " hold no signature as Ringback writes them: pass them on unchanged"}
 	}
+	components := coveredOf(m.Header)
+	list := `("` + strings.Join(components, `" "`) + `")`
 	for _, in := range inputs {
 		for _, key := range keys {
-			if key.KID() != in[4] {
+			if key.KID() != in[4] || !strings.HasPrefix(in[2], list) {
 				continue
 			}
-			base, err := m.base(covered, in[2])
+			base, err := m.base(components, in[2])
 			if err != nil {
 				return &VerifyError{MissingHeader, err.Error() + ": pass on all headers of the request, through proxies too"}
 			}
@@ -165,7 +182,7 @@ func VerifyMessage(m HTTPMessage, now time.Time, keys ...PublicKey) error {
 
 // What [HTTPMessage.Sign] writes: a label, the parameters (as they are signed), the time and the key's id; and a label and the signature.
 var (
-	signatureInput = regexp.MustCompile(`(sig[0-9]{1,2})=(\("` + strings.Join(covered, `" "`) + `"\);created=([0-9]{1,12});keyid="([A-Za-z0-9_-]{1,64})";alg="ed25519")`)
+	signatureInput = regexp.MustCompile(`(sig[0-9]{1,2})=(\("` + strings.Join(covered, `" "`) + `"(?: "ce-[^" ]+")*\);created=([0-9]{1,12});keyid="([A-Za-z0-9_-]{1,64})";alg="ed25519")`)
 
 	messageSignature = regexp.MustCompile(`(sig[0-9]{1,2})=:([A-Za-z0-9+/=]{88}):`)
 )

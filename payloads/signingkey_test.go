@@ -2,6 +2,7 @@ package payloads_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -129,6 +130,8 @@ func signedBoth(t *testing.T, url, body string, at time.Time, keys ...payloads.S
 	}
 	m := payloads.HTTPMessage{Method: "POST", URL: url, Header: signed("dlv_1", at.Unix(), signature), Body: []byte(body)}
 	m.Header.Set("Content-Type", "application/json")
+	m.Header.Set("Ce-Type", "a.b")
+	m.Header.Set("Ce-Source", "urn:ringback:company:acme")
 	if err := m.Sign(at, keys...); err != nil {
 		t.Fatal(err)
 	}
@@ -159,20 +162,33 @@ func TestEd25519AndMessagesVerify(t *testing.T) {
 		keys []payloads.PublicKey
 		want [2]payloads.Problem
 	}{
-		"the newest key":  {sent, at, []payloads.PublicKey{stranger, key.Public()}, [2]payloads.Problem{}},
-		"the key before":  {sent, at.Add(4 * time.Minute), []payloads.PublicKey{old.Public()}, [2]payloads.Problem{}},
-		"a stranger's":    {sent, at, []payloads.PublicKey{stranger}, [2]payloads.Problem{no, no}},
-		"no key":          {sent, at, nil, [2]payloads.Problem{payloads.NoSecret, payloads.NoSecret}},
-		"a zero key":      {sent, at, []payloads.PublicKey{{}}, [2]payloads.Problem{no, no}},
-		"too old":         {sent, at.Add(6 * time.Minute), []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.TooOld, payloads.TooOld}},
-		"too new":         {sent, at.Add(-6 * time.Minute), []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.TooNew, payloads.TooNew}},
-		"another body":    {with(func(m *payloads.HTTPMessage) { m.Body = []byte("{}") }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{no, payloads.BodyChanged}},
-		"another id":      {set(payloads.HeaderID, "dlv_2"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{no, no}},
-		"another type":    {set("Content-Type", "text/html"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
-		"another method":  {with(func(m *payloads.HTTPMessage) { m.Method = "PUT" }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
-		"another query":   {with(func(m *payloads.HTTPMessage) { m.URL = "https://partner.example/hook?a=c" }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
-		"signed by v1":    {set(payloads.HeaderSignature, vectorSignature), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.NoSignature, ""}},
-		"no message sig.": {with(func(m *payloads.HTTPMessage) { m.Header.Del("Signature-Input") }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", payloads.MissingHeader}},
+		"the newest key": {sent, at, []payloads.PublicKey{stranger, key.Public()}, [2]payloads.Problem{}},
+		"the key before": {sent, at.Add(4 * time.Minute), []payloads.PublicKey{old.Public()}, [2]payloads.Problem{}},
+		"a stranger's":   {sent, at, []payloads.PublicKey{stranger}, [2]payloads.Problem{no, no}},
+		"no key":         {sent, at, nil, [2]payloads.Problem{payloads.NoSecret, payloads.NoSecret}},
+		"a zero key":     {sent, at, []payloads.PublicKey{{}}, [2]payloads.Problem{no, no}},
+		"too old":        {sent, at.Add(6 * time.Minute), []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.TooOld, payloads.TooOld}},
+		"too new":        {sent, at.Add(-6 * time.Minute), []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.TooNew, payloads.TooNew}},
+		"another body":   {with(func(m *payloads.HTTPMessage) { m.Body = []byte("{}") }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{no, payloads.BodyChanged}},
+		"another body with its digest": {
+			with(func(m *payloads.HTTPMessage) {
+				sum := sha256.Sum256([]byte("{}"))
+				m.Body = []byte("{}")
+				m.Header.Set(payloads.HeaderContentDigest, "sha-256=:"+base64.StdEncoding.EncodeToString(sum[:])+":")
+			}),
+			at,
+			[]payloads.PublicKey{key.Public()},
+			[2]payloads.Problem{no, no},
+		},
+		"another attribute":  {set("Ce-Type", "a.c"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"an attribute more":  {set("Ce-Dataref", "https://stranger.example"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"an attribute fewer": {with(func(m *payloads.HTTPMessage) { m.Header.Del("Ce-Type") }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"another id":         {set(payloads.HeaderID, "dlv_2"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{no, no}},
+		"another type":       {set("Content-Type", "text/html"), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"another method":     {with(func(m *payloads.HTTPMessage) { m.Method = "PUT" }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"another query":      {with(func(m *payloads.HTTPMessage) { m.URL = "https://partner.example/hook?a=c" }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", no}},
+		"signed by v1":       {set(payloads.HeaderSignature, vectorSignature), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{payloads.NoSignature, ""}},
+		"no message sig.":    {with(func(m *payloads.HTTPMessage) { m.Header.Del("Signature-Input") }), at, []payloads.PublicKey{key.Public()}, [2]payloads.Problem{"", payloads.MissingHeader}},
 		"fewer parts": {
 			set("Signature-Input", strings.ReplaceAll(sent.Header.Get("Signature-Input"), ` "webhook-id"`, "")), at,
 			[]payloads.PublicKey{key.Public()},

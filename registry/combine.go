@@ -52,7 +52,7 @@ var discords = []discord{
 	},
 	{
 		"body " + string(BodyThin), "envelope " + string(EnvelopeBinary),
-		"the address would stand in a header, which no signature covers; take " + string(EnvelopeStructured),
+		"the address would stand in a header, which a signature of the body does not cover; take " + string(EnvelopeStructured),
 	},
 	{
 		"body " + string(BodyThin), "a synchronous type",

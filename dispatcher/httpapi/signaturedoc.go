@@ -6,7 +6,7 @@ import "time"
 type signatureDoc struct {
 	HMAC    *bool           `json:"hmac,omitempty" default:"true" doc:"Sign with the callback's secrets: v1 of Standard Webhooks. If false, it still goes on until a key signs, so that no request is without a signature."`
 	Ed25519 *bool           `json:"ed25519,omitempty" default:"false" doc:"Sign with the callback's keys: v1a of Standard Webhooks, in the same header. Whoever has the public key can verify, and cannot sign."`
-	RFC9421 *bool           `json:"rfc9421,omitempty" default:"false" doc:"Sign with the callback's keys by RFC 9421 (HTTP Message Signatures): the headers Signature-Input and Signature are of the method, the URL, Content-Type, Webhook-Id and Content-Digest (RFC 9530)."`
+	RFC9421 *bool           `json:"rfc9421,omitempty" default:"false" doc:"Sign with the callback's keys by RFC 9421 (HTTP Message Signatures): the headers Signature-Input and Signature are of the method, the URL, Content-Type, Webhook-Id, Content-Digest (RFC 9530) and the ce- headers of a CloudEvent."`
 	Keys    []signingKeyDoc `json:"keys,omitempty" nullable:"false" readOnly:"true" doc:"The public keys, the newest first. Ringback makes them; in a patch they are passed over."`
 }
 

@@ -33,12 +33,13 @@ func TestRequestsVerifyByThePublishedKeys(t *testing.T) {
 	}))
 	t.Cleanup(partner.Close)
 	for flags, want := range map[string][3]bool{
-		`"ed25519":true`:                              {true, true, false},
-		`"hmac":false,"ed25519":true`:                 {false, true, false},
-		`"hmac":false,"rfc9421":true`:                 {false, false, true},
-		`"hmac":true,"ed25519":true,"rfc9421":true`:   {true, true, true},
-		`"hmac":false,"ed25519":false,"rfc9421":true`: {false, false, true},
-		`"hmac":true,"ed25519":false,"rfc9421":false`: {true, false, false},
+		`"ed25519":true`:                                                       {true, true, false},
+		`"hmac":false,"ed25519":true`:                                          {false, true, false},
+		`"hmac":false,"rfc9421":true`:                                          {false, false, true},
+		`"hmac":true,"ed25519":true,"rfc9421":true`:                            {true, true, true},
+		`"hmac":false,"ed25519":false,"rfc9421":true`:                          {false, false, true},
+		`"hmac":true,"ed25519":false,"rfc9421":false`:                          {true, false, false},
+		`"rfc9421":true},"envelope":"cloudevents-binary","headers":{"X-A":"1"`: {true, false, true},
 	} {
 		for _, contentType := range []string{payloads.ContentTypeJSON, payloads.ContentTypeForm} {
 			created := h.call("partner", "POST", "/companies/acme/config/callbacks", fmt.Sprintf(
@@ -54,6 +55,12 @@ func TestRequestsVerifyByThePublishedKeys(t *testing.T) {
 			}
 			if (m.Header.Get(payloads.HeaderSignature) != "") != (want[0] || want[1]) || (m.Header.Get(payloads.HeaderContentDigest) != "") != want[2] {
 				t.Errorf("%s: %v", flags, m.Header)
+			}
+			if m.Header.Get("Ce-Source") != "" {
+				m.Header.Set("Ce-Source", "urn:ringback:company:other")
+				if payloads.VerifyMessage(m, now, keys...) == nil {
+					t.Errorf("%s: verified with another source", flags)
+				}
 			}
 		}
 	}
