@@ -81,6 +81,9 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	if err != nil {
 		return nil, err
 	}
+	if cb.Destination.Pull {
+		return nil, &StateError{Message: "nothing is sent to this callback, so there is no endpoint to verify: its partner fetches"}
+	}
 	if c.egressHalted(ctx) {
 		return nil, &StateError{Message: "everything that goes out is paused, challenges too: try again when an operator has resumed it (`ringback egress resume`)"}
 	}

@@ -37,6 +37,7 @@ type Client struct {
 	lanes    *lanes.Lanes
 	expander *expander
 	live     *live
+	pollers  *pollers
 	near     atomic.Pointer[near] // by which a worker begins at once what this process accepts; nil: none does
 
 	closeClock func() // unless it is the caller's

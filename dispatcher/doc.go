@@ -25,11 +25,11 @@
 //     companies.go lists the companies, and everywhere.go what all of them have, merged.
 //   - read.go, list.go, find.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
-//     do what is asked for, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
+//     do what is asked for, pull.go has partners fetch, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, sign.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
 //     exchange.go what is shown.
-//   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, outage.go, survive.go and instruments.go know no
+//   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, pollers.go, outage.go, survive.go and instruments.go know no
 //     Client.
 //
 // # The crash story
@@ -96,6 +96,10 @@
 //	two pages of an event's erasure     out of sight, not all of it gone    reconciler, 25 s; the caller who calls again
 //	erasing events / their tasks        tasks without record                end in begin; one that waits under the id of an event sent
 //	                                                                        anew delays that at most until its own time
+//	two pages of an acknowledgement     delivered as far as it came         the partner, who has no answer, acknowledges again
+//	acknowledged / its answer           delivered, partner unsure           the same: there is nothing left to do
+//	two pages of a seek                 cancelled as far as it came         the caller, who has no answer, calls again
+//	a poll waits / its answer           nothing                             the partner polls again, at any process
 //	type marked as leaving / looked     the type, and nothing new of it      whoever asks for it a minute later, or the caller who calls again
 //	again, and taken away               is accepted
 //	type taken away / its answer        the type is gone, without a use     the caller, who has no answer, calls again: 404
@@ -140,6 +144,8 @@
 //	a panic while a connection is opened a failed attempt (network)         by the callback's schedule
 //	a panic in a round, a timer or an    as a kill just there                the next round; of other companies, the same one
 //	enqueue
+//	Redis loses its last second / -     acknowledged places that are older  the partner fetches again, under the same delivery_id; what is
+//	                                                                        written then is above all cursors that were given
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
 //
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker

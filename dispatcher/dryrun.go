@@ -20,6 +20,8 @@ type DryRunResult struct {
 	Miss      *payloads.Miss // the clause of the callback's filter that keeps it away; nil: it matches, or something else does
 	Warnings  []string       // what of the payload does not fit its type, where the type takes it all the same
 	Request   *Request       // what a first attempt would send, whether it matches or not; nil: RequestMissing says why
+	// Payload is what the partner would fetch, whether it matches or not, if nothing is sent.
+	Payload json.RawMessage
 	// RequestMissing is empty if there is a request.
 	RequestMissing string
 }
@@ -31,14 +33,15 @@ func (r DryRunResult) MarshalJSON() ([]byte, error) {
 		*payloads.Clause
 	}
 	doc := struct {
-		EventType      string   `json:"event_type"`
-		Matches        bool     `json:"matches"`
-		Why            string   `json:"why"`
-		Clause         *clause  `json:"clause,omitempty"`
-		Warnings       []string `json:"warnings,omitempty"`
-		Request        *Request `json:"request,omitempty"`
-		RequestMissing string   `json:"request_missing,omitempty"`
-	}{r.EventType, r.Matches, r.Why, nil, r.Warnings, r.Request, r.RequestMissing}
+		EventType      string          `json:"event_type"`
+		Matches        bool            `json:"matches"`
+		Why            string          `json:"why"`
+		Clause         *clause         `json:"clause,omitempty"`
+		Warnings       []string        `json:"warnings,omitempty"`
+		Request        *Request        `json:"request,omitempty"`
+		RequestMissing string          `json:"request_missing,omitempty"`
+		Payload        json.RawMessage `json:"payload,omitempty"`
+	}{r.EventType, r.Matches, r.Why, nil, r.Warnings, r.Request, r.RequestMissing, r.Payload}
 	if r.Miss != nil {
 		doc.Clause = &clause{r.Miss.Location, r.Miss.Clause}
 	}
@@ -79,6 +82,13 @@ func (c *Client) DryRun(ctx context.Context, cb *registry.Callback, eventType st
 	}
 	dry := c.sender
 	dry.dry = true
+	if cb.Destination.Pull {
+		made, err := a.outgoing(&dry, now)
+		if r.Payload, r.RequestMissing = made.body, "nothing is sent: the partner fetches it"; err != nil {
+			r.RequestMissing = "the partner would fetch it without its payload, as that cannot be made: " + unsendable(err).Note
+		}
+		return r, nil
+	}
 	s := a.post(ctx, &dry, registry.Masked)
 	if s.header == nil {
 		r.RequestMissing = "it cannot be made, and a delivery would be dead at once (" + string(s.Reason) + "): " + s.Note

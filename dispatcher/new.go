@@ -61,6 +61,7 @@ func New(cfg Config) (*Client, error) {
 		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
 		look: make(chan struct{}, 1), watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
 	}
+	c.pollers = &pollers{guard: &c.guard, given: c.ledger.Given, all: make(map[*poller]bool)}
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin), keeps: cfg.keeping()}
 	c.sender.keeps.seal, c.sender.publicURL = c.registry.SealURL, c.registry.PublicURL
 	cfg.Egress.Contain(func(ctx context.Context, cause any) { c.Panicked(ctx, placeConnection, cause) })
@@ -81,6 +82,7 @@ func (c *Client) Close() error {
 
 func (c *Client) closeParts() {
 	c.live.close()
+	c.pollers.close()
 	c.expander.close()
 	c.lanes.Close()
 	c.minutes.close()

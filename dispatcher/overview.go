@@ -224,7 +224,7 @@ func (l *lookout) count(ctx context.Context) error {
 
 func (o *Overview) count(company string, s *ledger.Standing) {
 	if s.Gate != nil {
-		o.Callbacks.add(registry.Tally{tallyStatus + string(s.Gate.Status): 1})
+		o.Callbacks.add(registry.Tally{tallyStatus + string(s.Gate.Shown()): 1})
 	}
 	switch s.Breaker {
 	case ledger.BreakerOpen:
@@ -241,7 +241,7 @@ func (o *Overview) count(company string, s *ledger.Standing) {
 
 // unwell reports whether there is anything to say of a callback.
 func (l *lookout) unwell(s *ledger.Standing) bool {
-	return s.Failures > 0 || s.Breaker != ledger.BreakerClosed || s.Dead > 0 || s.Gate != nil && s.Waiting() > 0 ||
+	return s.Failures > 0 || s.Breaker != ledger.BreakerClosed || s.Dead > 0 || s.Gate != nil && s.Gate.Shown() != registry.Enabled && s.Waiting() > 0 ||
 		!s.OldestWaiting.IsZero() && l.now.Sub(s.OldestWaiting) > backlogTells
 }
 

@@ -44,7 +44,13 @@ func thousands(n int64) string {
 
 // standingWords are how a callback stands.
 func standingWords(s *ledger.Standing) string {
-	if g := s.Gate; g != nil {
+	switch g := s.Gate; {
+	case g == nil:
+	case g.Status == registry.Pulled && s.Waiting() > 0:
+		return "its partner fetches, and has not fetched all"
+	case g.Status == registry.Pulled:
+		return "its partner fetches"
+	default:
 		words := fmt.Sprintf("%s since %s", g.Status, g.At.UTC().Format(time.RFC3339))
 		if g.Reason != "" {
 			words = fmt.Sprintf("%s (%s) since %s", g.Status, g.Reason, g.At.UTC().Format(time.RFC3339))
@@ -66,7 +72,7 @@ func standingWords(s *ledger.Standing) string {
 
 func statusOf(s *ledger.Standing) string {
 	if s.Gate != nil {
-		return string(s.Gate.Status)
+		return string(s.Gate.Shown())
 	}
 	return string(registry.Enabled)
 }

@@ -397,7 +397,7 @@ func (c *Client) starts(s *sending) []*start {
 		}
 	}()
 	for i, cb := range callbacks {
-		if !c.namesRefused(cb) {
+		if !cb.Destination.Pull && !c.namesRefused(cb) {
 			all[i] = near.reserve(ledger.Ref{Company: s.event.Company, Event: s.event.ID, Callback: cb.ID}, cb)
 		}
 	}

@@ -26,6 +26,7 @@ const (
 	placeCommit     = "commit" // of what goes to Redis together
 	placeMetrics    = "metrics"
 	placeLive       = "live"       // who watches deliveries hears of them
+	placePollers    = "pollers"    // who waits for something to fetch hears of it
 	placeToken      = "token"      // the fetch of an access token
 	placeConnection = "connection" // while it is opened
 	// PlaceHTTP is for handlers of HTTP requests, which catch their own.
@@ -34,7 +35,7 @@ const (
 	PlaceProcess = "process"
 )
 
-var places = []string{placeReconciler, placePacer, placeExpander, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeLive, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
+var places = []string{placeReconciler, placePacer, placeExpander, placeTask, placeAttempt, placeEnqueue, placeCommit, placeMetrics, placeLive, placePollers, placeToken, placeConnection, PlaceHTTP, PlaceProcess}
 
 // errPanicked is what became of something that panicked; log and metrics know more.
 var errPanicked = errors.New("a fault in Ringback itself: its log says more")

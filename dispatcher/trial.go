@@ -42,6 +42,9 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 	if err != nil {
 		return nil, err
 	}
+	if cb.Destination.Pull {
+		return nil, &StateError{Message: "nothing is sent to this callback, so there is nothing to try: its partner fetches"}
+	}
 	if cb.Status == registry.Unverified {
 		return nil, &StateError{Message: "this callback's endpoint has not answered its challenge, so nothing is sent there: verify it first"}
 	}

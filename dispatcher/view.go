@@ -225,6 +225,8 @@ func (v *view) summary(d *Delivery, rec ledger.Record, gate *registry.Gate, body
 // held says in one word and in one sentence why a delivery waits in its room. barred: the callback's host name is not allowed.
 func (v *view) held(gate *registry.Gate, p ledger.Pace, barred bool) (reason, sentence string) {
 	switch {
+	case gate != nil && gate.Status == registry.Pulled:
+		return string(registry.Pulled), "It waits to be fetched: the partner polls the callback, and acknowledges what it has."
 	case gate != nil && gate.Status == registry.Paused:
 		return "paused", "It is held: the callback is paused since " + gate.At.Format(time.RFC3339) + ". Resume it to send what waits."
 	case gate != nil && gate.Status == registry.Unverified:

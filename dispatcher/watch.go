@@ -20,8 +20,11 @@ func (c *Client) Watch(ctx context.Context, q WatchQuery) (*Watch, error) {
 	return nil, unavailable(ctx, c, "beginning to watch", err)
 }
 
-// EndWatches ends all watches, and lets nobody watch any more: the process is about to end.
-func (c *Client) EndWatches() { c.live.end() }
+// EndWatches ends all watches and polls, and lets nobody watch, and no poll wait, any more: the process is about to end.
+func (c *Client) EndWatches() {
+	c.live.end()
+	c.pollers.end()
+}
 
 // changed reads deliveries that changed, by their ids.
 func (c *Client) changed(ctx context.Context, company string, refs []ledger.Ref) (map[string]*Delivery, error) {

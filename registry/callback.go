@@ -51,6 +51,8 @@ const (
 	// Unverified is the status of a callback whose endpoint has not answered its challenge; see [Config.VerifyDestinations].
 	Unverified Status = "unverified"
 	Deleted    Status = "deleted" // only ever seen in a Gate
+	// Pulled is only ever seen in a Gate, too: that of a callback whose partner fetches. It never opens, so that deliveries wait until they are fetched.
+	Pulled Status = "pull"
 )
 
 // Callback is one registration. Those that [Registry.Match], [Registry.Lookup]
@@ -126,11 +128,19 @@ type Destination struct {
 	URL         string `json:"url"` // called exactly as it is
 	Method      string `json:"method"`
 	ContentType string `json:"content_type"`
+
+	// Pull says that nothing is sent: the partner fetches the deliveries. Then there is no URL and no method, and what is fetched is JSON. It is what it was at
+	// registration.
+	Pull bool `json:"pull,omitempty"`
 }
 
 // Host is a name for the host and port that requests go to. It is the same for all
-// callbacks that go there, and does not tell where that is.
+// callbacks that go there, and does not tell where that is. If nothing is sent, it is
+// empty.
 func (d Destination) Host() string {
+	if d.Pull {
+		return ""
+	}
 	u, err := url.Parse(d.URL)
 	if err != nil {
 		return "" // no registration holds such a URL

@@ -40,7 +40,10 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	}
 	cb.Status = Enabled
 	var gate Gate
-	if r.verify {
+	switch {
+	case cb.Destination.Pull:
+		gate = Gate{Status: Pulled, At: cb.CreatedAt}
+	case r.verify:
 		if gate, err = r.unverified(ctx, cb); err != nil {
 			return nil, err
 		}

@@ -36,6 +36,7 @@ var traits = []trait{
 	{"signature.ed25519", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.Ed25519 }},
 	{"signature.rfc9421", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.RFC9421 }},
 	{"signature.hmac false", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && !cb.Signature.HMAC }},
+	{"destination.pull", "destination.pull", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Destination.Pull }},
 }
 
 // A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.
@@ -46,6 +47,18 @@ type discord struct {
 
 // discords are all of them: a pair that is not here works. Two values of one field need no row.
 var discords = []discord{
+	{"destination.pull", "success", "nobody answers: what is fetched is delivered by its acknowledgement"},
+	{"destination.pull", "destination.content_type " + payloads.ContentTypeForm, "what is fetched is JSON"},
+	{"destination.pull", "a synchronous type", "its caller waits for the decision"},
+	{"destination.pull", "envelope " + string(EnvelopeBinary), "nothing is sent that could have its headers; take " + string(EnvelopeStructured)},
+	{"destination.pull", "tls", "nothing is sent"},
+	{"destination.pull", "body " + string(BodyThin), "who fetches has the payload at once"},
+	{"destination.pull", "header_style " + string(payloads.StyleSvix), "nothing is sent that could have headers"},
+	{"destination.pull", "header_style " + string(payloads.StyleGitHub), "nothing is sent that could have headers"},
+	{"destination.pull", "header_style " + string(payloads.StyleStripe), "nothing is sent that could have headers"},
+	{"destination.pull", "signature.ed25519", "nothing is sent that could be signed"},
+	{"destination.pull", "signature.rfc9421", "nothing is sent that could be signed"},
+	{"destination.pull", "signature.hmac false", "nothing is sent that could be signed"},
 	{
 		"envelope " + string(EnvelopeStructured), "destination.content_type " + payloads.ContentTypeForm,
 		"a structured event is JSON throughout; take " + string(EnvelopeBinary) + ", or leave the content type out",
@@ -98,7 +111,7 @@ func combine(cb *Callback, t *payloads.Type) (faults []payloads.FieldError) {
 			faults = append(faults, payloads.FieldError{Location: "body." + one.field, Message: "(" + one.name + ") does not go with " + other.name + ": " + d.why})
 		}
 	}
-	return faults
+	return append(faults, unsent(cb)...)
 }
 
 // newer returns the name and the level of the trait of a callback that the fewest processes know, among those that the callback from before, which may be

@@ -17,11 +17,14 @@ func (d *decoder) destination(o object, cb *Callback) {
 	const location = "body.destination"
 	raw, ok := o.take("destination")
 	if !ok {
-		d.fail(location, `is missing: it says where to send, as {"url": "https://…"}`, nil)
+		d.fail(location, `is missing: it says where to send, as {"url": "https://…"}, or {"pull": true} if the partner fetches`, nil)
 		return
 	}
 	dest, ok := d.object(raw, location)
 	if !ok {
+		return
+	}
+	if d.pulls(dest, cb) {
 		return
 	}
 	if target, ok := d.str(dest, location, "url"); ok {
@@ -36,7 +39,7 @@ func (d *decoder) destination(o object, cb *Callback) {
 	}
 	cb.Destination.Method = d.choice(dest, location, "method", DefaultMethod, "POST", "PUT", "PATCH")
 	cb.Destination.ContentType = d.choice(dest, location, "content_type", DefaultContentType, payloads.ContentTypeJSON, payloads.ContentTypeForm)
-	d.unknown(dest, location, "url", "method", "content_type")
+	d.unknown(dest, location, "url", "method", "content_type", "pull")
 }
 
 // url checks the rules for every URL. Config.CheckURL says which hosts are allowed.

@@ -9,13 +9,22 @@ import (
 // Gate says why a callback's deliveries are held. It is stored as JSON under
 // [GateKey]. If that key is absent, the gate is open.
 type Gate struct {
-	Status Status    `json:"status"`           // Paused, Disabled, Unverified or Deleted
+	Status Status    `json:"status"`           // Paused, Disabled, Unverified, Pulled or Deleted
 	Reason string    `json:"reason,omitempty"` // a short word, such as gone
 	At     time.Time `json:"at"`
 
 	// Then is the gate that an Unverified one leaves behind when the endpoint
-	// has answered its challenge. Nil: an open one.
+	// has answered its challenge, and a Paused one when it is resumed. Nil: an open
+	// one.
 	Then *Gate `json:"then,omitempty"`
+}
+
+// Shown is the status that a callback behind the gate has.
+func (g Gate) Shown() Status {
+	if g.Status == Pulled {
+		return Enabled
+	}
+	return g.Status
 }
 
 // String is the gate as it is stored.
@@ -38,7 +47,7 @@ func ParseGate(stored string) (Gate, error) {
 		return Gate{}, fmt.Errorf("registry: a gate is not readable: %w", err)
 	}
 	switch g.Status {
-	case Paused, Disabled, Unverified, Deleted:
+	case Paused, Disabled, Unverified, Pulled, Deleted:
 		return g, nil
 	default:
 		return Gate{}, fmt.Errorf("registry: a gate has the unknown status %.32q", g.Status)
@@ -51,8 +60,10 @@ func (cb *Callback) setGate(stored string) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", cb, err)
 	}
-	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason = gate.Status, gate.At, "", ""
+	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason = gate.Shown(), gate.At, "", ""
 	switch gate.Status {
+	case Pulled:
+		cb.StatusAt = time.Time{}
 	case Disabled:
 		cb.DisabledReason = gate.Reason
 	case Unverified:

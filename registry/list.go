@@ -155,7 +155,7 @@ func (r *Registry) countGates(ctx context.Context, company string, ids []string,
 			return err
 		}
 		if gate.Status != Deleted { // just now
-			counts[gate.Status]++
+			counts[gate.Shown()]++
 		}
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 // the audit trail. lookAfter has the callback looked after.
 const opened = `
 local function open(was, left)
-	local changes = {{field = 'status', old = was.status, new = left and left.status or 'enabled'}}
+	local changes = {{field = 'status', old = was.status, new = left and left.status ~= 'pull' and left.status or 'enabled'}}
 	if was.status == 'disabled' and was.reason then changes[2] = {field = 'disabled_reason', old = was.reason} end
 	if left then redis.call('SET', KEYS[3], cjson.encode(left)) else redis.call('DEL', KEYS[3]) end
 	return changes
@@ -24,8 +24,8 @@ end
 const ifAwake = AwakeLua + `if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then` + awakeHere + `end
 `
 
-// pause closes an open gate as ARGV[2], or has an unverified one leave that behind. If that changed something, it writes line ARGV[3] of the
-// audit trail. It returns what read returns.
+// pause closes an open gate as ARGV[2], or has an unverified one leave that behind. One that never opens closes behind it. If that changed something,
+// it writes line ARGV[3] of the audit trail. It returns what read returns.
 var pause = redis.NewScript(AuditLua + ifAwake + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
@@ -34,7 +34,12 @@ if sealed and not closed then
 	audit(KEYS[5], ARGV[3], {{field = 'status', old = 'enabled', new = 'paused'}})
 elseif sealed then
 	local gate = cjson.decode(closed)
-	if gate.status == 'unverified' and not gate['then'] then
+	if gate.status == 'pull' then
+		local new = cjson.decode(ARGV[2])
+		new['then'] = gate
+		redis.call('SET', KEYS[3], cjson.encode(new))
+		audit(KEYS[5], ARGV[3], {{field = 'status', old = 'enabled', new = 'paused'}})
+	elseif gate.status == 'unverified' and not gate['then'] then
 		gate['then'] = cjson.decode(ARGV[2])
 		redis.call('SET', KEYS[3], cjson.encode(gate))
 		audit(KEYS[5], ARGV[3], {{field = 'status_once_verified', old = 'enabled', new = 'paused'}})
@@ -42,7 +47,7 @@ elseif sealed then
 end
 return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
 
-// resume opens the gate and has the callback looked after. If ARGV[3] is 'verify', an unverified gate stays, and will leave an open one behind.
+// resume opens the gate, or leaves the one behind that never opens, and has the callback looked after. If ARGV[3] is 'verify', an unverified gate stays, and will leave an open one behind.
 // If that changed something, it writes line ARGV[2] of the audit trail. It returns what read returns.
 var resume = redis.NewScript(AuditLua + ifAwake + opened + `
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
@@ -50,7 +55,10 @@ if sealed then
 	local closed = redis.call('GET', KEYS[3])
 	if closed then
 		local was = cjson.decode(closed)
-		if was.status ~= 'unverified' or ARGV[3] ~= 'verify' then
+		if was.status == 'pull' then -- it never opens
+		elseif was.status == 'paused' then
+			audit(KEYS[5], ARGV[2], open(was, was['then']))
+		elseif was.status ~= 'unverified' or ARGV[3] ~= 'verify' then
 			audit(KEYS[5], ARGV[2], open(was))
 		elseif was['then'] then
 			local changes = {{field = 'status_once_verified', old = was['then'].status, new = 'enabled'}}

@@ -19,7 +19,8 @@ import (
 //   - ARGV[7] is the name of its host.
 //   - ARGV[8] is the anchor of its seal, or empty.
 //   - ARGV[9] is the gate of a callback whose endpoint has yet to prove itself, or
-//     empty to leave the gate alone. The gate from before closes it afterwards.
+//     whose partner fetches, or empty to leave the gate alone. The gate from before
+//     closes it afterwards.
 //   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
 //     nothing about the new one.
 var save = redis.NewScript(AuditLua + AwakeLua + awakeHere + `
@@ -37,7 +38,7 @@ else
 end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
-redis.call('HSET', KEYS[7], 'hn', ARGV[7])
+if ARGV[7] ~= '' then redis.call('HSET', KEYS[7], 'hn', ARGV[7]) end
 if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 ` + nextVersion + `
@@ -49,7 +50,7 @@ if ARGV[9] ~= '' then
 		if old.status == 'unverified' then new['then'] = old['then'] else new['then'] = old end
 	end
 	redis.call('SET', KEYS[9], cjson.encode(new))
-	if not old or old.status ~= 'unverified' then
+	if new.status == 'unverified' and (not old or old.status ~= 'unverified') then
 		changes = {{field = 'status', new = 'unverified'}}
 		if at then changes[1].old = old and old.status or 'enabled' end
 	end

@@ -297,6 +297,7 @@ var uncontained = map[string]string{
 	"dispatcher/start.go Shutdown":         "asynq's own code, at the end of the process",
 	"dispatcher/near.go close":             "it ends a context",
 	"dispatcher/live.go enter":             "run contains each look, and waits besides",
+	"dispatcher/pollers.go enter":          "run contains each look, and waits besides",
 	"dispatcher/expander.go add":           "newExpander's page contains each page, and the rest moves names about",
 	"dispatcher/lanes/lanes.go inParallel": "each contains its task",
 	"dispatcher/lanes/servers.go Follow":   "asynq waits for its handlers, which are contained",

@@ -106,6 +106,9 @@ func printDryRun(out printer, r *client.DryRunResult) error {
 			return err
 		}
 	}
+	if len(r.Payload) > 0 {
+		return out.line("\n%s\n", printableText(string(r.Payload)))
+	}
 	if r.Request == nil {
 		return out.say("%s", "Nothing can be sent: "+r.RequestMissing)
 	}

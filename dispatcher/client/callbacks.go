@@ -36,9 +36,10 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 // A Destination is where a callback's requests go, and how.
 type Destination struct {
-	URL         string `json:"url"` // called exactly as it is
+	URL         string `json:"url,omitempty"` // called exactly as it is
 	Method      string `json:"method,omitempty"`
 	ContentType string `json:"content_type,omitempty"`
+	Pull        bool   `json:"pull,omitempty"` // nothing is sent: the partner fetches, with [Client.Poll], and there is no URL
 }
 
 // Auth is how requests prove to the partner who they are.
@@ -108,7 +109,7 @@ type Filter struct {
 	Value   json.RawMessage `json:"value,omitempty"`
 }
 
-// A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination.URL are required.
+// A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination, with a URL or Pull, are required.
 type Registration struct {
 	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
 	// Match narrows the match to events with these attributes, such as campaign_token; the type says which there are. It stands in

@@ -46,7 +46,8 @@ func methods(t *testing.T, then time.Time) []method {
 		Retry:     &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
 		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3}, HeaderStyle: "stripe", Secret: "a text that Stripe's library has", Envelope: "cloudevents-binary", Body: "full",
 	}
-	var delivery, replay, link, key string
+	var delivery, replay, link, key, cursor string
+	var pulled int64
 	return []method{
 		{operation: "POST " + company + "/config/callbacks", call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.CreateCallback(ctx, "acme", registration)
@@ -284,6 +285,36 @@ func methods(t *testing.T, then time.Time) []method {
 				err = fmt.Errorf("%s", e.Raw)
 			}
 			return e, err
+		}},
+		{operation: "GET " + callback + "/poll", call: func(ctx context.Context, c *client.Client) (any, error) {
+			cb, err := c.CreateCallback(ctx, "acme", client.Registration{CallbackType: "payment_proof", Destination: client.Destination{Pull: true}})
+			if err != nil {
+				return nil, err
+			}
+			pulled = cb.CallbackID
+			if _, err := c.Send(ctx, "acme", event("e-pulled")); err != nil {
+				return nil, err
+			}
+			p, err := c.Poll(ctx, "acme", pulled, client.Poll{After: "0-0", Limit: 5, Wait: time.Second})
+			if err == nil && (len(p.Deliveries) != 1 || p.Deliveries[0].EventID != "e-pulled" || len(p.Deliveries[0].Payload) == 0 || p.Deliveries[0].Cursor != p.Next) {
+				err = fmt.Errorf("%+v", p)
+			}
+			cursor = p.Next
+			return p, err
+		}},
+		{operation: "POST " + callback + "/ack", call: func(ctx context.Context, c *client.Client) (any, error) {
+			a, err := c.Acknowledge(ctx, "acme", pulled, cursor)
+			if err == nil && (a.Delivered != 1 || a.Acknowledged != cursor) {
+				err = fmt.Errorf("%+v", a)
+			}
+			return a, err
+		}},
+		{operation: "POST " + callback + "/seek", call: func(ctx context.Context, c *client.Client) (any, error) {
+			a, err := c.Seek(ctx, "acme", pulled, "start")
+			if err == nil && a.Acknowledged != "0-0" {
+				err = fmt.Errorf("%+v", a)
+			}
+			return a, err
 		}},
 		{operation: "POST /egress/pause", call: func(ctx context.Context, c *client.Client) (any, error) {
 			e, err := c.PauseEgress(ctx)

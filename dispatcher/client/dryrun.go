@@ -25,6 +25,8 @@ type DryRunResult struct {
 	Warnings       []string `json:"warnings,omitempty"`
 	Request        *Request `json:"request,omitempty"` // what a first attempt would send
 	RequestMissing string   `json:"request_missing,omitempty"`
+	// Payload is what the partner would fetch, where nothing is sent.
+	Payload json.RawMessage `json:"payload,omitempty"`
 }
 
 // A Clause of a filter, or a group of clauses: then it has a location only.

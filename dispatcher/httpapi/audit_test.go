@@ -15,6 +15,7 @@ import (
 var audited = map[string]string{
 	"create-callback": "callback.create", "update-callback": "callback.update", "delete-callback": "callback.delete",
 	"pause-callback": "callback.pause", "resume-callback": "callback.resume", "rotate-secret": "callback.rotate_secret", "rotate-signing-key": "callback.rotate_key", "test-callback": "", "verify-callback": "", "dry-run": "", "dry-run-callback": "",
+	"acknowledge-deliveries": "", "seek-callback": "callback.seek",
 	"send-event": "", "send-events": "", "ask-decision": "", "erase-event": "event.erase", "erase-company": registry.ActionEraseCompany,
 	"replay-delivery": "delivery.replay", "cancel-delivery": "delivery.cancel", "hasten-delivery": "delivery.now", "replay-callback": "replay.start", "cancel-replay": "replay.cancel", "replay-companies": "replay.start", "replay-company": "replay.start", "cancel-bulk-replay": "replay.cancel",
 	"put-callback-type": "type.create", "delete-callback-type": "type.delete", "pause-egress": "egress.pause", "resume-egress": "egress.resume", "set-lanes": "lanes.update",
@@ -72,6 +73,9 @@ func TestEachChangeLeavesOneLine(t *testing.T) {
 			switch id {
 			case "resume-callback":
 				h.call("operator", "POST", strings.Replace(r.path, "/resume", "/pause", 1), "").want(http.StatusOK)
+			case "seek-callback":
+				h.send("acme", "sought")
+				r.body = `{"to":"end"}`
 			case "resume-egress":
 				h.call("operator", "POST", "/egress/pause", "").want(http.StatusOK)
 			case "replay-callback":

@@ -17,7 +17,7 @@ import (
 // operation.bounds.
 var boundedMay = strings.Fields("list-callbacks get-callback update-callback delete-callback pause-callback resume-callback rotate-secret rotate-signing-key test-callback dry-run-callback " +
 	"verify-callback list-deliveries stream-deliveries get-delivery replay-delivery hasten-delivery cancel-delivery explain-event find-events get-payload replay-callback list-replays get-replay cancel-replay " +
-	"list-callback-types get-callback-type get-caller")
+	"list-callback-types get-callback-type get-caller poll-callback acknowledge-deliveries seek-callback")
 
 // by makes the request as a caller that a page has looked at.
 func (r request) by(h *house, c registry.Caller) answer {

@@ -26,7 +26,8 @@ type dryRunDoc struct {
 	Clause         *missDoc    `json:"clause,omitempty" doc:"What of the filter keeps the event away. Absent if it matches, or if something else does."`
 	Warnings       []string    `json:"warnings,omitempty" nullable:"false" doc:"What of the payload does not fit its type, where the type takes it all the same."`
 	Request        *RequestDoc `json:"request,omitempty" doc:"What a first attempt would send, whether the event matches or not."`
-	RequestMissing string      `json:"request_missing,omitempty" doc:"Why there is no request: it cannot be made, and a delivery would be dead at once."`
+	RequestMissing string      `json:"request_missing,omitempty" doc:"Why there is no request: it cannot be made, and a delivery would be dead at once. Or nothing is sent, as the partner fetches."`
+	Payload        any         `json:"payload,omitempty" doc:"What the partner would fetch, where it fetches."`
 }
 
 type missDoc struct {

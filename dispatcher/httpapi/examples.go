@@ -145,6 +145,24 @@ var examples = map[string]example{
 		answers: map[int]string{200: `{` + exampleCallback + `"status":"enabled"}`},
 		fault:   payloads.FieldError{Location: "body.skip_held", Message: "must be true or false"},
 	},
+	"poll-callback": {
+		answers: map[int]string{200: `{"deliveries":[{"cursor":"1769933698020-0","delivery_id":"dlv_AYIrM62HwW9yZGVyLTQ3MTE","event_id":"order-4711","event_type":"payment_proof",` +
+			`"accepted_at":"2026-02-01T08:14:58.02Z","payload":{"payment_id":"p-1"}}],"next":"1769933698020-0","acknowledged":"1769933690001-2","more":false}`},
+		fault:    payloads.FieldError{Location: "query.wait", Value: "1m", Message: "must be a duration from 0s to 30s, such as 30s"},
+		conflict: "this callback is paused: resume it to fetch what waits",
+	},
+	"acknowledge-deliveries": {
+		request:  `{"through":"1769933698020-0"}`,
+		answers:  map[int]string{200: `{"acknowledged":"1769933698020-0","delivered":1,"cancelled":0}`},
+		fault:    payloads.FieldError{Location: "body.through", Message: "is no cursor that a poll of this callback gave"},
+		conflict: "this callback's deliveries are sent to its destination.url, so there is nothing to fetch",
+	},
+	"seek-callback": {
+		request:  `{"to":"2026-02-01T08:00:00Z"}`,
+		answers:  map[int]string{200: `{"acknowledged":"1769932800000-0","delivered":0,"cancelled":0}`},
+		fault:    payloads.FieldError{Location: "body.to", Message: "is no cursor that a poll of this callback gave"},
+		conflict: "this callback's deliveries are sent to its destination.url, so there is nothing to fetch",
+	},
 	"rotate-secret": {
 		request:  `{"overlap":"24h"}`,
 		answers:  map[int]string{200: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},

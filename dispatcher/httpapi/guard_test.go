@@ -22,6 +22,7 @@ var mayUse = map[string]struct{ read, change string }{
 	"Events":         {read: "producer partner viewer", change: "producer"},
 	"Decisions":      {change: "producer"},
 	"Deliveries":     {read: "producer partner viewer", change: "partner"},
+	"Fetching":       {read: "partner", change: "partner"},
 	"Replays":        {read: "partner viewer", change: "partner"},
 	"Callback types": {read: "producer partner viewer"},
 	"Portal links":   {read: "partner", change: "partner"},
@@ -118,6 +119,9 @@ func (h *house) request(op *opDoc, n int) request {
 			value = path.Base(h.register("acme"))
 			if op.OperationID == "rotate-signing-key" {
 				value = path.Base(h.call("operator", "POST", "/companies/acme/config/callbacks", strings.Replace(hook, "{", `{"signature":{"ed25519":true},`, 1)).want(http.StatusCreated).header.Get("Location"))
+			}
+			if slices.Contains(op.Tags, "Fetching") {
+				value = path.Base(h.puller())
 			}
 		case "event_id":
 			value = id

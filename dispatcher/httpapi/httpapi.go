@@ -82,6 +82,7 @@ func build(cfg Config) (*server, error) {
 	s.stream()
 	s.replays()
 	s.bulkReplays()
+	s.pulls()
 	s.erasures()
 	s.callbackTypes()
 	s.egress()

@@ -17,9 +17,10 @@ import (
 // embedded types that are not.
 
 type destinationDoc struct {
-	URL         string `json:"url" minLength:"1" maxLength:"2048" doc:"An absolute http or https URL without user info and fragment, in printable ASCII but for the host, which may be an international name: it is called in its xn-- form. Called exactly as it is: nothing is appended, normalised, re-encoded or followed." example:"https://partner.example/hook"`
+	URL         string `json:"url,omitempty" minLength:"1" maxLength:"2048" doc:"Required, unless pull is true. An absolute http or https URL without user info and fragment, in printable ASCII but for the host, which may be an international name: it is called in its xn-- form. Called exactly as it is: nothing is appended, normalised, re-encoded or followed." example:"https://partner.example/hook"`
 	Method      string `json:"method,omitempty" enum:"POST,PUT,PATCH" default:"POST" doc:"The method of the requests."`
 	ContentType string `json:"content_type,omitempty" enum:"application/json,application/x-www-form-urlencoded" default:"application/json" doc:"What the payload is sent as."`
+	Pull        bool   `json:"pull,omitempty" doc:"Nothing is sent: the partner fetches, with poll and ack. It goes with none of the other members, nor with what says how requests are made, and cannot be changed afterwards."`
 }
 
 type authDoc struct {

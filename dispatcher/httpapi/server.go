@@ -16,6 +16,7 @@ type server struct {
 	door      *doorway
 	sheds     shedLog
 	streams   streams
+	polls     streams // those that wait
 	refused   refusedKeys
 	overviews *dispatcher.Overviews // of all companies
 }

@@ -33,6 +33,8 @@
 //	                    finish                D, X, R      as the answer and the schedule have it
 //	                    overdue               P, H         its owner is gone; a new generation
 //	                    finish, overdue       C            its callback was deleted
+//	H                   ack                   D            its partner fetched it, and says so
+//	H                   seek                  C            its partner goes on behind it, without it
 //	H                   pump, finish          P            it is let out
 //	                    finish                A            the same, and the owner of what ended makes it
 //	                    pump                  X            it was held for too long
@@ -55,7 +57,8 @@
 //
 //	{c}:ver, {c}:cb, {c}:cbver   the registry's: version, sealed callbacks, the delta to read (package registry);
 //	                             {c}:cbseal has the anchors of the seals
-//	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open
+//	{c}:gate:<cb>   string       closed and why (paused, disabled, unverified, deleted); absent: open. Of a callback whose partner fetches it is always
+//	                             closed: by the status pull, alone or as what another gate leaves behind
 //	{c}:ev:<event>  hash         m meta, b body, z the payload's length, if b is a zstd frame of it, a log id (its time is accepted_at), n unfinished, unless it has
 //	                             no delivery, or a single one that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
@@ -85,7 +88,11 @@
 //	{c}:ready:<cb>  set          the pending and active ones of a callback; the window bounds who is let in beside retries; a set, not
 //	                             a counter: it cannot drift
 //	{c}:room:<cb>   zset         those that wait: callback paused, disabled, unverified, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
-//	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place
+//	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place. If the partner fetches,
+//	                             all of its deliveries wait here until they are acknowledged; score: the order in which they were written, see below
+//	{c}:pull:<cb>   hash         of a callback whose partner fetches: at, the last place in its room that was given, ack, up to which place was acknowledged
+//	{c}:fetched:<cb> zset        the deliveries that were acknowledged, for who goes back to them; score: their place. It is tidied up by each
+//	                             acknowledgement, and by its expiry
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes, and when (ms); while it is
 //	                             at least half as many, the pump leaves the room alone
@@ -177,4 +184,13 @@
 //
 // A callback whose host name egress's policy does not let through has its deliveries in the room, too: begin puts them there, and the pump
 // leaves them, for as long as the process that runs it is set up so.
+//
+// # What is fetched
+//
+// If a callback's partner fetches, its gate never opens: so each of its deliveries waits in the room from the step that writes it, under the bounds that rooms
+// have, and none has a ticket. A place in that room is a time in milliseconds times 4,096, or one more than the last, if that is higher. It is given in the
+// step that writes the delivery. So whoever has read up to a place has read all that will ever be below it: a page of a large fan-out that is written late,
+// and a replay, come behind. After Redis lost its last second, new places are above all that were given before, as time went on.
+//
+// What was acknowledged has lower places than all that waits. A seek back changes only from where on it is fetched.
 package ledger

@@ -32,6 +32,7 @@ local function erase(gone, id, cb, r, new)
     redis.call('ZREM', due, member)
     leave(cb, member)
     unhold(cb, member)
+    redis.call('ZREM', fetched(cb), member)
   end
   for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
     local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)

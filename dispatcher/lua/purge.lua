@@ -40,6 +40,6 @@ for i = 1, #page[2], 2 do
 end
 if page[1] == '0' then
   redis.call('ZREM', rooms, cb)
-  redis.call('DEL', prefix .. 'health:' .. cb)
+  redis.call('DEL', prefix .. 'health:' .. cb, prefix .. 'pull:' .. cb, prefix .. 'fetched:' .. cb)
 end
 return {page[1], cancelled}

@@ -371,6 +371,23 @@ local function spend(cb, p, n)
   redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
 end
 
+-- A callback whose partner fetches has a gate that never opens, under whatever else closes it. What waits behind it is in the order in which it was written: a
+-- cursor must never pass what is written later, such as a page of a large fan-out, or a replay. {c}:pull:<cb> has at, the last place that was given, and ack,
+-- up to which deliveries were acknowledged. A place is made of the time, so that after Redis lost its last second none is given that was given before.
+local function pulled(g) return g and string.find(g, '"status":"pull"', 1, true) end
+
+-- What of a callback was acknowledged, and is still there to be fetched again, by its place.
+local function fetched(cb) return prefix .. 'fetched:' .. cb end
+
+local function nextPlace(cb, member)
+  local key = prefix .. 'pull:' .. cb
+  local h = redis.call('HMGET', key, 'at', 'ack')
+  local at = int(math.max(now * ORDER_SCALE, tonumber(h[1] or 0) + 1, tonumber(h[2] or 0) + 1))
+  redis.call('HSET', key, 'at', at)
+  redis.call('ZREM', fetched(cb), member) -- it has one place
+  return at
+end
+
 -- A delivery waits in the room, in the order of acceptance. Is the room full, its oldest goes to the dead-letter book. Writes the record.
 local function hold(r, ev, field, member, cb, closed)
   local room = prefix .. 'room:' .. cb
@@ -378,7 +395,7 @@ local function hold(r, ev, field, member, cb, closed)
   redis.call('HSET', ev, field, format(r))
   redis.call('ZREM', due, member)
   leave(cb, member)
-  outside[cb] = held(cb) + redis.call('ZADD', room, order(ev), member)
+  outside[cb] = held(cb) + redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
   redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb)
   tell(member, 'H')
   if held(cb) > HOLD_MAX then

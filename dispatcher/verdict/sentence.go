@@ -31,9 +31,12 @@ func (a Account) Sentence() string {
 		return a.challengeSentence()
 	}
 	sentence := ""
-	if a.Verdict == Delivered {
+	switch {
+	case a.Reason == ReasonAcknowledged:
+		sentence = "fetched, and acknowledged: delivered"
+	case a.Verdict == Delivered:
 		sentence = fmt.Sprintf("answered %s: delivered", statusName(a.Status))
-	} else {
+	default:
 		sentence = a.reasonSentence()
 	}
 	if a.Test && refusals[a.Status] && servers[a.Looks] == "" && certificateAdvice[a.Looks] == "" {

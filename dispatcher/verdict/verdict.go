@@ -33,7 +33,7 @@ const (
 )
 
 // A Reason says in one word why an attempt did not deliver: "status_" and the status code, one of egress's reasons, or one of
-// those below. It is empty if the attempt delivered.
+// those below. It is empty if the attempt delivered, unless the partner fetched the delivery.
 type Reason string
 
 // Reasons beside status_NNN and egress's own.
@@ -46,6 +46,7 @@ const (
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
 	ReasonMalformedAnswer  Reason = "malformed_answer"   // a decision's answer should be JSON, and is not, or not whole
 	ReasonChallengeFailed  Reason = "challenge_failed"   // the answer does not hold the challenge's token
+	ReasonAcknowledged     Reason = "acknowledged"       // delivered: the partner fetched it, and said that it has it
 	ReasonUnverified       Reason = "unverified"         // no attempt: the callback's endpoint has not answered its challenge
 	ReasonBlockedAddress   Reason = Reason(egress.BlockedAddress)
 	ReasonNameNotAllowed   Reason = Reason(egress.NameNotAllowed) // no attempt: it is held until an operator allows the name
