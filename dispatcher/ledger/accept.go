@@ -132,6 +132,7 @@ type Accepted struct {
 	Held  []int64 // Taken, Known: the callbacks whose deliveries were held at first
 	Slow  []int64 // Taken: those whose delivery goes to the slow lane
 	Begun []int64 // Taken: those whose first attempt has begun
+	Pumps []Pump  // Taken: callbacks whose rooms are to be pumped, since what waits there goes in batches
 
 	Meta      Meta              // Known: what the event is
 	Expanding bool              // Known: deliveries are still to be written
@@ -166,7 +167,7 @@ func readAccepted(company string, texts []string) (Accepted, error) {
 	var out Accepted
 	switch word := a.text(); word {
 	case "accepted":
-		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids()}
+		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids(), Pumps: a.pumps()}
 	case "exists":
 		out = Accepted{Outcome: Known, Meta: a.meta(), LogID: a.text(), Held: a.ids(), Expanding: a.yes()}
 		for a.more() {

@@ -37,6 +37,7 @@ type Grant struct {
 	Version  int64     // of the registry
 	At       time.Time // by Redis's clock
 	Replayed bool      // the delivery was replayed before
+	Batch    *Batch    // of a batch, which has no Meta, Payload and Replayed of its own; nil: of a delivery
 }
 
 // A ClaimOutcome is how a [Claim] ended.
@@ -71,7 +72,7 @@ func (l *Ledger) Begin(ctx context.Context, c Claim) (Claimed, error) {
 	switch a.text() {
 	case "go":
 		out.Outcome = Begun
-		if out.Grant, err = a.grant(); err != nil {
+		if out.Grant, err = a.grant(c.Ref); err != nil {
 			l.unbeginUnread(ctx, c.Ref, c.Token)
 			return Claimed{}, err
 		}
@@ -87,7 +88,10 @@ func (l *Ledger) Begin(ctx context.Context, c Claim) (Claimed, error) {
 }
 
 // grant reads what begin.lua answers after 'go'.
-func (a *answer) grant() (*Grant, error) {
+func (a *answer) grant(r Ref) (*Grant, error) {
+	if r.IsBatch() {
+		return a.grantBatch(r)
+	}
 	g := &Grant{
 		Number: int(a.number()), Spent: int(a.number()), Attempts: a.text(), Meta: a.meta(), Payload: []byte(a.text()), LogID: a.text(),
 		Version: a.number(), At: a.at(), Replayed: a.yes(),

@@ -157,7 +157,7 @@ func (l *Ledger) follows(ctx context.Context, f Finish, out *Finished, a *answer
 		return
 	}
 	out.Released = append([]Ticket{first}, l.tickets(ctx, f.Company, a)...)
-	grant, err := granted.grant()
+	grant, err := granted.grant(first.Ref)
 	if err != nil {
 		l.log.WarnContext(ctx, "delivery did not begin; it is tried again", "delivery", first.DeliveryID(), "error", err)
 		l.unbeginUnread(ctx, first.Ref, f.NextToken)

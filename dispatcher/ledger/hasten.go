@@ -50,14 +50,19 @@ func (l *Ledger) Hasten(ctx context.Context, r Ref, line string) (Haste, error) 
 	switch word := a.text(); word {
 	case "ready", "held", "late":
 		h := Haste{Outcome: Hastened, Goes: word == "ready"}
-		if h.Ticket, err = readTicket(r.Company, r.Member(), a.text()); err != nil {
-			return Haste{}, err
-		}
+		ticket := a.text()
 		if word == "late" {
 			h.Outcome = HastenLate
-			return h, a.err
+		} else {
+			h.Old = a.number()
 		}
-		h.Old = a.number()
+		member := r.Member()
+		if a.more() { // its batch's, if it travels in one
+			member = a.text()
+		}
+		if h.Ticket, err = readTicket(r.Company, member, ticket); err != nil {
+			return Haste{}, err
+		}
 		return h, a.err
 	case "closed":
 		return Haste{Outcome: HastenClosed, Status: registry.Status(a.text())}, a.err

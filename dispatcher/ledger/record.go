@@ -66,7 +66,9 @@ type Entry struct {
 	// AskedSeconds is what the partner asked us to wait (Retry-After), bounded.
 	AskedSeconds int64 `json:"w,omitempty"`
 	// Inside says that reason and note are what partners may read; see [Entry.Unmasked].
-	Inside  bool              `json:"i,omitempty"`
+	Inside bool `json:"i,omitempty"`
+	// Batch is the webhook-id of the batch that it was an attempt of. It stands before headers and body: a batch's members have the lines up to there.
+	Batch   string            `json:"bt,omitempty"`
 	Headers map[string]string `json:"h,omitempty"`
 	Body    string            `json:"b,omitempty"`
 

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"crypto/rand"
 	"strconv"
 	"time"
 
@@ -31,7 +32,7 @@ type Pumped struct {
 // Pump lets a page of deliveries out of a callback's room, as window, breaker, rate limit and gate allow, and buries what has waited too long in it.
 // barred: this process may not call the callback's host name, so nothing goes out.
 func (l *Ledger) Pump(ctx context.Context, company string, callback int64, barred bool) (Pumped, error) {
-	a, err := l.ask(ctx, pumpScript, company, callback, pumpPage, barred)
+	a, err := l.ask(ctx, pumpScript, company, callback, pumpPage, barred, rand.Text())
 	if err != nil {
 		return Pumped{}, err
 	}

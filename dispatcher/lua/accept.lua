@@ -4,7 +4,8 @@
 -- ARGV: event id, registry version matched at, meta, body, the payload's length if the body is compressed, else '', how many callbacks it matched, the
 --       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', ...
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
---  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}
+--  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun,
+--  csv of callback:ms for each whose room is to be pumped then: they are let out in batches}
 local version, most, nap
 
 -- Writes an event into the log, at the installation's time, or right after the last one if that is later. -> its log id
@@ -67,6 +68,7 @@ return each(function(ARGV)
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
   local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}
+  weight = tonumber(ARGV[5]) or #ARGV[4]
   for i = 8, #ARGV, 2 do
     page[#page + 1] = ARGV[i]
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
@@ -84,5 +86,8 @@ return each(function(ARGV)
   if ARGV[7] ~= '' then later(ev, id, callbacks, ARGV[7], page) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
   if callbacks == 0 then age(ev, RETENTION * 1000) end
-  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}
+  local pumps = {}
+  for cb, ms in pairs(told) do pumps[#pumps + 1] = cb .. ':' .. int(ms) end
+  told = {}
+  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ','), table.concat(pumps, ',')}
 end)

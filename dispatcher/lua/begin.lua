@@ -2,7 +2,7 @@
 -- ARGV: member, generation, token, lease ms, busy ('1': the worker has no turn left for the callback),
 --       barred ('1': the worker may not call the callback's host name), how long before its time a retry may begin (ms)
 -- -> {'go', number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay or '', the payload's length if the body is compressed,
---    else ''}; the body is '' where others' bodies are so long that one answer should not have them all: then it is to be read by itself
+--    else ''}, of a batch as granted has it; the body is '' where others' bodies are so long that one answer should not have them all: then it is to be read by itself
 --  | {'early', ms to wait, attempts} | {'gone'|'stale'|'busy'|'done'|'cancelled'} | {'held', ms until time lets something out of its room, 0 if only room can}
 return each(function(ARGV)
   local member = ARGV[1]
@@ -13,7 +13,8 @@ return each(function(ARGV)
   if r.s == 'A' and r.tok == ARGV[3] then -- the step is repeated, since its answer was lost: nothing went out
     if not closed then
       redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-      return {'go', unpack(granted(r, ev, cb))}
+      local crew = isBatch(member) and forming().aboard(r, ev, member, cb)
+      if crew or not isBatch(member) then return {'go', unpack(granted(r, ev, cb, crew))} end
     end
     r.s, r.num = 'P', r.num - 1
   end
@@ -29,11 +30,19 @@ return each(function(ARGV)
     return {'cancelled'}
   end
   if r.s == 'R' and r.at > now + tonumber(ARGV[7]) then return {'early', r.at - now, r.log} end
+  local batch, b = isBatch(member), together(cb)
+  local empty = batch and redis.call('HEXISTS', ev, 'e') == 0
+  if empty and not b then -- they are taken one by one by now
+    ending().forget(ev, member, cb)
+    return {'held', 1}
+  end
   local ENTITLED = 2000 -- how long (ms) a token is good for that was taken on the way to the lane
   local busy, barred = ARGV[5] == '1', ARGV[6] == '1'
   local p, wait, late = pace(cb), 0, false
   if not closed and not busy and not barred then
-    if r.s == 'R' then -- it stands outside the window, and has no token yet
+    if b and not batch then -- it was let out one by one before
+      late, wait = true, b.wait
+    elseif r.s == 'R' then -- it stands outside the window, and has no token yet
       local places
       places, wait = allowance(cb, p, WINDOW)
       late = places == 0
@@ -45,6 +54,14 @@ return each(function(ARGV)
   end
   retriesNoMore(r, member, cb)
   if closed or busy or barred or late then
+    local function crowd()
+      if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, lanes(cb) .. ' ' .. int(now), 'PX', BUSY) end
+    end
+    if empty then -- what it was to take waits in the room already
+      ending().forget(ev, member, cb)
+      crowd()
+      return {'held', wait}
+    end
     -- A new generation: the task that will bring it back must not be mistaken for this one, which asynq still holds.
     r.gen = r.gen + 1
     if p.host and r.s == 'P' and p.host.before == r.at + PROBE then -- it was let out as the host's probe, and nobody after it
@@ -52,13 +69,28 @@ return each(function(ARGV)
       spare(p.host)
     end
     hold(r, ev, field, member, cb, closed or barred)
-    if busy and not barred then redis.call('SET', prefix .. 'busy:' .. cb, lanes(cb) .. ' ' .. int(now), 'PX', BUSY) end
+    crowd()
     return {'held', wait}
   end
-  if r.s == 'R' or r.at < now - ENTITLED then spend(cb, p, 1) end
-
   local was = r.s
+  local again = was == 'R' or r.at < now - ENTITLED
   r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
+  if batch then
+    local crew = empty and forming().fill(r, ev, member, cb, b, ARGV[4]) or not empty and forming().aboard(r, ev, member, cb)
+    if not crew then -- somebody else took them, or all have left it
+      ending().forget(ev, member, cb)
+      return {'gone'}
+    end
+    if again then spend(cb, p, 1) end
+    local wait = empty and forming().rest(cb, b)
+    if not empty then
+      redis.call('HSET', ev, field, format(r))
+      if was == 'R' then enter(cb, member) end
+      redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
+    end
+    return {'go', unpack(granted(r, ev, cb, crew, wait))}
+  end
+  if again then spend(cb, p, 1) end
   redis.call('HSET', ev, field, format(r))
   if was == 'R' then enter(cb, member) end
   redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)

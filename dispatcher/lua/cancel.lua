@@ -3,6 +3,7 @@ local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
 if final(r.s) then return {'final'} end
+ending().alight(r, cb)
 if r.s ~= 'A' then r.tok = '-' end -- an attempt under way keeps its token: its outcome is still recorded
 retriesNoMore(r, member, cb)
 local STATES = {P = 'pending', A = 'active', R = 'retrying', H = 'held'}

@@ -37,7 +37,8 @@ return each(function(ARGV)
     -- Another log id: the event was erased under way, and sent anew since.
     if outcome == 'D' and r.s == 'D' then
       local next, nev, name = begunBefore(cb, ARGV[20])
-      if next then return recorded(r, 0, '', granted(next, nev, cb), {name, ticket(next)}) end
+      local crew = next and isBatch(name) and forming().aboard(next, nev, name, cb)
+      if next then return recorded(r, 0, '', granted(next, nev, cb, crew), {name, ticket(next)}) end
     end
     if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
     local was = r.s
@@ -160,7 +161,7 @@ return each(function(ARGV)
     -- One goes on in this one's place. One more goes to the lanes, as a breaker that closes widens; but no more than there are turns for, or
     -- it would stand there, be overtaken by all that are let out after it, and come back. Other processes' turns are the pump's to fill.
     local token = r.s == 'D' and ARGV[20] ~= '' and tonumber(ARGV[21]) > 0 and ARGV[20]
-    out, wait, next = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1, token, ARGV[21])
+    out, wait, next = release(cb, lanes(cb) + 2 <= tonumber(ARGV[19]) and 2 or 1, token, ARGV[21], ARGV[2])
   end
   return recorded(r, wait, noticed, next, out)
 end)

@@ -10,10 +10,13 @@ end
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
   seen = seen + 1
   local r, ev, field, cb = load(member)
-  if not r or final(r.s) or r.s == 'H' then
+  if r and final(r.s) and isBatch(member) then -- not all of its members are
+    close(ev, member, cb, r.s)
+  elseif not r or final(r.s) or r.s == 'H' then
     redis.call('ZREM', due, member)
   elseif r.s == 'A' then
     local line = string.gsub(ARGV[2], '%%(%a)', {n = int(r.num), t = int(r.at)})
+    if isBatch(member) then line = string.sub(line, 1, -2) .. ',"bt":"' .. (redis.call('HGET', ev, 'w') or '') .. '"}' end
     local _, lines = string.gsub(r.log, '\n', '')
     if lines < 200 then r.log = r.log .. '\n' .. line end -- what kills every owner must not grow without end
     r.tok, r.gen = '-', r.gen + 1

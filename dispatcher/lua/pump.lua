@@ -1,5 +1,5 @@
 -- Lets deliveries out of a callback's room, and buries what has waited too long in it.
--- ARGV: callback id, max, barred ('1': the worker may not call the callback's host name, so nothing goes out)
+-- ARGV: callback id, max, barred ('1': the worker may not call the callback's host name, so nothing goes out), a text that never was and will be
 -- -> {'closed'} | {'busy'} | {'deleted'} | {'open', left in the room, ms until time lets more out (0: only room can), member, ticket, ...}
 local SOME = 32 -- how many may go into empty lanes
 local cb = ARGV[1]
@@ -42,8 +42,8 @@ if recent and there > 0 and 2 * there >= tonumber(before) then
   return {'busy'}
 end
 -- At most twice as many as there are in the lanes: nobody knows how many processes there are to attempt them.
-local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, there)))
-again(math.min(5000, math.max(1000, wait))) -- whoever was told to wait may be gone, or the rate limit another
+local out, wait = release(cb, math.min(tonumber(ARGV[2]), math.max(SOME, there)), nil, nil, ARGV[4])
+again(together(cb) and wait > 0 and wait or math.min(5000, math.max(1000, wait))) -- whoever was told to wait may be gone, or the rate limit another
 table.insert(out, 1, int(wait))
 table.insert(out, 1, held(cb))
 table.insert(out, 1, 'open')

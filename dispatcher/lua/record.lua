@@ -63,9 +63,14 @@ local function format(r) return string.format('%s %.0f %.0f %.0f %.0f ', r.s, r.
 
 local function final(s) return s == 'D' or s == 'X' or s == 'C' end
 
--- A delivery's place: its event's hash, its field in it, its callback.
+-- A batch of deliveries that travel in one request is called ~<name> where a delivery has its event's id. It has a record of its own, and stands in the sets
+-- for all its members.
+local function isBatch(member) return string.byte(member) == 126 end
+
+-- A delivery's place: its event's hash, its field in it, its callback. Of a batch, its own hash.
 local function place(member)
   local event, cb = string.match(member, '^(.+)/(%d+)$')
+  if isBatch(event) then return prefix .. 'batch:' .. string.sub(event, 2), 'd' .. cb, cb end
   return prefix .. 'ev:' .. event, 'd' .. cb, cb
 end
 
@@ -77,15 +82,17 @@ local function load(member)
 end
 
 -- What a run has read of its callbacks is remembered until it writes there: calls that travel together are mostly for the same ones.
-local gates, paces, inside, outside, well = {}, {}, {}, {}, {}
+local gates, paces, inside, outside, well, ways = {}, {}, {}, {}, {}, {}
 
--- Whether somebody watches the company is read with the first gate: where nobody does, no step has a command more.
+-- Whether somebody watches the company is read with the first gate, and whether any of its callbacks takes its deliveries otherwise than one by one: where
+-- nobody does, and none, no step has a command more.
 local watch = nil -- {c}:watched, false: nobody does, nil: not known yet
+local special = nil -- {c}:special, false: none does, nil: not known yet
 local function gate(cb)
   if gates[cb] ~= nil then return gates[cb] end
   if watch == nil then
-    local both = redis.call('MGET', prefix .. 'gate:' .. cb, prefix .. 'watched')
-    gates[cb], watch = both[1], both[2]
+    local all = redis.call('MGET', prefix .. 'gate:' .. cb, prefix .. 'watched', prefix .. 'special')
+    gates[cb], watch, special = all[1], all[2], all[3]
   else
     gates[cb] = redis.call('GET', prefix .. 'gate:' .. cb)
   end
@@ -108,10 +115,27 @@ local function watching()
   redis.call('UNLINK', prefix .. 'watched', live)
 end
 
--- Tells them of a delivery that came to a state, or stayed there with one attempt more. The caller has written the record. Nothing else depends on it.
+-- Tells them of a delivery that came to a state, or stayed there with one attempt more: of a batch, of each of its members. The caller has written the
+-- record. Nothing else depends on it.
 local function tell(member, s)
   local w = watching()
-  if w and (w.hush <= now or w.hush > now + WATCH) then redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', member, 's', s) end
+  if not w or w.hush > now and w.hush <= now + WATCH then return end
+  local function add(name) redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', name, 's', s) end
+  if not isBatch(member) then return add(member) end
+  local batch, _, cb = place(member)
+  for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do add(event .. '/' .. cb) end
+end
+
+-- How a callback's deliveries travel together: how many events and bytes of payload at most, for how long (ms) the first waits for the others, and how an
+-- element is written. nil: one by one.
+local function together(cb)
+  if special == nil then special = redis.call('GET', prefix .. 'special') end
+  if not special then return nil end
+  if ways[cb] == nil then
+    local events, bytes, wait, element = string.match(redis.call('HGET', prefix .. 'health:' .. cb, 'by') or '', '^batch (%d+) (%d+) (%d+) (%l+)$')
+    ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element} or false
+  end
+  return ways[cb] or nil
 end
 
 -- How many of a callback's deliveries are in the lanes, and how one comes there and goes.
@@ -199,15 +223,18 @@ local bodies, FEW_FIELDS = prefix .. 'bodies', 24
 
 -- Once nothing of an event is unfinished or dead, it may age. Its body may leave before it. Most bodies are found by the walk over the log that bodies.lua
 -- makes: only what ends behind that walk, or has so many deliveries that the walk would not know when it ended, is written down.
-local function settle(ev)
-  local c = redis.call('HMGET', ev, 'n', 'x', 'a')
-  if tonumber(c[1] or 0) > 0 or tonumber(c[2] or 0) > 0 then return end
+local function settled(ev, n, x, a)
+  if tonumber(n or 0) > 0 or tonumber(x or 0) > 0 then return end
   age(ev, RETENTION * 1000)
   if BODY_RETENTION == 0 then return end
-  local came = tonumber(string.match(c[3] or '', '^(%d+)') or 0)
-  if came <= now - BODY_RETENTION * 1000 or c[1] and redis.call('HLEN', ev) > FEW_FIELDS then
+  local came = tonumber(string.match(a or '', '^(%d+)') or 0)
+  if came <= now - BODY_RETENTION * 1000 or n and redis.call('HLEN', ev) > FEW_FIELDS then
     redis.call('ZADD', bodies, int(now), eventOf(ev))
   end
+end
+local function settle(ev)
+  local c = redis.call('HMGET', ev, 'n', 'x', 'a')
+  settled(ev, c[1], c[2], c[3])
 end
 
 -- {c}:finals has of blocks of the log whose deliveries are all final which states those are in, under '/' the last block that was looked at, and
@@ -246,9 +273,111 @@ local function waitsNoMore(ev)
   redis.call('HINCRBY', waiting, '/', -bytes)
 end
 
+-- A batch's hash, beside its record d<cb>: a its first member's log id, e its members' event ids in their order (absent: it is empty, and nothing of it was ever
+-- sent), w its webhook-id, k how its elements are written. A member's record says A … ~<name> as long as it is in the batch, and stands in no set. Who
+-- takes a member out of a batch only writes its record: at its next attempt the batch finds who is still in it.
+--
+-- {c}:batches has all of them; score: until when what is known of them is kept (ms), far ahead while they have not ended.
+local batches = prefix .. 'batches'
+
+-- What batches are ended by is defined only where there are any: to define it takes Redis as long as some commands.
+local ended = nil
+local function ending()
+  if ended then return ended end
+  -- Takes away some batches that have had their time.
+  local function sweep()
+    for _, name in ipairs(redis.call('ZRANGEBYSCORE', batches, '-inf', int(now), 'LIMIT', 0, 4)) do
+      redis.call('UNLINK', prefix .. 'batch:' .. name)
+      redis.call('ZREM', batches, name)
+    end
+  end
+  -- An empty batch is forgotten: what it was to take is in the room.
+  local function forget(batch, member, cb)
+    redis.call('ZREM', due, member)
+    leave(cb, member)
+    redis.call('DEL', batch)
+    redis.call('ZREM', batches, string.match(member, '^~(.*)/'))
+  end
+  -- The attempts of a batch as its members have them: without what was answered, which the batch has.
+  local function short(log)
+    local lines = {}
+    for line in string.gmatch(log, '[^\n]+') do
+      local cut = math.min(string.find(line, ',"h":{', 1, true) or #line, string.find(line, ',"b":"', 1, true) or #line)
+      lines[#lines + 1] = '\n' .. string.sub(line, 1, cut - 1) .. '}'
+    end
+    return table.concat(lines)
+  end
+  -- The batch that a delivery is in, by its name, and its record; nil: it is in none.
+  local function batchOf(r, cb)
+    if r.s ~= 'A' or not isBatch(r.tok) then return nil end
+    local text = redis.call('HGET', prefix .. 'batch:' .. string.sub(r.tok, 2), 'd' .. cb)
+    if not text then return nil end
+    return r.tok .. '/' .. cb, parse(text)
+  end
+  -- A delivery leaves the batch that it is in, unless an attempt of that is under way: it stands as the batch did, with the attempts that were made. The
+  -- caller writes the record. The batch misses it at its next attempt.
+  local function alight(r, cb)
+    local _, of = batchOf(r, cb)
+    if not of or of.s == 'A' then return end
+    local n = r.num
+    r.s, r.at, r.tok, r.num, r.spent = of.s, of.at, '-', n + of.num, of.spent
+    r.log = r.log .. string.gsub(short(of.log), '\n{"n":(%d+)', function(k) return '\n{"n":' .. int(k + n) end)
+  end
+  -- Some of a batch's members come to a final state, with the attempts that the batch made. Who left it before stays as it is. Who was cancelled under way
+  -- counts if it was delivered.
+  local function arrive(r, name, cb, events, state)
+    local field, mine, lines, died = 'd' .. cb, '~' .. name, short(r.log), 0
+    for _, event in ipairs(events) do
+      local ev, member = prefix .. 'ev:' .. event, event .. '/' .. cb
+      local e = redis.call('HMGET', ev, field, 'n', 'x', 'a')
+      local was, gen, num, at, tok, log = string.match(e[1] or '', '^([AC]) (%d+) (%d+) %d+ (%d+) (%S+)(.*)$')
+      if tok == mine then
+        num = tonumber(num)
+        local made = lines
+        if num > 0 then made = string.gsub(lines, '\n{"n":(%d+)', function(n) return '\n{"n":' .. int(n + num) end) end
+        local into = (was == 'C' and state ~= 'D') and 'C' or state
+        if into ~= was then at = int(now) end
+        redis.call('HSET', ev, field, into .. ' ' .. gen .. ' ' .. int(num + r.num) .. ' ' .. int(r.spent) .. ' ' .. at .. ' ' .. (into == 'C' and '-' or r.tok) .. log .. made)
+        if was == 'C' then
+          if into == 'D' then unsettle(ev) end
+        else
+          local unfinished = e[2] and redis.call('HINCRBY', ev, 'n', -1)
+          if (unfinished or 0) <= 0 then waitsNoMore(ev) end
+          if state == 'X' then
+            redis.call('HINCRBY', ev, 'x', 1)
+            redis.call('ZADD', dead, string.match(e[4], '^%d+'), member)
+            died = died + 1
+          else
+            settled(ev, unfinished, e[3], e[4])
+          end
+        end
+      end
+    end
+    if died > 0 then letters(cb, died) end
+    return died
+  end
+  -- A batch comes to a final state, which its record says already. Its members go first: until all of them have, it is looked at again. How many died.
+  local function disband(batch, member, cb, state)
+    local name, events = string.match(member, '^~(.*)/'), {}
+    local h = redis.call('HMGET', batch, 'd' .. cb, 'e')
+    for event in string.gmatch(h[2] or '', '%S+') do events[#events + 1] = event end
+    local died = arrive(parse(h[1]), name, cb, events, state)
+    redis.call('ZREM', due, member)
+    leave(cb, member)
+    unhold(cb, member)
+    if #events == 0 then redis.call('DEL', batch) else redis.call('PEXPIRE', batch, int(RETENTION * 1000 + 86400000)) end -- should no other batch end here any more
+    redis.call('ZADD', batches, int(now + RETENTION * 1000), name)
+    sweep()
+    return died
+  end
+  ended = {forget = forget, batchOf = batchOf, alight = alight, disband = disband}
+  return ended
+end
+
 -- An unfinished delivery becomes final. The caller writes the record. An event counts in its field n how many are unfinished: but one with a single
 -- delivery only once that was replayed, for a field costs a hundred bytes.
 local function close(ev, member, cb, state)
+  if isBatch(member) then return ending().disband(ev, member, cb, state) end
   redis.call('ZREM', due, member)
   leave(cb, member)
   unhold(cb, member)
@@ -267,8 +396,7 @@ end
 local function bury(r, ev, field, member, cb, why)
   r.s, r.at, r.tok = 'X', now, why
   redis.call('HSET', ev, field, format(r))
-  close(ev, member, cb, 'X')
-  redis.call('HINCRBY', prefix .. 'buried', why, 1)
+  redis.call('HINCRBY', prefix .. 'buried', why, close(ev, member, cb, 'X') or 1)
   tell(member, 'X')
 end
 
@@ -388,6 +516,22 @@ local function nextPlace(cb, member)
   return at
 end
 
+-- A delivery to a callback with batches came into its room. told: in how many ms the room is to be pumped, for each callback where that is news. weight: bytes of
+-- the payload, if the caller knows. {c}:health has as wb about how many bytes wait for a batch: if that is wrong, a batch goes early, or waits for its time.
+local told, weight = {}, nil
+local function gather(b, ev, cb, closed)
+  local bytes = weight or tonumber(redis.call('HGET', ev, 'z') or redis.call('HSTRLEN', ev, 'b'))
+  local sum, n = redis.call('HINCRBY', prefix .. 'health:' .. cb, 'wb', bytes), held(cb)
+  if closed then
+    redis.call('ZADD', rooms, 'NX', int(now + AIRING), cb)
+  elseif n > 1 and (n % b.events == 0 or math.floor(sum / b.bytes) > math.floor((sum - bytes) / b.bytes)) or b.events == 1 then
+    redis.call('ZADD', rooms, int(now), cb)
+    told[cb] = 0
+  elseif redis.call('ZADD', rooms, 'NX', int(now + b.wait), cb) == 1 or n == 1 then
+    told[cb] = b.wait
+  end
+end
+
 -- A delivery waits in the room, in the order of acceptance. Is the room full, its oldest goes to the dead-letter book. Writes the record.
 local function hold(r, ev, field, member, cb, closed)
   local room = prefix .. 'room:' .. cb
@@ -396,7 +540,8 @@ local function hold(r, ev, field, member, cb, closed)
   redis.call('ZREM', due, member)
   leave(cb, member)
   outside[cb] = held(cb) + redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
-  redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb)
+  local b = not isBatch(member) and together(cb)
+  if b then gather(b, ev, cb, closed) else redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb) end
   tell(member, 'H')
   if held(cb) > HOLD_MAX then
     local oldest = redis.call('ZRANGE', room, 0, 0)[1]
@@ -432,7 +577,7 @@ end
 -- returns true if it may be enqueued, or has begun under the token. most: how many of the callback may be in the lanes.
 local function admit(r, ev, field, member, cb, most, token, lease)
   local closed = gate(cb)
-  if not closed and held(cb) == 0 then
+  if not closed and held(cb) == 0 and not together(cb) then
     local p = pace(cb)
     if allowance(cb, p, most) > 0 then
       spend(cb, p, 1)
@@ -465,34 +610,180 @@ end
 -- What the owner of an attempt that has begun has to know: number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay
 -- or '', the payload's length if the body is compressed, else ''. One run answers so many bytes of bodies, but for the first; from some on they are counted
 -- before they are read.
+--
+-- Of a batch: number, spent, attempts, webhook-id, how its elements are written, log id of its first member, registry version, now, ms until the rest of
+-- the room is to be pumped (0: there is none, or that is not known), '', and its members (crew), as fill answers.
 local MOST_BYTES, MANY_BYTES, given, version = 1048576, 65536, 0, nil
-local function granted(r, ev, cb)
+local function granted(r, ev, cb, crew, wait)
+  version = version or redis.call('GET', prefix .. 'ver') or '0'
+  if crew then
+    local h = redis.call('HMGET', ev, 'w', 'k', 'a')
+    local out = {r.num, r.spent, r.log, h[1], h[2], h[3], version, int(now), int(wait or 0), ''}
+    for _, v in ipairs(crew) do
+      out[#out + 1] = v
+      given = given + #v
+    end
+    return out
+  end
   local fits = given < MANY_BYTES or given + redis.call('HSTRLEN', ev, 'b') <= MOST_BYTES
   local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb, 'z')
   given = given + #(e[2] or '')
-  version = version or redis.call('GET', prefix .. 'ver') or '0'
   return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or '', e[5] or ''}
 end
 
--- Moves up to max deliveries, oldest first, from an open room into the window. Where there is a token, the first begins.
+-- Moves one out of the room into the window, or drops what has no business there. out, first: as release's.
+local function step(cb, member, p, out, token, lease)
+  unhold(cb, member)
+  local r, ev, field = load(member)
+  if not r or r.s ~= 'H' then return end
+  local begins = #out == 0 and not isBatch(member) and token -- a batch has to look first who is still in it
+  ready(r, ev, field, member, cb, p, begins, lease)
+  out[#out + 1] = member
+  out[#out + 1] = ticket(r)
+  if r.s == 'A' then return granted(r, ev, cb) end
+end
+
+-- What batches are formed by, in the same way.
+local formed = nil
+local function forming()
+  if formed then return formed end
+  -- Takes deliveries out of a callback's room for a batch that begins, in their order: as many as it may have. r is its record, which says A, and is written with
+  -- them. -> of each member event id, meta, body, the payload's length if the body is compressed, else '', and '1' after a replay, else ''; nil: there was nothing to take.
+  -- The batch is written before its members, and those leave the room last: whatever fails on the way, the batch goes on with who says that it is in it.
+  local function fill(r, batch, member, cb, b, lease)
+    local room, name = prefix .. 'room:' .. cb, string.match(member, '^~(.*)/')
+    local out, events, texts, gone, bytes, first = {}, {}, {}, {}, 0, nil
+    for _, waits in ipairs(redis.call('ZRANGE', room, 0, b.events - 1)) do
+      if not isBatch(waits) then
+        local ev, field = place(waits)
+        local e = redis.call('HMGET', ev, field, 'm', 'b', 'z', 'a', 'r' .. cb)
+        local head, log = string.match(e[1] or '', '^H (%d+ %d+ %d+) %d+ %S+(.*)$')
+        if head then
+          local size = tonumber(e[4]) or #(e[3] or '')
+          if first and bytes + size > b.bytes then break end
+          first, bytes = first or e[5], bytes + size
+          events[#events + 1] = string.match(waits, '^(.+)/')
+          texts[#texts + 1] = 'A ' .. head .. ' ' .. int(now) .. ' ~' .. name .. log
+          for _, v in ipairs({events[#events], e[2], e[3] or '', e[4] or '', e[6] or ''}) do out[#out + 1] = v end
+        end
+        gone[#gone + 1] = waits
+      end
+    end
+    if first then
+      redis.call('ZADD', due, int(now + tonumber(lease)), member)
+      redis.call('ZADD', batches, int(now + FAR), name)
+      redis.call('HSET', batch, 'a', first, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(name .. r.tok), 1, 24), 'k', b.element, 'd' .. cb, format(r))
+      enter(cb, member)
+      for i, event in ipairs(events) do redis.call('HSET', prefix .. 'ev:' .. event, 'd' .. cb, texts[i]) end
+      tell(member, 'A')
+    end
+    if #gone > 0 then outside[cb] = held(cb) - redis.call('ZREM', room, unpack(gone)) end
+    redis.call('HSET', prefix .. 'health:' .. cb, 'wb', int(held(cb) > 0 and math.max(0, (tonumber(redis.call('HGET', prefix .. 'health:' .. cb, 'wb')) or 0) - bytes) or 0))
+    return first and out
+  end
+  -- How long (ms) the delivery at a place in the room has yet to wait for others; -1: there is none.
+  local function lateness(cb, b, at)
+    local member = redis.call('ZRANGE', prefix .. 'room:' .. cb, at, at)[1]
+    if not member then return -1 end
+    local r = load(member)
+    return (r and not isBatch(member)) and math.max(0, math.min(r.at, now) + b.wait - now) or 0
+  end
+  -- When the rest of a room is to be pumped that a batch was taken out of (ms from now; 0: there is none).
+  local function rest(cb, b)
+    local late = lateness(cb, b, 0)
+    if late < 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + late), cb) end
+    return late < 0 and 0 or math.max(1, late)
+  end
+  -- Who is still in a batch: as fill answers. If somebody left it, it goes on without him, under another webhook-id. nil: nobody is.
+  local function aboard(r, batch, member, cb)
+    local field, mine, out, events, left = 'd' .. cb, '~' .. string.match(member, '^~(.*)/'), {}, {}, false
+    for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do
+      local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'r' .. cb)
+      if string.match(e[1] or '', '^A %d+ %d+ %d+ %d+ (%S+)') == mine then
+        events[#events + 1] = event
+        for _, v in ipairs({event, e[2], e[3] or '', e[4] or '', e[5] or ''}) do out[#out + 1] = v end
+      else
+        left = true
+      end
+    end
+    if #events == 0 then return nil end
+    if left then
+      redis.call('HSET', batch, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(mine .. r.tok), 1, 24))
+    end
+    return out
+  end
+  -- How many of a callback's batches may be in the lanes, and how many of them are empty yet.
+  local BATCHES = 16
+  local function empties(cb)
+    local n = 0
+    for _, member in ipairs(redis.call('SMEMBERS', prefix .. 'ready:' .. cb)) do
+      if isBatch(member) and redis.call('HEXISTS', (place(member)), 'e') == 0 then n = n + 1 end
+    end
+    return n
+  end
+  -- Lets batches out of a callback's room, up to max: those that wait there as a whole, and new ones of what waits, if that is enough or has waited for long
+  -- enough. A new one is empty, and takes its members as it begins; the first begins here where there is a token. seed: a text that never was and will be.
+  -- Returns what release does.
+  local function muster(cb, b, max, token, lease, seed)
+    local p, out, first, empty = pace(cb), {}, nil, nil
+    local places, wait = allowance(cb, p, BATCHES)
+    places = math.min(max, places)
+    while #out / 2 < places and held(cb) > 0 do
+      local head = redis.call('ZRANGE', prefix .. 'room:' .. cb, 0, 0)[1]
+      if isBatch(head) then
+        first = step(cb, head, p, out, token, lease) or first
+      else
+        empty = empty or empties(cb)
+        if held(cb) < (empty + 1) * b.events and (tonumber(redis.call('HGET', prefix .. 'health:' .. cb, 'wb')) or 0) < (empty + 1) * b.bytes then
+          local late = lateness(cb, b, empty * b.events)
+          if late > 0 then wait = late end
+          if late ~= 0 then break end
+        end
+        local r = {s = 'A', gen = 1, num = 1, spent = 0, at = now, tok = token, log = '', slow = fails(p)}
+        local name = string.sub(redis.sha1hex(seed .. #out), 1, 24)
+        local batch, member = prefix .. 'batch:' .. name, '~' .. name .. '/' .. cb
+        if token and #out == 0 and not r.slow then
+          local crew = fill(r, batch, member, cb, b, lease)
+          if crew then
+            wait = rest(cb, b)
+            first = granted(r, batch, cb, crew, wait)
+            out[1], out[2] = member, ticket(r)
+          end
+        else
+          r.s, r.num, r.tok = 'P', 0, '-'
+          redis.call('ZADD', due, int(now + PATIENCE), member)
+          redis.call('ZADD', batches, int(now + FAR), name)
+          redis.call('HSET', batch, 'a', redis.call('HGET', (place(head)), 'a') or '', 'd' .. cb, format(r))
+          enter(cb, member)
+          empty = empty + 1
+          out[#out + 1] = member
+          out[#out + 1] = ticket(r)
+        end
+      end
+    end
+    spend(cb, p, #out / 2)
+    if held(cb) > 0 and #out > 0 then
+      local _, late = allowance(cb, p, BATCHES)
+      wait = math.max(wait, late)
+    end
+    return out, wait, first
+  end
+  formed = {fill = fill, rest = rest, aboard = aboard, muster = muster}
+  return formed
+end
+
+-- Moves up to max deliveries, oldest first, from an open room into the window. Where there is a token, the first begins. seed is for batches.
 -- Returns {member, ticket, ...}; if time stands in the way of more, how long that lasts (ms); and what the owner has to know of the one that began.
-local function release(cb, max, token, lease)
+local function release(cb, max, token, lease, seed)
   local out, room = {}, prefix .. 'room:' .. cb
   if held(cb) == 0 then return out, 0 end
+  local b = together(cb)
+  if b then return forming().muster(cb, b, max, token, lease, seed) end
   local first
   local p = pace(cb)
   local places, wait = allowance(cb, p, FLOW)
   local n = math.min(max, places)
-  for _, member in ipairs(n > 0 and redis.call('ZRANGE', room, 0, n - 1) or {}) do
-    unhold(cb, member)
-    local r, ev, field = load(member)
-    if r and r.s == 'H' then
-      ready(r, ev, field, member, cb, p, #out == 0 and token, lease)
-      if r.s == 'A' then first = granted(r, ev, cb) end
-      out[#out + 1] = member
-      out[#out + 1] = ticket(r)
-    end
-  end
+  for _, member in ipairs(n > 0 and redis.call('ZRANGE', room, 0, n - 1) or {}) do first = step(cb, member, p, out, token, lease) or first end
   spend(cb, p, #out / 2)
   if held(cb) == 0 then return out, 0, first end
   if n > 0 then

@@ -4,6 +4,7 @@ local member = ARGV[1]
 local r, ev, field, cb = load(member)
 if not r then return {'none'} end
 if deleted(gate(cb)) then return {'deleted'} end
+ending().alight(r, cb)
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 if redis.call('HEXISTS', ev, 'b') == 0 then return {'bodiless'} end -- there is nothing to send

@@ -1,0 +1,414 @@
+package ledger
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A convoy is a callback whose deliveries travel in batches, and what was sent to it.
+type convoy struct {
+	*desk
+	cb    int64
+	posts map[string]string // by webhook-id: the members
+	sent  map[string]int    // by event: how often
+}
+
+// convoy registers a callback with batches.
+func (d *desk) convoy(events, bytes int, wait time.Duration) *convoy {
+	d.t.Helper()
+	c := &convoy{desk: d, cb: d.callback(""), posts: make(map[string]string), sent: make(map[string]int)}
+	c.travels(fmt.Sprintf("batch %d %d %d payload", events, bytes, wait.Milliseconds()))
+	return c
+}
+
+// travels has the registry say how a callback's deliveries travel.
+func (c *convoy) travels(how string) {
+	c.t.Helper()
+	health := Key(c.company, fmt.Sprintf("health:%d", c.cb))
+	c.must(c.rdb.Set(c.t.Context(), Key(c.company, "special"), 1, 0).Err())
+	if how == "" {
+		c.must(c.rdb.HDel(c.t.Context(), health, "by").Err())
+	} else {
+		c.must(c.rdb.HSet(c.t.Context(), health, "by", how).Err())
+	}
+}
+
+// post is what the partner gets. A webhook-id always comes with the same members.
+func (c *convoy) post(a *owned) (members []string) {
+	c.t.Helper()
+	b := a.grant.Batch
+	if b == nil {
+		c.t.Fatalf("%s is sent by itself", a.Event)
+	}
+	for _, m := range b.Members {
+		members = append(members, m.Event)
+		c.sent[m.Event]++
+	}
+	text := strings.Join(members, " ")
+	if was, ok := c.posts[b.WebhookID]; ok && was != text {
+		c.t.Errorf("%s came with %q, and then with %q", b.WebhookID, was, text)
+	}
+	c.posts[b.WebhookID] = text
+	return members
+}
+
+// hold verifies where each delivery stands: in the room, or in one batch that is looked after, or at its end. Nothing else stands anywhere.
+func (c *convoy) hold(events ...string) {
+	c.t.Helper()
+	ctx := c.t.Context()
+	room, err := c.rdb.ZRange(ctx, Key(c.company, fmt.Sprintf("room:%d", c.cb)), 0, -1).Result()
+	c.must(err)
+	due, err := c.rdb.ZRange(ctx, Key(c.company, "due"), 0, -1).Result()
+	c.must(err)
+	for _, event := range events {
+		rec, member := c.record(event, c.cb), c.ref(event, c.cb).Member()
+		name, in := rec.Batched()
+		if got, want := slices.Contains(room, member), rec.State == 'H'; got != want {
+			c.t.Errorf("%s (%c) is in the room: %t", event, rec.State, got)
+		}
+		if slices.Contains(due, member) && (in || rec.State == 'H' || StateOf[rec.State].Final()) {
+			c.t.Errorf("%s (%c) is due by itself", event, rec.State)
+		}
+		if !in {
+			continue
+		}
+		batch := c.rdb.HGetAll(ctx, Key(c.company, "batch:"+name)).Val()
+		if !slices.Contains(strings.Fields(batch["e"]), event) {
+			c.t.Errorf("%s is in batch %s, which has %q", event, name, batch["e"])
+		}
+		whole := "~" + name + "/" + fmt.Sprint(c.cb)
+		if !slices.Contains(due, whole) && !slices.Contains(room, whole) {
+			c.t.Errorf("nobody looks after batch %s: %v", name, batch)
+		}
+	}
+	for _, member := range append(due, room...) {
+		if r, ok := ParseMember(c.company, member); ok && r.IsBatch() && c.rdb.Exists(ctx, Key(c.company, "batch:"+r.Event[1:])).Val() == 0 {
+			c.t.Errorf("%s is looked after, and there is none", member)
+		}
+	}
+}
+
+// brief is a claim whose owner counts as gone at once.
+func (d *desk) brief(t Ticket) Claim {
+	c := d.claim(t)
+	c.Lease = 0
+	return c
+}
+
+// take begins a ticket.
+func (c *convoy) take(claim Claim) *owned {
+	c.t.Helper()
+	a, why := c.begin(claim)
+	if a == nil {
+		c.t.Fatalf("it does not begin: %+v", why)
+	}
+	return a
+}
+
+// recover does what the next processes do, until nothing is left to do.
+func (c *convoy) recover(events ...string) {
+	c.t.Helper()
+	for range 200 {
+		c.hold(events...)
+		c.pump(c.cb)
+		o, err := c.ledger.Overdue(c.t.Context(), c.company, Page)
+		c.must(err)
+		c.lane = append(append(c.lane, o.Check...), o.Lost...)
+		for len(c.lane) > 0 {
+			t := c.lane[0]
+			c.lane = c.lane[1:]
+			if a, _ := c.begin(c.claim(t)); a != nil {
+				c.post(a)
+				c.finish(a, well)
+			}
+		}
+		if n := c.states(c.cb, events...); n[Delivered]+n[Dead]+n[Cancelled] == len(events) {
+			c.hold(events...)
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.t.Fatalf("they stand as %v", c.states(c.cb, events...))
+}
+
+// impatient are rules under which what nobody goes on with is looked at soon.
+func impatient() Rules {
+	r := standard
+	r.Patience = time.Millisecond
+	return r
+}
+
+// TestABatchSurvivesAKill between any two of its steps: each member is delivered, and those that may come twice come under the same webhook-id.
+func TestABatchSurvivesAKill(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	for name, tt := range map[string]struct {
+		until func(c *convoy) // the steps before the kill
+		twice bool            // the first members
+	}{
+		"accept / pump":      {func(*convoy) {}, false},
+		"pump / enqueue":     {func(c *convoy) { c.pump(c.cb); c.lane = nil }, false},
+		"begin / POST":       {func(c *convoy) { c.pump(c.cb); c.take(c.brief(c.lane[0])); c.lane = nil }, false},
+		"POST / finish":      {func(c *convoy) { c.pump(c.cb); c.post(c.take(c.brief(c.lane[0]))); c.lane = nil }, true},
+		"unbegin / enqueue":  {killedAfterUnbegin, false},
+		"finish(R) / task":   {killedAfterRetry, true},
+		"finish(D) / answer": {func(c *convoy) { c.pump(c.cb); c.repeated(c.take(c.claim(c.lane[0]))); c.lane = nil }, false},
+		"finish begins the next / its POST": {func(c *convoy) {
+			a := c.ahead()
+			if done := c.chained(a, "next", time.Millisecond); done.Next == nil {
+				c.t.Errorf("it begins nothing: %+v", done)
+			}
+			c.lane = nil
+		}, false},
+		"the same / its answer, which is lost": {func(c *convoy) {
+			a := c.ahead()
+			first, again := c.chained(a, "next", lease), c.chained(a, "next", 0)
+			if first.Next == nil || again.Next == nil || first.Next.Batch.WebhookID != again.Next.Batch.WebhookID {
+				c.t.Errorf("the repeat finds %+v, not %+v", again.Next, first.Next)
+			}
+			next := &owned{first.Released[0].Ref, "next", again.Next}
+			c.post(next)
+			c.finish(next, well)
+			c.lane = nil
+		}, false},
+	} {
+		t.Run(strings.ReplaceAll(strings.ReplaceAll(name, "/", "-"), " ", "_"), func(t *testing.T) {
+			c := d.of(t, "kill-"+strings.ToLower(strings.Map(lettersOnly, name))).convoy(3, 1<<20, 0)
+			events := numbered("p-", 8)
+			c.accept(events[:3], c.cb)
+			tt.until(c)
+			c.accept(events[3:], c.cb)
+			c.recover(events...)
+			for i, event := range events {
+				want := 1
+				if tt.twice && i < 3 {
+					want = 2
+				}
+				if c.sent[event] != want {
+					t.Errorf("%s was sent %d times, want %d", event, c.sent[event], want)
+				}
+			}
+			if n := len(c.posts); n != 3 && n != 4 {
+				t.Errorf("there were %d batches: %v", n, c.posts)
+			}
+		})
+	}
+}
+
+func lettersOnly(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' {
+		return r
+	}
+	return -1
+}
+
+func killedAfterUnbegin(c *convoy) {
+	c.pump(c.cb)
+	a := c.take(c.claim(c.lane[0]))
+	c.must(c.ledger.Unbegin(c.t.Context(), a.Ref, a.token))
+	c.lane = nil
+}
+
+func killedAfterRetry(c *convoy) {
+	c.pump(c.cb)
+	a := c.take(c.claim(c.lane[0]))
+	c.post(a)
+	c.retry(a)
+	c.lane = nil
+}
+
+// retry records that an attempt failed, and is to be made again at once.
+func (c *convoy) retry(a *owned) {
+	f := finishOf(a, badly.retried(time.Millisecond))
+	f.Least = -time.Second // it is not rounded up
+	done, err := c.ledger.Finish(c.t.Context(), f)
+	c.must(err)
+	if done.State != Retrying {
+		c.t.Errorf("it is %s", done.State)
+	}
+}
+
+// ahead makes the first batch. Others are waiting by then.
+func (c *convoy) ahead() *owned {
+	c.pump(c.cb)
+	a := c.take(c.claim(c.lane[0]))
+	c.post(a)
+	c.accept(numbered("more-", 3), c.cb)
+	return a
+}
+
+// repeated records an outcome twice, as if the first answer was lost.
+func (c *convoy) repeated(a *owned) {
+	c.post(a)
+	f := finishOf(a, well)
+	for i := range 2 {
+		done, err := c.ledger.Finish(c.t.Context(), f)
+		c.must(err)
+		if want := []FinishOutcome{Recorded, NotOurs}[i]; done.Outcome != want {
+			c.t.Errorf("run %d ends with %d", i, done.Outcome)
+		}
+	}
+}
+
+// chained records that an attempt delivered, and has the next batch begin in the same step.
+func (c *convoy) chained(a *owned, token string, lease time.Duration) Finished {
+	f := finishOf(a, well)
+	f.NextToken, f.NextLease = token, lease
+	done, err := c.ledger.Finish(c.t.Context(), f)
+	c.must(err)
+	return done
+}
+
+// TestWhoLeavesABatch between two of its attempts is not in it any more, and the others go on under another webhook-id. Whoever is cancelled under way counts
+// if the batch is delivered.
+func TestWhoLeavesABatch(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	cancel := func(c *convoy) {
+		_, err := c.ledger.Cancel(c.t.Context(), c.ref("p-1", c.cb), "{}")
+		c.must(err)
+	}
+	for name, tt := range map[string]struct {
+		leave func(c *convoy, a *owned) // and end the first attempt
+		state State                     // of who left, in the end
+		posts []string
+	}{
+		"cancelled between":              {func(c *convoy, a *owned) { c.retry(a); cancel(c) }, Cancelled, []string{"p-0 p-1 p-2", "p-0 p-2"}},
+		"cancelled under way":            {func(c *convoy, a *owned) { cancel(c); c.retry(a) }, Cancelled, []string{"p-0 p-1 p-2", "p-0 p-2"}},
+		"cancelled under way, delivered": {func(c *convoy, a *owned) { cancel(c); c.finish(a, well) }, Delivered, []string{"p-0 p-1 p-2"}},
+		"replayed": {func(c *convoy, a *owned) {
+			c.retry(a)
+			done, err := c.ledger.Replay(c.t.Context(), c.ref("p-1", c.cb), "{}")
+			c.must(err)
+			if done.Outcome != Done {
+				c.t.Errorf("the replay ended with %d", done.Outcome)
+			}
+		}, Delivered, []string{"p-0 p-1 p-2", "p-0 p-2", "p-1"}},
+		"replayed under way": {func(c *convoy, a *owned) {
+			if done, err := c.ledger.Replay(c.t.Context(), c.ref("p-1", c.cb), "{}"); err != nil || done.Outcome != WrongState {
+				c.t.Errorf("the replay ended with %d, %v", done.Outcome, err)
+			}
+			c.finish(a, well)
+		}, Delivered, []string{"p-0 p-1 p-2"}},
+		"all cancelled": {func(c *convoy, a *owned) {
+			c.retry(a)
+			for _, event := range numbered("p-", 3) {
+				_, err := c.ledger.Cancel(c.t.Context(), c.ref(event, c.cb), "{}")
+				c.must(err)
+			}
+		}, Cancelled, []string{"p-0 p-1 p-2"}},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			c := d.of(t, "leave-"+strings.ToLower(strings.Map(lettersOnly, name))).convoy(3, 1<<20, 0)
+			events := numbered("p-", 3)
+			c.accept(events, c.cb)
+			c.pump(c.cb)
+			a := c.take(c.claim(c.lane[0]))
+			c.lane = nil
+			c.post(a)
+			tt.leave(c, a)
+			c.recover(events...)
+			var posts []string
+			for _, members := range c.posts {
+				posts = append(posts, members)
+			}
+			slices.Sort(posts)
+			if diff := cmp.Diff(tt.posts, posts); diff != "" {
+				t.Errorf("sent (-want +got):\n%s", diff)
+			}
+			if got := StateOf[c.record("p-1", c.cb).State]; got != tt.state {
+				t.Errorf("who left is %s", got)
+			}
+			if left, err := c.rdb.ZCard(t.Context(), Key(c.company, "due")).Result(); err != nil || left > 0 {
+				t.Errorf("%d are due yet, %v", left, err)
+			}
+		})
+	}
+}
+
+// TestWhenABatchGoes: once enough events or bytes wait, or the first has waited for long enough. The accepting step says when to look.
+func TestWhenABatchGoes(t *testing.T) {
+	for name, tt := range map[string]struct {
+		events, bytes int
+		accepted      int
+		told          []time.Duration // by the accepting steps
+		at            time.Duration   // when the room is pumped
+		batches       []int           // that begin then, by how many members they have
+		wait          time.Duration   // that the pump answers
+	}{
+		"too few, too early":   {10, 1 << 20, 4, []time.Duration{5 * time.Second}, 4 * time.Second, nil, time.Second},
+		"long enough":          {10, 1 << 20, 4, []time.Duration{5 * time.Second}, 5 * time.Second, []int{4}, 0},
+		"as many as it takes":  {4, 1 << 20, 4, []time.Duration{5 * time.Second, 0}, 0, []int{4}, 0},
+		"more":                 {4, 1 << 20, 9, []time.Duration{5 * time.Second, 0, 0}, 0, []int{4, 4}, 5 * time.Second},
+		"more, long enough":    {4, 1 << 20, 9, []time.Duration{5 * time.Second, 0, 0}, 5 * time.Second, []int{4, 4, 1}, 0},
+		"as many bytes":        {100, 6, 3, []time.Duration{5 * time.Second, 0}, 0, []int{3}, 0}, // {} each
+		"one by one":           {1, 1 << 20, 2, []time.Duration{0, 0}, 0, []int{1, 1}, 0},
+		"none larger than all": {100, 1, 2, []time.Duration{5 * time.Second, 0}, 0, []int{1, 1}, 0},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inBubble(t, standard, func(d *desk) {
+				c := d.convoy(tt.events, tt.bytes, 5*time.Second)
+				var told []time.Duration
+				for _, event := range numbered("p-", tt.accepted) {
+					for _, p := range c.offer("{}", "", []string{event}, c.cb)[0].Pumps {
+						told = append(told, p.Wait)
+					}
+				}
+				if diff := cmp.Diff(tt.told, told); diff != "" {
+					t.Errorf("told (-want +got):\n%s", diff)
+				}
+				time.Sleep(tt.at)
+				p := c.pump(c.cb)
+				if p.Wait.Round(10*time.Millisecond) != tt.wait {
+					t.Errorf("the next look is in %s", p.Wait)
+				}
+				var batches []int
+				for _, a := range c.beginLane() {
+					batches = append(batches, len(c.post(a)))
+				}
+				if diff := cmp.Diff(tt.batches, batches); diff != "" {
+					t.Errorf("batches (-want +got):\n%s", diff)
+				}
+				c.hold(numbered("p-", tt.accepted)...)
+			})
+		})
+	}
+}
+
+// TestWhatABatchCostsInRedis: two commands a member as it begins, and three as it ends.
+func TestWhatABatchCostsInRedis(t *testing.T) {
+	t.Parallel()
+	const members = 100
+	c := newDesk(t, standard).convoy(members, 1<<20, 0)
+	commands := func() (n int64) {
+		info, err := c.rdb.InfoMap(t.Context(), "commandstats").Result()
+		c.must(err)
+		for _, line := range info["Commandstats"] {
+			var calls int64
+			_, _ = fmt.Sscanf(line, "calls=%d,", &calls)
+			n += calls
+		}
+		return n
+	}
+	c.accept(numbered("p-", members), c.cb)
+	c.pump(c.cb)
+	before := commands()
+	a := c.take(c.claim(c.lane[0]))
+	begun := commands()
+	c.finish(a, well)
+	ended := commands()
+	if len(a.grant.Batch.Members) != members {
+		t.Fatalf("it has %d members", len(a.grant.Batch.Members))
+	}
+	if n := begun - before; n < 2*members || n > 2*members+40 {
+		t.Errorf("to begin takes %d commands", n)
+	}
+	if n := ended - begun; n < 3*members || n > 3*members+40 {
+		t.Errorf("to end takes %d commands", n)
+	}
+}
