@@ -313,12 +313,7 @@ func TestWhoLeavesABatch(t *testing.T) {
 			c.post(a)
 			tt.leave(c, a)
 			c.recover(events...)
-			var posts []string
-			for _, members := range c.posts {
-				posts = append(posts, members)
-			}
-			slices.Sort(posts)
-			if diff := cmp.Diff(tt.posts, posts); diff != "" {
+			if diff := cmp.Diff(tt.posts, c.posted()); diff != "" {
 				t.Errorf("sent (-want +got):\n%s", diff)
 			}
 			if got := StateOf[c.record("p-1", c.cb).State]; got != tt.state {
@@ -410,5 +405,96 @@ func TestWhatABatchCostsInRedis(t *testing.T) {
 	}
 	if n := ended - begun; n < 3*members || n > 3*members+40 {
 		t.Errorf("to end takes %d commands", n)
+	}
+}
+
+// TestASplitBatch goes on in halves, each under a webhook-id of its own, until one is small enough or cannot be split.
+func TestASplitBatch(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	for members, want := range map[int][]string{
+		1: {"p-0"},
+		2: {"p-0", "p-0 p-1", "p-1"},
+		5: {"p-0 p-1 p-2", "p-0 p-1 p-2 p-3 p-4", "p-3 p-4"},
+	} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprint(members, killed), func(t *testing.T) {
+				c := d.of(t, fmt.Sprintf("split-%d-%t", members, killed)).convoy(10, 1<<20, 0)
+				events := numbered("p-", members)
+				c.accept(events, c.cb)
+				c.pump(c.cb)
+				a := c.take(c.claim(c.lane[0]))
+				c.lane = nil
+				c.post(a)
+				halves, err := c.ledger.Split(t.Context(), finishOf(a, badly))
+				c.must(err)
+				if want := map[bool]int{true: 2}[members > 1]; len(halves) != want {
+					t.Errorf("it is split into %v", halves)
+				}
+				if again, err := c.ledger.Split(t.Context(), finishOf(a, badly)); err != nil || len(again) > 0 {
+					t.Errorf("a repeat has it split into %v, %v", again, err)
+				}
+				if members == 1 {
+					c.finish(a, well)
+				}
+				if !killed {
+					c.lane = halves
+				}
+				c.recover(events...)
+				if diff := cmp.Diff(want, c.posted()); diff != "" {
+					t.Errorf("sent (-want +got):\n%s", diff)
+				}
+				if rec := c.record("p-0", c.cb); len(ParseEntries(rec.Attempts)) != min(2, members) || rec.Number != min(2, members) {
+					t.Errorf("a member tells of %q", rec.Attempts)
+				}
+			})
+		}
+	}
+}
+
+// posted are the members of each batch that was sent.
+func (c *convoy) posted() (posts []string) {
+	for _, members := range c.posts {
+		posts = append(posts, members)
+	}
+	slices.Sort(posts)
+	return posts
+}
+
+// TestOutcomesOfElements: what the partner took is delivered, and the rest goes on under another webhook-id, also if the owner is gone before it has said so
+// for the rest.
+func TestOutcomesOfElements(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	for name, killed := range map[string]bool{"finished": false, "killed": true} {
+		t.Run(name, func(t *testing.T) {
+			c := d.of(t, "outcomes-"+name).convoy(4, 1<<20, 0)
+			events := numbered("p-", 4)
+			c.accept(events, c.cb)
+			c.pump(c.cb)
+			a := c.take(c.brief(c.lane[0]))
+			c.lane = nil
+			c.post(a)
+			for range 2 {
+				left, ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-1", "p-3"})
+				c.must(err)
+				if left != 2 || !ok {
+					t.Errorf("%d are left, %t", left, ok)
+				}
+			}
+			if diff := cmp.Diff(map[State]int{Delivered: 2, Active: 2}, c.states(c.cb, events...)); diff != "" {
+				t.Errorf("states (-want +got):\n%s", diff)
+			}
+			if !killed {
+				c.retry(a)
+			}
+			c.recover(events...)
+			if diff := cmp.Diff([]string{"p-0 p-1 p-2 p-3", "p-0 p-2"}, c.posted()); diff != "" {
+				t.Errorf("sent (-want +got):\n%s", diff)
+			}
+			if _, ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-0"}); ok || err != nil {
+				t.Errorf("who does not own it any more is heard: %v", err)
+			}
+		})
 	}
 }

@@ -370,7 +370,7 @@ local function ending()
     sweep()
     return died
   end
-  ended = {forget = forget, batchOf = batchOf, alight = alight, disband = disband}
+  ended = {forget = forget, batchOf = batchOf, alight = alight, arrive = arrive, disband = disband}
   return ended
 end
 
@@ -694,10 +694,11 @@ local function forming()
     if late < 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + late), cb) end
     return late < 0 and 0 or math.max(1, late)
   end
-  -- Who is still in a batch: as fill answers. If somebody left it, it goes on without him, under another webhook-id. nil: nobody is.
+  -- Who is still in a batch: as fill answers. If somebody left it, or it was split, it goes on under another webhook-id. nil: nobody is.
   local function aboard(r, batch, member, cb)
     local field, mine, out, events, left = 'd' .. cb, '~' .. string.match(member, '^~(.*)/'), {}, {}, false
-    for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do
+    local h = redis.call('HMGET', batch, 'e', 'w')
+    for event in string.gmatch(h[1] or '', '%S+') do
       local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'r' .. cb)
       if string.match(e[1] or '', '^A %d+ %d+ %d+ %d+ (%S+)') == mine then
         events[#events + 1] = event
@@ -707,7 +708,7 @@ local function forming()
       end
     end
     if #events == 0 then return nil end
-    if left then
+    if left or not h[2] then
       redis.call('HSET', batch, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(mine .. r.tok), 1, 24))
     end
     return out

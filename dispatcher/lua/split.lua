@@ -1,0 +1,31 @@
+-- Has the second half of a batch's members travel in a batch of their own: the request was too large. Both may go at once, under other webhook-ids.
+-- ARGV: member, token, attempts whole, spent, a text that never was and will be -> {'ok', member, ticket, member, ticket} | {'one'}: it cannot be split | {'lost'}
+local member = ARGV[1]
+local r, batch, field, cb = load(member)
+if not r or r.s ~= 'A' or r.tok ~= ARGV[2] then return {'lost'} end
+forming().aboard(r, batch, member, cb)
+local h, events = redis.call('HMGET', batch, 'e', 'k'), {}
+for event in string.gmatch(h[1] or '', '%S+') do events[#events + 1] = event end
+if #events < 2 then return {'one'} end
+local half = math.ceil(#events / 2)
+
+-- The new one is written before its members leave the old one, and that misses them in any case.
+local name, mine = string.sub(redis.sha1hex(ARGV[5]), 1, 24), string.match(member, '^(~.*)/')
+local other, second = '~' .. name .. '/' .. cb, prefix .. 'batch:' .. name
+r.s, r.gen, r.at, r.tok, r.log, r.spent = 'P', r.gen + 1, now, '-', ARGV[3], tonumber(ARGV[4])
+redis.call('ZADD', due, int(now + PATIENCE), other)
+redis.call('ZADD', batches, int(now + FAR), name)
+redis.call('HSET', second, 'a', redis.call('HGET', prefix .. 'ev:' .. events[half + 1], 'a'), 'e', table.concat(events, ' ', half + 1), 'k', h[2], field, format(r))
+enter(cb, other)
+for i = half + 1, #events do
+  local ev = prefix .. 'ev:' .. events[i]
+  local head, log = string.match(redis.call('HGET', ev, field) or '', '^(A %d+ %d+ %d+ %d+ )%S+(.*)$')
+  if head then redis.call('HSET', ev, field, head .. '~' .. name .. log) end
+end
+redis.call('HSET', batch, 'e', table.concat(events, ' ', 1, half), field, format(r))
+redis.call('HDEL', batch, 'w')
+redis.call('ZADD', due, int(now + PATIENCE), member)
+r.slow = fails(pace(cb))
+tell(member, 'P')
+tell(other, 'P')
+return {'ok', member, ticket(r), other, ticket(r)}
