@@ -66,8 +66,10 @@ func (c *convoy) hold(events ...string) {
 	due, err := c.rdb.ZRange(ctx, Key(c.company, "due"), 0, -1).Result()
 	c.must(err)
 	for _, event := range events {
-		rec, member := c.record(event, c.cb), c.ref(event, c.cb).Member()
-		name, in := rec.Batched()
+		rec, err := ParseRecord(c.rdb.HGet(ctx, EventKey(c.company, event), RecordField(c.cb)).Val())
+		c.must(err)
+		member := c.ref(event, c.cb).Member()
+		name, in := rec.batched()
 		if got, want := slices.Contains(room, member), rec.State == 'H'; got != want {
 			c.t.Errorf("%s (%c) is in the room: %t", event, rec.State, got)
 		}
@@ -497,4 +499,53 @@ func TestOutcomesOfElements(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAMemberStandsAsItsBatch: whoever reads a delivery finds its batch's state and attempts, numbered on from its own, while it travels and after.
+func TestAMemberStandsAsItsBatch(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, impatient()).convoy(2, 1<<20, 0)
+	events := numbered("p-", 2)
+	look := func(state State, attempts int) {
+		t.Helper()
+		for _, event := range events {
+			rec := c.record(event, c.cb)
+			entries := ParseEntries(rec.Attempts)
+			if StateOf[rec.State] != state || len(entries) != attempts || state == Retrying && rec.Batch == "" {
+				t.Errorf("%s is %c, of batch %q, with %q", event, rec.State, rec.Batch, rec.Attempts)
+			}
+			for i, e := range entries {
+				if e.Number != i+1 {
+					t.Errorf("%s has attempt %d in place %d", event, e.Number, i+1)
+				}
+			}
+			found, _, err := c.ledger.Search(t.Context(), c.company, "", Search{States: []State{state}}, 10)
+			c.must(err)
+			if len(found) != len(events) || StateOf[found[0].Records[c.cb].State] != state {
+				t.Errorf("a list of those that are %s has %d", state, len(found))
+			}
+		}
+	}
+	c.accept(events, c.cb)
+	look(Held, 0)
+	c.pump(c.cb)
+	a := c.take(c.claim(c.lane[0]))
+	look(Active, 0)
+	c.retry(a)
+	look(Retrying, 1)
+	halves, err := c.ledger.Overdue(t.Context(), c.company, Page)
+	c.must(err)
+	for len(halves.Check) == 0 {
+		time.Sleep(time.Millisecond)
+		halves, err = c.ledger.Overdue(t.Context(), c.company, Page)
+		c.must(err)
+	}
+	c.finish(c.take(c.claim(halves.Check[0])), badly)
+	look(Dead, 2)
+	for _, event := range events { // a batch of its own, or of both
+		_, err := c.ledger.Replay(t.Context(), c.ref(event, c.cb), "{}")
+		c.must(err)
+	}
+	c.recover(events...)
+	look(Delivered, 3)
 }

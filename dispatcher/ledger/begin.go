@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"time"
 
@@ -100,6 +101,31 @@ func (a *answer) grant(r Ref) (*Grant, error) {
 	if a.err == nil && len(g.Payload) > 0 {
 		g.Payload, a.err = unpack(g.Payload, length)
 	}
+	return g, a.err
+}
+
+// grantBatch reads what begin.lua answers after 'go' of a batch.
+func (a *answer) grantBatch(r Ref) (*Grant, error) {
+	g := &Grant{Number: int(a.number()), Spent: int(a.number()), Attempts: a.text()}
+	b := &Batch{WebhookID: a.text(), Element: a.text()}
+	g.LogID, g.Version, g.At, b.RoomWait = a.text(), a.number(), a.at(), a.wait()
+	a.text()
+	for a.more() {
+		m := BatchMember{Ref: Ref{r.Company, a.text(), r.Callback}}
+		meta, body, length := a.text(), a.text(), a.text()
+		m.Replayed = a.yes()
+		if a.err == nil && json.Unmarshal([]byte(meta), &m.Meta) != nil {
+			a.err = ErrBadRecord
+		}
+		if a.err == nil {
+			m.Payload, a.err = unpack([]byte(body), length)
+		}
+		b.Members = append(b.Members, m)
+	}
+	if a.err == nil && (len(b.Members) == 0 || b.WebhookID == "") {
+		a.err = ErrBadRecord
+	}
+	g.Batch = b
 	return g, a.err
 }
 

@@ -94,10 +94,11 @@ func (l *Ledger) Event(ctx context.Context, company, id string) (*Event, error) 
 		}
 	}
 	e, err := readEvent(id, fields)
-	if e != nil {
-		e.BodyLeft = bodyLeft
+	if err != nil || e == nil {
+		return nil, err
 	}
-	return e, err
+	e.BodyLeft = bodyLeft
+	return e, l.follow(ctx, company, e.Records)
 }
 
 // Deliveries reads events with one delivery each, in one round trip; nil where one is gone.
@@ -116,7 +117,7 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 	if err := execute(ctx, pipe); err != nil {
 		return nil, err
 	}
-	found := make([]*Event, len(refs))
+	found, of := make([]*Event, len(refs)), make(map[string][]map[int64]Record)
 	for i, r := range refs {
 		a := &answer{left: Strings(reads[i].Val())}
 		m, logID, record := a.text(), a.text(), a.text()
@@ -128,6 +129,12 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 			return nil, err
 		}
 		found[i].BodyLeft = bodies[i] != nil && !bodies[i].Val()
+		of[r.Company] = append(of[r.Company], found[i].Records)
+	}
+	for company, records := range of {
+		if err := l.follow(ctx, company, records...); err != nil {
+			return nil, err
+		}
 	}
 	return found, nil
 }

@@ -25,6 +25,9 @@ type Record struct {
 	At         int64 // ms; see lua/record.lua
 	Token      string
 	Attempts   string // "" or "\n" and a JSON line, for each attempt
+
+	// Batch is the webhook-id of the unfinished batch that it travels in. State, At, Spent and what came to Number and Attempts are that batch's then.
+	Batch string
 }
 
 // ErrBadRecord says that what Redis holds, or what a script answered, is not what this version writes.

@@ -56,14 +56,15 @@ func (l *Ledger) Search(ctx context.Context, company string, from LogPlace, s Se
 	if len(rows) == 0 {
 		return nil, "", fmt.Errorf("the log: %w", ErrBadRecord)
 	}
+	var records []map[int64]Record
 	for _, row := range rows[1:] {
 		e, err := l.row(ctx, company, Strings(row))
 		if err != nil {
 			return nil, "", err
 		}
-		events = append(events, e)
+		events, records = append(events, e), append(records, e.Records)
 	}
-	return events, LogPlace(String(rows[0])), nil
+	return events, LogPlace(String(rows[0])), l.follow(ctx, company, records...)
 }
 
 // Summarize writes the summary of the log's next block. more says that there may be another: a block is summed up once it is full.

@@ -15,6 +15,12 @@ local only, states, kind = ARGV[5] ~= '0' and ARGV[5], ARGV[6], ARGV[7]
 local events, kinds, begins, bodied = ARGV[8] == 'events', ARGV[9], ARGV[10], ARGV[11] == '1'
 local out = {''}
 
+-- The letter of a delivery's state: one in a batch stands as the batch does.
+local function letter(record, cb)
+  local name = string.match(record, '^A %d+ %d+ %d+ %d+ ~(%S+)')
+  return string.sub(name and redis.call('HGET', prefix .. 'batch:' .. name, 'd' .. cb) or record, 1, 1)
+end
+
 -- Looks at an event, of which only the states of its deliveries are wanted.
 local function glimpse(entry)
   local id = entry[2][2]
@@ -29,7 +35,8 @@ local function glimpse(entry)
   local fields = redis.call('HSCAN', ev, 0, 'MATCH', 'd[1-9]*', 'COUNT', MANY)
   if fields[1] ~= '0' then large = '1' end
   for i = 1, large == '' and #fields[2] or 0, 2 do
-    local cb, s = string.sub(fields[2][i], 2), string.sub(fields[2][i + 1], 1, 1)
+    local cb = string.sub(fields[2][i], 2)
+    local s = letter(fields[2][i + 1], cb)
     if not final(s) and s ~= 'A' and deleted(gate(cb)) then s = 'C' end
     of[#of + 1] = cb .. ':' .. s
   end
@@ -42,7 +49,7 @@ end
 -- The states as lists show them: what waits for a callback that was deleted is as good as cancelled.
 local function admits(record, cb)
   if states == '' then return true end
-  local s = string.sub(record, 1, 1)
+  local s = letter(record, cb)
   if (s == 'P' or s == 'R' or s == 'H') and deleted(gate(cb)) then s = 'C' end
   return string.find(states, s, 1, true) ~= nil
 end
