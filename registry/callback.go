@@ -90,6 +90,7 @@ type Callback struct {
 	Retry   Retry
 
 	RateLimit *RateLimit // nil: none
+	Batch     *Batch     // nil: deliveries go one by one
 
 	Filter   *payloads.Filter   // nil: none
 	Template *payloads.Template // nil: none, and the payload goes out as it came

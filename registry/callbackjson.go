@@ -111,6 +111,7 @@ type settings struct {
 	Envelope    Envelope             `json:"envelope,omitempty"`
 	Body        BodyForm             `json:"body,omitempty"`
 	Signature   *signatureSettings   `json:"signature,omitempty"`
+	Batch       *batchSettings       `json:"batch,omitempty"`
 }
 
 type retrySettings struct {
@@ -141,6 +142,7 @@ func (cb *Callback) settings() settings {
 		Envelope:    cb.Envelope,
 		Body:        cb.Body,
 		Signature:   cb.Signature.settings(),
+		Batch:       cb.Batch.settings(),
 	}
 	if len(cb.Headers) > 0 {
 		s.Headers = maps.Clone(cb.Headers)

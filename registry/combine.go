@@ -37,6 +37,7 @@ var traits = []trait{
 	{"signature.rfc9421", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.RFC9421 }},
 	{"signature.hmac false", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && !cb.Signature.HMAC }},
 	{"destination.pull", "destination.pull", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Destination.Pull }},
+	{"batch", "batch", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Batch != nil }},
 }
 
 // A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.
@@ -86,6 +87,9 @@ var discords = []discord{
 		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
 	},
 	{"signature.hmac false", "header_style " + string(payloads.StyleStripe), "the signature of that style is an HMAC; leave one of the two out"},
+	{"batch", "destination.content_type " + payloads.ContentTypeForm, "a batch is a JSON array; leave the content type out"},
+	{"batch", "a synchronous type", "its caller waits for the decision about one event"},
+	{"batch", "envelope " + string(EnvelopeBinary), "its attributes are headers, of which a request has one set; take " + string(EnvelopeStructured)},
 }
 
 // combine returns the faults of a callback of a type, which is nil for a glob: fields that do not go together.

@@ -30,6 +30,7 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 	"signature.rfc9421":               func(cb *Callback, _ *payloads.Type) { signing(cb).RFC9421 = true },
 	"signature.hmac false":            func(cb *Callback, _ *payloads.Type) { signing(cb).HMAC = false },
 	"destination.pull":                func(cb *Callback, _ *payloads.Type) { cb.Destination.Pull = true },
+	"batch":                           func(cb *Callback, _ *payloads.Type) { cb.Batch = &Batch{} },
 }
 
 // pairs says of each pair of traits, in their order, what becomes of it: "works", or a piece of the refusal. "one field" is a pair of one field's values.
@@ -94,6 +95,20 @@ var pairs = map[[2]string]string{
 	{"filter", "tls"}:                                                          "works",
 	{"template", "tls"}:                                                        "works",
 	{"template", "body thin"}:                                                  "works",
+
+	{"success", "batch"}: "works",
+	{"destination.content_type application/x-www-form-urlencoded", "batch"}: "a batch is a JSON array",
+	{"a type with a stamped field", "batch"}:                                "works",
+	{"a synchronous type", "batch"}:                                         "waits for the decision about one event",
+	{"envelope cloudevents-structured", "batch"}:                            "works",
+	{"envelope cloudevents-binary", "batch"}:                                "its attributes are headers",
+	{"header_style svix", "batch"}:                                          "works",
+	{"header_style github", "batch"}:                                        "works",
+	{"header_style stripe", "batch"}:                                        "works",
+	{"body thin", "batch"}:                                                  "works",
+	{"filter", "batch"}:                                                     "works",
+	{"template", "batch"}:                                                   "works",
+	{"tls", "batch"}:                                                        "works",
 
 	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",
 	{"envelope cloudevents-structured", "tls"}:                         "works",
@@ -202,6 +217,7 @@ var columns = []struct {
 	{"thin", []string{"body thin"}},
 	{"style", []string{"header_style svix", "header_style github", "header_style stripe"}},
 	{"keys", []string{"signature.ed25519", "signature.hmac false"}},
+	{"batch", []string{"batch"}},
 }
 
 // cellOf is what the partners' page has to say of two traits.

@@ -23,6 +23,7 @@ import (
 //     closes it afterwards.
 //   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
 //     nothing about the new one.
+//   - ARGV[11] is how its deliveries travel, empty if one by one.
 var save = redis.NewScript(AuditLua + AwakeLua + awakeHere + `
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
@@ -39,6 +40,12 @@ end
 redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])
 if ARGV[4] == '' then redis.call('DEL', KEYS[4]) else redis.call('SET', KEYS[4], ARGV[4]) end
 if ARGV[7] ~= '' then redis.call('HSET', KEYS[7], 'hn', ARGV[7]) end
+if ARGV[11] == '' then
+	redis.call('HDEL', KEYS[7], 'by')
+else
+	redis.call('HSET', KEYS[7], 'by', ARGV[11])
+	redis.call('SET', KEYS[10], 1)
+end
 if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 ` + nextVersion + `
@@ -76,8 +83,9 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	keys := []string{
 		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
 		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
+		SpecialKey(cb.Company),
 	}
-	reply, err := r.whileAwake(ctx, save, cb.Company, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved).StringSlice()
+	reply, err := r.whileAwake(ctx, save, cb.Company, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved, cb.Batch.String()).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}

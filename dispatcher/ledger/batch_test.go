@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/ringback/ringback/registry"
 )
 
 // A convoy is a callback whose deliveries travel in batches, and what was sent to it.
@@ -21,21 +23,22 @@ type convoy struct {
 // convoy registers a callback with batches.
 func (d *desk) convoy(events, bytes int, wait time.Duration) *convoy {
 	d.t.Helper()
-	c := &convoy{desk: d, cb: d.callback(""), posts: make(map[string]string), sent: make(map[string]int)}
-	c.travels(fmt.Sprintf("batch %d %d %d payload", events, bytes, wait.Milliseconds()))
+	c := &convoy{desk: d, posts: make(map[string]string), sent: make(map[string]int)}
+	if bytes < 1024 { // fewer than may be registered
+		c.cb = d.callback("")
+		c.travels(fmt.Sprintf("batch %d %d %d payload", events, bytes, wait.Milliseconds()))
+		return c
+	}
+	c.cb = d.callback(fmt.Sprintf(`"batch": {"max_events": %d, "max_bytes": %d, "max_wait": %q}`, events, bytes, wait))
 	return c
 }
 
-// travels has the registry say how a callback's deliveries travel.
+// travels says how a callback's deliveries travel, as the registry does.
 func (c *convoy) travels(how string) {
 	c.t.Helper()
 	health := Key(c.company, fmt.Sprintf("health:%d", c.cb))
-	c.must(c.rdb.Set(c.t.Context(), Key(c.company, "special"), 1, 0).Err())
-	if how == "" {
-		c.must(c.rdb.HDel(c.t.Context(), health, "by").Err())
-	} else {
-		c.must(c.rdb.HSet(c.t.Context(), health, "by", how).Err())
-	}
+	c.must(c.rdb.Set(c.t.Context(), registry.SpecialKey(c.company), 1, 0).Err())
+	c.must(c.rdb.HSet(c.t.Context(), health, "by", how).Err())
 }
 
 // post is what the partner gets. A webhook-id always comes with the same members.
@@ -548,4 +551,127 @@ func TestAMemberStandsAsItsBatch(t *testing.T) {
 	}
 	c.recover(events...)
 	look(Delivered, 3)
+}
+
+// TestTheSwitch: with batches taken away, what was never sent goes one by one, and what was goes on as the batch that it was. With batches set, what is on its way
+// singly and has not begun comes back for the next batch.
+func TestTheSwitch(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	t.Run("off", func(t *testing.T) {
+		c := d.of(t, "off").convoy(2, 1<<20, 0)
+		events := numbered("p-", 6)
+		c.accept(events, c.cb)
+		c.pump(c.cb)
+		c.retry(c.take(c.claim(c.lane[0])))
+		empty := c.lane[1:]
+		c.lane = nil
+		c.patch(c.cb, `{"batch": null}`)
+		for _, ticket := range empty {
+			if _, why := c.begin(c.claim(ticket)); why.Outcome != WaitsInRoom {
+				t.Errorf("an empty batch ends with %+v", why)
+			}
+		}
+		c.pump(c.cb)
+		single := 0
+		for _, a := range c.beginLane() {
+			if a.grant.Batch == nil {
+				single++
+			}
+			c.finish(a, well)
+		}
+		if single != 4 {
+			t.Errorf("%d go one by one", single)
+		}
+		c.recover(events...)
+		if diff := cmp.Diff([]string{"p-0 p-1"}, c.posted()); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("on", func(t *testing.T) {
+		c := &convoy{desk: d.of(t, "on"), posts: make(map[string]string), sent: make(map[string]int)}
+		c.cb = c.callback("")
+		events := numbered("p-", 3)
+		c.accept(events, c.cb)
+		under, _ := c.begin(c.claim(c.lane[0]))
+		c.patch(c.cb, `{"batch": {"max_wait": "0s"}}`)
+		if begun := c.beginLane(); len(begun) > 0 {
+			t.Errorf("%d begin singly", len(begun))
+		}
+		c.finish(under, well)
+		c.recover(events...)
+		if diff := cmp.Diff([]string{"p-1 p-2"}, c.posted()); diff != "" {
+			t.Errorf("batches (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// TestABatchBehindAGate waits as a whole once it was sent, and its members in the room if it was not. What is held for too long, too many, or for a callback
+// that was deleted comes to its end with all its members.
+func TestABatchBehindAGate(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	begun := func(t *testing.T, name string) (*convoy, []string) {
+		c, events := d.of(t, name).convoy(2, 1<<20, 0), numbered("p-", 4)
+		c.accept(events, c.cb)
+		c.pump(c.cb)
+		a := c.take(c.brief(c.lane[0]))
+		c.post(a)
+		c.pause(c.cb)
+		for _, ticket := range c.lane[1:] {
+			c.begin(c.claim(ticket))
+		}
+		c.lane = nil
+		_, err := c.ledger.Overdue(t.Context(), c.company, Page) // its owner is gone
+		c.must(err)
+		c.hold(events...)
+		if diff := cmp.Diff(map[State]int{Held: 4}, c.states(c.cb, events...)); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		return c, events
+	}
+	t.Run("resumed", func(t *testing.T) {
+		c, events := begun(t, "resumed")
+		c.resume(c.cb)
+		c.recover(events...)
+		if diff := cmp.Diff([]string{"p-0 p-1", "p-2 p-3"}, c.posted()); diff != "" || c.sent["p-0"] != 2 {
+			t.Errorf("sent %v (-want +got):\n%s", c.sent, diff)
+		}
+	})
+	t.Run("deleted", func(t *testing.T) {
+		c, events := begun(t, "deleted")
+		c.must(c.registry.Delete(t.Context(), c.company, c.cb))
+		for cursor := "0"; ; {
+			var err error
+			cursor, err = c.ledger.Purge(t.Context(), c.company, c.cb, cursor, "")
+			c.must(err)
+			if cursor == "0" {
+				break
+			}
+		}
+		if diff := cmp.Diff(map[State]int{Cancelled: 4}, c.states(c.cb, events...)); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("held for too long", func(t *testing.T) {
+		c, events := begun(t, "too-long")
+		short := impatient()
+		short.HoldMaxAge = 0
+		c.rule(short)
+		for range 100 {
+			time.Sleep(time.Millisecond)
+			if c.pump(c.cb); c.states(c.cb, events...)[Dead] == 4 {
+				break
+			}
+		}
+		if diff := cmp.Diff(map[State]int{Dead: 4}, c.states(c.cb, events...)); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		if got := c.health(c.cb).Dead; got != 4 {
+			t.Errorf("%d are in the book", got)
+		}
+		if got := c.buried()["hold_expired"]; got != 4 {
+			t.Errorf("%d were given up", got)
+		}
+	})
 }

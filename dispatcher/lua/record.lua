@@ -277,7 +277,7 @@ end
 -- sent), w its webhook-id, k how its elements are written. A member's record says A … ~<name> as long as it is in the batch, and stands in no set. Who
 -- takes a member out of a batch only writes its record: at its next attempt the batch finds who is still in it.
 --
--- {c}:batches has all of them; score: until when what is known of them is kept (ms), far ahead while they have not ended.
+-- {c}:batches has all of them, as sets name them; score: until when what is known of them is kept (ms), far ahead while they have not ended.
 local batches = prefix .. 'batches'
 
 -- What batches are ended by is defined only where there are any: to define it takes Redis as long as some commands.
@@ -286,9 +286,9 @@ local function ending()
   if ended then return ended end
   -- Takes away some batches that have had their time.
   local function sweep()
-    for _, name in ipairs(redis.call('ZRANGEBYSCORE', batches, '-inf', int(now), 'LIMIT', 0, 4)) do
-      redis.call('UNLINK', prefix .. 'batch:' .. name)
-      redis.call('ZREM', batches, name)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', batches, '-inf', int(now), 'LIMIT', 0, 4)) do
+      redis.call('UNLINK', (place(member)))
+      redis.call('ZREM', batches, member)
     end
   end
   -- An empty batch is forgotten: what it was to take is in the room.
@@ -296,7 +296,7 @@ local function ending()
     redis.call('ZREM', due, member)
     leave(cb, member)
     redis.call('DEL', batch)
-    redis.call('ZREM', batches, string.match(member, '^~(.*)/'))
+    redis.call('ZREM', batches, member)
   end
   -- The attempts of a batch as its members have them: without what was answered, which the batch has.
   local function short(log)
@@ -366,7 +366,7 @@ local function ending()
     leave(cb, member)
     unhold(cb, member)
     if #events == 0 then redis.call('DEL', batch) else redis.call('PEXPIRE', batch, int(RETENTION * 1000 + 86400000)) end -- should no other batch end here any more
-    redis.call('ZADD', batches, int(now + RETENTION * 1000), name)
+    redis.call('ZADD', batches, int(now + RETENTION * 1000), member)
     sweep()
     return died
   end
@@ -671,7 +671,7 @@ local function forming()
     end
     if first then
       redis.call('ZADD', due, int(now + tonumber(lease)), member)
-      redis.call('ZADD', batches, int(now + FAR), name)
+      redis.call('ZADD', batches, int(now + FAR), member)
       redis.call('HSET', batch, 'a', first, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(name .. r.tok), 1, 24), 'k', b.element, 'd' .. cb, format(r))
       enter(cb, member)
       for i, event in ipairs(events) do redis.call('HSET', prefix .. 'ev:' .. event, 'd' .. cb, texts[i]) end
@@ -753,7 +753,7 @@ local function forming()
         else
           r.s, r.num, r.tok = 'P', 0, '-'
           redis.call('ZADD', due, int(now + PATIENCE), member)
-          redis.call('ZADD', batches, int(now + FAR), name)
+          redis.call('ZADD', batches, int(now + FAR), member)
           redis.call('HSET', batch, 'a', redis.call('HGET', (place(head)), 'a') or '', 'd' .. cb, format(r))
           enter(cb, member)
           empty = empty + 1

@@ -14,7 +14,7 @@ local name, mine = string.sub(redis.sha1hex(ARGV[5]), 1, 24), string.match(membe
 local other, second = '~' .. name .. '/' .. cb, prefix .. 'batch:' .. name
 r.s, r.gen, r.at, r.tok, r.log, r.spent = 'P', r.gen + 1, now, '-', ARGV[3], tonumber(ARGV[4])
 redis.call('ZADD', due, int(now + PATIENCE), other)
-redis.call('ZADD', batches, int(now + FAR), name)
+redis.call('ZADD', batches, int(now + FAR), other)
 redis.call('HSET', second, 'a', redis.call('HGET', prefix .. 'ev:' .. events[half + 1], 'a'), 'e', table.concat(events, ' ', half + 1), 'k', h[2], field, format(r))
 enter(cb, other)
 for i = half + 1, #events do
