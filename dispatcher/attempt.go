@@ -2,15 +2,10 @@ package dispatcher
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
-
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/ledger"
@@ -32,9 +27,11 @@ type attempt struct {
 	number   int // of the attempt
 	meta     ledger.Meta
 	body     []byte
-	ticket   string    // that of its thin body, once that was made; else empty
-	accepted time.Time // the event
-	begun    time.Time // the attempt, by Redis's clock where that knows of it
+	tickets  []string                  // those of its thin bodies, once they were made; else empty
+	batch    *ledger.Batch             // nil: it is no batch. Else the type is that of all members, or nil, and meta has its name, or *
+	types    map[string]*payloads.Type // of a batch's members
+	accepted time.Time                 // the event
+	begun    time.Time                 // the attempt, by Redis's clock where that knows of it
 }
 
 // A sent is what came of a request, and what it means.
@@ -68,6 +65,9 @@ func (a *attempt) id() string {
 	if a.ownID != "" {
 		return a.ownID
 	}
+	if a.batch != nil {
+		return a.batch.WebhookID
+	}
 	return a.ref.DeliveryID()
 }
 
@@ -81,122 +81,28 @@ func (a *attempt) sentence(written ledger.Entry) string {
 	return written.Unmasked().Detail()
 }
 
-// post makes one request and judges what comes back. token is an access token, or empty.
-func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
-	s := sent{at: time.Now(), token: token}
-	out, err := a.outgoing(by, s.at)
-	if err != nil {
-		s.Judgement = unsendable(err)
-		return s
-	}
-	header := a.headers(by.userAgent)
-	out.describe(header)
-	if err := sign(a.callback, header, payloads.Message{ID: a.id(), EventType: a.meta.Type, At: s.at, Body: out.body}); err != nil {
-		s.Judgement = unsendable(err)
-		return s
-	}
-	authorize(header, a.callback.Auth, token)
-	if a.callback.Trace {
-		propagation.TraceContext{}.Inject(ctx, propagation.HeaderCarrier(header))
-	}
-	if by.dry {
-		s.header, s.body = header, out.body
-		return s
-	}
-	s.response, err = by.egress.Do(ctx, egress.Request{
-		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: out.body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),
-		Identity:   identityOf(a.callback.TLS),
-		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
-	})
-	o := verdict.Outcome{Err: err}
-	phase := egress.PhaseWait
-	if err == nil {
-		o.Status, o.Header, s.timing = s.response.Status, s.response.Header, s.response.Timing
-	} else if e, ok := errors.AsType[*egress.Error](err); ok {
-		s.timing, phase = e.Timing, e.Phase
-	}
-	if phase == egress.PhaseWrite || phase == egress.PhaseWait {
-		s.header, s.body, s.partly = header, out.body, phase == egress.PhaseWrite
-	}
-	s.Judgement = a.judge(a.callback.SuccessRule(a.typ), o, token)
-	return s
-}
-
-// outgoing makes what a request at a time carries. A callback with neither envelope nor thin body costs nothing here. What asks the endpoint itself, a
-// challenge, goes out as it is. A decision is asked in full: nothing of it is kept that could be fetched.
-func (a *attempt) outgoing(by *sender, at time.Time) (out outgoing, err error) {
-	cb := a.callback
-	out.contentType = cb.Destination.ContentType
-	if a.isChallenge() {
-		out.body, err = payloads.Encode(out.contentType, a.body)
-		return out, err
-	}
-	if cb.Envelope == registry.EnvelopeNone && cb.Body == registry.BodyFull {
-		out.body, err = encoded(cb, a.typ, a.body, at)
-		return out, err
-	}
-	e := payloads.CloudEvent{ID: defaulted(a.ownID, a.ref.Event), Source: registry.Source(a.ref.Company), Type: a.meta.Type, Time: a.happened()}
-	said, err := content(cb, a.typ, a.body, at)
-	if err != nil {
-		return out, err
-	}
-	if cb.Body == registry.BodyThin && !a.isDecision() {
-		if a.ticket = cb.Ticket(a.ticketAt(at)); by.dry { // it would lead nowhere
-			a.ticket = registry.Masked
-		}
-		e.DataRef = by.publicURL(cb) + payloadsPath + a.ticket
-		said, err = json.Marshal(thin{e.ID, e.Type, e.Time, e.DataRef}) // nothing in it is escaped
-		if err != nil {
-			return out, err
-		}
-	}
-	switch cb.Envelope {
-	case registry.EnvelopeStructured:
-		out.contentType = payloads.ContentTypeCloudEvents
-		out.body, err = e.Structured(said)
-		return out, err
-	case registry.EnvelopeBinary:
-		out.event = &e
-	case registry.EnvelopeNone:
-	}
-	out.body, err = payloads.Encode(out.contentType, said)
-	return out, err
-}
-
-// happened is when an event was accepted, or a question asked.
-func (a *attempt) happened() time.Time {
-	if a.accepted.IsZero() {
-		return a.begun.UTC()
-	}
-	return a.accepted.UTC()
-}
-
-// ticketAt is the ticket of a thin body that is sent at a time.
-func (a *attempt) ticketAt(at time.Time) registry.Ticket {
-	t := registry.Ticket{Event: a.ref.Event, Accepted: a.happened(), Expires: registry.TicketEnd(a.happened(), at)}
-	if a.test {
-		t.Event, t.Test = a.meta.Type, true
-	}
-	return t
-}
-
 func (a *attempt) isChallenge() bool { return strings.HasPrefix(a.ownID, challengePrefix) }
 
 // secrets are those of the callback, and what its requests prove or open; token is an access token, or empty.
 func (a *attempt) secrets(token string) blotter {
 	hidden := secretsOf(a.callback, token)
-	if a.ticket != "" {
-		hidden = append(hidden, a.ticket)
-	}
-	return hidden
+	return append(hidden, a.tickets...)
 }
 
-// blottedBody is a body that was sent, without its ticket.
+// blottedBody is a body that was sent, without its tickets.
 func (a *attempt) blottedBody(body []byte) []byte {
-	if a.ticket == "" {
-		return body
+	for _, ticket := range a.tickets {
+		body = bytes.ReplaceAll(body, []byte(ticket), []byte(registry.Masked))
 	}
-	return bytes.ReplaceAll(body, []byte(a.ticket), []byte(registry.Masked))
+	return body
+}
+
+// events is how many deliveries it makes.
+func (a *attempt) events() int {
+	if a.batch == nil {
+		return 1
+	}
+	return len(a.batch.Members)
 }
 
 func unsendable(err error) verdict.Judgement {
@@ -218,6 +124,9 @@ func (a *attempt) entry(s sent, most int) ledger.Entry {
 		Number: a.number, Started: a.begun.UnixMilli(), DurationMS: s.took.Milliseconds(), Status: s.Status,
 		Verdict: s.Verdict, Reason: s.Reason, ContentType: s.ContentType, Note: s.Note, Repeated: s.timing.Repeated, AskedSeconds: int64(s.RetryAfter / time.Second),
 		Inside: s.Inside, Test: a.test,
+	}
+	if a.batch != nil {
+		e.Batch = a.batch.WebhookID
 	}
 	if s.response == nil {
 		return e
@@ -282,10 +191,18 @@ func (a *attempt) headers(userAgent string) http.Header {
 	if a.replay {
 		h.Set("Ringback-Replay", "1")
 	}
+	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
+	if a.batch != nil { // it has many events
+		h.Set("Ringback-Batch", strconv.Itoa(len(a.batch.Members)))
+		return h
+	}
 	h.Set("Ringback-Event-Id", a.ref.Event)
 	h.Set("Ringback-Event-Type", a.meta.Type)
-	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
 	return h
 }
 
-const decisionPrefix = "dec_"
+// How the ids begin of what is no delivery.
+const (
+	decisionPrefix  = "dec_"
+	challengePrefix = "chl_"
+)

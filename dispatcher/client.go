@@ -38,6 +38,7 @@ type Client struct {
 	expander *expander
 	live     *live
 	pollers  *pollers
+	pumps    *pumpTimers
 	near     atomic.Pointer[near] // by which a worker begins at once what this process accepts; nil: none does
 
 	closeClock func() // unless it is the caller's

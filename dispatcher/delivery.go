@@ -60,6 +60,9 @@ type Attempt struct {
 	ResponseHeaders map[string]string
 	ResponseBody    string
 
+	// BatchID is the webhook-id under which it went out together with others; empty: it went by itself.
+	BatchID string
+
 	// Request, or RequestMissing, and Timing are set by [Client.ShowRequests], and of tests.
 	Request        *Request
 	RequestMissing string // why there is no request to show
@@ -75,6 +78,7 @@ type attemptJSON struct {
 	Verdict         Verdict           `json:"verdict"`
 	Reason          Reason            `json:"reason,omitempty"`
 	Detail          string            `json:"detail"`
+	BatchID         string            `json:"batch_id,omitempty"`
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
 	ResponseBody    string            `json:"response_body,omitempty"`
 	Request         *Request          `json:"request,omitempty"`
@@ -86,7 +90,7 @@ type attemptJSON struct {
 func (a Attempt) MarshalJSON() ([]byte, error) { return readable(a.json()) }
 
 func (a Attempt) json() attemptJSON {
-	return attemptJSON{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.ResponseHeaders, a.ResponseBody, a.Request, a.RequestMissing, a.Timing}
+	return attemptJSON{a.Number, a.StartedAt, a.Duration.Milliseconds(), a.StatusCode, a.Verdict, a.Reason, a.Detail, a.BatchID, a.ResponseHeaders, a.ResponseBody, a.Request, a.RequestMissing, a.Timing}
 }
 
 // A Receipt is the answer to [Client.Send]: from here on the event is durable.
@@ -169,7 +173,7 @@ func shownAttempt(e ledger.Entry) Attempt {
 	return Attempt{
 		Number: e.Number, StartedAt: ledger.FromMS(e.Started), Duration: time.Duration(e.DurationMS) * time.Millisecond,
 		StatusCode: e.Status, Verdict: e.Verdict, Reason: e.Reason, Detail: e.Detail(),
-		ResponseHeaders: e.Headers, ResponseBody: e.Body,
+		BatchID: e.Batch, ResponseHeaders: e.Headers, ResponseBody: e.Body,
 	}
 }
 

@@ -320,13 +320,25 @@ func (h *house) check() {
 		byID[r.id] = append(byID[r.id], r)
 	}
 	extra, known := 0, 0
-	all := tallies{}
+	all, batches := tallies{}, make(map[string]bool)
 	for id := range h.acked {
 		e, err := h.client.Event(ctx, acme, id)
 		h.must(err)
 		for _, d := range e.Deliveries {
 			got := byID[d.DeliveryID]
 			known += len(got)
+			for _, a := range d.Attempts {
+				if a.BatchID == "" {
+					continue
+				}
+				if !batches[a.BatchID] {
+					known += len(byID[a.BatchID])
+					batches[a.BatchID] = true
+				}
+				if !slices.ContainsFunc(got, func(r request) bool { return r.id == a.BatchID }) {
+					got = append(got, byID[a.BatchID]...)
+				}
+			}
 			extra += h.checkDelivery(d, got)
 			all.add(d)
 		}
@@ -360,7 +372,8 @@ func (all tallies) add(d *Delivery) {
 	}
 	for _, a := range d.Attempts {
 		mine.succeeded = mine.succeeded || a.Verdict == verdict.Delivered
-		mine.failed = mine.failed || a.Verdict != verdict.Delivered &&
+		split := a.BatchID != "" && a.StatusCode == http.StatusRequestEntityTooLarge // it says nothing of the partner
+		mine.failed = mine.failed || a.Verdict != verdict.Delivered && !split &&
 			!slices.Contains([]Reason{verdict.ReasonUnknown, verdict.ReasonOAuthToken, verdict.ReasonEgressProxy, verdict.ReasonNameNotAllowed, verdict.ReasonUnverified}, a.Reason)
 		mine.tokenless = mine.tokenless || a.Reason == verdict.ReasonOAuthToken
 	}
@@ -432,7 +445,7 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 		if r.verified != nil {
 			h.t.Errorf("%s: signature: %v", d.DeliveryID, r.verified)
 		}
-		if r.body != got[0].body {
+		if first := got[slices.IndexFunc(got, func(o request) bool { return o.id == r.id })]; r.body != first.body {
 			h.t.Errorf("%s: two bodies", d.DeliveryID)
 		}
 		if r.status == http.StatusNoContent {

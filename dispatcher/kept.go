@@ -51,6 +51,10 @@ func (a *attempt) keepRequest(k *ledger.Sent, s sent) (other []byte) {
 		k.Body = &ledger.Edit{NotKept: true}
 		return nil
 	}
+	if a.batch != nil { // it follows from the members
+		k.Body = &ledger.Edit{NotKept: true}
+		return nil
+	}
 	k.Body, other = ledger.EditOf(a.body, a.blottedBody(s.body))
 	return other
 }

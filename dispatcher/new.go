@@ -57,6 +57,7 @@ func New(cfg Config) (*Client, error) {
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) },
 	})
 	c.expander = c.newExpander()
+	c.pumps = newPumpTimers(c.pump, c.contain)
 	c.live = &live{
 		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
 		look: make(chan struct{}, 1), watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
@@ -83,6 +84,7 @@ func (c *Client) Close() error {
 func (c *Client) closeParts() {
 	c.live.close()
 	c.pollers.close()
+	c.pumps.close()
 	c.expander.close()
 	c.lanes.Close()
 	c.minutes.close()

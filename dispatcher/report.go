@@ -53,6 +53,10 @@ func (r *reporter) report(ctx context.Context, span trace.Span, a *claim, d sett
 		lag := max(0, time.Since(a.accepted))
 		r.metrics.delivered(ctx, lag)
 		r.minutes.delivered(a.number, lag)
+		for n := a.events(); n > 1; n-- { // the rest of a batch
+			r.metrics.delivered(ctx, lag)
+			r.minutes.delivered(a.number, lag)
+		}
 	} else {
 		r.minutes.failed()
 	}

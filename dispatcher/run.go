@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
+	"github.com/ringback/ringback/payloads"
 )
 
 // serve works on a delivery whose task came out of a lane. kept: its retry's time has come by the clock that asynq keeps.
@@ -169,6 +171,10 @@ func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, er
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
 	d := w.make(ctx, a)
+	if w.split(ctx, a, &d) {
+		w.client.reporter.report(ctx, span, a, d, ledger.Pending)
+		return sequel{}, nil
+	}
 	state, next, err := w.finish(ctx, a, &d, l)
 	if err != nil {
 		return sequel{}, err
@@ -180,6 +186,26 @@ func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, er
 	w.client.at("finished")
 	w.client.reporter.report(ctx, span, a, d, state)
 	return next, d.after(a.ref, state)
+}
+
+// split has a batch go on in halves that is too large for its receiver, or that a member keeps from being written, and reports whether it does. Neither a breaker
+// nor a run of failures hears of it, and nothing of the budget is spent: what is wrong is the size, or that member alone.
+func (w *Worker) split(ctx context.Context, a *claim, d *settled) bool {
+	f, unwritten := d.record, d.Reason == verdict.ReasonEncodeFailed
+	if a.batch == nil || len(a.batch.Members) < 2 || !unwritten && (d.Status != http.StatusRequestEntityTooLarge || d.Verdict != verdict.Retry) {
+		return false
+	}
+	f.Spent = a.spent
+	if unwritten { // nothing was sent
+		f.Attempts = a.log
+	}
+	halves, err := w.client.ledger.Split(context.WithoutCancel(ctx), f)
+	if err != nil || len(halves) == 0 { // it is recorded as any other failure
+		return false
+	}
+	w.client.at("split")
+	w.client.lanes.Bring(ctx, halves...)
+	return true
 }
 
 // make sends what is claimed, and settles what came of it. If that panics, the outcome is unknown.
@@ -252,6 +278,9 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 	default: // this task has served
 		return nil, nil // documented: nothing to do
 	}
+	if b := claimed.Grant.Batch; b != nil {
+		w.pumps.after(ctx, callbackOf(r), b.RoomWait)
+	}
 	if err := w.understand(ctx, a, claimed.Grant); err != nil {
 		w.unbegin(ctx, a)
 		return nil, err
@@ -264,7 +293,7 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 	c, r := w.client, a.ref
 	a.grant(g)
 	c.at("granted")
-	if len(a.body) == 0 { // no payload is: it is one of several long ones
+	if len(a.body) == 0 && a.batch == nil { // no payload is: it is one of several long ones
 		if a.body, err = c.ledger.Payload(ctx, r.Company, r.Event); err != nil {
 			return fmt.Errorf("reading the payload of %s: %w", r.DeliveryID(), err)
 		}
@@ -272,7 +301,7 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 	if a.callback, err = c.callback(ctx, r, a.version); err != nil {
 		return err
 	}
-	if a.typ, _, err = c.registry.Types().Accepted(ctx, a.meta.Type); err != nil {
+	if err := c.typed(ctx, a); err != nil {
 		return err // nobody here could judge the answer; the next owner can
 	}
 	proven, err := c.recheck(ctx, a)
@@ -283,6 +312,25 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
 		a.timeout = min(a.timeout, a.callback.Timeout)
 	}
+	return nil
+}
+
+// typed finds the type of what is claimed, or those of a batch's members.
+func (c *Client) typed(ctx context.Context, a *claim) (err error) {
+	if a.batch == nil {
+		a.typ, _, err = c.registry.Types().Accepted(ctx, a.meta.Type)
+		return err
+	}
+	a.types = make(map[string]*payloads.Type)
+	for _, m := range a.batch.Members {
+		if _, known := a.types[m.Meta.Type]; known {
+			continue
+		}
+		if a.types[m.Meta.Type], _, err = c.registry.Types().Accepted(ctx, m.Meta.Type); err != nil {
+			return err
+		}
+	}
+	a.meta.Type, a.typ = typeOf(a.batch, a.types)
 	return nil
 }
 

@@ -215,6 +215,9 @@ func (c *Client) understand(ctx context.Context, s *sending, accepted ledger.Acc
 	default:
 		s.Receipt, s.pending = newlyAccepted(s.event, accepted, s.firstPage())
 		s.Receipt.Expanding = len(s.matched) > fanOutPage
+		for _, p := range accepted.Pumps {
+			c.pumps.after(ctx, callbackKey{s.event.Company, p.Callback}, max(p.Wait, time.Millisecond))
+		}
 	}
 	return true
 }
@@ -397,7 +400,7 @@ func (c *Client) starts(s *sending) []*start {
 		}
 	}()
 	for i, cb := range callbacks {
-		if !cb.Destination.Pull && !c.namesRefused(cb) {
+		if !cb.Destination.Pull && cb.Batch == nil && !c.namesRefused(cb) {
 			all[i] = near.reserve(ledger.Ref{Company: s.event.Company, Event: s.event.ID, Callback: cb.ID}, cb)
 		}
 	}

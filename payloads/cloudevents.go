@@ -9,6 +9,9 @@ import (
 // ContentTypeCloudEvents is the content type of a structured CloudEvent.
 const ContentTypeCloudEvents = "application/cloudevents+json"
 
+// ContentTypeCloudEventsBatch is the content type of an array of structured CloudEvents.
+const ContentTypeCloudEventsBatch = "application/cloudevents-batch+json"
+
 // A CloudEvent has the attributes of an event in CloudEvents 1.0. ID, Source and Type hold letters, digits and _ . : - only, so that no way to write them
 // has to encode any of it.
 type CloudEvent struct {

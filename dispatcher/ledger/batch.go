@@ -29,7 +29,8 @@ type BatchMember struct {
 	Ref
 	Meta     Meta
 	Payload  []byte
-	Replayed bool // it was replayed before
+	Replayed bool      // it was replayed before
+	Accepted time.Time // its event
 }
 
 // A Pump says in how long a callback's room is to be pumped.

@@ -113,7 +113,7 @@ func (a *answer) grantBatch(r Ref) (*Grant, error) {
 	for a.more() {
 		m := BatchMember{Ref: Ref{r.Company, a.text(), r.Callback}}
 		meta, body, length := a.text(), a.text(), a.text()
-		m.Replayed = a.yes()
+		m.Replayed, m.Accepted = a.yes(), LogTime(a.text())
 		if a.err == nil && json.Unmarshal([]byte(meta), &m.Meta) != nil {
 			a.err = ErrBadRecord
 		}

@@ -648,7 +648,8 @@ local formed = nil
 local function forming()
   if formed then return formed end
   -- Takes deliveries out of a callback's room for a batch that begins, in their order: as many as it may have. r is its record, which says A, and is written with
-  -- them. -> of each member event id, meta, body, the payload's length if the body is compressed, else '', and '1' after a replay, else ''; nil: there was nothing to take.
+  -- them. -> of each member event id, meta, body, the payload's length if the body is compressed, else '', '1' after a replay, else '', and log id; nil: there was
+  -- nothing to take.
   -- The batch is written before its members, and those leave the room last: whatever fails on the way, the batch goes on with who says that it is in it.
   local function fill(r, batch, member, cb, b, lease)
     local room, name = prefix .. 'room:' .. cb, string.match(member, '^~(.*)/')
@@ -664,7 +665,7 @@ local function forming()
           first, bytes = first or e[5], bytes + size
           events[#events + 1] = string.match(waits, '^(.+)/')
           texts[#texts + 1] = 'A ' .. head .. ' ' .. int(now) .. ' ~' .. name .. log
-          for _, v in ipairs({events[#events], e[2], e[3] or '', e[4] or '', e[6] or ''}) do out[#out + 1] = v end
+          for _, v in ipairs({events[#events], e[2], e[3] or '', e[4] or '', e[6] or '', e[5]}) do out[#out + 1] = v end
         end
         gone[#gone + 1] = waits
       end
@@ -699,10 +700,10 @@ local function forming()
     local field, mine, out, events, left = 'd' .. cb, '~' .. string.match(member, '^~(.*)/'), {}, {}, false
     local h = redis.call('HMGET', batch, 'e', 'w')
     for event in string.gmatch(h[1] or '', '%S+') do
-      local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'r' .. cb)
+      local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'r' .. cb, 'a')
       if string.match(e[1] or '', '^A %d+ %d+ %d+ %d+ (%S+)') == mine then
         events[#events + 1] = event
-        for _, v in ipairs({event, e[2], e[3] or '', e[4] or '', e[5] or ''}) do out[#out + 1] = v end
+        for _, v in ipairs({event, e[2], e[3] or '', e[4] or '', e[5] or '', e[6]}) do out[#out + 1] = v end
       else
         left = true
       end
