@@ -32,6 +32,9 @@ func TestBatchesGoOut(t *testing.T) {
 				cb := h.register("payment_proof", `"batch": {"max_events": 4, "max_wait": "2s"}`)
 				defer h.work()()
 				ids := h.sendMany("p-", 10)
+				if d := h.delivery(ids[9]); d.HeldReason != "batch" || !strings.Contains(d.Summary, "once 4 events wait for this callback, or the first of them has waited for 2s") {
+					t.Errorf("it is %s (%s): %s", d.State, d.HeldReason, d.Summary)
+				}
 				h.drained(cb.ID, 5*time.Minute)
 				h.checkBatches(tt.sizes, ids)
 				h.check()

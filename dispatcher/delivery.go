@@ -25,7 +25,8 @@ type Delivery struct {
 	State      ledger.State `json:"state"`
 	// HeldReason says why a held delivery waits: "paused", "disabled", "unverified" (its endpoint has not answered its challenge),
 	// "name_not_allowed" (an operator has to allow the callback's host name),
-	// "pull" (its partner fetches it), "breaker" (the callback keeps failing), "host" (all callbacks of its host do), "rate_limit" or "window" (others of its callback are ahead of it).
+	// "pull" (its partner fetches it), "breaker" (the callback keeps failing), "host" (all callbacks of its host do), "batch" (it travels with others, and waits for them),
+	// "rate_limit" or "window" (others of its callback are ahead of it).
 	HeldReason string `json:"held_reason,omitempty"`
 	// Reason says why a dead delivery is dead: hold_expired or hold_full, or the last attempt's.
 	Reason Reason `json:"reason,omitempty"`

@@ -79,6 +79,17 @@
 //	eased / gate opened                 a narrow breaker, closed gate       the next successes widen it; held as before
 //	pump / enqueue                      pending and due, no task            reconciler, 25 s
 //	overdue or revive / enqueue         new generation, no task             reconciler, 25 s
+//	accept into a room that waits for   nobody who remembers                rooms, next round after the batch's time
+//	its batch / its timer's pump
+//	pump of an empty batch / enqueue    empty, pending and due, no task     reconciler, 25 s; what it was to take goes with others meanwhile
+//	begin that fills a batch / POST     attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", the same members and webhook-id
+//	POST of a batch / finish            partner has it, batch active        the same: the one duplicate of each member permitted, same webhook-id
+//	a batch split / its halves' enqueue two batches, pending, no task       reconciler, 25 s
+//	elements delivered / finish         those are, the batch active         reconciler at timeout + 15 s: the rest, under another webhook-id
+//	member cancelled, replayed or       the batch's list still has it       its next begin, which gives it another webhook-id
+//	erased / the batch's next begin
+//	a batch's step fails in Redis       some members in it, some not; final their own records count: others go with the next batch; overdue ends
+//	                                    with members that are not           the rest
 //	replay / enqueue                    pending and due, no task            reconciler, 25 s
 //	hasten / enqueue                    pending and due, no task            reconciler, 25 s; the caller's repeat, once it is late
 //	sweep / enqueue                     the same, for a page                reconciler, 25 s

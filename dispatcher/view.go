@@ -152,6 +152,9 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 		if err != nil {
 			return nil, err
 		}
+		if v.now.Sub(ledger.FromMS(rec.At)) > p.Batch.Wait+forAnyBatch {
+			p.Batch = ledger.BatchPace{} // it is not that which it waits for
+		}
 		d.HeldReason, d.held = v.held(gate, p, barred)
 		if barred && unmasked(ctx) {
 			d.held += " --egress-allow-name allows it, and --egress-allow its address."
@@ -254,12 +257,17 @@ func (v *view) held(gate *registry.Gate, p ledger.Pace, barred bool) (reason, se
 		return "breaker", sentence + "."
 	case p.Breaker == ledger.BreakerHalfOpen:
 		return "breaker", "It waits for its turn: the callback delivers again, and what was held for it goes out, oldest first, more at a time with each success."
+	case p.Batch.Events > 0:
+		return "batch", fmt.Sprintf("It waits for its batch, which goes once %d events wait for this callback, or the first of them has waited for %s.", p.Batch.Events, verdict.InWords(p.Batch.Wait))
 	case p.Limited:
 		return "rate_limit", "It waits for its turn: other deliveries are ahead of it, and the callback's rate limit paces them."
 	default:
 		return "window", "It waits for its turn: other deliveries to this callback are ahead of it."
 	}
 }
+
+// forAnyBatch is how long after its time a batch may go until something else holds it back.
+const forAnyBatch = 5 * time.Second
 
 // givenUp begins the sentence about a dead delivery.
 func givenUp(r Reason) string {

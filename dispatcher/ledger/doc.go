@@ -48,6 +48,23 @@
 //	R                   replay                P, H         the same, at once
 //	R                   hasten, sweep         P, H         a new generation, with the attempts and the budget that it has
 //
+// # Batches
+//
+// Deliveries of a callback may travel together. A batch is a delivery of its own, with a record in a hash of its own, and is called ~<name>/<callback> where
+// deliveries have their names. So begin, finish, overdue, revive, unbegin, hold, pump and purge know no batches. Its members' records say A and ~<name> as their
+// token, and stand in no set. Whoever reads a delivery looks through that to the batch.
+//
+//	from                step                  to           its members
+//	nowhere             pump, finish          P            H, in the room: it is empty, and may be forgotten
+//	nowhere             finish                A            H -> A: one batch follows another
+//	P, empty            begin                 A            H -> A: it is filled
+//	P, R                begin                 A            who left meanwhile is not in it; if anybody did, it has another webhook-id
+//	A                   split                 P            the second half is in a batch of its own; both have another webhook-id
+//	A                   arrive                A            some D, as the answer had it
+//	any                 into a final state    the same     the same; who was cancelled under way counts if it was delivered
+//
+// A member leaves a batch that is not under way by a cancel or a replay, or with its event. Those write the member's record only.
+//
 // # The data model
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
@@ -94,6 +111,10 @@
 //	{c}:fetched:<cb> zset        the deliveries that were acknowledged, for who goes back to them; score: their place. It is tidied up by each
 //	                             acknowledgement, and by its expiry
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
+//	{c}:special     string       there once was a callback that does not take its deliveries one by one (the registry's)
+//	{c}:batch:<name> hash        a batch: d<cb> its record, a the log id of its first member, e the members' event ids, w its webhook-id, k how its elements are
+//	                             written, q<cb>.<n> as of an event. e is missing as long as it is empty, w once it is to have another
+//	{c}:batches     zset         ~<name>/<cb> of every batch; score: until when it is kept (ms), far ahead while it has not ended. Some go whenever one ends
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes, and when (ms); while it is
 //	                             at least half as many, the pump leaves the room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
@@ -101,6 +122,8 @@
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
 //	                             token: the last that got no access token, f: failures in a row;
 //	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
+//	                             by: how deliveries travel together (the registry's): batch, events and bytes at most, ms that the first waits,
+//	                             and how an element is written; absent: one by one; wb: about how many bytes wait for a batch;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
 //	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
 //	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time

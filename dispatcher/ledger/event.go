@@ -206,6 +206,13 @@ type Pace struct {
 	Before   time.Time // nothing goes out until then, by the breaker
 	Limited  bool      // it has a rate limit
 	Host     HostPace
+	Batch    BatchPace
+}
+
+// A BatchPace is what has a delivery wait for others that it travels with; zero: they travel one by one.
+type BatchPace struct {
+	Events int           // at most
+	Wait   time.Duration // of the first of them, at most
 }
 
 // A HostPace is what holds back all deliveries of a company to one host.
@@ -217,7 +224,7 @@ type HostPace struct {
 // Pace reads a callback's.
 func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now time.Time) (Pace, error) {
 	pipe := l.rdb.Pipeline()
-	health := pipe.HMGet(ctx, Key(company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn")
+	health := pipe.HMGet(ctx, Key(company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn", "by")
 	rate := pipe.Exists(ctx, registry.RateKey(company, callback))
 	if err := execute(ctx, pipe); err != nil {
 		return Pace{}, err
@@ -226,6 +233,10 @@ func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now t
 	p := Pace{Failures: a.numberIfAny(), Limited: rate.Val() > 0}
 	p.Breaker, p.Before = breakerOf(a.yes(), p.Failures), a.at()
 	host := a.text()
+	var bytes, wait int
+	if n, _ := fmt.Sscanf(a.text(), "batch %d %d %d", &p.Batch.Events, &bytes, &wait); n == 3 {
+		p.Batch.Wait = time.Duration(wait) * time.Millisecond
+	}
 	if a.err != nil {
 		return Pace{}, a.err
 	}

@@ -123,7 +123,10 @@ return each(function(ARGV)
   if outcome == 'D' then
     recover(cb, ARGV[16])
   elseif outcome ~= 'C' then
-    if ARGV[10] ~= '' then health(cb, ARGV[10], member .. '\n' .. ARGV[4]) end
+    if ARGV[10] ~= '' then
+      local first = isBatch(member) and string.match(redis.call('HGET', ev, 'e') or '', '^%S+') -- a delivery that can be looked up
+      health(cb, ARGV[10], (first and first .. '/' .. cb or member) .. '\n' .. ARGV[4])
+    end
     if ARGV[11] ~= '' and not deleted(closed) then stumble(cb, ARGV[16], ARGV[11] == 'down', tonumber(ARGV[12])) end
     if ARGV[13] ~= '' and not deleted(closed) then since, failures = failed(ARGV[13] == 'count') end
   end
