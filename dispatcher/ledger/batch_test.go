@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
 )
@@ -674,4 +675,63 @@ func TestABatchBehindAGate(t *testing.T) {
 			t.Errorf("%d were given up", got)
 		}
 	})
+}
+
+// TestHalfAStep: a step that failed in Redis half-way leaves a batch and members that do not agree. What each member's record says counts.
+func TestHalfAStep(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	begun := func(t *testing.T, name string) (*convoy, *owned, []string) {
+		c, events := d.of(t, name).convoy(3, 1<<20, 0), numbered("p-", 3)
+		c.accept(events, c.cb)
+		c.pump(c.cb)
+		a := c.take(c.brief(c.lane[0]))
+		c.lane = nil
+		return c, a, events
+	}
+	t.Run("filled", func(t *testing.T) { // one was not taken yet, and none out of the room
+		c, _, events := begun(t, "filled")
+		ctx, last := t.Context(), EventKey(c.company, "p-2")
+		c.must(c.rdb.HSet(ctx, last, RecordField(c.cb), fmt.Sprintf("H 1 0 0 %d -", time.Now().UnixMilli())).Err())
+		for i, event := range events {
+			c.must(c.rdb.ZAdd(ctx, Key(c.company, fmt.Sprintf("room:%d", c.cb)), redis.Z{Score: float64(i), Member: c.ref(event, c.cb).Member()}).Err())
+		}
+		c.must(c.rdb.ZAdd(ctx, registry.RoomsKey(c.company), redis.Z{Member: c.cb}).Err())
+		c.pump(c.cb)
+		c.settle(events)
+		if diff := cmp.Diff([]string{"p-0 p-1", "p-2"}, c.posted()); diff != "" {
+			t.Errorf("sent (-want +got):\n%s", diff)
+		}
+	})
+	t.Run("ended", func(t *testing.T) { // the batch is, and its members are not
+		c, a, events := begun(t, "ended")
+		c.must(c.rdb.HSet(t.Context(), Key(c.company, "batch:"+a.Event[1:]), RecordField(c.cb), "D 1 1 1 1 -").Err())
+		_, err := c.ledger.Overdue(t.Context(), c.company, Page)
+		c.must(err)
+		if diff := cmp.Diff(map[State]int{Delivered: 3}, c.states(c.cb, events...)); diff != "" {
+			t.Errorf("states (-want +got):\n%s", diff)
+		}
+		c.hold(events...)
+	})
+}
+
+// settle goes on until all is at its end, from a state that no step leaves.
+func (c *convoy) settle(events []string) {
+	c.t.Helper()
+	for range 100 {
+		c.pump(c.cb)
+		o, err := c.ledger.Overdue(c.t.Context(), c.company, Page)
+		c.must(err)
+		c.lane = append(append(c.lane, o.Check...), o.Lost...)
+		for _, a := range c.beginLane() {
+			c.post(a)
+			c.finish(a, well)
+		}
+		if c.states(c.cb, events...)[Delivered] == len(events) {
+			c.hold(events...)
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	c.t.Fatalf("they stand as %v", c.states(c.cb, events...))
 }
