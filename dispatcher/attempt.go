@@ -47,6 +47,7 @@ type sent struct {
 	body   []byte      // as it went out
 	partly bool        // the request could not be written to its end
 	keeps  keeping     // what is kept of all this
+	taken  []string    // of a batch: events that were taken, where others were not
 }
 
 // A sender is what it takes to send.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/dispatcher/verdict"
 )
 
 // TestBatchesGoOut: what is accepted travels together, under the batch's own webhook-id, again under the same one where it failed, and in halves where it was too
@@ -70,5 +71,91 @@ func (h *house) checkBatches(sizes string, ids []string) {
 		if d := h.delivery(id); d.State != ledger.Delivered {
 			h.t.Errorf("%s is %s: %s", id, d.State, d.Summary)
 		}
+	}
+}
+
+// TestAnswersSpeakOfElements: of a batch that may be answered so, each element is delivered that the answer says was taken, and tried again otherwise, or if it is
+// not named. An answer that says nothing of each, or is cut off, speaks of all by its status.
+func TestAnswersSpeakOfElements(t *testing.T) {
+	named := func(ids []string, status func(i int) int) string {
+		var all []string
+		for i, id := range ids {
+			all = append(all, fmt.Sprintf(`{"id":%q,"status":%d}`, id, status(i)))
+		}
+		return `{"results":[` + strings.Join(all, ",") + `]}`
+	}
+	ok := func(int) int { return 200 }
+	for name, tt := range map[string]struct {
+		answer func(ids []string) string // to the first request
+		status int
+		sizes  string
+		reason Reason // of the first attempt of what went out again
+	}{
+		"all":          {func(ids []string) string { return named(ids, ok) }, 200, "4", ""},
+		"none":         {func(ids []string) string { return named(ids, func(int) int { return 500 }) }, 200, "4 4", verdict.ReasonAllFailed},
+		"one failed":   {func(ids []string) string { return named(ids, func(i int) int { return 200 + 222*(i%4/3) }) }, 200, "4 1", verdict.ReasonSomeFailed},
+		"two left out": {func(ids []string) string { return named(ids[:2], ok) }, 200, "4 2", verdict.ReasonSomeFailed},
+		"unreadable":   {func(ids []string) string { return named(ids, func(int) int { return 500 })[1:] }, 200, "4", ""},
+		"cut off": {func(ids []string) string {
+			return strings.Repeat(" ", 64<<10) + named(ids, func(int) int { return 500 })
+		}, 200, "4", ""},
+		"within 64 KiB": {func(ids []string) string {
+			return strings.Repeat(" ", 64<<10-1-len(named(ids, ok))) + named(ids, func(int) int { return 500 })
+		}, 200, "4 4", verdict.ReasonAllFailed},
+		"a status that fails": {func(ids []string) string { return named(ids, ok) }, 500, "4 4", "status_500"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inBubble(t, func(h *house) {
+				n := 0
+				h.partner.answers(func(r *http.Request, _ int) reply {
+					n++
+					if n > 1 {
+						return reply{status: 204}
+					}
+					var elements []element
+					if err := json.NewDecoder(r.Body).Decode(&elements); err != nil {
+						t.Error(err)
+					}
+					ids := make([]string, len(elements))
+					for i, e := range elements {
+						ids[i] = e.ID
+					}
+					return reply{status: tt.status, header: http.Header{"Content-Type": {"application/json"}}, body: tt.answer(ids)}
+				})
+				cb := h.register("payment_proof", `"batch": {"max_events": 4, "element": "envelope", "results": true}`)
+				defer h.work()()
+				ids := h.sendMany("p-", 4)
+				h.drained(cb.ID, 5*time.Minute)
+				h.checkBatches(tt.sizes, ids)
+				h.checkOutcomes(ids, tt.reason, strings.Fields(tt.sizes))
+			})
+		})
+	}
+}
+
+// checkOutcomes verifies that as many were tried again, for that reason, as the second request had, and that the others were delivered at once.
+func (h *house) checkOutcomes(ids []string, reason Reason, sizes []string) {
+	h.t.Helper()
+	again := 0
+	for _, id := range ids {
+		d := h.delivery(id)
+		first, last := d.Attempts[0], d.Attempts[len(d.Attempts)-1]
+		if last.Verdict != verdict.Delivered || last.Reason != "" || len(d.Attempts) > 2 {
+			h.t.Errorf("%s: %+v", id, d.Attempts)
+		}
+		if len(d.Attempts) == 1 {
+			continue
+		}
+		again++
+		if first.Reason != reason || first.Verdict != verdict.Retry || first.BatchID == last.BatchID && reason == verdict.ReasonSomeFailed {
+			h.t.Errorf("%s: %+v", id, d.Attempts)
+		}
+	}
+	want := "0"
+	if len(sizes) > 1 {
+		want = sizes[1]
+	}
+	if fmt.Sprint(again) != want {
+		h.t.Errorf("%d went out again, want %s", again, want)
 	}
 }

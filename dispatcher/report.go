@@ -49,16 +49,16 @@ func (r *reporter) report(ctx context.Context, span trace.Span, a *claim, d sett
 		return
 	}
 	r.metrics.attempted(ctx, d.Verdict, d.written.Unmasked().Reason, d.took)
+	delivered := len(d.taken) // of a batch, some
 	if d.Verdict == verdict.Delivered {
-		lag := max(0, time.Since(a.accepted))
-		r.metrics.delivered(ctx, lag)
-		r.minutes.delivered(a.number, lag)
-		for n := a.events(); n > 1; n-- { // the rest of a batch
-			r.metrics.delivered(ctx, lag)
-			r.minutes.delivered(a.number, lag)
-		}
+		delivered = a.events()
 	} else {
 		r.minutes.failed()
+	}
+	lag := max(0, time.Since(a.accepted))
+	for range delivered {
+		r.metrics.delivered(ctx, lag)
+		r.minutes.delivered(a.number, lag)
 	}
 	if state == ledger.Retrying {
 		r.tell(ctx, span, "attempt", &a.attempt, d.sent, d.written, "next_in", d.wait.Round(time.Second).String())

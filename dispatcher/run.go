@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
 	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/dispatcher/lanes"
 	"github.com/ringback/ringback/dispatcher/ledger"
@@ -175,6 +173,9 @@ func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, er
 		w.client.reporter.report(ctx, span, a, d, ledger.Pending)
 		return sequel{}, nil
 	}
+	if ours, err := w.arrive(ctx, a, &d); err != nil || !ours {
+		return sequel{}, err
+	}
 	state, next, err := w.finish(ctx, a, &d, l)
 	if err != nil {
 		return sequel{}, err
@@ -214,6 +215,7 @@ func (w *Worker) make(ctx context.Context, a *claim) (d settled) {
 	if err := w.client.contain(ctx, placeAttempt, func() error {
 		s := a.send(ctx, &w.client.sender)
 		w.client.at("posted")
+		a.hear(&s)
 		d = a.settle(s, a.rule(s.Judgement, false), runOf(s.Judgement, a.inOutage(ctx, s, &w.client.outage)))
 		return nil
 	}); err != nil {
@@ -309,6 +311,9 @@ func (w *Worker) understand(ctx context.Context, a *claim, g *ledger.Grant) (err
 		return err
 	}
 	a.unproven = !proven
+	if a.hears() {
+		a.keepBody = answerOfResults
+	}
 	if a.callback != nil { // it may have changed since: the lease that was taken still bounds the request
 		a.timeout = min(a.timeout, a.callback.Timeout)
 	}
@@ -352,15 +357,11 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	}
 	began := time.Now()
 	defer func() { next.took = time.Since(began) }()
-	policy := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(0))
-	done, err := backoff.RetryWithData(func() (ledger.Finished, error) {
+	done, err := insist(ctx, func() (ledger.Finished, error) {
 		done, err := c.ledger.Finish(ctx, f)
 		f.NextLease = 0 // a repeat asks for what has begun, and begins nothing more
-		if errors.Is(err, ledger.ErrBadRecord) {
-			return done, backoff.Permanent(err)
-		}
 		return done, err
-	}, backoff.WithContext(policy, ctx))
+	})
 	if err != nil {
 		return "", sequel{}, fmt.Errorf("recording attempt %d of %s: %w", a.number, a.ref.DeliveryID(), err)
 	}

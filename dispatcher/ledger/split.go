@@ -12,7 +12,7 @@ var arriveScript, splitScript = lua.Script("arrive"), lua.Script("split")
 // Arrive records which members of a batch an attempt delivered, where the answer spoke of each. f is what is recorded of the attempt, before it is finished for
 // the others: attempts, what is spent, its owner. left is how many those are. ok is false if the attempt has another owner by now.
 func (l *Ledger) Arrive(ctx context.Context, f Finish, events []string) (left int, ok bool, err error) {
-	args := []any{f.Member(), f.Token, f.Attempts, f.Spent}
+	args := []any{f.Member(), f.Token, f.Attempts, f.Spent, f.Host}
 	for _, event := range events {
 		args = append(args, event)
 	}

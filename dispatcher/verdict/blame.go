@@ -9,6 +9,7 @@ type Blame string
 const (
 	BlameNobody       Blame = "nobody"       // it delivered
 	BlamePartner      Blame = "partner"      // the partner answered, and not well
+	BlameElements     Blame = "elements"     // of a batch the partner took some, and others not
 	BlameLoad         Blame = "load"         // the partner answered that it wants fewer requests (429, 503)
 	BlameSilence      Blame = "silence"      // the partner was asked, and no answer came
 	BlameTokenServer  Blame = "token server" // no access token came, so the partner was not asked
@@ -34,6 +35,8 @@ func (j Judgement) Blame() Blame {
 		return BlameGate
 	case ReasonUnknown:
 		return BlameUnknown
+	case ReasonSomeFailed:
+		return BlameElements
 	}
 	switch {
 	case asksForFewer(j.Status):
@@ -54,6 +57,7 @@ var lessons = map[Blame]lesson{
 	// health, breaker, host, counts, spends, sight
 	BlameNobody:       {"", "", "up", false, true, true},
 	BlamePartner:      {"bad", "bad", "up", true, true, true},
+	BlameElements:     {"bad", "", "up", false, true, true},
 	BlameLoad:         {"bad", "bad", "down", true, true, true},
 	BlameSilence:      {"bad", "down", "down", true, true, true},
 	BlameTokenServer:  {"token", "", "", false, true, true},

@@ -27,6 +27,9 @@ func TestBlame(t *testing.T) {
 		{ReasonTimeout, 200, BlamePartner, "bad", "bad", "up", true, true, true}, // in the middle of a decision's answer
 		{Reason(egress.BadResponse), 0, BlamePartner, "bad", "bad", "up", true, true, true},
 
+		{ReasonAllFailed, 200, BlamePartner, "bad", "bad", "up", true, true, true},
+		{ReasonSomeFailed, 200, BlameElements, "bad", "", "up", false, true, true},
+
 		{"status_429", 429, BlameLoad, "bad", "bad", "down", true, true, true},
 		{"status_503", 503, BlameLoad, "bad", "bad", "down", true, true, true},
 

@@ -96,6 +96,10 @@ func (a Account) reasonSentence() string {
 		return a.wrongContentType()
 	case ReasonEncodeFailed:
 		return "the payload cannot be sent as this callback's content_type (" + a.Note + "): register it with application/json"
+	case ReasonSomeFailed:
+		return fmt.Sprintf("answered %s, and its results say that %s elements were taken, and not this one", statusName(a.Status), a.Note)
+	case ReasonAllFailed:
+		return fmt.Sprintf("answered %s, but its results say of no element that it was taken, with a status of 2xx", statusName(a.Status))
 	case ReasonUnverified:
 		return "nothing was sent: the callback's URL changed, and its endpoint has not answered its challenge yet"
 	case ReasonUnknown:

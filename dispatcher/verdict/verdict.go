@@ -44,6 +44,8 @@ const (
 	ReasonHoldExpired      Reason = "hold_expired"       // no attempt: it was held for too long
 	ReasonHoldFull         Reason = "hold_full"          // no attempt: it was the oldest of too many that were held
 	ReasonUnknown          Reason = "unknown"            // the sender stopped in mid-attempt: it may have arrived
+	ReasonSomeFailed       Reason = "some_failed"        // a batch: the answer says of some elements that they were taken, and of others not
+	ReasonAllFailed        Reason = "all_failed"         // a batch: the answer says of none that it was taken
 	ReasonMalformedAnswer  Reason = "malformed_answer"   // a decision's answer should be JSON, and is not, or not whole
 	ReasonChallengeFailed  Reason = "challenge_failed"   // the answer does not hold the challenge's token
 	ReasonAcknowledged     Reason = "acknowledged"       // delivered: the partner fetched it, and said that it has it
