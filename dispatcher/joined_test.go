@@ -49,11 +49,13 @@ func TestElementsOfABatch(t *testing.T) {
 		"templates": {registry.Callback{Template: shape}, registry.ElementPayload, `{"kind":"k","n":1,"sent":0}`, `"sent":`, "application/json"},
 		"events":    {registry.Callback{Envelope: registry.EnvelopeStructured}, registry.ElementPayload, event + `,"datacontenttype":"application/json","data":{"n": 1}}`, `"data":{`, "application/cloudevents-batch+json"},
 		"events in envelopes": {
-			registry.Callback{Envelope: registry.EnvelopeStructured}, registry.ElementEnvelope,
+			registry.Callback{Envelope: registry.EnvelopeStructured},
+			registry.ElementEnvelope,
 			`{"id":"` + id + `","type":"type0","payload":` + event + `,"datacontenttype":"application/json","data":{"n": 1}}}`, `"data":{`, "application/json",
 		},
 		"thin": {
-			registry.Callback{Body: registry.BodyThin}, registry.ElementPayload,
+			registry.Callback{Body: registry.BodyThin},
+			registry.ElementPayload,
 			`{"id":"e-0","type":"type0","time":"2026-11-30T12:00:00Z","url":"https://ringback.example/payloads/TICKET"}`, `"id":"e-1"`, "application/json",
 		},
 		"thin events": {registry.Callback{Body: registry.BodyThin, Envelope: registry.EnvelopeStructured}, registry.ElementPayload, event + `,"dataref":"https://ringback.example/payloads/TICKET"}`, `"id":"e-1"`, "application/cloudevents-batch+json"},

@@ -339,9 +339,6 @@ func (c *Client) typed(ctx context.Context, a *claim) (err error) {
 	return nil
 }
 
-// finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
-func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }
-
 // finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more. The state is the
 // delivery's, or empty if it is another owner's by now.
 func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (state ledger.State, next sequel, err error) {

@@ -38,3 +38,6 @@ type Worker struct {
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 }
+
+// finishWithin is how long the recording of an outcome is repeated while Redis fails: within the owner's grace.
+func (w *Worker) finishWithin() time.Duration { return w.client.ownerGrace * 2 / 3 }

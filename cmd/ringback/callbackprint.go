@@ -30,7 +30,7 @@ func showCallback(c *cli.Context) func(*client.Callback, error) error {
 
 // printCallback shows every setting that is set, and the callback's health. It shows of a secret only that it is there.
 func printCallback(out printer, cb *client.Callback) error {
-	auth, trace, retry := "", "", ""
+	auth, trace := "", ""
 	if cb.Auth != nil {
 		auth = cb.Auth.Type
 		if cb.Auth.Username != "" {
@@ -42,12 +42,6 @@ func printCallback(out printer, cb *client.Callback) error {
 	}
 	if cb.Trace {
 		trace = "sends traceparent"
-	}
-	if r := cb.Retry; r.MaxAttempts > 0 {
-		retry = fmt.Sprintf("after %s, then ×%g, at most %s apart, %d attempts in all", brief(r.InitialInterval), r.Multiplier, brief(r.MaxInterval), r.MaxAttempts)
-	}
-	if cb.Retry.MaxAttempts == 1 {
-		retry = "never, there is one attempt"
 	}
 	dead := ""
 	if cb.Dead > 0 {
@@ -66,12 +60,13 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"success", cb.Success},
 		{"trace", trace},
 		{"timeout", brief(cb.Timeout)},
-		{"retry", retry},
+		{"retry", retryOf(cb.Retry)},
 		{"rate limit", rateOf(cb)},
 		{"filter", filterText(cb.Filter)},
 		{"template", string(cb.Template)},
 		{"envelope", cb.Envelope},
 		{"body", cb.Body},
+		{"batch", batchOf(cb)},
 	}, keyPairs(cb), [][2]string{
 		{"start date", clock(cb.StartDate)},
 		{"description", cb.Description},
@@ -207,4 +202,28 @@ func rateOf(cb *client.Callback) string {
 		return fmt.Sprintf("%g a second, up to %d at once", l.PerSecond, l.Burst)
 	}
 	return ""
+}
+
+// retryOf says when what fails is tried again.
+func retryOf(r client.Retry) string {
+	switch r.MaxAttempts {
+	case 0:
+		return ""
+	case 1:
+		return "never, there is one attempt"
+	}
+	return fmt.Sprintf("after %s, then ×%g, at most %s apart, %d attempts in all", brief(r.InitialInterval), r.Multiplier, brief(r.MaxInterval), r.MaxAttempts)
+}
+
+// batchOf says how a callback's deliveries travel together; empty: they do not.
+func batchOf(cb *client.Callback) string {
+	b := cb.Batch
+	if b == nil {
+		return ""
+	}
+	said := fmt.Sprintf("up to %d events or %d bytes, for up to %s; an element is the %s", b.MaxEvents, b.MaxBytes, brief(b.MaxWait), b.Element)
+	if b.Results {
+		said += ", and the answer speaks of each"
+	}
+	return said
 }

@@ -42,6 +42,7 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "envelope", Usage: "what payloads travel in: none, cloudevents-structured or cloudevents-binary"},
 		&cli.StringFlag{Name: "body", Usage: "full, or thin: an address where the payload is had"},
 		signatureFlag(),
+		&cli.StringFlag{Name: "batch", Usage: "send deliveries together: on, or `NAME=VALUE,…`, or none, see below"},
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
@@ -70,6 +71,8 @@ gte, lt and lte.
 --template takes JSON in which {"$pointer": "/customer/id"} stands for what is there in the payload:
   --template '{"id": {"$pointer": "/customer/id"}}' --template @template.json
 ringback callbacks dry-run tries both.
+--batch takes any of max_events, max_bytes, max_wait, element (payload or envelope) and results:
+  --batch max_events=100,max_bytes=262144,max_wait=5s,element=envelope,results=false
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.
 
@@ -167,7 +170,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 		settings["trace"] = c.Bool("trace")
 	}
 	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
-		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "headers": headers, "rate_limit": rateLimits,
+		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "batch": batchFlag, "headers": headers, "rate_limit": rateLimits,
 		"filter": jsonFlag("filter"), "template": jsonFlag("template"), "signature": signatureOf,
 	} {
 		value, given, err := read(c)

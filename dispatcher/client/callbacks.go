@@ -109,6 +109,16 @@ type Filter struct {
 	Value   json.RawMessage `json:"value,omitempty"`
 }
 
+// A Batch says how deliveries travel together: as a JSON array in one request. It goes once MaxEvents wait, or about MaxBytes of payloads, or the first has waited
+// for MaxWait.
+type Batch struct {
+	MaxEvents int      `json:"max_events,omitempty"` // 1 to 1,000, with Results to 500; default: 100
+	MaxBytes  int      `json:"max_bytes,omitempty"`  // 1 KiB to 1 MiB; default: 256 KiB
+	MaxWait   Duration `json:"max_wait,omitzero"`    // up to 60s; default: 5s
+	Element   string   `json:"element,omitempty"`    // payload, or envelope: an object with id, type and payload; default: payload
+	Results   bool     `json:"results,omitempty"`    // the answer's body may speak of each element
+}
+
 // A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination, with a URL or Pull, are required.
 type Registration struct {
 	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
@@ -136,6 +146,7 @@ type Registration struct {
 	Envelope  string     `json:"envelope,omitempty"`  // none, cloudevents-structured or cloudevents-binary; default: none
 	Body      string     `json:"body,omitempty"`      // full, or thin: an address where the payload is had; default: full
 	Signature *Signature `json:"signature,omitempty"` // default: HMAC alone
+	Batch     *Batch     `json:"batch,omitempty"`     // default: deliveries go out one by one
 }
 
 // MarshalJSON writes the registration as the server takes it.
@@ -181,6 +192,7 @@ type Callback struct {
 	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard
 	Envelope     string            `json:"envelope,omitempty"`     // empty: none
 	Body         string            `json:"body,omitempty"`         // empty: full
+	Batch        *Batch            `json:"batch,omitempty"`        // nil: deliveries go out one by one
 	URL          string            `json:"url"`                    // the callback's path in the API
 	Signature    *Signature        `json:"signature,omitempty"`    // nil: HMAC alone
 	CreatedAt    time.Time         `json:"created_at"`

@@ -454,6 +454,13 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 	var made struct {
 		ID int64 `json:"callback_id"`
 	}
+	h.must(json.Unmarshal([]byte(h.tell("POST", "/companies/acme/config/callbacks", `{"callback_type":"payment_proof","batch":{"max_events":250,"element":"envelope"},
+		"destination":{"url":"`+h.partner+`/well"}}`)), &made))
+	of := fmt.Sprintf("/portal/companies/acme/callbacks/%d", made.ID)
+	v.get(of).want(t, http.StatusOK, "up to 250 events")
+	v.submit(v.get(of+"/edit"), of+"/edit", url.Values{"timeout": {"30s"}}).want(t, http.StatusSeeOther)
+	v.get(of).want(t, http.StatusOK, "30s", "up to 250 events or 262144 bytes, for up to 5s, each as envelope")
+
 	h.must(json.Unmarshal([]byte(h.tell("POST", "/companies/acme/config/callbacks", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},
 		"destination":{"url":"`+h.partner+`/well?token=s3cr3t","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"two\nlines ",
 		"headers":{"X-Tenant":"t-1"},"auth":{"type":"basic","username":"u","password":"p"},"trace":true,"timeout":"20s","success":"any_2xx",

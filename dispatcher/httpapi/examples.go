@@ -117,7 +117,7 @@ var examples = map[string]example{
 	"overview":           {answers: map[int]string{http.StatusOK: exampleOverview}},
 	"create-callback": {
 		request: `{` + exampleRegistration + `,"description":"Wallet sync of the Hamburg shop","auth":{"type":"bearer","token":"s3cr3t"},` +
-			`"rate_limit":{"per_second":50,"burst":100},"envelope":"cloudevents-structured"}`,
+			`"rate_limit":{"per_second":50,"burst":100},"envelope":"cloudevents-structured","batch":{"max_events":200,"max_wait":"10s"}}`,
 		answers:  map[int]string{201: `{` + exampleCallback + `"status":"enabled",` + exampleSecret + `}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: exampleOldProcess,

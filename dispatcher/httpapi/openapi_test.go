@@ -101,7 +101,7 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
 		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},"signature":{"rfc9421":true},` +
-		`"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
+		`"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true},"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
 	if err := h.valid(registration, []byte(full)); err != nil {
 		t.Error(err)
 	}
@@ -147,6 +147,7 @@ func TestRegistrationsAreDescribedAsTheyAreTaken(t *testing.T) {
 		`{"callback_type":"*","rate_limit":{"per_second":1,"burst":0},` + dest + `}`: false, `{"callback_type":"*","rate_limit":{"per_second":1,"burst":10001},` + dest + `}`: false,
 		`{"callback_type":"*","header_style":"github","secret":"sixteen letters.",` + dest + `}`: true, `{"callback_type":"*","header_style":"github","secret":"fifteen letters",` + dest + `}`: false,
 		`{"callback_type":"*","header_style":"mailgun",` + dest + `}`: false, `{"callback_type":"*","header_style":"standard",` + dest + `}`: true,
+		`{"callback_type":"*","batch":{},` + dest + `}`: true, `{"callback_type":"*","batch":{"max_events":1001},` + dest + `}`: false, `{"callback_type":"*","batch":{"element":"xml"},` + dest + `}`: false,
 		`{"callback_type":"*","envelope":"cloudevents","body":"full",` + dest + `}`: false, `{"callback_type":"*","envelope":"none","body":"full",` + dest + `}`: true,
 	} {
 		if err := h.valid(registration, []byte(body)); (err == nil) != ok {

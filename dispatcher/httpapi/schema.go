@@ -59,6 +59,14 @@ type rateLimitDoc struct {
 	Burst     int     `json:"burst,omitempty" minimum:"1" maximum:"10000" doc:"Attempts that may follow at once after a pause. Default: per_second, rounded up." example:"100"`
 }
 
+type togetherDoc struct {
+	MaxEvents int         `json:"max_events,omitempty" minimum:"1" maximum:"1000" default:"100" doc:"The most events in one request. With results, at most 500." example:"100"`
+	MaxBytes  int         `json:"max_bytes,omitempty" minimum:"1024" maximum:"1048576" default:"262144" doc:"The most bytes of payloads in one request. An event whose payload is longer travels alone." example:"262144"`
+	MaxWait   durationDoc `json:"max_wait,omitempty" default:"5s" example:"5s" doc:"How long the first event waits for others: 0s to 60s."`
+	Element   string      `json:"element,omitempty" enum:"payload,envelope" default:"payload" doc:"What stands in the array for an event: the body that a request by itself would have, or {id, type, payload} with it, where id is the delivery's." example:"envelope"`
+	Results   bool        `json:"results,omitempty" default:"false" doc:"The body of an answer that counts as delivered may say {\"results\": [{\"id\": \"dlv_…\", \"status\": 200}]}, within its first 64 KiB: what has a status of 2xx there is delivered, and all else is tried again. An id is the delivery's or the event's. A body that says anything else, or is cut off, says nothing: all are delivered."`
+}
+
 // durationDoc describes a duration.
 type durationDoc string
 
@@ -93,6 +101,7 @@ type SettingsDoc struct {
 	HeaderStyle string               `json:"header_style,omitempty" enum:"standard,svix,github,stripe" doc:"In which headers a signature travels, and in which form. standard is Standard Webhooks: Webhook-Id, Webhook-Timestamp and Webhook-Signature. svix is the same as Svix-Id, Svix-Timestamp and Svix-Signature. github is X-Hub-Signature-256, one signature over the body alone, with X-GitHub-Delivery (the webhook-id) and X-GitHub-Event (the event's type). stripe is Stripe-Signature. Webhook-Id and Ringback-* are sent with each. Absent: standard." example:"standard"`
 	Envelope    string               `json:"envelope,omitempty" enum:"none,cloudevents-structured,cloudevents-binary" doc:"What the payload travels in: CloudEvents 1.0. Structured has it as data in a JSON event (application/cloudevents+json); binary has it as the body and the attributes as ce- headers, which only signature.rfc9421 covers. id is the event's id, source is urn:ringback:company: and the company's name, time is when the event was accepted: the same in all attempts and replays."`
 	Body        string               `json:"body,omitempty" enum:"full,thin" doc:"thin sends {id, type, time, url} instead of the payload, which is had at url, without a key; see GET /payloads/{ticket}. With envelope cloudevents-structured, dataref has the url and there is no data. It takes an installation with --public-url."`
+	Batch       *togetherDoc         `json:"batch,omitempty" doc:"Deliveries travel together: one request has a JSON array, and one webhook-id, which begins with bat_. One answer is the verdict for all. Tried again, the batch is the same, under the same webhook-id; answered 413, it goes out in halves, each under another. Ringback-Batch says how many there are; Ringback-Event-Id and Ringback-Event-Type are not sent. With envelope cloudevents-structured it is an array of CloudEvents (application/cloudevents-batch+json), unless element is envelope. Absent: one by one."`
 }
 
 // RegistrationDoc is what a client sends to register a callback.
