@@ -12,9 +12,6 @@ import (
 // payloadsPath is where the payloads of thin bodies are had: a ticket follows.
 const payloadsPath = "/payloads/"
 
-// challengePrefix begins the ids of challenges.
-const challengePrefix = "chl_"
-
 // An outgoing is what a request carries, or what a partner fetches: the payload as it was accepted, stamped, in full or thin, in its envelope, encoded. It is what is signed.
 type outgoing struct {
 	body        []byte

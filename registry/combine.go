@@ -59,6 +59,7 @@ var discords = []discord{
 	{"destination.pull", "header_style " + string(payloads.StyleStripe), "nothing is sent that could have headers"},
 	{"destination.pull", "signature.ed25519", "nothing is sent that could be signed"},
 	{"destination.pull", "signature.rfc9421", "nothing is sent that could be signed"},
+	{"destination.pull", "batch", "who fetches says with limit how many come at once"},
 	{"destination.pull", "signature.hmac false", "nothing is sent that could be signed"},
 	{
 		"envelope " + string(EnvelopeStructured), "destination.content_type " + payloads.ContentTypeForm,

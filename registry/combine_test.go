@@ -50,6 +50,7 @@ var pairs = map[[2]string]string{
 	{"header_style stripe", "destination.pull"}:                                        "nothing is sent",
 	{"signature.ed25519", "destination.pull"}:                                          "could be signed",
 	{"signature.rfc9421", "destination.pull"}:                                          "could be signed",
+	{"destination.pull", "batch"}:                                                      "how many come at once",
 	{"signature.hmac false", "destination.pull"}:                                       "could be signed",
 
 	{"success", "destination.content_type application/x-www-form-urlencoded"}: "works",
@@ -108,6 +109,9 @@ var pairs = map[[2]string]string{
 	{"body thin", "batch"}:                                                  "works",
 	{"filter", "batch"}:                                                     "works",
 	{"template", "batch"}:                                                   "works",
+	{"signature.ed25519", "batch"}:                                          "works",
+	{"signature.rfc9421", "batch"}:                                          "works",
+	{"signature.hmac false", "batch"}:                                       "works",
 	{"tls", "batch"}:                                                        "works",
 
 	{"envelope cloudevents-structured", "envelope cloudevents-binary"}: "one field",
