@@ -18,9 +18,9 @@
 // The files stand in layers, and each uses names of lower ones only:
 //
 //   - new.go and start.go make a Client and a Worker, and alone know all their parts.
-//   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, and walk.go goes to those without work. run.go is the way of one task, and
+//   - reconcile.go goes rounds: tour.go serves companies, repair.go repairs them, walk.go goes to those without work, and expiring.go tells of client certificates. run.go is the way of one task, and
 //     follow.go that of what begins as it is accepted.
-//   - overview.go looks over all companies, for who is on call; overviewdoc.go is what it shows, and overviewsay.go the sentences in it. minutes.go counts what
+//   - overview.go looks over all companies, for who is on call; overviewdoc.go is what it shows, overviewsay.go the sentences in it, and overviewcertificates.go finds the certificates that expire. minutes.go counts what
 //     happens by the minute, for it.
 //     companies.go lists the companies, and everywhere.go what all of them have, merged.
 //   - read.go, list.go, find.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
@@ -126,6 +126,10 @@
 //	finish, which warns or disables, /  the notice in the outbox            reconciler, next round
 //	its notice's event
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
+//	a certificate filed / its callback  filed, and nobody has it            the next look of a worker, 10 minutes: taken out
+//	stored
+//	a certificate's event / the step    told, and not noted                 the same: a duplicate by its id, so once
+//	noted
 //	halt / the lanes' pauses, on a      nothing goes out, asynq's UI does   whoever pauses repeats it
 //	cluster                             not show it
 //	resume / the lanes' go, on a        some lanes paused                   whoever resumes repeats it

@@ -21,6 +21,16 @@ func expiryStage(left time.Duration) string {
 	return ""
 }
 
+// expiryDays is the nearest step, in days, that a certificate is within which is good for so long; 0: it has ended. ok is false if it is within none.
+func expiryDays(left time.Duration) (days int, ok bool) {
+	for _, stage := range expiryStages {
+		if left <= stage.within {
+			return int(stage.within / (24 * time.Hour)), true
+		}
+	}
+	return 0, false
+}
+
 // maxExpiriesTold bounds how many certificates are remembered as told of. Beyond that they are told of once more.
 const maxExpiriesTold = 10_000
 

@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"log/slog"
 	"strings"
@@ -38,7 +39,16 @@ func TestExpiringCertificatesAreToldOfOnceAStage(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	r := reporter{log: slog.New(slog.NewTextHandler(&said, nil)), metrics: m, expiries: &expiries{}}
+	filed := 0
+	r := reporter{
+		log: slog.New(slog.NewTextHandler(&said, nil)), metrics: m, expiries: &expiries{},
+		file: func(_ context.Context, company string, callback int64, c *registry.Certificate) error {
+			if filed++; company != "acme" || callback != 12 || c == nil {
+				t.Errorf("filed %s %d %v", company, callback, c)
+			}
+			return nil
+		},
+	}
 	month, day := with(20*24*time.Hour), with(3*time.Hour)
 	for _, tt := range []struct {
 		tls  *registry.TLS
@@ -59,6 +69,9 @@ func TestExpiringCertificatesAreToldOfOnceAStage(t *testing.T) {
 		if (tt.want == "") != (text == "") || !strings.Contains(text, tt.want) || strings.Contains(text, "BEGIN") || text != "" && !strings.Contains(text, "callback=12") {
 			t.Errorf("said %q, want %q", text, tt.want)
 		}
+	}
+	if filed != 3 {
+		t.Errorf("%d were filed", filed)
 	}
 	for i := range maxExpiriesTold + 10 {
 		r.expiries.first(strings.Repeat("x", i%100) + string(rune(i)))

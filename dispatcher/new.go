@@ -51,7 +51,7 @@ func New(cfg Config) (*Client, error) {
 		Passing: c.at,
 	})
 	c.minutes = newMinutes(c.rdb, c.guard, &c.outage, c.ledger.Now)
-	c.reporter = reporter{c.log, c.metrics, c.minutes, &expiries{}}
+	c.reporter = reporter{c.log, c.metrics, c.minutes, &expiries{}, c.registry.FileCertificate}
 	c.lanes = lanes.New(lanes.Config{
 		Redis: c.rdb, Ledger: c.ledger, Logger: c.log, Weight: c.weight,
 		Contain: func(ctx context.Context, do func() error) error { return c.contain(ctx, placeEnqueue, do) },

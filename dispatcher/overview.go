@@ -87,6 +87,7 @@ func (v *Overviews) look(ctx context.Context) (*Overview, error) {
 	l.read(ctx, "the last hours' minutes", func() error { return l.rates(ctx) })
 	l.read(ctx, "whether everything goes out", func() error { return l.egress(ctx) })
 	l.read(ctx, "which processes run", func() error { return l.workers(ctx) })
+	l.read(ctx, "which client certificates expire", func() error { return l.o.Certificates.read(ctx, l.registry, l.now) })
 	l.say(ctx)
 	return l.o, nil
 }
@@ -432,6 +433,7 @@ func (l *lookout) say(ctx context.Context) {
 	o.Egress.say(l.now)
 	o.Workers.say()
 	o.Redis.say()
+	o.Certificates.say(l.now)
 	v := &o.Verdict
 	v.Ours, v.Theirs = []string{}, []string{}
 	if v.Outages == nil {

@@ -20,6 +20,8 @@ type Overview struct {
 	Egress    EgressPart    `json:"egress"`
 	Workers   WorkersPart   `json:"workers"`
 	Redis     Posture       `json:"redis"`
+
+	Certificates CertificatesPart `json:"certificates"`
 	// Unread says what could not be read, a sentence each: what the other parts say is without that.
 	Unread []string `json:"unread"`
 }
@@ -146,6 +148,25 @@ type WorkersPart struct {
 	Processes int    `json:"processes"` // workers and others
 	// OverdueMS is for how long the delivery that is most overdue has waited for its attempt.
 	OverdueMS int64 `json:"overdue_ms"`
+}
+
+// A CertificatesPart is the client certificates that expire within 7 days, or have expired, of all companies. Those of paused and disabled callbacks are left out.
+type CertificatesPart struct {
+	Sentence string `json:"sentence"`
+	// Callbacks are those that have one, the one that ends first first, and at most 20.
+	Callbacks []ExpiringCertificate `json:"callbacks"`
+	Of        int64                 `json:"of"`      // how many there are; of very many, how many were looked at
+	Expired   int64                 `json:"expired"` // of them
+}
+
+// An ExpiringCertificate is a callback whose client certificate expires soon.
+type ExpiringCertificate struct {
+	Company      string    `json:"company"`
+	CallbackID   int64     `json:"callback_id"`
+	CallbackType string    `json:"callback_type"`
+	NotAfter     time.Time `json:"not_after"`
+	Subject      string    `json:"subject"`
+	Fingerprint  string    `json:"fingerprint"`
 }
 
 // A Posture is what is to be said of Redis.

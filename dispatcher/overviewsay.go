@@ -239,6 +239,37 @@ func (p *WorkersPart) say() {
 	}
 }
 
+func (p *CertificatesPart) say(now time.Time) {
+	if p.Of == 0 {
+		p.Sentence = "No client certificate expires within 7 days."
+		return
+	}
+	switch soon := p.Of - p.Expired; {
+	case soon == 0:
+		p.Sentence = hasHave(p.Expired, "client certificate") + " expired."
+	case p.Expired == 0:
+		p.Sentence = fmt.Sprintf("%s within 7 days.", expires(soon, "client certificate"))
+	default:
+		p.Sentence = fmt.Sprintf("%s expired, and %s within 7 days.", hasHave(p.Expired, "client certificate"), expires(soon, "other"))
+	}
+	first := p.Callbacks[0]
+	p.Sentence += fmt.Sprintf(" The first is of callback %d of %s, and %s.", first.CallbackID, first.Company, (&registry.Certificate{NotAfter: first.NotAfter}).Lives(now))
+}
+
+func hasHave(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " has"
+	}
+	return many(n, noun) + " have"
+}
+
+func expires(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " expires"
+	}
+	return many(n, noun) + " expire"
+}
+
 func (p *Posture) say() {
 	switch {
 	case p.Faults > 0:
@@ -293,6 +324,9 @@ func (o *Overview) judge(full int64) {
 	if o.Redis.Faults > 0 {
 		v.Ours = append(v.Ours, o.Redis.Sentence)
 	}
+	if o.Certificates.Expired > 0 {
+		v.Ours = append(v.Ours, o.Certificates.Sentence)
+	}
 	for _, r := range o.Worst.Reasons {
 		sentence := fmt.Sprintf("%s with %s: %s.", lastFailed(r.Callbacks), reasonWord(r.Reason), r.Detail)
 		if r.Side == verdict.Ours {
@@ -302,6 +336,9 @@ func (o *Overview) judge(full int64) {
 		}
 	}
 	v.say(o.Worst.Of)
+	if v.Side == "nobody" && o.Certificates.Of > 0 {
+		v.Sentence += " But: " + o.Certificates.Sentence
+	}
 }
 
 func lastFailed(n int64) string { return many(n, "callback") + " failed last" }

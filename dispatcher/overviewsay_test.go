@@ -52,6 +52,12 @@ func TestWhoIsToBlame(t *testing.T) {
 		"a little late":         {o: Overview{Workers: WorkersPart{Workers: 1, OverdueMS: 59_000}}, side: "nobody"},
 		"workers not known":     {o: Overview{Workers: WorkersPart{Workers: -1}, Waiting: WaitingPart{Total: 1}}, side: "nobody"},
 		"full":                  {full: 93, side: "ours", ours: []string{"Redis is 93 % full"}},
+		"a certificate that has expired": {
+			o: Overview{Certificates: CertificatesPart{Of: 2, Expired: 1, Sentence: "1 client certificate has expired."}}, side: "ours", ours: []string{"1 client certificate has expired."},
+		},
+		"a certificate that expires": {
+			o: Overview{Certificates: CertificatesPart{Of: 1, Sentence: "1 client certificate expires."}}, side: "nobody", sentence: "All is well: nothing fails, here or there. But: 1 client certificate expires.",
+		},
 		"Redis": {
 			o: Overview{Redis: Posture{Faults: 1, Sentence: "Redis: no disk."}}, side: "ours", ours: []string{"Redis: no disk."},
 		},

@@ -71,6 +71,7 @@ func (w *Worker) turn(ctx context.Context) {
 	if trim {
 		t.note(ctx, "tidying up replays over companies", "", func() error { return c.ledger.TidyBulks(ctx) })
 	}
+	w.lookAtCertificates(ctx, t)
 	w.step(ctx)
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
+	"github.com/ringback/ringback/registry"
 )
 
 // traced puts the event's trace, which began where it was accepted, into ctx.
@@ -41,6 +42,7 @@ type reporter struct {
 	minutes *minutes
 
 	expiries *expiries
+	file     func(ctx context.Context, company string, callback int64, c *registry.Certificate) error // files a certificate that expires soon
 }
 
 // report tells metrics, log and trace of a delivery's attempt: one line each. state is the delivery's now.
@@ -113,6 +115,9 @@ func (r *reporter) tellExpiry(ctx context.Context, a *attempt) {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "a callback's client certificate "+certificate.Lives(now),
 			slog.String("company", a.ref.Company), slog.Int64("callback", a.ref.Callback), slog.String("within", stage),
 			slog.Time("not_after", certificate.NotAfter), slog.String("fingerprint", certificate.Fingerprint))
+		if err := r.file(ctx, a.ref.Company, a.ref.Callback, certificate); err != nil { // Redis may have lost that it was
+			r.log.WarnContext(ctx, "a client certificate was not filed again", "company", a.ref.Company, "callback", a.ref.Callback, "error", err)
+		}
 	}
 }
 

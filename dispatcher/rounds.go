@@ -19,6 +19,8 @@ type rounds struct {
 	still   map[string]stillness // companies in the index without work
 	lingers time.Duration
 	walk    walk
+
+	certificates certificatesLook
 }
 
 // A stillness is what a company looked like when it was first found without work.
@@ -33,6 +35,13 @@ type walk struct {
 	left     []string // of the names that were read
 	place    uint64   // where to read on
 	began    time.Time
+	underWay bool
+}
+
+// A certificatesLook remembers how far a look through the client certificates is.
+type certificatesLook struct {
+	began    time.Time
+	place    int
 	underWay bool
 }
 

@@ -86,6 +86,8 @@ func TestBuiltinCatalogue(t *testing.T) {
 
 		"callback.failing":  {Operational: true},
 		"callback.disabled": {Operational: true},
+
+		"callback.certificate_expiring": {Operational: true},
 	}
 	for name, want := range want {
 		typ := builtin(t, name)

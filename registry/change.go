@@ -60,12 +60,16 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if err != nil {
 			return nil, err
 		}
+		if err := r.certify(ctx, cb, nil); err != nil {
+			return nil, err
+		}
 		answer, err := r.save(ctx, cb, "", line, gate, false)
 		if err != nil {
 			return nil, err
 		}
 		if answer == "saved" {
 			r.forgetKeys(company)
+			r.certified(ctx, cb, nil)
 			r.log.InfoContext(ctx, "callback created", "callback", cb)
 			return cb, nil
 		}
@@ -143,12 +147,16 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 				return nil, err
 			}
 		}
+		if err := r.certify(ctx, next, cb); err != nil {
+			return nil, err
+		}
 		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate, moved)
 		switch {
 		case err != nil:
 			return nil, err
 		case answer == "saved":
 			r.forgetKeys(company)
+			r.certified(ctx, next, cb)
 			r.log.InfoContext(ctx, "callback changed", "callback", next)
 			return next, nil
 		case answer == "gone":

@@ -59,6 +59,7 @@
 //   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
 //     dispatcher do with callbacks. They use save.go, get.go, keyspublished.go and memory.go, which
 //     write one, read one and remember them.
+//   - expiring.go files client certificates by their end.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
@@ -98,6 +99,7 @@
 //	ringback:sessions:<id>  hash: SHA-256 of a session's token -> the session, as JSON: the digest of the API key's secret that began it, the place it is
 //	                    good at, when it began and when it ends (ms, the installation's time); <id> is the API key's
 //	ringback:keyset     hash: id of a sealing key in use -> a known text sealed with it
+//	ringback:certificates  sorted set: <company>/<callback id>/<fingerprint> of each client certificate, by its end (ms); some are of no use any more
 //	ringback:processes  sorted set: JSON of a [Process], by when it last said that it lives (ms, the installation's time; of versions before, Redis's)
 //	ringback:types      hash: name of a callback type that operators added -> the type, as JSON; :version -> how often any was changed
 //	{ringback:types}:gone   hash: name of a callback type that was deleted -> when, by whom, and how what was accepted of it is sent, as JSON; while the type

@@ -44,6 +44,9 @@ func (r *Registry) Forget(ctx context.Context, name string, e Erasure, changes .
 	if err := r.eraseTrail(ctx, name); err != nil {
 		return err
 	}
+	if err := r.unfileAll(ctx, name); err != nil {
+		return err
+	}
 	if err := r.note(ctx, name); err != nil { // so that the script can tell its own earlier run
 		return err
 	}

@@ -54,7 +54,9 @@ const (
 	companiesKey = "ringback:companies"
 	keysKey      = "ringback:keys"
 	keysetKey    = "ringback:keyset"
-	processesKey = "ringback:processes"
+	// certificatesKey is a sorted set: each client certificate, as its Filed has it, by its end.
+	certificatesKey = "ringback:certificates"
+	processesKey    = "ringback:processes"
 
 	// The index of companies with work, the last epoch that was given in it, and what there is of those that are not in it.
 	workingKey = "ringback:working"

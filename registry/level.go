@@ -28,6 +28,9 @@ const goneTypesLevel = 5
 // wireLevel is the [Level] whose processes know what a callback may say of its requests beyond level 5; see traits.
 const wireLevel = 6
 
+// CertificatesLevel is the [Level] whose processes know the callback type that tells of client certificates that expire.
+const CertificatesLevel = wireLevel
+
 // announcedLevel is the [Level] that brought what level 2 has.
 const announcedLevel = 2
 

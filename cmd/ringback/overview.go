@@ -57,6 +57,9 @@ func printOverview(out printer, o *client.Overview) error {
 		{"workers", o.Workers.Sentence},
 		{"redis", o.Redis.Sentence},
 	}
+	if o.Certificates.Sentence != "" { // an older server says nothing of them
+		pairs = append(pairs, [2]string{"tls", o.Certificates.Sentence})
+	}
 	for _, missing := range o.Unread {
 		pairs = append(pairs, [2]string{"missing", missing})
 	}

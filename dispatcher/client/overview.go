@@ -22,6 +22,8 @@ type Overview struct {
 	Workers   Said              `json:"workers"`
 	Redis     Said              `json:"redis"`
 	Unread    []string          `json:"unread"` // what could not be read, a sentence each
+
+	Certificates Certificates `json:"certificates"`
 }
 
 // Said is a part of an overview of which no more than its sentence is read here.
@@ -113,6 +115,24 @@ type CallbackCounts struct {
 	Paused     int64  `json:"paused"`
 	Disabled   int64  `json:"disabled"`
 	Unverified int64  `json:"unverified"`
+}
+
+// Certificates are the client certificates that expire within 7 days, or have expired, of all companies.
+type Certificates struct {
+	Sentence  string                `json:"sentence"`  // empty: the server is older
+	Callbacks []ExpiringCertificate `json:"callbacks"` // that have them, the one that ends first first
+	Of        int64                 `json:"of"`        // how many there are
+	Expired   int64                 `json:"expired"`   // of them
+}
+
+// An ExpiringCertificate is a callback whose client certificate expires soon.
+type ExpiringCertificate struct {
+	Company      string    `json:"company"`
+	CallbackID   int64     `json:"callback_id"`
+	CallbackType string    `json:"callback_type"`
+	NotAfter     time.Time `json:"not_after"`
+	Subject      string    `json:"subject"`
+	Fingerprint  string    `json:"fingerprint"` // SHA-256, in hex
 }
 
 // Overview says how the whole installation does. It takes an operator's or viewer's key of all companies.

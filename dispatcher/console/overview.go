@@ -62,6 +62,11 @@ type overview struct {
 		Faults, Warnings int
 		Findings         []finding
 	}
+	Certificates struct {
+		Sentence  string
+		Callbacks []expiringCertificate
+		Of        int64
+	}
 	Unread []string
 }
 
@@ -92,6 +97,14 @@ type (
 		At                          time.Time
 		Accepted, Delivered, Failed int64
 	}
+	// An expiringCertificate is a callback whose client certificate expires soon.
+	expiringCertificate struct {
+		Company    string
+		CallbackID int64     `json:"callback_id"`
+		NotAfter   time.Time `json:"not_after"`
+
+		Href string `json:"-"`
+	}
 	// A finding is one about Redis.
 	finding struct {
 		Node, Check, Level, Found, Cure string
@@ -120,6 +133,10 @@ func overviewPage(v *visit) error {
 		if r := &o.Dead.Reasons[i]; v.operates() {
 			r.Replay = v.path("replays", "start") + "?" + url.Values{"reason": {r.Reason}}.Encode()
 		}
+	}
+	for i := range o.Certificates.Callbacks {
+		e := &o.Certificates.Callbacks[i]
+		e.Href = v.path("companies", e.Company, "callbacks", strconv.FormatInt(e.CallbackID, 10))
 	}
 	// The first of these is in the sentence already.
 	said := func(point string) bool { return strings.Contains(o.Verdict.Sentence, point) }

@@ -23,5 +23,8 @@ const (
 		`"callbacks":{"sentence":"12 callbacks: 12 enabled, 0 paused, 0 disabled, 0 unverified; breakers: 1 open, 0 widening.","enabled":12,"paused":0,"disabled":0,"unverified":0,"breakers_open":1,"breakers_half_open":0},` +
 		`"egress":{"sentence":"Everything goes out.","status":"running"},` +
 		`"workers":{"sentence":"2 workers are at work.","workers":2,"processes":3,"overdue_ms":0},` +
-		`"redis":{"sentence":"Redis is well.","faults":0,"warnings":0,"findings":[{"check":"eviction","level":"ok","found":"a full Redis refuses writes and forgets nothing (maxmemory-policy noeviction)"}]},"unread":[]}`
+		`"redis":{"sentence":"Redis is well.","faults":0,"warnings":0,"findings":[{"check":"eviction","level":"ok","found":"a full Redis refuses writes and forgets nothing (maxmemory-policy noeviction)"}]},` +
+		`"certificates":{"sentence":"1 client certificate expires within 7 days. The first is of callback 11887 of acme, and expires in 4 days, at 2026-02-05T08:15:00Z.","of":1,"expired":0,` +
+		`"callbacks":[{"company":"acme","callback_id":11887,"callback_type":"wallet_item_install","not_after":"2026-02-05T08:15:00Z","subject":"CN=ringback.example.com",` +
+		`"fingerprint":"3f0a2f1a5c7d4f1f8a0d2c9be4b1f6a0c3e5d7f9a1b2c4d6e8f0a2b4c6d8e0f2"}]},"unread":[]}`
 )

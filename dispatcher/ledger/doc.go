@@ -124,6 +124,7 @@
 //	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
 //	                             by: how deliveries travel together (the registry's): batch, events and bytes at most, ms that the first waits,
 //	                             and how an element is written; absent: one by one; wb: about how many bytes wait for a batch;
+//	                             xc: the fingerprint of its client certificate, and how many days before its end that was told of last;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
 //	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
 //	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time

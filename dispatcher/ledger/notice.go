@@ -6,10 +6,11 @@ import (
 	"github.com/ringback/ringback/dispatcher/lua"
 )
 
-// The types of the events that tell a company how its callbacks do. Notices are by the event's id, which begins with one of them.
+// The types of the events that tell a company how its callbacks do. Notices are by the event's id, which begins with one of the first two.
 const (
 	TypeFailing  = lua.TypeFailing
 	TypeDisabled = lua.TypeDisabled
+	TypeExpiring = lua.TypeExpiring
 )
 
 // Warnings are at how many percent of the way to its end a callback is warned of.

@@ -16,6 +16,8 @@ const (
 	// TypeFailing and TypeDisabled are the operational types that tell a company how its callbacks do.
 	TypeFailing  = "callback.failing"
 	TypeDisabled = "callback.disabled"
+	// TypeExpiring is the operational type that tells a company of a client certificate that expires.
+	TypeExpiring = "callback.certificate_expiring"
 )
 
 // Warnings are at how many percent of the way to its end a callback is warned of.
