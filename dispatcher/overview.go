@@ -31,8 +31,8 @@ const (
 	worstShown = 20
 	// failsFor is for how long a callback counts as failing for which nothing waits.
 	failsFor = time.Hour
-	// backlogTells is how old what waits for a callback has to be for that to be told if nothing fails.
-	backlogTells = time.Minute
+	// backlogTells is how old what waits for a callback has to be for that to be told if nothing fails: longer than a delivery may wait for its batch.
+	backlogTells = 75 * time.Second
 	// restingLooked is how many of the companies without work are looked into, those with most dead letters.
 	restingLooked = 200
 	// lettersRead is how many dead letters are read to know why they are dead.

@@ -735,3 +735,88 @@ func (c *convoy) settle(events []string) {
 	}
 	c.t.Fatalf("they stand as %v", c.states(c.cb, events...))
 }
+
+// TestMembersAreCounted: health, surveys and lists have a batch's members, and not the batch, wherever it stands, and lists name each once.
+func TestMembersAreCounted(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	for name, tt := range map[string]struct {
+		until                 func(c *convoy)
+		lanes, retrying, held int
+	}{
+		"in the room":     {func(*convoy) {}, 0, 0, 6},
+		"out and empty":   {func(c *convoy) { c.pump(c.cb) }, 0, 0, 6},
+		"one under way":   {func(c *convoy) { c.pump(c.cb); c.take(c.claim(c.lane[0])) }, 3, 0, 3},
+		"both under way":  {func(c *convoy) { c.pump(c.cb); c.take(c.claim(c.lane[0])); c.take(c.claim(c.lane[1])) }, 6, 0, 0},
+		"one tried again": {func(c *convoy) { c.pump(c.cb); c.retry(c.take(c.claim(c.lane[0]))) }, 0, 3, 3},
+		"one in the room as a whole": {func(c *convoy) {
+			c.pump(c.cb)
+			c.take(c.brief(c.lane[0]))
+			c.pause(c.cb)
+			_, err := c.ledger.Overdue(c.t.Context(), c.company, Page)
+			c.must(err)
+		}, 0, 0, 6},
+		"one cancelled before it is tried again": {func(c *convoy) {
+			c.pump(c.cb)
+			c.retry(c.take(c.claim(c.lane[0])))
+			_, err := c.ledger.Cancel(c.t.Context(), c.ref("p-1", c.cb), "{}")
+			c.must(err)
+		}, 0, 2, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := d.of(t, "counted-"+strings.ReplaceAll(name, " ", "-")).convoy(3, 1<<20, 0)
+			events := numbered("p-", 6)
+			c.accept(events, c.cb)
+			tt.until(c)
+			c.hold(events...)
+			all, err := c.ledger.Health(t.Context(), c.company, c.cb)
+			c.must(err)
+			if h := all[0]; h.Pending != int64(tt.lanes+tt.retrying) || h.Held != int64(tt.held) || h.OldestWaiting.IsZero() {
+				t.Errorf("health: %d pending, %d held, the oldest of %v", h.Pending, h.Held, h.OldestWaiting)
+			}
+			u := Unfinished{Retrying: true, Held: true, InLanes: true, Newest: -1}
+			heads, err := c.ledger.Heads(t.Context(), c.company, u, []int64{c.cb})
+			c.must(err)
+			found, err := c.ledger.Waiting(t.Context(), c.company, u, 100, heads)
+			c.must(err)
+			var names []string
+			for _, w := range found {
+				for _, e := range w.Entries {
+					names = append(names, e.Name)
+				}
+			}
+			slices.Sort(names)
+			n := c.states(c.cb, events...)
+			if want := n[Held] + n[Active] + n[Pending] + n[Retrying]; len(slices.Compact(slices.Clone(names))) != len(names) || len(names) != want || strings.Contains(strings.Join(names, " "), "~") {
+				t.Errorf("%q are listed, want %d: %v", names, want, n)
+			}
+		})
+	}
+}
+
+// TestASweepHastensBatches: whoever has retrying deliveries go out now has their batches go, once each, and is told of each delivery.
+func TestASweepHastensBatches(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, standard).convoy(3, 1<<20, 0)
+	events := numbered("p-", 6)
+	c.accept(events, c.cb)
+	c.pump(c.cb)
+	for _, ticket := range c.lane {
+		c.retry(c.take(c.claim(ticket)))
+	}
+	what := Sweep{Callback: c.cb, States: []State{Retrying}}
+	n, _, _, err := c.ledger.CountSweep(t.Context(), c.company, &what, "")
+	c.must(err)
+	swept, err := c.ledger.GoOnSweeping(t.Context(), c.company, c.sweep(what))
+	c.must(err)
+	now, err := c.ledger.Sweep(t.Context(), c.company, "sweep")
+	c.must(err)
+	if n != 6 || now.Replayed != 6 || len(swept.Released) != 2 {
+		t.Errorf("%d match, %d are replayed, as %v", n, now.Replayed, swept.Released)
+	}
+	c.lane = swept.Released
+	c.recover(events...)
+	if len(c.posts) != 2 {
+		t.Errorf("sent: %v", c.posts)
+	}
+}

@@ -118,13 +118,14 @@
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes, and when (ms); while it is
 //	                             at least half as many, the pump leaves the room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
-//	{c}:retry:<cb>  zset         a callback's retrying deliveries; score: accepted (ms)
+//	{c}:retry:<cb>  zset         a callback's retrying deliveries, of a batch its members; score: accepted (ms)
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
 //	                             token: the last that got no access token, f: failures in a row;
 //	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
 //	                             by: how deliveries travel together (the registry's): batch, events and bytes at most, ms that the first waits,
 //	                             and how an element is written; absent: one by one; wb: about how many bytes wait for a batch;
 //	                             xc: the fingerprint of its client certificate, and how many days before its end that was told of last;
+//	                             hb: deliveries in the room that batches stand for there, beyond one each;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
 //	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
 //	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time

@@ -15,9 +15,10 @@ for _, cb in ipairs(ARGV) do
   for _, member in ipairs(redis.call('SRANDMEMBER', ready, 20)) do -- all of them, or enough to tell: they come and go within seconds
     older(accepted((place(member))))
   end
+  local inLanes, inRoom = crowds(cb)
   local h = redis.call('HMGET', prefix .. 'health:' .. cb, 'dead', 'ok', 'bad', 'token', 'f', 'l', 'o')
   out[#out + 1] = {
-    redis.call('SCARD', ready) + redis.call('ZCARD', retry), redis.call('ZCARD', room), oldest and int(oldest) or '',
+    inLanes + redis.call('ZCARD', retry), inRoom, oldest and int(oldest) or '',
     tonumber(h[1] or 0), h[2] or '', h[3] or '', h[4] or '', tonumber(h[5] or 0), h[6] or '', h[6] and h[7] or '',
   }
 end

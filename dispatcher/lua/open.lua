@@ -18,6 +18,22 @@ local function top(key, from, scale, limit)
   return out, #found >= 2 * limit
 end
 
+-- The batches of a callback that have not ended.
+local live = nil
+local function travelling(cb)
+  together(cb)
+  if not special then return {} end
+  if not live then
+    live = {}
+    for _, batch in ipairs(redis.call('ZRANGEBYSCORE', batches, int(now + FAR / 2), '+inf')) do
+      local of = string.match(batch, '/(%d+)$')
+      live[of] = live[of] or {}
+      table.insert(live[of], batch)
+    end
+  end
+  return live[cb] or {}
+end
+
 local out = {}
 for i = heads and 4 or 5, #ARGV do
   local cb = ARGV[i]
@@ -46,12 +62,30 @@ for i = heads and 4 or 5, #ARGV do
         end
         back = math.max(back, ms)
       end
-      for _, value in ipairs(part) do found[#found + 1] = value end
+      for k = 1, #part, 2 do
+        if not isBatch(part[k]) then
+          found[#found + 1] = part[k]
+          found[#found + 1] = part[k + 1]
+        end
+      end
+    end
+    -- Of batches in the lanes, or in the room as a whole, their members. Those that are tried again stand among the retrying ones themselves.
+    for _, batch in ipairs(travelling(cb)) do
+      local r, hash = load(batch)
+      if r and (has('H') and r.s == 'H' or has('P') and (r.s == 'P' or r.s == 'A')) then
+        for _, event in ipairs(aboardOf(hash)) do
+          local ms = accepted(prefix .. 'ev:' .. event)
+          if ms and (newest == '+inf' or tonumber(ms) <= tonumber(newest)) then
+            found[#found + 1] = event .. '/' .. cb
+            found[#found + 1] = ms
+          end
+        end
+      end
     end
     if has('R') then add(retry, newest, 1) end
     if has('H') then add(room, highest, ORDER_SCALE) end
     for _, member in ipairs(inLanes > 0 and redis.call('SMEMBERS', prefix .. 'ready:' .. cb) or {}) do
-      local ms = accepted((place(member)))
+      local ms = not isBatch(member) and accepted((place(member)))
       if ms and (newest == '+inf' or tonumber(ms) <= tonumber(newest)) then
         found[#found + 1] = member
         found[#found + 1] = ms

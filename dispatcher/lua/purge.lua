@@ -18,9 +18,8 @@ local function cancel(member)
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok = 'C', now, '-'
     redis.call('HSET', ev, field, format(r))
-    close(ev, member, cb, 'C')
+    cancelled = cancelled + (close(ev, member, cb, 'C') or 1)
     tell(member, 'C')
-    cancelled = cancelled + 1
   end
 end
 

@@ -154,6 +154,19 @@ local function leave(cb, member)
   if inside[cb] then inside[cb] = inside[cb] - gone end
 end
 
+-- The events of a batch's members, as its list has them: who left it since it was last sent is still there.
+local function aboardOf(batch)
+  local events = {}
+  for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do events[#events + 1] = event end
+  return events
+end
+
+-- A batch waits in its callback's room as a whole, or stops to: {c}:health has as hb how many deliveries wait there beside those that the room has by name.
+local function whole(member, cb, sign)
+  if string.find(redis.call('GET', prefix .. 'gate:' .. cb) or '', '{"status":"deleted"', 1, true) == 1 then return end
+  redis.call('HINCRBY', prefix .. 'health:' .. cb, 'hb', sign * (#aboardOf((place(member))) - 1))
+end
+
 -- How many wait in a callback's room, and how one stops to.
 local function held(cb)
   if not outside[cb] then outside[cb] = redis.call('ZCARD', prefix .. 'room:' .. cb) end
@@ -161,7 +174,22 @@ local function held(cb)
 end
 
 local function unhold(cb, member)
-  if held(cb) > 0 then outside[cb] = outside[cb] - redis.call('ZREM', prefix .. 'room:' .. cb, member) end
+  if held(cb) == 0 then return end
+  local gone = redis.call('ZREM', prefix .. 'room:' .. cb, member)
+  outside[cb] = outside[cb] - gone
+  if gone > 0 and isBatch(member) then whole(member, cb, -1) end
+end
+
+-- How many deliveries of a callback are in the lanes, and how many wait in its room: of a batch, all its members.
+local function crowds(cb)
+  local ready, room = lanes(cb), held(cb)
+  together(cb)
+  if not special or ready + room == 0 then return ready, room end
+  for _, member in ipairs(ready > 0 and redis.call('SMEMBERS', prefix .. 'ready:' .. cb) or {}) do
+    if isBatch(member) then ready = ready - 1 + #aboardOf((place(member))) end
+  end
+  if room > 0 then room = math.max(1, room + tonumber(redis.call('HGET', prefix .. 'health:' .. cb, 'hb') or 0)) end
+  return ready, room
 end
 
 -- A closed gate's status; nil of an open one.
@@ -179,11 +207,29 @@ local function order(ev)
   return int(tonumber(ms or 0) * ORDER_SCALE + math.min(tonumber(seq or 0), ORDER_SCALE - 1))
 end
 
--- A delivery waits for its next attempt, or stops to. The caller writes the record.
-local function retries(ev, member, cb) redis.call('ZADD', prefix .. 'retry:' .. cb, accepted(ev), member) end
+-- A delivery waits for its next attempt, or stops to. The caller writes the record. Of a batch, all its
+-- members do: so who counts and lists what waits need not know of it.
+local function retries(ev, member, cb)
+  local retry = prefix .. 'retry:' .. cb
+  if not isBatch(member) then return redis.call('ZADD', retry, accepted(ev), member) end
+  local mine, all = string.match(member, '^(~.*)/'), {}
+  for _, event in ipairs(aboardOf(ev)) do
+    local e = redis.call('HMGET', prefix .. 'ev:' .. event, 'd' .. cb, 'a')
+    if string.match(e[1] or '', '^A %d+ %d+ %d+ %d+ (%S+)') == mine then
+      all[#all + 1] = string.match(e[2], '^%d+')
+      all[#all + 1] = event .. '/' .. cb
+    end
+  end
+  if #all > 0 then redis.call('ZADD', retry, unpack(all)) end
+end
 
 local function retriesNoMore(r, member, cb)
-  if r.s == 'R' then redis.call('ZREM', prefix .. 'retry:' .. cb, member) end
+  local retry, all = prefix .. 'retry:' .. cb, {member}
+  if r.s ~= 'R' and not (r.s == 'A' and isBatch(r.tok)) then return end
+  if isBatch(member) then
+    for i, event in ipairs(aboardOf((place(member)))) do all[i] = event .. '/' .. cb end
+  end
+  redis.call('ZREM', retry, unpack(all))
 end
 
 -- A callback's health: what does not follow from the records at a glance. A deleted one has none any more.
@@ -326,7 +372,7 @@ local function ending()
   -- Some of a batch's members come to a final state, with the attempts that the batch made. Who left it before stays as it is. Who was cancelled under way
   -- counts if it was delivered.
   local function arrive(r, name, cb, events, state)
-    local field, mine, lines, died = 'd' .. cb, '~' .. name, short(r.log), 0
+    local field, mine, lines, died, came = 'd' .. cb, '~' .. name, short(r.log), 0, 0
     for _, event in ipairs(events) do
       local ev, member = prefix .. 'ev:' .. event, event .. '/' .. cb
       local e = redis.call('HMGET', ev, field, 'n', 'x', 'a')
@@ -341,6 +387,7 @@ local function ending()
         if was == 'C' then
           if into == 'D' then unsettle(ev) end
         else
+          came = came + 1
           local unfinished = e[2] and redis.call('HINCRBY', ev, 'n', -1)
           if (unfinished or 0) <= 0 then waitsNoMore(ev) end
           if state == 'X' then
@@ -354,21 +401,21 @@ local function ending()
       end
     end
     if died > 0 then letters(cb, died) end
-    return died
+    return came
   end
-  -- A batch comes to a final state, which its record says already. Its members go first: until all of them have, it is looked at again. How many died.
+  -- A batch comes to a final state, which its record says already. Its members go first: until all of them have, it is looked at again. How many those were.
   local function disband(batch, member, cb, state)
     local name, events = string.match(member, '^~(.*)/'), {}
     local h = redis.call('HMGET', batch, 'd' .. cb, 'e')
     for event in string.gmatch(h[2] or '', '%S+') do events[#events + 1] = event end
-    local died = arrive(parse(h[1]), name, cb, events, state)
+    local came = arrive(parse(h[1]), name, cb, events, state)
     redis.call('ZREM', due, member)
     leave(cb, member)
     unhold(cb, member)
     if #events == 0 then redis.call('DEL', batch) else redis.call('PEXPIRE', batch, int(RETENTION * 1000 + 86400000)) end -- should no other batch end here any more
     redis.call('ZADD', batches, int(now + RETENTION * 1000), member)
     sweep()
-    return died
+    return came
   end
   ended = {forget = forget, batchOf = batchOf, alight = alight, arrive = arrive, disband = disband}
   return ended
@@ -539,7 +586,9 @@ local function hold(r, ev, field, member, cb, closed)
   redis.call('HSET', ev, field, format(r))
   redis.call('ZREM', due, member)
   leave(cb, member)
-  outside[cb] = held(cb) + redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
+  local before, came = held(cb), redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
+  outside[cb] = before + came
+  if came > 0 and isBatch(member) then whole(member, cb, 1) end
   local b = not isBatch(member) and together(cb)
   if b then gather(b, ev, cb, closed) else redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb) end
   tell(member, 'H')
@@ -577,7 +626,7 @@ end
 -- returns true if it may be enqueued, or has begun under the token. most: how many of the callback may be in the lanes.
 local function admit(r, ev, field, member, cb, most, token, lease)
   local closed = gate(cb)
-  if not closed and held(cb) == 0 and not together(cb) then
+  if not closed and held(cb) == 0 and (isBatch(member) or not together(cb)) then
     local p = pace(cb)
     if allowance(cb, p, most) > 0 then
       spend(cb, p, 1)

@@ -20,7 +20,8 @@ local function look(cb, closed)
     if at and (not oldest or at < oldest) then oldest = at end
   end
   if busy and redis.call('EXISTS', unpack(of)) > 0 then
-    ready, retry, room = redis.call('SCARD', of[1]), redis.call('ZCARD', of[2]), redis.call('ZCARD', of[3])
+    ready, room = crowds(cb)
+    retry = redis.call('ZCARD', of[2])
     if retry > 0 then older(redis.call('ZRANGE', of[2], 0, 0, 'WITHSCORES')[2]) end
     if room > 0 then older(math.floor(redis.call('ZRANGE', of[3], 0, 0, 'WITHSCORES')[2] / ORDER_SCALE)) end
     if ready > 0 then -- some tell enough: they come and go within seconds

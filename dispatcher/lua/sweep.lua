@@ -46,6 +46,8 @@ local function because(r)
   return ok and e.r
 end
 local function wanted(r, ev)
+  local _, of = ending().batchOf(r, cb)
+  if of and of.s == 'R' then r = {s = 'R', tok = '-', log = of.log} end
   if not string.find(states, r.s, 1, true) or underWay(r) or pruned(r) then return false end
   if kind ~= '' and cjson.decode(redis.call('HGET', ev, 'm')).t ~= kind then return false end
   return reason == '' or because(r) == reason
@@ -61,14 +63,19 @@ for _, entry in ipairs(entries) do
     bodiless = bodiless + 1
   elseif fits then
     matched = matched + 1
-    local send = r.s == 'R' and early or again
+    local send, batch = r.s == 'R' and early or again, ending().batchOf(r, cb)
+    if batch and job then -- all that travel in it go
+      member, send = batch, early
+      r, ev, field = load(batch)
+      matched = matched - 1 + #aboardOf(ev)
+    end
     if job and send(r, ev, field, member, cb) then
       out[#out + 1] = member
       out[#out + 1] = ticket(r)
     end
   end
   last = entry[1]
-  if matched == credit then break end
+  if credit and matched >= credit then break end
 end
 local next = ''
 if #entries == limit or last and last ~= entries[#entries][1] then next = '(' .. last end
