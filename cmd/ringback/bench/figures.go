@@ -40,7 +40,7 @@ const (
 	BadSignatures = "bad_signatures" // arrivals that do not verify
 	ChangedIDs    = "changed_ids"    // duplicates under another webhook-id
 
-	RateOfCalm = "rate_of_calm" // DeliveryRate as a share of the phase before, without the disturbance
+	RateOfCalm = "rate_of_calm" // DeliveryRate as a share of that of the phase before: without the disturbance, or one by one
 	P99OfCalm  = "p99_of_calm"  // P99 by that of the same phase
 	Told       = "told"         // changes of deliveries that all viewers together were told
 

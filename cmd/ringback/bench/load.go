@@ -45,7 +45,7 @@ func (l load) bodies() [][]byte {
 // event is the body of an event, with a line's end if it is one of a batch.
 func (l load) event(i int) []byte {
 	id := string(l.letter) + strconv.Itoa(i)
-	head := `{"event_type":"` + eventType + `","event_id":"` + id + `","payload":{"requestId":"` + id + `","status":"OK","voucherEffect":"Nómina","issuerName":"`
+	head := `{"event_type":"` + eventType + `","event_id":"` + id + `","payload":{` + requestID + id + `","status":"OK","voucherEffect":"Nómina","issuerName":"`
 	size := eventBytes
 	if l.bytes > 0 {
 		size = l.bytes

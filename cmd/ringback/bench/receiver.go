@@ -121,13 +121,29 @@ func (r *receiver) take(number int, h http.Header, body []byte) {
 		r.badSignatures.Add(1)
 		return
 	}
-	id := h.Get("Ringback-Event-Id")
+	sent := maphash.String(seed, h.Get(payloads.HeaderID))
+	if h.Get("Ringback-Batch") == "" {
+		r.note(h.Get("Ringback-Event-Id"), number, now, sent)
+		return
+	}
+	for _, rest := range bytes.Split(body, []byte(requestID))[1:] {
+		if id, _, ok := bytes.Cut(rest, []byte{'"'}); ok {
+			r.note(string(id), number, now, sent)
+		}
+	}
+}
+
+// requestID stands before the event's id in the payload of an event.
+const requestID = `"requestId":"`
+
+// note enters that an event arrived at a callback, under a webhook-id.
+func (r *receiver) note(id string, number int, now time.Time, sent uint64) {
 	if len(id) < 2 || id[0] < 'a' || id[0] > 'z' {
 		return
 	}
 	event, err := strconv.Atoi(id[1:])
 	if b := r.books[id[0]-'a'].Load(); b != nil && err == nil {
-		b.enter(event, number, now.Sub(epoch), maphash.String(seed, h.Get(payloads.HeaderID)))
+		b.enter(event, number, now.Sub(epoch), sent)
 	}
 }
 

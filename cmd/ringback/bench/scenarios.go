@@ -25,6 +25,7 @@ var scenarios = []scenario{
 	{"fanout", fanout},
 	{"isolation", isolation},
 	{"backlog", backlog},
+	{"batches", batches},
 	{"neighbours", neighbours},
 	{"watched", watched},
 	{"sync", decisions},
@@ -161,9 +162,16 @@ func backlog(ctx context.Context, s *site) ([]phase, error) {
 	if err := s.warmUp(ctx, l); err != nil {
 		return nil, err
 	}
+	f, err := s.dam(ctx, l, ids)
+	return one(f, 0, err)
+}
+
+// dam pauses callbacks of the load's company, sends the load, and measures how that goes out once they are resumed.
+func (s *site) dam(ctx context.Context, l load, ids []int64) (Figures, error) {
 	if err := s.setPaused(ctx, l.companies[0], ids, true); err != nil {
 		return nil, err
 	}
+	bad := s.receiver.badSignatures.Load()
 	waiting, err := s.sendLoad(ctx, l)
 	if err != nil {
 		return nil, err
@@ -183,8 +191,46 @@ func backlog(ctx context.Context, s *site) ([]phase, error) {
 	for _, name := range []string{P50, P95, P99} { // they say how long the callback was paused
 		delete(f, name)
 	}
-	f[BadSignatures] = float64(s.receiver.badSignatures.Load())
-	return one(f, 0, s.costs(ctx, before, int(f[Deliveries]), f))
+	f[BadSignatures] = float64(s.receiver.badSignatures.Load() - bad)
+	return f, s.costs(ctx, before, int(f[Deliveries]), f)
+}
+
+// batches has as many events wait for a callback that takes them one by one as for one that takes them in batches of 100, and measures how they go out, three
+// times by turns. The figures are the medians.
+func batches(ctx context.Context, s *site) ([]phase, error) {
+	const turns = 3
+	var kinds [2]struct {
+		name string
+		load load
+		ids  []int64
+		runs []Figures
+	}
+	for i, travels := range []map[string]any{nil, {"batch": map[string]any{"max_events": 100, "max_bytes": 1 << 20, "max_wait": "1s"}}} {
+		k := &kinds[i]
+		k.name = []string{"one by one", "by 100"}[i]
+		k.load = load{letter: 'a' + byte(i), events: s.cfg.events(10_000), companies: []string{s.company(strings.ReplaceAll(k.name, " ", "-"))}, fan: 1, senders: 2, batch: batchEvents}
+		var err error
+		if k.ids, err = s.register(ctx, k.load.companies[0], i, 1, travels); err != nil {
+			return nil, err
+		}
+		if err := s.warmUp(ctx, k.load); err != nil {
+			return nil, err
+		}
+	}
+	for range turns {
+		for i := range kinds {
+			k := &kinds[i]
+			f, err := s.dam(ctx, k.load, k.ids)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", k.name, err)
+			}
+			k.runs = append(k.runs, f)
+			k.load.letter += byte(len(kinds))
+		}
+	}
+	single, together := medians(kinds[0].runs), medians(kinds[1].runs)
+	together[RateOfCalm] = together[DeliveryRate] / single[DeliveryRate]
+	return []phase{{kinds[0].name, single, 0}, {kinds[1].name, together, 0}}, nil
 }
 
 // setPaused pauses or resumes callbacks.
