@@ -692,3 +692,65 @@ func TestAnOldGenerationsTaskEnds(t *testing.T) {
 	h.await(id, ledger.Delivered, 5*time.Second)
 	h.check()
 }
+
+// TestKillOfABatch between any two of its steps: each event is delivered, and those that come twice come under the same webhook-id, all of them.
+func TestKillOfABatch(t *testing.T) {
+	t.Parallel()
+	for point, tt := range map[string]struct {
+		answer     func(n int, ids []string) reply // to the n-th request; nil: 204
+		duplicates int                             // deliveries that come again although they came
+	}{
+		"released": {nil, 0}, // an empty batch is pending, and in no lane
+		"dequeued": {nil, 0},
+		"begun":    {nil, 0}, // it has its members, and nothing was sent
+		"posted":   {nil, 4},
+		"finished": {nil, 0},
+		"split": {func(n int, _ []string) reply {
+			if n == 0 {
+				return reply{status: 413}
+			}
+			return reply{status: 204}
+		}, 0},
+		"arrived": {func(n int, ids []string) reply { // some are delivered, and the others not yet tried again
+			if n > 0 {
+				return reply{status: 204}
+			}
+			return reply{status: 200, header: http.Header{"Content-Type": {"application/json"}}, body: fmt.Sprintf(`{"results":[{"id":%q,"status":200}]}`, ids[0])}
+		}, 3}, // their answer was 200
+	} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, impatient)
+			h.duplicates = tt.duplicates
+			var n atomic.Int64
+			h.partner.answers(func(r *http.Request, _ int) reply {
+				if tt.answer == nil {
+					return reply{status: 204}
+				}
+				var elements []element
+				if err := json.NewDecoder(r.Body).Decode(&elements); err != nil {
+					t.Error(err)
+				}
+				ids := make([]string, len(elements))
+				for i, e := range elements {
+					ids[i] = e.ID
+				}
+				return tt.answer(int(n.Add(1))-1, ids)
+			})
+			cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "1s"}, "batch": {"max_events": 4, "max_wait": "1s", "element": "envelope", "results": true}`)
+			job := childJob{Work: true, KillAt: point}
+			if point == "released" {
+				_, err := h.registry.Pause(t.Context(), acme, cb.ID)
+				h.must(err)
+				job = childJob{Resume: cb.ID, KillAt: point}
+			}
+			for _, id := range eventIDs("p-", 4) {
+				h.send(proof(id))
+			}
+			h.start(job).dies()
+			h.work()
+			h.awaitAll(3*time.Second + ownerGrace + patience + reconcileEvery + slack)
+			h.check()
+		})
+	}
+}
