@@ -362,7 +362,7 @@ func (s *scene) verifyDuplicates(listed map[string]*delivery, byDelivery map[str
 			}
 		}
 	}
-	most := capPerWorker * len(s.workers) * len(s.callbacks)
+	most := capPerWorker * len(s.workers) * len(s.callbacks) * max(1, s.together)
 	for k, h := range s.hits {
 		for id, got := range byDelivery {
 			for _, a := range got {

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"crypto/sha256"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -35,6 +36,7 @@ type arrival struct {
 	body     [sha256.Size]byte
 	verified error
 	start    time.Time
+	others   []*arrival // of a batch: the deliveries that came in the same request
 
 	end    time.Time // zero: still open
 	status int       // 0: none was sent
@@ -120,17 +122,45 @@ func (p *partner) book(path string, header http.Header, body []byte) *arrival {
 	if hook := p.secrets[path]; hook != nil {
 		a.verified = hook.Verify(body, header)
 	}
-	p.arrivals = append(p.arrivals, a)
+	if header.Get("Ringback-Batch") != "" {
+		a.unpack(body)
+	}
+	p.arrivals = append(append(p.arrivals, a), a.others...)
 	return a
+}
+
+// unpack has a batch's request be an arrival of each of its deliveries. All have the batch's webhook-id in common, and are known by their own.
+func (a *arrival) unpack(body []byte) {
+	var elements []struct {
+		ID      string
+		Payload json.RawMessage
+	}
+	if err := json.Unmarshal(body, &elements); err != nil && a.verified == nil {
+		a.verified = err
+	}
+	whole := *a
+	for i, e := range elements {
+		var content struct{ RequestID string }
+		_ = json.Unmarshal(e.Payload, &content) // then nobody sent it
+		one := whole
+		one.delivery, one.event, one.body = e.ID, content.RequestID, sha256.Sum256(e.Payload)
+		if i == 0 {
+			*a = one
+		} else {
+			a.others = append(a.others, &one)
+		}
+	}
 }
 
 // answered enters what was answered, 0 for nothing.
 func (a *arrival) answered(status int) {
 	a.partner.mu.Lock()
 	defer a.partner.mu.Unlock()
-	a.end, a.status = time.Now(), status
-	if status/100 == 2 {
-		a.partner.good[a.delivery] = true
+	for _, one := range append(a.others, a) {
+		one.end, one.status = time.Now(), status
+		if status/100 == 2 {
+			a.partner.good[one.delivery] = true
+		}
 	}
 }
 

@@ -101,6 +101,7 @@ type scene struct {
 	release func() // lets the next heavy fault begin
 
 	// What the fault permits beside the usual.
+	together      int            // how many deliveries a request may make, where they travel in batches
 	mayCancel     bool           // deliveries may end cancelled
 	callbacksVary bool           // registrations change while events are sent
 	members       map[string]int // callbacks of each audience

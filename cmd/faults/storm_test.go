@@ -11,6 +11,7 @@ var stormFaults = []fault{
 	{"storm-small", "a small storm: whatever there is is killed every second or so, AOF everysec", true, true, storm},
 	{"storm-1", "a storm: workers, API and Redis (between two writes of its AOF, synced every second) are killed every few seconds", false, true, storm},
 	{"storm-2", "the same with other numbers", false, true, storm},
+	{"storm-batches", "a storm over deliveries that travel in batches of up to 50: workers, API and Redis are killed every two seconds", false, true, storm},
 	{"storm-3", "the same with other numbers again", false, true, storm},
 }
 
@@ -20,11 +21,23 @@ func storm(s *scene) {
 	if small {
 		events, clients, every = 600, 16, time.Second
 	}
-	s.open(setup{redisArgs: []string{"--appendfsync", "everysec"}, apis: 2, workers: 2, callbacks: 1})
+	in := setup{redisArgs: []string{"--appendfsync", "everysec"}, apis: 2, workers: 2, callbacks: 1}
+	if strings.HasSuffix(s.row.name, "batches") {
+		events, clients, every = suite.events/10, 16, 2*time.Second
+		s.together = 50
+		in.options = map[string]any{"timeout": "2s", "batch": map[string]any{"max_events": s.together, "max_wait": "200ms", "element": "envelope"}}
+	}
+	s.open(in)
 	s.partner.handle(slow(5 * time.Millisecond))
+	if s.together > 1 {
+		s.partner.handle(slow(150 * time.Millisecond)) // else there is hardly a request to be killed in
+	}
 	l := load{events: events, clients: clients, giveUp: 10 * time.Minute}
-	if small {
+	switch {
+	case small:
 		l.rate = 120
+	case s.together > 1:
+		l.rate = 300
 	}
 	sending := s.send(l)
 	kills := make(map[string]int)
