@@ -22,6 +22,9 @@ import (
 // *payloads.InvalidError that lists every fault. A company that has as many as its
 // quota allows gives a *QuotaError.
 func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Callback, error) {
+	if cb, err := r.savedBefore(ctx, company); cb != nil || err != nil {
+		return cb, err
+	}
 	cb, err := r.registration(ctx, company, body)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,7 @@
 // matching costs no round trip.
 //
 // If Redis did the work and its answer was lost, a change returns an error and has
-// happened all the same. Repeating it is safe for [Registry.Patch],
+// happened all the same. Under a claim (package once) every repeat is safe. Else repeating it is safe for [Registry.Patch],
 // [Registry.Pause] and [Registry.Resume]. Before you repeat [Registry.Create], look
 // at [Registry.List]. If a repeated [Registry.Delete] returns ErrNotFound, it is
 // done. Retries below this package, as go-redis makes them, are recognised and
@@ -63,6 +63,7 @@
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
+//   - answers.go seals what is kept of requests with an Idempotency-Key.
 //   - links.go makes portal links, lists and revokes them.
 //   - leavetype.go deletes callback types, for the dispatcher, which knows what uses them. gonetype.go is what is left of one.
 //   - openedlinks.go counts what comes of portal links that somebody wants to open.

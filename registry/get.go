@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/once"
 )
 
 // read returns callback ARGV[1]: sealed, version, gate, the seal's anchor.
@@ -20,7 +22,7 @@ func (r *Registry) Get(ctx context.Context, company string, id int64) (*Callback
 }
 
 // runOnOne runs a script that changes one callback, and returns it as read does.
-func (r *Registry) runOnOne(ctx context.Context, script *redis.Script, company string, id int64, verb string, args ...any) (*Callback, error) {
+func (r *Registry) runOnOne(ctx context.Context, script once.Runner, company string, id int64, verb string, args ...any) (*Callback, error) {
 	if err := checkCompany(company); err != nil {
 		return nil, err
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/once"
 )
 
 // ErrTooManyLinks says that a company has as many portal links as it may, and none of them has ended.
@@ -26,6 +28,14 @@ type storedLink struct {
 	Life      int64   `json:"life"`         // ms, of its session
 	Callbacks []int64 `json:"cb,omitempty"` // absent: all
 	ReadOnly  bool    `json:"ro,omitempty"`
+}
+
+// noteLink is the note of a link that is made.
+const noteLink = "link"
+
+type linkNote struct {
+	Token string
+	Link  Link
 }
 
 // usedSuffix ends the field of what became of a link: when it was opened (ms), its session's digest, - once somebody logged out, and when that ends (ms).
@@ -45,10 +55,10 @@ end
 
 // createLink notes link ARGV[2] under ARGV[1], and writes line ARGV[3] of the audit trail. ARGV[4] is now (ms). What ended ARGV[6] ms ago or earlier goes.
 // If ARGV[5] are left, the one goes that ended first. If none has ended, the answer is 0.
-var createLink = redis.NewScript(AuditLua + linksLua + `
+var createLink = once.New("link", AuditLua+linksLua+`
 local links, now, most, kept = KEYS[1], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if redis.call('HGET', links, ARGV[1]) == ARGV[2] then return 1 end -- an earlier run's answer was lost
-local function drop(id) redis.call('HDEL', links, id, id .. '` + usedSuffix + `') end
+local function drop(id) redis.call('HDEL', links, id, id .. '`+usedSuffix+`') end
 local left, first, id = 0, now
 for _, field in ipairs(redis.call('HKEYS', links)) do
   if not string.find(field, '/', 1, true) then
@@ -66,12 +76,16 @@ if left >= most and not id then return 0 end
 if left >= most then drop(id) end
 redis.call('HSET', links, ARGV[1], ARGV[2])
 audit(KEYS[2], ARGV[3])
-return 1`)
+return 1`, `reply == 1`)
 
 // CreateLink makes a portal link of a company. The token belongs into the link's address: it is not stored, and this is the only time it is seen.
 //
 // Errors: an *payloads.InvalidError. [ErrTooManyLinks]. While a process is alive that would leave links in an erased company, an *OldProcessError.
 func (r *Registry) CreateLink(ctx context.Context, company string, terms LinkTerms) (token string, l Link, err error) {
+	var made linkNote
+	if found, err := once.Noted(ctx, noteLink, &made); found || err != nil {
+		return made.Token, made.Link, err
+	}
 	if terms, err = r.checkTerms(ctx, company, terms); err != nil {
 		return "", Link{}, err
 	}
@@ -91,6 +105,9 @@ func (r *Registry) CreateLink(ctx context.Context, company string, terms LinkTer
 	})
 	if err != nil {
 		return "", Link{}, fmt.Errorf("registry: make a portal link: %w", err)
+	}
+	if err := once.Note(ctx, noteLink, linkNote{token, l}); err != nil {
+		return "", Link{}, err
 	}
 	if err := r.note(ctx, company); err != nil { // so that whoever erases the company finds it
 		return "", Link{}, err

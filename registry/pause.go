@@ -3,7 +3,7 @@ package registry
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // opened defines two functions for callback ARGV[1]. open replaces the gate was by left, or opens it if left is nil, and returns the changes for
@@ -20,13 +20,16 @@ local function lookAfter()
 end
 `
 
+// isThere tells the answers of [read] about a callback that there is from the others.
+const isThere = `type(reply[1]) == 'string' and reply[1] ~= 'asleep'`
+
 // ifAwake lets a script only go on with a callback that there is if its company is awake.
 const ifAwake = AwakeLua + `if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then` + awakeHere + `end
 `
 
 // pause closes an open gate as ARGV[2], or has an unverified one leave that behind. One that never opens closes behind it. If that changed something,
 // it writes line ARGV[3] of the audit trail. It returns what read returns.
-var pause = redis.NewScript(AuditLua + ifAwake + `
+var pause = once.New("pause", AuditLua+ifAwake+`
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
 if sealed and not closed then
@@ -45,11 +48,11 @@ elseif sealed then
 		audit(KEYS[5], ARGV[3], {{field = 'status_once_verified', old = 'enabled', new = 'paused'}})
 	end
 end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`, isThere)
 
 // resume opens the gate, or leaves the one behind that never opens, and has the callback looked after. If ARGV[3] is 'verify', an unverified gate stays, and will leave an open one behind.
 // If that changed something, it writes line ARGV[2] of the audit trail. It returns what read returns.
-var resume = redis.NewScript(AuditLua + ifAwake + opened + `
+var resume = once.New("resume", AuditLua+ifAwake+opened+`
 local sealed = redis.call('HGET', KEYS[1], ARGV[1])
 if sealed then
 	local closed = redis.call('GET', KEYS[3])
@@ -69,7 +72,7 @@ if sealed then
 	end
 	lookAfter()
 end
-return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+return {sealed, redis.call('ZSCORE', KEYS[2], ARGV[1]), redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`, isThere)
 
 // Pause closes the gate of a callback: its deliveries are held from then on, and
 // events still match. Pausing a paused one changes nothing. A disabled one stays

@@ -26,6 +26,9 @@ func (r *Registry) RotateSecretTo(ctx context.Context, company string, id int64,
 	if overlap < 0 || overlap > MaxOverlap {
 		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
 	}
+	if cb, err := r.savedBefore(ctx, company); cb != nil || err != nil {
+		return rotatedTo(own, cb), err
+	}
 	line := AuditLine(ctx, company, "callback.rotate_secret", CallbackObject(id), AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
 	cb, err := r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
 		next, err := cb.rotated(own, overlap, now())
@@ -34,9 +37,17 @@ func (r *Registry) RotateSecretTo(ctx context.Context, company string, id int64,
 	if err != nil {
 		return nil, err
 	}
+	return rotatedTo(own, cb), nil
+}
+
+// rotatedTo shows the secret of a callback, unless the caller brought it.
+func rotatedTo(own string, cb *Callback) *Callback {
+	if cb == nil {
+		return nil
+	}
 	shown := *cb
 	shown.SecretGiven = own != ""
-	return &shown, nil
+	return &shown
 }
 
 // rotated is the callback with a new secret, own or one that is made.

@@ -5,8 +5,9 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // save stores callback ARGV[1] as ARGV[2]. No two seals are the same: if ARGV[2] is
@@ -24,7 +25,7 @@ import (
 //   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
 //     nothing about the new one.
 //   - ARGV[11] is how its deliveries travel, empty if one by one.
-var save = redis.NewScript(AuditLua + AwakeLua + awakeHere + `
+var save = once.New("save", AuditLua+AwakeLua+awakeHere+`
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if now == ARGV[2] then return {'saved', at} end
@@ -48,7 +49,7 @@ else
 end
 if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
-` + nextVersion + `
+`+nextVersion+`
 local changes
 if ARGV[9] ~= '' then
 	local new, old = cjson.decode(ARGV[9]), redis.call('GET', KEYS[9])
@@ -63,7 +64,7 @@ if ARGV[9] ~= '' then
 	end
 end
 audit(KEYS[6], ARGV[6], changes)
-return {'saved', v}`)
+return {'saved', v}`, `reply[1] == 'saved'`)
 
 // save seals and stores cb, with a line of the audit trail. Unless gate is zero, it
 // closes the gate of cb. If the answer is "saved", cb.Version is set.
@@ -74,6 +75,9 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	}
 	sealed, err := r.keyset.sealCallback(cb, anchor)
 	if err != nil {
+		return "", err
+	}
+	if err := noteSave(ctx, cb, sealed, anchor); err != nil {
 		return "", err
 	}
 	closed := ""
@@ -111,4 +115,48 @@ func (r *Registry) newAnchor(ctx context.Context) (string, error) {
 		return "", err
 	}
 	return rand.Text(), nil
+}
+
+// noteSaved is the note of a callback that is saved.
+const noteSaved = "saved"
+
+// savedNote is a callback as it is noted: its row, and what is not in that.
+type savedNote struct {
+	ID               int64
+	Row              []byte
+	Anchor           string
+	Status           Status
+	StatusAt         time.Time
+	DisabledReason   string
+	UnverifiedReason string
+	SecretGiven      bool
+	Moved            bool
+}
+
+// noteSave notes a callback that is about to be saved.
+func noteSave(ctx context.Context, cb *Callback, row []byte, anchor string) error {
+	return once.Note(ctx, noteSaved, savedNote{
+		cb.ID, row, anchor, cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason, cb.SecretGiven, cb.Moved,
+	})
+}
+
+// savedBefore is the callback that a request saved that is repeated, as it left it; nil if it is no such repeat.
+func (r *Registry) savedBefore(ctx context.Context, company string) (*Callback, error) {
+	var n savedNote
+	if found, err := once.Noted(ctx, noteSaved, &n); err != nil || !found {
+		return nil, err
+	}
+	reply, err := save.Run(ctx, r.redis, nil).StringSlice() // which says what it said then
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) != 2 {
+		return nil, errors.New("registry: what was said of a saved callback is not readable")
+	}
+	cb, err := r.keyset.openCallback(company, n.ID, n.Row, n.Anchor, reply[1])
+	if err != nil {
+		return nil, err
+	}
+	cb.Status, cb.StatusAt, cb.DisabledReason, cb.UnverifiedReason, cb.SecretGiven, cb.Moved = n.Status, n.StatusAt, n.DisabledReason, n.UnverifiedReason, n.SecretGiven, n.Moved
+	return cb, nil
 }

@@ -3,13 +3,13 @@ package registry
 import (
 	"context"
 
-	"github.com/redis/go-redis/v9"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // prove notes how a challenge to the callback of version ARGV[2] ended. ARGV[4] is why it failed. If that is empty, an unverified gate leaves
 // behind the gate that was there before it, with line ARGV[3] of the audit trail. A callback of another version is left alone. It returns what
 // read returns.
-var prove = redis.NewScript(AuditLua + ifAwake + opened + `
+var prove = once.New("prove", AuditLua+ifAwake+opened+`
 local sealed, at = redis.call('HGET', KEYS[1], ARGV[1]), redis.call('ZSCORE', KEYS[2], ARGV[1])
 local closed = redis.call('GET', KEYS[3])
 if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then
@@ -22,7 +22,7 @@ if sealed and closed and tonumber(at) == tonumber(ARGV[2]) then
 		lookAfter()
 	end
 end
-return {sealed, at, redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`)
+return {sealed, at, redis.call('GET', KEYS[3]), redis.call('HGET', KEYS[6], ARGV[1])}`, isThere)
 
 // Verified notes how a challenge to a callback of that version ended. If reason is
 // empty, the endpoint answered: an unverified callback is what it was before, and its

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/once"
 )
 
 // On a Redis Cluster the index of companies with work lies on one master. While that does not answer, a company that is asleep on another one need not wait
@@ -110,7 +112,7 @@ func isCluster(rdb redis.UniversalClient) bool {
 
 // whileAwake runs a script of a company's that may only change it while it is awake. Behind the script's own keys stand the company's AwakeKey and
 // VersionKey, and behind its arguments the leave to wake the company.
-func (r *Registry) whileAwake(ctx context.Context, script *redis.Script, company string, keys []string, args ...any) *redis.Cmd {
+func (r *Registry) whileAwake(ctx context.Context, script once.Runner, company string, keys []string, args ...any) *redis.Cmd {
 	keys = append(keys, AwakeKey(company), VersionKey(company))
 	may := ""
 	for range WakeTries {

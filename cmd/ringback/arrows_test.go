@@ -21,18 +21,19 @@ const (
 var arrows = map[string][]string{
 	"payloads":                     {},
 	"payloads/receive":             {"payloads"}, // partners import it, and nothing of the server with it
-	"registry":                     {"payloads", "registry/steady"},
+	"registry":                     {"payloads", "registry/once", "registry/steady"},
+	"registry/once":                {},
 	"registry/steady":              {},
 	"registry/redistest":           {},
 	"dispatcher/egress":            {},
 	"dispatcher/egress/egresstest": {},
 	"dispatcher/client":            {}, // so that programs that use it pull in nothing of the server
-	"dispatcher/lua":               {"registry"},
+	"dispatcher/lua":               {"registry", "registry/once"},
 	"dispatcher/lanes":             {"registry", "dispatcher/ledger", "dispatcher/verdict"},
-	"dispatcher/ledger":            {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
+	"dispatcher/ledger":            {"payloads", "registry", "registry/once", "registry/steady", "dispatcher/egress", "dispatcher/lua", "dispatcher/verdict"},
 	"dispatcher/verdict":           {"payloads", "registry", "dispatcher/egress"}, // of the registry no more than a callback's Retry
-	"dispatcher":                   {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
-	"dispatcher/httpapi":           {"payloads", "registry", "dispatcher/egress", "dispatcher"},
+	"dispatcher":                   {"payloads", "registry", "registry/once", "registry/steady", "dispatcher/egress", "dispatcher/lanes", "dispatcher/ledger", "dispatcher/verdict"},
+	"dispatcher/httpapi":           {"payloads", "registry", "registry/once", "dispatcher/egress", "dispatcher"},
 	"dispatcher/console":           {"registry", "dispatcher/client"}, // of the client no more than what answers look like; no ledger, no lanes, no Redis
 	"cmd/faults":                   {},                                // a module of its own, which knows the program from outside
 	"cmd/ringback":                 {"payloads", "registry", "registry/steady", "dispatcher/egress", "dispatcher", "dispatcher/ledger", "dispatcher/httpapi", "dispatcher/client", "dispatcher/console", "cmd/ringback/bench"},
@@ -42,6 +43,7 @@ var arrows = map[string][]string{
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
 	"dispatcher":         {"dispatcher/lua"},
+	"dispatcher/httpapi": {"dispatcher/lua"}, // what Redis calls the scripts
 	"dispatcher/client":  {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"dispatcher/console": {"payloads", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":         {"dispatcher/lua"}, // what Redis calls the scripts

@@ -1,0 +1,3 @@
+package once
+
+var ReadReply = readReply
