@@ -21,6 +21,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // A Question is what [Client.Ask] asks a partner to decide.
@@ -93,6 +94,9 @@ const answerLimit = 64 << 10
 // Errors: *payloads.InvalidError, [ErrNotAsked], *[ElectionError], *[NoDecisionError], [ErrTooManyAsked], [ErrOverloaded], [ErrEgressPaused], and [ErrUnavailable] if Redis
 // did not answer, whereupon nobody was asked.
 func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
+	if answer, found, err := c.askedBefore(ctx, q.Company); found || err != nil {
+		return answer, err
+	}
 	done, ok := c.asked.take(q.Company + "/" + q.Type)
 	if !ok {
 		return nil, ErrTooManyAsked
@@ -120,15 +124,65 @@ func (c *Client) Ask(ctx context.Context, q Question) (*PartnerAnswer, error) {
 	written := r.entry(s, s.keeps.inRecord())
 	kept, _ := r.kept(s, written)
 	c.at("asked")
+	answer, refused := r.told(ctx, s, written, body)
+	if err := once.Note(ctx, noteAnswer, answerNote{answer, refused}); err != nil {
+		return nil, err
+	}
 	c.recordAnswer(ctx, r.ref.Company, r.ownID, s.Judgement, written, kept)
 	c.metrics.asked(ctx, s.Verdict, written.Unmasked().Reason, s.took)
 	c.reporter.tell(ctx, attempt, "decision", r, s, written)
+	if refused != nil {
+		return nil, refused
+	}
+	return answer, nil
+}
+
+// told is what who asked is told: the decision, or why there is none.
+func (a *attempt) told(ctx context.Context, s sent, written ledger.Entry, body json.RawMessage) (*PartnerAnswer, *NoDecisionError) {
 	if s.Verdict != verdict.Delivered {
-		return nil, r.noDecision(s, forReader(ctx, written))
+		return nil, a.noDecision(s, forReader(ctx, written))
 	}
 	return &PartnerAnswer{
-		DecisionID: r.ownID, CallbackID: r.callback.ID, StatusCode: s.response.Status, Body: body, DurationMS: s.took.Milliseconds(),
+		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: s.response.Status, Body: body, DurationMS: s.took.Milliseconds(),
 	}, nil
+}
+
+// The notes of a question: that it is about to be asked, and what who asked is told.
+const (
+	noteAsked  = "asked"
+	noteAnswer = "answer"
+)
+
+type (
+	askedNote  struct{ DecisionID string }
+	answerNote struct {
+		Answer  *PartnerAnswer
+		Refused *NoDecisionError
+	}
+)
+
+// askedBefore is what came of a question that is repeated. If nobody came to write it down, that is unknown: nobody is asked twice.
+func (c *Client) askedBefore(ctx context.Context, company string) (answer *PartnerAnswer, found bool, err error) {
+	var said answerNote
+	if found, err := once.Noted(ctx, noteAnswer, &said); err != nil {
+		return nil, true, err
+	} else if found && said.Refused != nil {
+		return nil, true, said.Refused
+	} else if found {
+		return said.Answer, true, nil
+	}
+	var asked askedNote
+	if found, err := once.Noted(ctx, noteAsked, &asked); err != nil || !found {
+		return nil, found, err
+	}
+	e, err := c.ledger.Elect(ctx, company, ledger.Question{}) // which says whom it chose then
+	if err != nil {
+		return nil, true, unavailable(ctx, c, "choosing the callback", err)
+	}
+	return nil, true, &NoDecisionError{
+		DecisionID: asked.DecisionID, CallbackID: e.Chosen, Reason: verdict.ReasonUnknown,
+		Detail: "the process that asked ended before it wrote down what the partner said: ask the partner, or ask again with another Idempotency-Key",
+	}
 }
 
 func (c *Client) examineQuestion(ctx context.Context, q Question) (*payloads.Type, map[string]string, error) {
@@ -158,6 +212,9 @@ func (c *Client) elect(ctx context.Context, q Question, attrs map[string]string)
 	var parent propagation.MapCarrier = map[string]string{}
 	propagation.TraceContext{}.Inject(ctx, parent)
 	id := payloads.NewDecisionID(time.Now())
+	if err := once.Note(ctx, noteAsked, askedNote{id}); err != nil {
+		return nil, err
+	}
 	for {
 		version, matched, err := c.registry.Match(ctx, q.Company, q.Type, attrs, time.Now(), q.document)
 		if err != nil {
@@ -278,7 +335,7 @@ func (a *attempt) decided(asker context.Context, s sent) (sent, json.RawMessage)
 }
 
 // noDecision is the error for who asked, of what was written as they may read it.
-func (a *attempt) noDecision(s sent, written ledger.Entry) error {
+func (a *attempt) noDecision(s sent, written ledger.Entry) *NoDecisionError {
 	e := &NoDecisionError{
 		DecisionID: a.ownID, CallbackID: a.callback.ID, StatusCode: written.Status, Reason: written.Reason, Detail: written.DecisionDetail(),
 		Body: written.Body, Late: s.Reason == verdict.ReasonTimeout || s.Reason == verdict.ReasonOAuthToken && s.took >= a.timeout,

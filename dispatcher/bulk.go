@@ -14,6 +14,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // A BulkQuery selects deliveries over callbacks and companies that are to be sent again.
@@ -41,6 +42,9 @@ const (
 // Errors: *payloads.InvalidError, also for a company or a callback that there is not, a *registry.QuotaError if as many replays of the company are under way
 // as may be, or [ErrTooManyReplays] of the installation, [ErrUnavailable].
 func (c *Client) ReplayAll(ctx context.Context, company string, q BulkQuery) (*Replay, error) {
+	if r, err := replayNoted(ctx); r != nil || err != nil {
+		return r, err
+	}
 	if company != "" {
 		q.Companies = []string{company}
 	}
@@ -75,6 +79,9 @@ func (c *Client) ReplayAll(ctx context.Context, company string, q BulkQuery) (*R
 	}
 	if q.DryRun {
 		b.State, b.Finished = string(ReplayDryRun), b.Created
+	}
+	if err := once.Note(ctx, noteReplay, shownBulk(b, nil)); err != nil {
+		return nil, err
 	}
 	line := registry.AuditLine(ctx, company, "replay.start", "replays/"+b.ID, bulkChanges(b)...)
 	err = c.ledger.StoreBulk(ctx, b, most, line)

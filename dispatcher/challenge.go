@@ -18,6 +18,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // TypeChallenge is what a challenge gives as its event type. No event has it.
@@ -77,6 +78,12 @@ func (e *ChallengedTooOftenError) Error() string {
 // Errors: *[StateError] if the callback is being challenged or tested, changed meanwhile, or if everything that goes out is paused;
 // *[ChallengedTooOftenError]; registry.ErrNotFound; or what Redis said.
 func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (*ChallengeResult, error) {
+	var was challengeNote
+	if found, err := once.Noted(ctx, noteChallenge, &was); err != nil {
+		return nil, err
+	} else if found {
+		return c.proved(ctx, company, callbackID, was)
+	}
 	cb, err := c.registry.Get(ctx, company, callbackID)
 	if err != nil {
 		return nil, err
@@ -98,26 +105,48 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	}
 	said := c.challenge(ctx, cb)
 	ctx = context.WithoutCancel(ctx) // what came of it is noted, whoever waits for it
-	reason := ""
 	if said.verified {
 		if err := c.ledger.ForgetChallenges(ctx, company, hosts...); err != nil {
 			return nil, unavailable(ctx, c, "noting a challenge", err)
 		}
-	} else {
-		reason = string(said.written.Reason) // as partners may read it, whoever asks
 	}
-	now, err := c.registry.Verified(ctx, company, callbackID, cb.Version, reason)
+	note := challengeNote{Version: cb.Version, Verified: said.verified, Handshake: said.written.Handshake, Written: said.written}
+	if said.posted {
+		note.DeliveryID = said.id
+	}
+	if err := once.Note(ctx, noteChallenge, note); err != nil {
+		return nil, err
+	}
+	return c.proved(ctx, company, callbackID, note)
+}
+
+// noteChallenge is the note of a challenge that was answered.
+const noteChallenge = "challenge"
+
+// A challengeNote is a challenge, as it is noted.
+type challengeNote struct {
+	Version    int64 // of the callback that was challenged
+	DeliveryID string
+	Verified   bool
+	Handshake  bool // it was enough
+	Written    ledger.Entry
+}
+
+// proved notes in the registry what came of a challenge.
+func (c *Client) proved(ctx context.Context, company string, callbackID int64, said challengeNote) (*ChallengeResult, error) {
+	said.Written.Challenge, said.Written.Handshake = true, said.Handshake // which are no part of a written line
+	reason := ""
+	if !said.Verified {
+		reason = string(said.Written.Reason) // as partners may read it, whoever asks
+	}
+	now, err := c.registry.Verified(ctx, company, callbackID, said.Version, reason)
 	if err != nil {
 		return nil, err
 	}
-	if now.Version != cb.Version && now.Status == registry.Unverified {
+	if now.Version != said.Version && now.Status == registry.Unverified {
 		return nil, &StateError{Message: "the callback was changed while it was challenged: verify it again"}
 	}
-	result := &ChallengeResult{Verified: said.verified, Callback: now, Attempt: shownAttempt(forReader(ctx, said.written))}
-	if said.posted {
-		result.DeliveryID = said.id
-	}
-	return result, nil
+	return &ChallengeResult{Verified: said.Verified, Callback: now, DeliveryID: said.DeliveryID, Attempt: shownAttempt(forReader(ctx, said.Written))}, nil
 }
 
 // challengedHosts are the names of the hosts that a challenge may send something to.

@@ -83,6 +83,9 @@ func unavailable(ctx context.Context, c *Client, doing string, err error) error 
 		c.log.ErrorContext(ctx, "what redis holds cannot be read", "doing", doing, "error", err)
 		return err
 	}
+	if errors.Is(err, ErrClaimTaken) {
+		return err
+	}
 	if ctx.Err() == nil { // else the caller hung up
 		c.log.ErrorContext(ctx, "redis failed", "doing", doing, "error", err)
 	}

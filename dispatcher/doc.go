@@ -25,7 +25,7 @@
 //     companies.go lists the companies, and everywhere.go what all of them have, merged.
 //   - read.go, list.go, find.go, explain.go and decisions.go answer for deliveries, on view.go, and requests.go for what was sent. list.go's ways are listlog.go, listbook.go and listunfinished.go, on
 //     pick.go. act.go, hasten.go, bulk.go on bulkparts.go and replay.go, erase.go, rooms.go, ask.go, trial.go and challenge.go
-//     do what is asked for, pull.go has partners fetch, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
+//     do what is asked for, pull.go has partners fetch, claims.go does once what is repeated, deletetype.go on typeuse.go deletes a callback type, watch.go tells those who watch (live.go), and halt.go and spread.go of the whole installation. send.go accepts.
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, sign.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
 //     exchange.go what is shown.
@@ -39,6 +39,13 @@
 //
 //	kill between                        leaves                              repaired
 //	registry's script / its answer      registered, caller unsure           the caller lists, or registers again
+//	claim of a request with a key /     nothing but the claim               the caller's repeat, once the first can no longer be under way (10 s)
+//	the script that acts
+//	the same, with its note / the       done, and noted what was said       the same: it finds that, and what was made up for it, goes on from
+//	answer kept                                                             there, and keeps the answer
+//	answer kept / sent                  the caller has none                 the caller's repeat: the answer that was kept
+//	a decision's record opened / what   nobody knows what was said          the same: unknown, and nobody is asked twice
+//	came of it, under a key
 //	accept script / enqueue             pending and due, no task, no 202    reconciler, 25 s; the caller's repeat at once
 //	accept script that begins / POST    attempt begun, nothing sent         reconciler at timeout + 15 s: attempt "unknown", new generation
 //	the same / its answer, which is     attempt begun, owner unsure         the owner asks, within 3 s; else the same

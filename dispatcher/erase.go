@@ -232,7 +232,7 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for !done {
-		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.traces, e.burials} {
+		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.claims, e.traces, e.burials} {
 			if err := step(ctx); err != nil {
 				return false, err
 			}
@@ -318,6 +318,12 @@ func (e *erasure) replays(ctx context.Context) error {
 	own, err := e.ledger.ForgetInBulks(ctx, e.said.Company)
 	e.said.Replays += own
 	return errors.Join(err, e.book(ctx, e.ledger.EraseSweeps, &e.said.Replays))
+}
+
+// claims erases what is kept of requests with an Idempotency-Key: answers hold secrets.
+func (e *erasure) claims(ctx context.Context) error {
+	var n int64
+	return e.book(ctx, e.ledger.EraseClaims, &n)
 }
 
 // book erases page by page what a book names, and adds up how many of it there still were.

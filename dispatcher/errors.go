@@ -5,6 +5,7 @@ import (
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // Errors that callers tell apart with errors.Is.
@@ -19,6 +20,8 @@ var (
 	ErrOverloaded = errors.New("the store is nearly full, so no events are taken: try again later")
 	// ErrBodyLeft: the event is kept without its body (Config.BodyRetention), so that there is nothing to show or to send again.
 	ErrBodyLeft = ledger.ErrBodyLeft
+	// ErrClaimTaken: a repeat of the request goes on with it. Nothing was done.
+	ErrClaimTaken = once.ErrTaken
 	// ErrBadCursor: the cursor is not one that a list of this kind gave out.
 	ErrBadCursor = errors.New("the cursor is not one this list gave out: start again without it")
 )

@@ -14,6 +14,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // A ReplayQuery selects deliveries of one callback that are to be sent again.
@@ -99,6 +100,9 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	if len(q.States) == 0 {
 		q.States = []ledger.State{ledger.Dead}
 	}
+	if r, err := replayNoted(ctx); r != nil || err != nil {
+		return r, err
+	}
 	if err := q.validate(); err != nil {
 		return nil, err
 	}
@@ -128,7 +132,22 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 	if q.DryRun {
 		r.State, r.FinishedAt = ReplayDryRun, r.CreatedAt
 	}
+	if err := once.Note(ctx, noteReplay, r); err != nil {
+		return nil, err
+	}
 	if err := c.storeReplay(ctx, company, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// noteReplay is the note of a replay that begins.
+const noteReplay = "replay"
+
+// replayNoted is the replay that a request began that is repeated, as it began; nil if it is no such repeat.
+func replayNoted(ctx context.Context) (*Replay, error) {
+	r := &Replay{}
+	if found, err := once.Noted(ctx, noteReplay, r); err != nil || !found {
 		return nil, err
 	}
 	return r, nil

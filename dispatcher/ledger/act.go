@@ -7,8 +7,8 @@ import (
 )
 
 var (
-	cancelScript = lua.Script("cancel")
-	replayScript = lua.Script("replay")
+	cancelScript = lua.Acting("cancel", `reply[1] == 'ok'`)
+	replayScript = lua.Acting("replay", `reply[1] == 'ready' or reply[1] == 'held'`)
 )
 
 // An ActOutcome is how a cancelling or replaying ended.

@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	startBulkScript  = lua.Script("bulk_start")
+	startBulkScript  = lua.Acting("bulk_start", `reply[1] == 'ok'`)
 	partBulkScript   = lua.Script("bulk_part")
 	endBulkScript    = lua.Script("bulk_end")
 	forgetBulkScript = lua.Script("bulk_forget")

@@ -12,7 +12,7 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-var askScript, answerScript = lua.Script("ask"), lua.Script("answer")
+var askScript, answerScript = lua.Acting("ask", `reply[1] == 'go'`), lua.Acting("answer", `true`)
 
 // A Question asks for a decision of one of a company's callbacks.
 type Question struct {

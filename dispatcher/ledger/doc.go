@@ -146,6 +146,11 @@
 //	                             unknown to programs of before, which go on with the replays of single callbacks that are begun
 //	{c}:ask:<id>    hash         a decision: t type, c callback, a asked (ms), u under way until (ms), p traceparent, e its attempt, q what that sent;
 //	                             {c}:asks zset of them, score: when it was asked for. Both age with retention
+//	{c}:idem:<hash> hash         a request with an Idempotency-Key, under a digest of who asks for what, and of the key: f a digest of its content (sealed), t who may
+//	                             act, u until when that is under way (ms), x when it is forgotten (ms); where a step acted, r:<step> what its script answered,
+//	                             and n what was made up for it, such as a secret (sealed); a the answer (sealed), instead of r and n. {c}:idems zset of them,
+//	                             score: x. Redis's own expiry lies a month ahead. Those for replays over callbacks and companies, and of what is about all
+//	                             companies, are {ringback:replays}:idem:<hash>, and stand in {ringback:replays}:idems:<company> and {ringback:replays}:idems
 //	{c}:dead        zset         the dead-letter book; score: accepted (ms). While an event has an entry it does not age
 //	{c}:quota       hash         what the company may use, where an operator set it (package registry's)
 //	{c}:waiting     hash         only with a quota on it: each event that waits -> bytes of its payload, and their sum under "/"; an event stands

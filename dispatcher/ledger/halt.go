@@ -9,7 +9,7 @@ import (
 )
 
 var (
-	haltScript  = lua.Script("halt")
+	haltScript  = lua.Acting("halt", `true`)
 	lanesScript = lua.Script("lanes")
 )
 

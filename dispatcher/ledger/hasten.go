@@ -7,7 +7,7 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-var hastenScript = lua.Script("hasten")
+var hastenScript = lua.Acting("hasten", `reply[1] == 'ready' or reply[1] == 'held'`)
 
 // A HastenOutcome is what a delivery was that was to go at once.
 type HastenOutcome int

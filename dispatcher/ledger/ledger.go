@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 	"github.com/ringback/ringback/registry/steady"
 )
 
@@ -102,13 +103,13 @@ func (l *Ledger) Now(ctx context.Context) (time.Time, error) {
 }
 
 // run runs a script on a company's keys. Each takes the rules before its own arguments.
-func (l *Ledger) run(ctx context.Context, script *redis.Script, company string, args ...any) *redis.Cmd {
+func (l *Ledger) run(ctx context.Context, script once.Runner, company string, args ...any) *redis.Cmd {
 	key := Key(company, "due")
 	return script.Run(ctx, l.rdb, declared(l.rdb, key), append([]any{l.settings(ctx, key)}, args...)...)
 }
 
 // ask runs a script whose answer is a flat list. If the script finds the company asleep, ask wakes it.
-func (l *Ledger) ask(ctx context.Context, script *redis.Script, company string, args ...any) (*answer, error) {
+func (l *Ledger) ask(ctx context.Context, script once.Runner, company string, args ...any) (*answer, error) {
 	key, may := Key(company, "due"), ""
 	for range registry.WakeTries {
 		v, err := script.Run(ctx, l.rdb, declared(l.rdb, key), append([]any{leave(l.settings(ctx, key), may)}, args...)...).Result()

@@ -16,7 +16,7 @@ import (
 
 var (
 	sweepScript       = lua.Script("sweep")
-	startReplayScript = lua.Script("replay_start")
+	startReplayScript = lua.Acting("replay_start", `reply[1] == 'ok'`)
 	stopReplayScript  = lua.Script("replay_stop")
 )
 

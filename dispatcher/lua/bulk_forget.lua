@@ -1,4 +1,5 @@
--- Takes a company that is erased out of all bulk replays: those that were its own go, and the others do not name it any more. ARGV: company
+-- Takes a company that is erased out of all bulk replays: those that were its own go, with the claims of requests for them, and the others do not name it any
+-- more. ARGV: company
 -- -> how many went
 local gone = 0
 for _, id in ipairs(redis.call('ZRANGE', prefix .. 'replays', 0, -1)) do
@@ -15,4 +16,7 @@ for _, id in ipairs(redis.call('ZRANGE', prefix .. 'replays', 0, -1)) do
     if from then redis.call('HSET', key, 'companies', string.sub(h[2], 1, from) .. string.sub(h[2], to + 1)) end
   end
 end
+local claims = prefix .. 'idems:' .. ARGV[1]
+for _, hash in ipairs(redis.call('ZRANGE', claims, 0, -1)) do redis.call('UNLINK', prefix .. 'idem:' .. hash) end
+redis.call('UNLINK', claims)
 return gone

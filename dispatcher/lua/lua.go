@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 //go:embed *.lua
@@ -93,6 +94,9 @@ func Names() map[string]string {
 	}
 	return names
 }
+
+// Acting is the script of that name as one that acts. acted is a Lua expression about reply: whether that is the answer of a run that acted.
+func Acting(name, acted string) *once.Script { return once.New(name, lean(source(name)), acted) }
 
 // New is a script of its own lines below those parts of the head that it uses: Redis runs all of it each time, and would spend more on defining
 // what is not used than on many a step.

@@ -262,6 +262,15 @@ local function aged(key)
   return left > FAR / 2 and wall + left - FAR <= now -- less was set by a program of before, and is Redis's
 end
 
+-- Ends claims of a book whose time is up (claim.lua), so many at most. Redis's own expiry, a month ahead, is for what nobody comes to any more.
+local CLAIM_EXPIRY = 2592000000 -- ms
+local function endClaims(book, most)
+  for _, hash in ipairs(redis.call('ZRANGEBYSCORE', book, '-inf', int(now), 'LIMIT', 0, most)) do
+    redis.call('UNLINK', prefix .. 'idem:' .. hash)
+    redis.call('ZREM', book, hash)
+  end
+end
+
 local function eventOf(ev) return string.sub(ev, #prefix + 4) end
 
 -- The events whose body waits to leave; score: when they ended (ms). And how many fields an event has at most whose deliveries are looked at to know that.
