@@ -34,13 +34,13 @@ func (s *server) bulkReplays() {
 	chapter := []string{"Replays"}
 	const how = "It is done in the callbacks, each for itself, as if it had been asked for there, by the workers and beside other replays of the company: so no callback that is slow or " +
 		"paused holds up another. Matches are counted for some seconds: with `estimate` there may be more. `dry_run` counts and sends nothing."
-	register(s, operation{need: manageEverywhere, long: true, body: &body{schema: reflect.TypeFor[bulkQueryDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageEverywhere, long: true, body: &body{schema: reflect.TypeFor[bulkQueryDoc](), optional: true}, repeats: actsOnceInBulk, Operation: huma.Operation{
 		OperationID: "replay-companies", Method: http.MethodPost, Path: bulksRoute, Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary:     "Deliver many again, over companies",
 		Description: "All deliveries of `companies`, or of all, that are in one of `states` and fit the rest. " + how + " Takes an operator's key for all companies.",
 		Errors:      []int{http.StatusConflict},
 	}}, s.replayAll)
-	register(s, operation{need: steerDeliveries, long: true, body: &body{schema: reflect.TypeFor[companyBulkQueryDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, long: true, body: &body{schema: reflect.TypeFor[companyBulkQueryDoc](), optional: true}, repeats: actsOnceInBulk, Operation: huma.Operation{
 		OperationID: "replay-company", Method: http.MethodPost, Path: replaysRoute, Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary:     "Deliver many again, over callbacks",
 		Description: "All deliveries of the company, or of the callbacks that `callback_ids` names, that are in one of `states` and fit the rest. " + how,

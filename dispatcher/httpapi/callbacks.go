@@ -78,7 +78,7 @@ type (
 func (s *server) callbacks() {
 	chapter := []string{"Callbacks"}
 	registration := reflect.TypeFor[RegistrationDoc]()
-	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: registration}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, patience: s.challengePatience(), body: &body{schema: registration}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "create-callback", Method: http.MethodPost, Path: callbacksRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
 		Summary: "Register a callback",
 		Description: "The answer is the only one that shows the signing secret, and only one that was made: a `secret` of your own is never shown. Events accepted from now on reach the callback if they match. " +
@@ -99,28 +99,28 @@ func (s *server) callbacks() {
 		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
 		Description: "What waits for it is cancelled; an attempt in flight finishes.",
 	}}, s.deleteCallback)
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "pause-callback", Method: http.MethodPost, Path: callbackRoute + "/pause", Tags: chapter, Summary: "Pause a callback",
 		Description: "Its deliveries are held until it is resumed.",
 	}}, s.pauseCallback)
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[resumeDoc](), optional: true}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "resume-callback", Method: http.MethodPost, Path: callbackRoute + "/resume", Tags: chapter, Summary: "Resume a callback",
 		Description: "Enables a disabled one, too; an unverified one only where the installation wants no proof of control. What was held goes out, oldest first and paced, or is cancelled with `skip_held`.",
 		Errors:      []int{http.StatusUnprocessableEntity},
 	}}, s.resumeCallback)
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[rotationDoc](), optional: true}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "rotate-secret", Method: http.MethodPost, Path: callbackRoute + "/secret", Tags: chapter, Summary: "Give a callback a new signing secret",
 		Description: "The answer shows it, this once, unless you bring it yourself (`secret`). Until `overlap` has passed requests carry a signature by the new and by each earlier secret. " +
 			"With `header_style` github there is one signature, and `overlap` must be \"0s\". It is safe to repeat with the same `secret`.",
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
 	}}, s.rotateSecret)
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, repeats: actsAnew, Operation: huma.Operation{
 		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
 		Description: "One attempt, now, with the example of its callback type: signed like any delivery, and marked with the header Ringback-Test: 1. " +
 			"200 says that there is an attempt to show; whether it would have delivered is its `verdict`, where `retry` means that a real delivery would be tried again. " +
 			"Nothing of it is kept. Works while the callback is paused or disabled, too, but not while it is unverified.",
 	}}, s.testCallback)
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "verify-callback", Method: http.MethodPost, Path: callbackRoute + "/verify", Tags: chapter, Summary: "Challenge a callback's endpoint",
 		Description: "Asks the endpoint whether it wants to be called: by the OPTIONS handshake of CloudEvents webhooks, then by a request like a delivery, signed, with the " +
 			"event type `callback.challenge` and the body `{\"challenge\": \"…\"}`. It agrees by allowing the origin, or by answering 2xx with a JSON object whose " +

@@ -23,7 +23,7 @@ type (
 )
 
 func (s *server) decisions() {
-	register(s, operation{need: sendEvents, patience: egress.DefaultMaxTimeout + bodyTimeout, body: &body{schema: reflect.TypeFor[questionDoc]()}, Operation: huma.Operation{
+	register(s, operation{need: sendEvents, patience: egress.DefaultMaxTimeout + bodyTimeout, body: &body{schema: reflect.TypeFor[questionDoc]()}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "ask-decision", Method: http.MethodPost, Path: "/companies/{company}/decisions", Tags: []string{"Decisions"},
 		Summary: "Ask a partner to decide",
 		Description: "Puts the payload to the company's one enabled callback for this synchronous type, once, and answers with what the partner says: 200 also " +

@@ -64,12 +64,12 @@ func (s *server) deliveries() {
 		OperationID: "get-delivery", Method: http.MethodGet, Path: deliveryRoute, Tags: chapter, Summary: "Show a delivery and its attempts",
 		Description: "With `include=request`, what each attempt sent and where its time went. Of a delivery that is read by itself answers are shown as far as they are kept; lists show a beginning.",
 	}}, s.getDelivery)
-	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofDelivery, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "replay-delivery", Method: http.MethodPost, Path: deliveryRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver again", Description: "For a delivery that is delivered, dead or cancelled. The partner sees the same webhook-id. Where its event is kept without its body, it is refused: there is nothing to send.",
 		Errors: []int{http.StatusConflict},
 	}}, s.replayDelivery)
-	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofDelivery, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "cancel-delivery", Method: http.MethodPost, Path: deliveryRoute + "/cancel", Tags: chapter,
 		Summary: "Cancel a delivery", Description: "For a delivery that is not finished. An attempt in flight finishes.",
 		Errors: []int{http.StatusConflict},

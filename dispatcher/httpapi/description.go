@@ -43,7 +43,8 @@ func newAPI(mux humago.Mux, version string) huma.API {
 				Title: "Ringback", Version: version,
 				Description: "Reliable outbound webhooks: partners register callbacks, internal systems hand over events, " +
 					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.\n\n" +
-					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.",
+					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.\n\n" +
+					"With the header Idempotency-Key a POST is done once, and for 24 h a repeat gets the same answer. Of an event the key is its id; of events as NDJSON each line has one.",
 				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 			},
 			OnAddOperation: []huma.AddOpFunc{describeParameters},

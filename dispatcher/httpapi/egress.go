@@ -19,12 +19,12 @@ func (s *server) egress() {
 		OperationID: "get-egress", Method: http.MethodGet, Path: egressRoute, Tags: chapter, Summary: "Does anything go out?",
 		Description: "Takes an operator's key for all companies.",
 	}}, steerEgress(s.Client.Egress))
-	register(s, operation{need: manageEgress, Operation: huma.Operation{
+	register(s, operation{need: manageEgress, repeats: actsOnceInBulk, Operation: huma.Operation{
 		OperationID: "pause-egress", Method: http.MethodPost, Path: egressRoute + "/pause", Tags: chapter, Summary: "Stop everything that goes out",
 		Description: "Of all companies: deliveries wait, decisions and tests are refused. Events are accepted as ever. Once this answers no attempt begins; " +
 			"those in flight finish. To pause twice changes nothing. Takes an operator's key for all companies.",
 	}}, steerEgress(s.Client.PauseEgress))
-	register(s, operation{need: manageEgress, Operation: huma.Operation{
+	register(s, operation{need: manageEgress, repeats: actsOnceInBulk, Operation: huma.Operation{
 		OperationID: "resume-egress", Method: http.MethodPost, Path: egressRoute + "/resume", Tags: chapter, Summary: "Let everything go out again",
 		Description: "What waited goes out at once. Takes an operator's key for all companies.",
 	}}, steerEgress(s.Client.ResumeEgress))

@@ -53,7 +53,7 @@ func (s *server) events() {
 		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}
 	again := map[int]string{http.StatusOK: "Accepted before; the first answer again"}
-	register(s, operation{need: sendEvents, also: again, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
+	register(s, operation{need: sendEvents, repeats: namesEvent, also: again, body: &body{schema: reflect.TypeFor[eventDoc]()}, Operation: op}, s.sendEvent)
 	register(s, operation{need: readFates, bounds: ofThose, Operation: huma.Operation{
 		OperationID: "explain-event", Method: http.MethodGet, Path: eventRoute, Tags: chapter, Summary: "What became of an event",
 		Description: "For each callback of the company: matched or not and why, and where matched, the delivery with its attempts and what comes next.",

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -128,6 +129,9 @@ func (s *server) exampleError(status int, described *huma.Operation, op operatio
 		}
 		return errHidden
 	case http.StatusConflict:
+		if shown.conflict == "" {
+			return &dispatcher.UnderWayError{Wait: retryAfter * time.Second}
+		}
 		return &refusal{status: status, detail: shown.conflict}
 	case http.StatusUnprocessableEntity:
 		if shown.fault.Location == "" {

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(killedEnv) != "" {
+		os.Exit(killed())
+	}
 	// go-redis looks once more, after a second, for a Redis that was away.
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
 }
@@ -37,6 +41,7 @@ type house struct {
 	t      testing.TB
 	redis  *redistest.Server
 	rdb    *redis.Client
+	keyset *registry.Keyset
 	client *dispatcher.Client
 	egress *egress.Client
 	api    *server
@@ -81,9 +86,9 @@ func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, strin
 	if check == nil {
 		checkURL = nil
 	}
-	keyset, err := registry.NewKeyset()
+	h.keyset, err = registry.NewKeyset()
 	h.must(err)
-	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: keyset, CheckURL: checkURL, PublicURL: "https://ringback.example.com", Logger: logger})
+	reg, err := registry.New(registry.Config{Redis: h.rdb, Catalogue: payloads.Builtin(), Keyset: h.keyset, CheckURL: checkURL, PublicURL: "https://ringback.example.com", Logger: logger})
 	h.must(err)
 	h.client, err = dispatcher.New(dispatcher.Config{Redis: h.rdb, Registry: reg, Egress: h.egress, Logger: logger})
 	h.must(err)

@@ -23,11 +23,7 @@ func eventIDOf(header string) (string, error) {
 	}
 	key, ok := readIdempotencyKey(header)
 	if !ok {
-		return "", &payloads.InvalidError{Fields: []payloads.FieldError{{
-			Location: "header.Idempotency-Key",
-			Message: `must be one text of 1 to 255 printable ASCII characters, such as "8e03978e-40d5-43dd-bc93-6894a57f9324", with the quotes or without: ` +
-				`in quotes, a \ stands before each " and \; without them, it has no space, no " and no \`,
-		}}}
+		return "", errBadIdempotencyKey
 	}
 	if payloads.ValidEventID(key) {
 		return key, nil
@@ -35,6 +31,13 @@ func eventIDOf(header string) (string, error) {
 	sum := sha256.Sum256([]byte(key))
 	return keptApart + strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:])), nil
 }
+
+// errBadIdempotencyKey refuses a header that is no key.
+var errBadIdempotencyKey = &payloads.InvalidError{Fields: []payloads.FieldError{{
+	Location: "header.Idempotency-Key",
+	Message: `must be one text of 1 to 255 printable ASCII characters, such as "8e03978e-40d5-43dd-bc93-6894a57f9324", with the quotes or without: ` +
+		`in quotes, a \ stands before each " and \; without them, it has no space, no " and no \`,
+}}}
 
 // readIdempotencyKey reads a string as structured fields write it (RFC 9651, section 3.3.3), which the header is by its draft, or a bare text, which
 // many clients send.

@@ -53,8 +53,8 @@ func (l lock) install(chapter []string) {
 	}})
 	sameOrigin := http.NewCrossOriginProtection()
 	sameOrigin.SetDenyHandler(http.HandlerFunc(l.denyCrossOrigin))
-	l.server.mux.Handle("POST "+loginPath, sameOrigin.Handler(http.HandlerFunc(l.login)))
-	l.server.mux.Handle("POST "+logoutPath, sameOrigin.Handler(http.HandlerFunc(l.logout)))
+	l.server.mux.Handle("POST "+loginPath, l.server.keyless(sameOrigin.Handler(http.HandlerFunc(l.login))))
+	l.server.mux.Handle("POST "+logoutPath, l.server.keyless(sameOrigin.Handler(http.HandlerFunc(l.logout))))
 }
 
 // admit wants a key in the header, or else a session in the cookie.

@@ -8,7 +8,7 @@ import (
 )
 
 func (s *server) now() {
-	register(s, operation{need: steerDeliveries, bounds: ofDelivery, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofDelivery, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "hasten-delivery", Method: http.MethodPost, Path: deliveryRoute + "/now", Tags: []string{"Deliveries"}, DefaultStatus: http.StatusAccepted,
 		Summary: "Try now",
 		Description: "For a delivery that is retrying: its next attempt is made at once, with the same webhook-id. It is an ordinary attempt, early: it counts, and is one of " +

@@ -27,6 +27,8 @@ type operation struct {
 	attributes bool
 	// also documents a second status of success, for the same answer.
 	also map[int]string
+	// repeats say what becomes of a POST that is repeated with its Idempotency-Key.
+	repeats repeats
 	// body documents the request's body, which the input's RawBody receives. Nil: no body is read.
 	body *body
 }
@@ -64,3 +66,17 @@ var plainText = &huma.Schema{Type: huma.TypeString}
 
 // A noContent is the output of operations that answer 204.
 type noContent struct{}
+
+// repeats say what becomes of a POST that is repeated with its Idempotency-Key. One that says nothing refuses the header.
+type repeats int
+
+const (
+	refusesKey repeats = iota
+	// actsOnce: the scripts that act note it in the company's place (package once). actsOnceInBulk: they do where replays over companies are.
+	actsOnce
+	actsOnceInBulk
+	// actsAnew: it keeps nothing, and there is nothing to protect.
+	actsAnew
+	// namesEvent: the key is the event's id, and the rules of events hold.
+	namesEvent
+)

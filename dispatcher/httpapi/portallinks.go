@@ -73,7 +73,7 @@ type (
 
 func (s *server) portalLinks() {
 	chapter := []string{"Portal links"}
-	register(s, operation{need: managePortalLinks, body: &body{schema: reflect.TypeFor[portalLinkRequestDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: managePortalLinks, body: &body{schema: reflect.TypeFor[portalLinkRequestDoc](), optional: true}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "create-portal-link", Method: http.MethodPost, Path: portalLinksRoute, Tags: chapter, DefaultStatus: http.StatusCreated,
 		Summary: "Make a link to the company's page",
 		Description: "For a partner without an API key. The link works once: opening it shows a button, and the button uses it up and begins a session, in which its holder " +

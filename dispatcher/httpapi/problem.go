@@ -48,6 +48,9 @@ func explain(err error) (*huma.ErrorModel, http.Header) {
 	if e, ok := errors.AsType[*registry.OldProcessError](err); ok {
 		return problem(http.StatusConflict, e.Public()), nil
 	}
+	if p, header := explainRepeat(err); p != nil {
+		return p, header
+	}
 	return explainKnown(err)
 }
 
@@ -93,6 +96,25 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 			retryIn(retryAfter)
 	}
 	return problem(http.StatusInternalServerError, "something went wrong in Ringback: the operator finds the cause in its log"), nil
+}
+
+// explainRepeat is explain for the errors of claims; nil for others.
+func explainRepeat(err error) (*huma.ErrorModel, http.Header) {
+	if e, ok := errors.AsType[*dispatcher.UnderWayError](err); ok {
+		return problem(http.StatusConflict, e.Error()), retryIn(max(1, int((e.Wait+time.Second-1)/time.Second)))
+	}
+	if e, ok := errors.AsType[*dispatcher.ClaimsFullError](err); ok {
+		return problem(http.StatusTooManyRequests, e.Error()), retryIn(max(1, int((e.Wait+time.Second-1)/time.Second)))
+	}
+	switch {
+	case errors.Is(err, dispatcher.ErrClaimTaken):
+		return problem(http.StatusConflict, dispatcher.ErrClaimTaken.Error()), retryIn(retryAfter)
+	case errors.Is(err, dispatcher.ErrOtherRequest):
+		return invalid(&payloads.InvalidError{Fields: []payloads.FieldError{{Location: "header.Idempotency-Key", Message: dispatcher.ErrOtherRequest.Error()}}}), nil
+	case errors.Is(err, dispatcher.ErrAnswerLost):
+		return problem(http.StatusConflict, dispatcher.ErrAnswerLost.Error()), nil
+	}
+	return nil, nil
 }
 
 // explainQuota answers a refusal by a quota. Bytes that wait become fewer by themselves, so the sender is told to try again.

@@ -16,6 +16,7 @@ var keyed = []map[string][]string{{"key": {}}}
 func register[I, O any](s *server, op operation, handler func(context.Context, *I) (*O, error)) {
 	doing := op.Method + " " + op.Path
 	op.Security = keyed
+	op.asksForRepeats()
 	op.Errors = errorsOf(op)
 	if op.body != nil {
 		op.body.limit = cmp.Or(op.body.limit, s.MaxBody)
@@ -44,6 +45,9 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 // before lists the steps that stand before an operation, in their order.
 func (s *server) before(op operation) huma.Middlewares {
 	steps := huma.Middlewares{s.guard(op.need), s.within(op.bounds), s.goodQuery(op.attributes)}
+	if op.Method == http.MethodPost && op.repeats == refusesKey {
+		steps = append(steps, s.refuseKeys)
+	}
 	if op.patience > 0 {
 		steps = append(steps, patient(op.patience))
 	}
@@ -55,6 +59,9 @@ func (s *server) before(op operation) huma.Middlewares {
 		steps = append(steps, s.placedLong)
 	case op.patience == 0 && !op.paged && !op.stream: // an operation that waits for a partner needs no place meanwhile
 		steps = append(steps, s.placed)
+	}
+	if op.repeats == actsOnce || op.repeats == actsOnceInBulk {
+		steps = append(steps, s.once(op))
 	}
 	return steps
 }

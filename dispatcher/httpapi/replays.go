@@ -41,7 +41,7 @@ type (
 
 func (s *server) replays() {
 	chapter := []string{"Replays"}
-	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[replayQueryDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[replayQueryDoc](), optional: true}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "replay-callback", Method: http.MethodPost, Path: callbackRoute + "/replay", Tags: chapter, DefaultStatus: http.StatusAccepted,
 		Summary: "Deliver many again",
 		Description: "All deliveries of the callback that are in one of `states` and fit the rest. They go out oldest first and paced, each as if it " +
