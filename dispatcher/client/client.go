@@ -176,6 +176,7 @@ type request struct {
 	mediaType string        // of the body; default by method
 	repeat    bool          // whether another try is safe after any failure
 	once      bool          // whether another is not wanted even where the server did nothing (429)
+	key       string        // an Idempotency-Key; empty: none
 	timeout   time.Duration // of one try; default attemptTimeout
 	// read takes an answer of 2xx; what it returns of the reader's errors makes the try a failed one. Nil: the answer is not looked at.
 	read func(io.Reader) error
@@ -209,6 +210,9 @@ func (c *Client) send(ctx context.Context, r request) error {
 		return err
 	}
 	pauses := c.pauses()
+	if r.key = keyed(ctx, r); r.key != "" {
+		r.repeat = !r.once
+	}
 	for {
 		err := c.try(ctx, target, r)
 		if err == nil || !r.repeat && (r.once || !tooSoon(err)) {
@@ -223,6 +227,15 @@ func (c *Client) send(ctx context.Context, r request) error {
 			return c.interrupted(ctx)
 		}
 	}
+}
+
+// keyed is the Idempotency-Key of a request, empty if it has none.
+func keyed(ctx context.Context, r request) string {
+	if r.method != http.MethodPost || r.repeat { // what is safe to repeat anyway needs none
+		return ""
+	}
+	key, _ := ctx.Value(idempotencyKey{}).(string)
+	return key
 }
 
 // try makes a request once.
@@ -241,6 +254,9 @@ func (c *Client) try(parent context.Context, target string, r request) error {
 	req.Header.Set("Authorization", "Bearer "+c.key)
 	req.Header.Set("Accept", "application/json, application/x-ndjson, application/problem+json")
 	req.Header.Set("User-Agent", c.userAgent)
+	if r.key != "" {
+		req.Header.Set("Idempotency-Key", r.key)
+	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", cmp.Or(r.mediaType, defaultMediaType(r.method)))
 	}

@@ -46,10 +46,12 @@ type tries struct {
 	start   time.Time
 	at      []time.Duration
 	bodies  []string
+	keys    []string // their Idempotency-Keys
 }
 
 func (n *tries) RoundTrip(r *http.Request) (*http.Response, error) {
 	n.at = append(n.at, time.Since(n.start))
+	n.keys = append(n.keys, r.Header.Get("Idempotency-Key"))
 	if r.Body != nil {
 		body, _ := io.ReadAll(r.Body)
 		n.bodies = append(n.bodies, string(body))
@@ -107,6 +109,12 @@ func TestWhatIsRepeated(t *testing.T) {
 		_, err := c.Ask(ctx, "acme", client.Question{Type: "t", Payload: json.RawMessage("{}")})
 		return err
 	}
+	// With a key, what changes something is safe to repeat; a decision, whose caller waits, is the caller's to repeat.
+	keyed := func(call func(context.Context, *client.Client) error) func(context.Context, *client.Client) error {
+		return func(ctx context.Context, c *client.Client) error {
+			return call(client.WithIdempotencyKey(ctx, "k1"), c)
+		}
+	}
 	gone := errors.New("connection refused")
 	for _, tt := range []struct {
 		name    string
@@ -138,6 +146,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		{name: "write, too often", call: write, answers: []reply{status(429, "", "Retry-After", "2"), status(200, `{}`)}, tries: 2, after: 2 * time.Second, within: 2 * time.Second},
 		{name: "write, too many", call: write, answers: []reply{status(429, "")}, tries: 1, wantErr: "429"},
 		{name: "ask, too often", call: decide, answers: []reply{status(429, "", "Retry-After", "2")}, tries: 1, wantErr: "429"},
+		{name: "once", call: keyed(write), answers: []reply{broken(gone), status(409, "", "Retry-After", "3"), status(200, `{}`)}, tries: 3, after: 3 * time.Second, within: 4 * time.Second},
+		{name: "once, and refused", call: keyed(write), answers: []reply{status(409, `{"detail":"no"}`)}, tries: 1, wantErr: "no (409)"},
+		{name: "ask, too often, once", call: keyed(decide), answers: []reply{status(503, "")}, tries: 1, wantErr: "503"},
 		{name: "write, gone", call: write, answers: []reply{broken(gone)}, tries: 1, wantErr: "cannot reach"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -159,8 +170,13 @@ func TestWhatIsRepeated(t *testing.T) {
 				if told != len(network.at)-1 {
 					t.Errorf("told of %d of %d", told, len(network.at)-1)
 				}
+				for i, key := range network.keys {
+					if once := strings.Contains(tt.name, "once"); once != (key == "k1") || !once && key != "" {
+						t.Errorf("try %d has the Idempotency-Key %q", i, key)
+					}
+				}
 				for _, body := range network.bodies {
-					if body != network.bodies[0] || tt.name != "ask, too often" && !strings.Contains(body, `"event_id":"evt_`) {
+					if body != network.bodies[0] || !strings.HasPrefix(tt.name, "ask, too often") && !strings.Contains(body, `"event_id":"evt_`) {
 						t.Errorf("not the same event again: %s", body)
 					}
 				}

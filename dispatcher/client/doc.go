@@ -14,6 +14,7 @@
 // Repeating an event is safe because it has an id: of events with the same id and content the server takes one, and Send makes up
 // an id where there is none. Everything else (registering, replaying, …) is asked once, for the first try may have worked; but a 429 with
 // Retry-After says that the server did nothing because of a limit on what the key may do at a time, and all but decisions is repeated after that.
+// With [WithIdempotencyKey] a repeat is safe, and done, for them, too.
 //
 // # Errors
 //

@@ -109,7 +109,7 @@ func (e *unexpectedError) Unwrap() error { return e.err }
 // temporary reports whether another try may help, and how long the server asked to wait first.
 func temporary(err error) (wait time.Duration, ok bool) {
 	if e, is := errors.AsType[*APIError](err); is {
-		return e.RetryAfter, temporaryStatus(e.Status)
+		return e.RetryAfter, temporaryStatus(e.Status) || underWay(err)
 	}
 	if _, is := errors.AsType[*tls.CertificateVerificationError](err); is {
 		return 0, false
@@ -130,4 +130,10 @@ func temporaryStatus(status int) bool {
 		return true
 	}
 	return false
+}
+
+// underWay reports whether the same request is under way, and when to come again.
+func underWay(err error) bool {
+	e, is := errors.AsType[*APIError](err)
+	return is && e.Status == http.StatusConflict && e.RetryAfter > 0
 }
