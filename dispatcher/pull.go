@@ -12,6 +12,7 @@ import (
 	"github.com/ringback/ringback/dispatcher/ledger"
 	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
+	"github.com/ringback/ringback/registry/once"
 )
 
 // A partner who cannot be called fetches: deliveries to a callback whose destination is to be pulled wait in its room, in the order in which they were written,
@@ -219,9 +220,18 @@ func (c *Client) Seek(ctx context.Context, company string, callbackID int64, s S
 	return out, err
 }
 
+// noteMoved is the note of how many were delivered, or cancelled, before a page.
+const noteMoved = "moved"
+
 // move goes on page by page, and counts.
 func (c *Client) move(ctx context.Context, company string, callbackID int64, out *Acknowledgement, n *int, page func() (ledger.Moved, error)) error {
+	if _, err := once.Noted(ctx, noteMoved, n); err != nil {
+		return err
+	}
 	for {
+		if err := once.Note(ctx, noteMoved, *n); err != nil {
+			return err
+		}
 		moved, err := page()
 		switch {
 		case errors.Is(err, ledger.ErrBadRecord):

@@ -26,6 +26,9 @@ func (r *Registry) RotateKey(ctx context.Context, company string, id int64, anno
 	if len(fields) > 0 {
 		return nil, &payloads.InvalidError{Fields: fields}
 	}
+	if cb, err := r.savedBefore(ctx, company); cb != nil || err != nil {
+		return cb, err
+	}
 	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
 		next, err := cb.rotatedKey(now(), announce, overlap)
 		if err != nil {

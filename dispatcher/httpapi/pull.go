@@ -51,13 +51,13 @@ func (s *server) pulls() {
 			"but for the first. With `wait`, the answer comes as soon as there is something, or empty. A process that is about to end answers at once. While the callback is paused: 409.",
 		Errors: []int{http.StatusConflict},
 	}}, s.pollCallback)
-	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[ackDoc]()}, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[ackDoc]()}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "acknowledge-deliveries", Method: http.MethodPost, Path: callbackRoute + "/ack", Tags: chapter, Summary: "Say what was fetched",
 		Description: "All deliveries up to the cursor `through` are delivered by this. An earlier cursor than before changes nothing, so it can be repeated. What is not acknowledged waits, " +
 			"as long as deliveries may be held, and as many as may.",
 		Errors: []int{http.StatusConflict},
 	}}, s.acknowledge)
-	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[seekDoc]()}, Operation: huma.Operation{
+	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[seekDoc]()}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "seek-callback", Method: http.MethodPost, Path: callbackRoute + "/seek", Tags: chapter, Summary: "Go to another place",
 		Description: "Back: what was acknowledged is fetched again, as far as it is kept, and stays delivered. On: what waits before that place is cancelled, and can be replayed.",
 		Errors:      []int{http.StatusConflict},

@@ -45,7 +45,7 @@ type keySetDoc struct {
 
 func (s *server) signingKeys() {
 	chapter := []string{"Callbacks"}
-	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[keyRotationDoc](), optional: true}, Operation: huma.Operation{
+	register(s, operation{need: manageCallbacks, bounds: ofCallback, body: &body{schema: reflect.TypeFor[keyRotationDoc](), optional: true}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "rotate-signing-key", Method: http.MethodPost, Path: callbackRoute + "/signing-key", Tags: chapter, Summary: "Give a callback a new signing key",
 		Description: "Of a callback with `signature.ed25519` or `signature.rfc9421`. The new key is announced: it stands in the company's key set, and does not sign until `announce` has passed. Then it signs " +
 			"along with the key before, until `overlap` has passed, too. Then the key before is retired. Receivers that fetch the key set, and remember it for as long as the answer says, " +

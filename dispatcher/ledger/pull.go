@@ -14,7 +14,8 @@ import (
 	"github.com/ringback/ringback/registry"
 )
 
-var pollScript, ackScript = lua.Script("poll"), lua.Script("ack")
+// Of what is acknowledged page by page the last page is noted.
+var pollScript, ackScript = lua.Script("poll"), lua.Acting("ack", `reply[1] == 'ok' and reply[4] == ''`)
 
 const (
 	// ackPage is how many deliveries one script run acknowledges, or jumps over: a few milliseconds of Redis's time.
