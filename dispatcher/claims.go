@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strings"
@@ -46,8 +45,7 @@ type Repeatable struct {
 func (r Repeatable) hash() string {
 	h := sha256.New()
 	for _, part := range []string{r.Caller, r.Method, r.Path, r.Key} {
-		_ = binary.Write(h, binary.BigEndian, uint32(len(part))) // a hash takes all
-		h.Write([]byte(part))
+		_, _ = fmt.Fprintf(h, "%d:%s", len(part), part) // a hash takes all
 	}
 	return strings.ToLower(base32.HexEncoding.WithPadding(base32.NoPadding).EncodeToString(h.Sum(nil)))
 }
