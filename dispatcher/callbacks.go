@@ -46,6 +46,9 @@ func (c *Client) recheck(ctx context.Context, a *claim) (proven bool, err error)
 	if errors.Is(err, registry.ErrNotFound) {
 		return true, nil // deleted since, as for Client.callback
 	}
+	if err == nil {
+		a.callback, err = c.registry.WithCompanyTLS(ctx, a.callback)
+	}
 	return err == nil && a.callback.Status != registry.Unverified, err
 }
 

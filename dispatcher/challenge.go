@@ -103,6 +103,9 @@ func (c *Client) Verify(ctx context.Context, company string, callbackID int64) (
 	if err := c.reserve(ctx, company, hosts); err != nil {
 		return nil, err
 	}
+	if cb, err = c.registry.WithCompanyTLS(ctx, cb); err != nil {
+		return nil, err
+	}
 	said := c.challenge(ctx, cb)
 	ctx = context.WithoutCancel(ctx) // what came of it is noted, whoever waits for it
 	if said.verified {
@@ -208,7 +211,7 @@ func (c *Client) challenge(ctx context.Context, cb *registry.Callback) challenge
 func (a *attempt) shakeHands(ctx context.Context, by *sender) (s sent, last, agreed bool) {
 	s.at = time.Now()
 	response, err := by.egress.Do(ctx, egress.Request{
-		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout, Identity: identityOf(a.callback.TLS),
+		Method: http.MethodOptions, URL: a.callback.Destination.URL, Timeout: a.timeout, Identity: identityOf(a.callback.Handshake()),
 		Header: http.Header{"User-Agent": {by.userAgent}, headerRequestOrigin: {by.origin}},
 	})
 	s.took = time.Since(s.at)

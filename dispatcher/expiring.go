@@ -30,8 +30,8 @@ const (
 // expiring is the payload of [ledger.TypeExpiring] (payloads/contracts/operational.json).
 type expiring struct {
 	Company      string    `json:"company"`
-	CallbackID   int64     `json:"callback_id"`
-	CallbackType string    `json:"callback_type"`
+	CallbackID   int64     `json:"callback_id,omitempty"` // absent: it is the company's, as the type is
+	CallbackType string    `json:"callback_type,omitempty"`
 	WithinDays   int       `json:"within_days"`
 	NotAfter     time.Time `json:"not_after"`
 	Subject      string    `json:"subject"`
@@ -82,18 +82,11 @@ func (w *Worker) tellCertificates(ctx context.Context, now time.Time) error {
 	return errors.Join(append(failed, c.registry.Unfile(ctx, gone...))...)
 }
 
-// tellCertificate tells of one that is filed, unless it was told already. inUse is false if the callback has another certificate now, or none.
+// tellCertificate tells of one that is filed, unless it was told already. inUse is false if there is another certificate now, or none.
 func (c *Client) tellCertificate(ctx context.Context, f registry.Filed, now time.Time) (inUse bool, err error) {
-	cb, err := c.registry.Get(ctx, f.Company, f.Callback)
-	if errors.Is(err, registry.ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return true, err
-	}
-	certificate := cb.Certificate()
-	if !f.Is(certificate) {
-		return false, nil
+	cb, certificate, err := c.registry.InUse(ctx, f)
+	if err != nil || certificate == nil {
+		return err != nil, err
 	}
 	days, near := expiryDays(certificate.NotAfter.Sub(now))
 	if !near {
@@ -112,7 +105,7 @@ func (c *Client) tellCertificate(ctx context.Context, f registry.Filed, now time
 	}
 	e := payloads.Event{
 		Company: f.Company, Type: ledger.TypeExpiring, Payload: payload,
-		ID: fmt.Sprintf("%s:%d:%s:%d", ledger.TypeExpiring, cb.ID, fingerprint, days),
+		ID: fmt.Sprintf("%s:%d:%s:%d", ledger.TypeExpiring, f.Callback, fingerprint, days),
 	}
 	if _, err := c.send(ctx, e, true); err != nil && !errors.Is(err, ErrEventConflict) { // of its id there is no other
 		return true, err
@@ -122,6 +115,6 @@ func (c *Client) tellCertificate(ctx context.Context, f registry.Filed, now time
 		return true, err
 	}
 	c.log.WarnContext(ctx, "a company was told of a client certificate that "+certificate.Lives(now),
-		"company", f.Company, "callback", cb.ID, "within_days", days, "not_after", certificate.NotAfter, "fingerprint", certificate.Fingerprint, "event", e.ID)
+		"company", f.Company, "callback", f.Callback, "within_days", days, "not_after", certificate.NotAfter, "fingerprint", certificate.Fingerprint, "event", e.ID)
 	return true, nil
 }

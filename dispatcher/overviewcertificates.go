@@ -2,7 +2,6 @@ package dispatcher
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/ringback/ringback/registry"
@@ -23,16 +22,12 @@ func (p *CertificatesPart) read(ctx context.Context, all *registry.Registry, now
 		return err
 	}
 	for _, f := range filed {
-		cb, err := all.Get(ctx, f.Company, f.Callback)
-		if errors.Is(err, registry.ErrNotFound) {
-			continue
-		}
+		cb, certificate, err := all.InUse(ctx, f)
 		if err != nil {
 			return err
 		}
-		certificate := cb.Certificate()
-		if !f.Is(certificate) || cb.Status == registry.Paused || cb.Status == registry.Disabled {
-			continue // the callback has another one by now, or nothing is sent to it
+		if certificate == nil || cb.Status == registry.Paused || cb.Status == registry.Disabled {
+			continue // there is another one by now, or nothing is sent to the callback
 		}
 		p.Of++
 		if !certificate.NotAfter.After(now) {

@@ -162,8 +162,8 @@ type CertificatesPart struct {
 // An ExpiringCertificate is a callback whose client certificate expires soon.
 type ExpiringCertificate struct {
 	Company      string    `json:"company"`
-	CallbackID   int64     `json:"callback_id"`
-	CallbackType string    `json:"callback_type"`
+	CallbackID   int64     `json:"callback_id,omitempty"` // absent: it is the company's, for callbacks that have none; the type is absent, too
+	CallbackType string    `json:"callback_type,omitempty"`
 	NotAfter     time.Time `json:"not_after"`
 	Subject      string    `json:"subject"`
 	Fingerprint  string    `json:"fingerprint"`

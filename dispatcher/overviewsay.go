@@ -253,7 +253,11 @@ func (p *CertificatesPart) say(now time.Time) {
 		p.Sentence = fmt.Sprintf("%s expired, and %s within 7 days.", hasHave(p.Expired, "client certificate"), expires(soon, "other"))
 	}
 	first := p.Callbacks[0]
-	p.Sentence += fmt.Sprintf(" The first is of callback %d of %s, and %s.", first.CallbackID, first.Company, (&registry.Certificate{NotAfter: first.NotAfter}).Lives(now))
+	whose := first.Company + " itself"
+	if first.CallbackID != 0 {
+		whose = fmt.Sprintf("callback %d of %s", first.CallbackID, first.Company)
+	}
+	p.Sentence += fmt.Sprintf(" The first is of %s, and %s.", whose, (&registry.Certificate{NotAfter: first.NotAfter}).Lives(now))
 }
 
 func hasHave(n int64, noun string) string {

@@ -37,7 +37,7 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 	}
 	s.response, err = by.egress.Do(ctx, egress.Request{
 		Method: a.callback.Destination.Method, URL: a.callback.Destination.URL, Header: header, Body: out.body, Timeout: a.timeout, KeepBody: max(a.keepBody, by.keeps.answerBytes),
-		Identity:   identityOf(a.callback.TLS),
+		Identity:   identityOf(a.callback.Handshake()),
 		Repeatable: a.ownID == "", // a delivery's receiver knows it again; a decision's and a test's answers are not asked for twice
 	})
 	o := verdict.Outcome{Err: err}

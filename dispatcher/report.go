@@ -99,10 +99,10 @@ func (r *reporter) tell(ctx context.Context, span trace.Span, line string, a *at
 
 // tellExpiry tells of a callback's client certificate that expires soon: the metrics at each attempt, and the log once a stage.
 func (r *reporter) tellExpiry(ctx context.Context, a *attempt) {
-	if a.callback == nil || a.callback.TLS == nil {
+	if a.callback == nil || a.callback.Handshake() == nil {
 		return
 	}
-	certificate, now := a.callback.Certificate(), time.Now()
+	certificate, now := a.callback.Handshake().Certificate(), time.Now()
 	if certificate == nil {
 		return
 	}
@@ -115,7 +115,11 @@ func (r *reporter) tellExpiry(ctx context.Context, a *attempt) {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "a callback's client certificate "+certificate.Lives(now),
 			slog.String("company", a.ref.Company), slog.Int64("callback", a.ref.Callback), slog.String("within", stage),
 			slog.Time("not_after", certificate.NotAfter), slog.String("fingerprint", certificate.Fingerprint))
-		if err := r.file(ctx, a.ref.Company, a.ref.Callback, certificate); err != nil { // Redis may have lost that it was
+		owner := a.ref.Callback
+		if a.callback.Certificate() == nil {
+			owner = 0 // it is the company's
+		}
+		if err := r.file(ctx, a.ref.Company, owner, certificate); err != nil { // Redis may have lost that it was
 			r.log.WarnContext(ctx, "a client certificate was not filed again", "company", a.ref.Company, "callback", a.ref.Callback, "error", err)
 		}
 	}

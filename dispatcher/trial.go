@@ -72,6 +72,9 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		return nil, err
 	}
 	defer done()
+	if cb, err = c.registry.WithCompanyTLS(ctx, cb); err != nil {
+		return nil, err
+	}
 	now := time.Now()
 	r := &attempt{
 		ref: ledger.Ref{Company: company, Event: "test", Callback: callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,

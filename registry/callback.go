@@ -84,6 +84,8 @@ type Callback struct {
 	Auth    *Auth             // nil: none
 	TLS     *TLS              // nil: the usual
 
+	inherited *TLS // what holds instead where the company has a client certificate and the callback has none; see Handshake
+
 	Success payloads.SuccessRule // empty: the callback type's, see SuccessRule
 	Trace   bool                 // send traceparent
 	Timeout time.Duration        // of one attempt

@@ -22,7 +22,8 @@ const deltaPage = 500
 //   - the version of the last change at or before ARGV[2],
 //   - the next ARGV[3] changes after ARGV[1], as id and version by turns,
 //   - the sealed callbacks of those,
-//   - the anchors of the seals.
+//   - the anchors of the seals,
+//   - the company's client certificate, sealed, and the anchor of that.
 var delta = redis.NewScript(`
 local before = redis.call('ZREVRANGEBYSCORE', KEYS[2], ARGV[2], '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local changes = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[3])
@@ -30,7 +31,7 @@ local ids = {}
 for i = 1, #changes, 2 do ids[#ids + 1] = changes[i] end
 local sealed, anchors = {}, {}
 if #ids > 0 then sealed, anchors = redis.call('HMGET', KEYS[3], unpack(ids)), redis.call('HMGET', KEYS[4], unpack(ids)) end
-return {redis.call('GET', KEYS[1]) or '0', before[2] or '0', changes, sealed, anchors}`)
+return {redis.call('GET', KEYS[1]) or '0', before[2] or '0', changes, sealed, anchors, redis.call('HGET', KEYS[5], 'tls') or '', redis.call('HGET', KEYS[4], 'tls') or ''}`)
 
 // load reads what has changed since old, or everything.
 func (r *Registry) load(ctx context.Context, name string, old *snapshot) (*snapshot, error) {
@@ -69,19 +70,24 @@ func (r *Registry) loadSince(ctx context.Context, name string, old *snapshot) (_
 		if len(changed) == 0 && page.version == old.version && page.before == old.newest {
 			return old, true, nil
 		}
+		tls, err := r.keyset.inheritance(name, old, page)
+		if err != nil {
+			return nil, false, err
+		}
 		versions := maps.Clone(old.versions)
 		if versions == nil {
 			versions = moved
 		}
 		maps.Copy(versions, moved)
 		continues = page.version >= old.version && page.before == lastUpTo(old.version, versions)
-		return old.with(page.version, versions, changed), continues, nil
+		return old.with(page.version, versions, tls.passOn(old, changed)).inherits(tls), continues, nil
 	}
 }
 
 type deltaAnswer struct {
 	version, before int64
 	changes         []change
+	tls, tlsAnchor  string // of the company, sealed; empty: it has none
 }
 
 type change struct {
@@ -90,13 +96,13 @@ type change struct {
 }
 
 func (r *Registry) readDelta(ctx context.Context, name string, after, known int64) (*deltaAnswer, error) {
-	keys := []string{VersionKey(name), changesKey(name), callbacksKey(name), anchorsKey(name)}
+	keys := []string{VersionKey(name), changesKey(name), callbacksKey(name), anchorsKey(name), companyTLSKey(name)}
 	reply, err := delta.Run(ctx, r.redis, keys, after, known, deltaPage).Slice()
 	if err != nil {
 		return nil, fmt.Errorf("registry: read the callbacks of company %s: %w", name, err)
 	}
-	if len(reply) < 5 {
-		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 5", name, len(reply))
+	if len(reply) < 7 {
+		return nil, fmt.Errorf("registry: read the callbacks of company %s: the script answered %d values of 7", name, len(reply))
 	}
 	version, _ := reply[0].(string)
 	before, _ := reply[1].(string)
@@ -108,6 +114,8 @@ func (r *Registry) readDelta(ctx context.Context, name string, after, known int6
 		return nil, fmt.Errorf("registry: read the callbacks of company %s: %d changes have %d versions and %d anchors", name, len(sealed), len(pairs)/2, len(anchors))
 	}
 	answer := &deltaAnswer{changes: make([]change, len(sealed))}
+	answer.tls, _ = reply[5].(string)
+	answer.tlsAnchor, _ = reply[6].(string)
 	if answer.version, err = parseVersion(version); err != nil {
 		return nil, err
 	}
@@ -179,4 +187,13 @@ func (r *Registry) readChange(name, id, version string, sealed, anchored any) (c
 		c.callback, err = r.keyset.openCallback(name, c.id, []byte(text), anchor, version)
 	}
 	return c, err
+}
+
+// inheritance is the company's certificate as of a page: old's, if it is still the same.
+func (k *Keyset) inheritance(company string, old *snapshot, page *deltaAnswer) (inheritance, error) {
+	if page.tls == old.tls.sealed {
+		return old.tls, nil
+	}
+	tls, err := k.openCompanyTLS(company, page.tls, page.tlsAnchor)
+	return inheritance{page.tls, tls}, err
 }

@@ -59,7 +59,7 @@
 //   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
 //     dispatcher do with callbacks. They use save.go, get.go, keyspublished.go and memory.go, which
 //     write one, read one and remember them.
-//   - expiring.go files client certificates by their end.
+//   - expiring.go files client certificates by their end. companytls.go keeps those of companies.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
@@ -86,6 +86,7 @@
 //	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
 //	{c}:health:<id>     the dispatcher's; hn in it is the name of the host that the callback goes to
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
+//	{c}:tls             hash: tls -> the company's client certificate, sealed as JSON; its anchor stands in {c}:cbseal as tls; xc -> the dispatcher's
 //	{c}:links           hash: id of a portal link -> the link, as JSON; <id>/used -> when it was opened, the SHA-256 of its session's token, or - once
 //	                    somebody logged out, and when the session ends (ms, the installation's time); 100 links at most
 //	{c}:quota           hash: quota -> what an operator set; absent = the default (the dispatcher's scripts read it, too)

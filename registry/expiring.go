@@ -16,7 +16,7 @@ import (
 // A Filed is a client certificate that is filed, and may no longer be in use.
 type Filed struct {
 	Company  string
-	Callback int64
+	Callback int64 // 0: it is the company's, for callbacks that have none
 	NotAfter time.Time
 
 	member string
@@ -55,7 +55,9 @@ func (r *Registry) FiledUntil(ctx context.Context, until time.Time, from, most i
 		company, rest, _ := strings.Cut(f.member, "/")
 		id, _, _ := strings.Cut(rest, "/")
 		f.Company = company
-		f.Callback, _ = strconv.ParseInt(id, 10, 64) // what cannot be read is of callback 0, which there is not
+		if f.Callback, err = strconv.ParseInt(id, 10, 64); err != nil {
+			f.Callback = -1 // which there is not
+		}
 		all = append(all, f)
 	}
 	return all, nil

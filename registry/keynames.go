@@ -39,8 +39,12 @@ func AuditKey(company string) string { return "{" + company + "}:audit" }
 func callbacksKey(company string) string { return "{" + company + "}:cb" }
 func anchorsKey(company string) string   { return "{" + company + "}:cbseal" }
 func changesKey(company string) string   { return "{" + company + "}:cbver" }
-func linksKey(company string) string     { return "{" + company + "}:links" }
-func sequenceKey(company string) string  { return "{" + company + "}:cbseq" }
+
+// companyTLSKey is a hash: the company's client certificate, sealed, and what was told of it.
+func companyTLSKey(company string) string { return "{" + company + "}:tls" }
+
+func linksKey(company string) string    { return "{" + company + "}:links" }
+func sequenceKey(company string) string { return "{" + company + "}:cbseq" }
 
 // The dispatcher's own: waitingKey is what it counts for [QuotaWaitingBytes], and eventsKey the stream of the company's events.
 func waitingKey(company string) string { return "{" + company + "}:waiting" }

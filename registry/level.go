@@ -13,8 +13,8 @@ import (
 //	3  processes list the companies with work
 //	4  processes know data model 2 (package ledger), another number of lanes than four, and a halt
 //	5  processes erase a company's portal links, and the sessions of those, with the company, and know callback types that are being deleted
-//	6  processes know a callback's filter, template, envelope, body, header_style, tls, signature and batch, and callbacks that the partner fetches from,
-//	and requests with an Idempotency-Key
+//	6  processes know a callback's filter, template, envelope, body, header_style, tls, signature and batch, callbacks that the partner fetches from,
+//	companies' client certificates, and requests with an Idempotency-Key
 const Level = 6
 
 // ModelLevel is the [Level] whose processes know data model 2. Processes below it would misread what is written in it.

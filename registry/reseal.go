@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/redis/go-redis/v9"
@@ -11,7 +12,7 @@ import (
 type Resealed struct {
 	Companies int // done
 	Of        int // companies there are
-	Callbacks int // sealed with the primary key now
+	Callbacks int // sealed with the primary key now; of this and the next two, a company's client certificate counts as a callback
 	Already   int // that were before
 	Broken    int // that do not open with the keyset, and stay as they are
 }
@@ -78,6 +79,11 @@ func (r *Registry) resealCompany(ctx context.Context, company string, done *Rese
 		}); err != nil {
 			return err
 		}
+		own, err := r.resealCompanyTLS(ctx, company, &got, broken)
+		if err != nil {
+			return err
+		}
+		tried += own
 		done.Callbacks += got.Callbacks
 		if pass == 0 { // what the first one did is no news to the next
 			done.Already += got.Already
@@ -126,4 +132,36 @@ func (r *Registry) resealRows(ctx context.Context, company string, rows []row, g
 	}
 	got.Callbacks += replaced
 	return tried, nil
+}
+
+// resealCompanyTLS seals a company's certificate anew with the primary key. It returns how many it tried to replace.
+func (r *Registry) resealCompanyTLS(ctx context.Context, company string, got *Resealed, broken *error) (tried int, err error) {
+	sealed, t, err := r.companyTLS(ctx, company)
+	switch {
+	case errors.Is(err, ErrSealed):
+		got.Broken++
+		if *broken == nil {
+			*broken = err
+		}
+		return 0, nil
+	case err != nil || t == nil:
+		return 0, err
+	case sealedBy([]byte(sealed)) == r.keyset.PrimaryID():
+		got.Already++
+		return 0, nil
+	}
+	anchor, err := r.newAnchor(ctx)
+	if err != nil {
+		return 0, err
+	}
+	anew, err := r.keyset.sealCompanyTLS(company, t, anchor)
+	if err != nil {
+		return 0, err
+	}
+	replaced, err := replaceSeal.Run(ctx, r.redis, []string{companyTLSKey(company), anchorsKey(company)}, tlsField, sealed, anew, anchor).Int()
+	if err != nil {
+		return 0, fmt.Errorf("registry: seal the client certificate of company %s anew: %w", company, err)
+	}
+	got.Callbacks += replaced
+	return 1, nil
 }

@@ -3,14 +3,17 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Seals says how much in Redis is sealed with one key.
 type Seals struct {
-	Callbacks  int
+	Callbacks  int       // with the client certificates of companies
 	AuditLines int       // none that is older than AuditKept
 	LastLine   time.Time // of the newest of them
 }
@@ -36,6 +39,15 @@ func (r *Registry) Seals(ctx context.Context) (map[string]Seals, error) {
 			return nil
 		}); err != nil {
 			return nil, err
+		}
+		sealed, err := r.redis.HGet(ctx, companyTLSKey(company), tlsField).Result()
+		if err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("registry: read the client certificate of company %s: %w", company, err)
+		}
+		if err == nil {
+			s := seals[sealedBy([]byte(sealed))]
+			s.Callbacks++
+			seals[sealedBy([]byte(sealed))] = s
 		}
 		if err := r.countLines(ctx, company, at.Add(-AuditKept), seals); err != nil {
 			return nil, err
@@ -79,7 +91,7 @@ type StillSealedError struct {
 
 func (e *StillSealedError) Error() string {
 	if e.Callbacks > 0 {
-		return fmt.Sprintf("registry: %d callbacks are still sealed with key %s, or do not say with which: reseal them first", e.Callbacks, e.ID)
+		return fmt.Sprintf("registry: %d callbacks, and client certificates of companies, are still sealed with key %s, or do not say with which: reseal them first", e.Callbacks, e.ID)
 	}
 	return fmt.Sprintf("registry: %d lines of the audit trail are sealed with key %s, or do not say with which, and are kept until %s: retire it after that",
 		e.AuditLines, e.ID, e.Until().Format(time.RFC3339))

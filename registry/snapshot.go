@@ -17,6 +17,7 @@ type snapshot struct {
 	byID     []*Callback     // ascending
 	byType   map[string]*bucket
 	globs    []*Callback // in no order
+	tls      inheritance // what the callbacks have of the company
 }
 
 // bucket holds the callbacks of one type. Those that take any event of it are wide.
@@ -61,6 +62,36 @@ func (s *snapshot) with(version int64, versions map[int64]int64, changed map[int
 	}
 	sortByID(next.byID)
 	return next
+}
+
+// An inheritance is a company's client certificate, as its callbacks have it. The zero value is none.
+type inheritance struct {
+	sealed string // as it was read
+	tls    *TLS
+}
+
+// passOn gives the certificate to callbacks that changed since old. If old has another one, the others change with it.
+func (in inheritance) passOn(old *snapshot, changed map[int64]*Callback) map[int64]*Callback {
+	if in.sealed != old.tls.sealed {
+		for _, cb := range old.byID {
+			if _, newer := changed[cb.ID]; !newer {
+				own := *cb // the old one is others' to read
+				changed[cb.ID] = &own
+			}
+		}
+	}
+	for _, cb := range changed {
+		if cb != nil {
+			cb.inherit(in.tls)
+		}
+	}
+	return changed
+}
+
+// inherits is s, whose callbacks have that of their company.
+func (s *snapshot) inherits(in inheritance) *snapshot {
+	s.tls = in
+	return s
 }
 
 // file puts cb where candidates finds it. few: the lists may be those of the snapshot

@@ -8,12 +8,16 @@ import (
 // nextVersion, at the end of a script that changed callback ARGV[1], takes the
 // company's next version and files the change under it. KEYS[1] and KEYS[2] are
 // ver and cbver. See the package's comment for why it looks at the clock.
-const nextVersion = `
+const nextVersion = raiseVersion + `
+redis.call('ZADD', KEYS[2], v, ARGV[1])
+`
+
+// raiseVersion is nextVersion of a change that concerns no callback alone.
+const raiseVersion = `
 local t = redis.call('TIME')
 local ms = tonumber(t[1]) * 1000 + math.floor(tonumber(t[2]) / 1000)
 local v = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[1]) or '0') + 1, ms))
 redis.call('SET', KEYS[1], v)
-redis.call('ZADD', KEYS[2], v, ARGV[1])
 `
 
 // parseVersion reads a version or score. Scores are doubles, exact for the next

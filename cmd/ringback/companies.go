@@ -14,8 +14,8 @@ import (
 func companiesCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "companies",
-		Usage: "list companies, bound what one may use, or erase all that there is of it",
-		Subcommands: []*cli.Command{listCompaniesCommand(), quotasCommand(), {
+		Usage: "list companies, bound what one may use, give one a client certificate, or erase all that there is of it",
+		Subcommands: []*cli.Command{listCompaniesCommand(), quotasCommand(), companyTLSCommand(), {
 			Name: "erase", Usage: "remove a company's callbacks, events, deliveries, decisions, replays and API keys", ArgsUsage: "COMPANY",
 			Description: examples("ringback companies erase acme", "ringback companies erase acme --yes") +
 				"\n\nIt takes an operator's key, and cannot be undone. Stop what sends for the company first: its next event makes the company anew.\n" +

@@ -359,6 +359,11 @@ func methods(t *testing.T, then time.Time) []method {
 			}
 			return q, err
 		}},
+		{operation: "PUT " + company + "/tls", call: func(ctx context.Context, c *client.Client) (any, error) {
+			return c.SetCompanyTLS(ctx, "acme", client.TLS{ClientCertificate: cert, ClientKey: certKey})
+		}},
+		{operation: "GET " + company + "/tls", call: func(ctx context.Context, c *client.Client) (any, error) { return c.CompanyTLS(ctx, "acme") }},
+		{operation: "DELETE " + company + "/tls", call: func(ctx context.Context, c *client.Client) (any, error) { return nil, c.DeleteCompanyTLS(ctx, "acme") }},
 		{operation: "GET " + company + "/quotas", call: func(ctx context.Context, c *client.Client) (any, error) { return c.Quotas(ctx, "acme") }},
 		{operation: "PATCH /quotas", call: func(ctx context.Context, c *client.Client) (any, error) {
 			return c.SetInstallationQuotas(ctx, map[string]*int64{"callback_types": new(int64(20))})

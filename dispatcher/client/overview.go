@@ -128,8 +128,8 @@ type Certificates struct {
 // An ExpiringCertificate is a callback whose client certificate expires soon.
 type ExpiringCertificate struct {
 	Company      string    `json:"company"`
-	CallbackID   int64     `json:"callback_id"`
-	CallbackType string    `json:"callback_type"`
+	CallbackID   int64     `json:"callback_id,omitempty"` // 0: it is the company's, for callbacks that have none
+	CallbackType string    `json:"callback_type,omitempty"`
 	NotAfter     time.Time `json:"not_after"`
 	Subject      string    `json:"subject"`
 	Fingerprint  string    `json:"fingerprint"` // SHA-256, in hex

@@ -1,11 +1,13 @@
 package console
 
 import (
+	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/ringback/ringback/dispatcher/client"
 )
@@ -32,6 +34,8 @@ type companyView struct {
 	Notices []notice   // what needs the partner
 	New     string     // where a callback is registered; empty: not here
 	Find    *eventForm // finds the company's events; nil: not here
+
+	Certificate *client.TLS // that callbacks show which have none of their own; nil: none
 }
 
 // companyPage lists a company's callbacks.
@@ -69,6 +73,10 @@ func companyPage(v *visit) error {
 		}
 		f.AsksCompany, f.Company, page.Find = false, company, &f
 	}
+	var err error
+	if page.Certificate, err = v.certificateOf(company); err != nil {
+		return err
+	}
 	for _, status := range []string{"", "enabled", "paused", "disabled", "unverified"} {
 		label := pillOf(status).Word
 		if status == "" {
@@ -87,6 +95,16 @@ func companyPage(v *visit) error {
 	return v.show(sheet{template: "company", title: company, kicker: "Company", company: company, main: page})
 }
 
+// certificateOf is the company's client certificate; nil if it has none, or the visitor may not see it.
+func (v *visit) certificateOf(company string) (*client.TLS, error) {
+	t := &client.TLS{}
+	err := v.get(t, nil, "companies", company, "tls")
+	if refused, ok := errors.AsType[*client.APIError](err); ok && (refused.Status == http.StatusNotFound || refused.Status == http.StatusForbidden) {
+		return nil, nil //nolint:nilnil // documented
+	}
+	return t, err
+}
+
 // forPartners adds what the page of a company has for its partner.
 func (v *visit) forPartners(page *companyView, shown []*client.Callback) (err error) {
 	if v.operatesAll() {
@@ -94,6 +112,10 @@ func (v *visit) forPartners(page *companyView, shown []*client.Callback) (err er
 	}
 	if page.Notices, err = v.notices(page.Company, shown); err != nil {
 		return err
+	}
+	of := link{v.path("companies", page.Company), "all callbacks without one of their own"}
+	if n, ok := expiring(page.Certificate, of, "give the company the next one in time", time.Now()); ok {
+		page.Notices = append(page.Notices, n)
 	}
 	for i := range page.Rows {
 		if page.Rows[i].Last, err = v.lastOf(page.Company, page.Rows[i].CallbackID); err != nil {

@@ -103,7 +103,7 @@ type (
 		CallbackID int64     `json:"callback_id"`
 		NotAfter   time.Time `json:"not_after"`
 
-		Href string `json:"-"`
+		Href, Whose string `json:"-"`
 	}
 	// A finding is one about Redis.
 	finding struct {
@@ -136,7 +136,11 @@ func overviewPage(v *visit) error {
 	}
 	for i := range o.Certificates.Callbacks {
 		e := &o.Certificates.Callbacks[i]
-		e.Href = v.path("companies", e.Company, "callbacks", strconv.FormatInt(e.CallbackID, 10))
+		e.Href, e.Whose = v.path("companies", e.Company), e.Company
+		if e.CallbackID != 0 {
+			id := strconv.FormatInt(e.CallbackID, 10)
+			e.Href, e.Whose = v.path("companies", e.Company, "callbacks", id), e.Company+" "+id
+		}
 	}
 	// The first of these is in the sentence already.
 	said := func(point string) bool { return strings.Contains(o.Verdict.Sentence, point) }

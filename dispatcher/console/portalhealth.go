@@ -95,22 +95,22 @@ func (v *visit) notices(company string, shown []*client.Callback) ([]notice, err
 		}
 	}
 	for _, cb := range shown {
-		if n, ok := v.expiring(company, cb, time.Now()); ok {
+		id := strconv.FormatInt(cb.CallbackID, 10)
+		of := link{v.path("companies", company, "callbacks", id), "callback " + id}
+		if n, ok := expiring(cb.TLS, of, "give the callback the next one in time", time.Now()); ok {
 			all = append(all, n)
 		}
 	}
 	return all, nil
 }
 
-// expiring is the notice of a callback whose client certificate expires within a month.
-func (v *visit) expiring(company string, cb *client.Callback, at time.Time) (n notice, ok bool) {
-	if cb.TLS == nil || cb.TLS.ClientCertificate == "" || cb.TLS.NotAfter.Sub(at) > 30*24*time.Hour {
+// expiring is the notice of a callback, or a company, whose client certificate expires within a month. t may be nil.
+func expiring(t *client.TLS, of link, means string, at time.Time) (n notice, ok bool) {
+	if t == nil || t.ClientCertificate == "" || t.NotAfter.Sub(at) > 30*24*time.Hour {
 		return n, false
 	}
-	id := strconv.FormatInt(cb.CallbackID, 10)
-	n = notice{Tone: "warn", What: "Client certificate", Of: []link{{v.path("companies", company, "callbacks", id), "callback " + id}}}
-	n.Means = "it " + cb.TLS.Expiry(at) + ": give the callback the next one in time"
-	if cb.TLS.NotAfter.Sub(at) < 24*time.Hour {
+	n = notice{Tone: "warn", What: "Client certificate", Of: []link{of}, Means: "it " + t.Expiry(at) + ": " + means}
+	if t.NotAfter.Sub(at) < 24*time.Hour {
 		n.Tone = "bad"
 	}
 	return n, true

@@ -20,6 +20,7 @@ var audited = map[string]string{
 	"replay-delivery": "delivery.replay", "cancel-delivery": "delivery.cancel", "hasten-delivery": "delivery.now", "replay-callback": "replay.start", "cancel-replay": "replay.cancel", "replay-companies": "replay.start", "replay-company": "replay.start", "cancel-bulk-replay": "replay.cancel",
 	"put-callback-type": "type.create", "delete-callback-type": "type.delete", "pause-egress": "egress.pause", "resume-egress": "egress.resume", "set-lanes": "lanes.update",
 	"set-company-quotas": "quotas.update", "set-quotas": "quotas.update", "monitoring-login": "", "monitoring-logout": "",
+	"set-company-tls": "company_tls.update", "delete-company-tls": "company_tls.delete",
 	"revoke-key": "apikey.revoke", "create-portal-link": "portal_link.create", "revoke-portal-link": "portal_link.revoke",
 }
 

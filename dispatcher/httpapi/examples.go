@@ -35,6 +35,8 @@ const (
 	exampleBearer      = `"auth":{"type":"bearer","token":"***"}` //nolint:gosec // nobody's
 	exampleTLS         = `"tls":{"client_certificate":"-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n","client_key":"***","server_name":"hooks.partner.example",` +
 		`"subject":"CN=acme","issuer":"CN=Partner CA","not_after":"2026-12-31T00:00:00Z","fingerprint":"0f1c7e3b0c2f5a7d9b6e4a8c1d3f5b7a9c0e2d4f6b8a1c3e5d7f9b0a2c4e6d8f"},`
+	exampleCompanyTLS = `{"company":"acme","client_certificate":"-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n","client_key":"***",` +
+		`"subject":"CN=acme","issuer":"CN=Partner CA","not_after":"2026-12-31T00:00:00Z","fingerprint":"0f1c7e3b0c2f5a7d9b6e4a8c1d3f5b7a9c0e2d4f6b8a1c3e5d7f9b0a2c4e6d8f"}`
 	exampleOAuth2 = `"auth":{"type":"oauth2","token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
 		`"client_secret":"***","scopes":["webhooks.write"]}`
 	exampleSignature = `"signature":{"hmac":true,"ed25519":false,"rfc9421":true,"keys":[` + exampleNextKey + exampleSigningKey + `}]},`
@@ -347,6 +349,14 @@ var examples = map[string]example{
 	"get-portal-link":    {answers: map[int]string{200: `{` + exampleUsedLink + `}`}},
 	"revoke-portal-link": {},
 	"get-caller":         {answers: map[int]string{200: `{"id":"rbk_1f6k2m9q","role":"viewer","company":"acme","expires_at":"2026-12-31T00:00:00Z"}`}},
+	"get-company-tls":    {answers: map[int]string{200: exampleCompanyTLS}},
+	"set-company-tls": {
+		request:  `{"client_certificate":"-----BEGIN CERTIFICATE-----\nMIIB…\n-----END CERTIFICATE-----\n","client_key":"-----BEGIN PRIVATE KEY-----\nMIGH…\n-----END PRIVATE KEY-----\n"}`,
+		answers:  map[int]string{200: exampleCompanyTLS},
+		fault:    payloads.FieldError{Location: "body.client_key", Message: "does not belong to client_certificate: give the key that the first certificate there was issued for"},
+		conflict: exampleOldProcess,
+	},
+	"delete-company-tls": {},
 	"get-company-quotas": {answers: map[int]string{200: exampleQuotas}},
 	"set-company-quotas": {
 		request: `{"callbacks":50,"waiting_bytes":268435456}`, answers: map[int]string{200: exampleQuotas},

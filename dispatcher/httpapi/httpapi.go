@@ -88,6 +88,7 @@ func build(cfg Config) (*server, error) {
 	s.egress()
 	s.lanes()
 	s.quotas()
+	s.companyTLS()
 	s.audit()
 	s.portalLinks()
 	s.apiKeys()

@@ -15,9 +15,14 @@ import (
 
 var expiresScript = lua.Script("expires")
 
-// ToldExpiry returns the step, in days before its end, that was told of last of a callback's client certificate. ok is false if none was.
+// ToldExpiry returns the step, in days before its end, that was told of last of a callback's client certificate, or of the company's if callback is 0. ok is false
+// if none was.
 func (l *Ledger) ToldExpiry(ctx context.Context, company string, callback int64, fingerprint string) (days int, ok bool, err error) {
-	text, err := l.rdb.HGet(ctx, registry.HealthKey(company, callback), "xc").Result()
+	key := registry.HealthKey(company, callback)
+	if callback == 0 {
+		key = Key(company, "tls")
+	}
+	text, err := l.rdb.HGet(ctx, key, "xc").Result()
 	if errors.Is(err, redis.Nil) {
 		return 0, false, nil
 	}
