@@ -135,6 +135,8 @@
 //	notice's event / its removal        the notice, sent already            reconciler, next round: a duplicate by its id, so once
 //	a certificate filed / its callback  filed, and nobody has it            the next look of a worker, 10 minutes: taken out
 //	stored
+//	a company's certificate stored /    used from the next attempt on,      whoever sets it puts it again
+//	its answer                          caller unsure
 //	a certificate's event / the step    told, and not noted                 the same: a duplicate by its id, so once
 //	noted
 //	halt / the lanes' pauses, on a      nothing goes out, asynq's UI does   whoever pauses repeats it

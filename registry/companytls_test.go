@@ -1,6 +1,7 @@
 package registry_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,9 +21,9 @@ func pair(cert, key string) string {
 }
 
 // subject is whose certificate a process would show for a callback whose version it has heard of.
-func (h *house) subject(company string, id, version int64) string {
+func (h *house) subject(ctx context.Context, company string, id, version int64) string {
 	h.t.Helper()
-	cb, err := h.Lookup(h.t.Context(), company, id, version)
+	cb, err := h.Lookup(ctx, company, id, version)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestCompaniesHaveClientCertificates(t *testing.T) {
 		t.Helper()
 		for name, p := range map[string]*house{"this process": h, "another": other, "a fresh one": h.neighbour()} {
 			v := p.version(ctx, "acme")
-			if got := []string{p.subject("acme", bare.ID, v), p.subject("acme", named.ID, v), p.subject("acme", theirs.ID, v), p.subject("acme", 73, v), p.subject("other", stranger.ID, p.version(ctx, "other"))}; fmt.Sprint(got) != fmt.Sprint([]string{subject, subject, "CN=own", subject, ""}) {
+			if got := []string{p.subject(ctx, "acme", bare.ID, v), p.subject(ctx, "acme", named.ID, v), p.subject(ctx, "acme", theirs.ID, v), p.subject(ctx, "acme", 73, v), p.subject(ctx, "other", stranger.ID, p.version(ctx, "other"))}; fmt.Sprint(got) != fmt.Sprint([]string{subject, subject, "CN=own", subject, ""}) {
 				t.Errorf("%s, %s: %q", what, name, got)
 			}
 			cb, err := p.Lookup(ctx, "acme", named.ID, v)
