@@ -54,6 +54,8 @@ type childJob struct {
 	Sleep    bool     // put the company to sleep
 	Erase    bool     // the company
 	EraseOne string   // an event id
+	Through  string   // a cursor, of the callback that the partner fetches from: acknowledge
+	SeekTo   string   // the same: go there
 
 	DeleteType string // a callback type
 	Stay       bool   // after that, until stdin ends
@@ -147,6 +149,12 @@ func (job childJob) act(ctx context.Context, c *Client) error {
 		return err
 	case job.EraseOne != "":
 		_, err := c.EraseEvent(ctx, acme, job.EraseOne, "")
+		return err
+	case job.Through != "":
+		_, err := c.Acknowledge(ctx, acme, 1, job.Through)
+		return err
+	case job.SeekTo != "":
+		_, err := c.Seek(ctx, acme, 1, Seek{Cursor: job.SeekTo})
 		return err
 	case job.DeleteType != "":
 		return c.DeleteType(ctx, job.DeleteType)

@@ -32,6 +32,8 @@ type Poll struct {
 	After      string        // a cursor; empty: behind what was acknowledged
 	Limit      int           // 0: 50; at most 500
 	Wait       time.Duration // for something to fetch, if there is nothing; 30 s at most
+	// Place, if it is not nil, is asked for leave to look. What it returns ends that; a poll that waits does not hold it.
+	Place func(context.Context) (release func(), err error)
 }
 
 // Polled is the answer to a [Poll].
@@ -69,7 +71,8 @@ type Acknowledgement struct {
 // Poll reads what there is to fetch from a callback, and waits for it for a while if there is nothing. It changes nothing: what is fetched is delivered once it
 // is acknowledged. If the process is about to end, it does not wait.
 //
-// Errors: [ErrBadCursor], registry.ErrNotFound, *[StateError] if the callback is paused, or its partner is called, [ErrUnavailable].
+// Errors: [ErrBadCursor], registry.ErrNotFound, *[StateError] if the callback is paused, or its partner is called, [ErrUnavailable], and those of
+// Place.
 func (c *Client) Poll(ctx context.Context, p Poll) (*Polled, error) {
 	f := ledger.Fetch{Company: p.Company, Callback: p.CallbackID, Behind: p.After == "", Limit: min(max(defaulted(p.Limit, DefaultPollLimit), 1), MaxPollLimit)}
 	if p.After != "" {
@@ -83,18 +86,32 @@ func (c *Client) Poll(ctx context.Context, p Poll) (*Polled, error) {
 	timer := time.NewTimer(min(p.Wait, MaxPollWait))
 	defer timer.Stop()
 	for waited := p.Wait <= 0; ; {
-		found, err := c.ledger.Fetch(ctx, f)
-		if err != nil {
-			return nil, unavailable(ctx, c, "reading what is to be fetched", err)
+		out, given, err := c.look(ctx, p, f)
+		if err != nil || waited || len(out.Deliveries) > 0 || out.More {
+			return out, err
 		}
-		if found.Closed != "" {
-			return nil, c.notFetched(ctx, p.Company, p.CallbackID, found.Closed)
-		}
-		if waited || len(found.Deliveries) > 0 || found.More {
-			return c.polled(ctx, p, found)
-		}
-		waited = c.wait(ctx, ledger.Ref{Company: p.Company, Callback: p.CallbackID}, found.Given, timer.C)
+		waited = c.wait(ctx, ledger.Ref{Company: p.Company, Callback: p.CallbackID}, given, timer.C)
 	}
+}
+
+// look answers a poll with what there is. given is the last cursor of the callback.
+func (c *Client) look(ctx context.Context, p Poll, f ledger.Fetch) (out *Polled, given ledger.Cursor, err error) {
+	if p.Place != nil {
+		release, err := p.Place(ctx)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer release()
+	}
+	found, err := c.ledger.Fetch(ctx, f)
+	if err != nil {
+		return nil, 0, unavailable(ctx, c, "reading what is to be fetched", err)
+	}
+	if found.Closed != "" {
+		return nil, 0, c.notFetched(ctx, p.Company, p.CallbackID, found.Closed)
+	}
+	out, err = c.polled(ctx, p, found)
+	return out, found.Given, err
 }
 
 // wait waits for something of a callback behind a cursor. over: there will be no more time to wait.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"reflect"
 	"time"
@@ -77,12 +78,26 @@ func (s *server) pollCallback(ctx context.Context, in *pollIn) (*pollOut, error)
 	if wait > 0 {
 		leave, err := s.polls.enter(keyOf(ctx))
 		if err != nil {
-			return nil, err
+			return nil, tooManyPolls(err)
 		}
 		defer leave()
 	}
-	polled, err := s.Client.Poll(ctx, dispatcher.Poll{Company: in.Company, CallbackID: in.CallbackID, After: in.After, Limit: in.Limit, Wait: wait})
+	polled, err := s.Client.Poll(ctx, dispatcher.Poll{Company: in.Company, CallbackID: in.CallbackID, After: in.After, Limit: in.Limit, Wait: wait, Place: placeFor})
 	return &pollOut{polled}, cursorAt("query.after", in.After, err)
+}
+
+// placeFor gives an operation's request a place for a while.
+func placeFor(ctx context.Context) (release func(), err error) { return visitOf(ctx).place(ctx, 0) }
+
+// tooManyPolls is why a poll may not wait, where streams counts those that do.
+func tooManyPolls(err error) error {
+	refused, ok := errors.AsType[*refusal](err)
+	if !ok {
+		return err
+	}
+	said := *refused
+	said.detail = fmt.Sprintf("as many polls wait as may (%d of a key, %d of a company, %d of a process): end one, or poll without wait", keyStreams, companyStreams, maxStreams)
+	return &said
 }
 
 func (s *server) acknowledge(ctx context.Context, in *steerIn) (*acknowledgementOut, error) {

@@ -160,6 +160,45 @@ func TestAPollWaits(t *testing.T) {
 	<-done // nothing waits any more
 }
 
+// TestPollsTakePlaces: one that looks has a place at the door, and one that waits has none. As many wait as may.
+func TestPollsTakePlaces(t *testing.T) {
+	h := newHouse(t)
+	callback := h.puller()
+	waiting := func() int {
+		h.api.polls.mu.Lock()
+		defer h.api.polls.mu.Unlock()
+		return h.api.polls.all
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.call("partner", "GET", callback+"/poll?wait=30s", "").want(http.StatusOK)
+	}()
+	for waiting() == 0 {
+		runtime.Gosched()
+	}
+	for !h.api.door.places.TryAcquire(Places) { // it looks once
+		if runtime.Gosched(); waiting() == 0 {
+			t.Fatal("a poll that waits holds a place")
+		}
+	}
+	if p := h.call("partner", "GET", callback+"/poll", "").wantProblem(http.StatusServiceUnavailable); p.Detail != errNoPlace.detail {
+		t.Errorf("without a place: %q", p.Detail)
+	}
+	h.api.door.places.Release(Places)
+	h.send("acme", "e1")
+	<-done
+	h.call("partner", "GET", callback+"/poll", "").want(http.StatusOK)
+
+	h.api.polls.mu.Lock()
+	h.api.polls.all = maxStreams
+	h.api.polls.mu.Unlock()
+	if p := h.call("partner", "GET", callback+"/poll?wait=1s", "").wantProblem(http.StatusTooManyRequests); !strings.Contains(p.Detail, "poll without wait") {
+		t.Errorf("one too many: %q", p.Detail)
+	}
+	h.call("partner", "GET", callback+"/poll", "").want(http.StatusOK)
+}
+
 // TestWhatCannotBePulled: what is said instead.
 func TestWhatCannotBePulled(t *testing.T) {
 	h := newHouse(t)
