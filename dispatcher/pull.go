@@ -87,8 +87,13 @@ func (c *Client) Poll(ctx context.Context, p Poll) (*Polled, error) {
 	defer timer.Stop()
 	for waited := p.Wait <= 0; ; {
 		out, given, err := c.look(ctx, p, f)
-		if err != nil || waited || len(out.Deliveries) > 0 || out.More {
+		if err != nil || waited && !out.More || len(out.Deliveries) > 0 {
 			return out, err
+		}
+		if out.More { // all that was looked at has gone with its events
+			f.After, _ = ledger.ParseCursor(out.Next)
+			f.Behind = false
+			continue
 		}
 		waited = c.wait(ctx, ledger.Ref{Company: p.Company, Callback: p.CallbackID}, given, timer.C)
 	}

@@ -2,11 +2,14 @@ package ledger
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/registry"
 )
@@ -178,6 +181,9 @@ func TestCursorsAfterALostSecond(t *testing.T) {
 	d.must(d.rdb.HDel(t.Context(), EventKey(d.company, "lost"), RecordField(cb)).Err())
 	d.must(d.rdb.HSet(t.Context(), key, before).Err())
 	d.wantFetched("at the lost cursor", d.fetch(cb, f.Next, 10))
+	for CursorAt(time.Now()) <= f.Next { // a Redis that comes back does so later than it went
+		runtime.Gosched()
+	}
 	d.accept([]string{"next"}, cb)
 	got := d.fetch(cb, f.Next, 10)
 	d.wantFetched("behind the lost cursor", got, "next")
@@ -321,6 +327,47 @@ func TestWhatHoldsOthersHoldsHere(t *testing.T) {
 	}
 }
 
+// TestFetchingOverWhatIsGone: what was acknowledged and is no longer kept does not hide what is, however much of it there is.
+func TestFetchingOverWhatIsGone(t *testing.T) {
+	d := newDesk(t, standard)
+	cb := d.puller()
+	gone := numbered("gone-", 7)
+	d.accept(append(gone, "kept", "waits"), cb)
+	f := d.fetch(cb, 0, 8)
+	d.acknowledge(cb, f.Next)
+	for _, id := range gone {
+		d.must(d.rdb.Del(t.Context(), EventKey(d.company, id)).Err())
+	}
+	d.seek(cb, 0)
+	for _, limit := range []int{1, 2, 3} {
+		var got []string
+		for after, more := Cursor(1), true; more && len(got) < 5; {
+			f := d.fetch(cb, after, limit)
+			got = append(got, d.fetchedIDs(f)...)
+			after, more = f.Next, f.More
+		}
+		if fmt.Sprint(got) != "[kept waits]" {
+			t.Errorf("%d at a time: %v", limit, got)
+		}
+	}
+	many := make([]redis.Z, 2500)
+	for i := range many {
+		many[i] = redis.Z{Score: float64(i + 1), Member: d.ref(fmt.Sprint("long-gone-", i), cb).Member()}
+	}
+	d.must(d.rdb.ZAdd(t.Context(), Key(d.company, "fetched:"+strconv.FormatInt(cb, 10)), many...).Err())
+	runs := 0
+	for after, more := Cursor(1), true; more && runs < 10; runs++ {
+		f := d.fetch(cb, after, 1)
+		after, more = f.Next, f.More && len(f.Deliveries) == 0
+		if !more {
+			d.wantFetched("behind all that is gone", f, "kept")
+		}
+	}
+	if runs != 3 {
+		t.Errorf("2500 that are gone took %d looks", runs)
+	}
+}
+
 // TestAnAnswerIsBounded: by its payloads, but it has one at least.
 func TestAnAnswerIsBounded(t *testing.T) {
 	d := newDesk(t, standard)
@@ -351,5 +398,88 @@ func TestCursors(t *testing.T) {
 		if c, ok := ParseCursor(text); ok {
 			t.Errorf("%q is read as %d", text, c)
 		}
+	}
+}
+
+// TestABulkReplayIntoAFullRoomWaits: nothing but an acknowledgement empties the room, so a window bounds it no more than it bounds what is accepted. But a replay
+// gives up nothing that waits there.
+func TestABulkReplayIntoAFullRoomWaits(t *testing.T) {
+	rules := standard
+	rules.Window, rules.HoldMaxCount = 2, 6
+	d := newDesk(t, rules)
+	cb := d.puller()
+	old := numbered("old-", 4)
+	d.accept(old, cb)
+	d.acknowledge(cb, d.fetch(cb, 0, 10).Next)
+	d.accept(numbered("new-", 4), cb)
+	s := d.sweep(Sweep{States: []State{Delivered}, Callback: cb})
+	goOn := func() Swept {
+		got, err := d.ledger.GoOnSweeping(t.Context(), d.company, s)
+		d.must(err)
+		return got
+	}
+	for range 2 {
+		if got := goOn(); got.Wait || len(got.Released) > 0 {
+			t.Errorf("with room for it: %+v", got)
+		}
+		if len(d.fetch(cb, 0, 10).Deliveries) == 6 {
+			break
+		}
+	}
+	if got := goOn(); !got.Wait {
+		t.Errorf("into the full room: %+v", got)
+	}
+	f := d.fetch(cb, 0, 10)
+	d.wantFetched("the full room", f, "new-0", "new-1", "new-2", "new-3", "old-0", "old-1")
+	d.seek(cb, f.Next) // what is acknowledged would be replayed as well
+	for tries := 0; ; tries++ {
+		if got := goOn(); got.Done || tries == 9 {
+			break
+		}
+	}
+	d.wantFetched("the rest", d.fetch(cb, 0, 10), "old-2", "old-3")
+	if got := d.states(cb, append(old, numbered("new-", 4)...)...); got[Dead] > 0 {
+		t.Errorf("they are %v", got)
+	}
+}
+
+// TestErasureLeavesNothingFetched: neither of an event that is erased, wherever it stood, nor of a callback that is deleted, nor of a company that is erased.
+func TestErasureLeavesNothingFetched(t *testing.T) {
+	d := newDesk(t, standard)
+	cb := d.puller()
+	d.accept([]string{"goes-acknowledged", "stays", "goes-waiting"}, cb)
+	d.acknowledge(cb, d.fetch(cb, 0, 2).Next)
+	for _, id := range []string{"goes-acknowledged", "goes-waiting"} {
+		_, err := d.ledger.EraseEvent(t.Context(), d.company, id, "{}")
+		d.must(err)
+	}
+	if found := d.traces("goes"); len(found) > 0 {
+		t.Errorf("of erased events, it is left %v", found)
+	}
+	d.wantFetched("what is left", d.fetch(cb, 1, 10), "stays")
+	left := func() []string {
+		names, err := d.rdb.Keys(t.Context(), "*:*:"+strconv.FormatInt(cb, 10)).Result()
+		d.must(err)
+		return names
+	}
+	if names := left(); len(names) < 3 {
+		t.Errorf("there is only %v", names)
+	}
+	d.must(d.ledger.EraseTraces(t.Context(), d.company, cb))
+	if names := left(); len(names) > 0 {
+		t.Errorf("of an erased company, it is left %v", names)
+	}
+
+	cb = d.puller()
+	d.accept([]string{"a", "b"}, cb)
+	d.acknowledge(cb, d.fetch(cb, 0, 1).Next)
+	d.must(d.registry.Delete(t.Context(), d.company, cb))
+	for cursor, first := "0", true; first || cursor != "0"; first = false {
+		var err error
+		cursor, err = d.ledger.Purge(t.Context(), d.company, cb, cursor, "")
+		d.must(err)
+	}
+	if names := left(); !slices.Equal(names, []string{Key(d.company, "gate:"+strconv.FormatInt(cb, 10))}) {
+		t.Errorf("of a deleted callback, it is left %v", names)
 	}
 }
