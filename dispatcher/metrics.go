@@ -17,32 +17,34 @@ import (
 // gauges are the instruments that are read from Redis when metrics are scraped.
 type gauges struct {
 	laneDepth, laneWaiting, roomDepth, dead, breakers, expiring, buried, callbacks, used, limit, paused, outage metric.Int64Observable
-	streams                                                                                                     metric.Int64Observable
-	oldest, drift, offset, roomAge                                                                              metric.Float64Observable
+	streams, unfetched                                                                                          metric.Int64Observable
+	oldest, drift, offset, roomAge, unfetchedAge                                                                metric.Float64Observable
 	steps                                                                                                       metric.Int64Observable
 }
 
 func newGauges(meter metric.Meter) (gauges, error) {
 	k := &maker{meter: meter}
 	g := gauges{
-		paused:      k.gauge("ringback.egress.paused", "", "1 while an operator has paused everything that goes out."),
-		outage:      k.gauge("ringback.egress.outage", "", "1 while most destinations that this process tries cannot be reached."),
-		streams:     k.gauge("ringback.streams", "{stream}", "Streams of deliveries that this process serves."),
-		laneDepth:   k.gauge("ringback.lane.tasks", "{task}", "Tasks in asynq's queues, by lane and asynq's state."),
-		laneWaiting: k.gauge("ringback.lane.waiting", "{task}", "Tasks that wait in this process to come into a lane."),
-		roomDepth:   k.gauge("ringback.room.deliveries", "{delivery}", "Deliveries held in callbacks' rooms."),
-		roomAge:     k.floatGauge("ringback.room.oldest.age", "s", "How long ago the oldest of the deliveries held in rooms was accepted."),
-		breakers:    k.gauge("ringback.breakers", "{callback}", "Callbacks with deliveries in their rooms whose breaker is not closed, by its state."),
-		dead:        k.gauge("ringback.dead_letters", "{delivery}", "Deliveries in the dead-letter book."),
-		expiring:    k.gauge("ringback.dead_letters.expiring", "{delivery}", "Deliveries in the dead-letter book that will be pruned within the next tenth of the time they are kept."),
-		buried:      k.observableCounter("ringback.deliveries.buried", "{delivery}", "Held deliveries that were given up without another attempt, by reason, as Redis counts them."),
-		oldest:      k.floatGauge("ringback.oldest_due.age", "s", "How long the delivery that is most overdue has waited for its attempt."),
-		callbacks:   k.gauge("ringback.callbacks", "{callback}", "Callbacks, by status."),
-		drift:       k.floatGauge("ringback.clock.drift", "s", "How far this process's clock is ahead of Redis's; webhook-timestamp is by this one, the schedule by that."),
-		offset:      k.floatGauge("ringback.clock.offset", "s", "How far the installation's time is ahead of Redis's clock, since that stepped."),
-		steps:       k.observableCounter("ringback.clock.steps", "{step}", "Steps of Redis's clock that this process noticed."),
-		used:        k.gauge("ringback.redis.memory.used", "By", "Redis's memory in use."),
-		limit:       k.gauge("ringback.redis.memory.limit", "By", "Redis's maxmemory; 0 if none is set."),
+		paused:       k.gauge("ringback.egress.paused", "", "1 while an operator has paused everything that goes out."),
+		outage:       k.gauge("ringback.egress.outage", "", "1 while most destinations that this process tries cannot be reached."),
+		streams:      k.gauge("ringback.streams", "{stream}", "Streams of deliveries that this process serves."),
+		laneDepth:    k.gauge("ringback.lane.tasks", "{task}", "Tasks in asynq's queues, by lane and asynq's state."),
+		laneWaiting:  k.gauge("ringback.lane.waiting", "{task}", "Tasks that wait in this process to come into a lane."),
+		roomDepth:    k.gauge("ringback.room.deliveries", "{delivery}", "Deliveries held in callbacks' rooms, but for those that wait to be fetched."),
+		roomAge:      k.floatGauge("ringback.room.oldest.age", "s", "How long ago the oldest of the deliveries held in rooms was accepted."),
+		unfetched:    k.gauge("ringback.unfetched.deliveries", "{delivery}", "Deliveries that wait for their partner to fetch and acknowledge them."),
+		unfetchedAge: k.floatGauge("ringback.unfetched.oldest.age", "s", "How long the oldest of the deliveries that wait to be fetched has waited."),
+		breakers:     k.gauge("ringback.breakers", "{callback}", "Callbacks with deliveries in their rooms whose breaker is not closed, by its state."),
+		dead:         k.gauge("ringback.dead_letters", "{delivery}", "Deliveries in the dead-letter book."),
+		expiring:     k.gauge("ringback.dead_letters.expiring", "{delivery}", "Deliveries in the dead-letter book that will be pruned within the next tenth of the time they are kept."),
+		buried:       k.observableCounter("ringback.deliveries.buried", "{delivery}", "Held deliveries that were given up without another attempt, by reason, as Redis counts them."),
+		oldest:       k.floatGauge("ringback.oldest_due.age", "s", "How long the delivery that is most overdue has waited for its attempt."),
+		callbacks:    k.gauge("ringback.callbacks", "{callback}", "Callbacks, by status."),
+		drift:        k.floatGauge("ringback.clock.drift", "s", "How far this process's clock is ahead of Redis's; webhook-timestamp is by this one, the schedule by that."),
+		offset:       k.floatGauge("ringback.clock.offset", "s", "How far the installation's time is ahead of Redis's clock, since that stepped."),
+		steps:        k.observableCounter("ringback.clock.steps", "{step}", "Steps of Redis's clock that this process noticed."),
+		used:         k.gauge("ringback.redis.memory.used", "By", "Redis's memory in use."),
+		limit:        k.gauge("ringback.redis.memory.limit", "By", "Redis's maxmemory; 0 if none is set."),
 	}
 	return g, k.err
 }
@@ -51,7 +53,7 @@ func newGauges(meter metric.Meter) (gauges, error) {
 func (g *gauges) all() []metric.Observable {
 	return []metric.Observable{
 		g.laneDepth, g.laneWaiting, g.roomDepth, g.dead, g.breakers, g.expiring, g.buried, g.callbacks, g.used, g.limit, g.paused, g.outage,
-		g.oldest, g.drift, g.offset, g.roomAge, g.steps, g.streams,
+		g.oldest, g.drift, g.offset, g.roomAge, g.unfetchedAge, g.steps, g.streams, g.unfetched,
 	}
 }
 
@@ -149,6 +151,8 @@ func (c *Client) observeLanes(ctx context.Context, o metric.Observer, g gauges) 
 type sums struct {
 	held, dead, expiring int64
 	heldFor, overdue     time.Duration // of the oldest
+	unfetched            int64
+	unfetchedFor         time.Duration // the oldest of them
 	breakers             map[Breaker]int64
 	buried               map[Reason]int64
 	statuses             map[registry.Status]int64 // of callbacks
@@ -168,6 +172,10 @@ func (s *sums) add(d ledger.Depths, now time.Time) {
 	s.breakers[BreakerHalfOpen] += d.HalfOpen
 	if !d.Oldest.IsZero() {
 		s.heldFor = max(s.heldFor, now.Sub(d.Oldest))
+	}
+	s.unfetched += d.Unfetched
+	if !d.UnfetchedSince.IsZero() {
+		s.unfetchedFor = max(s.unfetchedFor, now.Sub(d.UnfetchedSince))
 	}
 	if !d.Due.IsZero() {
 		s.overdue = max(s.overdue, now.Sub(d.Due))
@@ -202,6 +210,8 @@ func (s *sums) observe(o metric.Observer, g gauges) {
 	}
 	o.ObserveInt64(g.roomDepth, s.held)
 	o.ObserveFloat64(g.roomAge, s.heldFor.Seconds())
+	o.ObserveInt64(g.unfetched, s.unfetched)
+	o.ObserveFloat64(g.unfetchedAge, s.unfetchedFor.Seconds())
 	o.ObserveInt64(g.dead, s.dead)
 	o.ObserveInt64(g.expiring, s.expiring)
 	for reason, n := range s.buried {

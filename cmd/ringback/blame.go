@@ -13,7 +13,7 @@ import (
 
 // memberFlags are the flags of those fields of the API that are called otherwise. All others have the field's name, with hyphens.
 var memberFlags = map[string]string{
-	"destination.url": "url", "destination.method": "method", "destination.content_type": "content-type",
+	"destination.url": "url", "destination.method": "method", "destination.content_type": "content-type", "destination.pull": "pull",
 	"callback_type": "type", "event_type": "type", "callback_id": "callback", "states": "state", "headers": "header",
 	"rate_limit.per_second": "rate-limit", "rate_limit.burst": "rate-burst",
 }

@@ -51,7 +51,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"callback", fmt.Sprint(cb.CallbackID)},
 		{"type", cb.CallbackType},
 		{"match", match(cb)},
-		{"destination", strings.TrimSpace(cb.Destination.Method + " " + cb.Destination.URL)},
+		{"destination", destinationOf(cb.Destination)},
 		{"content type", cb.Destination.ContentType},
 		{"auth", auth},
 	}, tlsPairs(cb.TLS, time.Now()), [][2]string{
@@ -89,6 +89,10 @@ func printCallback(out printer, cb *client.Callback) error {
 func healthOf(cb *client.Callback) string {
 	failed := cmp.Or(cb.LastFailure, cb.LastTokenFailure)
 	switch {
+	case cb.Destination.Pull && cb.LastSuccessAt.IsZero():
+		return "nothing was acknowledged yet"
+	case cb.Destination.Pull:
+		return "its partner fetches, and acknowledged last at " + clock(cb.LastSuccessAt)
 	case cb.ConsecutiveFailures == 1:
 		return "failing: its last attempt was no success"
 	case cb.ConsecutiveFailures > 1:
@@ -103,6 +107,9 @@ func healthOf(cb *client.Callback) string {
 
 // breakerOf says in words what a callback's breaker does.
 func breakerOf(cb *client.Callback) string {
+	if cb.Destination.Pull {
+		return "" // nothing is sent
+	}
 	switch cb.Breaker {
 	case "open":
 		said := "open: what is for it is held, and tried a few at a time until one is delivered"

@@ -42,6 +42,7 @@ func callbacksCommand() *cli.Command {
 			testCallbackCommand(),
 			dryRunCommand(),
 			verifyCallbackCommand(),
+			pollCommand(), ackCommand(), seekCommand(),
 			rotateSecretCommand(),
 			rotateKeyCommand(),
 			replayCommand(), replaysCommand(),
@@ -54,6 +55,7 @@ func createCallbackCommand() *cli.Command {
 		Name:  "create",
 		Usage: "register a URL; prints the signing secret that was made alone on stdout, so SECRET=$(ringback callbacks create …) works",
 		Description: examples(
+			"ID=$(ringback callbacks create --type 'payment_*' --pull)",
 			"ringback callbacks create --type payment_proof --url https://partner.example/hook",
 			"ringback callbacks create --type 'customer.*' --url https://partner.example/hook --timeout 30s",
 			"ringback callbacks create --file registration.json --secret @old.secret",
@@ -87,6 +89,10 @@ func createCallback(c *cli.Context) error {
 	var cb client.Callback
 	if err := decode(answer, &cb); err != nil {
 		return err
+	}
+	if cb.Destination.Pull { // which no secret signs anything for
+		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d (%s) is registered; what is for it waits until it is fetched: ringback callbacks poll %d\n", cb.CallbackID, printable(cb.CallbackType), cb.CallbackID)
+		return out.line("%d", cb.CallbackID)
 	}
 	if why := unverified(&cb); why != "" {
 		_, _ = fmt.Fprintf(c.App.ErrWriter, "callback %d is unverified, and what is for it waits: %s\n", cb.CallbackID, printable(why))
@@ -166,7 +172,7 @@ func listCallbacks(c *cli.Context) error {
 			}
 			lines = append(lines, ofCompany(company, cb.Company,
 				fmt.Sprint(cb.CallbackID), cb.CallbackType, match(cb), cb.Status,
-				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, cb.Destination.Method+" "+cb.Destination.URL,
+				fmt.Sprint(cb.Pending), fmt.Sprint(cb.Held), fmt.Sprint(cb.Dead), failed, destinationOf(cb.Destination),
 			))
 		}
 		show := gridRows(withCompany(company,

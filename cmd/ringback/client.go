@@ -124,9 +124,17 @@ func oneCallback(c *cli.Context, change ...func(*client.Config)) (api *client.Cl
 	if err != nil {
 		return nil, "", 0, err
 	}
-	if id, err = strconv.ParseInt(args[0], 10, 64); err != nil || id < 1 {
-		return nil, "", 0, usagef("a callback's id is a number, not %q: `ringback callbacks list` shows them", args[0])
+	if id, err = callbackID(args[0]); err != nil {
+		return nil, "", 0, err
 	}
 	api, company, err = forCompany(c, change...)
 	return api, company, id, err
+}
+
+func callbackID(text string) (int64, error) {
+	id, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || id < 1 {
+		return 0, usagef("a callback's id is a number, not %q: `ringback callbacks list` shows them", text)
+	}
+	return id, nil
 }

@@ -49,7 +49,7 @@ func dryRun(c *cli.Context) error {
 	if err := printDryRun(newPrinter(c), result); err != nil {
 		return err
 	}
-	if !result.Matches || result.Request == nil {
+	if !result.Matches || result.Request == nil && len(result.Payload) == 0 {
 		return errSaid
 	}
 	return nil

@@ -20,6 +20,7 @@ func registrationFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "type", Usage: "callback `TYPE`, or a glob such as 'customer.*'"},
 		&cli.StringFlag{Name: "url", Usage: "`URL` to call, exactly as given"},
+		&cli.BoolFlag{Name: "pull", Usage: "send nothing: the partner fetches, see poll; in the place of --url"},
 		&cli.StringFlag{Name: "method", Usage: "POST, PUT or PATCH"},
 		&cli.StringFlag{Name: "content-type", Usage: "application/json or application/x-www-form-urlencoded"},
 		&cli.StringFlag{Name: "campaign-token", Usage: "only events of the wallet campaign with this `TOKEN`"},
@@ -83,8 +84,8 @@ func registrationFrom(c *cli.Context) ([]byte, error) {
 	if file := c.String("file"); file != "" {
 		return wholeFile(c, file)
 	}
-	if c.String("type") == "" || c.String("url") == "" {
-		return nil, usagef("%s needs --type and --url, or --file", c.Command.HelpName)
+	if c.String("type") == "" || c.String("url") == "" && !c.Bool("pull") {
+		return nil, usagef("%s needs --type and --url, --type and --pull, or --file", c.Command.HelpName)
 	}
 	settings, err := settingsFrom(c)
 	if err != nil {
@@ -150,6 +151,9 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 		if c.IsSet(flag) {
 			to[member] = orNull(c.String(flag))
 		}
+	}
+	if c.IsSet("pull") {
+		to["pull"] = c.Bool("pull")
 	}
 	if len(to) > 0 {
 		settings["destination"] = to

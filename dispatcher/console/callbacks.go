@@ -170,12 +170,18 @@ func callbackPage(v *visit) error {
 		default:
 			page.Resume = to("resume")
 		}
-		page.Test, page.Replay = to("test"), to("replay")
+		page.Replay = to("replay")
+		if !cb.Destination.Pull {
+			page.Test = to("test")
+		}
 		if v.partners {
-			page.Edit, page.Secret, page.Delete = to("edit"), to("secret"), to("delete")
+			page.Edit, page.Delete = to("edit"), to("delete")
+		}
+		if v.partners && !cb.Destination.Pull {
+			page.Secret = to("secret")
 		}
 	}
-	if v.partners {
+	if v.partners && !cb.Destination.Pull {
 		page.Code = v.path("verification")
 	}
 	status := http.StatusOK
@@ -211,7 +217,7 @@ func (v *visit) facts(company string, cb *client.Callback) []fact {
 	facts := []fact{
 		{"Company", company, v.path("companies", company)},
 		{"Callback", id + " " + cb.CallbackType, v.path("companies", company, "callbacks", id)},
-		{"Destination", cb.Destination.URL, ""},
+		{"Destination", goesTo(cb.Destination), ""},
 		{"Status", pillOf(cb.Status).Word + ", breaker " + pillOf(cb.Breaker).Word, ""},
 		{"Dead", figure(cb.Dead), ""},
 		{"Failures in a row", figure(cb.ConsecutiveFailures), ""},
@@ -249,8 +255,12 @@ func resumePage(v *visit) error {
 	company, id, here := v.at()
 	if v.r.Method == http.MethodPost {
 		skip := v.r.PostForm.Get("held") == "skip"
-		if err := v.post(nil, map[string]bool{"skip_held": skip}, "companies", company, "config", "callbacks", id, "resume"); err != nil {
+		var cb client.Callback
+		if err := v.post(&cb, map[string]bool{"skip_held": skip}, "companies", company, "config", "callbacks", id, "resume"); err != nil {
 			return err
+		}
+		if cb.Destination.Pull && !skip {
+			return v.seen("Callback "+id+" is resumed. What waited for it can be fetched.", here...)
 		}
 		if skip {
 			return v.seen("Callback "+id+" is resumed. What waited for it is cancelled.", here...)
@@ -264,7 +274,11 @@ func resumePage(v *visit) error {
 	c := confirmation{Says: []string{waiting(v, cb)}, Act: v.act("Resume", "primary", slices.Concat(here, []string{"resume"})...), Back: v.path(here...), Facts: v.facts(company, cb)}
 	if cb.Held > 0 {
 		c.Legend = "What is held (" + figure(cb.Held) + ")"
-		c.Choices = []choice{{"held", "send", "goes out, oldest first and paced", true}, {"held", "skip", "is cancelled; it can be replayed", false}}
+		goes := "goes out, oldest first and paced"
+		if cb.Destination.Pull {
+			goes = "can be fetched"
+		}
+		c.Choices = []choice{{"held", "send", goes, true}, {"held", "skip", "is cancelled; it can be replayed", false}}
 	}
 	return v.show(sheet{template: "confirm", title: "Resume callback " + id + "?", company: company, crumbs: v.above(company, link{v.path(here...), "callback " + id}), main: c})
 }

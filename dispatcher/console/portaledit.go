@@ -13,6 +13,7 @@ import (
 
 // A callbackForm is a callback as a form has it, as it was sent, so that it can be mended.
 type callbackForm struct {
+	Pull     bool // nothing is sent, so nothing is asked about requests
 	Act      *act
 	Back     string
 	New      bool
@@ -238,15 +239,22 @@ func editCallbackPage(v *visit) error {
 	var cause error
 	if v.r.Method == http.MethodPost {
 		given = v.formOf()
+		if cb.Destination.Pull {
+			keepOfRequests(given, had)
+		}
 		var patch map[string]any
 		if patch, cause = patchOf(had, given, cb.MatchBlock); cause == nil {
 			cause = v.patch(nil, patch, "companies", company, "config", "callbacks", id)
 		}
 		if cause == nil {
-			return v.seen("Callback "+id+" is changed. A test says whether it works.", here...)
+			said := "Callback " + id + " is changed. A test says whether it works."
+			if cb.Destination.Pull {
+				said = "Callback " + id + " is changed."
+			}
+			return v.seen(said, here...)
 		}
 	}
-	f, status, err := v.form(given, callbackForm{Act: v.act("Save", "primary", append(here, "edit")...), Back: v.path(here...)}, cause)
+	f, status, err := v.form(given, callbackForm{Pull: cb.Destination.Pull, Act: v.act("Save", "primary", append(here, "edit")...), Back: v.path(here...)}, cause)
 	if err != nil {
 		return err
 	}

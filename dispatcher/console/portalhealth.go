@@ -95,6 +95,11 @@ func (v *visit) notices(company string, shown []*client.Callback) ([]notice, err
 		}
 	}
 	for _, cb := range shown {
+		if unfetched(cb, v.now) {
+			add(cb)
+		}
+	}
+	for _, cb := range shown {
 		id := strconv.FormatInt(cb.CallbackID, 10)
 		of := link{v.path("companies", company, "callbacks", id), "callback " + id}
 		if n, ok := expiring(cb.TLS, of, "give the callback the next one in time", time.Now()); ok {
@@ -127,6 +132,9 @@ func (v *visit) notice(company string, cb *client.Callback) notice {
 		}
 	case cb.Status == "unverified":
 		n.Tone, n.What, n.Means = "warn", "Unverified", "what is for it waits until its endpoint answers the challenge, and shows that it wants to be called"
+		return n
+	case unfetched(cb, v.now):
+		n.Tone, n.What, n.Means = "warn", "Not fetched", "deliveries wait for more than an hour to be fetched and acknowledged, and what waits too long is given up"
 		return n
 	case cb.Breaker == "half_open":
 		n.Tone, n.What, n.Means = "warn", "Beginning to answer again", "a few deliveries go out at a time"

@@ -37,6 +37,7 @@ var words = template.FuncMap{
 	"join":   strings.Join,
 	"breaks": breaks,
 	"asJSON": asJSON,
+	"goesTo": goesTo,
 	"spaced": func(s string) string { return strings.ReplaceAll(s, "_", " ") },
 }
 

@@ -13,9 +13,11 @@ import (
 
 // Depths are how much there is of a company's deliveries that wait.
 type Depths struct {
-	Held           int64
+	Held           int64     // but for those that wait to be fetched
 	Open, HalfOpen int64     // breakers of the callbacks that have something held
 	Oldest         time.Time // when the oldest of those held was accepted; zero: there is none
+	Unfetched      int64     // those that wait for their partner to fetch them
+	UnfetchedSince time.Time // when the oldest of them was written; zero: there is none
 	Expiring       int64     // of the dead, those that will be pruned soon
 	Due            time.Time // the earliest time to worry; zero: there is none
 }
@@ -60,20 +62,25 @@ func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string,
 		length *redis.IntCmd
 		first  *redis.ZSliceCmd
 		pace   *redis.SliceCmd
+		pulled *redis.IntCmd
 	}
 	var all []room
 	for _, cb := range rooms {
 		key := Key(company, "room:"+cb)
-		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f")})
+		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f"), pipe.Exists(ctx, Key(company, "pull:"+cb))})
 	}
 	if err := execute(ctx, pipe); err != nil {
 		return err
 	}
 	for _, r := range all {
-		d.Held += r.length.Val()
+		n, oldest := &d.Held, &d.Oldest
+		if r.pulled.Val() > 0 {
+			n, oldest = &d.Unfetched, &d.UnfetchedSince
+		}
+		*n += r.length.Val()
 		if first := r.first.Val(); len(first) > 0 {
-			if at := FromMS(int64(first[0].Score) / lua.OrderScale); d.Oldest.IsZero() || at.Before(d.Oldest) {
-				d.Oldest = at
+			if at := FromMS(int64(first[0].Score) / lua.OrderScale); oldest.IsZero() || at.Before(*oldest) {
+				*oldest = at
 			}
 		}
 		a := &answer{left: Strings(r.pace.Val())}

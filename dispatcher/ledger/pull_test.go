@@ -84,6 +84,11 @@ func TestFetchingAndAcknowledging(t *testing.T) {
 	cb := d.puller()
 	d.wantFetched("before anything", d.fetch(cb, 0, 10))
 	d.accept([]string{"a", "b", "c"}, cb)
+	depths, err := d.ledger.Depths(t.Context(), []string{d.company})
+	d.must(err)
+	if got := depths[0]; got.Unfetched != 3 || got.Held != 0 || !got.Oldest.IsZero() || time.Since(got.UnfetchedSince) > time.Minute {
+		t.Errorf("it is measured as %+v", got)
+	}
 	if len(d.lane) > 0 {
 		t.Errorf("it comes into a lane: %v", d.lane)
 	}
