@@ -42,6 +42,9 @@ test-old: prepare ## run beside a program of data model 1, built from the reposi
 test-sweep: ## break every command that a step of the engine sends to Redis, in every way (make test: each in one)
 	RINGBACK_SWEEP=full go test -race -count 1 -v -run '^TestEveryCommandFailsOnce$$' ./dispatcher
 
+test-pull: ## have eight senders and a partner who fetches 50,000 events run against a Redis that is killed (make test: 2,000)
+	RINGBACK_PULL_EVENTS=50000 go test -count 1 -v -run '^TestFetchingUnderFire$$' ./dispatcher/ledger
+
 test-door: LANGUAGES := node:nodejs python3:python3 curl:curl php:php-cli ruby:ruby javac:default-jdk-headless
 test-door: prepare ## send the API what it refuses, with clients that people use, and what strangers abuse it with, and verify deliveries in each language that partners are shown (some minutes)
 	RINGBACK_EVERY_LANGUAGE=1 go test -count 1 -v -run '^TestSnippets' ./dispatcher/console
@@ -122,4 +125,4 @@ prepare:
 	if [ -n "$$need" ]; then install $$need; fi; \
 	for each in $$wish; do install $$each || echo "make test goes on without $$each: what is tried with it is skipped" >&2; done
 
-.PHONY: help run build test test-faults test-sweep test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names test-stores
+.PHONY: help run build test test-faults test-sweep test-pull test-door test-old lint fmt fuzz load scale bench bench-old pictures vuln clean prepare scale-names test-stores

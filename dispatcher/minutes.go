@@ -108,6 +108,13 @@ func (m *minutes) delivered(number int, lag time.Duration) {
 	m.count(countDelivered)
 }
 
+// acknowledged counts deliveries that were fetched and acknowledged. How long that took is their partner's own time, and not told among ours.
+func (m *minutes) acknowledged(n int) {
+	for range n {
+		m.count(countDelivered)
+	}
+}
+
 func (m *minutes) count(what ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

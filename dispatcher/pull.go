@@ -205,6 +205,7 @@ func (c *Client) Acknowledge(ctx context.Context, company string, callbackID int
 	out := &Acknowledgement{}
 	err := c.move(ctx, company, callbackID, out, &out.Delivered, func() (ledger.Moved, error) { return c.ledger.Acknowledge(ctx, company, callbackID, to) })
 	c.metrics.acknowledged(ctx, out.Delivered)
+	c.minutes.acknowledged(out.Delivered)
 	return out, err
 }
 

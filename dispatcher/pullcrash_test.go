@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"testing"
+	"time"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
@@ -52,6 +53,16 @@ func TestKillBetweenPagesOfAnAcknowledgement(t *testing.T) {
 			h.must(err)
 			if did.Delivered+did.Cancelled != n-test.done || did.Acknowledged != all.Next {
 				t.Errorf("repeated: %+v", did)
+			}
+			h.client.minutes.tell(t.Context())
+			minutes, _, err := readMinutes(t.Context(), h.rdb, time.Now(), time.Hour, time.Minute)
+			h.must(err)
+			counted := int64(0)
+			for _, m := range minutes {
+				counted += m.Delivered
+			}
+			if counted != int64(did.Delivered) { // the child told nobody
+				t.Errorf("%d are counted as delivered", counted)
 			}
 			if rest := poll(); len(rest.Deliveries) > 0 {
 				t.Errorf("%d wait at last", len(rest.Deliveries))

@@ -269,6 +269,15 @@ func TestThePartnersTableOfPairs(t *testing.T) {
 			t.Errorf("%s does not go with %s, and one of them is not in the table", d.one, d.other)
 		}
 	}
+	_, goes, _ := strings.Cut(string(page), "It goes with the attributes that narrow the match, ")
+	goes, _, ok = strings.Cut(goes, ", and with\nnothing else")
+	for _, one := range traits {
+		want := pairs[[2]string{one.name, "destination.pull"}] + pairs[[2]string{"destination.pull", one.name}]
+		word := strings.Replace(one.name, " ", ": ", 1)
+		if said := strings.Contains(goes, "`"+word+"`"); one.field != "" && one.name != "destination.pull" && (said != (want == "works") || !ok) {
+			t.Errorf("destination.pull with %s: %q, and the page says that it goes with %s", one.name, want, goes)
+		}
+	}
 	for i, row := range columns {
 		cells := strings.Split(rows[1+i], "|")
 		if len(cells) != len(columns)+3 || !strings.HasPrefix(strings.Trim(cells[1], " `"), row.word) {

@@ -96,7 +96,7 @@ func TestPagesShowOnlyWhatIsRun(t *testing.T) {
 	t.Parallel()
 	for _, name := range allPages() {
 		text := page(t, name)
-		files := []string{"hook.go", "receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http", "filter.json", "template.json"}
+		files := []string{"hook.go", "receiver.go", "receiver.mjs", "receiver.py", "inbox.sql", "request.http", "filter.json", "template.json", "fetch.py"}
 		files = append(files, "verify.go", "verify.mjs", "verify.py", "verify.php", "verify.ru", "Verify.java") // the console's tests run them
 		if slices.Contains(contractPages, name) {
 			files = filesInUse(text)

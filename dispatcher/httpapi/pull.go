@@ -54,7 +54,7 @@ func (s *server) pulls() {
 	}}, s.pollCallback)
 	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[ackDoc]()}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "acknowledge-deliveries", Method: http.MethodPost, Path: callbackRoute + "/ack", Tags: chapter, Summary: "Say what was fetched",
-		Description: "All deliveries up to the cursor `through` are delivered by this. An earlier cursor than before changes nothing, so it can be repeated. What is not acknowledged waits, " +
+		Description: "All deliveries up to the cursor `through` are delivered by this. An earlier cursor than before changes nothing, so it can be repeated. A cursor that no clock can have given yet is refused. What is not acknowledged waits, " +
 			"as long as deliveries may be held, and as many as may.",
 		Errors: []int{http.StatusConflict},
 	}}, s.acknowledge)
@@ -127,7 +127,7 @@ func cursorAt(location, cursor string, err error) error {
 	if !errors.Is(err, dispatcher.ErrBadCursor) {
 		return err
 	}
-	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Value: cursor, Message: "is no cursor that a poll of this callback gave"}}}
+	return &payloads.InvalidError{Fields: []payloads.FieldError{{Location: location, Value: cursor, Message: "is no cursor that a poll of this callback gave: take next of a poll, or a delivery's cursor"}}}
 }
 
 // oneText reads a body whose only member is a string, which there must be.

@@ -199,6 +199,10 @@ func TestCursorsAfterALostSecond(t *testing.T) {
 	if _, m := d.acknowledge(cb, CursorAt(time.Now().Add(time.Hour))); !m.Ahead || m.Acknowledged != got.Next {
 		t.Errorf("a cursor of the future: %+v", m)
 	}
+	future := d.fetch(cb, CursorAt(time.Now().Add(time.Hour)), 10)
+	d.wantFetched("behind a cursor of the future", future)
+	d.accept([]string{"later"}, cb)
+	d.wantFetched("behind where that led", d.fetch(cb, future.Next, 10), "later")
 }
 
 // TestSeeking: back to what was acknowledged, which stays delivered, and on over what waits, which is cancelled and told in the audit trail.
