@@ -377,7 +377,7 @@ func methods(t *testing.T, then time.Time) []method {
 		}},
 		{operation: "GET /audit", call: func(ctx context.Context, c *client.Client) (any, error) {
 			page, err := c.Audit(ctx, client.AuditQuery{Company: "acme", Since: then, Until: then.Add(2 * time.Hour), Limit: 5})
-			if err == nil && (len(page.Entries) != 5 || page.NextCursor == "" || page.Entries[0].Action != "quotas.update" || page.Entries[0].Actor == "") {
+			if err == nil && (len(page.Entries) != 5 || page.NextCursor == "" || page.Entries[0].Action != "company_tls.delete" || page.Entries[0].Actor == "") {
 				err = fmt.Errorf("%s", page.Raw)
 			}
 			return page, err
