@@ -87,6 +87,11 @@ func TestContractPages(t *testing.T) {
 				}
 			case loyaltyPage:
 				seen.find(t, "update-2", "1") // was held
+				for _, n := range []string{"3", "2"} {
+					if got := seen.findBatch(t, n).request.Header; got.Get("X-Proof-Of-Origin") != "what-only-we-know" {
+						t.Errorf("a batch came without the header of one's own: %v", got)
+					}
+				}
 			case walletPage:
 				checkForm(t, snippet(t, text, formFields), seen)
 			}
@@ -148,7 +153,12 @@ func checkPicture(t *testing.T, text, picture string, seen *tap) {
 	if body == "" {
 		body = strings.TrimSpace(snippet(t, text, eventType+".json"))
 	}
-	got := seen.find(t, want.Header.Get("Ringback-Event-Id"), want.Header.Get("Ringback-Attempt"))
+	var got tapped
+	if n := want.Header.Get("Ringback-Batch"); n != "" {
+		got = seen.findBatch(t, n)
+	} else {
+		got = seen.find(t, want.Header.Get("Ringback-Event-Id"), want.Header.Get("Ringback-Attempt"))
+	}
 	if got.request.Method != want.Method || got.request.RequestURI != want.RequestURI {
 		t.Errorf("it came as %s %s, and the page says %s %s", got.request.Method, got.request.RequestURI, want.Method, want.RequestURI)
 	}
@@ -187,6 +197,9 @@ func checkForm(t *testing.T, shown string, seen *tap) {
 // settled is a body without what Ringback writes into it on every attempt.
 func settled(t *testing.T, eventType, body string) string {
 	t.Helper()
+	if eventType == "" { // a batch
+		return body
+	}
 	typ, ok := payloads.Builtin().Lookup(eventType)
 	if !ok {
 		t.Fatalf("there is no type %s", eventType)
@@ -200,6 +213,20 @@ func settled(t *testing.T, eventType, body string) string {
 // find waits for the request of an attempt at an event.
 func (p *tap) find(t *testing.T, event, attempt string) tapped {
 	t.Helper()
+	return p.await(t, "attempt "+attempt+" at event "+event, func(h http.Header) bool {
+		return h.Get("Ringback-Event-Id") == event && h.Get("Ringback-Attempt") == attempt
+	})
+}
+
+// findBatch waits for a batch of so many events.
+func (p *tap) findBatch(t *testing.T, events string) tapped {
+	t.Helper()
+	return p.await(t, "a batch of "+events, func(h http.Header) bool { return h.Get("Ringback-Batch") == events })
+}
+
+// await waits for a request with such headers.
+func (p *tap) await(t *testing.T, what string, fits func(http.Header) bool) tapped {
+	t.Helper()
 	deadline := time.After(patience)
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
@@ -208,14 +235,14 @@ func (p *tap) find(t *testing.T, event, attempt string) tapped {
 		seen := slices.Clone(p.seen)
 		p.mu.Unlock()
 		for _, s := range seen {
-			if s.request.Header.Get("Ringback-Event-Id") == event && s.request.Header.Get("Ringback-Attempt") == attempt {
+			if fits(s.request.Header) {
 				return s
 			}
 		}
 		select {
 		case <-look.C:
 		case <-deadline:
-			t.Fatalf("attempt %q at event %q never came", attempt, event)
+			t.Fatalf("%s never came", what)
 		}
 	}
 }
