@@ -39,6 +39,7 @@ func TestBatchesGoOut(t *testing.T) {
 				}
 				h.drained(cb.ID, 5*time.Minute)
 				h.checkBatches(tt.sizes, ids)
+				h.checkShown(ids)
 				h.check()
 			})
 		})
@@ -159,5 +160,33 @@ func (h *house) checkOutcomes(ids []string, reason Reason, sizes []string) {
 	}
 	if fmt.Sprint(again) != want {
 		h.t.Errorf("%d went out again, want %s", again, want)
+	}
+}
+
+// checkShown verifies that each attempt of each delivery shows the request that it was a part of.
+func (h *house) checkShown(ids []string) {
+	h.t.Helper()
+	byID := make(map[string]request)
+	for _, r := range h.partner.requests() {
+		byID[r.id+" "+r.header.Get("Ringback-Attempt")] = r
+	}
+	for _, id := range ids {
+		d := h.delivery(id)
+		h.must(h.client.ShowRequests(h.t.Context(), acme, d, Showing{Payload: true, Query: true}))
+		for _, a := range d.Attempts {
+			if a.Request == nil {
+				h.t.Errorf("%s: attempt %d: %s", id, a.Number, a.RequestMissing)
+				continue
+			}
+			got := byID[a.BatchID+" "+a.Request.Headers["Ringback-Attempt"]]
+			for name, value := range a.Request.Headers {
+				if got.header.Get(name) != value {
+					h.t.Errorf("%s: attempt %d: %s is shown as %q, and was %q", id, a.Number, name, value, got.header.Get(name))
+				}
+			}
+			if a.Request.URL == "" || !strings.Contains(a.Request.BodyMissing, "batch") {
+				h.t.Errorf("%s: attempt %d shows %+v", id, a.Number, a.Request)
+			}
+		}
 	}
 }

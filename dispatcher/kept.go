@@ -12,6 +12,9 @@ import (
 
 // known is what the attempt's request says that its record says as well.
 func (a *attempt) known(s sent) known {
+	if a.batch != nil { // it says nothing of one event
+		return known{id: a.id(), number: a.number, at: s.at.UnixMilli()}
+	}
 	return known{id: a.id(), event: a.ref.Event, typ: a.meta.Type, number: a.number, at: s.at.UnixMilli()}
 }
 

@@ -39,7 +39,30 @@ func (c *Client) exchanges(ctx context.Context, r ledger.Ref, d *Delivery) error
 		return unavailable(ctx, c, "reading what was sent", err)
 	}
 	d.kept = kept
+	if err := c.exchangesOfBatches(ctx, r, d); err != nil {
+		return unavailable(ctx, c, "reading what was sent of batches", err)
+	}
 	d.showAnswers()
+	return nil
+}
+
+// exchangesOfBatches reads what is kept of those exchanges that a delivery was a part of. An attempt of a batch stands in its own lines under another number.
+func (c *Client) exchangesOfBatches(ctx context.Context, r ledger.Ref, d *Delivery) error {
+	for i := range d.Attempts {
+		a := &d.Attempts[i]
+		if a.BatchID == "" {
+			continue
+		}
+		x, lines, err := c.ledger.BatchExchanges(ctx, r.Company, r.Callback, a.BatchID)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines {
+			if line.Batch == a.BatchID && line.Started == a.StartedAt.UnixMilli() && x.By[line.Number] != nil {
+				d.kept.By[a.Number] = x.By[line.Number]
+			}
+		}
+	}
 	return nil
 }
 
@@ -80,8 +103,12 @@ func (c *Client) ShowRequests(ctx context.Context, company string, d *Delivery, 
 		if s != nil {
 			a.Timing = timingOf(s.Timing, s.Reused)
 		}
-		if a.Request = c.request(company, d, s, show); a.Request == nil {
+		if a.Request = c.request(company, d, a, s, show); a.Request == nil {
 			a.RequestMissing = d.requestMissing(a, s)
+			continue
+		}
+		if a.BatchID != "" {
+			a.Request.BodyMissing = "it is not kept: it was a batch's, of the payloads of its events"
 			continue
 		}
 		if a.Request.BodyMissing = missing; missing == "" {
@@ -92,7 +119,7 @@ func (c *Client) ShowRequests(ctx context.Context, company string, d *Delivery, 
 }
 
 // request is what is kept of an attempt's request, without its body; nil if nothing is.
-func (c *Client) request(company string, d *Delivery, s *ledger.Sent, show Showing) *Request {
+func (c *Client) request(company string, d *Delivery, a *Attempt, s *ledger.Sent, show Showing) *Request {
 	if s == nil || len(s.URL) == 0 {
 		return nil
 	}
@@ -100,7 +127,11 @@ func (c *Client) request(company string, d *Delivery, s *ledger.Sent, show Showi
 	if err != nil { // its key is retired
 		url = registry.Masked
 	}
-	r := requestOf(s, known{id: d.DeliveryID, event: d.EventID, typ: d.EventType, number: s.Number, at: s.At}, url)
+	of := known{id: d.DeliveryID, event: d.EventID, typ: d.EventType, number: s.Number, at: s.At}
+	if a.BatchID != "" {
+		of.id, of.event, of.typ = a.BatchID, "", ""
+	}
+	r := requestOf(s, of, url)
 	if !show.Query {
 		r.URL = withoutQuery(r.URL)
 	}

@@ -192,7 +192,36 @@ func (l *Ledger) Exchanges(ctx context.Context, r Ref) (Exchanges, error) {
 	if err != nil {
 		return Exchanges{}, err
 	}
+	return readExchanges(Strings(values)), nil
+}
+
+// BatchExchanges reads what is kept of the exchanges of a batch to a callback, and the lines of its attempts, by the webhook-id that one of them had. There is
+// nothing of one that is no longer kept.
+func (l *Ledger) BatchExchanges(ctx context.Context, company string, callback int64, webhookID string) (x Exchanges, lines []Entry, err error) {
+	name := strings.TrimPrefix(webhookID, "bat_")
+	if len(name) < batchName {
+		return Exchanges{}, nil, nil
+	}
+	names := []string{RecordField(callback), otherField(callback)}
+	for i := range KeptSent {
+		names = append(names, sentField(callback, i))
+	}
+	values, err := l.rdb.HMGet(ctx, Key(company, "batch:"+name[:batchName]), names...).Result()
+	if err != nil {
+		return Exchanges{}, nil, err
+	}
 	texts := Strings(values)
+	if rec, err := ParseRecord(texts[0]); err == nil {
+		lines = ParseEntries(rec.Attempts)
+	}
+	return readExchanges(texts[1:]), lines, nil
+}
+
+// batchName is how long a batch's name is.
+const batchName = 24
+
+// readExchanges reads the fields of what was sent.
+func readExchanges(texts []string) Exchanges {
 	x := Exchanges{By: make(map[int]*Sent), Others: make(map[string][]byte)}
 	for _, text := range texts[min(1, len(texts)):] {
 		if s := parseSent(text); s != nil {
@@ -209,5 +238,5 @@ func (l *Ledger) Exchanges(ctx context.Context, r Ref) (Exchanges, error) {
 			x.Others[name] = body
 		}
 	}
-	return x, nil
+	return x
 }

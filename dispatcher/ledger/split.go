@@ -27,7 +27,8 @@ func (l *Ledger) Arrive(ctx context.Context, f Finish, events []string) (left in
 // Split has the second half of a batch travel by itself, for its receiver takes no request as large. f is what is recorded of the attempt. Both halves may go at
 // once. If the batch has a single member, or the attempt has another owner by now, there are none.
 func (l *Ledger) Split(ctx context.Context, f Finish) (halves []Ticket, err error) {
-	a, err := l.ask(ctx, splitScript, f.Company, f.Member(), f.Token, f.Attempts, f.Spent, rand.Text())
+	args := append([]any{f.Member(), f.Token, f.Attempts, f.Spent, rand.Text()}, f.Sent.fields(f.Callback, f.Other)...)
+	a, err := l.ask(ctx, splitScript, f.Company, args...)
 	if err != nil || a.text() != "ok" {
 		return nil, err
 	}

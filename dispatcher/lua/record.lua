@@ -705,6 +705,8 @@ end
 local formed = nil
 local function forming()
   if formed then return formed end
+  -- What the receiver knows a batch's members together by, which go out under a token at first. It has the batch's name, by which what was sent is found.
+  local function webhook(name, token) return 'bat_' .. name .. string.sub(redis.sha1hex(name .. token), 1, 8) end
   -- Takes deliveries out of a callback's room for a batch that begins, in their order: as many as it may have. r is its record, which says A, and is written with
   -- them. -> of each member event id, meta, body, the payload's length if the body is compressed, else '', '1' after a replay, else '', and log id; nil: there was
   -- nothing to take.
@@ -731,7 +733,7 @@ local function forming()
     if first then
       redis.call('ZADD', due, int(now + tonumber(lease)), member)
       redis.call('ZADD', batches, int(now + FAR), member)
-      redis.call('HSET', batch, 'a', first, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(name .. r.tok), 1, 24), 'k', b.element, 'd' .. cb, format(r))
+      redis.call('HSET', batch, 'a', first, 'e', table.concat(events, ' '), 'w', webhook(name, r.tok), 'k', b.element, 'd' .. cb, format(r))
       enter(cb, member)
       for i, event in ipairs(events) do redis.call('HSET', prefix .. 'ev:' .. event, 'd' .. cb, texts[i]) end
       tell(member, 'A')
@@ -768,7 +770,7 @@ local function forming()
     end
     if #events == 0 then return nil end
     if left or not h[2] then
-      redis.call('HSET', batch, 'e', table.concat(events, ' '), 'w', 'bat_' .. string.sub(redis.sha1hex(mine .. r.tok), 1, 24))
+      redis.call('HSET', batch, 'e', table.concat(events, ' '), 'w', webhook(string.sub(mine, 2), r.tok))
     end
     return out
   end

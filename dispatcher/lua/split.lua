@@ -1,5 +1,6 @@
 -- Has the second half of a batch's members travel in a batch of their own: the request was too large. Both may go at once, under other webhook-ids.
--- ARGV: member, token, attempts whole, spent, a text that never was and will be -> {'ok', member, ticket, member, ticket} | {'one'}: it cannot be split | {'lost'}
+-- ARGV: member, token, attempts whole, spent, a text that never was and will be, field, value, ... that are written with the record: what is
+-- kept of the exchange -> {'ok', member, ticket, member, ticket} | {'one'}: it cannot be split | {'lost'}
 local member = ARGV[1]
 local r, batch, field, cb = load(member)
 if not r or r.s ~= 'A' or r.tok ~= ARGV[2] then return {'lost'} end
@@ -22,7 +23,7 @@ for i = half + 1, #events do
   local head, log = string.match(redis.call('HGET', ev, field) or '', '^(A %d+ %d+ %d+ %d+ )%S+(.*)$')
   if head then redis.call('HSET', ev, field, head .. '~' .. name .. log) end
 end
-redis.call('HSET', batch, 'e', table.concat(events, ' ', 1, half), field, format(r))
+redis.call('HSET', batch, 'e', table.concat(events, ' ', 1, half), field, format(r), unpack(ARGV, 6))
 redis.call('HDEL', batch, 'w')
 redis.call('ZADD', due, int(now + PATIENCE), member)
 r.slow = fails(pace(cb))
