@@ -820,3 +820,38 @@ func TestASweepHastensBatches(t *testing.T) {
 		t.Errorf("sent: %v", c.posts)
 	}
 }
+
+// TestBatchesComeApart: whoever fetches from now on gets the deliveries one by one of a batch that waits as a whole, and none of them is taken as acknowledged
+// meanwhile.
+func TestBatchesComeApart(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, impatient()).convoy(3, 1<<20, 0)
+	events := numbered("p-", 6)
+	c.accept(events, c.cb)
+	c.pump(c.cb)
+	c.take(c.brief(c.lane[0]))
+	c.pause(c.cb)
+	_, err := c.ledger.Overdue(t.Context(), c.company, Page)
+	c.must(err)
+	ctx := t.Context()
+	c.must(c.rdb.HDel(ctx, Key(c.company, fmt.Sprintf("health:%d", c.cb)), "by").Err())
+	c.must(c.rdb.Set(ctx, Key(c.company, fmt.Sprintf("gate:%d", c.cb)), `{"status":"pull"}`, 0).Err())
+	for _, want := range []int{3, 6} {
+		room, err := c.rdb.ZRange(ctx, Key(c.company, fmt.Sprintf("room:%d", c.cb)), 0, -1).Result()
+		c.must(err)
+		whole := slices.DeleteFunc(slices.Clone(room), func(m string) bool { return !strings.HasPrefix(m, batchMark) })
+		if single := len(room) - len(whole); single != want || len(whole) != (6-want)/3 {
+			t.Errorf("the room has %q", room)
+		}
+		c.pump(c.cb)
+	}
+	c.hold(events...)
+	if n := c.states(c.cb, events...); n[Held] != 6 {
+		t.Errorf("they stand as %v", n)
+	}
+	for _, event := range events {
+		if rec := c.record(event, c.cb); rec.State != 'H' {
+			t.Errorf("%s is %c", event, rec.State)
+		}
+	}
+}

@@ -22,6 +22,7 @@ if more then to = tonumber(page[#page]) end
 local function cursor(place) return int(math.floor(place / ORDER_SCALE)) .. '-' .. int(place % ORDER_SCALE) end
 
 local function done(member, place)
+  if isBatch(member) then return end -- nobody was given it: it comes apart soon
   local r, ev, field = load(member)
   if not r or r.s ~= 'H' then return unhold(cb, member) end
   if acks then

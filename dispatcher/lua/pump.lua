@@ -29,6 +29,25 @@ end
 local function again(ms)
   if held(cb) == 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + ms), cb) end
 end
+-- Whoever fetches takes deliveries one by one: batches that came into the room before, as a whole, come apart.
+local function scatter()
+  for _, batch in ipairs(redis.call('ZRANGEBYSCORE', batches, int(now + FAR / 2), '+inf')) do
+    local of, hash, field, whose = load(batch)
+    if whose == cb and of and of.s == 'H' then
+      for _, event in ipairs(aboardOf(hash)) do
+        local member = event .. '/' .. cb
+        local r, ev = load(member)
+        if r and ending().batchOf(r, cb) == batch then
+          ending().alight(r, cb)
+          hold(r, ev, field, member, cb, closed)
+        end
+      end
+      unhold(cb, batch)
+      ending().forget(hash, batch, cb)
+    end
+  end
+end
+if pulled(closed) and special then scatter() end
 if closed or ARGV[3] == '1' then
   again((#page == tonumber(ARGV[2]) or excess == tonumber(ARGV[2])) and 0 or AIRING)
   return {'closed'}
