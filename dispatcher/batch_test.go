@@ -19,10 +19,11 @@ func TestBatchesGoOut(t *testing.T) {
 	for name, tt := range map[string]struct {
 		status func(request int, size string) int // that a request is answered
 		sizes  string
+		budget int // of attempts
 	}{
-		"delivered":         {func(int, string) int { return http.StatusNoContent }, "4 4 2"},
-		"tried again":       {func(request int, _ string) int { return map[bool]int{true: 503, false: 204}[request == 1] }, "4 4 4 2"},
-		"four are too many": {func(_ int, size string) int { return map[bool]int{true: 413, false: 204}[size == "4"] }, "4 4 2 2 2 2 2"},
+		"delivered":         {func(int, string) int { return http.StatusNoContent }, "4 4 2", 1},
+		"tried again":       {func(request int, _ string) int { return map[bool]int{true: 503, false: 204}[request == 1] }, "4 4 4 2", 2},
+		"four are too many": {func(_ int, size string) int { return map[bool]int{true: 413, false: 204}[size == "4"] }, "4 4 2 2 2 2 2", 1},
 	} {
 		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			inBubble(t, func(h *house) {
@@ -31,7 +32,7 @@ func TestBatchesGoOut(t *testing.T) {
 					n++
 					return reply{status: tt.status(n, r.Header.Get("Ringback-Batch"))}
 				})
-				cb := h.register("payment_proof", `"batch": {"max_events": 4, "max_wait": "2s"}`)
+				cb := h.register("payment_proof", fmt.Sprintf(`"batch": {"max_events": 4, "max_wait": "2s"}, "retry": {"max_attempts": %d}`, tt.budget))
 				defer h.work()()
 				ids := h.sendMany("p-", 10)
 				if d := h.delivery(ids[9]); d.HeldReason != "batch" || !strings.Contains(d.Summary, "once 4 events wait for this callback, or the first of them has waited for 2s") {
@@ -101,6 +102,9 @@ func TestAnswersSpeakOfElements(t *testing.T) {
 		"unreadable":   {func(ids []string) string { return named(ids, func(int) int { return 500 })[1:] }, 200, "4", ""},
 		"cut off": {func(ids []string) string {
 			return strings.Repeat(" ", 64<<10) + named(ids, func(int) int { return 500 })
+		}, 200, "4", ""},
+		"cut off behind what it says": {func(ids []string) string {
+			return named(ids, func(int) int { return 500 }) + strings.Repeat(" ", 64<<10)
 		}, 200, "4", ""},
 		"within 64 KiB": {func(ids []string) string {
 			return strings.Repeat(" ", 64<<10-1-len(named(ids, ok))) + named(ids, func(int) int { return 500 })

@@ -189,15 +189,19 @@ func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, er
 	return next, d.after(a.ref, state)
 }
 
+// splits reports whether a judgement is about a batch's size, or about a member that cannot be written, and there is something to split.
+func (a *attempt) splits(j verdict.Judgement) bool {
+	return a.batch != nil && len(a.batch.Members) > 1 && (j.Reason == verdict.ReasonEncodeFailed || j.Status == http.StatusRequestEntityTooLarge && j.Verdict == verdict.Retry)
+}
+
 // split has a batch go on in halves that is too large for its receiver, or that a member keeps from being written, and reports whether it does. Neither a breaker
 // nor a run of failures hears of it, and nothing of the budget is spent: what is wrong is the size, or that member alone.
 func (w *Worker) split(ctx context.Context, a *claim, d *settled) bool {
-	f, unwritten := d.record, d.Reason == verdict.ReasonEncodeFailed
-	if a.batch == nil || len(a.batch.Members) < 2 || !unwritten && (d.Status != http.StatusRequestEntityTooLarge || d.Verdict != verdict.Retry) {
+	if !a.splits(d.Judgement) {
 		return false
 	}
-	f.Spent = a.spent
-	if unwritten { // nothing was sent
+	f := d.record
+	if d.Reason == verdict.ReasonEncodeFailed { // nothing was sent
 		f.Attempts = a.log
 	}
 	halves, err := w.client.ledger.Split(context.WithoutCancel(ctx), f)
@@ -216,7 +220,11 @@ func (w *Worker) make(ctx context.Context, a *claim) (d settled) {
 		s := a.send(ctx, &w.client.sender)
 		w.client.at("posted")
 		a.hear(&s)
-		d = a.settle(s, a.rule(s.Judgement, false), runOf(s.Judgement, a.inOutage(ctx, s, &w.client.outage)))
+		r := a.rule(s.Judgement, false)
+		if a.splits(s.Judgement) { // whatever is left of the budget
+			r = ruling{result: ledger.ResultRetry}
+		}
+		d = a.settle(s, r, runOf(s.Judgement, a.inOutage(ctx, s, &w.client.outage)))
 		return nil
 	}); err != nil {
 		s := broken(began)
