@@ -120,28 +120,7 @@ func overviewPage(v *visit) error {
 	if err := v.get(&o, nil, "overview"); err != nil {
 		return err
 	}
-	for i := range o.Worst.Callbacks {
-		w := &o.Worst.Callbacks[i]
-		w.Words = strings.TrimPrefix(w.Words, "breaker "+pillOf(w.Breaker).Word+": ") // the pill says so
-		id := strconv.FormatInt(w.CallbackID, 10)
-		w.Href = v.path("companies", w.Company, "callbacks", id)
-		if v.operates() && w.Dead+w.Retrying > 0 {
-			w.Replay = v.path("companies", w.Company, "callbacks", id, "replay") + "?state=dead&state=retrying"
-		}
-	}
-	for i := range o.Dead.Reasons {
-		if r := &o.Dead.Reasons[i]; v.operates() {
-			r.Replay = v.path("replays", "start") + "?" + url.Values{"reason": {r.Reason}}.Encode()
-		}
-	}
-	for i := range o.Certificates.Callbacks {
-		e := &o.Certificates.Callbacks[i]
-		e.Href, e.Whose = v.path("companies", e.Company), e.Company
-		if e.CallbackID != 0 {
-			id := strconv.FormatInt(e.CallbackID, 10)
-			e.Href, e.Whose = v.path("companies", e.Company, "callbacks", id), e.Company+" "+id
-		}
-	}
+	v.leadOn(&o)
 	// The first of these is in the sentence already.
 	said := func(point string) bool { return strings.Contains(o.Verdict.Sentence, point) }
 	o.Verdict.Ours, o.Verdict.Theirs = slices.DeleteFunc(o.Verdict.Ours, said), slices.DeleteFunc(o.Verdict.Theirs, said)
@@ -172,6 +151,32 @@ func overviewPage(v *visit) error {
 		}
 	}
 	return v.show(sheet{template: "overview", title: "Overview", main: page})
+}
+
+// leadOn gives what an overview names the addresses of its pages, and of what may be done about it.
+func (v *visit) leadOn(o *overview) {
+	for i := range o.Worst.Callbacks {
+		w := &o.Worst.Callbacks[i]
+		w.Words = strings.TrimPrefix(w.Words, "breaker "+pillOf(w.Breaker).Word+": ") // the pill says so
+		id := strconv.FormatInt(w.CallbackID, 10)
+		w.Href = v.path("companies", w.Company, "callbacks", id)
+		if v.operates() && w.Dead+w.Retrying > 0 {
+			w.Replay = v.path("companies", w.Company, "callbacks", id, "replay") + "?state=dead&state=retrying"
+		}
+	}
+	for i := range o.Dead.Reasons {
+		if r := &o.Dead.Reasons[i]; v.operates() {
+			r.Replay = v.path("replays", "start") + "?" + url.Values{"reason": {r.Reason}}.Encode()
+		}
+	}
+	for i := range o.Certificates.Callbacks {
+		e := &o.Certificates.Callbacks[i]
+		e.Href, e.Whose = v.path("companies", e.Company), e.Company
+		if e.CallbackID != 0 {
+			id := strconv.FormatInt(e.CallbackID, 10)
+			e.Href, e.Whose = v.path("companies", e.Company, "callbacks", id), e.Company+" "+id
+		}
+	}
 }
 
 // sideOf is whose fault it is, in a word.
