@@ -23,8 +23,9 @@ type attempt struct {
 	callback *registry.Callback // nil: deleted since
 	typ      *payloads.Type     // the event's; its rule judges, unless the callback has its own
 	timeout  time.Duration
-	keepBody int // how much of the answer's body is kept; 0: what egress keeps by itself
-	number   int // of the attempt
+	keepBody int   // how much of the answer's body is kept; 0: what egress keeps by itself
+	number   int   // of the attempt
+	sequence int64 // of the delivery among those of its callback and key; 0: it has no order
 	meta     ledger.Meta
 	body     []byte
 	tickets  []string                  // those of its thin bodies, once they were made; else empty
@@ -199,6 +200,9 @@ func (a *attempt) headers(userAgent string) http.Header {
 	}
 	h.Set("Ringback-Event-Id", a.ref.Event)
 	h.Set("Ringback-Event-Type", a.meta.Type)
+	if a.sequence > 0 {
+		h.Set("Ringback-Sequence", strconv.FormatInt(a.sequence, 10))
+	}
 	return h
 }
 

@@ -18,15 +18,17 @@ type Reason = verdict.Reason
 type Delivery struct {
 	DeliveryID string `json:"delivery_id"` // also the webhook-id the partner sees, on every attempt
 	// DecisionID is set on what is no delivery but a decision (see [Client.Ask]); its other names are the same.
-	DecisionID string       `json:"decision_id,omitempty"`
-	EventID    string       `json:"event_id"`
-	EventType  string       `json:"event_type"`
-	CallbackID int64        `json:"callback_id"`
-	State      ledger.State `json:"state"`
+	DecisionID string `json:"decision_id,omitempty"`
+	EventID    string `json:"event_id"`
+	EventType  string `json:"event_type"`
+	CallbackID int64  `json:"callback_id"`
+	// Sequence is its number among those of its callback and key, as the requests have it: of a delivery that has an order, and is read by itself or with its event.
+	Sequence int64        `json:"sequence,omitempty"`
+	State    ledger.State `json:"state"`
 	// HeldReason says why a held delivery waits: "paused", "disabled", "unverified" (its endpoint has not answered its challenge),
 	// "name_not_allowed" (an operator has to allow the callback's host name),
 	// "pull" (its partner fetches it), "breaker" (the callback keeps failing), "host" (all callbacks of its host do), "batch" (it travels with others, and waits for them),
-	// "rate_limit" or "window" (others of its callback are ahead of it).
+	// "ordering" (one of the same key is ahead of it), "rate_limit" or "window" (others of its callback are ahead of it).
 	HeldReason string `json:"held_reason,omitempty"`
 	// Reason says why a dead delivery is dead: hold_expired or hold_full, or the last attempt's.
 	Reason Reason `json:"reason,omitempty"`

@@ -81,6 +81,18 @@
 //	finish(retry) of one without task / retrying and due, no task           reconciler, 25 s after its time
 //	its enqueue
 //	gate opened / pump                  full room, open gate                rooms, next round
+//	accept that enters a line / its     in the line or not: one run         the caller's repeat: the first answer
+//	answer
+//	finish of a line's head / the       the next is in the room: one run    as a popped one; rooms, next round
+//	next one's begin
+//	cancelled, buried, purged, erased   the next is in the room: one run    rooms, next round
+//	head / the pump
+//	a step that ends a head fails       others wait behind one that has     rooms, which look at lines once a minute
+//	half-way, or is an older program's  ended
+//	a head's time to be skipped / the   the others wait                     rooms, next round
+//	pump
+//	a head's owner stalls, the next     the partner gets the older again    known by its webhook-id, and its lower number
+//	goes / it wakes
 //	let out to a narrow host / finish   the turn is taken, by nobody        the next one goes 75 s later
 //	told to wait / its timer's pump      room, and nobody who remembers      rooms, next round
 //	eased / gate opened                 a narrow breaker, closed gate       the next successes widen it; held as before

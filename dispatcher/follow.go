@@ -37,6 +37,9 @@ func (w *Worker) begun(ctx context.Context, s *start, f following) *claim {
 	if err != nil {
 		return w.search(ctx, s)
 	}
+	if accepted.Outcome == ledger.Known && s.callback.Ordering != nil { // that answer does not have its number
+		return w.search(ctx, s)
+	}
 	logID := accepted.BegunUnder(s.callback.ID, s.token)
 	if logID == "" {
 		return nil
@@ -45,7 +48,7 @@ func (w *Worker) begun(ctx context.Context, s *start, f following) *claim {
 	return &claim{
 		attempt: attempt{
 			ref: s.ref, callback: s.callback, typ: f.typ, timeout: s.callback.Timeout, number: 1, meta: f.offer.Meta, body: f.event.Payload,
-			accepted: at, begun: at,
+			accepted: at, begun: at, sequence: accepted.Numbers[s.callback.ID],
 		},
 		generation: 1, token: s.token, since: s.looked, logID: logID, version: f.offer.Version,
 	}

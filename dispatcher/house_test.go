@@ -484,7 +484,7 @@ func (h *house) checkRedis() {
 		n, _ := h.rdb.ZCard(ctx, ledger.Key(acme, "due")).Result()
 		return n == 0
 	}, func() string { return "due holds finished deliveries" })
-	for _, pattern := range []string{"ready:*", "room:*"} {
+	for _, pattern := range []string{"ready:*", "room:*", "line:*", "heads:*", "behind:*"} {
 		keys, err := h.rdb.Keys(ctx, ledger.Key(acme, pattern)).Result()
 		h.must(err)
 		for _, key := range keys {

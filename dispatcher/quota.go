@@ -116,6 +116,9 @@ func (c *Client) countPage(ctx context.Context, company string, walk *countWalk)
 			return false, err
 		}
 		walk.left = append([]string{"due"}, rooms...)
+		for _, room := range rooms {
+			walk.left = append(walk.left, "<"+room)
+		}
 	case next == "0":
 		walk.left = walk.left[1:]
 	}

@@ -35,7 +35,8 @@ type sending struct {
 	warnings []string
 	version  int64 // of the registry that matched is by
 	matched  []*registry.Callback
-	pending  []ledger.Ticket // accepted, and still to be brought to the lanes
+	keys     map[int64]string // of the lines that its deliveries come into, by callback; nil: none has an order
+	pending  []ledger.Ticket  // accepted, and still to be brought to the lanes
 	Sent
 }
 
@@ -128,6 +129,9 @@ func (c *Client) examine(ctx context.Context, s *sending) error {
 // reports a newer version, and the event is matched again. If it was erased before, the reading made Touch forget that it was named.
 func (c *Client) match(ctx context.Context, s *sending) (err error) {
 	s.version, s.matched, err = c.registry.Match(ctx, s.event.Company, s.event.Type, s.attrs, time.Now(), s.document)
+	if err == nil {
+		s.keys = lineUp(s.matched, s.document, fanOutPage)
+	}
 	s.payload = payloads.Document{} // it is many times as large as its text
 	if err != nil {
 		return unavailable(ctx, c, "matching the callbacks", err)
@@ -138,12 +142,12 @@ func (c *Client) match(ctx context.Context, s *sending) (err error) {
 	return nil
 }
 
-// document is the payload for filters: as it was read when it was examined, or read anew, if the event has to be matched again.
+// document is the payload for filters and keys: as it was read when it was examined, or read anew, if the event has to be matched again.
 func (s *sending) document() payloads.Document {
-	if s.payload.Readable() {
-		return s.payload
+	if !s.payload.Readable() {
+		s.payload = payloads.ReadDocument(s.event.Payload)
 	}
-	return payloads.ReadDocument(s.event.Payload)
+	return s.payload
 }
 
 // accept offers the event until the ledger and the match speak of the same registry version: an event that is accepted after a
@@ -255,6 +259,9 @@ func (c *Client) offer(ctx context.Context, s *sending) following {
 	f.starts = c.starts(s) // last: places are taken
 	for i, cb := range first {
 		f.offer.First[i] = f.starts[i].first(cb.ID, c.ownerGrace)
+		if s.keys != nil {
+			f.offer.First[i].Key = s.keys[cb.ID]
+		}
 	}
 	return f
 }
@@ -367,6 +374,9 @@ func newReceipt(e payloads.Event, logID string, duplicate bool) Receipt {
 // An event that matches more callbacks than fanOutPage has the deliveries of so many when it is accepted. For the rest it has their callbacks, in
 // pages, and is expanding until the last page is written: so no customer's fan-out keeps Redis from everybody else for long.
 const fanOutPage = 100
+
+// Deliveries with an order are written as their event is accepted, for that is what they are in the order of: so all that a company may have fit into a page.
+const _ = uint(fanOutPage - registry.MaxOrdered)
 
 // firstPage are the callbacks whose deliveries are written as the event is accepted.
 func (s *sending) firstPage() []*registry.Callback {

@@ -26,7 +26,7 @@ type claim struct {
 func (c *claim) grant(g *ledger.Grant) {
 	c.number, c.spent, c.log, c.meta, c.body, c.logID = g.Number, g.Spent, g.Attempts, g.Meta, g.Payload, g.LogID
 	c.version, c.begun, c.replay, c.accepted = g.Version, g.At, g.Replayed, ledger.LogTime(g.LogID)
-	c.batch = g.Batch
+	c.batch, c.sequence = g.Batch, g.Sequence
 }
 
 // send makes the attempt, if there is still somebody to send it to. If the callback was deleted since, the ledger finds its gate saying so.

@@ -44,6 +44,7 @@ type view struct {
 	gates   map[int64]*registry.Gate
 	paces   map[int64]ledger.Pace
 	bars    map[int64]bool
+	lines   map[lineKey]string  // by what heads them
 	stopped func() lanes.Pauses // what is paused
 }
 
@@ -79,7 +80,7 @@ func (c *Client) newView(ctx context.Context, company string) (*view, error) {
 		return nil, unavailable(ctx, c, "reading the clock", err)
 	}
 	return &view{
-		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]ledger.Pace), bars: make(map[int64]bool),
+		c: c, company: company, now: now, gates: make(map[int64]*registry.Gate), paces: make(map[int64]ledger.Pace), bars: make(map[int64]bool), lines: make(map[lineKey]string),
 		stopped: sync.OnceValue(func() lanes.Pauses { return c.lanes.Halted(ctx) }),
 	}, nil
 }
@@ -130,7 +131,7 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 	r := ledger.Ref{Company: v.company, Event: e.EventID, Callback: callback}
 	d := &Delivery{
 		DeliveryID: r.DeliveryID(), EventID: e.EventID, EventType: e.EventType, CallbackID: r.Callback,
-		AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID,
+		AcceptedAt: e.AcceptedAt, Attempts: []Attempt{}, TraceID: e.TraceID, Sequence: rec.Order.Number,
 	}
 	for _, entry := range ledger.ParseEntries(rec.Attempts) {
 		d.Attempts = append(d.Attempts, shownAttempt(forReader(ctx, entry)))
@@ -156,6 +157,12 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 			p.Batch = ledger.BatchPace{} // it is not that which it waits for
 		}
 		d.HeldReason, d.held = v.held(gate, p, barred)
+		if gate == nil && !barred && rec.Token == ledger.InLine {
+			d.HeldReason = "ordering"
+			if d.held, err = v.inLine(ctx, r, rec); err != nil {
+				return nil, err
+			}
+		}
 		if barred && unmasked(ctx) {
 			d.held += " --egress-allow-name allows it, and --egress-allow its address."
 		}
@@ -167,6 +174,26 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 		d.Summary += " Everything that goes out is paused since " + at.Format(time.RFC3339) + ": it waits until an operator resumes that (`ringback egress resume`)."
 	}
 	return d, nil
+}
+
+// inLine says whom a delivery waits for that is held in its line, looking each line up once.
+func (v *view) inLine(ctx context.Context, r ledger.Ref, rec ledger.Record) (string, error) {
+	key := lineKey{r.Callback, rec.Order.Key}
+	if key.key == "" {
+		return waitsInLine, nil
+	}
+	if said, known := v.lines[key]; known {
+		return said, nil
+	}
+	head, first, ok, err := v.c.ledger.Head(ctx, v.company, r.Callback, key.key)
+	if err != nil {
+		return "", unavailable(ctx, v.c, "reading what is ahead of a delivery", err)
+	}
+	v.lines[key] = waitsInLine
+	if ok && first.Token != ledger.InLine {
+		v.lines[key] = behindHead(head, first, v.now)
+	}
+	return v.lines[key], nil
 }
 
 // deadReason is why a dead delivery is dead: what buried it, or its last attempt.

@@ -93,6 +93,7 @@ type Callback struct {
 
 	RateLimit *RateLimit // nil: none
 	Batch     *Batch     // nil: deliveries go one by one
+	Ordering  *Ordering  // nil: deliveries go out as they come
 
 	Filter   *payloads.Filter   // nil: none
 	Template *payloads.Template // nil: none, and the payload goes out as it came

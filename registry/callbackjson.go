@@ -106,6 +106,7 @@ type settings struct {
 	RateLimit   *RateLimit           `json:"rate_limit,omitempty"`
 
 	HeaderStyle payloads.HeaderStyle `json:"header_style,omitempty"`
+	Ordering    *orderingSettings    `json:"ordering,omitempty"`
 	Filter      *payloads.Filter     `json:"filter,omitempty"`
 	Template    *payloads.Template   `json:"template,omitempty"`
 	Envelope    Envelope             `json:"envelope,omitempty"`
@@ -136,6 +137,7 @@ func (cb *Callback) settings() settings {
 		},
 		RateLimit:   cb.RateLimit,
 		HeaderStyle: cb.HeaderStyle,
+		Ordering:    cb.Ordering.settings(),
 		TLS:         cb.TLS.shown(),
 		Filter:      cb.Filter,
 		Template:    cb.Template,

@@ -28,6 +28,7 @@ type stored struct {
 	Retry       Retry                `json:"retry"`
 	RateLimit   *RateLimit           `json:"rate,omitempty"`
 	HeaderStyle payloads.HeaderStyle `json:"style,omitempty"` // model 2
+	Ordering    *Ordering            `json:"order,omitempty"`
 	Envelope    Envelope             `json:"envelope,omitempty"`
 	Body        BodyForm             `json:"body,omitempty"`
 	PublicURL   string               `json:"public,omitempty"`
@@ -80,7 +81,7 @@ func (k *Keyset) sealCallback(cb *Callback, anchor string) ([]byte, error) {
 	s := stored{
 		Model: cb.model(), Type: cb.Type, MatchBlock: cb.MatchBlock, Match: cb.Match, Destination: cb.Destination, Description: cb.Description,
 		Headers: cb.Headers, Auth: cb.Auth, TLS: cb.TLS, Success: cb.Success, Trace: cb.Trace, Timeout: cb.Timeout, Retry: cb.Retry, RateLimit: cb.RateLimit, HeaderStyle: cb.HeaderStyle,
-		Envelope: cb.Envelope, Batch: cb.Batch, Body: cb.Body, PublicURL: cb.PublicURL,
+		Envelope: cb.Envelope, Batch: cb.Batch, Body: cb.Body, PublicURL: cb.PublicURL, Ordering: cb.Ordering,
 		Signature: cb.Signature.stored(), CreatedAt: cb.CreatedAt, UpdatedAt: cb.UpdatedAt, narrowed: cb.narrowed(),
 	}
 	if cb.StartDateGiven {
@@ -122,7 +123,7 @@ func (k *Keyset) openCallback(company string, id int64, sealed []byte, anchor, v
 	cb := &Callback{
 		Company: company, ID: id, Type: s.Type, MatchBlock: s.MatchBlock, Match: s.Match, Destination: s.Destination, Description: s.Description,
 		StartDate: s.CreatedAt, Headers: s.Headers, Auth: s.Auth, TLS: s.TLS, Success: s.Success, Trace: s.Trace, Timeout: s.Timeout, Retry: s.Retry, RateLimit: s.RateLimit, HeaderStyle: s.HeaderStyle,
-		Envelope: s.Envelope, Batch: s.Batch, Body: s.Body, PublicURL: s.PublicURL,
+		Envelope: s.Envelope, Batch: s.Batch, Body: s.Body, PublicURL: s.PublicURL, Ordering: s.Ordering,
 		CreatedAt: s.CreatedAt, UpdatedAt: s.UpdatedAt,
 	}
 	if s.MatchBlock != "" && s.Match == nil {

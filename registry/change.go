@@ -180,6 +180,7 @@ end
 redis.call('SET', KEYS[4], ARGV[2])
 redis.call('DEL', KEYS[6])
 redis.call('HDEL', KEYS[8], ARGV[1])
+redis.call('SREM', KEYS[9], ARGV[1])
 ` + nextVersion + `
 redis.call('ZADD', KEYS[5], string.format('%.0f', ms), ARGV[1])
 audit(KEYS[7], ARGV[3])
@@ -191,7 +192,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
-	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company)}
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company), orderedKey(company)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
 	removed, err := r.whileAwake(ctx, remove, company, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
 	if err != nil {

@@ -38,6 +38,7 @@ var traits = []trait{
 	{"signature.hmac false", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && !cb.Signature.HMAC }},
 	{"destination.pull", "destination.pull", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Destination.Pull }},
 	{"batch", "batch", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Batch != nil }},
+	{"ordering", "ordering", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Ordering != nil }},
 }
 
 // A discord is a pair of traits that may not stand together. The fault is reported at the first one's field.
@@ -59,6 +60,7 @@ var discords = []discord{
 	{"destination.pull", "header_style " + string(payloads.StyleStripe), "nothing is sent that could have headers"},
 	{"destination.pull", "signature.ed25519", "nothing is sent that could be signed"},
 	{"destination.pull", "signature.rfc9421", "nothing is sent that could be signed"},
+	{"destination.pull", "ordering", "what is fetched is in the order of its acceptance"},
 	{"destination.pull", "batch", "who fetches says with limit how many come at once"},
 	{"destination.pull", "signature.hmac false", "nothing is sent that could be signed"},
 	{
@@ -91,6 +93,8 @@ var discords = []discord{
 	{"batch", "destination.content_type " + payloads.ContentTypeForm, "a batch is a JSON array; leave the content type out"},
 	{"batch", "a synchronous type", "its caller waits for the decision about one event"},
 	{"batch", "envelope " + string(EnvelopeBinary), "its attributes are headers, of which a request has one set; take " + string(EnvelopeStructured)},
+	{"ordering", "batch", "a batch goes out and ends as one, and its events may be of many keys; take one of them"},
+	{"ordering", "a synchronous type", "its caller waits for the decision, so nothing of it waits in a line"},
 }
 
 // combine returns the faults of a callback of a type, which is nil for a glob: fields that do not go together.

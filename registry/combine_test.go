@@ -30,6 +30,7 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 	"signature.rfc9421":               func(cb *Callback, _ *payloads.Type) { signing(cb).RFC9421 = true },
 	"signature.hmac false":            func(cb *Callback, _ *payloads.Type) { signing(cb).HMAC = false },
 	"destination.pull":                func(cb *Callback, _ *payloads.Type) { cb.Destination.Pull = true },
+	"ordering":                        func(cb *Callback, _ *payloads.Type) { cb.Ordering = &Ordering{} },
 	"batch":                           func(cb *Callback, _ *payloads.Type) { cb.Batch = &Batch{} },
 }
 
@@ -50,6 +51,7 @@ var pairs = map[[2]string]string{
 	{"header_style stripe", "destination.pull"}:                                        "nothing is sent",
 	{"signature.ed25519", "destination.pull"}:                                          "could be signed",
 	{"signature.rfc9421", "destination.pull"}:                                          "could be signed",
+	{"destination.pull", "ordering"}:                                                   "in the order of its acceptance",
 	{"destination.pull", "batch"}:                                                      "how many come at once",
 	{"signature.hmac false", "destination.pull"}:                                       "could be signed",
 
@@ -128,6 +130,18 @@ var pairs = map[[2]string]string{
 	{"header_style svix", "signature.hmac false"}:   "is an HMAC",
 	{"header_style github", "signature.hmac false"}: "is an HMAC",
 	{"header_style stripe", "signature.hmac false"}: "is an HMAC",
+
+	{"success", "ordering"}: "works",
+	{"destination.content_type application/x-www-form-urlencoded", "ordering"}: "works",
+	{"a type with a stamped field", "ordering"}:                                "works",
+	{"a synchronous type", "ordering"}:                                         "so nothing of it waits in a line",
+	{"filter", "ordering"}:                                                     "works",
+	{"template", "ordering"}:                                                   "works",
+	{"envelope cloudevents-structured", "ordering"}:                            "works",
+	{"envelope cloudevents-binary", "ordering"}:                                "works",
+	{"tls", "ordering"}:                                                        "works",
+	{"body thin", "ordering"}:                                                  "works",
+	{"batch", "ordering"}:                                                      "its events may be of many keys",
 }
 
 // pairOf is what pairs says of a pair. A header style changes names of headers and nothing of the body, so it works with all that pairs does not name.
@@ -222,6 +236,7 @@ var columns = []struct {
 	{"style", []string{"header_style svix", "header_style github", "header_style stripe"}},
 	{"keys", []string{"signature.ed25519", "signature.hmac false"}},
 	{"batch", []string{"batch"}},
+	{"ordering", []string{"ordering"}},
 }
 
 // cellOf is what the partners' page has to say of two traits.

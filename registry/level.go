@@ -13,7 +13,7 @@ import (
 //	3  processes list the companies with work
 //	4  processes know data model 2 (package ledger), another number of lanes than four, and a halt
 //	5  processes erase a company's portal links, and the sessions of those, with the company, and know callback types that are being deleted
-//	6  processes know a callback's filter, template, envelope, body, header_style, tls, signature and batch, callbacks that the partner fetches from,
+//	6  processes know a callback's filter, template, envelope, body, header_style, tls, signature, batch and ordering, callbacks that the partner fetches from,
 //	companies' client certificates, and requests with an Idempotency-Key
 const Level = 6
 

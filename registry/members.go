@@ -10,7 +10,7 @@ import (
 // told of them. Beside them there may be a block that is named after the type.
 var settable = []string{
 	"callback_type", "destination", "description", "start_date", "headers", "auth", "tls", "success", "trace", "timeout", "retry", "rate_limit", "filter", "template",
-	"header_style", "secret", "envelope", "body", "batch", "signature",
+	"header_style", "secret", "envelope", "body", "batch", "signature", "ordering",
 }
 
 // aliasOfType is the deprecated alias of callback_type.

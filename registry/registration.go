@@ -60,6 +60,7 @@ func (d *decoder) registration(body []byte) *Callback {
 	d.signing(o, cb) // after headers, some of which it owns
 	d.narrow(o, cb)
 	d.batch(o, cb)
+	d.ordering(o, cb)
 	d.wire(o, cb) // after all that it has to go with
 	d.rest(o, cb)
 	return cb

@@ -189,7 +189,7 @@ func TestMembersAreThoseThatAreRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	full := &Callback{
-		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, TLS: &TLS{ServerName: "x.example"}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix, Filter: narrow.Filter, Template: narrow.Template, Envelope: EnvelopeStructured, Body: BodyThin, Batch: &Batch{}, Signature: &Signature{HMAC: true, Ed25519: true},
+		Type: "*", Description: "d", StartDateGiven: true, Headers: map[string]string{"X-A": "1"}, Auth: &Auth{}, TLS: &TLS{ServerName: "x.example"}, Success: payloads.Any2xx, RateLimit: &RateLimit{}, HeaderStyle: payloads.StyleSvix, Filter: narrow.Filter, Template: narrow.Template, Envelope: EnvelopeStructured, Body: BodyThin, Batch: &Batch{}, Ordering: &Ordering{}, Signature: &Signature{HMAC: true, Ed25519: true},
 		Status: Disabled, DisabledReason: "gone", UnverifiedReason: "timeout", StatusAt: time.Now(),
 	}
 	editable, err := full.editable()

@@ -1,10 +1,12 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/ringback/ringback/registry/once"
@@ -25,10 +27,12 @@ import (
 //   - ARGV[10] is 1 if it goes elsewhere than before: failures at the old place say
 //     nothing about the new one.
 //   - ARGV[11] is how its deliveries travel, empty if one by one.
+//   - ARGV[12] is how many callbacks of the company may have an ordering, empty if this one has none.
 var save = once.New("save", AuditLua+AwakeLua+awakeHere+`
 local now = redis.call('HGET', KEYS[3], ARGV[1])
 local at = redis.call('ZSCORE', KEYS[2], ARGV[1])
 if now == ARGV[2] then return {'saved', at} end
+if ARGV[12] ~= '' and redis.call('SISMEMBER', KEYS[11], ARGV[1]) == 0 and redis.call('SCARD', KEYS[11]) >= tonumber(ARGV[12]) then return {'ordered'} end
 if ARGV[3] == '' then
 	if at then return {'taken'} end
 	local most = tonumber(redis.call('HGET', KEYS[5], 'callbacks') or ARGV[5])
@@ -47,6 +51,7 @@ else
 	redis.call('HSET', KEYS[7], 'by', ARGV[11])
 	redis.call('SET', KEYS[10], 1)
 end
+if ARGV[12] == '' then redis.call('SREM', KEYS[11], ARGV[1]) else redis.call('SADD', KEYS[11], ARGV[1]) end
 if ARGV[10] == '1' then redis.call('HDEL', KEYS[7], 'fs', 'fl', 'fo', 'fn', 'w') end
 if ARGV[8] == '' then redis.call('HDEL', KEYS[8], ARGV[1]) else redis.call('HSET', KEYS[8], ARGV[1], ARGV[8]) end
 `+nextVersion+`
@@ -87,9 +92,13 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 	keys := []string{
 		VersionKey(cb.Company), changesKey(cb.Company), callbacksKey(cb.Company), RateKey(cb.Company, cb.ID), QuotaKey(cb.Company), AuditKey(cb.Company),
 		HealthKey(cb.Company, cb.ID), anchorsKey(cb.Company), GateKey(cb.Company, cb.ID),
-		SpecialKey(cb.Company),
+		SpecialKey(cb.Company), orderedKey(cb.Company),
 	}
-	reply, err := r.whileAwake(ctx, save, cb.Company, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved, cb.Batch.String()).StringSlice()
+	ordered := ""
+	if cb.Ordering != nil {
+		ordered = strconv.Itoa(MaxOrdered)
+	}
+	reply, err := r.whileAwake(ctx, save, cb.Company, keys, cb.ID, sealed, expected, cb.RateLimit.String(), DefaultCallbacks, line, cb.Destination.Host(), anchor, closed, moved, cmp.Or(cb.Batch.String(), cb.Ordering.String()), ordered).StringSlice()
 	if err != nil {
 		return "", fmt.Errorf("registry: store %v: %w", cb, err)
 	}
@@ -98,6 +107,8 @@ func (r *Registry) save(ctx context.Context, cb *Callback, expected, line string
 		if cb.Version, err = parseVersion(reply[1]); err != nil {
 			return "", err
 		}
+	case "ordered":
+		return "", errTooManyOrdered
 	case "quota":
 		return "", ReadQuota(QuotaCallbacks, cb.Company, reply)
 	}

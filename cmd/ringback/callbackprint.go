@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -62,6 +61,7 @@ func printCallback(out printer, cb *client.Callback) error {
 		{"timeout", brief(cb.Timeout)},
 		{"retry", retryOf(cb.Retry)},
 		{"rate limit", rateOf(cb)},
+		{"ordering", orderOf(cb)},
 		{"filter", filterText(cb.Filter)},
 		{"template", string(cb.Template)},
 		{"envelope", cb.Envelope},
@@ -132,14 +132,6 @@ func match(cb *client.Callback) string {
 		pairs = append(pairs, attribute+"="+cb.Match[attribute])
 	}
 	return strings.Join(pairs, " ")
-}
-
-// some shows a number, and zero as nothing.
-func some(n int64) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.FormatInt(n, 10)
 }
 
 // brief is a duration without minutes and seconds that are zero: 1h, not 1h0m0s.
@@ -233,4 +225,16 @@ func batchOf(cb *client.Callback) string {
 		said += ", and the answer speaks of each"
 	}
 	return said
+}
+
+// orderOf says how a callback's deliveries are kept in order; empty: they are not.
+func orderOf(cb *client.Callback) string {
+	o := cb.Ordering
+	if o == nil {
+		return ""
+	}
+	if o.SkipAfter > 0 {
+		return "by " + o.Key + "; the next waits for " + brief(o.SkipAfter) + " at most"
+	}
+	return "by " + o.Key
 }

@@ -93,6 +93,7 @@ func printDelivery(out printer, d *client.Delivery) error {
 	if err := out.pairs(
 		[2]string{"delivery", d.DeliveryID},
 		[2]string{"event", d.EventID + " (" + d.EventType + ")"},
+		[2]string{"number of its key", some(d.Sequence)},
 		[2]string{"callback", fmt.Sprint(d.CallbackID)},
 		[2]string{"state", stateOf(d)},
 		[2]string{"in short", d.Summary},

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/ringback/ringback/dispatcher/client"
+import (
+	"strconv"
+
+	"github.com/ringback/ringback/dispatcher/client"
+)
 
 // stateOf is a delivery's state and, where it is held, why.
 func stateOf(d *client.Delivery) string {
@@ -8,4 +12,12 @@ func stateOf(d *client.Delivery) string {
 		return d.State + " (" + d.HeldReason + ")"
 	}
 	return d.State
+}
+
+// some shows a number, and zero as nothing.
+func some(n int64) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatInt(n, 10)
 }

@@ -38,6 +38,7 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "template", Usage: "send a new body, made as this `JSON` says, or @FILE's, see below"},
 		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
+		&cli.StringFlag{Name: "ordering", Usage: "keep what has the same key in order: `NAME=VALUE,…`, see below"},
 		&cli.StringFlag{Name: "header-style", Usage: "in which headers the signature travels: standard, svix, github or stripe"},
 		&cli.StringFlag{Name: "secret", Usage: "sign with this `SECRET`, which the receiver has already, see below; default: one is made"},
 		&cli.StringFlag{Name: "envelope", Usage: "what payloads travel in: none, cloudevents-structured or cloudevents-binary"},
@@ -73,7 +74,7 @@ gte, lt and lte.
   --template '{"id": {"$pointer": "/customer/id"}}' --template @template.json
 ringback callbacks dry-run tries both.
 --batch takes any of max_events, max_bytes, max_wait, element (payload or envelope) and results:
-  --batch max_events=100,max_bytes=262144,max_wait=5s,element=envelope,results=false
+  --batch max_events=100,max_bytes=262144,max_wait=5s,element=envelope,results=false` + orderingHelp + `
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.
 
@@ -175,7 +176,7 @@ func settingsFrom(c *cli.Context) (map[string]any, error) {
 	}
 	for member, read := range map[string]func(*cli.Context) (value any, given bool, err error){
 		"start_date": startDate, "retry": retry, "auth": auth, "tls": tlsFlag, "batch": batchFlag, "headers": headers, "rate_limit": rateLimits,
-		"filter": jsonFlag("filter"), "template": jsonFlag("template"), "signature": signatureOf,
+		"filter": jsonFlag("filter"), "template": jsonFlag("template"), "signature": signatureOf, "ordering": orderingFlag,
 	} {
 		value, given, err := read(c)
 		if err != nil {

@@ -119,6 +119,12 @@ type Batch struct {
 	Results   bool     `json:"results,omitempty"`    // the answer's body may speak of each element
 }
 
+// An Ordering keeps deliveries to a callback in order, where their events have the same value at Key.
+type Ordering struct {
+	Key       string   `json:"key"`                 // a JSON Pointer (RFC 6901) into the payload
+	SkipAfter Duration `json:"skip_after,omitzero"` // how long one may keep those behind it waiting; default: until it has ended
+}
+
 // A Registration is what a partner asks for: events of a type to be sent to a URL. Type and Destination, with a URL or Pull, are required.
 type Registration struct {
 	CallbackType string `json:"callback_type"` // or a glob over types, such as customer.*
@@ -137,6 +143,7 @@ type Registration struct {
 	Timeout     Duration          `json:"timeout,omitzero"`  // of one attempt; default 15s
 	Retry       *Retry            `json:"retry,omitempty"`
 	RateLimit   *RateLimit        `json:"rate_limit,omitempty"` // default: none
+	Ordering    *Ordering         `json:"ordering,omitempty"`   // default: deliveries go out as they come
 	Filter      *Filter           `json:"filter,omitempty"`     // narrows the match by what the payload holds
 	Template    json.RawMessage   `json:"template,omitempty"`   // makes a new body of the payload
 	// HeaderStyle is how the signature travels: standard (the default), svix, github or stripe.
@@ -187,6 +194,7 @@ type Callback struct {
 	Timeout      Duration          `json:"timeout"`
 	Retry        Retry             `json:"retry"`
 	RateLimit    *RateLimit        `json:"rate_limit,omitempty"`
+	Ordering     *Ordering         `json:"ordering,omitempty"`
 	Filter       *Filter           `json:"filter,omitempty"`
 	Template     json.RawMessage   `json:"template,omitempty"`
 	HeaderStyle  string            `json:"header_style,omitempty"` // empty: standard

@@ -45,6 +45,7 @@ func methods(t *testing.T, then time.Time) []method {
 		Success: "any_2xx", Trace: true, Timeout: client.Duration(20 * time.Second),
 		Retry:     &client.Retry{InitialInterval: client.Duration(2 * time.Second), Multiplier: 3, MaxInterval: client.Duration(time.Hour), MaxAttempts: 4},
 		RateLimit: &client.RateLimit{PerSecond: 0.5, Burst: 3}, HeaderStyle: "stripe", Secret: "a text that Stripe's library has", Envelope: "cloudevents-binary", Body: "full",
+		Ordering: &client.Ordering{Key: "/wallet_instance/uuid", SkipAfter: client.Duration(24 * time.Hour)},
 	}
 	var delivery, replay, link, key, cursor string
 	var pulled int64
@@ -64,7 +65,7 @@ func methods(t *testing.T, then time.Time) []method {
 		}},
 		{operation: "GET " + callback, call: func(ctx context.Context, c *client.Client) (any, error) {
 			cb, err := c.Callback(ctx, "acme", 2)
-			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.HeaderStyle != full.HeaderStyle || cb.Envelope != full.Envelope || cb.Secret != "" || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then) ||
+			if err == nil && (cb.Match["campaign_token"] != "r3zhm8" || cb.MatchBlock != "wallet_item_install" || cb.Retry != *full.Retry || cb.RateLimit == nil || *cb.RateLimit != *full.RateLimit || cb.HeaderStyle != full.HeaderStyle || cb.Envelope != full.Envelope || cb.Ordering == nil || *cb.Ordering != *full.Ordering || cb.Secret != "" || cb.Timeout != full.Timeout || !cb.StartDate.Equal(then) ||
 				cb.TLS == nil || cb.TLS.ClientCertificate != cert || cb.TLS.ClientKey != "***" || cb.TLS.CA != authority.PEM() || cb.TLS.ServerName != full.TLS.ServerName || cb.TLS.Subject != "CN=acme" || len(cb.TLS.Fingerprint) != 64) {
 				err = fmt.Errorf("registered %+v, got %+v", full, cb)
 			}

@@ -29,8 +29,9 @@ type Delivery struct {
 	EventID       string    `json:"event_id"`
 	EventType     string    `json:"event_type"`
 	CallbackID    int64     `json:"callback_id"`
+	Sequence      int64     `json:"sequence,omitempty"` // its number among those of its callback and key; 0: it has no order, or this is a list
 	State         string    `json:"state"`
-	HeldReason    string    `json:"held_reason,omitempty"` // why a held one waits: paused, disabled, unverified, name_not_allowed, pull (until the partner fetches it), breaker, host, rate_limit or window
+	HeldReason    string    `json:"held_reason,omitempty"` // why a held one waits: paused, disabled, unverified, name_not_allowed, pull (until the partner fetches it), breaker, host, ordering, rate_limit or window
 	Reason        string    `json:"reason,omitempty"`      // why a dead one is dead: hold_expired, hold_full, or its last attempt's
 	Summary       string    `json:"summary"`               // a sentence: what happened last, what comes next and when
 	AcceptedAt    time.Time `json:"accepted_at"`

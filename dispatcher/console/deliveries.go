@@ -51,6 +51,9 @@ func briefly(rows []deliveryRow) {
 		d.Said = d.Summary
 		if d.State == client.Held {
 			why := fmt.Sprint(d.CallbackID, d.HeldReason)
+			if d.HeldReason == "ordering" { // each line waits for a delivery of its own
+				why += d.Summary
+			}
 			if said[why] && d.HeldReason != "" {
 				d.Said = "`" + d.HeldReason + "`, as above"
 			}

@@ -464,7 +464,7 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 	h.must(json.Unmarshal([]byte(h.tell("POST", "/companies/acme/config/callbacks", `{"callback_type":"wallet_item_install","wallet_item_install":{"campaign_token":"r3zhm8"},
 		"destination":{"url":"`+h.partner+`/well?token=s3cr3t","method":"PUT","content_type":"application/x-www-form-urlencoded"},"description":"two\nlines ",
 		"headers":{"X-Tenant":"t-1"},"auth":{"type":"basic","username":"u","password":"p"},"trace":true,"timeout":"20s","success":"any_2xx",
-		"retry":{"initial_interval":"7s","multiplier":3,"max_interval":"2h","max_attempts":4},"rate_limit":{"per_second":2.5,"burst":9},"envelope":"cloudevents-binary",
+		"retry":{"initial_interval":"7s","multiplier":3,"max_interval":"2h","max_attempts":4},"rate_limit":{"per_second":2.5,"burst":9},"envelope":"cloudevents-binary","ordering":{"key":"/wallet_item/uuid","skip_after":"24h"},
 		"filter":{"not":[{"pointer":"/wallet_item/uuid","op":"equals","value":"<x>"}]},"template":{"item":{"$pointer":"/wallet_item"}}}`)), &made))
 	path := fmt.Sprintf("/companies/acme/config/callbacks/%d", made.ID)
 	at := fmt.Sprintf("/portal/companies/acme/callbacks/%d", made.ID)
@@ -476,7 +476,7 @@ func TestEditsKeepWhatIsSetElsewhere(t *testing.T) {
 		}
 		return cb
 	}
-	if page := v.get(at).text; !strings.Contains(page, "&lt;x&gt;") || !strings.Contains(page, "$pointer") {
+	if page := v.get(at).text; !strings.Contains(page, "&lt;x&gt;") || !strings.Contains(page, "$pointer") || !strings.Contains(page, "by <code>/wallet_item/uuid</code>; the next waits for 24h") {
 		t.Errorf("the page does not show the filter and the template: %s", page)
 	}
 	before := read()

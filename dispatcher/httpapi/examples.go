@@ -63,7 +63,8 @@ const (
 		`"Webhook-Id":"dry_ftdovkhm4wrfk5uymptuini22r","Webhook-Timestamp":"1769933700","Webhook-Signature":"v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4=",` +
 		`"Ringback-Event-Id":"dry-run","Ringback-Event-Type":"wallet_item_install","Ringback-Attempt":"1"},` +
 		`"sent_at":"2026-02-01T08:15:00.702Z","body":"{\"item\":\"item-uuid\",\"kind\":\"install\"}"}}`
-	exampleSecret = `"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"` //nolint:gosec // nobody's
+	exampleOrdering = `"ordering":{"key":"/wallet_instance/uuid","skip_after":"24h"}`
+	exampleSecret   = `"secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"` //nolint:gosec // nobody's
 
 	exampleEvent = `{"event_type":"wallet_item_install","event_id":"order-4711","occurred_at":"2026-02-01T08:14:57Z",` +
 		`"payload":{"wallet_campaign":{"token":"r3zhm8"},"wallet_instance":{"provider":"google"},"wallet_item":{"uuid":"item-uuid"}}}`
@@ -133,8 +134,8 @@ var examples = map[string]example{
 	}},
 	"update-callback": {
 		request: `{"auth":{"type":"oauth2","token":null,"token_url":"https://id.partner.example/oauth2/token","client_id":"ringback",` +
-			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null,"header_style":"svix","signature":{"rfc9421":true},` + exampleSecret + `}`,
-		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + strings.Replace(exampleSignature, exampleNextKey, "", 1) + `"header_style":"svix","status":"enabled"}`},
+			`"client_secret":"s3cr3t","scopes":["webhooks.write"]},"timeout":"30s","description":null,"header_style":"svix","signature":{"rfc9421":true},` + exampleOrdering + `,` + exampleSecret + `}`,
+		answers:  map[int]string{200: `{` + strings.NewReplacer(exampleBearer, exampleOAuth2, `"15s"`, `"30s"`, exampleDescription, "").Replace(exampleCallback) + strings.Replace(exampleSignature, exampleNextKey, "", 1) + exampleOrdering + `,"header_style":"svix","status":"enabled"}`},
 		fault:    payloads.FieldError{Location: "body.timeout", Message: "must be a duration from 1s to 60s", Value: "90s"},
 		conflict: busyDetail,
 	},

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,24 +104,29 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
 		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},"signature":{"rfc9421":true},` +
 		`"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true},"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
-	if err := h.valid(registration, []byte(full)); err != nil {
-		t.Error(err)
-	}
-	answered := h.call("partner", "POST", "/companies/acme/config/callbacks", full).want(201)
-	path := answered.header.Get("Location")
-	h.call("partner", "POST", path+"/pause", "").want(200)
-	for a, s := range map[*answer]*jsonschema.Schema{&answered: created, new(h.call("partner", "GET", path, "").want(200)): callback} {
-		if err := h.valid(s, a.body); err != nil {
-			t.Errorf("%v: %s", err, a.body)
+	const batch = `"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true}`
+	unseen := maps.Clone(registration.Properties)
+	for _, text := range []string{full, strings.Replace(full, batch, `"ordering":{"key":"/wallet_instance/uuid","skip_after":"1h30m"}`, 1)} { // those two do not go together
+		if err := h.valid(registration, []byte(text)); err != nil {
+			t.Error(err)
 		}
-		shown := a.json()
-		delete(shown, "wallet_item_install") // the block, whose name is not the schema's to know
-		wantDescribed(t, s, shown)
-		for name := range registration.Properties {
-			if (shown[name] == nil) != (name == "secret") {
-				t.Errorf("%s does not come back, or should not: %s", name, a.body)
+		answered := h.call("partner", "POST", "/companies/acme/config/callbacks", text).want(201)
+		path := answered.header.Get("Location")
+		h.call("partner", "POST", path+"/pause", "").want(200)
+		for a, s := range map[*answer]*jsonschema.Schema{&answered: created, new(h.call("partner", "GET", path, "").want(200)): callback} {
+			if err := h.valid(s, a.body); err != nil {
+				t.Errorf("%v: %s", err, a.body)
+			}
+			shown := a.json()
+			delete(shown, "wallet_item_install") // the block, whose name is not the schema's to know
+			wantDescribed(t, s, shown)
+			for name := range shown {
+				delete(unseen, name)
 			}
 		}
+	}
+	if names := slices.Collect(maps.Keys(unseen)); len(names) != 1 || names[0] != "secret" {
+		t.Errorf("%v do not come back, but for the secret, which should not", names)
 	}
 	for _, name := range []string{"token", "password", "client_secret"} {
 		if !resolve(registration.Properties["auth"]).Properties[name].WriteOnly {
@@ -148,6 +155,8 @@ func TestRegistrationsAreDescribedAsTheyAreTaken(t *testing.T) {
 		`{"callback_type":"*","header_style":"github","secret":"sixteen letters.",` + dest + `}`: true, `{"callback_type":"*","header_style":"github","secret":"fifteen letters",` + dest + `}`: false,
 		`{"callback_type":"*","header_style":"mailgun",` + dest + `}`: false, `{"callback_type":"*","header_style":"standard",` + dest + `}`: true,
 		`{"callback_type":"*","batch":{},` + dest + `}`: true, `{"callback_type":"*","batch":{"max_events":1001},` + dest + `}`: false, `{"callback_type":"*","batch":{"element":"xml"},` + dest + `}`: false,
+		`{"callback_type":"*","ordering":{"key":"/a"},` + dest + `}`: true, `{"callback_type":"*","ordering":{"skip_after":"1h"},` + dest + `}`: false, `{"callback_type":"*","ordering":{"key":""},` + dest + `}`: false,
+		`{"callback_type":"*","ordering":{"key":"/a","skip_after":"1"},` + dest + `}`: false, `{"callback_type":"*","ordering":{"key":"/a","skip_after":"90m"},` + dest + `}`: true,
 		`{"callback_type":"*","envelope":"cloudevents","body":"full",` + dest + `}`: false, `{"callback_type":"*","envelope":"none","body":"full",` + dest + `}`: true,
 	} {
 		if err := h.valid(registration, []byte(body)); (err == nil) != ok {

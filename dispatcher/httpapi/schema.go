@@ -67,6 +67,11 @@ type togetherDoc struct {
 	Results   bool        `json:"results,omitempty" default:"false" doc:"The body of an answer that counts as delivered may say {\"results\": [{\"id\": \"dlv_…\", \"status\": 200}]}, within its first 64 KiB: what has a status of 2xx there is delivered, and all else is tried again. An id is the delivery's or the event's. A body that says anything else, or is cut off, says nothing: all are delivered."`
 }
 
+type orderingDoc struct {
+	Key       string      `json:"key" minLength:"1" maxLength:"512" doc:"A JSON Pointer (RFC 6901) to a string, a number, true or false in the payload, which the type's schema must have room for. An event that has nothing there, or null, an object or an array, has no order." example:"/customerId"`
+	SkipAfter durationDoc `json:"skip_after,omitempty" doc:"How long a delivery may keep those behind it waiting, from when it is the first of its key: 1s to 720h. Then the next goes, and it goes on beside it. It is not skipped before it was attempted, nor while the callback is paused. Default: the next waits until it has ended." example:"24h"`
+}
+
 // durationDoc describes a duration.
 type durationDoc string
 
@@ -97,6 +102,7 @@ type SettingsDoc struct {
 	Filter      *filterDoc           `json:"filter,omitempty" doc:"Narrows the match by what the payload holds. It is decided when an event is accepted; GET …/events/{event_id} names the clause that kept an event away. A patch replaces it whole."`
 	Template    *templateDoc         `json:"template,omitempty" doc:"Makes a new body of the payload. A patch replaces it whole, and holds from the next attempt on."`
 	Signature   *signatureDoc        `json:"signature,omitempty" doc:"By what requests are signed, and by what else. Default: by HMAC alone, and then it is not shown."`
+	Ordering    *orderingDoc         `json:"ordering,omitempty" doc:"Keeps deliveries of events with the same key in order: one of them is under way at a time, and the next goes once it is delivered, dead or cancelled. Each has its number, counting up from 1, in Ringback-Sequence. Others do not wait for a key that fails. A replay neither waits nor keeps others waiting, and has the number that it had. At most 100 callbacks of a company may have one. Default: they go out as they come."`
 	RateLimit   *rateLimitDoc        `json:"rate_limit,omitempty" doc:"How fast the partner wants to be called: all attempts at deliveries to this callback together. Deliveries beyond it wait. Default: as fast as it answers."`
 	HeaderStyle string               `json:"header_style,omitempty" enum:"standard,svix,github,stripe" doc:"In which headers a signature travels, and in which form. standard is Standard Webhooks: Webhook-Id, Webhook-Timestamp and Webhook-Signature. svix is the same as Svix-Id, Svix-Timestamp and Svix-Signature. github is X-Hub-Signature-256, one signature over the body alone, with X-GitHub-Delivery (the webhook-id) and X-GitHub-Event (the event's type). stripe is Stripe-Signature. Webhook-Id and Ringback-* are sent with each. Absent: standard." example:"standard"`
 	Envelope    string               `json:"envelope,omitempty" enum:"none,cloudevents-structured,cloudevents-binary" doc:"What the payload travels in: CloudEvents 1.0. Structured has it as data in a JSON event (application/cloudevents+json); binary has it as the body and the attributes as ce- headers, which only signature.rfc9421 covers. id is the event's id, source is urn:ringback:company: and the company's name, time is when the event was accepted: the same in all attempts and replays."`

@@ -31,6 +31,7 @@ type First struct {
 	Callback int64
 	Token    string
 	Lease    time.Duration // from when on the attempt counts as lost
+	Key      string        // of the line that it comes into; empty: it has no order
 }
 
 // callbacks is how many the event goes to.
@@ -65,6 +66,9 @@ func (o *Offer) call(packs bool) *Call {
 		begin := ""
 		if f.Token != "" {
 			begin = f.Token + " " + strconv.FormatInt(f.Lease.Milliseconds(), 10)
+		}
+		if f.Key != "" {
+			begin += "#" + f.Key
 		}
 		args = append(args, f.Callback, begin)
 	}
@@ -133,6 +137,8 @@ type Accepted struct {
 	Slow  []int64 // Taken: those whose delivery goes to the slow lane
 	Begun []int64 // Taken: those whose first attempt has begun
 	Pumps []Pump  // Taken: callbacks whose rooms are to be pumped, since what waits there goes in batches
+	// Numbers are Taken's deliveries with an order: the number that each has among those of its callback and key.
+	Numbers map[int64]int64
 
 	Meta      Meta              // Known: what the event is
 	Expanding bool              // Known: deliveries are still to be written
@@ -167,7 +173,7 @@ func readAccepted(company string, texts []string) (Accepted, error) {
 	var out Accepted
 	switch word := a.text(); word {
 	case "accepted":
-		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids(), Pumps: a.pumps()}
+		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids(), Pumps: a.pumps(), Numbers: a.numbers()}
 	case "exists":
 		out = Accepted{Outcome: Known, Meta: a.meta(), LogID: a.text(), Held: a.ids(), Expanding: a.yes()}
 		for a.more() {

@@ -38,6 +38,7 @@ type Grant struct {
 	Version  int64     // of the registry
 	At       time.Time // by Redis's clock
 	Replayed bool      // the delivery was replayed before
+	Sequence int64     // its number among those of its callback and key; 0: it has no order
 	Batch    *Batch    // of a batch, which has no Meta, Payload and Replayed of its own; nil: of a delivery
 }
 
@@ -100,6 +101,9 @@ func (a *answer) grant(r Ref) (*Grant, error) {
 	length := a.text()
 	if a.err == nil && len(g.Payload) > 0 {
 		g.Payload, a.err = unpack(g.Payload, length)
+	}
+	if a.more() {
+		g.Sequence = a.number()
 	}
 	return g, a.err
 }

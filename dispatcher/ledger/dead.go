@@ -93,7 +93,8 @@ func (l *Ledger) Uses(ctx context.Context, company string) (callbacks, replays, 
 	return cbs.Val(), running.Val(), waitingBytes, nil
 }
 
-// CountWaiting compares a page of what is counted as waiting with what waits. what is "counted", "due" or a room's callback; cursor is "0" to begin.
+// CountWaiting compares a page of what is counted as waiting with what waits. what is "counted", "due", a room's callback, or that with <
+// before it, for its lines; cursor is "0" to begin.
 // It returns the next cursor: "0" at the end, and "" if nothing is counted for the company.
 func (l *Ledger) CountWaiting(ctx context.Context, company, what, cursor string) (next string, err error) {
 	return l.run(ctx, countScript, company, what, cursor, Page).Text()

@@ -65,14 +65,10 @@ func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string,
 		pulled *redis.IntCmd
 	}
 	var all []room
-	for _, cb := range rooms {
-		key := Key(company, "room:"+cb)
-		all = append(all, room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f"), pipe.Exists(ctx, Key(company, "pull:"+cb))})
+	read := func(key, cb string) room {
+		return room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f", "by"), pipe.Exists(ctx, Key(company, "pull:"+cb))}
 	}
-	if err := execute(ctx, pipe); err != nil {
-		return err
-	}
-	for _, r := range all {
+	count := func(r room) {
 		n, oldest := &d.Held, &d.Oldest
 		if r.pulled.Val() > 0 {
 			n, oldest = &d.Unfetched, &d.UnfetchedSince
@@ -83,6 +79,16 @@ func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string,
 				*oldest = at
 			}
 		}
+	}
+	for _, cb := range rooms {
+		all = append(all, read(Key(company, "room:"+cb), cb))
+	}
+	if err := execute(ctx, pipe); err != nil {
+		return err
+	}
+	var lines []room
+	for i, r := range all {
+		count(r)
 		a := &answer{left: Strings(r.pace.Val())}
 		switch state := breakerOf(a.yes(), a.numberIfAny()); {
 		case a.err != nil:
@@ -91,6 +97,18 @@ func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string,
 		case state == BreakerHalfOpen:
 			d.HalfOpen++
 		}
+		if by := a.text(); a.err == nil && registry.IsOrdered(by) {
+			lines = append(lines, read(Key(company, "behind:"+rooms[i]), rooms[i]))
+		}
+	}
+	if len(lines) == 0 {
+		return nil
+	}
+	if err := execute(ctx, pipe); err != nil {
+		return err
+	}
+	for _, r := range lines {
+		count(r)
 	}
 	return nil
 }

@@ -25,6 +25,7 @@
 //	nowhere             accept, expand        P            nothing is in its way
 //	                    accept                A            the same, and the accepting process makes it
 //	                    accept, expand        H            gate, pace, window or room forbid
+//	                    accept                H, in line   one of the same callback and key is ahead
 //	P                   begin                 A            it is due, and the claimant's
 //	                    begin                 H            gate, pace or the worker's turns forbid
 //	R                   begin                 A            its time has come
@@ -35,10 +36,12 @@
 //	                    finish, overdue       C            its callback was deleted
 //	H                   ack                   D            its partner fetched it, and says so
 //	H                   seek                  C            its partner goes on behind it, without it
+//	H, in line          any that ends a head  H            it is the head now, and in the room
+//	                    pump                  H            the same, since the head was that for too long
 //	H                   pump, finish          P            it is let out
 //	                    finish                A            the same, and the owner of what ended makes it
 //	                    pump                  X            it was held for too long
-//	                    any that fills a room X            too many are held; the oldest goes
+//	                    any that fills a room X            too many are held; the oldest goes, or the first of a line that is too long
 //	P, H, R             begin, purge, pump    C cancelled  its callback was deleted
 //	P, H, R, A          cancel                C            somebody asked for it; an attempt under way still counts if it delivers
 //	C                   finish                D            it was cancelled under way, and delivered
@@ -65,6 +68,15 @@
 //
 // A member leaves a batch that is not under way by a cancel or a replay, or with its event. Those write the member's record only.
 //
+// # Lines
+//
+// A callback with an ordering has a line for each value of its key that an unfinished delivery has. A delivery comes into its line, and gets its number, in the step
+// that accepts its event; so the order of a line is that of the log. Only the head of a line is where deliveries without an order are. What ends it lets the next one
+// into the room, in the same run; and from there it goes as anything that is held. A replay that begins after the end is in no line. The pump takes a head out of its line that
+// was attempted and has been the head for skip_after, and puts right what a step left that failed half-way.
+//
+// If Redis loses its last second, a number may be given again: to another event, of the same key.
+//
 // # The data model
 //
 // A delivery's record is the only truth about it. The company is the hash tag of its keys, written {c} here, so a script may touch any of them. All times
@@ -80,6 +92,7 @@
 //	                             no delivery, or a single one that was never replayed, x dead, h held at acceptance,
 //	                             d<cb> the record: state, generation, attempt, budget spent, time, owner's token, attempts;
 //	                             r<cb> it was replayed: its attempts say so;
+//	                             o<cb> its number among those of its callback and key, and the key's name;
 //	                             q<cb>.<n> what one of its last three attempts sent, n being its number modulo 3, and what of the answer is not in the
 //	                             record: a JSON line, and behind it the URL, sealed (package registry), and the answer's body, as a zstd frame if it is long; written
 //	                             with the record;
@@ -110,6 +123,12 @@
 //	{c}:pull:<cb>   hash         of a callback whose partner fetches: at, the last place in its room that was given, ack, up to which place was acknowledged
 //	{c}:fetched:<cb> zset        the deliveries that were acknowledged, for who goes back to them; score: their place. It is tidied up by each
 //	                             acknowledgement, and by its expiry
+//	{c}:line:<cb>:<key> zset     the deliveries in order of a callback and a key that have not ended; score: their number. The first is the head; the others wait. No replay is in it
+//	{c}:heads:<cb>  zset         the keys that have a line; score: since when its head is that (ms)
+//	{c}:behind:<cb> zset         those who wait in lines, with the token line in their records; score: order of acceptance
+//	{c}:seq:<cb>    hash         by key: the last number, and when it was given (ms). 30 days later it ages, and goes with a callback that is deleted, or where there are too many
+//	{c}:ordered     set          the callbacks with an ordering (the registry's); {c}:health:<cb> has as by how their lines go (the registry's), and as lc how far the look at
+//	                             them is and when that was (ms)
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:special     string       there once was a callback that does not take its deliveries one by one (the registry's)
 //	{c}:batch:<name> hash        a batch: d<cb> its record, a the log id of its first member, e the members' event ids, w its webhook-id, k how its elements are

@@ -168,7 +168,7 @@ const TracesPage = glancePage / 8
 func (l *Ledger) EraseTraces(ctx context.Context, company string, callbacks ...int64) error {
 	var names []string
 	for _, id := range callbacks {
-		for _, name := range []string{"gate:", "health:", "rate:", "ready:", "room:", "busy:", "retry:", "pull:", "fetched:"} {
+		for _, name := range []string{"gate:", "health:", "rate:", "ready:", "room:", "busy:", "retry:", "pull:", "fetched:", "behind:", "heads:", "seq:"} {
 			names = append(names, name+strconv.FormatInt(id, 10))
 		}
 	}

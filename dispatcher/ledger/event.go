@@ -50,6 +50,7 @@ func readEvent(id string, fields map[string]string) (*Event, error) {
 	if err := json.Unmarshal([]byte(fields["m"]), &e.Meta); err != nil {
 		return nil, fmt.Errorf("event %s: %w", id, ErrBadRecord)
 	}
+	orders := make(map[int64]Order)
 	for name, text := range fields {
 		if name == "" {
 			continue
@@ -61,12 +62,22 @@ func readEvent(id string, fields map[string]string) (*Event, error) {
 			if e.Records[number], err = ParseRecord(text); err != nil {
 				return nil, fmt.Errorf("event %s, callback %d: %w", id, number, err)
 			}
+		case name[0] == 'o':
+			if orders[number], err = readOrder(text); err != nil {
+				return nil, fmt.Errorf("event %s, callback %d: %w", id, number, err)
+			}
 		case name[0] == 'e':
 			ids, err := readIDs(text)
 			if err != nil {
 				return nil, fmt.Errorf("event %s: %w", id, err)
 			}
 			e.Later = append(e.Later, ids...)
+		}
+	}
+	for callback, order := range orders {
+		if record, written := e.Records[callback]; written {
+			record.Order = order
+			e.Records[callback] = record
 		}
 	}
 	return e, nil
@@ -109,7 +120,7 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 	pipe := l.rdb.Pipeline()
 	reads, bodies := make([]*redis.SliceCmd, len(refs)), make([]*redis.BoolCmd, len(refs))
 	for i, r := range refs {
-		reads[i] = pipe.HMGet(ctx, EventKey(r.Company, r.Event), "m", "a", RecordField(r.Callback))
+		reads[i] = pipe.HMGet(ctx, EventKey(r.Company, r.Event), "m", "a", RecordField(r.Callback), orderField(r.Callback))
 		if l.bodies > 0 { // else none has left, or some have that did so under another setting
 			bodies[i] = pipe.HExists(ctx, EventKey(r.Company, r.Event), "b")
 		}
@@ -120,12 +131,16 @@ func (l *Ledger) Deliveries(ctx context.Context, refs []Ref) ([]*Event, error) {
 	found, of := make([]*Event, len(refs)), make(map[string][]map[int64]Record)
 	for i, r := range refs {
 		a := &answer{left: Strings(reads[i].Val())}
-		m, logID, record := a.text(), a.text(), a.text()
+		m, logID, record, order := a.text(), a.text(), a.text(), a.text()
 		if a.err != nil || m == "" || record == "" {
 			continue
 		}
+		fields := map[string]string{"m": m, "a": logID, RecordField(r.Callback): record}
+		if order != "" {
+			fields[orderField(r.Callback)] = order
+		}
 		var err error
-		if found[i], err = readEvent(r.Event, map[string]string{"m": m, "a": logID, RecordField(r.Callback): record}); err != nil {
+		if found[i], err = readEvent(r.Event, fields); err != nil {
 			return nil, err
 		}
 		found[i].BodyLeft = bodies[i] != nil && !bodies[i].Val()

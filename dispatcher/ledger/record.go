@@ -28,6 +28,14 @@ type Record struct {
 
 	// Batch is the webhook-id of the unfinished batch that it travels in. State, At, Spent and what came to Number and Attempts are that batch's then.
 	Batch string
+	// Order is its place among those of its callback and key, where that was read; zero: it has none.
+	Order Order
+}
+
+// An Order is a delivery's place among those of its callback and key.
+type Order struct {
+	Number int64
+	Key    string // what names the key
 }
 
 // ErrBadRecord says that what Redis holds, or what a script answered, is not what this version writes.

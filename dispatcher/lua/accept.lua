@@ -1,11 +1,13 @@
 -- Accepts an event and a delivery for each matched callback, or nothing. A delivery whose caller has a place for its first attempt begins it, if
 -- it may go at once. Where it matched more callbacks than one run should write deliveries for, the rest of them stand in the event, in pages, for
--- expand.lua.
+-- expand.lua. A delivery with an order comes into its line, and waits there unless it is the first.
 -- ARGV: event id, registry version matched at, meta, body, the payload's length if the body is compressed, else '', how many callbacks it matched, the
---       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', ...
+--       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', with # and its key's name
+--       behind that if it has an order, ...
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
 --  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun,
---  csv of callback:ms for each whose room is to be pumped then: they are let out in batches}
+--  csv of callback:ms for each whose room is to be pumped then: they are let out in batches, csv of callback:number
+--  for each that has an order}
 local version, most, nap
 
 -- Writes an event into the log, at the installation's time, or right after the last one if that is later. -> its log id
@@ -67,13 +69,21 @@ return each(function(ARGV)
   if ARGV[5] ~= '' then redis.call('HSET', ev, 'z', ARGV[5]) end
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
-  local share, late, slow, begun, page = shareOf(callbacks), {}, {}, {}, {}
+  local share, late, slow, begun, page, numbers = shareOf(callbacks), {}, {}, {}, {}, {}
   weight = tonumber(ARGV[5]) or #ARGV[4]
   for i = 8, #ARGV, 2 do
     page[#page + 1] = ARGV[i]
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-    local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
-    if not admit(r, ev, 'd' .. cb, id .. '/' .. cb, cb, share, token, lease) then
+    local token, lease = string.match(ARGV[i + 1], '^([^ #]+) (%d+)')
+    local key, member, n, first = string.match(ARGV[i + 1], '#(%x+)$'), id .. '/' .. cb, nil, true
+    if key then
+      n, first = queue().join(ev, member, cb, key)
+      numbers[#numbers + 1] = cb .. ':' .. n
+    end
+    if not first then
+      stand(r, ev, 'd' .. cb, member, cb, key)
+      late[#late + 1] = cb
+    elseif not admit(r, ev, 'd' .. cb, member, cb, share, token, lease) then
       late[#late + 1] = cb
     elseif r.slow then
       slow[#slow + 1] = cb
@@ -89,5 +99,5 @@ return each(function(ARGV)
   local pumps = {}
   for cb, ms in pairs(told) do pumps[#pumps + 1] = cb .. ':' .. int(ms) end
   told = {}
-  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ','), table.concat(pumps, ',')}
+  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ','), table.concat(pumps, ','), table.concat(numbers, ',')}
 end)

@@ -1,5 +1,5 @@
 -- Compares a page of what is counted as waiting with what does wait, for a company with a quota on it. ARGV: what to walk ('counted': what is
--- counted; 'due', or a room's callback id: what waits), cursor ('0' to begin), limit -> next cursor, '0' at the end, '' where nothing is counted
+-- counted; 'due', a room's callback id, or that with < before it, for who waits behind others: what waits), cursor ('0' to begin), limit -> next cursor, '0' at the end, '' where nothing is counted
 local what, cursor = ARGV[1], ARGV[2]
 if redis.call('HEXISTS', prefix .. 'quota', 'waiting_bytes') == 0 then
   redis.call('DEL', waiting)
@@ -22,7 +22,8 @@ if what == 'counted' then
   end
   return page[1]
 end
-local page = redis.call('ZSCAN', what == 'due' and due or prefix .. 'room:' .. what, cursor, 'COUNT', ARGV[3])
+local behind = string.match(what, '^<(%d+)$')
+local page = redis.call('ZSCAN', what == 'due' and due or behind and prefix .. 'behind:' .. behind or prefix .. 'room:' .. what, cursor, 'COUNT', ARGV[3])
 for i = 1, #page[2], 2 do
   local ev = place(page[2][i])
   if unfinished(ev) then waits(ev) end

@@ -33,6 +33,10 @@ local function erase(gone, id, cb, r, new)
     leave(cb, member)
     unhold(cb, member)
     redis.call('ZREM', fetched(cb), member)
+    if isSpecial() then
+      redis.call('ZREM', prefix .. 'behind:' .. cb, member)
+      queue().depart(redis.call('HGET', gone, 'o' .. cb), member, cb)
+    end
   end
   for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
     local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
@@ -126,7 +130,7 @@ if mode == 'rest' then
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays', batches) == 0) and 1 or 0
   if n[6] == 1 then
     redis.call('DEL', log, prefix .. 'blocks', finals, unsettled, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,
-      trail, prefix .. 'hosts', prefix .. 'challenges', paged, vigil, bodies, bodies .. ':at', live, prefix .. 'watched', prefix .. 'links', prefix .. 'special', prefix .. 'tls')
+      trail, prefix .. 'hosts', prefix .. 'challenges', paged, vigil, bodies, bodies .. ':at', live, prefix .. 'watched', prefix .. 'links', prefix .. 'special', prefix .. 'tls', prefix .. 'ordered')
     redis.call('EXPIRE', prefix .. 'erased', 3600) -- the call that erases deletes it after the last keys. If that is killed and nobody calls again, it expires
     redis.call('SET', prefix .. 'ver', int(math.max(tonumber(redis.call('GET', prefix .. 'ver') or '0') + 1, now)))
   end

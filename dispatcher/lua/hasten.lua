@@ -17,7 +17,7 @@ if r.s == 'H' then return {'waits'} end
 if closed and r.s ~= 'A' then return {'closed', statusOf(closed)} end
 if r.s == 'P' and now - r.at >= PATIENCE then return {'late', int(r.gen), member} end
 if r.s ~= 'R' then return {'soon'} end
-if held(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
+if waiters(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local nap = sleeping()
 if nap then return nap end
 local old = r.gen

@@ -12,6 +12,8 @@ for _, cb in ipairs(ARGV) do
   older(redis.call('ZRANGE', retry, 0, 0, 'WITHSCORES')[2])
   local first = redis.call('ZRANGE', room, 0, 0)[1]
   if first then older(accepted((place(first)))) end
+  local eldest = isSpecial() and queue().eldest(cb)[1]
+  if eldest then older(accepted((place(eldest)))) end
   for _, member in ipairs(redis.call('SRANDMEMBER', ready, 20)) do -- all of them, or enough to tell: they come and go within seconds
     older(accepted((place(member))))
   end

@@ -41,6 +41,7 @@ for i = heads and 4 or 5, #ARGV do
   if heads then
     local r, h = has('R') and top(retry, newest, 1, 1)[2] or 0, has('H') and top(room, highest, ORDER_SCALE, 1)[2] or 0
     local newer = math.max(tonumber(r), tonumber(h))
+    if has('H') and isSpecial() then newer = math.max(newer, tonumber(top(prefix .. 'behind:' .. cb, highest, ORDER_SCALE, 1)[2] or 0)) end
     if newer > 0 or inLanes > 0 then
       for _, value in ipairs({cb, int(newer), inLanes}) do out[#out + 1] = value end
     end
@@ -84,6 +85,7 @@ for i = heads and 4 or 5, #ARGV do
     end
     if has('R') then add(retry, newest, 1) end
     if has('H') then add(room, highest, ORDER_SCALE) end
+    if has('H') and isSpecial() then add(prefix .. 'behind:' .. cb, highest, ORDER_SCALE) end
     for _, member in ipairs(inLanes > 0 and redis.call('SMEMBERS', prefix .. 'ready:' .. cb) or {}) do
       local ms = not isBatch(member) and accepted((place(member)))
       if ms and (newest == '+inf' or tonumber(ms) <= tonumber(newest)) then

@@ -8,7 +8,7 @@ local function told()
   end
 end
 if ARGV[4] ~= '' and cursor == '0' then
-  local before = held(cb)
+  local before = waiters(cb)
   if before > 0 and not told() then audit(trail, ARGV[4], {{field = 'held', old = before, new = 0}}) end
 end
 local cancelled = 0
@@ -23,16 +23,23 @@ local function cancel(member)
   end
 end
 
+-- Who waits in a line goes first: else each head that is cancelled would let one of them into the room.
+local behind = isSpecial() and redis.call('ZRANGE', prefix .. 'behind:' .. cb, 0, limit - 1) or {}
+for _, member in ipairs(behind) do
+  redis.call('ZREM', prefix .. 'behind:' .. cb, member)
+  cancel(member)
+end
+limit = limit - #behind
 local room = prefix .. 'room:' .. cb
-for _, member in ipairs(redis.call('ZRANGE', room, 0, limit - 1)) do
+for _, member in ipairs(limit > 0 and redis.call('ZRANGE', room, 0, limit - 1) or {}) do
   unhold(cb, member)
   cancel(member)
 end
-if held(cb) > 0 then return {'room', cancelled} end
+if waiters(cb) > 0 then return {'room', cancelled} end
 if not deleted(gate(cb)) then return {'0', cancelled} end
 
 if cursor == 'room' then cursor = '0' end
-local page = redis.call('ZSCAN', due, cursor, 'COUNT', limit)
+local page = redis.call('ZSCAN', due, cursor, 'COUNT', ARGV[3])
 for i = 1, #page[2], 2 do
   local _, _, whose = place(page[2][i])
   if whose == cb then cancel(page[2][i]) end
@@ -40,5 +47,9 @@ end
 if page[1] == '0' then
   redis.call('ZREM', rooms, cb)
   redis.call('DEL', prefix .. 'health:' .. cb, prefix .. 'pull:' .. cb, prefix .. 'fetched:' .. cb)
+  if isSpecial() then
+    for _, key in ipairs(redis.call('ZRANGE', prefix .. 'heads:' .. cb, 0, ARGV[3])) do queue().promote(cb, key) end -- what is left of lines is under way
+    redis.call('UNLINK', prefix .. 'seq:' .. cb)
+  end
 end
 return {page[1], cancelled}

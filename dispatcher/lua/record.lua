@@ -126,16 +126,29 @@ local function tell(member, s)
   for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do add(event .. '/' .. cb) end
 end
 
--- How a callback's deliveries travel together: how many events and bytes of payload at most, for how long (ms) the first waits for the others, and how an
--- element is written. nil: one by one.
-local function together(cb)
+-- Whether any callback of the company takes its deliveries otherwise than one by one, as they come; or did once.
+local function isSpecial()
   if special == nil then special = redis.call('GET', prefix .. 'special') end
-  if not special then return nil end
+  return special
+end
+
+-- How a callback takes its deliveries. In batches: how many events and bytes of payload at most, for how long (ms) the first waits for the others, and how an
+-- element is written. In order: how long (ms) the head of a line may keep those behind it waiting, 0: until it has ended. nil: one by one, as they come.
+local function way(cb)
+  if not isSpecial() then return nil end
   if ways[cb] == nil then
-    local events, bytes, wait, element = string.match(redis.call('HGET', prefix .. 'health:' .. cb, 'by') or '', '^batch (%d+) (%d+) (%d+) (%l+)$')
-    ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element} or false
+    local by = redis.call('HGET', prefix .. 'health:' .. cb, 'by') or ''
+    local events, bytes, wait, element = string.match(by, '^batch (%d+) (%d+) (%d+) (%l+)$')
+    local skip = string.match(by, '^order (%d+)$')
+    ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element}
+      or skip and {skip = tonumber(skip)} or false
   end
   return ways[cb] or nil
+end
+
+local function together(cb)
+  local w = way(cb)
+  return w and w.events and w or nil
 end
 
 -- How many of a callback's deliveries are in the lanes, and how one comes there and goes.
@@ -180,16 +193,15 @@ local function unhold(cb, member)
   if gone > 0 and isBatch(member) then whole(member, cb, -1) end
 end
 
--- How many deliveries of a callback are in the lanes, and how many wait in its room: of a batch, all its members.
+-- How many deliveries of a callback are in the lanes, and how many wait in its room, or in its lines: of a batch, all its members.
 local function crowds(cb)
   local ready, room = lanes(cb), held(cb)
-  together(cb)
-  if not special or ready + room == 0 then return ready, room end
+  if not isSpecial() then return ready, room end
   for _, member in ipairs(ready > 0 and redis.call('SMEMBERS', prefix .. 'ready:' .. cb) or {}) do
     if isBatch(member) then ready = ready - 1 + #aboardOf((place(member))) end
   end
   if room > 0 then room = math.max(1, room + tonumber(redis.call('HGET', prefix .. 'health:' .. cb, 'hb') or 0)) end
-  return ready, room
+  return ready, room + redis.call('ZCARD', prefix .. 'behind:' .. cb)
 end
 
 -- A closed gate's status; nil of an open one.
@@ -328,6 +340,100 @@ local function waitsNoMore(ev)
   redis.call('HINCRBY', waiting, '/', -bytes)
 end
 
+-- Deliveries in order. An event that has a value at a callback's ordering key has as o<cb> its number among those of the same key, and the key's name.
+-- {c}:line:<cb>:<key> has who of the key has not ended; score: number. The first is its head, and only a head is in the lanes, in the room, or among those that
+-- wait for their next attempt. {c}:behind:<cb> has the others; score: order of acceptance. Their records say H, with LINE as their token. {c}:heads:<cb> has each
+-- key that has a line; score: since when its head is that (ms). {c}:seq:<cb> has by key the last number, and when that was given (ms).
+--
+-- A replay stands in no line. What lines do is defined only where there may be any.
+local LINE, SEQ_LIFE, SEQ_MOST = 'line', 2592000000, 100000 -- SEQ_LIFE: ms
+local lined = nil
+local function queue()
+  if lined then return lined end
+  local function names(cb, key) return prefix .. 'line:' .. cb .. ':' .. key, prefix .. 'heads:' .. cb, prefix .. 'behind:' .. cb end
+  -- How many wait behind others, and who of them was accepted first.
+  local function behind(cb) return redis.call('ZCARD', prefix .. 'behind:' .. cb) end
+  local function eldest(cb) return redis.call('ZRANGE', prefix .. 'behind:' .. cb, 0, 0, 'WITHSCORES') end
+  -- Whoever is a line's first by now is its head, and comes into the room if it waited behind another. Who has ended, or is gone, is nobody's head.
+  local function promote(cb, key)
+    local line, heads, others = names(cb, key)
+    while true do
+      local member = redis.call('ZRANGE', line, 0, 0)[1]
+      if not member then
+        redis.call('ZREM', heads, key)
+        return
+      end
+      local r, ev, field = load(member)
+      if r and not final(r.s) then
+        redis.call('ZADD', heads, int(now), key)
+        if r.s == 'H' and r.tok == LINE then
+          r.tok = '-'
+          if gate(cb) then redis.call('ZADD', rooms, 'NX', int(now + AIRING), cb) else redis.call('ZADD', rooms, int(now), cb) end
+          outside[cb] = held(cb) + redis.call('ZADD', prefix .. 'room:' .. cb, order(ev), member)
+          redis.call('HSET', ev, field, format(r))
+          redis.call('ZREM', others, member)
+        end
+        return
+      end
+      redis.call('ZREM', line, member)
+      redis.call('ZREM', others, member)
+    end
+  end
+  -- A delivery leaves its line, which o, the event's o<cb>, names. If it was the head, the next one is.
+  local function depart(o, member, cb)
+    local key = string.match(o or '', '(%x+)$')
+    if not key then return end
+    local line, _, others = names(cb, key)
+    local head = redis.call('ZRANGE', line, 0, 0)[1]
+    if redis.call('ZREM', line, member) == 0 then return end
+    redis.call('ZREM', others, member)
+    if head == member then promote(cb, key) end
+  end
+  -- Some keys whose time is over give up their numbers. Where there are too many, the idlest of a few does, of those that have no line.
+  local function tidy(seq, heads)
+    local few, idlest, since = redis.call('HLEN', seq) < SEQ_MOST, nil, nil
+    for _, key in ipairs(redis.call('HRANDFIELD', seq, few and 4 or 16)) do
+      local at = tonumber(string.match(redis.call('HGET', seq, key), '(%d+)$'))
+      if not redis.call('ZSCORE', heads, key) then
+        if now - at > SEQ_LIFE then
+          redis.call('HDEL', seq, key)
+        elseif not few and (not since or at < since) then
+          idlest, since = key, at
+        end
+      end
+    end
+    if idlest and redis.call('HLEN', seq) >= SEQ_MOST then redis.call('HDEL', seq, idlest) end
+  end
+  -- The next number of a key.
+  local function number(cb, key)
+    local seq, heads = prefix .. 'seq:' .. cb, prefix .. 'heads:' .. cb
+    local n, at = string.match(redis.call('HGET', seq, key) or '', '^(%d+) (%d+)$')
+    if not n then
+      tidy(seq, heads)
+      n = 0
+    elseif now - tonumber(at) > SEQ_LIFE and not redis.call('ZSCORE', heads, key) then
+      n = 0
+    end
+    redis.call('HSET', seq, key, int(n + 1) .. ' ' .. int(now))
+    return int(n + 1)
+  end
+  -- A delivery that is accepted gets its number, and comes into its line. -> the number, true if it is the head
+  local function join(ev, member, cb, key)
+    local line, heads = names(cb, key)
+    local n = number(cb, key)
+    redis.call('HSET', ev, 'o' .. cb, n .. ' ' .. key)
+    redis.call('ZADD', line, n, member)
+    local first = redis.call('ZRANGE', line, 0, 0)[1] == member
+    if first then redis.call('ZADD', heads, int(now), key) end
+    return n, first
+  end
+  lined = {names = names, behind = behind, eldest = eldest, promote = promote, depart = depart, join = join}
+  return lined
+end
+
+-- How many deliveries of a callback are held.
+local function waiters(cb) return held(cb) + (isSpecial() and queue().behind(cb) or 0) end
+
 -- A batch's hash, beside its record d<cb>: a its first member's log id, e its members' event ids in their order (absent: it is empty, and nothing of it was ever
 -- sent), w its webhook-id, k how its elements are written. A member's record says A … ~<name> as long as it is in the batch, and stands in no set. Who
 -- takes a member out of a batch only writes its record: at its next attempt the batch finds who is still in it.
@@ -384,7 +490,7 @@ local function ending()
     local field, mine, lines, died, came = 'd' .. cb, '~' .. name, short(r.log), 0, 0
     for _, event in ipairs(events) do
       local ev, member = prefix .. 'ev:' .. event, event .. '/' .. cb
-      local e = redis.call('HMGET', ev, field, 'n', 'x', 'a')
+      local e = redis.call('HMGET', ev, field, 'n', 'x', 'a', 'o' .. cb)
       local was, gen, num, at, tok, log = string.match(e[1] or '', '^([AC]) (%d+) (%d+) %d+ (%d+) (%S+)(.*)$')
       if tok == mine then
         num = tonumber(num)
@@ -406,6 +512,7 @@ local function ending()
           else
             settled(ev, unfinished, e[3], e[4])
           end
+          if e[5] then queue().depart(e[5], member, cb) end -- it came into a line before the callback had batches
         end
       end
     end
@@ -437,6 +544,7 @@ local function close(ev, member, cb, state)
   redis.call('ZREM', due, member)
   leave(cb, member)
   unhold(cb, member)
+  if isSpecial() then queue().depart(redis.call('HGET', ev, 'o' .. cb), member, cb) end
   local unfinished = redis.call('HEXISTS', ev, 'n') == 1 and redis.call('HINCRBY', ev, 'n', -1) or 0
   if unfinished <= 0 then waitsNoMore(ev) end
   if state == 'X' then
@@ -588,6 +696,22 @@ local function gather(b, ev, cb, closed)
   end
 end
 
+-- Where too many of a callback are held, the oldest of them goes to the dead-letter book.
+local LINE_PART = 10 -- one line may have so small a part of what may be held
+local function makeRoom(cb)
+  if waiters(cb) <= HOLD_MAX then return end
+  local room, other = redis.call('ZRANGE', prefix .. 'room:' .. cb, 0, 0, 'WITHSCORES'), isSpecial() and queue().eldest(cb) or {}
+  local oldest = room[1]
+  if not oldest or other[1] and tonumber(other[2]) < tonumber(room[2]) then oldest = other[1] end
+  local o, ev, field = load(oldest)
+  if o and o.s == 'H' then
+    bury(o, ev, field, oldest, cb, 'hold_full')
+  else
+    unhold(cb, oldest)
+    if isSpecial() then redis.call('ZREM', prefix .. 'behind:' .. cb, oldest) end
+  end
+end
+
 -- A delivery waits in the room, in the order of acceptance. Is the room full, its oldest goes to the dead-letter book. Writes the record.
 local function hold(r, ev, field, member, cb, closed)
   local room = prefix .. 'room:' .. cb
@@ -598,14 +722,34 @@ local function hold(r, ev, field, member, cb, closed)
   local before, came = held(cb), redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
   outside[cb] = before + came
   if came > 0 and isBatch(member) then whole(member, cb, 1) end
-  local b = not isBatch(member) and together(cb)
-  if b then gather(b, ev, cb, closed) else redis.call('ZADD', rooms, 'NX', int(closed and now + AIRING or now), cb) end
-  tell(member, 'H')
-  if held(cb) > HOLD_MAX then
-    local oldest = redis.call('ZRANGE', room, 0, 0)[1]
-    local o, oev, ofield = load(oldest)
-    if o and o.s == 'H' then bury(o, oev, ofield, oldest, cb, 'hold_full') else unhold(cb, oldest) end
+  local w = way(cb)
+  if w and w.events and not isBatch(member) then
+    gather(w, ev, cb, closed)
+  else
+    redis.call('ZADD', rooms, w and w.skip and 'LT' or 'NX', int(closed and now + AIRING or now), cb)
   end
+  tell(member, 'H')
+  makeRoom(cb)
+end
+
+-- A delivery with an order waits behind the head of its line. Writes the record. If its line is too long, the first of those that wait there goes to the dead-letter
+-- book: so one key takes no more than a part of what may be held.
+local function stand(r, ev, field, member, cb, key)
+  local line, heads, behind = queue().names(cb, key)
+  local w, since = way(cb), redis.call('ZSCORE', heads, key)
+  local look = now + AIRING
+  if w and w.skip and w.skip > 0 and since then look = math.max(now, math.min(look, tonumber(since) + w.skip)) end
+  redis.call('ZADD', rooms, 'LT', int(look), cb)
+  redis.call('ZADD', behind, order(ev), member)
+  r.s, r.at, r.tok = 'H', now, LINE
+  redis.call('HSET', ev, field, format(r))
+  tell(member, 'H')
+  if redis.call('ZCARD', line) > math.max(1, math.floor(HOLD_MAX / LINE_PART)) + 1 then
+    local second = redis.call('ZRANGE', line, 1, 1)[1]
+    local s, sev, sfield = load(second)
+    if s and s.s == 'H' then bury(s, sev, sfield, second, cb, 'hold_full') end
+  end
+  makeRoom(cb)
 end
 
 -- A partner who does not answer at all is tried one at a time, one who answers, only not as the contract wants, a few at a time.
@@ -666,7 +810,7 @@ local function later(ev, id, callbacks, rest, page)
 end
 
 -- What the owner of an attempt that has begun has to know: number, spent, attempts, meta, body, log id, registry version, now, '1' after a replay
--- or '', the payload's length if the body is compressed, else ''. One run answers so many bytes of bodies, but for the first; from some on they are counted
+-- or '', the payload's length if the body is compressed, else '', and its number if it has an order. One run answers so many bytes of bodies, but for the first; from some on they are counted
 -- before they are read.
 --
 -- Of a batch: number, spent, attempts, webhook-id, how its elements are written, log id of its first member, registry version, now, ms until the rest of
@@ -684,9 +828,14 @@ local function granted(r, ev, cb, crew, wait)
     return out
   end
   local fits = given < MANY_BYTES or given + redis.call('HSTRLEN', ev, 'b') <= MOST_BYTES
-  local e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb, 'z')
+  local e
+  if isSpecial() then
+    e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb, 'z', 'o' .. cb)
+  else
+    e = redis.call('HMGET', ev, 'm', fits and 'b' or '', 'a', 'r' .. cb, 'z')
+  end
   given = given + #(e[2] or '')
-  return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or '', e[5] or ''}
+  return {r.num, r.spent, r.log, e[1], e[2] or '', e[3], version, int(now), e[4] or '', e[5] or '', e[6] and string.match(e[6], '^%d+') or nil}
 end
 
 -- Moves one out of the room into the window, or drops what has no business there. out, first: as release's.

@@ -8,7 +8,7 @@ ending().alight(r, cb)
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
 if underWay(r) then return {'waiting'} end
 if redis.call('HEXISTS', ev, 'b') == 0 then return {'bodiless'} end -- there is nothing to send
-if held(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
+if waiters(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local nap = sleeping()
 if nap then return nap end
 local old = r.gen

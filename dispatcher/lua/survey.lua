@@ -12,7 +12,7 @@ local closed = #keys > 0 and redis.call('MGET', unpack(keys)) or {}
 local enabled, out = 0, {redis.call('HLEN', prefix .. 'cb'), redis.call('ZCARD', dead), first or '', redis.call('ZCARD', prefix .. 'cbver'), 0}
 
 local function look(cb, closed)
-  local health, of = prefix .. 'health:' .. cb, {prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb}
+  local health, of = prefix .. 'health:' .. cb, {prefix .. 'ready:' .. cb, prefix .. 'retry:' .. cb, prefix .. 'room:' .. cb, isSpecial() and prefix .. 'behind:' .. cb or nil}
   local h = redis.call('HMGET', health, 'dead', 'f', 'l')
   local ready, retry, room, oldest = 0, 0, 0, nil
   local function older(at)
@@ -23,7 +23,10 @@ local function look(cb, closed)
     ready, room = crowds(cb)
     retry = redis.call('ZCARD', of[2])
     if retry > 0 then older(redis.call('ZRANGE', of[2], 0, 0, 'WITHSCORES')[2]) end
-    if room > 0 then older(math.floor(redis.call('ZRANGE', of[3], 0, 0, 'WITHSCORES')[2] / ORDER_SCALE)) end
+    for i = 3, room > 0 and #of or 0 do
+      local first = redis.call('ZRANGE', of[i], 0, 0, 'WITHSCORES')[2]
+      if first then older(math.floor(first / ORDER_SCALE)) end
+    end
     if ready > 0 then -- some tell enough: they come and go within seconds
       for _, member in ipairs(redis.call('SRANDMEMBER', of[1], 5)) do older(accepted((place(member)))) end
     end

@@ -27,7 +27,7 @@ if mode == 'replay' then
   -- Paced: what is accepted meanwhile must not wait behind all of it.
   local waiting = held(cb)
   -- What is in the lanes may come back to the room, and a room that is too full would bury what was just replayed.
-  local free = HOLD_MAX - waiting - lanes(cb)
+  local free = HOLD_MAX - waiters(cb) - lanes(cb)
   if waiting >= WINDOW and not pulled(gate(cb)) or free <= 0 then return {'wait'} end
   limit = math.min(limit, free)
   pace = tonumber(h[3])
