@@ -74,7 +74,7 @@ func (s *scene) underWay() string {
 		counts["{"+name+"}:due"] = pipe.ZCard(ctx, "{"+name+"}:due")
 	}
 	for _, cb := range s.callbacks {
-		for _, kind := range []string{"ready", "room", "retry"} {
+		for _, kind := range []string{"ready", "room", "retry", "behind", "heads"} {
 			key := fmt.Sprintf("{%s}:%s:%d", cb.company, kind, cb.ID)
 			if kind == "ready" {
 				counts[key] = pipe.SCard(ctx, key)

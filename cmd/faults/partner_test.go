@@ -33,6 +33,7 @@ type arrival struct {
 	delivery string // webhook-id
 	event    string
 	attempt  int
+	sequence int // 0: it has none
 	body     [sha256.Size]byte
 	verified error
 	start    time.Time
@@ -117,6 +118,7 @@ func (n *noting) Unwrap() http.ResponseWriter { return n.ResponseWriter }
 func (p *partner) book(path string, header http.Header, body []byte) *arrival {
 	a := &arrival{partner: p, path: path, start: time.Now(), delivery: header.Get("Webhook-Id"), event: header.Get("Ringback-Event-Id"), body: sha256.Sum256(body)}
 	a.attempt, _ = strconv.Atoi(header.Get("Ringback-Attempt"))
+	a.sequence, _ = strconv.Atoi(header.Get("Ringback-Sequence"))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if hook := p.secrets[path]; hook != nil {

@@ -144,6 +144,9 @@ func (s *scene) send(l load) *sending {
 }
 
 // filler is a text of so many bytes, of which compressing saves no more than a quarter.
+// customers are how many there are whom events are about, in turn.
+const customers = 20
+
 func filler(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
@@ -152,7 +155,7 @@ func filler(n int) string {
 
 func (l *ledger) write(company, batch string, k, padding int, to []string) *sent {
 	id := batch + strconv.Itoa(k)
-	content := map[string]string{"requestId": id, "status": "OK", "issuerName": filler(padding), "voucherEffect": "Nómina"}
+	content := map[string]string{"requestId": id, "status": "OK", "issuerName": filler(padding), "voucherEffect": "Nómina", "customerId": strconv.Itoa(k % customers)}
 	e := &sent{id: id, company: company, batch: batch, kind: eventType, to: to, begun: time.Now()}
 	for _, audience := range to {
 		e.kind, content[audience] = audienceType, "yes"
