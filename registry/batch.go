@@ -14,6 +14,15 @@ const (
 	ElementEnvelope BatchElement = "envelope" // an object with id, type and payload
 )
 
+// A BatchRate says what takes a token of the callback's rate limit.
+type BatchRate string
+
+// What takes a token.
+const (
+	RateOfRequests BatchRate = ""       // written "requests": each attempt of a batch
+	RateOfEvents   BatchRate = "events" // each event in it: a batch goes once there is a token, and the next once all of its are made up for
+)
+
 // The bounds of a [Batch].
 const (
 	DefaultBatchEvents = 100
@@ -35,6 +44,7 @@ type Batch struct {
 	MaxWait   time.Duration `json:"max_wait"`
 	Element   BatchElement  `json:"element"`
 	Results   bool          `json:"results,omitempty"` // the answer's body may speak of each element
+	RateLimit BatchRate     `json:"rate_limit,omitempty"`
 }
 
 // String is the batch as the dispatcher's scripts read it in a callback's health. That of nil is empty.
@@ -42,7 +52,11 @@ func (b *Batch) String() string {
 	if b == nil {
 		return ""
 	}
-	return fmt.Sprintf("batch %d %d %d %s", b.MaxEvents, b.MaxBytes, b.MaxWait.Milliseconds(), b.Element)
+	text := fmt.Sprintf("batch %d %d %d %s", b.MaxEvents, b.MaxBytes, b.MaxWait.Milliseconds(), b.Element)
+	if b.RateLimit != RateOfRequests {
+		text += " " + string(b.RateLimit)
+	}
+	return text
 }
 
 // SpecialKey is there once a callback of a company does not take its deliveries one by one.
@@ -55,11 +69,16 @@ type batchSettings struct {
 	MaxWait   string       `json:"max_wait"`
 	Element   BatchElement `json:"element"`
 	Results   bool         `json:"results"`
+	RateLimit BatchRate    `json:"rate_limit"`
 }
 
 func (b *Batch) settings() *batchSettings {
 	if b == nil {
 		return nil
 	}
-	return &batchSettings{b.MaxEvents, b.MaxBytes, formatDuration(b.MaxWait), b.Element, b.Results}
+	s := &batchSettings{b.MaxEvents, b.MaxBytes, formatDuration(b.MaxWait), b.Element, b.Results, b.RateLimit}
+	if s.RateLimit == RateOfRequests {
+		s.RateLimit = "requests"
+	}
+	return s
 }

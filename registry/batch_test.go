@@ -13,7 +13,7 @@ import (
 
 // TestBatchIsRead: what is left out has a default, and each fault is reported where it is.
 func TestBatchIsRead(t *testing.T) {
-	standard := Batch{DefaultBatchEvents, DefaultBatchBytes, DefaultBatchWait, ElementPayload, false}
+	standard := Batch{DefaultBatchEvents, DefaultBatchBytes, DefaultBatchWait, ElementPayload, false, RateOfRequests}
 	with := func(change func(*Batch)) *Batch { b := standard; change(&b); return &b }
 	for text, want := range map[string]*Batch{
 		`null`:                                 nil,
@@ -24,6 +24,8 @@ func TestBatchIsRead(t *testing.T) {
 		`{"max_wait": "60s"}`:                  with(func(b *Batch) { b.MaxWait = time.Minute }),
 		`{"element": "envelope"}`:              with(func(b *Batch) { b.Element = ElementEnvelope }),
 		`{"results": true, "max_events": 500}`: with(func(b *Batch) { b.Results, b.MaxEvents = true, 500 }),
+		`{"rate_limit": "requests"}`:           &standard,
+		`{"rate_limit": "events"}`:             with(func(b *Batch) { b.RateLimit = RateOfEvents }),
 	} {
 		cb, err := decode(payloads.Builtin(), refusing(""), batched(text), nil)
 		if err != nil {
@@ -45,6 +47,7 @@ func TestBatchIsRead(t *testing.T) {
 		`{"max_wait": "61s"}`:                  "body.batch.max_wait",
 		`{"element": "xml"}`:                   "body.batch.element",
 		`{"results": 1}`:                       "body.batch.results",
+		`{"rate_limit": "bytes"}`:              "body.batch.rate_limit",
 		`{"size": 1}`:                          "body.batch.size",
 	} {
 		_, err := decode(payloads.Builtin(), refusing(""), batched(text), nil)
@@ -65,7 +68,10 @@ func TestWhatABatchIsInRedis(t *testing.T) {
 	if none.String() != "" {
 		t.Errorf("no batch is %q", none)
 	}
-	if got := (&Batch{100, 2048, 1500 * time.Millisecond, ElementEnvelope, true}).String(); got != "batch 100 2048 1500 envelope" {
+	if got := (&Batch{100, 2048, 1500 * time.Millisecond, ElementEnvelope, true, RateOfRequests}).String(); got != "batch 100 2048 1500 envelope" {
+		t.Errorf("it is %q", got)
+	}
+	if got := (&Batch{100, 2048, 0, ElementPayload, false, RateOfEvents}).String(); got != "batch 100 2048 0 payload events" {
 		t.Errorf("it is %q", got)
 	}
 }

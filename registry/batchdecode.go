@@ -29,7 +29,10 @@ func (d *decoder) batch(o object, cb *Callback) {
 			d.fail(location+".element", "must be payload or envelope", short(element))
 		}
 	}
-	d.unknown(m, location, "max_events", "max_bytes", "max_wait", "element", "results")
+	if rate := d.choice(m, location, "rate_limit", "requests", "requests", string(RateOfEvents)); rate != "requests" {
+		b.RateLimit = BatchRate(rate)
+	}
+	d.unknown(m, location, "max_events", "max_bytes", "max_wait", "element", "results", "rate_limit")
 	cb.Batch = b
 }
 

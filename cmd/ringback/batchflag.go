@@ -23,7 +23,7 @@ func batchFlag(c *cli.Context) (value any, given bool, err error) {
 	for pair := range strings.SplitSeq(text, ",") {
 		name, said, _ := strings.Cut(pair, "=")
 		if members[name] = batchMember(name, said); members[name] == nil {
-			return nil, false, usagef("--batch takes %s, or max_events=N, max_bytes=N, max_wait=5s, element=payload|envelope, results=true|false, or none", batchOn)
+			return nil, false, usagef("--batch takes %s, or max_events=N, max_bytes=N, max_wait=5s, element=payload|envelope, results=true|false, rate_limit=requests|events, or none", batchOn)
 		}
 	}
 	return members, true, nil
@@ -40,7 +40,7 @@ func batchMember(name, said string) any {
 		if yes, err := strconv.ParseBool(said); err == nil {
 			return yes
 		}
-	case "max_wait", "element":
+	case "max_wait", "element", "rate_limit":
 		if said != "" {
 			return said
 		}

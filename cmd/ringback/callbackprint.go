@@ -224,6 +224,9 @@ func batchOf(cb *client.Callback) string {
 	if b.Results {
 		said += ", and the answer speaks of each"
 	}
+	if b.RateLimit == "events" {
+		said += "; an event takes a token of the rate limit"
+	}
 	return said
 }
 

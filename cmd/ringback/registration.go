@@ -73,7 +73,8 @@ gte, lt and lte.
 --template takes JSON in which {"$pointer": "/customer/id"} stands for what is there in the payload:
   --template '{"id": {"$pointer": "/customer/id"}}' --template @template.json
 ringback callbacks dry-run tries both.
---batch takes any of max_events, max_bytes, max_wait, element (payload or envelope) and results:
+--batch takes any of max_events, max_bytes, max_wait, element (payload or envelope), results and
+rate_limit (what takes a token of it: requests or events):
   --batch max_events=100,max_bytes=262144,max_wait=5s,element=envelope,results=false` + orderingHelp + `
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.

@@ -117,6 +117,7 @@ type Batch struct {
 	MaxWait   Duration `json:"max_wait,omitzero"`    // up to 60s; default: 5s
 	Element   string   `json:"element,omitempty"`    // payload, or envelope: an object with id, type and payload; default: payload
 	Results   bool     `json:"results,omitempty"`    // the answer's body may speak of each element
+	RateLimit string   `json:"rate_limit,omitempty"` // what takes a token of the rate limit: requests, or events; default: requests
 }
 
 // An Ordering keeps deliveries to a callback in order, where their events have the same value at Key.

@@ -103,8 +103,8 @@ func TestCallbacksAreDescribedWhole(t *testing.T) {
 		`"success":"any_response","trace":true,"timeout":"1.5s","retry":{"initial_interval":"2s","multiplier":3,"max_interval":"1h30m","max_attempts":4},"rate_limit":{"per_second":0.5,"burst":3},` +
 		`"header_style":"svix","secret":"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",` +
 		`"filter":{"not":[{"pointer":"/a","op":"exists"}]},"template":{},"signature":{"rfc9421":true},` +
-		`"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true},"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
-	const batch = `"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true}`
+		`"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true,"rate_limit":"events"},"envelope":"cloudevents-structured","body":"thin","destination":{"url":"https://127.0.0.1:9/","method":"PATCH","content_type":"application/json"}}`
+	const batch = `"batch":{"max_events":500,"max_bytes":2048,"max_wait":"1.5s","element":"envelope","results":true,"rate_limit":"events"}`
 	unseen := maps.Clone(registration.Properties)
 	for _, text := range []string{full, strings.Replace(full, batch, `"ordering":{"key":"/wallet_instance/uuid","skip_after":"1h30m"}`, 1)} { // those two do not go together
 		if err := h.valid(registration, []byte(text)); err != nil {

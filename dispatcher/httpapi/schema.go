@@ -65,6 +65,7 @@ type togetherDoc struct {
 	MaxWait   durationDoc `json:"max_wait,omitempty" default:"5s" example:"5s" doc:"How long the first event waits for others: 0s to 60s."`
 	Element   string      `json:"element,omitempty" enum:"payload,envelope" default:"payload" doc:"What stands in the array for an event: the body that a request by itself would have, or {id, type, payload} with it, where id is the delivery's." example:"envelope"`
 	Results   bool        `json:"results,omitempty" default:"false" doc:"The body of an answer that counts as delivered may say {\"results\": [{\"id\": \"dlv_…\", \"status\": 200}]}, within its first 64 KiB: what has a status of 2xx there is delivered, and all else is tried again. An id is the delivery's or the event's. A body that says anything else, or is cut off, says nothing: all are delivered."`
+	RateLimit string      `json:"rate_limit,omitempty" enum:"requests,events" default:"requests" doc:"What takes a token of the callback's rate_limit: each request, or each event in it. Of events, a batch goes once there is a token, and the next once all that it took are made up for."`
 }
 
 type orderingDoc struct {

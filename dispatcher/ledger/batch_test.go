@@ -381,6 +381,65 @@ func TestWhenABatchGoes(t *testing.T) {
 	}
 }
 
+// TestWhatATokenIsFor: an attempt of a batch takes one token of the rate limit, or one for each of its events. Those it takes beyond what there is are made up for
+// before the next goes.
+func TestWhatATokenIsFor(t *testing.T) {
+	for of, tt := range map[string]struct {
+		now   []int         // batches that begin at once
+		wait  time.Duration // that the pump answers then
+		again bool          // the first begins again at once
+		later []int         // batches that begin then
+		left  string        // tokens, once one begins in the step that ends another, out of a full bucket
+	}{
+		"requests": {[]int{4, 4, 4, 4}, 0, true, nil, "9.0000"},
+		"events":   {[]int{4, 4, 4}, 3 * time.Second, false, []int{4, 4}, "6.0000"},
+	} {
+		t.Run(of, func(t *testing.T) {
+			inBubble(t, standard, func(d *desk) {
+				c := d.convoy(4, 1<<20, 0)
+				c.patch(c.cb, fmt.Sprintf(`{"rate_limit": {"per_second": 1, "burst": 10}, "batch": {"max_events": 4, "max_wait": "0s", "rate_limit": %q}}`, of))
+				begun := func() (sizes []int, all []*owned) {
+					all = c.beginLane()
+					for _, a := range all {
+						sizes = append(sizes, len(c.post(a)))
+					}
+					return sizes, all
+				}
+				events := numbered("p-", 16)
+				c.offer("{}", "", events, c.cb)
+				p := c.pump(c.cb)
+				sizes, all := begun()
+				if p = c.pump(c.cb); p.Wait.Round(10*time.Millisecond) != tt.wait || !slices.Equal(sizes, tt.now) {
+					t.Errorf("batches of %v begin, and the next in %s", sizes, p.Wait)
+				}
+				for _, a := range all[2:] {
+					c.finish(a, well)
+				}
+				c.retry(all[0])
+				time.Sleep(time.Millisecond)
+				if a, why := c.begin(c.claim(Ticket{Ref: all[0].Ref, Generation: 1})); (a != nil) != tt.again {
+					t.Errorf("it is tried again: %t, %+v", a != nil, why)
+				}
+				time.Sleep(10 * time.Second)
+				c.pump(c.cb)
+				if sizes, _ = begun(); !slices.Equal(sizes, tt.later) {
+					t.Errorf("batches of %v begin, 10 tokens later", sizes)
+				}
+				more := numbered("more-", 4)
+				c.offer("{}", "", more, c.cb)
+				time.Sleep(20 * time.Second)
+				if done := c.chained(all[1], "next", time.Minute); done.Next == nil {
+					t.Errorf("nothing begins in the step that ends another: %+v", done)
+				}
+				if left := c.rdb.HGet(c.t.Context(), Key(c.company, fmt.Sprintf("health:%d", c.cb)), "tk").Val(); left != tt.left {
+					t.Errorf("%s tokens are left of 10, want %s", left, tt.left)
+				}
+				c.hold(append(events, more...)...)
+			})
+		})
+	}
+}
+
 // TestWhatABatchCostsInRedis: two commands a member as it begins, and three as it ends.
 func TestWhatABatchCostsInRedis(t *testing.T) {
 	t.Parallel()

@@ -146,7 +146,7 @@
 //	                             xc: the fingerprint of its client certificate, and how many days before its end that was told of last;
 //	                             hb: deliveries in the room that batches stand for there, beyond one each;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),
-//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms);
+//	                             k: probes that failed, b: when l shrank (ms); the rate limit's bucket: tk tokens at ta (ms), fewer than none where a batch took one for each event;
 //	                             of a run of failures with no success between: fs its first (ms), fl its last (ms), fo how much of that time
 //	                             does not count (ms), fn how many count, w the highest warning told (percent). A success or a resumption
 //	                             forgets the run

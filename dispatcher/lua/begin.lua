@@ -82,6 +82,7 @@ return each(function(ARGV)
       return {'gone'}
     end
     if again then spend(cb, p, 1) end
+    if b and b.each then pay(cb, p, #crew / CREW - 1) end
     local wait = empty and forming().rest(cb, b)
     if not empty then
       redis.call('HSET', ev, field, format(r))

@@ -138,9 +138,9 @@ local function way(cb)
   if not isSpecial() then return nil end
   if ways[cb] == nil then
     local by = redis.call('HGET', prefix .. 'health:' .. cb, 'by') or ''
-    local events, bytes, wait, element = string.match(by, '^batch (%d+) (%d+) (%d+) (%l+)$')
+    local events, bytes, wait, element, rate = string.match(by, '^batch (%d+) (%d+) (%d+) (%l+) ?(%l*)$')
     local skip = string.match(by, '^order (%d+)$')
-    ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element}
+    ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element, each = rate == 'events'}
       or skip and {skip = tonumber(skip)} or false
   end
   return ways[cb] or nil
@@ -651,16 +651,21 @@ local function allowance(cb, p, most)
   return math.max(0, places), 0
 end
 
+-- Takes tokens of a rate limit. Who takes more than there are leaves a debt, and nothing goes out until that is made up for.
+local function pay(cb, p, n)
+  if n == 0 or not p.tokens then return end
+  p.tokens = p.tokens - n
+  paces[cb] = nil -- what is kept is rounded
+  redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
+end
+
 local function spend(cb, p, n)
   if n == 0 then return end
   if p.host then -- what goes out is the host's probe
     p.host.before = now + PROBE
     spare(p.host)
   end
-  if not p.tokens then return end
-  p.tokens = p.tokens - n
-  paces[cb] = nil -- what is kept is rounded
-  redis.call('HSET', prefix .. 'health:' .. cb, 'tk', string.format('%.4f', p.tokens), 'ta', int(now))
+  pay(cb, p, n)
 end
 
 -- A callback whose partner fetches has a gate that never opens, under whatever else closes it. What waits behind it is in the order in which it was written: a
@@ -850,6 +855,8 @@ local function step(cb, member, p, out, token, lease)
   if r.s == 'A' then return granted(r, ev, cb) end
 end
 
+local CREW = 6 -- so many values are answered of each member of a batch that begins
+
 -- What batches are formed by, in the same way.
 local formed = nil
 local function forming()
@@ -938,7 +945,7 @@ local function forming()
   local function muster(cb, b, max, token, lease, seed)
     local p, out, first, empty = pace(cb), {}, nil, nil
     local places, wait = allowance(cb, p, BATCHES)
-    places = math.min(max, places)
+    places = math.min(max, b.each and p.tokens and math.ceil(p.tokens / b.events) or places, places)
     while #out / 2 < places and held(cb) > 0 do
       local head = redis.call('ZRANGE', prefix .. 'room:' .. cb, 0, 0)[1]
       if isBatch(head) then
@@ -957,6 +964,7 @@ local function forming()
           local crew = fill(r, batch, member, cb, b, lease)
           if crew then
             wait = rest(cb, b)
+            if b.each then pay(cb, p, #crew / CREW - 1) end
             first = granted(r, batch, cb, crew, wait)
             out[1], out[2] = member, ticket(r)
           end
