@@ -18,7 +18,7 @@ type fault struct {
 
 // faults are all there are, in the order of the table.
 func faults() []fault {
-	return slices.Concat(crashFaults, redisFaults, clusterFaults, sentinelFaults, networkFaults, receiverFaults, pressureFaults, isolationFaults, orderFaults, stormFaults)
+	return slices.Concat(crashFaults, redisFaults, clusterFaults, sentinelFaults, networkFaults, receiverFaults, pressureFaults, isolationFaults, orderFaults, pullFaults, stormFaults)
 }
 
 func TestFaults(t *testing.T) {

@@ -143,10 +143,10 @@ func (s *scene) send(l load) *sending {
 	return g
 }
 
-// filler is a text of so many bytes, of which compressing saves no more than a quarter.
 // customers are how many there are whom events are about, in turn.
 const customers = 20
 
+// filler is a text of so many bytes, of which compressing saves no more than a quarter.
 func filler(n int) string {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // never fails
