@@ -161,6 +161,7 @@ func TestARetryShowsTheNewCertificate(t *testing.T) {
 	}
 	h.visit(v, a, acme, "/hook")
 	h.companyCertificate(a, acme, "old")
+	h.announce()
 	h.work()
 	id := h.send(proof("p-1")).Deliveries[0].DeliveryID
 	h.eventually(10*time.Second, func() bool { return v.at("/hook") != "map[]" }, func() string { return "nobody came" })
