@@ -9,9 +9,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +16,7 @@ import (
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/payloads/npmtest"
 )
 
 // The key pair of RFC 8032, section 7.1, test 1, whose thumbprint is in RFC 8037, appendix A.3.
@@ -268,15 +266,11 @@ func TestNodeVerifiesKeys(t *testing.T) {
 	add(changed, "https://partner.example/", "", key)
 	add(signedBoth(t, "https://partner.example/", "{}", now, key), "https://partner.example/other", "v1a only", key)
 
-	text, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var said []struct {
 		KIDs, Standard bool
 		Message        string
 	}
-	if err := json.Unmarshal(node(t, "verify-keys.mjs", text, "jose@6.2.18", "http-message-signatures@1.0.6"), &said); err != nil {
+	if err := json.Unmarshal(npmtest.Run(t, "verify-keys.mjs", cases, "jose@6.2.18", "http-message-signatures@1.0.6"), &said); err != nil {
 		t.Fatal(err)
 	}
 	for i, s := range said {
@@ -288,60 +282,4 @@ func TestNodeVerifiesKeys(t *testing.T) {
 	if len(said) != len(cases) {
 		t.Errorf("%d of %d judged", len(said), len(cases))
 	}
-}
-
-// node runs a program of testdata with these npm packages, which it installs once for all runs of tests.
-func node(t *testing.T, program string, stdin []byte, packages ...string) []byte {
-	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("CI has no %s: install it", tool)
-			}
-			t.Skipf("there is no %s on this machine", tool)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "ringback-tests", strings.NewReplacer("@", "-", "/", "-").Replace(strings.Join(packages, "+")))
-	if _, err := os.Stat(dir); err != nil {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
-			t.Fatal(err)
-		}
-		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-") //nolint:usetesting // it is renamed within its file system, and stays
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.RemoveAll(fresh) }()
-		install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"}, packages...)...)
-		install.Dir = fresh
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", install, err, out)
-		}
-		_ = os.Rename(fresh, dir) // another test may have been first
-	}
-	source, err := os.ReadFile(filepath.Join("testdata", program))
-	if err != nil {
-		t.Fatal(err)
-	}
-	own, err := os.CreateTemp(dir, "*-"+program) // where it finds the packages
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = os.Remove(own.Name()) }()
-	if _, err := own.Write(source); err != nil {
-		t.Fatal(err)
-	}
-	if err := own.Close(); err != nil {
-		t.Fatal(err)
-	}
-	run := exec.CommandContext(t.Context(), "node", own.Name())
-	run.Stdin, run.Stderr = bytes.NewReader(stdin), os.Stderr
-	out, err := run.Output()
-	if err != nil {
-		t.Fatalf("%s: %v", program, err)
-	}
-	return out
 }

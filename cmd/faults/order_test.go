@@ -32,30 +32,34 @@ func killInOrder(s *scene) {
 	})
 	events := s.pick(500, 5000)
 	sending := s.send(load{events: events, clients: 16, rate: float64(s.pick(150, 300))})
-	kills := 0
-	for blown := false; !blown; kills++ {
-		select {
-		case <-sending.finished:
-			blown = true
-			continue
-		case <-time.After(s.between(500*time.Millisecond, 1500*time.Millisecond)):
-		}
-		switch victim := []*process{s.workers[s.rand.IntN(2)], s.apis[s.rand.IntN(2)], nil}[kills%3]; victim {
-		case nil:
-			s.killWrittenRedis()
-			<-time.After(s.between(0, 300*time.Millisecond))
-			s.redis.Restart()
-		default:
-			s.kill(victim)
-			s.again(victim)
-		}
-	}
+	kills := s.killInTurn(sending, func(n int) *process { return []*process{s.workers[s.rand.IntN(2)], s.apis[s.rand.IntN(2)], nil}[n%3] })
 	sending.wait()
 	s.settle(180 * time.Second)
 	s.injected("%d times kill -9 of a worker, the API or Redis under %d events of %d customers from 16 producers; one in 25 was answered 503 first; no customer's came out of order",
 		kills, events, customers)
 	s.inOrder()
 	s.verify()
+}
+
+// killInTurn kills one after the other, and has it come again, for as long as events are sent: a process, or Redis where victim says nil. It returns how often.
+func (s *scene) killInTurn(sending *sending, victim func(n int) *process) (kills int) {
+	s.t.Helper()
+	for ; ; kills++ {
+		select {
+		case <-sending.finished:
+			return kills
+		case <-time.After(s.between(500*time.Millisecond, 1500*time.Millisecond)):
+		}
+		switch p := victim(kills); p {
+		case nil:
+			s.killWrittenRedis()
+			<-time.After(s.between(0, 300*time.Millisecond))
+			s.redis.Restart()
+		default:
+			s.kill(p)
+			s.again(p)
+		}
+	}
 }
 
 // inOrder verifies that a customer's deliveries came one by one: each only after all with a lower number were answered well.

@@ -122,24 +122,9 @@ func killUnderFetches(s *scene) {
 	f := s.fetch()
 	events := s.pick(500, 5000)
 	sending := s.send(load{events: events, clients: 16, rate: float64(s.pick(150, 300))})
-	kills := 0
-	for blown := false; !blown; kills++ {
-		select {
-		case <-sending.finished:
-			blown = true
-			continue
-		case <-time.After(s.between(500*time.Millisecond, 1500*time.Millisecond)):
-		}
-		switch victim := []*process{s.apis[s.rand.IntN(2)], nil, s.apis[s.rand.IntN(2)], s.workers[0]}[kills%4]; victim {
-		case nil:
-			s.killWrittenRedis()
-			<-time.After(s.between(0, 300*time.Millisecond))
-			s.redis.Restart()
-		default:
-			s.kill(victim)
-			s.again(victim)
-		}
-	}
+	kills := s.killInTurn(sending, func(n int) *process {
+		return []*process{s.apis[s.rand.IntN(2)], nil, s.apis[s.rand.IntN(2)], s.workers[0]}[n%4]
+	})
 	sending.wait()
 	s.settle(60 * time.Second)
 	f.stop()

@@ -8,14 +8,12 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/ringback/ringback/payloads"
+	"github.com/ringback/ringback/payloads/npmtest"
 )
 
 // An arrival is a request as a partner got it.
@@ -50,55 +48,6 @@ func (h *house) registered(to, more string) (path string, secret payloads.Secret
 	secret, err := payloads.ParseSecret(made["secret"].(string))
 	h.must(err)
 	return made["url"].(string), secret
-}
-
-// sdk runs a program of testdata with npm packages, which are installed once for all runs of tests.
-func sdk(t *testing.T, program string, in any, packages ...string) []byte {
-	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("CI has no %s: install it", tool)
-			}
-			t.Skipf("there is no %s on this machine", tool)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "ringback-tests", strings.NewReplacer("@", "-", "/", "-").Replace(strings.Join(packages, "+")))
-	if _, err := os.Stat(dir); err != nil {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
-			t.Fatal(err)
-		}
-		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-") //nolint:usetesting // it becomes the folder of the next runs, which a rename has to reach
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.RemoveAll(fresh) }()
-		install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"}, packages...)...)
-		install.Dir = fresh
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", install, err, out)
-		}
-		_ = os.Rename(fresh, dir) // another test may have been first
-	}
-	source, err := os.ReadFile(filepath.Join("testdata", program))
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdin, err := json.Marshal(in)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", string(source)) // it finds packages from where it runs
-	run.Dir, run.Stdin, run.Stderr = dir, bytes.NewReader(stdin), os.Stderr
-	out, err := run.Output()
-	if err != nil {
-		t.Fatalf("%s: %v", program, err)
-	}
-	return out
 }
 
 // asSDK is a request as the SDK wants it.
@@ -166,7 +115,7 @@ func TestCloudEvents(t *testing.T) {
 		Time                                                           time.Time
 		Data                                                           json.RawMessage
 	}
-	h.must(json.Unmarshal(sdk(t, "cloudevents.mjs", requests, "cloudevents@10.0.0"), &events))
+	h.must(json.Unmarshal(npmtest.Run(t, "cloudevents.mjs", requests, "cloudevents@10.0.0"), &events))
 	accepted, err := time.Parse(time.RFC3339, receipt["accepted_at"].(string))
 	h.must(err)
 	for i, e := range events {
@@ -264,7 +213,7 @@ func TestThinBodies(t *testing.T) {
 		}
 	}
 	var event []map[string]any
-	h.must(json.Unmarshal(sdk(t, "cloudevents.mjs", []any{all["/event"].asSDK()}, "cloudevents@10.0.0"), &event))
+	h.must(json.Unmarshal(npmtest.Run(t, "cloudevents.mjs", []any{all["/event"].asSDK()}, "cloudevents@10.0.0"), &event))
 	if event[0]["dataref"] != "https://ringback.example.com"+h.ticketOf(all["/event"]) || event[0]["data"] != nil {
 		t.Errorf("%v", event)
 	}

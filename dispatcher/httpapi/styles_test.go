@@ -1,17 +1,15 @@
 package httpapi
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/ringback/ringback/payloads/npmtest"
 )
 
 // TestSecretsOfYourOwn: an answer shows a secret that was made, once, and never one that was brought. What does not fit the style is 422 with a remedy.
@@ -122,7 +120,7 @@ func TestReceiversGoOn(t *testing.T) {
 		AsSent  string `json:"as_sent"`
 		Changed string `json:"changed"`
 	}
-	h.must(json.Unmarshal(verifiers(t, cases), &said))
+	h.must(json.Unmarshal(npmtest.Run(t, "verifiers.mjs", cases, "svix@1.99.1", "standardwebhooks@1.1.1", "stripe@23.1.0", "@octokit/webhooks-methods@6.0.0"), &said))
 	for i, s := range said {
 		if s.AsSent != "" || s.Changed == "" {
 			t.Errorf("%s with %v: as sent %q, with another body %q", cases[i]["library"], cases[i]["headers"], s.AsSent, s.Changed)
@@ -131,54 +129,4 @@ func TestReceiversGoOn(t *testing.T) {
 	if len(said) != len(cases) {
 		t.Errorf("%d of %d were judged", len(said), len(cases))
 	}
-}
-
-// verifiers has the libraries of npm judge requests. They are installed once for all runs of tests.
-func verifiers(t *testing.T, cases any) []byte {
-	t.Helper()
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("CI has no %s: install it", tool)
-			}
-			t.Skipf("there is no %s on this machine", tool)
-		}
-	}
-	packages := []string{"svix@1.99.1", "standardwebhooks@1.1.1", "stripe@23.1.0", "@octokit/webhooks-methods@6.0.0"}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Join(cache, "ringback-tests", strings.NewReplacer("@", "-", "/", "-").Replace(strings.Join(packages, "+")))
-	if _, err := os.Stat(dir); err != nil {
-		if err := os.MkdirAll(filepath.Dir(dir), 0o750); err != nil {
-			t.Fatal(err)
-		}
-		fresh, err := os.MkdirTemp(filepath.Dir(dir), "new-") //nolint:usetesting // it is renamed within a directory
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = os.RemoveAll(fresh) }()
-		install := exec.CommandContext(t.Context(), "npm", append([]string{"install", "--no-audit", "--no-fund", "--prefer-offline", "--ignore-scripts"}, packages...)...)
-		install.Dir = fresh
-		if out, err := install.CombinedOutput(); err != nil {
-			t.Fatalf("%s: %v\n%s", install, err, out)
-		}
-		_ = os.Rename(fresh, dir) // another test may have been first
-	}
-	program, err := os.ReadFile("testdata/verifiers.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdin, err := json.Marshal(cases)
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", string(program)) // it finds packages from where it runs
-	run.Dir, run.Stdin, run.Stderr = dir, bytes.NewReader(stdin), os.Stderr
-	out, err := run.Output()
-	if err != nil {
-		t.Fatalf("verifiers.mjs: %v", err)
-	}
-	return out
 }
