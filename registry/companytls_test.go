@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -140,12 +139,9 @@ func TestACompanysCertificateIsChecked(t *testing.T) {
 	if _, err := h.CompanyTLS(t.Context(), "acme"); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("there is one: %v", err)
 	}
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	defer func() { _ = end(t.Context()) }()
-	_, err = h.neighbour().SetCompanyTLS(t.Context(), "acme", []byte(pair(cert, key)))
+	_, err := h.neighbour().SetCompanyTLS(t.Context(), "acme", []byte(pair(cert, key)))
 	if _, old := errors.AsType[*registry.OldProcessError](err); !old {
 		t.Errorf("beside an older process: %v", err)
 	}

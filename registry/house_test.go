@@ -64,6 +64,16 @@ func openHouse(t *testing.T, server *redistest.Server, keyset *registry.Keyset) 
 	return h
 }
 
+// beside has a process of a level live beside this one, until end.
+func (h *house) beside(level int) (end func(context.Context) error) {
+	h.t.Helper()
+	end, err := registry.Announce(h.t.Context(), h.redis, nil, registry.Process{ID: "old", Level: level, Host: "web-7"}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return end
+}
+
 func (h *house) neighbour() *house { return openHouse(h.t, h.server, h.keyset) }
 
 func newKeyset(t *testing.T) *registry.Keyset {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -187,10 +186,7 @@ func TestTypesThatDoNotLeave(t *testing.T) {
 	if n := h.redis.HLen(ctx, goneTypes).Val(); n != 1000 || h.redis.HExists(ctx, goneTypes, "old.999").Val() || !h.redis.HExists(ctx, goneTypes, "old.998").Val() {
 		t.Errorf("%d are known", n)
 	}
-	end, err := registry.Announce(ctx, h.redis, nil, registry.Process{ID: "old", Level: 4, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(4)
 	defer func() { _ = end(context.WithoutCancel(ctx)) }()
 	if _, err := h.neighbour().Leave(ctx, "order.placed"); !isOld(err) {
 		t.Errorf("while a process lives that would go on with it: %v", err)

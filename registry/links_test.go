@@ -3,7 +3,6 @@ package registry_test
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -239,10 +238,7 @@ func TestTermsOfALink(t *testing.T) {
 	if l.ExpiresIn != registry.DefaultLinkLife || l.SessionExpiresIn != registry.SessionLife || l.Callbacks != nil {
 		t.Errorf("%+v", l)
 	}
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 4, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(4)
 	defer func() { _ = end(t.Context()) }()
 	if _, _, err := h.neighbour().CreateLink(t.Context(), "acme", registry.LinkTerms{}); !isOld(err) {
 		t.Errorf("while a process lives that would leave it in an erased company: %v", err)

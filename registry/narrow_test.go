@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -177,10 +176,7 @@ func TestFiltersAreHeldAgainstTheType(t *testing.T) {
 func TestFiltersWaitForOlderProcesses(t *testing.T) {
 	h := newHouse(t)
 	plain := h.create("acme", `{"callback_type":"*",`+narrowTo+`}`)
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	defer func() { _ = end(t.Context()) }()
 	for _, member := range []string{`"filter":` + paidOnly, `"template":{"kind":"x"}`} {
 		_, err := h.neighbour().Create(t.Context(), "acme", []byte(`{"callback_type":"*",`+narrowTo+`,`+member+`}`))

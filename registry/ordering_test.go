@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -138,12 +137,9 @@ func TestSoManyCallbacksWithOrdering(t *testing.T) {
 func TestOrderingWaitsForOldProcesses(t *testing.T) {
 	h := newHouse(t)
 	plain := h.create("acme", `{"callback_type":"*",`+narrowTo+`}`)
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	defer func() { _ = end(t.Context()) }()
-	_, err = h.neighbour().Create(t.Context(), "acme", []byte(`{"callback_type":"*",`+narrowTo+`,"ordering":{"key":"/a"}}`))
+	_, err := h.neighbour().Create(t.Context(), "acme", []byte(`{"callback_type":"*",`+narrowTo+`,"ordering":{"key":"/a"}}`))
 	_, err2 := h.neighbour().Patch(t.Context(), "acme", plain.ID, []byte(`{"ordering":{"key":"/a"}}`))
 	for _, err := range []error{err, err2} {
 		if _, old := errors.AsType[*registry.OldProcessError](err); !old || !strings.Contains(fmt.Sprint(err), "ordering") {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -293,10 +292,7 @@ func TestSignatureWaitsForOldProcesses(t *testing.T) {
 	h := newHouse(t)
 	plain := h.create("acme", signedBy(""))
 	before := h.create("acme", signedBy(`"ed25519":true`))
-	end, err := registry.Announce(t.Context(), h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	defer func() { _ = end(context.WithoutCancel(t.Context())) }()
 	n := h.neighbour()
 	if _, err := n.Create(t.Context(), "acme", []byte(signedBy(`"rfc9421":true`))); !isOld(err) {

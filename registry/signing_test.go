@@ -3,7 +3,6 @@ package registry_test
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -225,10 +224,7 @@ func TestStylesAndOlderProcesses(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
 	styled := h.create("acme", signed("svix", ownSecret))
-	end, err := registry.Announce(ctx, h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	defer func() { _ = end(ctx) }()
 	later := h.neighbour()
 	before := h.dump()

@@ -2,7 +2,6 @@ package registry_test
 
 import (
 	"fmt"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -31,10 +30,7 @@ func TestThinBodiesNeedAnAddress(t *testing.T) {
 	if _, err := bare.Create(ctx, "acme", []byte(thinBody)); err == nil || !strings.Contains(err.Error(), "--public-url") {
 		t.Errorf("without an address: %v", err)
 	}
-	end, err := registry.Announce(ctx, h.redis, nil, registry.Process{ID: "old", Level: 5, Host: "web-7"}, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	end := h.beside(5)
 	for _, field := range []string{`"body":"thin"`, `"envelope":"cloudevents-binary"`} {
 		body := strings.Replace(thinBody, `"body":"thin"`, field, 1)
 		if _, err := h.reached("https://ringback.example.com").Create(ctx, "acme", []byte(body)); !isOld(err) {
