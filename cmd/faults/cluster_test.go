@@ -113,16 +113,22 @@ func (s *scene) loadAll() (stop func()) {
 }
 
 // acceptedAgain notes how long after a moment the companies were all accepted again and refused no more, once the load has gone on for long enough to tell.
+// Beside all the other tests of a busy machine that may take three times as long.
 func (s *scene) acceptedAgain(since time.Time, within time.Duration, worst *time.Duration) {
 	s.t.Helper()
+	slack := time.Duration(s.pick(3, 1))
 	<-time.After(time.Until(since.Add(within + time.Second)))
 	first := s.firstAccepted(s.companies, since)
+	if first.IsZero() && slack > 1 {
+		<-time.After(time.Until(since.Add(slack * within)))
+		first = s.firstAccepted(s.companies, since)
+	}
 	took := max(first.Sub(since), s.lastRefusal(s.companies).Sub(since))
 	*worst = max(*worst, took)
-	if first.IsZero() || took > within {
+	if first.IsZero() || took > slack*within {
 		s.t.Errorf("a company was refused, or not accepted, %s after Redis was well", took)
 	}
-	if gap := s.longestGap(s.companies, since.Add(within), time.Now()); gap > acceptedWithin {
+	if gap := s.longestGap(s.companies, since.Add(within), time.Now()); gap > slack*acceptedWithin {
 		s.t.Errorf("a company waited %s for an acknowledgement while Redis is well", gap)
 	}
 }

@@ -181,6 +181,7 @@ func (p *partner) counts() (requests, open, good int) {
 // await waits until n deliveries were answered well.
 func (p *partner) await(n int, within time.Duration) {
 	p.t.Helper()
+	within = atLeast(within)
 	for deadline := time.Now().Add(within); ; <-time.After(5 * time.Millisecond) {
 		p.mu.Lock()
 		good := len(p.good)
@@ -197,6 +198,7 @@ func (p *partner) await(n int, within time.Duration) {
 // awaitOpen waits until n requests are open at once.
 func (p *partner) awaitOpen(n int, within time.Duration) {
 	p.t.Helper()
+	within = atLeast(within)
 	for deadline := time.Now().Add(within); ; <-time.After(5 * time.Millisecond) {
 		_, open, _ := p.counts()
 		if open >= n {

@@ -260,7 +260,8 @@ func oneHangs(s *scene) {
 	s.injected("one of ten callbacks hangs (timeout 5 s), %d events/s", s.pick(50, 20))
 	p99 := quantile(d, 0.99)
 	s.found("the others' p50 %s, p99 %s (%s while all answered)", round(quantile(d, 0.5)), round(p99), round(before))
-	if p99 > max(4*time.Second, 5*before) { // 4 s is less than the timeout of the one that hangs; a busy machine is slow to all
+	// 4 s is less than the timeout of the one that hangs. A busy machine is slow to all; if they waited their turn behind that one it would be half a minute.
+	if p99 > max(time.Duration(s.pick(15, 4))*time.Second, 5*before) {
 		s.t.Errorf("the others waited %s (p99), and %s while all answered", p99, before)
 	}
 	close(cured)
@@ -435,7 +436,7 @@ func terminate(s *scene, twice bool) {
 		}
 		took := time.Since(from)
 		s.found("it ended after %s", took.Round(10*time.Millisecond))
-		if took > 15*time.Second {
+		if took > atLeast(15*time.Second) {
 			s.t.Errorf("it took %s to end, the requests 4 s", took)
 		}
 		if _, open, _ := s.partner.counts(); open > 0 {

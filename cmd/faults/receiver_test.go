@@ -190,7 +190,11 @@ func (s *scene) endsAt(timeout time.Duration, reason string, callback int64) {
 		return
 	}
 	s.found("%d attempts ended after %s to %s (timeout %s)", len(took), slices.Min(took), slices.Max(took), timeout)
-	if slices.Min(took) < timeout-10*time.Millisecond || quantile(took, 0.5) > timeout+250*time.Millisecond || slices.Max(took) > timeout+2*time.Second {
+	late, latest := 250*time.Millisecond, 2*time.Second
+	if !suite.full { // the machine does much else
+		late, latest = leastWait, leastWait
+	}
+	if slices.Min(took) < timeout-10*time.Millisecond || quantile(took, 0.5) > timeout+late || slices.Max(took) > timeout+latest {
 		s.t.Errorf("attempts took %s to %s, the timeout is %s", slices.Min(took), slices.Max(took), timeout)
 	}
 }
@@ -206,9 +210,10 @@ func hangingPartner(s *scene) {
 	sending := s.send(load{events: s.pick(150, 1500), rate: float64(s.pick(30, 100))})
 	sending.wait()
 	<-time.After(3 * time.Second)
-	if _, open, _ := s.partner.counts(); open > 1 {
-		s.t.Errorf("%d requests are open at a partner that does not answer, want one that tries", open)
-	}
+	open := 0
+	s.eventually(time.Second, func() bool { _, open, _ = s.partner.counts(); return open <= 1 }, func() string {
+		return fmt.Sprintf("%d requests are open at a partner that does not answer, want one that tries", open)
+	})
 	var others []time.Duration
 	s.eventually(30*time.Second, func() bool {
 		others = s.latencies(sending, "/2", "/3", "/4")
@@ -250,7 +255,7 @@ func slowAnswers(s *scene) {
 	s.verify()
 	s.endsAt(time.Second, "timeout", slowHeaders.ID)
 	for _, a := range s.attemptsOf(slowBody.ID) {
-		if a.Verdict != "delivered" || a.Status != http.StatusOK || a.TookMS > 5000 {
+		if a.Verdict != "delivered" || a.Status != http.StatusOK || a.TookMS > atLeast(5*time.Second).Milliseconds() {
 			s.t.Errorf("a dripping body: %+v, want it delivered by its status and headers", a)
 		}
 	}

@@ -70,9 +70,20 @@ func (p *tap) strike(s strike) *strike {
 	return &s
 }
 
+// pending reports whether the strike has yet to be made.
+func (s *strike) pending() bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+		return true
+	}
+}
+
 // await waits until the strike has been made.
 func (p *tap) await(s *strike, within time.Duration) {
 	p.t.Helper()
+	within = atLeast(within)
 	select {
 	case <-s.done:
 	case <-time.After(within):

@@ -110,7 +110,7 @@ func TestTheNumberIsTheInstallations(t *testing.T) {
 		t.Helper()
 		select {
 		case <-changed:
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("nobody is told that the number is another")
 		}
 	}
@@ -119,6 +119,7 @@ func TestTheNumberIsTheInstallations(t *testing.T) {
 	changed := other.Changed()
 	set(t, l, 8)
 	want("set", l, 8, 8)
+	other.numbers.last.Store(&reading{other.numbers.known(), time.Now().Add(time.Hour)}) // a busy machine may take long
 	must(t, other.Register(ctx))
 	want("just looked at", other, 4, 4)
 	other.numbers.last.Store(&reading{other.numbers.known(), time.Now().Add(-fresh)})

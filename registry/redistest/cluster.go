@@ -14,11 +14,17 @@ import (
 const (
 	slots = 16384
 
-	// nodeTimeout is after how many milliseconds of silence a node counts as failed. Its replica takes over a second or two later.
+	// nodeTimeout is after how many milliseconds of silence a node counts as failed while a test waits for that. Its replica takes over a second or two later.
 	nodeTimeout = 1000
 
+	// restTimeout is the same, of nodes and of what sentinels watch, while no test waits for it. A busy machine may keep any of them silent for seconds.
+	restTimeout = 60_000
+
 	// agreeTimeout is how long the nodes of a cluster may take to agree on a change, on a loaded machine.
-	agreeTimeout = 40 * time.Second
+	agreeTimeout = 2 * time.Minute
+
+	// meetAgain is how long two nodes may take to know each other until they are introduced anew: what a busy node does not answer in time is forgotten.
+	meetAgain = 5 * time.Second
 )
 
 // Cluster is one Redis Cluster of one test: masters that share the slots evenly, and
@@ -26,19 +32,24 @@ const (
 // test's own goroutine. It needs Redis 7.0 or newer, which lets the port of the
 // cluster's bus be chosen.
 type Cluster struct {
-	t     testing.TB
-	args  []string
-	nodes []*Server
+	t       testing.TB
+	args    []string
+	timeout int // the cluster-node-timeout while a test waits for failures
+	nodes   []*Server
 }
 
 // StartCluster starts a cluster of so many masters, each with so many replicas, and
 // returns once every node serves and every replica has caught up. args are added to
-// each node's command line.
+// each node's command line. No node counts as failed but while a test waits for that:
+// a --cluster-node-timeout among args is of these waits.
 func StartCluster(t testing.TB, masters, replicas int, args ...string) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, args: append([]string{
+	c := &Cluster{t: t, timeout: nodeTimeout, args: append([]string{
 		"--cluster-node-timeout", strconv.Itoa(nodeTimeout), "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
 	}, args...)}
+	if i := slices.Index(args, "--cluster-node-timeout"); i >= 0 {
+		c.timeout, _ = strconv.Atoi(args[i+1])
+	}
 	for i := range masters {
 		from, to := slots*i/masters, slots*(i+1)/masters-1
 		node := c.start()
@@ -48,10 +59,7 @@ func StartCluster(t testing.TB, masters, replicas int, args ...string) *Cluster 
 	for range masters * replicas {
 		c.start()
 	}
-	for _, node := range c.nodes[1:] {
-		c.meet(node)
-	}
-	c.await("know each other", c.acquainted)
+	c.introduce(c.nodes[1:]...)
 	for i, node := range c.nodes[masters:] {
 		c.do(node, "CLUSTER", "REPLICATE", c.id(c.nodes[i%masters]))
 	}
@@ -65,9 +73,27 @@ func (c *Cluster) start() *Server {
 	return s
 }
 
-// meet introduces a node to the first one, which introduces it to the others.
-func (c *Cluster) meet(node *Server) {
-	c.do(node, "CLUSTER", "MEET", "127.0.0.1", c.nodes[0].port, c.nodes[0].bus)
+// introduce introduces nodes to the first one, which introduces them to the others, until all know each other.
+func (c *Cluster) introduce(nodes ...*Server) {
+	c.t.Helper()
+	var again time.Time
+	c.await("know each other", func() bool {
+		if time.Now().After(again) {
+			for _, node := range nodes {
+				c.do(node, "CLUSTER", "MEET", "127.0.0.1", c.nodes[0].port, c.nodes[0].bus)
+			}
+			again = time.Now().Add(meetAgain)
+		}
+		return c.acquainted()
+	})
+}
+
+// patience is after how many milliseconds of silence the nodes that run take another for failed from now on.
+func (c *Cluster) patience(milliseconds int) {
+	c.t.Helper()
+	for _, node := range c.running() {
+		c.do(node, "CONFIG", "SET", "cluster-node-timeout", milliseconds)
+	}
 }
 
 // Nodes are all that were started.
@@ -133,6 +159,7 @@ func (c *Cluster) AwaitWhole() {
 	c.await("serve", func() bool {
 		return !slices.ContainsFunc(c.running(), func(node *Server) bool { return !c.whole(node) })
 	})
+	c.patience(restTimeout)
 }
 
 // AwaitServed returns once every node that runs serves all slots, whoever else is gone.
@@ -141,12 +168,14 @@ func (c *Cluster) AwaitServed() {
 	c.await("serve", func() bool {
 		return !slices.ContainsFunc(c.running(), func(node *Server) bool { return !c.serves(node) })
 	})
+	c.patience(restTimeout)
 }
 
 // AwaitFailover returns once another node than the one that is gone has its slots, and
 // the cluster serves.
 func (c *Cluster) AwaitFailover(gone *Server) {
 	c.t.Helper()
+	c.patience(c.timeout)
 	c.await("put another in its place", func() bool {
 		for _, node := range c.running() {
 			if !c.serves(node) || slices.ContainsFunc(c.masters(node), func(m master) bool { return m.server == gone && len(m.slots) > 0 }) {
@@ -155,29 +184,32 @@ func (c *Cluster) AwaitFailover(gone *Server) {
 		}
 		return true
 	})
+	c.patience(restTimeout)
 }
 
-// AwaitSeenAway returns once every node that runs takes another for failed.
+// AwaitSeenAway returns once every node that runs takes another for failed, and none that runs.
 func (c *Cluster) AwaitSeenAway(gone *Server) {
 	c.t.Helper()
+	c.patience(c.timeout)
 	c.await("see one gone", func() bool {
 		for _, node := range c.running() {
 			for _, fields := range c.known(node) {
-				if c.at(fields[1]) == gone && !slices.Contains(strings.Split(fields[2], ","), "fail") {
+				other, failed := c.at(fields[1]), slices.Contains(strings.Split(fields[2], ","), "fail")
+				if other == gone && !failed || other != nil && other.runs() && strings.Contains(fields[2], "fail") {
 					return false
 				}
 			}
 		}
 		return true
 	})
+	c.patience(restTimeout)
 }
 
 // Add starts one more node, a master without slots.
 func (c *Cluster) Add() *Server {
 	c.t.Helper()
 	node := c.start()
-	c.meet(node)
-	c.await("know each other", c.acquainted)
+	c.introduce(node)
 	c.AwaitServed()
 	return node
 }

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	startTimeout = 20 * time.Second // a loaded machine replaying an append-only file; usually 60 ms
+	startTimeout = time.Minute // a loaded machine replaying an append-only file; usually 60 ms
 	pollInterval = 5 * time.Millisecond
 	portTries    = 10 // another process may take the port between asking the kernel for it and binding it
 )
@@ -331,7 +331,7 @@ func (s *Server) isOurs(ctx context.Context) error {
 // ask asks the server through a client of its own: one that was away is asked at once when it is back.
 func (s *Server) ask(args ...any) (any, error) {
 	client := redis.NewClient(&redis.Options{
-		Network: "unix", Addr: s.Socket(), PoolSize: 1, MaxRetries: -1, DialerRetries: 1, Protocol: 2,
+		Network: "unix", Addr: s.Socket(), PoolSize: 1, MaxRetries: -1, DialerRetries: 1, Protocol: 2, ContextTimeoutEnabled: true, ReadTimeout: -1,
 		DisableIdentity: true, MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	defer func() { _ = client.Close() }()

@@ -15,7 +15,7 @@ const (
 	// watched is what the sentinels call the master.
 	watched = "main"
 
-	// downAfter is after how many milliseconds of silence a sentinel takes the master for down.
+	// downAfter is after how many milliseconds of silence a sentinel takes the master for down while a test waits for that.
 	downAfter = 1000
 
 	replicasOfWatched, watchers, quorum = 2, 3, 2
@@ -100,12 +100,24 @@ func (s *Sentinels) Master() *Server {
 // gone.
 func (s *Sentinels) AwaitFailover(gone *Server) {
 	s.t.Helper()
+	s.patience(downAfter)
 	s.await("put another in its place", func() bool {
 		return slices.ContainsFunc(running(s.watchers), func(w *Server) bool {
 			master := s.namedBy(w)
 			return master != nil && master != gone
 		})
 	})
+	s.patience(restTimeout)
+}
+
+// patience is after how many milliseconds of silence the sentinels that run take a node for down from now on.
+func (s *Sentinels) patience(milliseconds int) {
+	s.t.Helper()
+	for _, w := range running(s.watchers) {
+		if _, err := w.ask("SENTINEL", "SET", watched, "down-after-milliseconds", milliseconds); err != nil {
+			s.t.Fatalf("redistest: %v", err)
+		}
+	}
 }
 
 // AwaitReplica returns once another node is a replica of the master that a sentinel names
@@ -140,6 +152,7 @@ func (s *Sentinels) AwaitWhole() {
 		}
 		return !slices.ContainsFunc(running(s.nodes), func(n *Server) bool { return !follows(n, master) })
 	})
+	s.patience(restTimeout)
 }
 
 func running(servers []*Server) []*Server {
