@@ -5,9 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -40,7 +38,7 @@ func coveredOf(h http.Header) []string {
 // An HTTPMessage is a request that is signed, or was, as RFC 9421 has it.
 type HTTPMessage struct {
 	Method string
-	URL    string // where it goes, absolute
+	URL    string // where it goes, absolute, as it is on the wire: an international host in its xn-- form
 	Header http.Header
 	Body   []byte
 }
@@ -114,26 +112,24 @@ func (m HTTPMessage) base(components []string, params string) ([]byte, error) {
 
 // targetURI is a URL as its receiver puts it together from what arrives: the scheme
 // and host in lower case, without the scheme's own port, and "/" for an empty path.
+// Path and query stay as they are, byte for byte.
 func targetURI(raw string) (string, error) {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" {
+	scheme, rest, _ := strings.Cut(raw, "://")
+	authority, target := rest, ""
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		authority, target = rest[:end], rest[end:]
+	}
+	if scheme == "" || authority == "" {
 		return "", errors.New("the URL is not absolute") // it may hold a secret
 	}
-	host := strings.ToLower(u.Host)
-	if name, port, err := net.SplitHostPort(host); err == nil && port == map[string]string{"http": "80", "https": "443"}[u.Scheme] {
-		host = name
-		if strings.Contains(name, ":") {
-			host = "[" + name + "]"
-		}
+	scheme, authority = strings.ToLower(scheme), strings.ToLower(authority)
+	if port := map[string]string{"http": ":80", "https": ":443"}[scheme]; port != "" {
+		authority = strings.TrimSuffix(authority, port)
 	}
-	path := u.EscapedPath()
-	if path == "" {
-		path = "/"
+	if !strings.HasPrefix(target, "/") {
+		target = "/" + target
 	}
-	if u.ForceQuery || u.RawQuery != "" {
-		path += "?" + u.RawQuery
-	}
-	return u.Scheme + "://" + host + path, nil
+	return scheme + "://" + authority + target, nil
 }
 
 // VerifyMessage reports whether a request carries a message signature by one of the

@@ -227,8 +227,8 @@ type signedRequest struct {
 	id         string
 	timestamp  string
 	at         time.Time // zero: none was signed
-	signatures []string  // as mac writes them
-	// mac is the signature that a secret gives; empty: the secret is none for such requests.
+	signatures []string  // as they stand in the header: in base64, of some styles in hex
+	// mac is the signature that a secret gives, written as signatures are; empty: the secret is none for such requests. Keys do without it.
 	mac func(secret Secret, body []byte) string
 }
 

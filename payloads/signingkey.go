@@ -47,7 +47,7 @@ func ParseSigningKey(s string) (SigningKey, error) {
 	if !ok {
 		return SigningKey{}, errors.New("a private key begins with whsk_: copy it whole")
 	}
-	key, err := decodeStrictly(encoded)
+	key, err := decodeStrictly(base64.StdEncoding, encoded)
 	if err != nil || len(key) != ed25519.PrivateKeySize {
 		return SigningKey{}, fmt.Errorf("what follows whsk_ is not the base64 (standard alphabet, with padding) of %d bytes: copy the key whole", ed25519.PrivateKeySize)
 	}
@@ -59,11 +59,11 @@ func ParseSigningKey(s string) (SigningKey, error) {
 }
 
 // decodeStrictly reads base64 as it is written, without line breaks, which a decoder would skip.
-func decodeStrictly(encoded string) ([]byte, error) {
+func decodeStrictly(by *base64.Encoding, encoded string) ([]byte, error) {
 	if strings.ContainsAny(encoded, "\r\n") {
 		return nil, errors.New("a line break")
 	}
-	return base64.StdEncoding.Strict().DecodeString(encoded)
+	return by.Strict().DecodeString(encoded)
 }
 
 func (k SigningKey) private() ed25519.PrivateKey { return *k.hidden.key }
@@ -117,7 +117,7 @@ func ParsePublicKey(s string) (p PublicKey, err error) {
 	if !ok {
 		return PublicKey{}, errors.New("a public key begins with whpk_: copy it whole")
 	}
-	key, err := decodeStrictly(encoded)
+	key, err := decodeStrictly(base64.StdEncoding, encoded)
 	if err != nil || len(key) != ed25519.PublicKeySize {
 		return PublicKey{}, fmt.Errorf("what follows whpk_ is not the base64 (standard alphabet, with padding) of %d bytes: copy the key whole", ed25519.PublicKeySize)
 	}
@@ -173,7 +173,7 @@ func (s JWKS) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string][]jwk{"keys": keys})
 }
 
-// ParseJWKS reads the keys of Ed25519 in a set, and passes over others.
+// ParseJWKS reads the keys of Ed25519 in a set that may verify signatures, and passes over others.
 func ParseJWKS(text []byte) (JWKS, error) {
 	var set struct {
 		Keys *[]json.RawMessage `json:"keys"`
@@ -184,10 +184,10 @@ func ParseJWKS(text []byte) (JWKS, error) {
 	keys := JWKS{}
 	for _, raw := range *set.Keys {
 		var k jwk
-		if json.Unmarshal(raw, &k) != nil || k.KeyType != "OKP" || k.Curve != "Ed25519" {
+		if json.Unmarshal(raw, &k) != nil || k.KeyType != "OKP" || k.Curve != "Ed25519" || k.Use != "" && k.Use != "sig" {
 			continue
 		}
-		x, err := base64.RawURLEncoding.DecodeString(k.X)
+		x, err := decodeStrictly(base64.RawURLEncoding, k.X)
 		if err != nil || len(x) != ed25519.PublicKeySize {
 			return nil, fmt.Errorf("a key of the set is no Ed25519 key, although it says so: its x is not the base64url of %d bytes", ed25519.PublicKeySize)
 		}

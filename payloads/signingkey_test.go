@@ -108,6 +108,21 @@ func TestJWKS(t *testing.T) {
 	if text, err := json.Marshal(payloads.JWKS{}); err != nil || string(text) != `{"keys":[]}` {
 		t.Errorf("no keys: %s, %v", text, err)
 	}
+	x := base64.RawURLEncoding.EncodeToString(make([]byte, 32))
+	for _, use := range []string{"enc", "SIG"} {
+		set := `{"keys":[{"kty":"OKP","crv":"Ed25519","use":"` + use + `","x":"` + x + `"}]}`
+		if read, err := payloads.ParseJWKS([]byte(set)); err != nil || len(read) != 0 {
+			t.Errorf("a key for %s: %v, %v", use, read, err)
+		}
+	}
+	for _, sloppy := range []string{x[:42] + "B", x[:40] + `\n` + x[40:]} {
+		if read, err := payloads.ParseJWKS([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + sloppy + `"}]}`)); err == nil {
+			t.Errorf("x %q is read as %v", sloppy, read)
+		}
+	}
+	if read, err := payloads.ParseJWKS([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}]}`)); err != nil || len(read) != 1 {
+		t.Errorf("a key whose use is open: %v, %v", read, err)
+	}
 	others := `{"keys":[{"kty":"EC","crv":"P-256","x":"AA"},7,{"kty":"OKP","crv":"X25519","x":"AA"}],"more":1}`
 	if read, err := payloads.ParseJWKS([]byte(others)); err != nil || len(read) != 0 {
 		t.Errorf("other keys: %v, %v", read, err)
@@ -254,6 +269,7 @@ func TestNodeVerifiesKeys(t *testing.T) {
 		"http://partner.example:8080?x":              "http://partner.example:8080/?x",
 		"https://xn--bcher-kva.example/a%2Fb/%C3%A9": "https://xn--bcher-kva.example/a%2Fb/%C3%A9",
 		"https://partner.example/hook/?":             "https://partner.example/hook/?",
+		"https://partner.example/{tenant}|^/hook":    "https://partner.example/{tenant}|^/hook",
 	} {
 		for _, body := range []string{"{}", `{"voucherEffect":"Nómina"}`, "a=b&c=d", "\x00\xff"} {
 			add(signedBoth(t, url, body, now, key), seenAt, "standard", stranger, key)
