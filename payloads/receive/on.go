@@ -9,8 +9,9 @@ import (
 )
 
 // On has the handler call handle for deliveries of that event type, with the payload read into a T; a json.RawMessage takes it as it is. The type "*"
-// stands for all that have no function of their own. handle returns nil when its work is done, or kept where it is sure to be done: the delivery is
-// answered then, so it has no longer than the callback's timeout, 15 seconds by default. ctx ends when Ringback waits no longer.
+// stands for all that have no function of their own, and for those of a batch that do not say their type. handle returns nil when its work is done, or
+// kept where it is sure to be done: the delivery is answered then, so it has no longer than the callback's timeout, 15 seconds by default, and all of a
+// batch have that together. ctx ends when Ringback waits no longer.
 //
 // A test of the callback (`ringback callbacks test`) is read into a T and answered without a call, for its payload is an example.
 //

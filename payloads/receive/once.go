@@ -30,8 +30,9 @@ import (
 // The second of two that insert the same id waits there until the first commits, which makes it a duplicate, or rolls back, which leaves it to the
 // second.
 type Once interface {
-	// Do calls handle unless the delivery with that id was handled before, and returns what handle returned. The delivery counts as handled once
-	// handle returned nil and Do does, too. If the delivery was handled before, Do returns nil. If it is being handled, Do waits until that ends.
+	// Do calls handle unless the delivery with that id (its Delivery.ID) was handled before, and returns what handle returned. The delivery counts as
+	// handled once handle returned nil and Do does, too. If the delivery was handled before, Do returns nil. If it is being handled, Do waits until that
+	// ends.
 	Do(ctx context.Context, id string, handle func(context.Context) error) error
 }
 

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,7 +38,8 @@ type Config struct {
 	// Once keeps deliveries from being handled twice. Nil: a Memory of the last 100,000 deliveries, which forgets with the process.
 	Once Once
 
-	// MaxBody is how many bytes a body may have. Zero: 4 MiB, the most that Ringback makes of a payload by default.
+	// MaxBody is how many bytes a body may have. Zero: 4 MiB, the most that Ringback makes of a payload by default. A batch that is longer comes again in
+	// halves.
 	MaxBody int64
 
 	// Log gets a line about each delivery that is not handled. Nil: slog's default.
@@ -86,10 +88,14 @@ func New(config Config) (*Handler, error) {
 	return h, nil
 }
 
-// ServeHTTP receives one attempt of a delivery, and answers as the package's comment says.
+// ServeHTTP receives one attempt of a delivery, or of a batch of them, and answers as the package's comment says.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s, body, ok := h.admit(w, r)
 	if !ok {
+		return
+	}
+	if s.isBatch(r.Header) {
+		h.serveBatch(w, r, s, body)
 		return
 	}
 	d, err := newDelivery(s, r.Header, body)
@@ -102,15 +108,64 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write(token) //nolint:gosec // JSON, and said so, to who knows the signing secret
 		return
 	}
-	handle, status := h.prepare(r.Context(), d)
-	if status == 0 {
-		status = h.handle(r.Context(), d, handle)
-	}
+	answer(w, h.deal(r.Context(), d))
+}
+
+// answer answers with a status that deal returned.
+func answer(w http.ResponseWriter, status int) {
 	if status != http.StatusNoContent {
 		http.Error(w, saying[status], status)
 		return
 	}
 	w.WriteHeader(status)
+}
+
+// deal has a delivery handled by the function that takes its type, and says how to answer it.
+func (h *Handler) deal(ctx context.Context, d Delivery) int {
+	handle, status := h.prepare(ctx, d)
+	if status != 0 {
+		return status
+	}
+	return h.handle(ctx, d, handle)
+}
+
+// serveBatch has each delivery of a batch handled, in their order, and answers for all of them, or for each.
+func (h *Handler) serveBatch(w http.ResponseWriter, r *http.Request, s signed, body []byte) {
+	all, err := newBatch(s, r.Header, body)
+	if err != nil {
+		h.log.ErrorContext(r.Context(), "a batch could not be read", "delivery", s.id, "error", err)
+		http.Error(w, errNoBatch.Error(), http.StatusBadRequest)
+		return
+	}
+	statuses := h.each(r.Context(), all)
+	taken := func(status int) bool { return status == http.StatusNoContent }
+	failed := slices.IndexFunc(statuses, func(status int) bool { return !taken(status) })
+	switch {
+	case failed < 0:
+		w.WriteHeader(http.StatusNoContent)
+	case statuses[len(statuses)-1] == http.StatusGone:
+		answer(w, http.StatusGone)
+	case r.Header.Get(headerResults) != "" && all[0].name != "" && slices.ContainsFunc(statuses, taken):
+		w.Header().Set("Content-Type", payloads.ContentTypeJSON)
+		_, _ = w.Write(results(all, statuses))
+	default:
+		answer(w, statuses[failed])
+	}
+}
+
+// each has the deliveries handled one after the other, and says how each would be answered. If a function wants no more, that delivery is the last. Once
+// nobody waits for the answer, no further one is begun.
+func (h *Handler) each(ctx context.Context, all []Delivery) (statuses []int) {
+	for _, d := range all {
+		status := http.StatusInternalServerError
+		if ctx.Err() == nil {
+			status = h.deal(ctx, d)
+		}
+		if statuses = append(statuses, status); status == http.StatusGone {
+			break
+		}
+	}
+	return statuses
 }
 
 // saying is the text of answers that are not 204.
@@ -181,7 +236,11 @@ func (h *Handler) prepare(ctx context.Context, d Delivery) (func(context.Context
 	}
 	h.mu.RUnlock()
 	if !ok {
-		h.log.ErrorContext(ctx, "nothing takes events of this type", "delivery", d.ID, "event_type", d.EventType)
+		said := "nothing takes events of this type"
+		if d.EventType == "" {
+			said = `a delivery does not say its type, and no function takes "*": those of a batch say it if the callback has element: envelope`
+		}
+		h.log.ErrorContext(ctx, said, "delivery", d.ID, "event_type", d.EventType)
 		return nil, http.StatusNotImplemented
 	}
 	handle, err := take(d)
@@ -194,7 +253,7 @@ func (h *Handler) prepare(ctx context.Context, d Delivery) (func(context.Context
 
 // handle has the delivery handled, once, and says how to answer it. A test's payload is an example, which nobody must act on.
 func (h *Handler) handle(ctx context.Context, d Delivery, handle func(context.Context) error) (status int) {
-	if d.isTest() {
+	if d.test {
 		return http.StatusNoContent
 	}
 	defer func() {

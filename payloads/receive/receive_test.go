@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -118,8 +119,24 @@ func TestADeliveryIsHandedOver(t *testing.T) {
 	if d.got[0].Status != "OK" || !strings.HasPrefix(d.got[0].RequestID, "cba1e997") {
 		t.Errorf("it got %+v", d.got[0])
 	}
-	if l := d.last; l.EventID != "evt_1" || l.EventType != "payment_proof" || l.Attempt != 3 || !l.Replay || !bytes.Equal(l.Payload, sample) || time.Since(l.SignedAt) > time.Minute {
+	if l := d.last; l.EventID != "evt_1" || l.EventType != "payment_proof" || l.Attempt != 3 || !l.Replay || l.Sequence != 0 || !bytes.Equal(l.Payload, sample) || time.Since(l.SignedAt) > time.Minute {
 		t.Errorf("it got %+v", l)
+	}
+}
+
+// TestANumberIsHandedOver, if it is one.
+func TestANumberIsHandedOver(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, receive.Config{})
+	for i, tt := range []struct {
+		header string
+		want   int64
+	}{{"7", 7}, {"9223372036854775807", math.MaxInt64}, {"9223372036854775808", 0}, {"-7", 0}, {"7 ", 0}, {"seven", 0}} {
+		r := d.request(fmt.Sprintf("dlv_%d", i), sample)
+		r.Header.Set("Ringback-Sequence", tt.header)
+		if w := d.serve(r); w.Code != http.StatusNoContent || d.last.Sequence != tt.want {
+			t.Errorf("%q is handed over as %d, and answered %d", tt.header, d.last.Sequence, w.Code)
+		}
 	}
 }
 
