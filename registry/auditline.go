@@ -2,13 +2,14 @@ package registry
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/ringback/ringback/registry/once"
 )
 
 // AuditKept is how long a line of the audit trail is kept.
@@ -50,9 +51,9 @@ func AuditLine(ctx context.Context, company, action, object string, changes ...A
 	return storedLine{Company: company, Actor: Actor(ctx), Action: action, Object: object, Changes: changes}.String()
 }
 
-// UniqueAuditLine is an AuditLine that is like no other, for scripts that tell by it whether they ran before.
+// UniqueAuditLine is an AuditLine that is like no other but that of a repeat of the same request, for scripts that tell by it whether they ran before.
 func UniqueAuditLine(ctx context.Context, company, action, object string) string {
-	return storedLine{Company: company, Actor: Actor(ctx), Action: action, Object: object, Unique: rand.Text()}.String()
+	return storedLine{Company: company, Actor: Actor(ctx), Action: action, Object: object, Unique: once.Unique(ctx)}.String()
 }
 
 func (l storedLine) String() string {

@@ -68,7 +68,7 @@ func (cb *Callback) giveTicketKey(before *Callback) {
 	cb.Secrets[0].TicketKey = key
 }
 
-// Ticket returns the text of a ticket of this callback; empty: its body is not thin. The same ticket has the same text until the secret is rotated.
+// Ticket returns the text of a ticket of this callback; empty: its body was never thin with its newest signing secret. The same ticket has the same text until the secret is rotated.
 func (cb *Callback) Ticket(t Ticket) string {
 	if len(cb.Secrets) == 0 || len(cb.Secrets[0].TicketKey) == 0 {
 		return ""

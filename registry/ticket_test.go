@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -52,7 +54,10 @@ func TestThinBodiesNeedAnAddress(t *testing.T) {
 		t.Errorf("%s, %v", shown, err)
 	}
 	for _, s := range cb.Secrets {
-		if said := fmt.Sprintf("%v %+v %#v %s", s.TicketKey, s, s, s.TicketKey); len(s.TicketKey) != 32 || strings.Contains(said, fmt.Sprint([]byte(s.TicketKey)[0])+" ") {
+		text, err := json.Marshal(s.TicketKey)
+		said := fmt.Sprintf("%v %+v %#v %s %d %x %q %s", s.TicketKey, s, s, s.TicketKey, s.TicketKey, s.TicketKey, s.TicketKey, text)
+		if key := []byte(s.TicketKey); err != nil || len(key) != 32 || strings.Contains(said, fmt.Sprint(key[0])+" ") || strings.Contains(said, fmt.Sprintf("%x", key)) ||
+			strings.Contains(said, base64.StdEncoding.EncodeToString(key)) || string(text) != `"***"` {
 			t.Errorf("a key shows itself: %s", said)
 		}
 	}
@@ -86,6 +91,9 @@ func TestTickets(t *testing.T) {
 	stored, err := r.Get(t.Context(), "acme", made[0].ID) // its key is kept
 	if err != nil || !stored.Made(p, now) {
 		t.Errorf("%v, %v", stored, err)
+	}
+	if stored.Secrets[0].ExpiresAt = now.Add(time.Minute); !stored.Made(p, now.Add(time.Minute-1)) || stored.Made(p, now.Add(time.Minute)) {
+		t.Error("it does not end with its secret")
 	}
 	for _, change := range []func(*registry.PresentedTicket){
 		func(p *registry.PresentedTicket) { p.Event = "other" }, func(p *registry.PresentedTicket) { p.Test = true },

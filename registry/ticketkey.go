@@ -3,19 +3,30 @@ package registry
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"fmt"
+	"log/slog"
 )
 
 // ticketContext keeps the MACs of tickets apart from any others.
 const ticketContext = "ringback ticket 1\x00"
 
-// A TicketKey is the key of a callback's tickets. It hides itself when it is printed.
+// hiddenKey is what is shown of a key.
+const hiddenKey = "***"
+
+// A TicketKey is the key of a callback's tickets. It hides itself wherever it is printed or written as JSON.
 type TicketKey []byte
 
-// String hides the key.
-func (TicketKey) String() string { return "***" }
+// String gives "***".
+func (TicketKey) String() string { return hiddenKey }
 
-// GoString hides the key.
-func (TicketKey) GoString() string { return "***" }
+// Format gives "***" for every verb, %d and %#v included.
+func (TicketKey) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(hiddenKey)) }
+
+// LogValue gives "***".
+func (TicketKey) LogValue() slog.Value { return slog.StringValue(hiddenKey) }
+
+// MarshalText gives "***", in JSON too.
+func (TicketKey) MarshalText() ([]byte, error) { return []byte(hiddenKey), nil }
 
 // mac proves what a ticket says.
 func (k TicketKey) mac(plain []byte) []byte {

@@ -11,6 +11,9 @@ package once
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -76,6 +79,16 @@ func Noted(ctx context.Context, name string, into any) (found bool, err error) {
 	return true, nil
 }
 
+// Unique is a text that only repeats of the same request have, for what a script writes down of it before the note of its claim.
+func Unique(ctx context.Context) string {
+	c := claimOf(ctx)
+	if c == nil {
+		return rand.Text()
+	}
+	sum := sha256.Sum256([]byte(c.Key))
+	return hex.EncodeToString(sum[:16])
+}
+
 // A Runner is a script.
 type Runner interface {
 	Run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) *redis.Cmd
@@ -83,17 +96,13 @@ type Runner interface {
 
 // A Script is one that acts.
 type Script struct {
-	step        string
 	plain, kept *redis.Script
 }
 
 // New makes a Script of a text. step names it among those of a request. acted is a Lua expression about reply: whether that is the answer of a run that acted.
 func New(step, text, acted string) *Script {
-	return &Script{step: step, plain: redis.NewScript(text), kept: redis.NewScript(fmt.Sprintf(around, step, text, acted))}
+	return &Script{plain: redis.NewScript(text), kept: redis.NewScript(fmt.Sprintf(around, step, text, acted))}
 }
-
-// Hash is what Redis calls the plain script.
-func (s *Script) Hash() string { return s.plain.Hash() }
 
 // HashUnderClaim is what Redis calls the script as it runs under a claim.
 func (s *Script) HashUnderClaim() string { return s.kept.Hash() }
