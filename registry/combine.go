@@ -18,6 +18,14 @@ type trait struct {
 // traits are those there are. Whoever adds one says in the test of every pair what becomes of it beside each of the others. A callback for a glob has none
 // of a type.
 var traits = []trait{
+	{"auth", "auth", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.Auth != nil }},
+	{"headers", "headers", 0, func(cb *Callback, _ *payloads.Type) bool { return len(cb.Headers) > 0 }},
+	{"trace", "trace", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.Trace }},
+	{"rate_limit", "rate_limit", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.RateLimit != nil }},
+	{"timeout", "timeout", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.Timeout != 0 && cb.Timeout != DefaultTimeout }},
+	{"retry", "retry", 0, func(cb *Callback, _ *payloads.Type) bool {
+		return cb.Retry != Retry{} && cb.Retry != Retry{DefaultInitialInterval, DefaultMultiplier, DefaultMaxInterval, DefaultMaxAttempts}
+	}},
 	{"success", "success", 0, func(cb *Callback, _ *payloads.Type) bool { return cb.Success != "" }},
 	{"destination.content_type " + payloads.ContentTypeForm, "destination.content_type", 0, func(cb *Callback, _ *payloads.Type) bool {
 		return cb.Destination.ContentType == payloads.ContentTypeForm
@@ -30,9 +38,7 @@ var traits = []trait{
 	{"envelope " + string(EnvelopeBinary), "envelope", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Envelope == EnvelopeBinary }},
 	{"tls", "tls", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.TLS != nil }},
 	{"body " + string(BodyThin), "body", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Body == BodyThin }},
-	{"header_style " + string(payloads.StyleSvix), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleSvix }},
-	{"header_style " + string(payloads.StyleGitHub), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleGitHub }},
-	{"header_style " + string(payloads.StyleStripe), "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle == payloads.StyleStripe }},
+	{"header_style", "header_style", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.HeaderStyle != "" }},
 	{"signature.ed25519", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.Ed25519 }},
 	{"signature.rfc9421", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && cb.Signature.RFC9421 }},
 	{"signature.hmac false", "signature", wireLevel, func(cb *Callback, _ *payloads.Type) bool { return cb.Signature != nil && !cb.Signature.HMAC }},
@@ -47,17 +53,24 @@ type discord struct {
 	why        string // with the remedy
 }
 
+// unsent is why nothing that is of requests alone goes with destination.pull.
+const unsent = "nothing is sent, the partner fetches; leave it out"
+
 // discords are all of them: a pair that is not here works. Two values of one field need no row.
 var discords = []discord{
+	{"auth", "destination.pull", unsent},
+	{"headers", "destination.pull", unsent},
+	{"trace", "destination.pull", unsent},
+	{"rate_limit", "destination.pull", unsent},
+	{"timeout", "destination.pull", unsent},
+	{"retry", "destination.pull", unsent},
 	{"destination.pull", "success", "nobody answers: what is fetched is delivered by its acknowledgement"},
 	{"destination.pull", "destination.content_type " + payloads.ContentTypeForm, "what is fetched is JSON"},
 	{"destination.pull", "a synchronous type", "its caller waits for the decision"},
 	{"destination.pull", "envelope " + string(EnvelopeBinary), "nothing is sent that could have its headers; take " + string(EnvelopeStructured)},
 	{"destination.pull", "tls", "nothing is sent"},
 	{"destination.pull", "body " + string(BodyThin), "who fetches has the payload at once"},
-	{"destination.pull", "header_style " + string(payloads.StyleSvix), "nothing is sent that could have headers"},
-	{"destination.pull", "header_style " + string(payloads.StyleGitHub), "nothing is sent that could have headers"},
-	{"destination.pull", "header_style " + string(payloads.StyleStripe), "nothing is sent that could have headers"},
+	{"destination.pull", "header_style", "nothing is sent that could have headers"},
 	{"destination.pull", "signature.ed25519", "nothing is sent that could be signed"},
 	{"destination.pull", "signature.rfc9421", "nothing is sent that could be signed"},
 	{"destination.pull", "ordering", "what is fetched is in the order of its acceptance"},
@@ -76,20 +89,10 @@ var discords = []discord{
 		"its caller waits for the decision, and what is asked is kept nowhere, so there is nothing to fetch",
 	},
 	{
-		"signature.ed25519", "header_style " + string(payloads.StyleSvix),
+		"signature.ed25519", "header_style",
 		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
 	},
-	{"signature.hmac false", "header_style " + string(payloads.StyleSvix), "the signature of that style is an HMAC; leave one of the two out"},
-	{
-		"signature.ed25519", "header_style " + string(payloads.StyleGitHub),
-		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
-	},
-	{"signature.hmac false", "header_style " + string(payloads.StyleGitHub), "the signature of that style is an HMAC; leave one of the two out"},
-	{
-		"signature.ed25519", "header_style " + string(payloads.StyleStripe),
-		"receivers of that style verify by the secret; leave the style out, or take signature.rfc9421, whose headers are its own",
-	},
-	{"signature.hmac false", "header_style " + string(payloads.StyleStripe), "the signature of that style is an HMAC; leave one of the two out"},
+	{"signature.hmac false", "header_style", "the signature of that style is an HMAC; leave one of the two out"},
 	{"batch", "destination.content_type " + payloads.ContentTypeForm, "a batch is a JSON array; leave the content type out"},
 	{"batch", "a synchronous type", "its caller waits for the decision about one event"},
 	{"batch", "envelope " + string(EnvelopeBinary), "its attributes are headers, of which a request has one set; take " + string(EnvelopeStructured)},
@@ -120,7 +123,7 @@ func combine(cb *Callback, t *payloads.Type) (faults []payloads.FieldError) {
 			faults = append(faults, payloads.FieldError{Location: "body." + one.field, Message: "(" + one.name + ") does not go with " + other.name + ": " + d.why})
 		}
 	}
-	return append(faults, unsent(cb)...)
+	return faults
 }
 
 // newer returns the name and the level of the trait of a callback that the fewest processes know, among those that the callback from before, which may be

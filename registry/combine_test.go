@@ -11,7 +11,13 @@ import (
 
 // bearers make a callback, or its type, have a trait.
 var bearers = map[string]func(*Callback, *payloads.Type){
-	"success": func(cb *Callback, _ *payloads.Type) { cb.Success = payloads.Any2xx },
+	"auth":       func(cb *Callback, _ *payloads.Type) { cb.Auth = &Auth{} },
+	"headers":    func(cb *Callback, _ *payloads.Type) { cb.Headers = map[string]string{"X-A": "1"} },
+	"trace":      func(cb *Callback, _ *payloads.Type) { cb.Trace = true },
+	"rate_limit": func(cb *Callback, _ *payloads.Type) { cb.RateLimit = &RateLimit{} },
+	"timeout":    func(cb *Callback, _ *payloads.Type) { cb.Timeout = 2 * DefaultTimeout },
+	"retry":      func(cb *Callback, _ *payloads.Type) { cb.Retry.MaxAttempts = 1 },
+	"success":    func(cb *Callback, _ *payloads.Type) { cb.Success = payloads.Any2xx },
 	"destination.content_type application/x-www-form-urlencoded": func(cb *Callback, _ *payloads.Type) {
 		cb.Destination.ContentType = payloads.ContentTypeForm
 	},
@@ -23,9 +29,7 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 	"envelope cloudevents-binary":     func(cb *Callback, _ *payloads.Type) { cb.Envelope = EnvelopeBinary },
 	"tls":                             func(cb *Callback, _ *payloads.Type) { cb.TLS = &TLS{ServerName: "x.example"} },
 	"body thin":                       func(cb *Callback, _ *payloads.Type) { cb.Body = BodyThin },
-	"header_style svix":               func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleSvix },
-	"header_style github":             func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleGitHub },
-	"header_style stripe":             func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleStripe },
+	"header_style":                    func(cb *Callback, _ *payloads.Type) { cb.HeaderStyle = payloads.StyleSvix },
 	"signature.ed25519":               func(cb *Callback, _ *payloads.Type) { signing(cb).Ed25519 = true },
 	"signature.rfc9421":               func(cb *Callback, _ *payloads.Type) { signing(cb).RFC9421 = true },
 	"signature.hmac false":            func(cb *Callback, _ *payloads.Type) { signing(cb).HMAC = false },
@@ -36,6 +40,13 @@ var bearers = map[string]func(*Callback, *payloads.Type){
 
 // pairs says of each pair of traits, in their order, what becomes of it: "works", or a piece of the refusal. "one field" is a pair of one field's values.
 var pairs = map[[2]string]string{
+	{"auth", "destination.pull"}:       "the partner fetches",
+	{"headers", "destination.pull"}:    "the partner fetches",
+	{"trace", "destination.pull"}:      "the partner fetches",
+	{"rate_limit", "destination.pull"}: "the partner fetches",
+	{"timeout", "destination.pull"}:    "the partner fetches",
+	{"retry", "destination.pull"}:      "the partner fetches",
+
 	{"success", "destination.pull"}: "nobody answers",
 	{"destination.content_type application/x-www-form-urlencoded", "destination.pull"}: "what is fetched is JSON",
 	{"a type with a stamped field", "destination.pull"}:                                "works",
@@ -46,9 +57,7 @@ var pairs = map[[2]string]string{
 	{"envelope cloudevents-binary", "destination.pull"}:                                "could have its headers",
 	{"tls", "destination.pull"}:                                                        "nothing is sent",
 	{"body thin", "destination.pull"}:                                                  "has the payload at once",
-	{"header_style svix", "destination.pull"}:                                          "nothing is sent",
-	{"header_style github", "destination.pull"}:                                        "nothing is sent",
-	{"header_style stripe", "destination.pull"}:                                        "nothing is sent",
+	{"header_style", "destination.pull"}:                                               "nothing is sent",
 	{"signature.ed25519", "destination.pull"}:                                          "could be signed",
 	{"signature.rfc9421", "destination.pull"}:                                          "could be signed",
 	{"destination.pull", "ordering"}:                                                   "in the order of its acceptance",
@@ -105,9 +114,7 @@ var pairs = map[[2]string]string{
 	{"a synchronous type", "batch"}:                                         "waits for the decision about one event",
 	{"envelope cloudevents-structured", "batch"}:                            "works",
 	{"envelope cloudevents-binary", "batch"}:                                "its attributes are headers",
-	{"header_style svix", "batch"}:                                          "works",
-	{"header_style github", "batch"}:                                        "works",
-	{"header_style stripe", "batch"}:                                        "works",
+	{"header_style", "batch"}:                                               "works",
 	{"body thin", "batch"}:                                                  "works",
 	{"filter", "batch"}:                                                     "works",
 	{"template", "batch"}:                                                   "works",
@@ -124,12 +131,8 @@ var pairs = map[[2]string]string{
 
 	{"tls", "body thin"}: "works",
 
-	{"header_style svix", "signature.ed25519"}:      "receivers of that style verify by the secret",
-	{"header_style github", "signature.ed25519"}:    "receivers of that style verify by the secret",
-	{"header_style stripe", "signature.ed25519"}:    "receivers of that style verify by the secret",
-	{"header_style svix", "signature.hmac false"}:   "is an HMAC",
-	{"header_style github", "signature.hmac false"}: "is an HMAC",
-	{"header_style stripe", "signature.hmac false"}: "is an HMAC",
+	{"header_style", "signature.ed25519"}:    "receivers of that style verify by the secret",
+	{"header_style", "signature.hmac false"}: "is an HMAC",
 
 	{"success", "ordering"}: "works",
 	{"destination.content_type application/x-www-form-urlencoded", "ordering"}: "works",
@@ -144,15 +147,13 @@ var pairs = map[[2]string]string{
 	{"batch", "ordering"}:                                                      "its events may be of many keys",
 }
 
-// pairOf is what pairs says of a pair. A header style changes names of headers and nothing of the body, so it works with all that pairs does not name.
-// So does a signature, which is of whatever is sent; its members are set one by one.
+// besides are traits of what goes on the wire beside the body, or of how it goes: they work with all that pairs does not name.
+var besides = strings.Fields("auth headers trace rate_limit timeout retry header_style signature")
+
+// pairOf is what pairs says of a pair.
 func pairOf(one, other trait) (string, bool) {
 	said, ok := pairs[[2]string{one.name, other.name}]
-	switch styled := one.field == "header_style"; {
-	case ok:
-	case styled && other.field == one.field:
-		return "one field", true
-	case styled || other.field == "header_style", one.field == "signature", other.field == "signature":
+	if !ok && (slices.Contains(besides, one.field) || slices.Contains(besides, other.field)) {
 		return "works", true
 	}
 	return said, ok
@@ -233,7 +234,7 @@ var columns = []struct {
 	{"structured", []string{"envelope cloudevents-structured"}},
 	{"binary", []string{"envelope cloudevents-binary"}},
 	{"thin", []string{"body thin"}},
-	{"style", []string{"header_style svix", "header_style github", "header_style stripe"}},
+	{"style", []string{"header_style"}},
 	{"keys", []string{"signature.ed25519", "signature.hmac false"}},
 	{"batch", []string{"batch"}},
 	{"ordering", []string{"ordering"}},
@@ -277,7 +278,7 @@ func TestThePartnersTableOfPairs(t *testing.T) {
 		t.Fatalf("there is no table that begins %s", head)
 	}
 	for _, d := range discords {
-		if d.one == "destination.pull" { // the page names what goes with it
+		if d.one == "destination.pull" || d.other == "destination.pull" { // the page names what goes with it
 			continue
 		}
 		if !there[d.one] || !there[d.other] {
@@ -321,7 +322,7 @@ func TestNewerTraits(t *testing.T) {
 	for _, tt := range []struct {
 		cb, before *Callback
 		level      int
-	}{{plain, nil, 0}, {thin, nil, wireLevel}, {thin, plain, wireLevel}, {thin, thin, 0}, {plain, thin, 0}, {svix, plain, wireLevel}, {stripe, svix, wireLevel}, {svix, svix, 0}, {plain, svix, 0}} {
+	}{{plain, nil, 0}, {thin, nil, wireLevel}, {thin, plain, wireLevel}, {thin, thin, 0}, {plain, thin, 0}, {svix, plain, wireLevel}, {stripe, svix, 0}, {svix, svix, 0}, {plain, svix, 0}} {
 		if what, level := newer(tt.cb, tt.before); level != tt.level || (what == "") != (level == 0) {
 			t.Errorf("%v after %v: %q, level %d, want %d", tt.cb.Body, tt.before, what, level, tt.level)
 		}

@@ -44,34 +44,10 @@ func (d *decoder) pulls(dest object, cb *Callback) bool {
 	}
 	for _, name := range []string{"url", "method", "content_type"} {
 		if _, also := dest.take(name); also {
-			d.fail("body.destination."+name, "does not go with destination.pull: nothing is sent, the partner fetches; leave it out", nil)
+			d.fail("body.destination."+name, "does not go with destination.pull: "+unsent, nil)
 		}
 	}
 	cb.Destination.ContentType = payloads.ContentTypeJSON
 	d.unknown(dest, "body.destination", "pull")
 	return true
-}
-
-// unsent returns the faults of a callback that says something of requests, where none are sent.
-func unsent(cb *Callback) (faults []payloads.FieldError) {
-	if !cb.Destination.Pull {
-		return nil
-	}
-	says := []struct {
-		field string
-		is    bool
-	}{
-		{"auth", cb.Auth != nil},
-		{"headers", len(cb.Headers) > 0},
-		{"trace", cb.Trace},
-		{"rate_limit", cb.RateLimit != nil},
-		{"timeout", cb.Timeout != 0 && cb.Timeout != DefaultTimeout},
-		{"retry", cb.Retry != (Retry{}) && cb.Retry != (Retry{DefaultInitialInterval, DefaultMultiplier, DefaultMaxInterval, DefaultMaxAttempts})},
-	}
-	for _, s := range says {
-		if s.is {
-			faults = append(faults, payloads.FieldError{Location: "body." + s.field, Message: "(" + s.field + ") does not go with destination.pull: nothing is sent, the partner fetches; leave it out"})
-		}
-	}
-	return faults
 }

@@ -228,17 +228,17 @@ func TestStylesAndOlderProcesses(t *testing.T) {
 	defer func() { _ = end(ctx) }()
 	later := h.neighbour()
 	before := h.dump()
-	if _, err := later.Create(ctx, "acme", []byte(signed("svix", ownSecret))); !isOld(err) || !strings.Contains(err.Error(), "header_style svix") {
+	if _, err := later.Create(ctx, "acme", []byte(signed("svix", ownSecret))); !isOld(err) || !strings.Contains(err.Error(), "header_style") {
 		t.Errorf("a style: %v", err)
-	}
-	if _, err := later.Patch(ctx, "acme", styled.ID, []byte(`{"header_style":"stripe"}`)); !isOld(err) {
-		t.Errorf("another style: %v", err)
 	}
 	if h.dump() != before {
 		t.Error("what was refused is written")
 	}
 	if _, err := later.Patch(ctx, "acme", styled.ID, []byte(`{"description":"d"}`)); err != nil {
 		t.Errorf("a patch that does not touch the style: %v", err)
+	}
+	if _, err := later.Patch(ctx, "acme", styled.ID, []byte(`{"header_style":"stripe"}`)); err != nil {
+		t.Errorf("another style, of a callback that such a process does not open: %v", err)
 	}
 	for _, style := range []string{"", "standard"} {
 		if _, err := later.Create(ctx, "acme", []byte(signed(style, ownSecret))); err != nil {
