@@ -37,7 +37,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 	if cb.SecretGiven = cb.Secrets != nil; !cb.SecretGiven {
 		cb.Secrets = []SigningSecret{{Secret: payloads.NewSecret()}}
 	}
-	cb.adoptKeys(nil, cb.CreatedAt)
+	cb.adoptKeys(nil, cb.CreatedAt, cb.Signature.wantsKeys() && r.publishesKeys(ctx, company, cb.CreatedAt))
 	if err := r.completeWire(ctx, cb, nil); err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 		if err != nil {
 			return nil, "", err
 		}
-		next.adoptKeys(cb, now())
+		next.adoptKeys(cb, now(), true)
 		line, err := callbackLine(ctx, r.keyset, "callback.update", cb, next)
 		return next, line, err
 	})

@@ -11,9 +11,11 @@ import (
 
 // company is what a process remembers of one company.
 type company struct {
-	snap    atomic.Pointer[snapshot]  // nil until first read
-	keys    atomic.Pointer[KeySet]    // nil until first asked for
-	touched atomic.Pointer[time.Time] // when its name was last noted; nil: never; see unname
+	snap atomic.Pointer[snapshot] // nil until first read
+	keys atomic.Pointer[KeySet]   // nil until first asked for
+	// keysTold is when the log last said that the keys cannot be read, in Unix milliseconds.
+	keysTold atomic.Int64
+	touched  atomic.Pointer[time.Time] // when its name was last noted; nil: never; see unname
 
 	// turn is held by the caller that reads from Redis. The others wait and share.
 	turn  chan struct{}

@@ -16,6 +16,11 @@ const (
 	// minute more than KeysMaxAge, for what our processes remember and for clocks.
 	KeyLead = KeysMaxAge + time.Minute
 
+	// keysLeast is for how long a set may be remembered at least, however old it is. So a
+	// receiver does not ask for each request that it verifies while Redis is away. KeyLead
+	// has room for it.
+	keysLeast = 10 * time.Second
+
 	// MaxAnnounce is for how long a key may be announced.
 	MaxAnnounce = 30 * 24 * time.Hour
 
@@ -34,7 +39,7 @@ type Signature struct {
 	RFC9421 bool // HTTP Message Signatures, by Keys
 
 	// Keys are the key pairs, the newest first. They are there as long as Ed25519 or
-	// RFC9421 is, and for a while afterwards.
+	// RFC9421 is.
 	Keys []SigningKey
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,9 @@ func TestSignatureOfANewCallback(t *testing.T) {
 			if shown != (want != "1 0 0") {
 				t.Errorf("%s: shown %t", flags, shown)
 			}
+		}
+		if err := h.Delete(t.Context(), "acme", cb.ID); err != nil { // the next key is the first one again
+			t.Fatal(err)
 		}
 	}
 	for flags, at := range map[string]string{
@@ -136,24 +140,22 @@ func TestKeysComeAndGoInStages(t *testing.T) {
 			t.Error("the newest key is not the first")
 		}
 
-		time.Sleep(4 * time.Hour)
-		patch(`null`)
-		want("taken away", time.Now(), "1 0 0", "retired")
-		want("and gone", time.Now().Add(10*time.Minute), "1 0 0")
-		patch(`{"ed25519":true}`)
-		want("again, by a new key", time.Now(), "1 0 0", "announced", "retired")
-		patch(`{"ed25519":false}`)
-		want("an announced key leaves without a trace", time.Now(), "1 0 0", "retired")
-		time.Sleep(time.Hour)
+		time.Sleep(2 * time.Hour)
+		want("before they are given up", time.Now(), "0 2 2", "signing", "signing")
 		patch(`null`)
 		if cb.Signature != nil {
-			t.Errorf("left is %+v", cb.Signature)
+			t.Errorf("of keys that are given up there is left %+v", cb.Signature)
+		}
+		patch(`{"ed25519":true}`)
+		want("again, by a new key", time.Now(), "1 0 0", "announced")
+		if again := cb.Signature.Keys[0].Key.Public(); again == first {
+			t.Error("a key that was given up is back")
 		}
 	})
 }
 
 // TestNoReceiverMeetsAStrangeKey follows what two processes publish, minute by minute, through all stages. Whoever remembers a set for as long as it may
-// knows each key that signs. A key that no longer signs is there until the last that it signed was verified, and then goes.
+// knows each key that signs. A key that no longer signs is there until the last that it signed was verified, and then goes; one that was given up goes at once.
 func TestNoReceiverMeetsAStrangeKey(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -199,13 +201,14 @@ func TestNoReceiverMeetsAStrangeKey(t *testing.T) {
 			}
 			time.Sleep(57 * time.Second)
 		}
+		const givenUp = 70
 		remembered, late := int(registry.KeysMaxAge/time.Minute), int(payloads.Tolerance/time.Minute)
 		all := map[payloads.PublicKey]bool{}
 		for minute, keys := range signed {
 			for _, key := range keys {
 				all[key] = true
 				for i := range processes {
-					for at := minute - remembered; at <= min(minute+late, minutes-1); at++ {
+					for at := minute - remembered; at <= min(minute+late, minutes-1) && at < givenUp; at++ {
 						if !slices.Contains(sets[i][at], key) {
 							t.Errorf("process %d, minute %d: %s is not published, and signs in minute %d", i, at, key, minute)
 						}
@@ -213,12 +216,12 @@ func TestNoReceiverMeetsAStrangeKey(t *testing.T) {
 				}
 			}
 		}
-		if len(all) != 3 || len(signed[69]) != 1 || len(signed[70]) != 0 {
+		if len(all) != 3 || len(signed[givenUp-1]) != 1 || len(signed[givenUp]) != 0 {
 			t.Errorf("%d keys signed in all", len(all))
 		}
 		for i := range processes {
-			if len(sets[i][9]) != 0 || len(sets[i][minutes-1]) != 0 {
-				t.Errorf("process %d publishes %v before there is a key, and %v at last", i, sets[i][9], sets[i][minutes-1])
+			if len(sets[i][9]) != 0 || len(sets[i][givenUp]) != 0 {
+				t.Errorf("process %d publishes %v before there is a key, and %v once it was given up", i, sets[i][9], sets[i][givenUp])
 			}
 		}
 	})
@@ -228,7 +231,7 @@ func TestNoReceiverMeetsAStrangeKey(t *testing.T) {
 func bubbleHouse(t *testing.T) *house {
 	t.Helper()
 	h := &house{t: t, redis: bubbleClient(t), keyset: newKeyset(t), log: &bytes.Buffer{}}
-	r, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+	r, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset, Logger: slog.New(slog.NewTextHandler(h.log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -255,6 +258,35 @@ func TestRotateKeyRefuses(t *testing.T) {
 			t.Errorf("%+v: %v", tt, err)
 		}
 	}
+}
+
+// TestSoManyKeysArePublished: five of a callback, and one more once one of them is no longer.
+func TestSoManyKeysArePublished(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		id := h.create("acme", signedBy(`"ed25519":true`)).ID
+		rotate := func() error {
+			return createdError(h.RotateKey(t.Context(), "acme", id, registry.KeyLead, registry.MaxOverlap))
+		}
+		for range 4 {
+			if err := rotate(); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Hour)
+		}
+		if err := rotate(); err == nil || !strings.Contains(err.Error(), "body.announce comes too soon: 5 keys of this callback are published") {
+			t.Errorf("one more: %v", err)
+		}
+		cb := h.get("acme", id)
+		if n := len(cb.PublishedKeys(time.Now())); n != 5 {
+			t.Errorf("%d are published", n)
+		}
+		time.Sleep(time.Until(cb.Signature.Keys[4].PublishedUntil()))
+		if err := rotate(); err != nil {
+			t.Errorf("one more once the first has gone: %v", err)
+		}
+	})
 }
 
 // TestSigningKeysAreSealed: neither Redis, nor an answer, nor the audit trail has a private key.
@@ -366,5 +398,205 @@ func TestPublishedKeys(t *testing.T) {
 	}
 	if got := ask(h.neighbour().Registry, "acme"); !slices.Equal(got, want) {
 		t.Errorf("another process publishes %v, want %v", got, want)
+	}
+}
+
+// TestTheFirstKeyWaitsForRememberedSets: whoever keeps the company's set for as long as it may meets no key that is not in it. Where the company publishes no
+// key, nobody keeps one.
+func TestTheFirstKeyWaitsForRememberedSets(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		other, err := registry.New(registry.Config{Redis: h.redis, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.create("acme", signedBy(""))
+		first := h.create("acme", signedBy(`"hmac":false,"ed25519":true`))
+		second, err := other.Create(t.Context(), "acme", []byte(signedBy(`"hmac":false,"ed25519":true`)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tt := range []struct {
+			what string
+			cb   *registry.Callback
+			at   time.Duration
+			want string
+		}{
+			{"the first of the company", first, 0, "0 1 0"},
+			{"the next", second, 0, "1 0 0"},
+			{"the next, later", second, registry.KeysMaxAge, "1 0 0"},
+			{"the next, later still", second, registry.KeyLead, "0 1 0"},
+			{"another company's", h.create("other", signedBy(`"hmac":false,"rfc9421":true`)), 0, "0 0 1"},
+		} {
+			if got := signers(tt.cb, time.Now().Add(tt.at)); got != tt.want {
+				t.Errorf("%s: signed by %s, want %s", tt.what, got, tt.want)
+			}
+		}
+		if err := h.Delete(t.Context(), "acme", first.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.Patch(t.Context(), "acme", second.ID, []byte(`{"signature":null}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got := signers(h.create("acme", signedBy(`"ed25519":true`)), time.Now()); got != "1 1 0" {
+			t.Errorf("once the company publishes none: signed by %s", got)
+		}
+	})
+}
+
+// TestKnownKeysOutliveRedis: a change of this process leaves what it knew where Redis is away afterwards, and what Redis says counts once it is back.
+func TestKnownKeysOutliveRedis(t *testing.T) {
+	h := newHouse(t)
+	keyed := h.create("acme", signedBy(`"ed25519":true`))
+	published := func(what string, n int) {
+		t.Helper()
+		set, err := h.PublishedKeys(t.Context(), "acme", func() error { return nil })
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			return
+		}
+		if keys, err := payloads.ParseJWKS(set.Document); err != nil || len(keys) != n {
+			t.Errorf("%s: published %v, %v; want %d", what, keys, err, n)
+		}
+	}
+	published("at first", 1)
+	if _, err := h.Patch(t.Context(), "acme", keyed.ID, []byte(`{"signature":null}`)); err != nil {
+		t.Fatal(err)
+	}
+	h.server.Kill()
+	published("while Redis is away", 1)
+	h.server.Restart()
+}
+
+// TestKeysThatCannotBeReadAreLogged: the set of before goes out, and somebody is told that it may be old, once a minute.
+func TestKeysThatCannotBeReadAreLogged(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		h.create("acme", signedBy(`"ed25519":true`))
+		ask := func() payloads.JWKS {
+			t.Helper()
+			set, err := h.PublishedKeys(t.Context(), "acme", func() error { return nil })
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys, err := payloads.ParseJWKS(set.Document)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return keys
+		}
+		before := ask()
+		broken := h.create("acme", signedBy(`"ed25519":true`))
+		if err := h.redis.HSet(t.Context(), "{acme}:cb", broken.ID, "no seal").Err(); err != nil {
+			t.Fatal(err)
+		}
+		for range 50 {
+			if got := ask(); !slices.Equal(got, before) {
+				t.Errorf("published %v, want %v", got, before)
+			}
+			time.Sleep(3 * time.Second)
+		}
+		if n := strings.Count(h.log.String(), "a company's public keys could not be read anew"); n != 3 {
+			t.Errorf("told %d times in two and a half minutes: %s", n, h.log)
+		}
+	})
+}
+
+// TestOldKeysAreRememberedForLess: a process that Redis does not answer publishes what it knew, for as long as Redis may be taken to hold it. So a receiver has
+// forgotten it before a key signs that another process announced meanwhile. While Redis answers, a set may be remembered for five minutes; an empty one not at
+// all, for the first key signs at once.
+func TestOldKeysAreRememberedForLess(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		h := bubbleHouse(t)
+		client, redis := another(t, h.redis), &slot{}
+		client.AddHook(redis)
+		cut, err := registry.New(registry.Config{Redis: client, Catalogue: payloads.Builtin(), Keyset: h.keyset})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := func(what string, keys int, remembered time.Duration) {
+			t.Helper()
+			set, err := cut.PublishedKeys(t.Context(), "acme", func() error { return nil })
+			if err != nil {
+				t.Fatal(what, err)
+			}
+			published, err := payloads.ParseJWKS(set.Document)
+			if err != nil {
+				t.Fatal(what, err)
+			}
+			if got := set.MaxAge(time.Now()); len(published) != keys || got != remembered {
+				t.Errorf("%s: %d keys, remembered for %s; want %d, for %s", what, len(published), got, keys, remembered)
+			}
+		}
+		want("of nobody", 0, 0)
+		h.create("acme", `{"callback_type":"payment_proof","destination":{"url":"https://partner.example/"}}`)
+		want("without keys", 0, 0)
+		h.create("acme", signedBy(`"ed25519":true`))
+		time.Sleep(2 * time.Second)
+		want("at first", 1, registry.KeysMaxAge)
+		time.Sleep(time.Second)
+		want("from memory", 1, registry.KeysMaxAge-time.Second)
+		time.Sleep(time.Hour)
+		want("an hour later", 1, registry.KeysMaxAge)
+
+		redis.is("refused")
+		known := time.Now()
+		next := h.create("acme", signedBy(`"ed25519":true`)).Signature.Keys[0]
+		for _, age := range []time.Duration{3 * time.Second, 2*time.Minute - time.Millisecond, 2 * time.Minute, 4 * time.Minute, 289 * time.Second} {
+			time.Sleep(time.Until(known.Add(age)))
+			want(age.String(), 1, registry.KeysMaxAge-age.Truncate(time.Second))
+		}
+		for _, age := range []time.Duration{290 * time.Second, registry.KeysMaxAge, registry.KeyLead - 10*time.Second} {
+			time.Sleep(time.Until(known.Add(age)))
+			want(age.String(), 1, 10*time.Second)
+			if time.Now().Add(10 * time.Second).After(next.SignsFrom) {
+				t.Errorf("after %s it is remembered beyond %s, when the next key signs", age, next.SignsFrom)
+			}
+		}
+		time.Sleep(24 * time.Hour)
+		want("a day later", 1, 10*time.Second)
+		redis.is("")
+		time.Sleep(3 * time.Second)
+		want("Redis is back", 2, registry.KeysMaxAge)
+		time.Sleep(10 * time.Second)
+		redis.is("refused")
+		want("away again", 2, registry.KeysMaxAge-10*time.Second)
+	})
+}
+
+// TestDraftsSignAsCallbacksDo: what a dry run shows is signed as what is sent, by a key that is nobody's.
+func TestDraftsSignAsCallbacksDo(t *testing.T) {
+	h := newHouse(t)
+	keyed := h.create("acme", signedBy(`"hmac":false,"ed25519":true`))
+	draft := func(cb *registry.Callback, err error) *registry.Callback {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range cb.PublishedKeys(time.Now()) {
+			if k.Key.Public() == keyed.Signature.Keys[0].Key.Public() {
+				t.Error("a draft signs by a callback's key")
+			}
+		}
+		return cb
+	}
+	for flags, want := range map[string]string{
+		`{"hmac":true,"ed25519":false}`:                "1 0 0",
+		`{"hmac":false,"ed25519":true}`:                "0 1 0",
+		`{"hmac":true,"rfc9421":true,"ed25519":false}`: "1 0 1",
+	} {
+		fresh := draft(h.Draft(t.Context(), "acme", []byte(strings.Replace(signedHook, "{%s}", flags, 1))))
+		if got := signers(fresh, time.Now()); got != want {
+			t.Errorf("%s, a registration: signed by %s, want %s", flags, got, want)
+		}
+		if got := signers(draft(h.PatchDraft(t.Context(), "acme", keyed.ID, []byte(`{"signature":`+flags+`}`))), time.Now()); got != want {
+			t.Errorf("%s, a patch: signed by %s, want %s", flags, got, want)
+		}
+	}
+	if got := signers(draft(h.PatchDraft(t.Context(), "acme", keyed.ID, []byte(`{}`))), time.Now()); got != "0 1 0" {
+		t.Errorf("as it is: signed by %s", got)
 	}
 }

@@ -22,7 +22,7 @@ func (cb *Callback) Signers(at time.Time) (secrets []payloads.Secret, standard, 
 			live = append(live, k.Key)
 		}
 	}
-	if s.HMAC || len(live) == 0 {
+	if s.HMAC || cb.StandsIn(at) {
 		secrets = cb.LiveSecrets(at)
 	}
 	if s.Ed25519 {
@@ -34,6 +34,13 @@ func (cb *Callback) Signers(at time.Time) (secrets []payloads.Secret, standard, 
 	return secrets, standard, messages
 }
 
+// StandsIn reports whether the secrets sign at a time although the callback's signature
+// is to be by keys alone, for none of them signs yet.
+func (cb *Callback) StandsIn(at time.Time) bool {
+	s := cb.Signature
+	return s != nil && !s.HMAC && !slices.ContainsFunc(s.Keys, func(k SigningKey) bool { return k.Stage(at) == KeySigns })
+}
+
 // PublishedKeys are the keys of the callback that are published at a time, the newest first.
 func (cb *Callback) PublishedKeys(at time.Time) []SigningKey {
 	if cb.Signature == nil {
@@ -42,31 +49,24 @@ func (cb *Callback) PublishedKeys(at time.Time) []SigningKey {
 	return published(cb.Signature.Keys, at)
 }
 
-// adoptKeys takes over the keys of prev, and makes the first one or ends all as the
-// callback's signature wants it. prev is nil for a new callback. Its key signs at
-// once: there is no receiver yet that knows other keys of it, and the answer shows the
-// key. If the callback was there before, its receiver has to see the key first.
-func (cb *Callback) adoptKeys(prev *Callback, at time.Time) {
+// adoptKeys takes over the keys of prev, which is nil for a new callback, and makes the
+// first one if the callback's signature wants it. If it wants none, all are given up:
+// they neither sign nor are published any more.
+//
+// remembered says whether receivers may have the company's keys, or the callback's
+// signature, in memory. Then the first key signs only once they have seen it.
+func (cb *Callback) adoptKeys(prev *Callback, at time.Time, remembered bool) {
+	if !cb.Signature.wantsKeys() {
+		cb.Signature = nil
+		return
+	}
 	var keys []SigningKey
 	if prev != nil {
 		keys = prev.PublishedKeys(at)
 	}
-	if !cb.Signature.wantsKeys() {
-		for i := range keys {
-			if keys[i].SignsUntil.IsZero() || at.Before(keys[i].SignsUntil) {
-				keys[i].SignsUntil = at
-			}
-		}
-		keys = slices.DeleteFunc(keys, func(k SigningKey) bool { return at.Before(k.SignsFrom) })
-		cb.Signature = nil
-		if len(keys) > 0 {
-			cb.Signature = &Signature{HMAC: true, Keys: keys}
-		}
-		return
-	}
 	if !slices.ContainsFunc(keys, func(k SigningKey) bool { return k.SignsUntil.IsZero() }) {
 		first := SigningKey{Key: payloads.NewSigningKey(), AnnouncedAt: at, SignsFrom: at}
-		if prev != nil {
+		if remembered {
 			first.SignsFrom = at.Add(KeyLead)
 		}
 		keys = slices.Insert(keys, 0, first)
