@@ -63,7 +63,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		if err != nil {
 			return nil, err
 		}
-		if err := r.certify(ctx, cb, nil); err != nil {
+		if err := r.certify(ctx, company, cb.ID, cb.Certificate(), nil); err != nil {
 			return nil, err
 		}
 		answer, err := r.save(ctx, cb, "", line, gate, false)
@@ -72,7 +72,7 @@ func (r *Registry) Create(ctx context.Context, company string, body []byte) (*Ca
 		}
 		if answer == "saved" {
 			r.forgetKeys(company)
-			r.certified(ctx, cb, nil)
+			r.certified(ctx, company, cb.ID, cb.Certificate(), nil)
 			r.log.InfoContext(ctx, "callback created", "callback", cb)
 			return cb, nil
 		}
@@ -150,7 +150,7 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 				return nil, err
 			}
 		}
-		if err := r.certify(ctx, next, cb); err != nil {
+		if err := r.certify(ctx, company, id, next.Certificate(), cb.Certificate()); err != nil {
 			return nil, err
 		}
 		answer, err := r.save(ctx, next, strconv.FormatInt(cb.Version, 10), line, gate, moved)
@@ -159,7 +159,7 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 			return nil, err
 		case answer == "saved":
 			r.forgetKeys(company)
-			r.certified(ctx, next, cb)
+			r.certified(ctx, company, id, next.Certificate(), cb.Certificate())
 			r.log.InfoContext(ctx, "callback changed", "callback", next)
 			return next, nil
 		case answer == "gone":

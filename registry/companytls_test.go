@@ -5,8 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 	"github.com/ringback/ringback/payloads"
@@ -95,6 +99,9 @@ func TestCompaniesHaveClientCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("deleted", "")
+	if h.redis.Exists(ctx, "{acme}:tls").Val() != 0 || h.redis.HExists(ctx, "{acme}:cbseal", "tls").Val() {
+		t.Error("deleted, something of it is left")
+	}
 	if err := h.DeleteCompanyTLS(ctx, "acme"); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("deleted again: %v", err)
 	}
@@ -104,6 +111,59 @@ func TestCompaniesHaveClientCertificates(t *testing.T) {
 	}
 	if said := fmt.Sprintf("%+v", lines) + h.log.String(); strings.Contains(said, "BEGIN") || !strings.Contains(said, "CN=second, until ") {
 		t.Errorf("said: %s", said)
+	}
+}
+
+// TestOfTwoWhoChangeACompanysCertificate, the later one looks at what the earlier one left: a key that is to stay is that of the certificate which is there.
+func TestOfTwoWhoChangeACompanysCertificate(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	a := egresstest.NewAuthority(t, "authority")
+	first, firstKey := a.Client("first", nil)
+	second, secondKey := a.Client("second", nil)
+	for _, body := range []string{pair(second, secondKey), pair(first, firstKey)} {
+		if _, err := h.SetCompanyTLS(ctx, "acme", []byte(body)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := h.neighbour()
+	later.redis.AddHook(&before{key: "{acme}:tls", do: func() {
+		if _, err := h.SetCompanyTLS(ctx, "acme", []byte(pair(second, secondKey))); err != nil {
+			t.Error(err)
+		}
+	}})
+	renewed, renewedKey := a.Client("first", nil)
+	_, err := later.SetCompanyTLS(ctx, "acme", []byte(pair(first+a.PEM(), registry.Masked)))
+	if invalid, ok := errors.AsType[*payloads.InvalidError](err); !ok || invalid.Fields[0].Location != "body.client_key" {
+		t.Errorf("the first one's certificate is put anew with the second one's key: %v", err)
+	}
+	if got, err := h.CompanyTLS(ctx, "acme"); err != nil || got.ClientKey != secondKey {
+		t.Errorf("it has %v, %v", got.Certificate(), err)
+	}
+	if _, err := later.SetCompanyTLS(ctx, "acme", []byte(pair(renewed, renewedKey))); err != nil {
+		t.Errorf("once nobody interferes: %v", err)
+	}
+}
+
+// before does something once, before the first script that has a key.
+type before struct {
+	key string
+	do  func()
+}
+
+func (b *before) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b *before) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (b *before) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if do := b.do; do != nil && cmd.Name() == "evalsha" && slices.Contains(cmd.Args(), any(b.key)) {
+			b.do = nil
+			do()
+		}
+		return next(ctx, cmd)
 	}
 }
 
@@ -144,6 +204,92 @@ func TestACompanysCertificateIsChecked(t *testing.T) {
 	_, err := h.neighbour().SetCompanyTLS(t.Context(), "acme", []byte(pair(cert, key)))
 	if _, old := errors.AsType[*registry.OldProcessError](err); !old {
 		t.Errorf("beside an older process: %v", err)
+	}
+}
+
+// TestACompanysCertificateDespiteFaults: each write fails, before and after Redis did it. Then everybody has either the old certificate or the new one, the version tells them
+// apart, and whoever says it again comes to the new one. None is in use that was not filed, and the trail has one line for each change.
+func TestACompanysCertificateDespiteFaults(t *testing.T) {
+	h := newHouse(t)
+	ctx := t.Context()
+	a := egresstest.NewAuthority(t, "authority")
+	cert, key := a.Client("old", nil)
+	next, nextKey := a.Client("new", nil)
+	old := []byte(pair(cert, key))
+	for name, op := range map[string]struct {
+		do    func(r *registry.Registry, company string) error
+		want  string
+		again error // of saying it again after it was done
+	}{
+		"set": {func(r *registry.Registry, company string) error {
+			_, err := r.SetCompanyTLS(ctx, company, []byte(pair(next, nextKey)))
+			return err
+		}, "CN=new", nil},
+		"delete": {func(r *registry.Registry, company string) error { return r.DeleteCompanyTLS(ctx, company) }, "", registry.ErrNotFound},
+	} {
+		if err := op.do(h.Registry, "warm-"+name); err != nil && !errors.Is(err, op.again) { // its scripts are known to the server
+			t.Fatal(err)
+		}
+		for step, faults := 1, 0; ; step++ {
+			hit := false
+			for _, after := range []bool{false, true} {
+				company := fmt.Sprintf("%s-%d-%t", name, step, after)
+				cb := h.create(company, plain)
+				if _, err := h.SetCompanyTLS(ctx, company, old); err != nil {
+					t.Fatal(err)
+				}
+				version := h.version(ctx, company)
+				broken := h.neighbour()
+				if err := broken.redis.Ping(ctx).Err(); err != nil {
+					t.Fatal(err)
+				}
+				f := &fault{after: after}
+				broken.redis.AddHook(f)
+				f.countdown.Store(int64(step))
+				err := op.do(broken.Registry, company)
+				hit = f.countdown.Load() <= 0
+				f.countdown.Store(0)
+				look := func(what string) string {
+					t.Helper()
+					now := h.version(ctx, company)
+					subject := h.neighbour().subject(ctx, company, cb.ID, now)
+					if mine := h.subject(ctx, company, cb.ID, now); mine != subject || subject != "CN=old" && subject != op.want || now > version != (subject == op.want) {
+						t.Errorf("%s, %s: it is %q, to another process %q, at version %d after %d", company, what, mine, subject, now, version)
+					}
+					filed, err := h.FiledUntil(ctx, time.Now().Add(100*365*24*time.Hour), 0, 1000)
+					inUse := slices.ContainsFunc(filed, func(f registry.Filed) bool {
+						_, c, err := h.InUse(ctx, f)
+						return f.Company == company && err == nil && c != nil
+					})
+					if err != nil || inUse != (subject != "") {
+						t.Errorf("%s, %s: one in use is filed: %t, %v", company, what, inUse, err)
+					}
+					return subject
+				}
+				stored := look("after the fault") == op.want
+				if err == nil && !stored || err != nil && stored && !after {
+					t.Errorf("%s: stored: %t, and said %v", company, stored, err)
+				}
+				if again := op.do(broken.Registry, company); stored && !errors.Is(again, op.again) || !stored && again != nil {
+					t.Errorf("%s, again: %v", company, again)
+				}
+				if look("said again") != op.want {
+					t.Errorf("%s: said again, it is not there", company)
+				}
+				if lines, _, err := h.Audit(ctx, registry.AuditQuery{Company: company, Limit: 10}); err != nil || len(lines) != 3 { // with the registration and the first certificate
+					t.Errorf("%s: the trail says %+v, %v", company, lines, err)
+				}
+				if hit && err != nil {
+					faults++
+				}
+			}
+			if !hit {
+				if faults < 2 {
+					t.Errorf("%s: %d faults showed: this test proves nothing", name, faults)
+				}
+				break
+			}
+		}
 	}
 }
 

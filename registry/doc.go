@@ -47,7 +47,9 @@
 //     never asks.
 //   - The stored value says that it is new. A sealed callback that uses the field
 //     gets a higher model (storedModel, traits), which older processes refuse to read, even
-//     if they are started later.
+//     if they are started later. A company's client certificate stands in no callback: an
+//     older process that is started later attempts without it, so it has to be taken away
+//     before a way back.
 //
 // # Files
 //
@@ -59,7 +61,7 @@
 //   - change.go, pause.go, verify.go, list.go and match.go are what clients and the
 //     dispatcher do with callbacks. They use save.go, get.go, keyspublished.go and memory.go, which
 //     write one, read one and remember them.
-//   - expiring.go files client certificates by their end. companytls.go keeps those of companies.
+//   - setcompanytls.go gives companies client certificates. expiring.go files certificates by their end. companytls.go reads those of companies.
 //   - index.go lists the companies that may have work for the dispatcher's rounds, and runs scripts that give them some.
 //   - registry.go is the [Registry], which holds no more than all of those share.
 //   - visits.go finds the sessions of people, on sessions.go, which has those of API keys, and redeem.go, which has those of portal links.
@@ -84,7 +86,9 @@
 //	{c}:cbseq           counter of callback ids
 //	{c}:gate:<id>       why deliveries are held, as a [Gate]; absent = open
 //	{c}:rate:<id>       how fast it may be called, as a [RateLimit]; absent = as fast as it goes (read by the dispatcher)
-//	{c}:health:<id>     the dispatcher's; hn in it is the name of the host that the callback goes to
+//	{c}:health:<id>     the dispatcher's; hn in it is the name of the host that the callback goes to, and by how its deliveries travel, absent if one by one
+//	{c}:special         there once was a callback that does not take its deliveries one by one
+//	{c}:ordered         set: ids of the callbacks with an ordering
 //	{c}:rooms           sorted set: callbacks to look after, by time in Unix milliseconds (read by the dispatcher)
 //	{c}:tls             hash: tls -> the company's client certificate, sealed as JSON; its anchor stands in {c}:cbseal as tls; xc -> the dispatcher's
 //	{c}:links           hash: id of a portal link -> the link, as JSON; <id>/used -> when it was opened, the SHA-256 of its session's token, or - once

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,8 +11,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A client certificate is filed in [certificatesKey] before the callback that has it is stored, and again afterwards. So there is none that is missing, and some
-// are filed that no callback has any more: whoever reads the file asks the callback. What is filed never changes, so a late writer puts nothing wrong.
+// A client certificate is filed in [certificatesKey] before it is stored with its callback or company, and again afterwards. Whoever takes one out looks afterwards
+// whether it is in use, and files it again if so. So none that is in use is missing, and some are filed that nobody has any more: whoever reads the file
+// asks the callback. What is filed never changes, so a late writer puts nothing wrong. If a process is killed between the two steps, the next attempt under the
+// certificate files it.
 
 // A Filed is a client certificate that is filed, and may no longer be in use.
 type Filed struct {
@@ -29,7 +32,7 @@ func (f Filed) Is(c *Certificate) bool {
 
 // member is how a certificate is filed. The names of companies have no slash.
 func (c *Certificate) member(company string, callback int64) string {
-	return company + "/" + strconv.FormatInt(callback, 10) + "/" + c.Fingerprint[:min(32, len(c.Fingerprint))]
+	return company + "/" + strconv.FormatInt(callback, 10) + "/" + c.Short()
 }
 
 // FileCertificate files a callback's client certificate by its end.
@@ -63,13 +66,21 @@ func (r *Registry) FiledUntil(ctx context.Context, until time.Time, from, most i
 	return all, nil
 }
 
-// Unfile takes certificates out that are no longer in use.
+// Unfile takes certificates out that are no longer in use. One that is again by now it files once more.
 func (r *Registry) Unfile(ctx context.Context, all ...Filed) error {
 	members := make([]any, len(all))
 	for i, f := range all {
 		members[i] = f.member
 	}
-	return r.unfile(ctx, members...)
+	failed := []error{r.unfile(ctx, members...)}
+	for _, f := range all {
+		_, c, err := r.InUse(ctx, f)
+		if c != nil {
+			err = r.FileCertificate(ctx, f.Company, f.Callback, c)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }
 
 func (r *Registry) unfile(ctx context.Context, members ...any) error {
@@ -82,41 +93,45 @@ func (r *Registry) unfile(ctx context.Context, members ...any) error {
 	return nil
 }
 
-// certify files the client certificate that a callback is about to be stored with, if it has another one than before. before may be nil.
-func (r *Registry) certify(ctx context.Context, cb, before *Callback) error {
-	c := cb.Certificate()
-	if c == nil || before != nil && sameCertificate(cb, before) {
-		return nil
+// InUse returns the certificate that was filed, if its callback, or its company, has it still, and else nil. cb is the callback; if the certificate is the
+// company's, it has no more than a company.
+func (r *Registry) InUse(ctx context.Context, f Filed) (cb *Callback, c *Certificate, err error) {
+	if f.Callback == 0 {
+		cb = &Callback{Company: f.Company, Status: Enabled}
+		cb.TLS, err = r.CompanyTLS(ctx, f.Company)
+	} else {
+		cb, err = r.Get(ctx, f.Company, f.Callback)
 	}
-	return r.FileCertificate(ctx, cb.Company, cb.ID, c)
-}
-
-// certified files it again once the callback is stored, for a reader may have taken it out meanwhile as one that nobody has, and takes the one from before out. If
-// that fails, the callback is stored all the same: an attempt files it again, and readers take out what nobody has.
-func (r *Registry) certified(ctx context.Context, cb, before *Callback) {
-	if before != nil && sameCertificate(cb, before) {
-		return
-	}
-	err := r.certify(ctx, cb, before)
-	if before != nil {
-		if c := before.Certificate(); c != nil && err == nil {
-			err = r.unfile(ctx, c.member(cb.Company, cb.ID))
-		}
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, nil
 	}
 	if err != nil {
-		r.log.WarnContext(ctx, "a client certificate was not filed again", "callback", cb, "error", err)
+		return nil, nil, err
 	}
+	if c = cb.Certificate(); !f.Is(c) {
+		return nil, nil, nil
+	}
+	return cb, c, nil
 }
 
-func sameCertificate(a, b *Callback) bool {
-	one, other := "", ""
-	if a.TLS != nil {
-		one = a.TLS.ClientCertificate
+// certify files the client certificate c that a callback is about to be stored with, or a company if callback is 0, unless before is the same. Both may be nil.
+func (r *Registry) certify(ctx context.Context, company string, callback int64, c, before *Certificate) error {
+	if c == nil || c.is(before) {
+		return nil
 	}
-	if b.TLS != nil {
-		other = b.TLS.ClientCertificate
+	return r.FileCertificate(ctx, company, callback, c)
+}
+
+// certified files it again once it is stored, for a reader may have taken it out meanwhile as one that nobody has, and takes the one from before out. If
+// that fails, it is stored all the same: an attempt files it again, and readers take out what nobody has.
+func (r *Registry) certified(ctx context.Context, company string, callback int64, c, before *Certificate) {
+	err := r.certify(ctx, company, callback, c, before)
+	if before != nil && !before.is(c) && err == nil {
+		err = r.Unfile(ctx, Filed{Company: company, Callback: callback, NotAfter: before.NotAfter, member: before.member(company, callback)})
 	}
-	return one == other
+	if err != nil {
+		r.log.WarnContext(ctx, "a client certificate was not filed again", "company", company, "callback", callback, "error", err)
+	}
 }
 
 // unfilePage is how many certificates are looked at at once where those of a company are looked for.

@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/ringback/ringback/dispatcher/egress/egresstest"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -278,8 +279,18 @@ func TestLostAnswersChangeNothingTwice(t *testing.T) {
 	if err := r.Delete(ctx, "acme", cb.ID); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("a second delete: %v", err)
 	}
-	if armed.lost() != 3 {
-		t.Errorf("%d answers were lost, want 3", armed.lost())
+	certificate := []byte(pair(egresstest.NewAuthority(t, "authority").Client("acme", nil)))
+	for i := range 2 { // the first time its scripts become known
+		if _, err := r.SetCompanyTLS(ctx, "acme", certificate); err != nil {
+			t.Fatal(err)
+		}
+		armed.on = i // what it reads comes in a pipeline
+		if err := r.DeleteCompanyTLS(ctx, "acme"); err != nil {
+			t.Errorf("after a lost answer to deleting a company's certificate: %v", err)
+		}
+	}
+	if armed.lost() != 4 {
+		t.Errorf("%d answers were lost, want 4", armed.lost())
 	}
 }
 

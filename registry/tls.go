@@ -29,6 +29,14 @@ type Certificate struct {
 	Fingerprint string    `json:"fingerprint"` // SHA-256, in hex
 }
 
+// Short is as much of the fingerprint as tells a certificate from others of its callback.
+func (c *Certificate) Short() string { return c.Fingerprint[:32] }
+
+// is reports whether c and other, which may be nil, are the same certificate.
+func (c *Certificate) is(other *Certificate) bool {
+	return c != nil && other != nil && c.Fingerprint == other.Fingerprint
+}
+
 // certificateFacts are the members of a certificate as an answer shows them. They follow from the certificate, so a patch passes them over.
 var certificateFacts = []string{"subject", "issuer", "not_after", "fingerprint"}
 

@@ -25,7 +25,12 @@ const (
 	maxCAs          = 20
 )
 
-const tlsLocation = "body.tls"
+// A tlsDecoder reads a [TLS], or a part of one, that stands at a location of the body.
+type tlsDecoder struct {
+	*decoder
+
+	location string
+}
 
 // tls reads who Ringback is to the endpoint, after destination. All PEM is kept as its blocks alone: what stands between them is for people.
 func (d *decoder) tls(o object, cb *Callback) {
@@ -33,55 +38,72 @@ func (d *decoder) tls(o object, cb *Callback) {
 	if !ok {
 		return
 	}
-	var prev TLS
-	if d.prev != nil && d.prev.TLS != nil {
-		prev = *d.prev.TLS
+	const location = "body.tls"
+	var prev *TLS
+	if d.prev != nil {
+		prev = d.prev.TLS
 	}
+	if t := (tlsDecoder{d, location}).read(m, prev); *t != (TLS{}) { // a patch may take the last member away
+		if scheme, _, _ := strings.Cut(cb.Destination.URL, ":"); strings.EqualFold(scheme, "http") {
+			d.fail(location, "does not go with a destination.url of http, where nothing is encrypted: give an https URL, or leave tls out", nil)
+		}
+		cb.TLS = t
+	}
+}
+
+// read reads all of a TLS. prev may be nil.
+func (d tlsDecoder) read(m object, prev *TLS) *TLS {
 	t := &TLS{}
+	d.certificate(m, t, prev)
+	if text, ok := d.pem(m, "ca", maxCALen); ok {
+		before := ""
+		if prev != nil {
+			before = prev.CA
+		}
+		t.CA = d.authorities(text, before)
+	}
+	if name, ok := d.str(m, d.location, "server_name"); ok {
+		t.ServerName = d.serverName(name)
+	}
+	for _, fact := range certificateFacts {
+		if _, ok := m.take(fact); ok {
+			d.fail(at(d.location, fact), "is set by Ringback, leave it out: it follows from client_certificate", nil)
+		}
+	}
+	d.unknown(m, d.location, "client_certificate", "client_key", "ca", "server_name")
+	d.pair(t)
+	return t
+}
+
+// certificate reads the client certificate and its key into t. prev, which may be nil, is what there was before.
+func (d tlsDecoder) certificate(m object, t, prev *TLS) {
+	if prev == nil {
+		prev = &TLS{}
+	}
 	if text, ok := d.pem(m, "client_certificate", maxChainLen); ok {
 		t.ClientCertificate = d.chain(text, prev.ClientCertificate)
 	}
 	if key, ok := d.pem(m, "client_key", maxClientKeyLen); ok {
 		t.ClientKey = d.clientKey(key, prev.ClientKey)
 	}
-	if text, ok := d.pem(m, "ca", maxCALen); ok {
-		t.CA = d.authorities(text, prev.CA)
-	}
-	if name, ok := d.str(m, tlsLocation, "server_name"); ok {
-		t.ServerName = d.serverName(name)
-	}
-	for _, fact := range certificateFacts {
-		if _, ok := m.take(fact); ok {
-			d.fail(at(tlsLocation, fact), "is set by Ringback, leave it out: it follows from client_certificate", nil)
-		}
-	}
-	d.unknown(m, tlsLocation, "client_certificate", "client_key", "ca", "server_name")
-	d.pair(t)
-	if *t == (TLS{}) { // a patch may take the last member away
-		return
-	}
-	if scheme, _, _ := strings.Cut(cb.Destination.URL, ":"); strings.EqualFold(scheme, "http") {
-		d.fail(tlsLocation, "does not go with a destination.url of http, where nothing is encrypted: give an https URL, or leave tls out", nil)
-	}
-	cb.TLS = t
 }
 
 // pem reads a text of bounded length.
-func (d *decoder) pem(m object, name string, maxLen int) (text string, ok bool) {
-	text, ok = d.str(m, tlsLocation, name)
+func (d tlsDecoder) pem(m object, name string, maxLen int) (text string, ok bool) {
+	text, ok = d.str(m, d.location, name)
 	if len(text) > maxLen {
-		d.fail(at(tlsLocation, name), fmt.Sprintf("must have at most %d bytes", maxLen), nil)
+		d.fail(at(d.location, name), fmt.Sprintf("must have at most %d bytes", maxLen), nil)
 		return "", false
 	}
 	return text, ok
 }
 
 // failedTLS reports whether something is wrong with a member of tls.
-func (d *decoder) failedTLS(name string) bool { return d.failedAt(at(tlsLocation, name)) }
+func (d tlsDecoder) failedTLS(name string) bool { return d.failedAt(at(d.location, name)) }
 
 // certificates reads the certificates of a text, at most so many of them, and returns them as they are kept.
-func (d *decoder) certificates(text, name string, most int) (kept string, all []*x509.Certificate) {
-	where := at(tlsLocation, name)
+func (d tlsDecoder) certificates(text, name string, most int) (kept string, all []*x509.Certificate) {
+	where := at(d.location, name)
 	const form = "must be certificates in PEM, from -----BEGIN CERTIFICATE----- to -----END CERTIFICATE-----"
 	var b strings.Builder
 	for rest := []byte(text); ; {
@@ -114,8 +136,8 @@ func (d *decoder) certificates(text, name string, most int) (kept string, all []
 
 // chain reads a client certificate, and those between it and its authority. One that was registered once does not stand in the way of other changes
 // when it has expired.
-func (d *decoder) chain(text, before string) string {
-	const where = tlsLocation + ".client_certificate"
+func (d tlsDecoder) chain(text, before string) string {
+	where := at(d.location, "client_certificate")
 	kept, all := d.certificates(text, "client_certificate", maxChain)
 	if len(all) == 0 || kept == before {
 		return kept
@@ -137,8 +159,8 @@ func (d *decoder) chain(text, before string) string {
 }
 
 // clientKey reads the private key. Masked stands for the one from before.
-func (d *decoder) clientKey(text, before string) string {
-	const where = tlsLocation + ".client_key"
+func (d tlsDecoder) clientKey(text, before string) string {
+	where := at(d.location, "client_key")
 	if text == Masked {
 		return d.unmask(text, where, before, before != "")
 	}
@@ -187,16 +209,16 @@ func readKey(der []byte) crypto.Signer {
 }
 
 // pair checks that certificate and key are both there, and belong together.
-func (d *decoder) pair(t *TLS) {
+func (d tlsDecoder) pair(t *TLS) {
 	switch {
 	case d.failedTLS("client_certificate") || d.failedTLS("client_key"):
 	case t.ClientCertificate == "" && t.ClientKey == "":
 	case t.ClientKey == "":
-		d.fail(tlsLocation+".client_key", "is missing: give the private key of client_certificate", nil)
+		d.fail(at(d.location, "client_key"), "is missing: give the private key of client_certificate", nil)
 	case t.ClientCertificate == "":
-		d.fail(tlsLocation+".client_certificate", "is missing: give the certificate of client_key", nil)
+		d.fail(at(d.location, "client_certificate"), "is missing: give the certificate of client_key", nil)
 	case !belong(t):
-		d.fail(tlsLocation+".client_key", "does not belong to client_certificate: give the key that the first certificate there was issued for", nil)
+		d.fail(at(d.location, "client_key"), "does not belong to client_certificate: give the key that the first certificate there was issued for", nil)
 	}
 }
 
@@ -230,24 +252,24 @@ func publicOf(der []byte) crypto.PublicKey {
 }
 
 // authorities reads the certificates that are trusted. Some may have expired, as bundles have them, but not all.
-func (d *decoder) authorities(text, before string) string {
+func (d tlsDecoder) authorities(text, before string) string {
 	kept, all := d.certificates(text, "ca", maxCAs)
 	expired := func(c *x509.Certificate) bool { return now().After(c.NotAfter) }
 	if len(all) > 0 && kept != before && !slices.ContainsFunc(all, func(c *x509.Certificate) bool { return !expired(c) }) {
-		d.fail(tlsLocation+".ca", "has expired: give the certificate of the authority that signs the endpoint's today", nil)
+		d.fail(at(d.location, "ca"), "has expired: give the certificate of the authority that signs the endpoint's today", nil)
 	}
 	return kept
 }
 
 // serverName checks a host name.
-func (d *decoder) serverName(name string) string {
+func (d tlsDecoder) serverName(name string) string {
 	labels := strings.Split(name, ".")
 	odd := func(label string) bool {
 		return label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
 			strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-_") != ""
 	}
 	if len(name) > 253 || slices.ContainsFunc(labels, odd) || net.ParseIP(name) != nil {
-		d.fail(tlsLocation+".server_name", "must be a host name, such as hooks.partner.example (of an international one, the xn-- form)", short(name))
+		d.fail(at(d.location, "server_name"), "must be a host name, such as hooks.partner.example (of an international one, the xn-- form)", short(name))
 	}
 	return strings.ToLower(name)
 }
