@@ -127,6 +127,9 @@ type Callback struct {
 	Moved bool
 }
 
+// ETag names the callback's settings as they are (RFC 9110, section 8.8.3). Every change of them gives it another one. Its status is none of them.
+func (cb *Callback) ETag() string { return `"` + strconv.FormatInt(cb.Version, 10) + `"` }
+
 // Destination is where and how a callback's requests go.
 type Destination struct {
 	URL         string `json:"url"` // called exactly as it is

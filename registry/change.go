@@ -98,18 +98,32 @@ func (r *Registry) registration(ctx context.Context, company string, body []byte
 	return cb, nil
 }
 
+// A Condition judges a callback before a call changes it. If it returns an error, the call changes nothing and returns that error. If somebody else changes
+// the callback between the judgement and the change, it is judged again.
+type Condition func(*Callback) error
+
+// hold returns the error of the first condition that does not hold for a callback.
+func hold(conditions []Condition, cb *Callback) error {
+	for _, condition := range conditions {
+		if err := condition(cb); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
 // a secret as it is, and members that are not the client's to change may only
 // repeat what is there. Another signing secret takes the place of all that there are,
 // at once. Each of several concurrent patches sees the one before. It
 // returns the callback as it then is. If there is none, it returns ErrNotFound. For a
 // patch that does not fit it returns the errors of Create.
-func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte) (*Callback, error) {
+func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePatch []byte, conditions ...Condition) (*Callback, error) {
 	types, err := r.types.Fresh(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+	return r.update(ctx, company, id, conditions, func(cb *Callback) (*Callback, string, error) {
 		next, err := applyPatch(types, r.checkURL, cb, mergePatch)
 		if err != nil {
 			return nil, "", err
@@ -120,12 +134,15 @@ func (r *Registry) Patch(ctx context.Context, company string, id int64, mergePat
 	})
 }
 
-// update applies change to a callback until nobody else has changed it meanwhile.
-// change also returns the line of the audit trail.
-func (r *Registry) update(ctx context.Context, company string, id int64, change func(*Callback) (*Callback, string, error)) (*Callback, error) {
+// update applies change to a callback for which the conditions hold, until nobody else
+// has changed it meanwhile. change also returns the line of the audit trail.
+func (r *Registry) update(ctx context.Context, company string, id int64, conditions []Condition, change func(*Callback) (*Callback, string, error)) (*Callback, error) {
 	for range tries {
 		cb, err := r.Get(ctx, company, id)
 		if err != nil {
+			return nil, err
+		}
+		if err := hold(conditions, cb); err != nil {
 			return nil, err
 		}
 		next, line, err := change(cb)
@@ -171,9 +188,12 @@ func (r *Registry) update(ctx context.Context, company string, id int64, change 
 
 // remove deletes callback ARGV[1], closes its gate as ARGV[2], and writes line ARGV[3]
 // of the audit trail. The gate tells its own earlier run from another's. If there is
-// nothing to delete, it returns 0.
+// nothing to delete, it returns 0. If ARGV[4] is the version that the callback must still
+// have, and it has another one, it returns -1.
 var remove = redis.NewScript(AuditLua + AwakeLua + `
-if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then` + awakeHere + `end
+if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then` + awakeHere + `
+	if ARGV[4] ~= '' and tonumber(redis.call('ZSCORE', KEYS[2], ARGV[1])) ~= tonumber(ARGV[4]) then return -1 end
+end
 if redis.call('HDEL', KEYS[3], ARGV[1]) == 0 then
 	return redis.call('GET', KEYS[4]) == ARGV[2] and 1 or 0
 end
@@ -188,20 +208,44 @@ return 1`)
 
 // Delete removes a callback, or returns ErrNotFound. No event accepted afterwards
 // matches it. Its gate says Deleted, and its room is put up to be cleared.
-func (r *Registry) Delete(ctx context.Context, company string, id int64) error {
+func (r *Registry) Delete(ctx context.Context, company string, id int64, conditions ...Condition) error {
 	if err := checkCompany(company); err != nil {
 		return err
 	}
-	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company), orderedKey(company)}
 	gate := Gate{Status: Deleted, At: time.Now().UTC()} // to the nanosecond: it tells this call from others
-	removed, err := r.whileAwake(ctx, remove, company, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id))).Int()
+	for range tries {
+		expected := ""
+		if len(conditions) > 0 {
+			cb, err := r.Get(ctx, company, id)
+			if err != nil {
+				return err
+			}
+			if err := hold(conditions, cb); err != nil {
+				return err
+			}
+			expected = strconv.FormatInt(cb.Version, 10)
+		}
+		removed, err := r.remove(ctx, company, id, gate, expected)
+		switch {
+		case err != nil:
+			return err
+		case removed == 0:
+			return ErrNotFound
+		case removed == 1:
+			r.forgetKeys(company)
+			r.log.InfoContext(ctx, "callback deleted", "callback", slog.GroupValue(slog.String("company", company), slog.Int64("callback", id)))
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: callback %d of company %s", ErrBusy, id, company)
+}
+
+// remove runs the script of that name.
+func (r *Registry) remove(ctx context.Context, company string, id int64, gate Gate, expected string) (removed int, err error) {
+	keys := []string{VersionKey(company), changesKey(company), callbacksKey(company), GateKey(company, id), RoomsKey(company), RateKey(company, id), AuditKey(company), anchorsKey(company), orderedKey(company)}
+	removed, err = r.whileAwake(ctx, remove, company, keys, id, gate.String(), AuditLine(ctx, company, "callback.delete", CallbackObject(id)), expected).Int()
 	if err != nil {
-		return fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
+		return 0, fmt.Errorf("registry: delete callback %d of company %s: %w", id, company, err)
 	}
-	if removed == 0 {
-		return ErrNotFound
-	}
-	r.forgetKeys(company)
-	r.log.InfoContext(ctx, "callback deleted", "callback", slog.GroupValue(slog.String("company", company), slog.Int64("callback", id)))
-	return nil
+	return removed, nil
 }

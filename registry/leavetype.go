@@ -54,8 +54,8 @@ return 'leaves'`)
 // [TypesTurnOver], in none. Events that were accepted are sent as before. Either [Leaving.End] ends that, or [Leaving.Stay]. If neither comes within a minute,
 // the type stays. If it was being deleted already, that deletion is given up for this one.
 //
-// Errors: [ErrBuiltin]. [ErrNoType]. While a process is alive that would go on with it, an *OldProcessError. Others are Redis's.
-func (r *Registry) Leave(ctx context.Context, name string) (*Leaving, error) {
+// Errors: [ErrBuiltin]. [ErrNoType]. [ErrOvertaken] if a condition does not hold. While a process is alive that would go on with it, an *OldProcessError. Others are Redis's.
+func (r *Registry) Leave(ctx context.Context, name string, conditions ...TypeCondition) (*Leaving, error) {
 	t := r.types
 	if t.Builtin(name) {
 		return nil, ErrBuiltin
@@ -70,6 +70,9 @@ func (r *Registry) Leave(ctx context.Context, name string) (*Leaving, error) {
 	for range tries {
 		l := &Leaving{types: t, name: name}
 		if l.definition, err = t.definition(ctx, name); err != nil {
+			return nil, err
+		}
+		if err := holdOfType(conditions, name, l.definition); err != nil {
 			return nil, err
 		}
 		var typ payloads.Type

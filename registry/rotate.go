@@ -22,7 +22,7 @@ func (r *Registry) RotateSecret(ctx context.Context, company string, id int64, o
 // RotateSecretTo is RotateSecret to a secret that the caller brings, unless own is
 // empty. It may be the one that the callback has: then only those before are ended by
 // that time. So repeating the call is safe.
-func (r *Registry) RotateSecretTo(ctx context.Context, company string, id int64, own string, overlap time.Duration) (*Callback, error) {
+func (r *Registry) RotateSecretTo(ctx context.Context, company string, id int64, own string, overlap time.Duration, conditions ...Condition) (*Callback, error) {
 	if overlap < 0 || overlap > MaxOverlap {
 		return nil, invalid("body.overlap", "must be a duration from 0s to "+formatDuration(MaxOverlap), nil)
 	}
@@ -30,7 +30,7 @@ func (r *Registry) RotateSecretTo(ctx context.Context, company string, id int64,
 		return rotatedTo(own, cb), err
 	}
 	line := AuditLine(ctx, company, "callback.rotate_secret", CallbackObject(id), AuditChange{"secret", Masked, Masked}, AuditChange{Field: "overlap", New: formatDuration(overlap)})
-	cb, err := r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+	cb, err := r.update(ctx, company, id, conditions, func(cb *Callback) (*Callback, string, error) {
 		next, err := cb.rotated(own, overlap, now())
 		return next, line, err
 	})

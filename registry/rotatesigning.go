@@ -13,7 +13,7 @@ import (
 // announced, published and without signing, for as long as announce says, from KeyLead
 // to MaxAnnounce. Then it signs beside the key before, until overlap has passed, from 0
 // to MaxOverlap. Then the key before is retired, and a little later no longer published.
-func (r *Registry) RotateKey(ctx context.Context, company string, id int64, announce, overlap time.Duration) (*Callback, error) {
+func (r *Registry) RotateKey(ctx context.Context, company string, id int64, announce, overlap time.Duration, conditions ...Condition) (*Callback, error) {
 	var fields []payloads.FieldError
 	if announce < KeyLead || announce > MaxAnnounce {
 		fields = append(fields, payloads.FieldError{Location: "body.announce", Message: fmt.Sprintf(
@@ -29,7 +29,7 @@ func (r *Registry) RotateKey(ctx context.Context, company string, id int64, anno
 	if cb, err := r.savedBefore(ctx, company); cb != nil || err != nil {
 		return cb, err
 	}
-	return r.update(ctx, company, id, func(cb *Callback) (*Callback, string, error) {
+	return r.update(ctx, company, id, conditions, func(cb *Callback) (*Callback, string, error) {
 		next, err := cb.rotatedKey(now(), announce, overlap)
 		if err != nil {
 			return nil, "", err

@@ -95,8 +95,9 @@ func (t *Types) Builtin(name string) bool {
 //
 // A type that is not sound, or a new one with the name of a registration's member,
 // gives an *payloads.InvalidError. One that Ringback comes with gives [ErrBuiltin]. A
-// new one past the installation's quota gives a *QuotaError.
-func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err error) {
+// new one past the installation's quota gives a *QuotaError. If a condition does not
+// hold, the error is [ErrOvertaken].
+func (t *Types) Put(ctx context.Context, typ payloads.Type, conditions ...TypeCondition) (created bool, err error) {
 	if t.Builtin(typ.Name) {
 		return false, ErrBuiltin
 	}
@@ -109,7 +110,7 @@ func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err e
 	if err != nil {
 		return false, fmt.Errorf("registry: write down callback type %s: %w", typ.Name, err)
 	}
-	if created, err = t.store(ctx, typ.Name, string(text)); err != nil {
+	if created, err = t.store(ctx, typ.Name, string(text), conditions); err != nil {
 		return false, err
 	}
 	t.reading.Lock()
@@ -121,11 +122,14 @@ func (t *Types) Put(ctx context.Context, typ payloads.Type) (created bool, err e
 
 // store writes a type down, with a line of the audit trail that tells it from the one before. A new type with the name of a member gives an
 // *payloads.InvalidError.
-func (t *Types) store(ctx context.Context, name, text string) (created bool, err error) {
+func (t *Types) store(ctx context.Context, name, text string, conditions []TypeCondition) (created bool, err error) {
 	for range tries {
 		old, err := t.redis.HGet(ctx, typesKey, name).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return false, fmt.Errorf("registry: read callback type %s: %w", name, err)
+		}
+		if err := holdOfType(conditions, name, old); err != nil {
+			return false, err
 		}
 		action := "type.update"
 		if old == "" {
