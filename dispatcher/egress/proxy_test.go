@@ -285,11 +285,12 @@ func TestProxyThatIsMute(t *testing.T) {
 		{"answers nobody", "h.example", "http", "", 20 * time.Millisecond, 10 * time.Second, EgressProxy, "the egress proxy does not answer"},
 		{"answers nobody for a host of many addresses", "many.example", "http", "", muteAfter, 4 * time.Second, EgressProxy, "the egress proxy does not answer"},
 		{"answers nobody within a callback's shortest timeout", "h.example", "http", "", muteAfter, time.Second, EgressProxy, "the egress proxy does not answer"},
-		{"does not even shake hands", "h.example", "https", "", 20 * time.Millisecond, time.Second, EgressProxy, "the egress proxy does not answer"},
-		{"waits for the other side, and hangs up on others", "h.example", "http", hangsUp, 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
-		{"waits for the other side, and answers others", "h.example", "http", "HTTP/1.1 400 Bad Request\r\n\r\n", 20 * time.Millisecond, 500 * time.Millisecond, Timeout, ""},
+		{"does not even shake hands", "h.example", "https", "", 20 * time.Millisecond, 10 * time.Second, EgressProxy, "the egress proxy does not answer"},
+		{"waits for the other side, and hangs up on others", "h.example", "http", hangsUp, muteAfter, 4 * time.Second, Timeout, ""},
+		{"waits for the other side, and answers others", "h.example", "http", "HTTP/1.1 400 Bad Request\r\n\r\n", muteAfter, 4 * time.Second, Timeout, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			mute := newRawServer(t, func(conn net.Conn) {
 				if req, err := http.ReadRequest(bufio.NewReader(conn)); err == nil && req.Method != http.MethodConnect && tt.alive != "" {
 					if tt.alive != hangsUp {
@@ -301,7 +302,14 @@ func TestProxyThatIsMute(t *testing.T) {
 			})
 			p := h.proxyAt(&url.URL{Scheme: tt.scheme, Host: mute.addr()})
 			p.patience = tt.patience
-			_, err := h.through(p).Do(t.Context(), Request{URL: "http://" + tt.host + h.port + "/", Timeout: tt.within})
+			try := func() error {
+				_, err := h.through(p).Do(t.Context(), Request{URL: "http://" + tt.host + h.port + "/", Timeout: tt.within})
+				return err
+			}
+			err := try()
+			for n := 0; n < 10 && tt.reason == EgressProxy && asError(t, err).Reason == Timeout; n++ { // a busy machine took more than half of the time
+				err = try()
+			}
 			wantError(t, err, tt.reason, PhaseConnect)
 			if !strings.Contains(err.Error(), tt.detail) {
 				t.Error(err)
@@ -319,7 +327,7 @@ func TestProxyThatIsMute(t *testing.T) {
 			half.serve(&peeked{conn, r})
 		})
 		p := h.proxyAt(&url.URL{Scheme: "http", Host: some.addr()})
-		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // of which the first has its share
 		defer cancel()
 		conn, err := h.guard.proxied(h.names.Resolver(), p)(ctx, "tcp", "two.example"+h.port)
 		if err != nil {

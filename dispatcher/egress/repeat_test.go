@@ -127,7 +127,11 @@ func (tt repeatCase) try(t *testing.T, repeatable bool) {
 	if repeatable {
 		want = tt.repeatable
 	}
-	req := Request{URL: server.url(), Body: []byte("{}"), Header: http.Header{"Webhook-Id": {"dlv_1"}, "Idempotency-Key": {"k"}}, Timeout: 300 * time.Millisecond, Repeatable: repeatable}
+	timeout := 30 * time.Second
+	if tt.reason == Timeout {
+		timeout = 2 * time.Second
+	}
+	req := Request{URL: server.url(), Body: []byte("{}"), Header: http.Header{"Webhook-Id": {"dlv_1"}, "Idempotency-Key": {"k"}}, Timeout: timeout, Repeatable: repeatable}
 	resp, err := c.Do(t.Context(), req)
 	receiver.mu.Lock()
 	defer receiver.mu.Unlock()

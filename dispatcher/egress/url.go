@@ -1,6 +1,7 @@
 package egress
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -128,6 +129,20 @@ func (t *target) checkPath() error {
 
 func isHex(c byte) bool {
 	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
+}
+
+// WireURL returns a URL as its receiver sees it: an international host in its xn-- form, / for an empty path, and all else byte for byte. The error is one of
+// [Client.CheckURL].
+func WireURL(raw string) (string, error) {
+	t, err := parseTarget(raw)
+	if err != nil {
+		return "", err
+	}
+	target := cmp.Or(t.path, "/")
+	if t.hasQuery {
+		target += "?" + t.query
+	}
+	return t.scheme + "://" + t.authority + target, nil
 }
 
 // host returns the authority without a port.

@@ -90,6 +90,9 @@ func TestURLOnTheWire(t *testing.T) {
 			if got.host != tt.host {
 				t.Errorf("Host is %q, want %q", got.host, tt.host)
 			}
+			if said, err := WireURL(tt.url); err != nil || said != "http://"+tt.host+tt.target {
+				t.Errorf("said to go out as %q (%v)", said, err)
+			}
 		})
 	}
 }

@@ -17,9 +17,10 @@ type Account struct {
 	Test      bool // it was a test
 	Challenge bool // it was a challenge
 	Handshake bool // it was a challenge for which the handshake was enough
+	Batch     bool // its request was a batch's
 
 	Looks Look   // what the answer looks like; see [LookOf]
-	Auth  string // the type of the callback's auth, or [AuthHeaders], if the endpoint refused the request (401, 403)
+	Auth  string // the type of the callback's auth, [AuthHeaders] or [AuthStandIn], if the endpoint refused the request (401, 403)
 
 	ForOperators bool // the sentence is for them: it names remedies that partners do not have
 }
@@ -190,6 +191,9 @@ const (
 // AuthHeaders stands for the auth of a callback that has none, but headers of its own.
 const AuthHeaders = "headers"
 
+// AuthStandIn stands for a request that was signed with the secret, as the callback's keys, which alone are to sign, do not do so yet.
+const AuthStandIn = "secret_for_key"
+
 // credentials are what people call the types of a callback's auth.
 var credentials = map[string]string{"bearer": "a bearer token", "basic": "a user name and a password", "oauth2": "an access token"}
 
@@ -200,6 +204,9 @@ func (a Account) refusalAdvice() string {
 	}
 	advice := "the endpoint refuses the request; " + likelySignature
 	switch {
+	case a.Auth == AuthStandIn:
+		return "the endpoint refuses the request, which was signed with the callback's secret: its key is published, and signs from the sixth minute on " +
+			"(`ringback callbacks get` says when); if the endpoint verifies by keys alone, it takes what is tried again after that"
 	case a.Auth == AuthHeaders:
 		advice += ", or does not take what the callback's headers hold"
 	case a.Auth != "":
@@ -215,6 +222,9 @@ func (a Account) refusalAdvice() string {
 
 func (a Account) statusSentence() string {
 	advice := statusAdvice[a.Status]
+	if a.Batch {
+		advice = cmp.Or(batchAdvice[a.Status], advice)
+	}
 	switch status := a.Status; {
 	case certificateAdvice[a.Looks] != "":
 		return fmt.Sprintf("answered %s: %s", statusName(status), certificateAdvice[a.Looks])
@@ -281,6 +291,12 @@ var statusAdvice = map[int]string{
 	http.StatusBadGateway:                 "a proxy before the endpoint cannot reach it",
 	http.StatusServiceUnavailable:         "the endpoint is down or overloaded",
 	http.StatusGatewayTimeout:             "a proxy before the endpoint waited in vain for it",
+}
+
+// batchAdvice is what differs of statusAdvice where the request was a batch's.
+var batchAdvice = map[int]string{
+	http.StatusConflict:              "if these events are known there already, answer 204",
+	http.StatusRequestEntityTooLarge: "the endpoint's limit on bodies is too small for this batch; raise it, or lower the callback's batch.max_bytes",
 }
 
 // networkAdvice says what to do where no answer came; egress's own sentence says what was seen.

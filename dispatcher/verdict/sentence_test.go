@@ -28,6 +28,23 @@ const (
 	nginx    = "<html>\r\n<head><title>NNN</title></head>\r\n<body>\r\n<center><h1>NNN</h1></center>\r\n<hr><center>nginx/1.27.0</center>\r\n</body>\r\n</html>"
 )
 
+// TestSentencesOfBatches do not speak of one event.
+func TestSentencesOfBatches(t *testing.T) {
+	for status := 100; status < 600; status++ {
+		said := answered(Account{Batch: true}, status, "", "")
+		if strings.Contains(said, "this event") {
+			t.Errorf("%s", said)
+		}
+		if alone := answered(Account{}, status, "", ""); (said != alone) != (batchAdvice[status] != "") {
+			t.Errorf("%s, and of one event: %s", said, alone)
+		}
+	}
+	const want = "answered 413 Request Entity Too Large: the endpoint's limit on bodies is too small for this batch; raise it, or lower the callback's batch.max_bytes"
+	if got := answered(Account{Batch: true}, http.StatusRequestEntityTooLarge, "", ""); got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // TestSentencesNameCauseAndRemedy: for what endpoints answer most, the sentence names the likely cause and what to do about it, and nothing that does not fit.
 func TestSentencesNameCauseAndRemedy(t *testing.T) {
 	for name, tc := range map[string]struct {
