@@ -23,8 +23,6 @@ import (
 const (
 	// expiringEvery is how often the file is looked through, and expiringPage how many certificates of it in one round.
 	expiringEvery, expiringPage = 10 * time.Minute, 50
-	// printed is how much of a certificate's fingerprint tells it from a callback's others.
-	printed = 32
 )
 
 // expiring is the payload of [ledger.TypeExpiring] (payloads/contracts/operational.json).
@@ -55,7 +53,7 @@ func (w *Worker) lookAtCertificates(ctx context.Context, t *tour) {
 func (w *Worker) tellCertificates(ctx context.Context, now time.Time) error {
 	r, c := &w.rounds.certificates, w.client
 	r.underWay = false
-	found, err := c.registry.FiledUntil(ctx, now.Add(expiryStages[len(expiryStages)-1].within), r.place, expiringPage)
+	found, err := c.registry.FiledUntil(ctx, now.Add(expiryStages[len(expiryStages)-1].within()), r.place, expiringPage)
 	if err != nil || len(found) == 0 {
 		return err
 	}
@@ -88,11 +86,12 @@ func (c *Client) tellCertificate(ctx context.Context, f registry.Filed, now time
 	if err != nil || certificate == nil {
 		return err != nil, err
 	}
-	days, near := expiryDays(certificate.NotAfter.Sub(now))
+	stage, near := expiryStageOf(certificate.NotAfter.Sub(now))
 	if !near {
 		return true, nil
 	}
-	fingerprint := certificate.Fingerprint[:printed]
+	days := int(stage)
+	fingerprint := certificate.Short()
 	switch told, ok, err := c.ledger.ToldExpiry(ctx, f.Company, f.Callback, fingerprint); {
 	case err != nil:
 		return true, err

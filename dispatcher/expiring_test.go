@@ -163,3 +163,21 @@ func TestWorkersLookForCertificates(t *testing.T) {
 		t.Errorf("%d certificates are filed of an erased company", n)
 	}
 }
+
+// TestACertificateThatDoesNotOpenHidesNoOther in the overview, which says that not all could be read.
+func TestACertificateThatDoesNotOpenHidesNoOther(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	authority := egresstest.NewAuthority(t, "authority")
+	broken := h.withCertificate(certified(authority, time.Hour))
+	sound := h.withCertificate(certified(authority, 48*time.Hour))
+	h.must(h.rdb.HSet(t.Context(), "{"+acme+"}:cb", broken.ID, "nothing that was sealed").Err())
+	o, err := NewOverviews(h.client, nil).Overview(t.Context())
+	h.must(err)
+	if p := o.Certificates; p.Of != 1 || len(p.Callbacks) != 1 || p.Callbacks[0].CallbackID != sound.ID {
+		t.Errorf("the overview has %+v", p)
+	}
+	if !slices.Contains(o.Unread, "Not all could be read: which client certificates expire.") {
+		t.Errorf("unread: %q", o.Unread)
+	}
+}

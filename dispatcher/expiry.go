@@ -1,31 +1,27 @@
 package dispatcher
 
 import (
+	"strconv"
 	"sync"
 	"time"
 )
 
-// expiryStages are how long before its end a client certificate is told of, the nearest first. The first is one that has ended.
-var expiryStages = []struct {
-	within time.Duration
-	name   string
-}{{0, "0d"}, {24 * time.Hour, "1d"}, {7 * 24 * time.Hour, "7d"}, {30 * 24 * time.Hour, "30d"}}
+// An expiryStage is how many days before its end a client certificate is told of.
+type expiryStage int
 
-// expiryStage names the nearest stage that a certificate is in which is good for so long. Empty: in none.
-func expiryStage(left time.Duration) string {
-	for _, stage := range expiryStages {
-		if left <= stage.within {
-			return stage.name
-		}
-	}
-	return ""
-}
+// expiryStages are all of them, the nearest first. The first is one that has ended.
+var expiryStages = []expiryStage{0, 1, 7, 30}
 
-// expiryDays is the nearest step, in days, that a certificate is within which is good for so long; 0: it has ended. ok is false if it is within none.
-func expiryDays(left time.Duration) (days int, ok bool) {
+// String is the stage as metrics and logs have it.
+func (s expiryStage) String() string { return strconv.Itoa(int(s)) + "d" }
+
+func (s expiryStage) within() time.Duration { return time.Duration(s) * 24 * time.Hour }
+
+// expiryStageOf is the nearest stage that a certificate is in which is good for so long. ok is false if it is in none.
+func expiryStageOf(left time.Duration) (stage expiryStage, ok bool) {
 	for _, stage := range expiryStages {
-		if left <= stage.within {
-			return int(stage.within / (24 * time.Hour)), true
+		if left <= stage.within() {
+			return stage, true
 		}
 	}
 	return 0, false

@@ -21,8 +21,8 @@ func TestExpiryStages(t *testing.T) {
 	for left, want := range map[time.Duration]string{
 		-time.Hour: "0d", 0: "0d", time.Second: "1d", day: "1d", day + 1: "7d", 7 * day: "7d", 7*day + 1: "30d", 30 * day: "30d", 30*day + 1: "", 365 * day: "",
 	} {
-		if got := expiryStage(left); got != want {
-			t.Errorf("%s before: %q, want %q", left, got, want)
+		if got, ok := expiryStageOf(left); ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%s before: %s (%t), want %q", left, got, ok, want)
 		}
 	}
 }

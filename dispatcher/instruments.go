@@ -110,7 +110,7 @@ func (m *metrics) startAtZero(ctx context.Context) {
 		m.disabled.Add(ctx, 0, metric.WithAttributes(attribute.String("reason", reason)))
 	}
 	for _, stage := range expiryStages {
-		m.expiry.Add(ctx, 0, metric.WithAttributes(attribute.String("within", stage.name)))
+		m.expiry.Add(ctx, 0, metric.WithAttributes(attribute.String("within", stage.String())))
 	}
 	for _, place := range places {
 		m.panics.Add(ctx, 0, metric.WithAttributes(attribute.String("place", place)))

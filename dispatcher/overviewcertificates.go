@@ -2,6 +2,7 @@ package dispatcher
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/ringback/ringback/registry"
@@ -14,15 +15,20 @@ const (
 	certificatesRead, certificatesShown = 200, 20
 )
 
-// read finds the client certificates that expire soon.
+// read finds the client certificates that expire soon. Those of callbacks that do not open it leaves out, and tells of.
 func (p *CertificatesPart) read(ctx context.Context, all *registry.Registry, now time.Time) error {
 	p.Callbacks = []ExpiringCertificate{}
 	filed, err := all.FiledUntil(ctx, now.Add(certificatesTell), 0, certificatesRead)
 	if err != nil {
 		return err
 	}
+	var closed []error
 	for _, f := range filed {
 		cb, certificate, err := all.InUse(ctx, f)
+		if errors.Is(err, registry.ErrSealed) {
+			closed = append(closed, err)
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -37,5 +43,5 @@ func (p *CertificatesPart) read(ctx context.Context, all *registry.Registry, now
 			p.Callbacks = append(p.Callbacks, ExpiringCertificate{f.Company, cb.ID, cb.Type, certificate.NotAfter, certificate.Subject, certificate.Fingerprint})
 		}
 	}
-	return nil
+	return errors.Join(closed...)
 }

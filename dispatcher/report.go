@@ -106,14 +106,14 @@ func (r *reporter) tellExpiry(ctx context.Context, a *attempt) {
 	if certificate == nil {
 		return
 	}
-	stage := expiryStage(certificate.NotAfter.Sub(now))
-	if stage == "" {
+	stage, near := expiryStageOf(certificate.NotAfter.Sub(now))
+	if !near {
 		return
 	}
-	r.metrics.expiring(ctx, stage)
+	r.metrics.expiring(ctx, stage.String())
 	if r.expiries.first(fmt.Sprintf("%s/%d %s %s", a.ref.Company, a.ref.Callback, certificate.Fingerprint, stage)) {
 		r.log.LogAttrs(ctx, slog.LevelWarn, "a callback's client certificate "+certificate.Lives(now),
-			slog.String("company", a.ref.Company), slog.Int64("callback", a.ref.Callback), slog.String("within", stage),
+			slog.String("company", a.ref.Company), slog.Int64("callback", a.ref.Callback), slog.String("within", stage.String()),
 			slog.Time("not_after", certificate.NotAfter), slog.String("fingerprint", certificate.Fingerprint))
 		owner := a.ref.Callback
 		if a.callback.Certificate() == nil {
