@@ -14,9 +14,9 @@ import (
 //
 // What was accepted of the type can be read as before. If it is replayed, it is stamped and judged as the type had it.
 //
-// Errors: registry.ErrBuiltin, registry.ErrNoType, *[TypeInUseError], registry.ErrBusy if the type was put again meanwhile, *registry.OldProcessError,
+// Errors: registry.ErrBuiltin, registry.ErrNoType, registry.ErrOvertaken if a condition does not hold, *[TypeInUseError], registry.ErrBusy if the type was put again meanwhile, *registry.OldProcessError,
 // [ErrUnavailable].
-func (c *Client) DeleteType(ctx context.Context, name string) error {
+func (c *Client) DeleteType(ctx context.Context, name string, conditions ...registry.TypeCondition) error {
 	types := c.registry.Types()
 	if types.Builtin(name) {
 		return registry.ErrBuiltin
@@ -27,7 +27,7 @@ func (c *Client) DeleteType(ctx context.Context, name string) error {
 	if err := c.unused(ctx, name); err != nil {
 		return err
 	}
-	leaving, err := c.registry.Leave(ctx, name)
+	leaving, err := c.registry.Leave(ctx, name, conditions...)
 	if err != nil {
 		return c.typeError(ctx, err)
 	}
@@ -73,7 +73,7 @@ func (c *Client) unused(ctx context.Context, name string) error {
 // typeError makes an error of Redis's an [ErrUnavailable].
 func (c *Client) typeError(ctx context.Context, err error) error {
 	_, old := errors.AsType[*registry.OldProcessError](err)
-	if err == nil || old || errors.Is(err, registry.ErrBuiltin) || errors.Is(err, registry.ErrNoType) || errors.Is(err, registry.ErrBusy) {
+	if err == nil || old || errors.Is(err, registry.ErrBuiltin) || errors.Is(err, registry.ErrNoType) || errors.Is(err, registry.ErrBusy) || errors.Is(err, registry.ErrOvertaken) {
 		return err
 	}
 	return unavailable(ctx, c, "deleting the callback type", err)
