@@ -195,18 +195,30 @@ func (c *Client) countBulk(ctx context.Context, b *ledger.Bulk) error {
 			if !may[i] {
 				continue
 			}
-			candidates, err := c.candidates(ctx, b, company)
-			if err != nil {
+			if err := c.countCompany(ctx, b, company, until); err != nil {
 				return err
 			}
-			for _, cb := range candidates {
-				n, whole, err := c.countOne(ctx, b, company, cb, until)
-				if err != nil {
-					return err
-				}
-				b.Matched, b.Bodiless, b.Estimate = b.Matched+n.Matched, b.Bodiless+n.Bodiless, b.Estimate || !whole
-			}
 		}
+	}
+	return nil
+}
+
+// countCompany counts what a bulk replay would send of a company, until then.
+func (c *Client) countCompany(ctx context.Context, b *ledger.Bulk, company string, until time.Time) error {
+	candidates, err := c.candidates(ctx, b, company)
+	if err != nil {
+		return err
+	}
+	for _, cb := range candidates {
+		if time.Now().After(until) {
+			b.Estimate = true
+			return nil
+		}
+		n, whole, err := c.countOne(ctx, b, company, cb, until)
+		if err != nil {
+			return err
+		}
+		b.Matched, b.Bodiless, b.Estimate = b.Matched+n.Matched, b.Bodiless+n.Bodiless, b.Estimate || !whole
 	}
 	return nil
 }

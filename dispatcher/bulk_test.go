@@ -260,6 +260,13 @@ func TestReplayAllKeepsToItsTime(t *testing.T) {
 	h.must(err)
 	p, _, err := h.client.namePart(t.Context(), b, "one", true)
 	h.must(err)
+	if n, whole, err := h.client.countOne(t.Context(), b, "one", candidate{id: 1}, time.Now().Add(-time.Second)); err != nil || !whole || n.Matched != 1 {
+		t.Errorf("what is one page is counted, however late: %+v, %t, %v", n, whole, err)
+	}
+	late := &ledger.Bulk{States: b.States, Span: b.Span}
+	if err := h.client.countCompany(t.Context(), late, "one", time.Now().Add(-time.Second)); err != nil || !late.Estimate || late.Matched != 0 {
+		t.Errorf("no callback is begun with that late: %+v, %v", late, err)
+	}
 	_, _, err = h.client.beginPart(t.Context(), b, "one", 2)
 	h.must(err)
 	for what, step := range map[string]func(context.Context, *ledger.Bulk, *ledger.Part, time.Time) error{"go on": h.client.goOnPart, "stop": h.client.stopPart} {

@@ -345,7 +345,7 @@ func stockOf(states []ledger.State, s ledger.Stock) (n int64) {
 	return n
 }
 
-// countOne counts what a replay would send to a callback, until then. whole: that is all.
+// countOne counts what a replay would send to a callback, until then, and a page of it however late that is. whole: that is all.
 func (c *Client) countOne(ctx context.Context, b *ledger.Bulk, company string, cb candidate, until time.Time) (n ledger.Tally, whole bool, err error) {
 	everything := b.Span.Since.IsZero() && !b.Span.Until.Before(b.Created) && b.EventType == "" && b.Reason == ""
 	if everything && inBooks(b.States) {
@@ -353,9 +353,6 @@ func (c *Client) countOne(ctx context.Context, b *ledger.Bulk, company string, c
 	}
 	s := &ledger.Sweep{Callback: cb.id, States: b.States, Span: b.Span, EventType: b.EventType, Reason: b.Reason}
 	for from := ""; ; {
-		if time.Now().After(until) {
-			return n, false, nil
-		}
 		matched, bodiless, next, err := c.ledger.CountSweep(ctx, company, s, from)
 		if err != nil {
 			return n, false, err
@@ -363,6 +360,9 @@ func (c *Client) countOne(ctx context.Context, b *ledger.Bulk, company string, c
 		n.Add(ledger.Tally{Matched: matched, Bodiless: bodiless})
 		if from = next; from == "" {
 			return n, true, nil
+		}
+		if time.Now().After(until) {
+			return n, false, nil
 		}
 	}
 }
