@@ -32,98 +32,32 @@ const (
 	liveChangesAll = 4096
 	// livePlaces is how many places in the news of companies it looks at in one round trip. Where there are more, they take turns.
 	livePlaces = 256
-	// liveQueue is how much waits for a watcher who does not take it.
-	liveQueue = 512
 	// liveRest is how long it does not look at a place where far more changes than anybody reads. Most of that is not even told (watch.lua).
 	liveRest = time.Second
 	// liveBegin is how long a watcher waits until it is known that changes are told.
 	liveBegin = 3 * time.Second
 )
 
-// ErrEnding says that this process is about to end: watch elsewhere.
-var ErrEnding = errors.New("this process is shutting down")
-
 // live hands changes to those who watch. A goroutine looks for changes while there is anybody.
 type live struct {
 	*guard
+	*watching
 	ledger  *ledger.Ledger
 	dropped metric.Int64Counter
 	known   func(ctx context.Context, company string) (bool, error)
 	read    func(ctx context.Context, company string, refs []ledger.Ref) (map[string]*Delivery, error) // by id; those that are gone are missing
 	look    chan struct{}                                                                              // somebody came: look at once
 
-	mu      sync.Mutex
-	watches map[*Watch]bool
-	ended   bool
-	stop    context.CancelFunc // ends the goroutine; nil: there is none
-	done    sync.WaitGroup
-	away    bool // the last look failed
+	stop context.CancelFunc // ends the goroutine; nil: there is none. watching.mu guards it
+	done sync.WaitGroup
+	away bool // the last look failed
 
 	flooded map[string]time.Time // the goroutine's: companies in which far more changes than anybody reads, and when to look again
 }
 
-// A WatchQuery selects what a [Watch] hears of. The zero value of each field but Company is all.
-type WatchQuery struct {
-	Company    string
-	States     []State
-	CallbackID int64
-	EventType  string
-	// Callbacks are those that the watcher may see; nil: all.
-	Callbacks []int64
-	// After is where another watch left off: the Place of the last [News] it took. Empty: from now on.
-	After string
-}
-
-// admits reports whether a change may be one to hear of, as far as is known before the delivery is read. What waits for a deleted callback shows as cancelled.
-func (q *WatchQuery) admits(c ledger.Change) bool {
-	return (q.CallbackID == 0 || q.CallbackID == c.Callback) && (q.Callbacks == nil || slices.Contains(q.Callbacks, c.Callback)) &&
-		(len(q.States) == 0 || slices.Contains(q.States, c.State) || !c.State.Final() && slices.Contains(q.States, Cancelled))
-}
-
-// narrow reports whether there are changes that it does not want to hear of.
-func (q *WatchQuery) narrow() bool {
-	return q.CallbackID != 0 || q.Callbacks != nil || q.EventType != "" || len(q.States) > 0
-}
-
-// wants reports whether a delivery is one to hear of, of a change that may be.
-func (q *WatchQuery) wants(d *Delivery) bool {
-	return (q.EventType == "" || q.EventType == d.EventType) && (len(q.States) == 0 || slices.Contains(q.States, d.State))
-}
-
-// News is that a delivery changed, as it stands now. Or it is a gap: what happened before this place is not all known.
-type News struct {
-	Place    string    // for WatchQuery.After, to go on behind this
-	Delivery *Delivery // nil: a gap
-
-	once sync.Once
-	text []byte
-}
-
-// Text is the delivery as encode writes it. It is written once for all watchers.
-func (n *News) Text(encode func(*Delivery) []byte) []byte {
-	n.once.Do(func() { n.text = encode(n.Delivery) })
-	return n.text
-}
-
-// A Watch hears of the changes of a company's deliveries. It is one goroutine's, which has to call Close.
-type Watch struct {
-	live    *live
-	query   WatchQuery
-	inside  bool // the watcher may know which names lead inside
-	changed chan struct{}
-	begun   chan struct{} // closed once changes are told
-
-	// live.mu guards the rest.
-	at     ledger.Place // zero: not known yet
-	absent bool         // there was nothing of the company
-	err    error
-	queue  []*News
-	lost   bool // the queue was full: what came since was dropped
-}
-
 // watch begins to watch. It returns once changes are told, or there is nothing of the company that could.
 func (l *live) watch(ctx context.Context, q WatchQuery) (*Watch, error) {
-	w := &Watch{live: l, query: q, inside: ctx.Value(unmaskedKey{}) != nil, changed: make(chan struct{}, 1), begun: make(chan struct{})}
+	w := &Watch{all: l.watching, query: q, inside: ctx.Value(unmaskedKey{}) != nil, changed: make(chan struct{}, 1), begun: make(chan struct{})}
 	if at, ok := ledger.ParsePlace(q.After); ok {
 		w.at = at
 	} else {
@@ -170,13 +104,6 @@ func (l *live) enter(w *Watch) error {
 	default:
 	}
 	return nil
-}
-
-// count is how many watch.
-func (l *live) count() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.watches)
 }
 
 // end ends all watches, and lets nobody watch any more.
@@ -445,68 +372,4 @@ func (l *live) move(who []*Watch, seen ledger.Seen, missed bool) {
 		}
 		w.begin()
 	}
-}
-
-// begin lets the watcher know that changes are told. The caller holds the lock.
-func (w *Watch) begin() {
-	select {
-	case <-w.begun:
-	default:
-		close(w.begun)
-	}
-}
-
-// fail ends the watch if it has not begun. One that has goes on with the next look.
-func (w *Watch) fail(err error) {
-	w.live.mu.Lock()
-	defer w.live.mu.Unlock()
-	select {
-	case <-w.begun:
-	default:
-		w.err = err
-		close(w.begun)
-	}
-}
-
-// tell has the watcher look. The caller holds the lock.
-func (w *Watch) tell() {
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
-}
-
-// Changed has a value when there is something to take.
-func (w *Watch) Changed() <-chan struct{} { return w.changed }
-
-// Take returns what is new, oldest first; nothing, if nothing is. Once the process is about to end, or the watch is closed, it returns [ErrEnding].
-func (w *Watch) Take() ([]*News, error) {
-	w.live.mu.Lock()
-	defer w.live.mu.Unlock()
-	if w.live.ended || !w.live.watches[w] {
-		return nil, ErrEnding
-	}
-	news := w.queue
-	if w.queue = nil; w.lost {
-		w.lost = false
-		news = append(news, &News{Place: w.at.String()})
-	}
-	return news, nil
-}
-
-// Place is where the watch stands: behind all that Take returned, if that took all there was. Empty: there is nothing of the company yet.
-func (w *Watch) Place() string {
-	w.live.mu.Lock()
-	defer w.live.mu.Unlock()
-	if len(w.queue) > 0 || w.lost {
-		return ""
-	}
-	return w.at.String()
-}
-
-// Close ends the watch.
-func (w *Watch) Close() {
-	w.live.mu.Lock()
-	defer w.live.mu.Unlock()
-	delete(w.live.watches, w)
 }

@@ -29,7 +29,7 @@ func TestALookThatFails(t *testing.T) {
 	failed := error(nil)
 	dropped, _ := metricnoop.Meter{}.Int64Counter("dropped")
 	l := &live{
-		guard: &guard{log: slog.New(slog.DiscardHandler)}, dropped: dropped, watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
+		guard: &guard{log: slog.New(slog.DiscardHandler)}, dropped: dropped, watching: newWatching(), flooded: make(map[string]time.Time),
 		read: func(_ context.Context, _ string, refs []ledger.Ref) (map[string]*Delivery, error) {
 			if failed != nil {
 				return nil, failed
@@ -38,7 +38,7 @@ func TestALookThatFails(t *testing.T) {
 		},
 	}
 	watch := func(at ledger.Place) *Watch {
-		w := &Watch{live: l, query: WatchQuery{Company: acme}, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
+		w := &Watch{all: l.watching, query: WatchQuery{Company: acme}, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
 		l.watches[w] = true
 		return w
 	}
@@ -123,7 +123,7 @@ func TestAFloodIsLookedAtOnceASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dropped, _ := metricnoop.Meter{}.Int64Counter("dropped")
 		l := &live{
-			dropped: dropped, watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
+			dropped: dropped, watching: newWatching(), flooded: make(map[string]time.Time),
 			read: func(_ context.Context, _ string, refs []ledger.Ref) (map[string]*Delivery, error) {
 				return map[string]*Delivery{refs[0].DeliveryID(): {DeliveryID: refs[0].DeliveryID(), CallbackID: 1}}, nil
 			},
@@ -133,7 +133,7 @@ func TestAFloodIsLookedAtOnceASecond(t *testing.T) {
 			return p
 		}
 		watch := func(company string, at ledger.Place) *Watch {
-			w := &Watch{live: l, query: WatchQuery{Company: company}, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
+			w := &Watch{all: l.watching, query: WatchQuery{Company: company}, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
 			l.watches[w] = true
 			return w
 		}

@@ -43,14 +43,14 @@ func (c *lostNews) Add(_ context.Context, n int64, _ ...metric.AddOption) { c.n.
 func hall(log *slog.Logger) (l *live, dropped *lostNews) {
 	dropped = &lostNews{}
 	return &live{
-		guard: &guard{log: log}, dropped: dropped, watches: make(map[*Watch]bool), look: make(chan struct{}, 1), stop: func() {},
+		guard: &guard{log: log}, dropped: dropped, watching: newWatching(), look: make(chan struct{}, 1), stop: func() {},
 	}, dropped
 }
 
 // stand adds a watch of acme's that stands at a place.
 func (l *live) stand(at ledger.Place, q WatchQuery) *Watch {
 	q.Company = acme
-	w := &Watch{live: l, query: q, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
+	w := &Watch{all: l.watching, query: q, changed: make(chan struct{}, 1), begun: make(chan struct{}), at: at}
 	l.watches[w] = true
 	return w
 }

@@ -60,7 +60,7 @@ func New(cfg Config) (*Client, error) {
 	c.pumps = newPumpTimers(c.pump, c.contain)
 	c.live = &live{
 		guard: &c.guard, ledger: c.ledger, dropped: c.metrics.dropped, known: c.registry.Known, read: c.changed,
-		look: make(chan struct{}, 1), watches: make(map[*Watch]bool), flooded: make(map[string]time.Time),
+		look: make(chan struct{}, 1), watching: newWatching(), flooded: make(map[string]time.Time),
 	}
 	c.pollers = &pollers{guard: &c.guard, given: c.ledger.Given, all: make(map[*poller]bool)}
 	c.sender = sender{egress: cfg.Egress, userAgent: defaulted(cfg.UserAgent, "Ringback"), origin: defaulted(cfg.Origin, DefaultOrigin), keeps: cfg.keeping()}
