@@ -261,6 +261,5 @@ func TestWhatIsBrakedIsHeldBackByAPause(t *testing.T) {
 		h.awaitAll(time.Minute)
 		h.check()
 		stop()
-		w.pumps.close()
 	})
 }

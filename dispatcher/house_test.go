@@ -539,7 +539,6 @@ func (h *house) drain() {
 	if h.hand == nil {
 		h.must(h.client.lanes.Register(h.t.Context()))
 		h.hand = h.worker()
-		h.t.Cleanup(h.hand.pumps.close)
 	}
 	for busy := true; busy; {
 		busy = false

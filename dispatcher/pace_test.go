@@ -465,7 +465,6 @@ func TestWhatComesBackIsLetOutAgain(t *testing.T) {
 			t.Fatalf("it is not held: %+v", health)
 		}
 		h.eventually(time.Second, func() bool { return attemptsUnderWay(h, cb.ID) == 1 }, func() string { return fmt.Sprintf("%+v", h.health(cb.ID)) })
-		w.pumps.close()
 		defer h.work()()
 		h.drained(cb.ID, time.Minute)
 		h.check()

@@ -41,7 +41,7 @@ func (w *Worker) pumpRoom(ctx context.Context, company, room string) error {
 	}
 	wait, err := w.client.pump(ctx, company, id)
 	if err == nil {
-		w.pumps.after(ctx, callbackKey{company, id}, wait)
+		w.client.pumps.after(ctx, callbackKey{company, id}, wait)
 	}
 	return err
 }

@@ -283,13 +283,13 @@ func (w *Worker) beginAs(ctx context.Context, token string, t ledger.Ticket, tur
 	case ledger.TooEarly:
 		return nil, tooEarly(r, claimed.Wait, early == 0, claimed.Attempts)
 	case ledger.WaitsInRoom:
-		w.pumps.after(ctx, callbackOf(r), claimed.Wait)
+		w.client.pumps.after(ctx, callbackOf(r), claimed.Wait)
 		return nil, nil // documented: nothing to do
 	default: // this task has served
 		return nil, nil // documented: nothing to do
 	}
 	if b := claimed.Grant.Batch; b != nil {
-		w.pumps.after(ctx, callbackOf(r), b.RoomWait)
+		w.client.pumps.after(ctx, callbackOf(r), b.RoomWait)
 	}
 	if err := w.understand(ctx, a, claimed.Grant); err != nil {
 		w.unbegin(ctx, a)
@@ -379,7 +379,7 @@ func (w *Worker) finish(ctx context.Context, a *claim, d *settled, l link) (stat
 	case done.Outcome == ledger.NotOurs:
 		return "", sequel{}, nil
 	}
-	w.pumps.after(ctx, callbackOf(a.ref), done.RoomWait)
+	w.client.pumps.after(ctx, callbackOf(a.ref), done.RoomWait)
 	if done.Noticed {
 		c.at("noted")
 		c.tellNotices(ctx, a.ref.Company)

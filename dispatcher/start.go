@@ -22,7 +22,6 @@ func NewWorker(c *Client, cfg WorkerConfig) (*Worker, error) {
 	}
 	w := &Worker{client: c, instance: rand.Text()[:10], every: defaulted(cfg.ReconcileEvery, DefaultReconcileEvery)}
 	w.rounds = newRounds(newPeers(c.rdb, w.instance, w.every))
-	w.pumps = newPumpTimers(c.pump, c.contain)
 	w.brake = newBrake(c.lanes.Lone())
 	w.grace = defaulted(cfg.ShutdownGrace, DefaultShutdownGrace)
 	whole := defaulted(cfg.Concurrency, DefaultConcurrency)
@@ -120,7 +119,6 @@ func (w *Worker) Shutdown() {
 	}
 	wg.Wait()
 	w.wg.Wait()
-	w.pumps.close()
 	w.stop = nil
 }
 

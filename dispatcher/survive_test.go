@@ -225,9 +225,8 @@ func TestAPanicIsContainedWhereItIs(t *testing.T) {
 		h.wantPanics(reader, placeReconciler, 1)
 
 		panicsAt(isScript(pumpScript))
-		w.pumps.after(ctx, callbackKey{acme, cb.ID}, time.Second)
+		h.client.pumps.after(ctx, callbackKey{acme, cb.ID}, time.Second)
 		<-time.After(2 * time.Second)
-		w.pumps.close()
 		h.wantPanics(reader, placePacer, 1)
 
 		panicsAt(func(cmd redis.Cmder) bool { return cmd.Name() == "hgetall" && cmd.Args()[1] == "ringback:buried" })

@@ -31,7 +31,6 @@ type Worker struct {
 	brake    *brake
 	near     *near // nil: everything goes by the lanes
 	grace    time.Duration
-	pumps    *pumpTimers
 	rounds   *rounds // the reconciler's
 	stopping atomic.Bool
 	servers  *lanes.Servers
