@@ -653,10 +653,11 @@ func TestPausedEgress(t *testing.T) {
 	h.work()
 	h.work()
 	h.eventually(10*time.Second, func() bool { return len(h.partner.requests()) > 60 }, func() string { return "nothing goes out" })
+	began := time.Now()
 	e, err := h.client.PauseEgress(t.Context())
 	h.must(err)
 	paused := time.Now()
-	if e.Status != EgressPaused || time.Since(e.Since) > 10*time.Second {
+	if e.Status != EgressPaused || e.Since.Before(began.Truncate(time.Second)) || e.Since.After(paused) {
 		t.Errorf("%+v", e)
 	}
 	if again, err := h.client.PauseEgress(t.Context()); err != nil || again != e {
@@ -694,11 +695,7 @@ func TestPausedEgress(t *testing.T) {
 		t.Errorf("again: %+v, %v", again, err)
 	}
 	h.awaitAll(20 * time.Second)
-	for _, r := range h.partner.requests() {
-		if r.at.After(paused.Add(300*time.Millisecond)) && r.at.Before(resumed) {
-			t.Errorf("a request %s after the pause", r.at.Sub(paused))
-		}
-	}
+	h.wantNoneBegun(paused, resumed)
 	h.check()
 }
 
@@ -738,8 +735,9 @@ func TestEgressIsPausedLaneByLane(t *testing.T) {
 	question := Question{Company: acme, Type: h.register("entry_code.verify", "").Type, Payload: json.RawMessage(`{"entryCode": "1"}`)}
 	h.must(h.client.lanes.Register(t.Context()))
 	for _, lane := range queues {
+		began := time.Now()
 		h.must(h.inspector().PauseQueue(lane))
-		if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressPaused || time.Since(e.Since) > 10*time.Second {
+		if e, err := h.client.Egress(t.Context()); err != nil || e.Status != EgressPaused || e.Since.Before(began.Truncate(time.Second)) || e.Since.After(time.Now()) {
 			t.Errorf("%s: %+v, %v", lane, e, err)
 		}
 		if counted(t, reader)["ringback.egress.paused"] != 1 {

@@ -81,7 +81,7 @@ func isEnqueue(cmd redis.Cmder) bool {
 // breaks arms a fault for the next n commands that match. The scripts are loaded first, so that a stored one is.
 func (h *house) breaks(matches func(redis.Cmder) bool, stored bool, n int64) {
 	h.t.Helper()
-	for _, s := range []*redis.Script{acceptScript, beginScript, finishScript} {
+	for _, s := range []*redis.Script{acceptScript, beginScript, finishScript, splitScript} {
 		h.must(s.Load(h.t.Context(), h.rdb).Err())
 	}
 	f := &fault{matches: matches, stored: stored}
@@ -104,7 +104,6 @@ func TestAcceptFails(t *testing.T) {
 		h.register("payment_proof", "")
 		h.work()
 		h.breaks(isScript(acceptScript), stored, 1)
-		began := time.Now()
 		if _, err := h.client.Send(t.Context(), proof("p-1")); !errors.Is(err, ErrUnavailable) || strings.Contains(err.Error(), "injected") {
 			t.Errorf("the caller must learn that it failed, and no more: %v", err)
 		}
@@ -115,26 +114,21 @@ func TestAcceptFails(t *testing.T) {
 			t.Errorf("the repeat: %+v", r)
 		}
 		h.awaitAll(5 * time.Second)
-		h.wantSooner(began)
 		h.check()
-	})
+	}, unaided)
 }
 
 func TestEnqueueFails(t *testing.T) {
 	t.Parallel()
-	for name, options := range map[string][]houseOption{"stored": nil, "not stored": {impatient}} { // only one waits for the reconciler
+	for name, option := range map[string]houseOption{"stored": unaided, "not stored": impatient} { // only one waits for the reconciler
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			h, stored := newHouse(t, options...), name == "stored"
+			h := newHouse(t, option)
 			h.register("payment_proof", "")
 			h.work()
-			h.breaks(isEnqueue, stored, 1)
-			began := time.Now()
+			h.breaks(isEnqueue, name == "stored", 1)
 			h.send(proof("p-1")) // accepted all the same
 			h.awaitAll(patience + reconcileEvery + slack)
-			if stored {
-				h.wantSooner(began)
-			}
 			h.check()
 			h.awaitIdle(5 * time.Second)
 		})
@@ -165,13 +159,11 @@ func TestFinishFails(t *testing.T) {
 		h.register("payment_proof", "")
 		h.breaks(isScript(finishScript), stored, 3)
 		h.work()
-		began := time.Now()
 		h.send(proof("p-1"))
 		h.awaitAll(5 * time.Second)
-		h.wantSooner(began)
 		h.check()
 		h.awaitIdle(5 * time.Second)
-	})
+	}, unaided)
 }
 
 func TestFinishOfAFailureFails(t *testing.T) {
@@ -180,13 +172,11 @@ func TestFinishOfAFailureFails(t *testing.T) {
 		h.register("payment_proof", `"retry": {"initial_interval": "1s"}`)
 		h.breaks(isScript(finishScript), stored, 1)
 		h.work()
-		began := time.Now()
 		h.send(proof("p-1"))
 		h.awaitAll(10 * time.Second) // by asynq's retry
-		h.wantSooner(began)
 		h.check()
 		h.awaitIdle(5 * time.Second)
-	})
+	}, unaided)
 }
 
 func TestFinishNeverSucceeds(t *testing.T) {

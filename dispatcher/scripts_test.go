@@ -14,6 +14,7 @@ var (
 	acceptScript      = lua.Script("accept")
 	beginScript       = lua.Script("begin")
 	finishScript      = lua.Script("finish")
+	splitScript       = lua.Script("split")
 	expandScript      = lua.Script("expand")
 	overdueScript     = lua.Script("overdue")
 	reviveScript      = lua.Script("revive")
