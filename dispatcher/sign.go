@@ -1,10 +1,12 @@
 package dispatcher
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -31,6 +33,9 @@ func sign(cb *registry.Callback, h http.Header, m payloads.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
-	to := cb.Destination
-	return payloads.HTTPMessage{Method: to.Method, URL: to.URL, Header: h, Body: m.Body}.Sign(m.At, messages...)
+	url, err := egress.WireURL(cb.Destination.URL)
+	if err != nil {
+		return fmt.Errorf("sign: the URL %w", err)
+	}
+	return payloads.HTTPMessage{Method: cb.Destination.Method, URL: url, Header: h, Body: m.Body}.Sign(m.At, messages...)
 }
