@@ -68,6 +68,13 @@ func (c *Client) ticketed(ctx context.Context, cb *registry.Callback, t registry
 		}
 		return typ, exampleFor(cb, typ), nil
 	}
+	payload, err := c.Payload(ctx, t.Company, t.Event) // before the event is looked at: that it is the ticket's own is then true of what was read
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil, ErrFetchOver
+	}
+	if err != nil {
+		return nil, nil, err
+	}
 	found, err := c.ledger.Deliveries(ctx, []ledger.Ref{{Company: t.Company, Event: t.Event, Callback: t.Callback}})
 	if err != nil {
 		return nil, nil, unavailable(ctx, c, "reading the event of a ticket", err)
@@ -75,13 +82,6 @@ func (c *Client) ticketed(ctx context.Context, cb *registry.Callback, t registry
 	e := found[0]
 	if e == nil || ledger.LogTime(e.LogID).UnixMilli() != t.Accepted.UnixMilli() { // another event has its id since
 		return nil, nil, ErrFetchOver
-	}
-	payload, err := c.Payload(ctx, t.Company, t.Event)
-	if errors.Is(err, ErrNotFound) {
-		return nil, nil, ErrFetchOver
-	}
-	if err != nil {
-		return nil, nil, err
 	}
 	typ, _, err := c.registry.Types().Accepted(ctx, e.Meta.Type)
 	if err != nil {
