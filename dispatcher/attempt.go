@@ -46,6 +46,7 @@ type sent struct {
 
 	header http.Header // as it went out; nil: nothing went out
 	body   []byte      // as it went out
+	sums   []byte      // of a batch: what its elements are known by
 	partly bool        // the request could not be written to its end
 	keeps  keeping     // what is kept of all this
 	taken  []string    // of a batch: events that were taken, where others were not
@@ -92,8 +93,10 @@ func (a *attempt) secrets(token string) blotter {
 }
 
 // blottedBody is a body that was sent, without its tickets.
-func (a *attempt) blottedBody(body []byte) []byte {
-	for _, ticket := range a.tickets {
+func (a *attempt) blottedBody(body []byte) []byte { return blotted(body, a.tickets) }
+
+func blotted(body []byte, tickets []string) []byte {
+	for _, ticket := range tickets {
 		body = bytes.ReplaceAll(body, []byte(ticket), []byte(registry.Masked))
 	}
 	return body
@@ -143,9 +146,11 @@ func (a *attempt) entry(s sent, most int) ledger.Entry {
 	return e
 }
 
-// credentials says by what the request proved itself to the endpoint, beside its signature; see verdict.Account.
+// credentials says by what the request proved itself to the endpoint, beside its signature, or that this was by the secret in a key's stead; see verdict.Account.
 func (a *attempt) credentials() string {
 	switch {
+	case a.callback.StandsIn(a.begun):
+		return verdict.AuthStandIn
 	case a.callback.Auth != nil:
 		return a.callback.Auth.Type
 	case len(a.callback.Headers) > 0:
@@ -196,6 +201,12 @@ func (a *attempt) headers(userAgent string) http.Header {
 	h.Set("Ringback-Attempt", strconv.Itoa(a.number))
 	if a.batch != nil { // it has many events
 		h.Set("Ringback-Batch", strconv.Itoa(len(a.batch.Members)))
+		if a.enveloped() {
+			h.Set("Ringback-Batch-Element", string(registry.ElementEnvelope))
+		}
+		if a.hears() {
+			h.Set("Ringback-Batch-Results", "1")
+		}
 		return h
 	}
 	h.Set("Ringback-Event-Id", a.ref.Event)
@@ -204,6 +215,16 @@ func (a *attempt) headers(userAgent string) http.Header {
 		h.Set("Ringback-Sequence", strconv.FormatInt(a.sequence, 10))
 	}
 	return h
+}
+
+// enveloped reports whether a batch's elements are envelopes. They are as the callback had it when the batch was made.
+func (a *attempt) enveloped() bool {
+	return registry.BatchElement(a.batch.Element) == registry.ElementEnvelope
+}
+
+// hears reports whether the answer's body may speak of each of the attempt's deliveries.
+func (a *attempt) hears() bool {
+	return a.batch != nil && a.callback != nil && a.callback.Batch != nil && a.callback.Batch.Results
 }
 
 // How the ids begin of what is no delivery.

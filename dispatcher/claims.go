@@ -15,9 +15,6 @@ import (
 	"github.com/ringback/ringback/registry/once"
 )
 
-// AnswerKept is how long the answer to a request with an Idempotency-Key is kept.
-const AnswerKept = ledger.ClaimKept
-
 // What is sealed of a claim is sealed for its place.
 const (
 	sealedContent = "/f"
@@ -63,11 +60,15 @@ func (e *UnderWayError) Error() string {
 	return "the request with this Idempotency-Key is under way: repeat it in a moment for its answer"
 }
 
-// A ClaimsFullError says that as many requests with an Idempotency-Key are remembered as may be.
-type ClaimsFullError struct{ Wait time.Duration }
+// A ClaimsFullError says that as many requests with an Idempotency-Key are remembered as may be of their kind: of a company, of a company about several callbacks
+// or companies, or about all companies.
+type ClaimsFullError struct {
+	Wait time.Duration
+	Most int // how many those are
+}
 
 func (e *ClaimsFullError) Error() string {
-	return fmt.Sprintf("as many requests with an Idempotency-Key are remembered here as may be (%d of a company, for 24 h each): wait, or leave the header out", ledger.MaxClaims)
+	return fmt.Sprintf("as many requests like this with an Idempotency-Key are remembered as may be (%d, for 24 h each): wait, or leave the header out", e.Most)
 }
 
 // A Claim is a request's right to act, or the answer that it was given before.
@@ -106,7 +107,7 @@ func (c *Client) Claim(ctx context.Context, r Repeatable) (*Claim, error) {
 		case found.New:
 			return c.claimed(ref, token), nil
 		case found.Full:
-			return nil, &ClaimsFullError{found.Wait}
+			return nil, &ClaimsFullError{found.Wait, found.Most}
 		}
 		claim, err := c.known(ref, token, found, content[:])
 		if err != nil || claim.Before != nil {

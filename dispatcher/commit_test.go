@@ -172,7 +172,8 @@ func acceptStep(id string, content int, begins bool) stepMaker {
 	}
 	return func(w twin) *ledger.Call {
 		version := w.h.rdb.Get(w.h.t.Context(), "{"+w.company+"}:ver").Val()
-		return w.call(acceptScript, id, version, fmt.Sprintf(`{"t":"payment_proof","c":"%d"}`, content), `{"payload": true}`, 1, start, 2, "", 3, start, 4, "")
+		return w.call(acceptScript, id, version, fmt.Sprintf(`{"t":"payment_proof","c":"%d"}`, content), `{"payload": true}`, "", 4, "",
+			1, start, "", 2, "", "", 3, start, "", 4, "", "")
 	}
 }
 

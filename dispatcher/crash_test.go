@@ -735,14 +735,7 @@ func TestKillOfABatch(t *testing.T) {
 				if tt.answer == nil {
 					return reply{status: 204}
 				}
-				var elements []element
-				if err := json.NewDecoder(r.Body).Decode(&elements); err != nil {
-					t.Error(err)
-				}
-				ids := make([]string, len(elements))
-				for i, e := range elements {
-					ids[i] = e.ID
-				}
+				ids := idsIn(t, r.Body)
 				return tt.answer(int(n.Add(1))-1, ids)
 			})
 			cb := h.register("payment_proof", `"timeout": "1s", "retry": {"initial_interval": "1s"}, "batch": {"max_events": 4, "max_wait": "1s", "element": "envelope", "results": true}`)
@@ -752,13 +745,15 @@ func TestKillOfABatch(t *testing.T) {
 				h.must(err)
 				job = childJob{Resume: cb.ID, KillAt: point}
 			}
+			var ids []string
 			for _, id := range eventIDs("p-", 4) {
-				h.send(proof(id))
+				ids = append(ids, h.send(proof(id)).Deliveries[0].DeliveryID)
 			}
 			h.start(job).dies()
 			h.work()
 			h.awaitAll(3*time.Second + ownerGrace + patience + reconcileEvery + slack)
 			h.check()
+			h.checkRemade(ids)
 		})
 	}
 }

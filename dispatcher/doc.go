@@ -29,7 +29,7 @@
 //   - client.go is the Client, which holds no more than all of those share.
 //   - attempt.go, sign.go, auth.go, oauth.go and settle.go are an attempt: its request, the answer, and what that means. kept.go and keep.go say what is kept of those, and
 //     exchange.go what is shown.
-//   - near.go, live.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, pollers.go, outage.go, survive.go and instruments.go know no
+//   - near.go, live.go on watches.go, expander.go, limiter.go, shares.go, brake.go, pumptimers.go, peers.go, rounds.go, shed.go, pollers.go, outage.go, survive.go and instruments.go know no
 //     Client.
 //
 // # The crash story
@@ -206,8 +206,10 @@
 // A round of the reconciler whose questions to Redis fail leaves out what needs the answers, says so, and goes on with the rest.
 //
 // A company is erased in the order in which things lead to each other: callbacks first (so that nothing new matches), then the log with all
-// its events and their tasks, what names are kept of the rest, and the name last, in the one script that sees whether anything came meanwhile. It
-// raises the registry's version too: a process that still knows the company has to read it, and name it, again before it accepts an event.
+// its events and their tasks, its batches (whose attempts under way then leave no traces), what names are kept of the rest, and the name last. The script
+// that takes the name sees whether anything came meanwhile. It raises the registry's version too: a process that still knows the company has to read it, and
+// name it, again before it accepts an event.
+//
 // A callback is disabled in the step that records its last failure: after days of nothing but failure (Config.DisableAfter), in 20 attempts at
 // least. Before that it is warned of at 50, 70 and 90 percent of the way, once each. Each of these is also an event of an operational type, into
 // the same company. A day is the most that counts between two attempts, and an outage of our own, when most destinations cannot be reached that

@@ -80,6 +80,7 @@ func (c *Client) DryRun(ctx context.Context, cb *registry.Callback, eventType st
 		ref: ledger.Ref{Company: cb.Company, Event: "dry-run", Callback: cb.ID}, ownID: "dry_" + strings.ToLower(rand.Text()), number: 1, callback: cb, typ: typ,
 		timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: payload, accepted: now, begun: now,
 	}
+	a.together()
 	dry := c.sender
 	dry.dry = true
 	if cb.Destination.Pull {

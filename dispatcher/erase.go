@@ -232,7 +232,7 @@ func (e *erasure) all(ctx context.Context) (done bool, err error) {
 		return false, err
 	}
 	for !done {
-		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.decisions, e.replays, e.claims, e.traces, e.burials} {
+		for _, step := range []func(context.Context) error{e.callbacks, e.events, e.batches, e.decisions, e.replays, e.claims, e.traces, e.burials} {
 			if err := step(ctx); err != nil {
 				return false, err
 			}
@@ -296,7 +296,7 @@ func (e *erasure) events(ctx context.Context) error {
 	return err
 }
 
-// page erases a page of events, with their tasks.
+// page erases a page of events, or of batches, with their tasks.
 func (e *erasure) page(ctx context.Context, erase func(context.Context, string) (ledger.Erased, error)) error {
 	n, err := erase(ctx, e.said.Company)
 	if err != nil {
@@ -307,6 +307,16 @@ func (e *erasure) page(ctx context.Context, erase func(context.Context, string) 
 	e.at("erased")
 	e.lanes.ForgetAll(context.WithoutCancel(ctx), n.Tasks)
 	e.last = n.Done
+	return nil
+}
+
+// batches erases them before the traces: an attempt under way of one that is left would find its callback's gate gone, and leave traces anew.
+func (e *erasure) batches(ctx context.Context) error {
+	for !e.late() {
+		if err := e.page(ctx, e.ledger.EraseBatches); err != nil || e.last {
+			return err
+		}
+	}
 	return nil
 }
 

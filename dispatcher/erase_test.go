@@ -20,6 +20,7 @@ import (
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
 
 	"github.com/ringback/ringback/dispatcher/ledger"
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/registry"
 )
@@ -402,6 +403,56 @@ func TestKillWhileErasingACompany(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBatchesLeaveNothing: whenever the attempt of a batch ends while its company is erased, it leaves nothing of it.
+func TestBatchesLeaveNothing(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	ctx := t.Context()
+	h.at("slow", `"batch": {"max_events": 1, "max_wait": "0s"}`)
+	for _, id := range eventIDs("tale-", 12) {
+		h.must(second(h.client.Send(ctx, telltale(id))))
+	}
+	var batches []string
+	h.eventually(5*time.Second, func() bool {
+		batches = h.rdb.ZRange(ctx, ledger.Key(acme, "due"), 0, -1).Val()
+		tasks := 0
+		for _, q := range h.client.Queues() {
+			if info, err := h.inspector().GetQueueInfo(q); err == nil {
+				tasks += info.Size
+			}
+		}
+		return len(batches) == 12 && tasks == 12
+	}, func() string { return fmt.Sprintf("the batches are %q", batches) })
+	var ends []ledger.Finish
+	for _, member := range batches {
+		r, _ := ledger.ParseMember(acme, member)
+		claim := ledger.Claim{Ref: r, Generation: 1, Token: r.Event, Lease: time.Minute}
+		begun, err := h.client.ledger.Begin(ctx, claim)
+		h.must(err)
+		entry := ledger.Entry{Number: 1, Started: time.Now().UnixMilli(), Verdict: verdict.Retry, Reason: verdict.StatusReason(500), Status: 500, Body: canary}
+		ends = append(ends, ledger.Finish{
+			Ref: r, Token: claim.Token, Result: ledger.ResultRetry, Attempt: entry, Attempts: ledger.AppendEntry("", entry), Spent: 1, At: time.Now(), Delay: time.Minute,
+			Health: "bad", Breaker: "bad", Run: ledger.RunCounts, Host: "host", HostMeans: "up", CallbackType: "payment_proof", LogID: begun.Grant.LogID, Version: begun.Grant.Version,
+		})
+	}
+	steps := 0
+	h.client.failpoint = func(name string) {
+		if name == "step" && steps < len(ends) {
+			h.must(second(h.client.ledger.Finish(ctx, ends[steps])))
+			steps++
+		}
+	}
+	e, err := h.client.EraseCompany(ctx, registry.NewKeys(h.rdb), acme, "")
+	h.must(err)
+	if !e.Done || e.Unfinished != 11 || steps < 7 {
+		t.Errorf("erased: %+v, in %d steps", e, steps)
+	}
+	if left := h.rdb.Keys(ctx, ledger.Key(acme, "*")).Val(); len(left) != 3 { // ver, cbver, cbseq
+		t.Errorf("left: %q", left)
+	}
+	h.wantNothingOf("tale-", canary, "~")
 }
 
 // TestEraseCompanyWhileEventsCome: whoever goes on sending does not keep it from its end, and after the end makes the company anew.

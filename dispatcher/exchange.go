@@ -32,7 +32,29 @@ type Request struct {
 	// Body is nil if it is not shown, and BodyMissing says why.
 	Body        []byte
 	BodyMissing string
+	// Elements are those of a batch, in their order, as far as they are known. A test, or a dry run, has none.
+	Elements []Element
 }
+
+// An Element is a delivery's part of a batch's request.
+type Element struct {
+	// DeliveryID and EventID are empty if the event is gone.
+	DeliveryID string `json:"delivery_id,omitempty"`
+	EventID    string `json:"event_id,omitempty"`
+	// Body is what was sent of it, if it can be shown, and not all of the request's body can.
+	Body string `json:"body,omitempty"`
+	// Missing says why it cannot be shown. It is empty if it can be, and if none is.
+	Missing string `json:"missing,omitempty"`
+}
+
+// A Showing says what of a request a reader may see.
+type Showing struct {
+	Payload bool // its body, which is the event's payload or made of it
+	Query   bool // what is kept of its URL's query: the names in it
+}
+
+// hiddenPayload is why a reader sees no body who may not see payloads.
+const hiddenPayload = "this key may not see payloads"
 
 // requestJSON is a request as the API shows it.
 type requestJSON struct {
@@ -44,11 +66,12 @@ type requestJSON struct {
 	Body         *string           `json:"body"`
 	BodyEncoding string            `json:"body_encoding,omitempty"` // base64, if the body is no text
 	BodyMissing  string            `json:"body_missing,omitempty"`
+	Elements     []Element         `json:"elements,omitempty"`
 }
 
 // MarshalJSON writes the request as the API shows it.
 func (r Request) MarshalJSON() ([]byte, error) {
-	doc := requestJSON{r.Method, r.URL, r.Headers, r.SentAt, r.Incomplete, nil, "", r.BodyMissing}
+	doc := requestJSON{r.Method, r.URL, r.Headers, r.SentAt, r.Incomplete, nil, "", r.BodyMissing, r.Elements}
 	if r.Body != nil {
 		text := string(r.Body)
 		if !utf8.Valid(r.Body) {

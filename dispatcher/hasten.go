@@ -39,7 +39,7 @@ func (c *Client) Hasten(ctx context.Context, company, deliveryID string) (*Deliv
 		if h.Goes { // else the room lets it out
 			c.lanes.Bring(ctx, h.Ticket)
 		}
-		c.lanes.Forget(ctx, r, h.Old)
+		c.lanes.Forget(ctx, h.Ticket.Ref, h.Old)
 	case ledger.HastenSoon:
 	}
 	return c.Delivery(ctx, company, deliveryID)

@@ -65,7 +65,8 @@ func TestElementsOfABatch(t *testing.T) {
 		"no template any more ": {registry.Callback{}, registry.ElementPayload, `{"n": 1}`, `"sent":`, "application/json"},
 	} {
 		a := pair(&tt.cb, tt.element, `{"n": 1}`, `{"n": 2, "sent": 0}`)
-		out, err := a.outgoing(by, time.Now())
+		at := time.Now()
+		out, err := a.outgoing(by, at)
 		if err != nil || out.contentType != tt.as || out.event != nil {
 			t.Errorf("%s: %v, as %s", name, err, out.contentType)
 		}
@@ -79,6 +80,13 @@ func TestElementsOfABatch(t *testing.T) {
 		}
 		if thin := tt.cb.Body == registry.BodyThin; thin != (len(a.tickets) == 2) || strings.Contains(string(a.blottedBody(out.body)), "payloads/"+strings.Join(a.tickets, "")+`"`) && thin {
 			t.Errorf("%s: tickets %q", name, a.tickets)
+		}
+		dry, again := *by, *a
+		dry.dry = true
+		for i, m := range a.batch.Members { // made again for a reader
+			if _, sum, err := again.element(nil, &dry, m, at); err != nil || string(sum) != string(out.sums[i*ledger.SumLength:][:ledger.SumLength]) {
+				t.Errorf("%s: element %d is not known again: %v", name, i, err)
+			}
 		}
 		for _, ticket := range a.tickets {
 			if strings.Contains(string(a.blottedBody(out.body)), ticket) {

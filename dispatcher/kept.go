@@ -55,7 +55,10 @@ func (a *attempt) keepRequest(k *ledger.Sent, s sent) (other []byte) {
 		return nil
 	}
 	if a.batch != nil { // it follows from the members
-		k.Body = &ledger.Edit{NotKept: true}
+		k.Sums = s.sums
+		if s.Verdict != verdict.Delivered { // it goes on, and perhaps without some; a test has no list
+			k.Events = a.batch.Events()
+		}
 		return nil
 	}
 	k.Body, other = ledger.EditOf(a.body, a.blottedBody(s.body))

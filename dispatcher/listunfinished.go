@@ -10,11 +10,11 @@ import (
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
-// errMany says that so much is in the lanes, in no order, that it is found faster in the log.
-var errMany = errors.New("too much is in the lanes")
+// errMany says that so much is in the lanes, or in batches, in no order, that it is found faster in the log.
+var errMany = errors.New("too much stands in no order")
 
-// manyInLanes is how much that is.
-const manyInLanes = 10_000
+// manyInNoOrder is how much that is.
+const manyInNoOrder = 10_000
 
 // manyEntries is how many names a list looks at together at most.
 const manyEntries = 2000
@@ -103,8 +103,8 @@ func (v *view) gatherWaiting(ctx context.Context, q Query, callbacks []int64, ne
 	if err != nil {
 		return nil, 0, unavailable(ctx, v.c, "reading what waits", err)
 	}
-	heads, back, inLanes := newestHeads(heads, most)
-	if inLanes > manyInLanes {
+	heads, back, noOrder := newestHeads(heads, most)
+	if noOrder > manyInNoOrder {
 		return nil, 0, errMany
 	}
 	of := make(map[int64]ledger.Waiting, len(heads))
@@ -126,20 +126,20 @@ func (v *view) gatherWaiting(ctx context.Context, q Query, callbacks []int64, ne
 	return entries, back, nil
 }
 
-// newestHeads leaves of callbacks those that the newest so many deliveries are of, and those that have any in the lanes. back is how far back (ms)
+// newestHeads leaves of callbacks those that the newest so many deliveries are of, and those that have any in no order. back is how far back (ms)
 // that is all; 0: it is.
-func newestHeads(heads []ledger.Head, limit int) (left []ledger.Head, back, inLanes int64) {
+func newestHeads(heads []ledger.Head, limit int) (left []ledger.Head, back, noOrder int64) {
 	slices.SortFunc(heads, func(a, b ledger.Head) int { return cmp.Compare(b.Newest, a.Newest) })
 	if len(heads) > limit {
 		back = heads[limit-1].Newest
 	}
 	for _, h := range heads {
-		inLanes += h.InLanes
-		if h.Newest >= back || h.InLanes > 0 {
+		noOrder += h.NoOrder
+		if h.Newest >= back || h.NoOrder > 0 {
 			left = append(left, h)
 		}
 	}
-	return left, back, inLanes
+	return left, back, noOrder
 }
 
 // enough is when the last of the newest so many was accepted; 0 if there are fewer.

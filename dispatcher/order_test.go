@@ -65,6 +65,13 @@ func TestOrderOnTheWire(t *testing.T) {
 		if got := h.orders(); got["a"] != "1 2 2 2 2 3 4" {
 			t.Errorf("the partner got %v", got)
 		}
+		_, err = h.client.Replay(h.t.Context(), acme, last[3].Deliveries[0].DeliveryID) // a-2
+		h.must(err)
+		h.awaitAll(time.Minute)
+		h.duplicates = 1 // which was asked for
+		if got := h.orders(); got["a"] != "1 2 2 2 2 3 4 2" {
+			t.Errorf("after a replay the partner got %v", got)
+		}
 		h.check()
 	})
 }
@@ -124,6 +131,23 @@ func TestKillsKeepTheOrder(t *testing.T) {
 			}
 			h.check()
 		})
+	}
+}
+
+// TestALargeFanOutHasLines: a callback with an ordering that is not among the first has its deliveries in order all the same.
+func TestALargeFanOutHasLines(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	for range fanOutPage {
+		h.register("payment_proof", "")
+	}
+	last := h.register("payment_proof", byCustomer)
+	for i := 1; i <= 2; i++ {
+		id := fmt.Sprint("a-", i)
+		h.send(ofCustomer(id, "a"))
+		if d := h.delivery(ledger.Ref{Company: acme, Event: id, Callback: last.ID}.DeliveryID()); d.Sequence != int64(i) || (d.HeldReason == "ordering") != (i == 2) {
+			t.Errorf("%s is number %d, and %s (%s)", id, d.Sequence, d.State, d.HeldReason)
+		}
 	}
 }
 

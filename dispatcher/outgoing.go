@@ -17,6 +17,7 @@ type outgoing struct {
 	body        []byte
 	contentType string
 	event       *payloads.CloudEvent // its attributes are headers; nil: none are
+	sums        []byte               // of a batch: what its elements are known by, one after the other
 }
 
 // A thin is a body that says where the payload is had.

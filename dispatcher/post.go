@@ -48,7 +48,7 @@ func (a *attempt) post(ctx context.Context, by *sender, token string) sent {
 		s.timing, phase = e.Timing, e.Phase
 	}
 	if phase == egress.PhaseWrite || phase == egress.PhaseWait {
-		s.header, s.body, s.partly = header, out.body, phase == egress.PhaseWrite
+		s.header, s.body, s.sums, s.partly = header, out.body, out.sums, phase == egress.PhaseWrite
 	}
 	s.Judgement = a.judge(a.callback.SuccessRule(a.typ), o, token)
 	return s

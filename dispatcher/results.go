@@ -15,11 +15,6 @@ import (
 // answerOfResults is how much of an answer is read that speaks of each element of a batch: all that is read of any.
 const answerOfResults = 64 << 10
 
-// hears reports whether the answer's body may speak of each of the attempt's deliveries.
-func (a *attempt) hears() bool {
-	return a.batch != nil && a.callback != nil && a.callback.Batch != nil && a.callback.Batch.Results
-}
-
 // hear has an answer that would deliver a batch deliver only those that its body says were taken. If it says nothing of each, or is cut off, it delivers all. An
 // element is named by its delivery's id or its event's.
 func (a *attempt) hear(s *sent) {
@@ -31,7 +26,7 @@ func (a *attempt) hear(s *sent) {
 		return
 	}
 	for _, m := range a.batch.Members {
-		said, named := taken[m.DeliveryID()]
+		said, named := taken[a.elementID(m)]
 		if !named {
 			said = taken[m.Event]
 		}
@@ -65,7 +60,7 @@ func (w *Worker) arrive(ctx context.Context, a *claim, d *settled) (ok bool, err
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
 	defer cancel()
 	ok, err = insist(ctx, func() (bool, error) {
-		_, ok, err := w.client.ledger.Arrive(ctx, f, d.taken)
+		ok, err := w.client.ledger.Arrive(ctx, f, d.taken)
 		return ok, err
 	})
 	if err != nil {

@@ -169,9 +169,11 @@ func (w *Worker) attempt(ctx context.Context, a *claim, l link) (next sequel, er
 	ctx, span := w.client.tracer.Start(a.traced(ctx), "attempt "+a.meta.Type, a.spanOptions()...)
 	defer span.End()
 	d := w.make(ctx, a)
-	if w.split(ctx, a, &d) {
-		w.client.reporter.report(ctx, span, a, d, ledger.Pending)
-		return sequel{}, nil
+	if split, err := w.split(ctx, a, d); err != nil || split {
+		if split {
+			w.client.reporter.report(ctx, span, a, d, ledger.Pending)
+		}
+		return sequel{}, err
 	}
 	if ours, err := w.arrive(ctx, a, &d); err != nil || !ours {
 		return sequel{}, err
@@ -195,22 +197,28 @@ func (a *attempt) splits(j verdict.Judgement) bool {
 }
 
 // split has a batch go on in halves that is too large for its receiver, or that a member keeps from being written, and reports whether it does. Neither a breaker
-// nor a run of failures hears of it, and nothing of the budget is spent: what is wrong is the size, or that member alone.
-func (w *Worker) split(ctx context.Context, a *claim, d *settled) bool {
+// nor a run of failures hears of it, and nothing of the budget is spent: what is wrong is the size, or that member alone. It is recorded as an outcome is, or the
+// attempt counts as lost.
+func (w *Worker) split(ctx context.Context, a *claim, d settled) (bool, error) {
 	if !a.splits(d.Judgement) {
-		return false
+		return false, nil
 	}
 	f := d.record
 	if d.Reason == verdict.ReasonEncodeFailed { // nothing was sent
 		f.Attempts = a.log
 	}
-	halves, err := w.client.ledger.Split(context.WithoutCancel(ctx), f)
-	if err != nil || len(halves) == 0 { // it is recorded as any other failure
-		return false
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.finishWithin())
+	defer cancel()
+	halves, err := insist(within, func() ([]ledger.Ticket, error) { return w.client.ledger.Split(within, f) })
+	if err != nil {
+		return false, fmt.Errorf("recording that %s is split: %w", a.ref.DeliveryID(), err)
+	}
+	if len(halves) == 0 { // all members but one have left it meanwhile, which is attempted anew; or it is another owner's by now, as finish finds
+		return false, nil
 	}
 	w.client.at("split")
 	w.client.lanes.Bring(ctx, halves...)
-	return true
+	return true, nil
 }
 
 // make sends what is claimed, and settles what came of it. If that panics, the outcome is unknown.
@@ -222,7 +230,7 @@ func (w *Worker) make(ctx context.Context, a *claim) (d settled) {
 		a.hear(&s)
 		r := a.rule(s.Judgement, false)
 		if a.splits(s.Judgement) { // whatever is left of the budget
-			r = ruling{result: ledger.ResultRetry}
+			s.Verdict, r = verdict.Retry, ruling{result: ledger.ResultRetry}
 		}
 		d = a.settle(s, r, runOf(s.Judgement, a.inOutage(ctx, s, &w.client.outage)))
 		return nil
@@ -336,15 +344,20 @@ func (c *Client) typed(ctx context.Context, a *claim) (err error) {
 	}
 	a.types = make(map[string]*payloads.Type)
 	for _, m := range a.batch.Members {
-		if _, known := a.types[m.Meta.Type]; known {
-			continue
-		}
-		if a.types[m.Meta.Type], _, err = c.registry.Types().Accepted(ctx, m.Meta.Type); err != nil {
+		if err := c.typedAs(ctx, &a.attempt, m.Meta.Type); err != nil {
 			return err
 		}
 	}
 	a.meta.Type, a.typ = typeOf(a.batch, a.types)
 	return nil
+}
+
+// typedAs finds the type of a batch's member, once for all that have it.
+func (c *Client) typedAs(ctx context.Context, a *attempt, name string) (err error) {
+	if _, known := a.types[name]; !known {
+		a.types[name], _, err = c.registry.Types().Accepted(ctx, name)
+	}
+	return err
 }
 
 // finish records the outcome, again and again while Redis fails. If it cannot, the attempt counts as lost, and is made once more. The state is the

@@ -32,7 +32,7 @@ func (t TestResult) MarshalJSON() ([]byte, error) {
 }
 
 // Test sends the example of a callback type to a callback, as a delivery would: the same encoding, signature, credentials, guard and
-// judgement, and beside them the header Ringback-Test: 1. Its JSON is written as [payloads.Type.Fragile] does. It waits for the answer. The event type may be empty where the callback is for
+// judgement, and beside them the header Ringback-Test: 1. To a callback with batches it is a batch of one. Its JSON is written as [payloads.Type.Fragile] does. It waits for the answer. The event type may be empty where the callback is for
 // one type; whether the callback is narrowed, paused or disabled does not matter, and nothing of the test counts against it. Of one
 // callback a process makes one test or challenge at a time.
 //
@@ -80,9 +80,11 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		ref: ledger.Ref{Company: company, Event: "test", Callback: callbackID}, ownID: "tst_" + strings.ToLower(rand.Text()), test: true, number: 1,
 		callback: cb, typ: typ, timeout: cb.Timeout, meta: ledger.Meta{Type: eventType}, body: exampleFor(cb, typ), accepted: now, begun: now,
 	}
+	r.together()
 	ctx, span := c.tracer.Start(ctx, "test "+eventType, r.spanOptions()...)
 	defer span.End()
 	s := r.send(ctx, &c.sender)
+	r.hear(&s)
 	written := r.entry(s, DefaultKeepAnswerBytes)
 	c.reporter.tell(ctx, span, "test", r, s, written)
 	result := &TestResult{DeliveryID: r.ownID, EventType: eventType, Attempt: shownAttempt(forReader(ctx, written))}
@@ -94,6 +96,20 @@ func (c *Client) Test(ctx context.Context, company string, callbackID int64, eve
 		result.Detail = "answered 410 Gone: a delivery would be given up, and the callback disabled"
 	}
 	return result, nil
+}
+
+// together has a test, or a dry run, of a callback with batches be a batch of one, under its own id.
+func (a *attempt) together() {
+	if a.callback.Batch == nil {
+		return
+	}
+	a.batch = &ledger.Batch{
+		WebhookID: a.ownID, Element: string(a.callback.Batch.Element), Members: []ledger.BatchMember{{Ref: a.ref, Meta: a.meta, Payload: a.body, Accepted: a.accepted}},
+	}
+	a.types = map[string]*payloads.Type{a.meta.Type: a.typ}
+	if a.hears() {
+		a.keepBody = answerOfResults
+	}
 }
 
 // exampleFor is what a test sends: to a callback that takes JSON, the example in a writing that shows who verifies a body that was written anew. A form

@@ -3,7 +3,6 @@ package registry
 import (
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ringback/ringback/payloads"
@@ -31,14 +30,8 @@ func (o *Ordering) String() string {
 	if o == nil {
 		return ""
 	}
-	return orderedBy + strconv.FormatInt(o.SkipAfter.Milliseconds(), 10)
+	return "order " + strconv.FormatInt(o.SkipAfter.Milliseconds(), 10)
 }
-
-// orderedBy begins what [Ordering.String] says.
-const orderedBy = "order "
-
-// IsOrdered reports whether that stands in a callback's health.
-func IsOrdered(by string) bool { return strings.HasPrefix(by, orderedBy) }
 
 // orderedKey is the set of a company's callbacks with an ordering.
 func orderedKey(company string) string { return "{" + company + "}:ordered" }

@@ -60,17 +60,14 @@ func (o *Offer) call(packs bool) *Call {
 			body, length = packed, strconv.Itoa(n)
 		}
 	}
-	args := make([]any, 0, 7+2*len(o.First))
+	args := make([]any, 0, 7+3*len(o.First))
 	args = append(args, o.ID, o.Version, m, body, length, o.callbacks(), strings.Join(pages, ";"))
 	for _, f := range o.First {
 		begin := ""
 		if f.Token != "" {
 			begin = f.Token + " " + strconv.FormatInt(f.Lease.Milliseconds(), 10)
 		}
-		if f.Key != "" {
-			begin += "#" + f.Key
-		}
-		args = append(args, f.Callback, begin)
+		args = append(args, f.Callback, begin, f.Key)
 	}
 	return &Call{Script: acceptScript, Key: Key(o.Company, "due"), Deliveries: len(o.First), Args: args}
 }
@@ -173,7 +170,10 @@ func readAccepted(company string, texts []string) (Accepted, error) {
 	var out Accepted
 	switch word := a.text(); word {
 	case "accepted":
-		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids(), Pumps: a.pumps(), Numbers: a.numbers()}
+		out = Accepted{Outcome: Taken, LogID: a.text(), Held: a.ids(), Slow: a.ids(), Begun: a.ids()}
+		if a.more() {
+			out.Pumps, out.Numbers = a.pumps(), a.numbers()
+		}
 	case "exists":
 		out = Accepted{Outcome: Known, Meta: a.meta(), LogID: a.text(), Held: a.ids(), Expanding: a.yes()}
 		for a.more() {

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/json"
+	"iter"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,27 @@ func (a *answer) at() time.Time { return FromMS(a.numberIfAny()) }
 
 // yes reads whether a text is not empty.
 func (a *answer) yes() bool { return a.text() != "" }
+
+// byCallback reads callbacks with a number each, as callback:number, separated by commas.
+func (a *answer) byCallback() iter.Seq2[int64, int64] {
+	text := a.text()
+	return func(yield func(callback, n int64) bool) {
+		for text != "" {
+			var word string
+			word, text, _ = strings.Cut(text, ",")
+			id, number, _ := strings.Cut(word, ":")
+			callback, err := strconv.ParseInt(id, 10, 64)
+			n, err2 := strconv.ParseInt(number, 10, 64)
+			if err != nil || err2 != nil {
+				a.err = ErrBadRecord
+				return
+			}
+			if !yield(callback, n) {
+				return
+			}
+		}
+	}
+}
 
 // ids reads callbacks' ids, separated by commas.
 func (a *answer) ids() []int64 {

@@ -1,17 +1,6 @@
 package ledger
 
-import (
-	"strconv"
-	"strings"
-	"time"
-)
-
-// batchMark begins the name that a batch has where a delivery has its event's id. No event's id has it.
-const batchMark = "~"
-
-// IsBatch reports whether it names a batch: deliveries to one callback that travel in one request. To a lane, and to the steps of an attempt, a batch is a
-// delivery like any other.
-func (r Ref) IsBatch() bool { return strings.HasPrefix(r.Event, batchMark) }
+import "time"
 
 // A Batch is what the owner of an attempt of one is told beside what all owners are.
 type Batch struct {
@@ -29,7 +18,6 @@ type BatchMember struct {
 	Ref
 	Meta     Meta
 	Payload  []byte
-	Replayed bool      // it was replayed before
 	Accepted time.Time // its event
 }
 
@@ -41,19 +29,8 @@ type Pump struct {
 
 // pumps reads what accept.lua says of rooms, as callback:ms, separated by commas.
 func (a *answer) pumps() (all []Pump) {
-	text := a.text()
-	if text == "" {
-		return nil
-	}
-	for word := range strings.SplitSeq(text, ",") {
-		id, ms, _ := strings.Cut(word, ":")
-		callback, err := strconv.ParseInt(id, 10, 64)
-		wait, err2 := strconv.ParseInt(ms, 10, 64)
-		if err != nil || err2 != nil {
-			a.err = ErrBadRecord
-			return nil
-		}
-		all = append(all, Pump{callback, time.Duration(wait) * time.Millisecond})
+	for callback, ms := range a.byCallback() {
+		all = append(all, Pump{callback, time.Duration(ms) * time.Millisecond})
 	}
 	return all
 }

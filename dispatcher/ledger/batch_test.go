@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -440,28 +442,84 @@ func TestWhatATokenIsFor(t *testing.T) {
 	}
 }
 
+// TestADebtIsLookedAt: a room whose callback has to make up for tokens for hours is looked at every minute all the same: the limit may be another by then.
+func TestADebtIsLookedAt(t *testing.T) {
+	inBubble(t, standard, func(d *desk) {
+		c := d.convoy(40, 1<<20, 0)
+		limit := func(perSecond float64) {
+			c.patch(c.cb, fmt.Sprintf(`{"rate_limit": {"per_second": %g, "burst": 1}, "batch": {"max_events": 40, "max_wait": "0s", "rate_limit": "events"}}`, perSecond))
+		}
+		limit(0.01)
+		c.accept(numbered("p-", 60), c.cb)
+		c.pump(c.cb)
+		c.finish(c.beginLane()[0], well)
+		if p := c.pump(c.cb); p.Wait < time.Hour {
+			t.Errorf("the next goes in %s", p.Wait)
+		}
+		limit(1000)
+		time.Sleep(time.Minute)
+		if !c.due(c.cb) {
+			t.Error("nobody looks at the room")
+		}
+		c.pump(c.cb)
+		if begun := c.beginLane(); len(begun) != 1 || len(c.post(begun[0])) != 20 {
+			t.Errorf("%d batches begin", len(begun))
+		}
+	})
+}
+
+// TestBatchesGoWithTheLog: what is known of batches goes once they have had their time, also where none ends any more.
+func TestBatchesGoWithTheLog(t *testing.T) {
+	inBubble(t, standard, func(d *desk) {
+		c := d.convoy(2, 1<<20, 0)
+		c.accept(numbered("p-", 12), c.cb)
+		c.pump(c.cb)
+		for _, a := range c.beginLane() {
+			c.finish(a, well)
+		}
+		c.patch(c.cb, `{"batch": null}`)
+		trim := func(want int64) {
+			t.Helper()
+			next, err := c.ledger.TrimLog(c.t.Context(), c.company, "-")
+			c.must(err)
+			names, err := c.rdb.Keys(c.t.Context(), Key(c.company, "batch:*")).Result()
+			c.must(err)
+			if n := c.rdb.ZCard(c.t.Context(), Key(c.company, "batches")).Val(); n != want || int64(len(names)) != want || next != "-" {
+				t.Errorf("%d batches are known, %d kept, want %d; the sweep goes on at %s", n, len(names), want, next)
+			}
+		}
+		time.Sleep(standard.Retention - time.Second)
+		trim(6)
+		time.Sleep(2 * time.Second)
+		trim(0)
+	})
+}
+
+// commands are how many Redis has done.
+func (d *desk) commands() (n int64) {
+	d.t.Helper()
+	info, err := d.rdb.InfoMap(d.t.Context(), "commandstats").Result()
+	d.must(err)
+	for _, line := range info["Commandstats"] {
+		var calls int64
+		_, _ = fmt.Sscanf(line, "calls=%d,", &calls)
+		n += calls
+	}
+	return n
+}
+
 // TestWhatABatchCostsInRedis: two commands a member as it begins, and three as it ends.
 func TestWhatABatchCostsInRedis(t *testing.T) {
 	t.Parallel()
 	const members = 100
 	c := newDesk(t, standard).convoy(members, 1<<20, 0)
-	commands := func() (n int64) {
-		info, err := c.rdb.InfoMap(t.Context(), "commandstats").Result()
-		c.must(err)
-		for _, line := range info["Commandstats"] {
-			var calls int64
-			_, _ = fmt.Sscanf(line, "calls=%d,", &calls)
-			n += calls
-		}
-		return n
-	}
 	c.accept(numbered("p-", members), c.cb)
 	c.pump(c.cb)
-	before := commands()
+	before := c.commands()
 	a := c.take(c.claim(c.lane[0]))
-	begun := commands()
+	begun := c.commands()
 	c.finish(a, well)
-	ended := commands()
+	ended := c.commands()
 	if len(a.grant.Batch.Members) != members {
 		t.Fatalf("it has %d members", len(a.grant.Batch.Members))
 	}
@@ -471,6 +529,136 @@ func TestWhatABatchCostsInRedis(t *testing.T) {
 	if n := ended - begun; n < 3*members || n > 3*members+40 {
 		t.Errorf("to end takes %d commands", n)
 	}
+}
+
+// TestABatchHasARunOfItsOwn: what begins or ends at the same time does so in one run of Redis, but for batches.
+func TestABatchHasARunOfItsOwn(t *testing.T) {
+	for how, want := range map[string]int64{"batch 2 1000000 0 payload": 4, "": 1} {
+		inBubble(t, standard, func(d *desk) {
+			c := &convoy{desk: d, cb: d.callback("")}
+			if how != "" {
+				c.travels(how)
+			}
+			c.accept(numbered("p-", 12), c.cb)
+			c.pump(c.cb)
+			c.finish(c.take(c.claim(c.lane[0])), well) // Redis knows the scripts
+			begun := make([]*owned, 5)
+			g := &gate{}
+			c.rdb.AddHook(g)
+			if n := g.together(func(i int) {
+				begun[i], _ = c.begin(Claim{Ref: c.lane[1+i].Ref, Generation: 1, Token: fmt.Sprint("owner-", i), Lease: lease})
+			}); n != want {
+				t.Errorf("travelling as %q, four begin in %d runs, want %d", how, n, want)
+			}
+			if n := g.together(func(i int) { _, _ = c.ledger.Finish(d.t.Context(), finishOf(begun[i], well)) }); n != want {
+				t.Errorf("travelling as %q, four end in %d runs, want %d", how, n, want)
+			}
+		})
+	}
+}
+
+// together does five steps, of which the first is held up until the others are asked for, in a bubble. It returns how many runs the others took.
+func (g *gate) together(step func(i int)) int64 {
+	var steps sync.WaitGroup
+	before, asked := g.runs.Load(), make(chan struct{})
+	g.hold = func(int64) { <-asked }
+	for i := range 5 {
+		steps.Go(func() { step(i) })
+		synctest.Wait()
+	}
+	close(asked)
+	steps.Wait()
+	return g.runs.Load() - before - 1
+}
+
+// TestRunsAreBoundedInMembers: one that ends what waits stops once enough deliveries have, however many batches those are, and says that there is more.
+func TestRunsAreBoundedInMembers(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, impatient())
+	const members = 60
+	sent := func(t *testing.T, name string) (*convoy, []string) {
+		c, events := d.of(t, name).convoy(members, 1<<20, 0), numbered("p-", 4*members)
+		c.accept(events, c.cb)
+		c.pump(c.cb)
+		for _, a := range c.beginLane() {
+			c.retry(a)
+			c.lane = append(c.lane, Ticket{Ref: a.Ref, Generation: 1})
+		}
+		return c, events
+	}
+	whole := func(c *convoy) {
+		c.pause(c.cb)
+		for _, ticket := range c.lane {
+			claim := c.claim(ticket)
+			claim.Early = time.Minute
+			if _, why := c.begin(claim); why.Outcome != WaitsInRoom {
+				c.t.Errorf("it ends with %+v", why)
+			}
+		}
+	}
+	bounded := func(c *convoy, events []string, state State, run func() (more bool)) {
+		c.t.Helper()
+		for before := 0; ; {
+			more := run()
+			n := c.states(c.cb, events...)[state]
+			if n-before > 2*members || !more && n != len(events) || more && n == before {
+				c.t.Fatalf("a run ends %d deliveries, and %d others are left; more: %t", n-before, len(events)-n, more)
+			}
+			if before = n; !more {
+				return
+			}
+		}
+	}
+	purged := func(c *convoy, events []string) {
+		c.must(c.registry.Delete(c.t.Context(), c.company, c.cb))
+		cursor := "0"
+		bounded(c, events, Cancelled, func() bool {
+			var err error
+			cursor, err = c.ledger.Purge(c.t.Context(), c.company, c.cb, cursor, "")
+			c.must(err)
+			return cursor != "0"
+		})
+	}
+	t.Run("purge of the room", func(t *testing.T) {
+		c, events := sent(t, "purge-room")
+		whole(c)
+		purged(c, events)
+	})
+	t.Run("purge of what is due", func(t *testing.T) {
+		c, events := sent(t, "purge-due")
+		purged(c, events)
+	})
+	t.Run("held for too long", func(t *testing.T) {
+		c, events := sent(t, "too-long")
+		whole(c)
+		short := impatient()
+		short.HoldMaxAge = 0
+		c.rule(short)
+		time.Sleep(2 * time.Millisecond)
+		bounded(c, events, Dead, func() bool { c.pump(c.cb); return c.due(c.cb) })
+	})
+	t.Run("too many", func(t *testing.T) {
+		c, events := sent(t, "too-many")
+		whole(c)
+		few := impatient()
+		few.HoldMaxCount = 0
+		c.rule(few)
+		bounded(c, events, Dead, func() bool { c.pump(c.cb); return c.due(c.cb) })
+	})
+	t.Run("lost, and the callback deleted", func(t *testing.T) {
+		c, events := d.of(t, "lost").convoy(members, 1<<20, 0), numbered("p-", 4*members)
+		c.accept(events, c.cb)
+		c.pump(c.cb)
+		for _, ticket := range c.lane {
+			c.take(c.brief(ticket))
+		}
+		c.must(c.registry.Delete(t.Context(), c.company, c.cb))
+		bounded(c, events, Cancelled, func() bool {
+			o, err := c.ledger.Overdue(t.Context(), c.company, Page)
+			c.must(err)
+			return o.More
+		})
+	})
 }
 
 // TestASplitBatch goes on in halves, each under a webhook-id of its own, until one is small enough or cannot be split.
@@ -517,6 +705,25 @@ func TestASplitBatch(t *testing.T) {
 	}
 }
 
+// TestASplitOfNobody: a batch that all have left is not split, and no other comes of it.
+func TestASplitOfNobody(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, standard).convoy(4, 1<<20, 0)
+	events := numbered("p-", 4)
+	c.accept(events, c.cb)
+	c.pump(c.cb)
+	a := c.take(c.claim(c.lane[0]))
+	for _, event := range events {
+		_, err := c.ledger.Cancel(t.Context(), c.ref(event, c.cb), "{}")
+		c.must(err)
+	}
+	halves, err := c.ledger.Split(t.Context(), finishOf(a, badly))
+	c.must(err)
+	if n := c.rdb.ZCard(t.Context(), Key(c.company, "batches")).Val(); len(halves) != 0 || n != 1 {
+		t.Errorf("it is split into %v, and there are %d batches", halves, n)
+	}
+}
+
 // posted are the members of each batch that was sent.
 func (c *convoy) posted() (posts []string) {
 	for _, members := range c.posts {
@@ -541,10 +748,10 @@ func TestOutcomesOfElements(t *testing.T) {
 			c.lane = nil
 			c.post(a)
 			for range 2 {
-				left, ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-1", "p-3"})
+				ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-1", "p-3"})
 				c.must(err)
-				if left != 2 || !ok {
-					t.Errorf("%d are left, %t", left, ok)
+				if !ok {
+					t.Error("who owns it is not heard")
 				}
 			}
 			if diff := cmp.Diff(map[State]int{Delivered: 2, Active: 2}, c.states(c.cb, events...)); diff != "" {
@@ -557,7 +764,7 @@ func TestOutcomesOfElements(t *testing.T) {
 			if diff := cmp.Diff([]string{"p-0 p-1 p-2 p-3", "p-0 p-2"}, c.posted()); diff != "" {
 				t.Errorf("sent (-want +got):\n%s", diff)
 			}
-			if _, ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-0"}); ok || err != nil {
+			if ok, err := c.ledger.Arrive(t.Context(), finishOf(a, well), []string{"p-0"}); ok || err != nil {
 				t.Errorf("who does not own it any more is heard: %v", err)
 			}
 		})
@@ -833,6 +1040,11 @@ func TestMembersAreCounted(t *testing.T) {
 			if h := all[0]; h.Pending != int64(tt.lanes+tt.retrying) || h.Held != int64(tt.held) || h.OldestWaiting.IsZero() {
 				t.Errorf("health: %d pending, %d held, the oldest of %v", h.Pending, h.Held, h.OldestWaiting)
 			}
+			depths, err := c.ledger.Depths(t.Context(), []string{c.company})
+			c.must(err)
+			if got := depths[0].Held; got != int64(tt.held) {
+				t.Errorf("the metric has %d held", got)
+			}
 			u := Unfinished{Retrying: true, Held: true, InLanes: true, Newest: -1}
 			heads, err := c.ledger.Heads(t.Context(), c.company, u, []int64{c.cb})
 			c.must(err)
@@ -850,6 +1062,146 @@ func TestMembersAreCounted(t *testing.T) {
 				t.Errorf("%q are listed, want %d: %v", names, want, n)
 			}
 		})
+	}
+}
+
+// TestListsLeaveBatchesAlone whose members stand somewhere themselves, or are not asked for; and how many they are to read is known before. Of a room where
+// batches wait as a whole, they have each member that was accepted by then, though it stands behind an older one.
+func TestListsLeaveBatchesAlone(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, impatient()).convoy(3, 1<<20, 0)
+	list := func(u Unfinished, most int) (unordered int64, names []string) {
+		t.Helper()
+		heads, err := c.ledger.Heads(t.Context(), c.company, u, []int64{c.cb})
+		c.must(err)
+		before := c.commands()
+		found, err := c.ledger.Waiting(t.Context(), c.company, u, most, heads)
+		c.must(err)
+		for _, w := range found {
+			for _, e := range w.Entries {
+				names = append(names, e.Name)
+			}
+		}
+		if n := c.commands() - before; n > int64(20+3*len(names)) {
+			t.Errorf("to list %d of %+v takes %d commands", len(names), u, n)
+		}
+		for _, h := range heads {
+			unordered = h.NoOrder
+		}
+		return unordered, names
+	}
+	events := numbered("p-", 24)
+	c.accept(events, c.cb)
+	c.pump(c.cb)
+	retrying := c.lane
+	for _, a := range c.beginLane() {
+		c.retry(a)
+	}
+	if n := c.states(c.cb, events...)[Retrying]; n != len(events) {
+		t.Fatalf("%d are retrying", n)
+	}
+	if n, names := list(Unfinished{Retrying: true, Held: true, InLanes: true, Newest: -1}, 100); n != 0 || len(names) != len(events) {
+		t.Errorf("of those that are tried again, %d stand in no order, and %d are listed", n, len(names))
+	}
+	for _, name := range numbered("other-", 100) { // batches that are tried again
+		c.must(c.rdb.ZAdd(t.Context(), Key(c.company, "batches"), redis.Z{Score: 9e15, Member: "~" + name + "/" + fmt.Sprint(c.cb)}).Err())
+	}
+	begin := func(t Ticket) *owned {
+		claim := c.claim(t)
+		claim.Early = time.Minute
+		a, _ := c.begin(claim)
+		return a
+	}
+	begin(retrying[0])
+	c.pause(c.cb)
+	begin(retrying[1])
+	begin(retrying[2])
+	c.hold(events...)
+	c.accept([]string{"later-0", "later-1"}, c.cb)
+	if n, names := list(Unfinished{Held: true, InLanes: true, Newest: -1}, 1); n != 3+1+6+2 || len(names) != 3+6+2 {
+		t.Errorf("%d stand in no order, and %q are listed", n, names)
+	}
+	if n, names := list(Unfinished{Held: true}, 1); n != 6+2 || len(names) != 0 {
+		t.Errorf("%d stand in no order, and %q are listed of before", n, names)
+	}
+}
+
+// TestALateDeliveryOfABatchThatIsDead: whoever was taken for gone changes nothing any more, neither the batch nor for how long it is kept.
+func TestALateDeliveryOfABatchThatIsDead(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, impatient()).convoy(2, 1<<20, 0)
+	events := numbered("p-", 2)
+	c.accept(events, c.cb)
+	c.pump(c.cb)
+	late := c.take(c.brief(c.lane[0]))
+	time.Sleep(2 * time.Millisecond)
+	o, err := c.ledger.Overdue(t.Context(), c.company, Page)
+	c.must(err)
+	c.finish(c.take(c.claim(o.Lost[0])), badly)
+	key := Key(c.company, "batch:"+late.Event[1:])
+	before, until := c.rdb.HGetAll(t.Context(), key).Val(), c.rdb.PExpireTime(t.Context(), key).Val()
+	time.Sleep(2 * time.Millisecond)
+	done := c.finish(late, well)
+	if done.Outcome != NotOurs || done.State != Dead || c.states(c.cb, events...)[Dead] != 2 {
+		t.Errorf("it ends as %+v, and its members as %v", done, c.states(c.cb, events...))
+	}
+	if diff := cmp.Diff(before, c.rdb.HGetAll(t.Context(), key).Val()); diff != "" || until <= 0 || c.rdb.PExpireTime(t.Context(), key).Val() != until {
+		t.Errorf("the batch is kept until %d, and was until %d (-before +after):\n%s", c.rdb.PExpireTime(t.Context(), key).Val(), until, diff)
+	}
+}
+
+// TestWhatABatchHasUnderWay: of what was cancelled or is erased, only what an attempt is being made of is in flight. Else it may be replayed at once.
+func TestWhatABatchHasUnderWay(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	for name, tt := range map[string]struct {
+		between  bool // two attempts
+		replay   ActOutcome
+		inFlight int64
+	}{"under way": {false, WrongState, 2}, "between": {true, Done, 0}} {
+		c := d.of(t, strings.ReplaceAll(name, " ", "-")).convoy(3, 1<<20, 0)
+		c.accept(numbered("p-", 3), c.cb)
+		c.pump(c.cb)
+		a := c.take(c.claim(c.lane[0]))
+		for _, event := range []string{"p-0", "p-1"} {
+			_, err := c.ledger.Cancel(t.Context(), c.ref(event, c.cb), "{}")
+			c.must(err)
+		}
+		if tt.between {
+			c.retry(a)
+		}
+		var inFlight int64
+		for _, event := range []string{"p-0", "p-2"} {
+			e, err := c.ledger.EraseEvent(t.Context(), c.company, event, "{}")
+			c.must(err)
+			inFlight += e.InFlight
+		}
+		done, err := c.ledger.Replay(t.Context(), c.ref("p-1", c.cb), "{}")
+		c.must(err)
+		if done.Outcome != tt.replay || inFlight != tt.inFlight {
+			t.Errorf("%s: the replay ends with %d, and %d of two that are erased are in flight", name, done.Outcome, inFlight)
+		}
+	}
+}
+
+// TestHasteningABatch names it, whether it goes at once or waits in the room.
+func TestHasteningABatch(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	for _, goes := range []bool{true, false} {
+		c := d.of(t, fmt.Sprint("hasten-", goes)).convoy(2, 1<<20, 0)
+		c.accept(numbered("p-", 2), c.cb)
+		c.pump(c.cb)
+		a := c.take(c.claim(c.lane[0]))
+		c.retry(a)
+		if !goes {
+			c.accept(numbered("others-", 2), c.cb)
+		}
+		h, err := c.ledger.Hasten(t.Context(), c.ref("p-1", c.cb), "{}")
+		c.must(err)
+		if h.Outcome != Hastened || h.Goes != goes || h.Ticket != (Ticket{Ref: a.Ref, Generation: 2}) || h.Old != 1 {
+			t.Errorf("it ends as %+v", h)
+		}
 	}
 }
 
@@ -880,37 +1232,31 @@ func TestASweepHastensBatches(t *testing.T) {
 	}
 }
 
-// TestBatchesComeApart: whoever fetches from now on gets the deliveries one by one of a batch that waits as a whole, and none of them is taken as acknowledged
-// meanwhile.
-func TestBatchesComeApart(t *testing.T) {
+// TestWhoWasAboard of an attempt that delivered late is not known if somebody left the batch before it was recorded, and else the batch's list has them.
+func TestWhoWasAboard(t *testing.T) {
 	t.Parallel()
-	c := newDesk(t, impatient()).convoy(3, 1<<20, 0)
-	events := numbered("p-", 6)
-	c.accept(events, c.cb)
-	c.pump(c.cb)
-	c.take(c.brief(c.lane[0]))
-	c.pause(c.cb)
-	_, err := c.ledger.Overdue(t.Context(), c.company, Page)
-	c.must(err)
-	ctx := t.Context()
-	c.must(c.rdb.HDel(ctx, Key(c.company, fmt.Sprintf("health:%d", c.cb)), "by").Err())
-	c.must(c.rdb.Set(ctx, Key(c.company, fmt.Sprintf("gate:%d", c.cb)), `{"status":"pull"}`, 0).Err())
-	for _, want := range []int{3, 6} {
-		room, err := c.rdb.ZRange(ctx, Key(c.company, fmt.Sprintf("room:%d", c.cb)), 0, -1).Result()
-		c.must(err)
-		whole := slices.DeleteFunc(slices.Clone(room), func(m string) bool { return !strings.HasPrefix(m, batchMark) })
-		if single := len(room) - len(whole); single != want || len(whole) != (6-want)/3 {
-			t.Errorf("the room has %q", room)
-		}
+	d := newDesk(t, impatient())
+	for name, want := range map[string][]string{"stayed": {"p-0", "p-1", "p-2"}, "left": nil} {
+		c := d.of(t, name).convoy(3, 1<<20, 0)
+		c.accept(numbered("p-", 3), c.cb)
 		c.pump(c.cb)
-	}
-	c.hold(events...)
-	if n := c.states(c.cb, events...); n[Held] != 6 {
-		t.Errorf("they stand as %v", n)
-	}
-	for _, event := range events {
-		if rec := c.record(event, c.cb); rec.State != 'H' {
-			t.Errorf("%s is %c", event, rec.State)
+		late := c.take(c.brief(c.lane[0]))
+		time.Sleep(2 * time.Millisecond)
+		o, err := c.ledger.Overdue(t.Context(), c.company, Page)
+		c.must(err)
+		if name == "left" {
+			_, err := c.ledger.Cancel(t.Context(), c.ref("p-1", c.cb), "{}")
+			c.must(err)
+		}
+		c.take(c.claim(o.Lost[0]))
+		f := finishOf(late, well)
+		f.Sent = &Sent{Number: 1, Sums: make([]byte, 3*SumLength)}
+		done, err := c.ledger.Finish(t.Context(), f)
+		c.must(err)
+		b, err := c.ledger.Aboard(t.Context(), c.company, c.cb, late.grant.Batch.WebhookID, f.Sent)
+		c.must(err)
+		if got := strings.Fields(b.Events()); done.Outcome != RecordedLate || !slices.Equal(got, want) || b.Element != "payload" {
+			t.Errorf("%s: recorded as %d, aboard %q, written as %q", name, done.Outcome, got, b.Element)
 		}
 	}
 }

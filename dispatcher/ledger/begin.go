@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -66,7 +67,7 @@ type Claimed struct {
 
 // Begin begins an attempt, if it is due and the claimant's. A claim that is repeated with its token has the same answer.
 func (l *Ledger) Begin(ctx context.Context, c Claim) (Claimed, error) {
-	a, err := l.step(ctx, beginScript, c.Company, c.Member(), c.Generation, c.Token, c.Lease.Milliseconds(), c.NoTurn, c.Barred, c.Early.Milliseconds())
+	a, err := l.step(ctx, beginScript, c.Ref, c.Generation, c.Token, c.Lease.Milliseconds(), c.NoTurn, c.Barred, c.Early.Milliseconds())
 	if err != nil {
 		return Claimed{}, err
 	}
@@ -115,14 +116,18 @@ func (a *answer) grantBatch(r Ref) (*Grant, error) {
 	g.LogID, g.Version, g.At, b.RoomWait = a.text(), a.number(), a.at(), a.wait()
 	a.text()
 	for a.more() {
-		m := BatchMember{Ref: Ref{r.Company, a.text(), r.Callback}}
-		meta, body, length := a.text(), a.text(), a.text()
-		m.Replayed, m.Accepted = a.yes(), LogTime(a.text())
+		words := strings.Split(a.text(), " ")
+		meta, body := a.text(), a.text()
+		if len(words) != 3 {
+			a.err = ErrBadRecord
+			break
+		}
+		m := BatchMember{Ref: Ref{r.Company, words[0], r.Callback}, Accepted: LogTime(words[1])}
 		if a.err == nil && json.Unmarshal([]byte(meta), &m.Meta) != nil {
 			a.err = ErrBadRecord
 		}
 		if a.err == nil {
-			m.Payload, a.err = unpack([]byte(body), length)
+			m.Payload, a.err = unpack([]byte(body), words[2])
 		}
 		b.Members = append(b.Members, m)
 	}

@@ -16,9 +16,9 @@ var (
 const (
 	// ClaimKept is how long a request with an Idempotency-Key is remembered.
 	ClaimKept = 24 * time.Hour
-	// MaxClaims is how many of them are remembered of a company, and maxBulkClaims how many of those for replays over callbacks and companies, and of those
+	// maxClaims is how many of them are remembered of a company, and maxBulkClaims how many of those for replays over callbacks and companies, and of those
 	// that are about all companies.
-	MaxClaims     = 100_000
+	maxClaims     = 100_000
 	maxBulkClaims = 1_000
 )
 
@@ -51,13 +51,14 @@ func (r ClaimRef) most() int {
 	if r.Bulk {
 		return maxBulkClaims
 	}
-	return MaxClaims
+	return maxClaims
 }
 
 // A ClaimFound is what there is of a claim.
 type ClaimFound struct {
 	New         bool          // it is the caller's now
 	Full        bool          // there are as many as may be; Wait is how long until one ends
+	Most        int           // how many may be, if it is full
 	Wait        time.Duration // how long the request of before may still be under way
 	Fingerprint []byte        // sealed, as the next two
 	Answer      []byte        // empty: none yet
@@ -77,7 +78,7 @@ func (l *Ledger) Claim(ctx context.Context, r ClaimRef, token string, fingerprin
 	case "go":
 		c.New = true
 	case "full":
-		c.Full, c.Wait = true, a.wait()
+		c.Full, c.Wait, c.Most = true, a.wait(), r.most()
 	case "there":
 		c.Fingerprint, c.token, c.Wait = []byte(a.text()), a.text(), a.wait()
 		c.Answer, c.Notes = []byte(a.text()), []byte(a.text())

@@ -59,56 +59,47 @@ func (l *Ledger) Depths(ctx context.Context, companies []string) ([]Depths, erro
 func (l *Ledger) roomDepths(ctx context.Context, company string, rooms []string, d *Depths) error {
 	pipe := l.rdb.Pipeline()
 	type room struct {
-		length *redis.IntCmd
-		first  *redis.ZSliceCmd
-		pace   *redis.SliceCmd
-		pulled *redis.IntCmd
+		lengths [2]*redis.IntCmd    // of the room, and of those who wait in its lines
+		firsts  [2]*redis.ZSliceCmd // of each
+		health  *redis.SliceCmd
+		pulled  *redis.IntCmd
 	}
-	var all []room
-	read := func(key, cb string) room {
-		return room{pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0), pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f", "by"), pipe.Exists(ctx, Key(company, "pull:"+cb))}
-	}
-	count := func(r room) {
-		n, oldest := &d.Held, &d.Oldest
-		if r.pulled.Val() > 0 {
-			n, oldest = &d.Unfetched, &d.UnfetchedSince
+	all := make([]room, len(rooms))
+	for i, cb := range rooms {
+		for k, key := range []string{Key(company, "room:"+cb), Key(company, "behind:"+cb)} {
+			all[i].lengths[k], all[i].firsts[k] = pipe.ZCard(ctx, key), pipe.ZRangeWithScores(ctx, key, 0, 0)
 		}
-		*n += r.length.Val()
-		if first := r.first.Val(); len(first) > 0 {
-			if at := FromMS(int64(first[0].Score) / lua.OrderScale); oldest.IsZero() || at.Before(*oldest) {
-				*oldest = at
-			}
-		}
-	}
-	for _, cb := range rooms {
-		all = append(all, read(Key(company, "room:"+cb), cb))
+		all[i].health, all[i].pulled = pipe.HMGet(ctx, Key(company, "health:"+cb), "l", "f", "hb"), pipe.Exists(ctx, Key(company, "pull:"+cb))
 	}
 	if err := execute(ctx, pipe); err != nil {
 		return err
 	}
-	var lines []room
-	for i, r := range all {
-		count(r)
-		a := &answer{left: Strings(r.pace.Val())}
-		switch state := breakerOf(a.yes(), a.numberIfAny()); {
+	for _, r := range all {
+		a := &answer{left: Strings(r.health.Val())}
+		state, batched := breakerOf(a.yes(), a.numberIfAny()), a.numberIfAny()
+		switch {
 		case a.err != nil:
+			batched = 0
 		case state == BreakerOpen:
 			d.Open++
 		case state == BreakerHalfOpen:
 			d.HalfOpen++
 		}
-		if by := a.text(); a.err == nil && registry.IsOrdered(by) {
-			lines = append(lines, read(Key(company, "behind:"+rooms[i]), rooms[i]))
+		n, oldest := &d.Held, &d.Oldest
+		if r.pulled.Val() > 0 {
+			n, oldest = &d.Unfetched, &d.UnfetchedSince
 		}
-	}
-	if len(lines) == 0 {
-		return nil
-	}
-	if err := execute(ctx, pipe); err != nil {
-		return err
-	}
-	for _, r := range lines {
-		count(r)
+		if inRoom := r.lengths[0].Val(); inRoom > 0 {
+			*n += max(1, inRoom+batched)
+		}
+		*n += r.lengths[1].Val()
+		for _, first := range r.firsts {
+			if first := first.Val(); len(first) > 0 {
+				if at := FromMS(int64(first[0].Score) / lua.OrderScale); oldest.IsZero() || at.Before(*oldest) {
+					*oldest = at
+				}
+			}
+		}
 	}
 	return nil
 }

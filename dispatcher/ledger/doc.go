@@ -54,8 +54,11 @@
 // # Batches
 //
 // Deliveries of a callback may travel together. A batch is a delivery of its own, with a record in a hash of its own, and is called ~<name>/<callback> where
-// deliveries have their names. So begin, finish, overdue, revive, unbegin, hold, pump and purge know no batches. Its members' records say A and ~<name> as their
-// token, and stand in no set. Whoever reads a delivery looks through that to the batch.
+// deliveries have their names. So its record goes the ways of a delivery's: unbegin, revive and hold do not know it from one. Begin fills it, and whatever ends it ends
+// its members. Its members' records say A and ~<name> as their token, and stand in no set. Whoever reads a delivery looks through that to the batch.
+//
+// A run that works for many deliveries is bounded in members: begin and finish take a batch in a run of its own, and pump, purge and overdue stop behind the
+// batch with which enough have ended.
 //
 //	from                step                  to           its members
 //	nowhere             pump, finish          P            H, in the room: it is empty, and may be forgotten
@@ -95,7 +98,8 @@
 //	                             o<cb> its number among those of its callback and key, and the key's name;
 //	                             q<cb>.<n> what one of its last three attempts sent, n being its number modulo 3, and what of the answer is not in the
 //	                             record: a JSON line, and behind it the URL, sealed (package registry), and the answer's body, as a zstd frame if it is long; written
-//	                             with the record;
+//	                             with the record; of a batch also four bytes for each element, by which it is known when it is made again, and where the batch
+//	                             goes on the members' event ids, since its e may change;
 //	                             k<cb> the last body that was sent and is not made of the payload by changing a few bytes, such as a form: its name,
 //	                             which a q<cb>.<n> gives, its length if the rest is a zstd frame, else 0, and the body; leaves with b;
 //	                             while it expands: e pages left and callbacks matched, e<n> a page's callbacks; c those of the first page
@@ -126,14 +130,16 @@
 //	{c}:line:<cb>:<key> zset     the deliveries in order of a callback and a key that have not ended; score: their number. The first is the head; the others wait. No replay is in it
 //	{c}:heads:<cb>  zset         the keys that have a line; score: since when its head is that (ms)
 //	{c}:behind:<cb> zset         those who wait in lines, with the token line in their records; score: order of acceptance
-//	{c}:seq:<cb>    hash         by key: the last number, and when it was given (ms). 30 days later it ages, and goes with a callback that is deleted, or where there are too many
+//	{c}:seq:<cb>    hash         by key: the last number, and when it was given (ms). 30 days later it ages, and goes as other keys come; with a callback that is
+//	                             deleted, or where there are too many, it goes earlier. All go by Redis's expiry, 60 days after a day on which one was given
 //	{c}:ordered     set          the callbacks with an ordering (the registry's); {c}:health:<cb> has as by how their lines go (the registry's), and as lc how far the look at
 //	                             them is and when that was (ms)
 //	{c}:rate:<cb>   string       the callback's rate limit: per second and burst (the registry's); absent: none
 //	{c}:special     string       there once was a callback that does not take its deliveries one by one (the registry's)
 //	{c}:batch:<name> hash        a batch: d<cb> its record, a the log id of its first member, e the members' event ids, w its webhook-id, k how its elements are
 //	                             written, q<cb>.<n> as of an event. e is missing as long as it is empty, w once it is to have another
-//	{c}:batches     zset         ~<name>/<cb> of every batch; score: until when it is kept (ms), far ahead while it has not ended. Some go whenever one ends
+//	{c}:batches     zset         ~<name>/<cb> of every batch; score: until when it is kept (ms), far ahead while it has not ended. Some go whenever one ends,
+//	                             and with the sweep of the log
 //	{c}:busy:<cb>   string       for 5 s after a worker had no turn left for the callback: how many were in the lanes, and when (ms); while it is
 //	                             at least half as many, the pump leaves the room alone
 //	{c}:rooms       zset         callbacks with a room; score: when to pump it (ms)
@@ -141,8 +147,8 @@
 //	{c}:health:<cb> hash         dead: its entries in the book, ok: last delivered (ms), bad: the last failed attempt,
 //	                             token: the last that got no access token, f: failures in a row;
 //	                             hn: the name of the host it goes to (the registry's; finish notes it if it is another);
-//	                             by: how deliveries travel together (the registry's): batch, events and bytes at most, ms that the first waits,
-//	                             and how an element is written; absent: one by one; wb: about how many bytes wait for a batch;
+//	                             by: how deliveries travel (the registry's): batch, events and bytes at most, ms that the first waits, and how
+//	                             an element is written; or order, and ms after which others go on; absent: one by one, as they come; wb: about how many bytes wait for a batch;
 //	                             xc: the fingerprint of its client certificate, and how many days before its end that was told of last;
 //	                             hb: deliveries in the room that batches stand for there, beyond one each;
 //	                             the breaker, while it is not closed: l: how many may be in the lanes, o: nothing goes before (ms),

@@ -35,6 +35,11 @@ func (l *Ledger) ErasePage(ctx context.Context, company string) (Erased, error) 
 	return l.erase(ctx, company, "page", erasedEvents, erasedDeliveries)
 }
 
+// EraseBatches erases a page of a company's batches, whose members are counted elsewhere.
+func (l *Ledger) EraseBatches(ctx context.Context, company string) (Erased, error) {
+	return l.erase(ctx, company, "batches", erasedDeliveries)
+}
+
 // EraseRest is ErasePage, and if that was the last, erases what the company's keys share.
 func (l *Ledger) EraseRest(ctx context.Context, company string) (Erased, error) {
 	return l.erase(ctx, company, "rest", erasedEvents, erasedDeliveries)

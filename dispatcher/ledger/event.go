@@ -248,8 +248,8 @@ func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now t
 	p := Pace{Failures: a.numberIfAny(), Limited: rate.Val() > 0}
 	p.Breaker, p.Before = breakerOf(a.yes(), p.Failures), a.at()
 	host := a.text()
-	var bytes, wait int
-	if n, _ := fmt.Sscanf(a.text(), "batch %d %d %d", &p.Batch.Events, &bytes, &wait); n == 3 {
+	var most, wait int
+	if n, _ := fmt.Sscanf(a.text(), "batch %d %d %d", &p.Batch.Events, &most, &wait); n == 3 {
 		p.Batch.Wait = time.Duration(wait) * time.Millisecond
 	}
 	if a.err != nil {

@@ -29,8 +29,8 @@ func (l *Ledger) ToldExpiry(ctx context.Context, company string, callback int64,
 	if err != nil {
 		return 0, false, fmt.Errorf("ledger: read what was told of a client certificate: %w", err)
 	}
-	print, told, _ := strings.Cut(text, " ")
-	if days, err = strconv.Atoi(told); err != nil || print != fingerprint {
+	of, told, _ := strings.Cut(text, " ")
+	if days, err = strconv.Atoi(told); err != nil || of != fingerprint {
 		return 0, false, nil //nolint:nilerr // it is told of once more
 	}
 	return days, true, nil

@@ -95,7 +95,7 @@ type Finished struct {
 
 // Finish records an attempt's outcome. A step that is repeated, since its answer was lost, finds the outcome recorded.
 func (l *Ledger) Finish(ctx context.Context, f Finish) (Finished, error) {
-	a, err := l.step(ctx, finishScript, f.Company, f.args()...)
+	a, err := l.step(ctx, finishScript, f.Ref, f.args()...)
 	if err != nil {
 		return Finished{}, err
 	}
@@ -115,10 +115,10 @@ func (l *Ledger) Finish(ctx context.Context, f Finish) (Finished, error) {
 	}
 }
 
-// args are lua/finish.lua's.
+// args are lua/finish.lua's after the delivery.
 func (f *Finish) args() []any {
 	return append([]any{
-		f.Member(), f.Token, string(f.Result), f.Attempt.Line(), f.Attempts, f.Spent,
+		f.Token, string(f.Result), f.Attempt.Line(), f.Attempts, f.Spent,
 		f.Delay.Milliseconds(), f.At.UTC().Format(time.RFC3339Nano), f.Least.Milliseconds(),
 		f.Health, f.Breaker, f.Pause.Milliseconds(), string(f.Run), f.CallbackType,
 		f.LogID, f.Host, f.HostMeans, f.Version, f.Turns, f.NextToken, f.NextLease.Milliseconds(),

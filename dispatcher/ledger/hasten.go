@@ -34,7 +34,7 @@ const (
 // A Haste is the answer to [Ledger.Hasten].
 type Haste struct {
 	Outcome HastenOutcome
-	Ticket  Ticket          // Hastened: of the new generation. HastenLate: of the one that there is
+	Ticket  Ticket          // Hastened: of the new generation. HastenLate: of the one that there is. Of its batch, if it travels in one
 	Goes    bool            // Hastened: it may go; else the room lets it out
 	Old     int64           // Hastened: the generation before
 	Status  registry.Status // HastenClosed: the callback's
@@ -56,11 +56,7 @@ func (l *Ledger) Hasten(ctx context.Context, r Ref, line string) (Haste, error) 
 		} else {
 			h.Old = a.number()
 		}
-		member := r.Member()
-		if a.more() { // its batch's, if it travels in one
-			member = a.text()
-		}
-		if h.Ticket, err = readTicket(r.Company, member, ticket); err != nil {
+		if h.Ticket, err = readTicket(r.Company, a.text(), ticket); err != nil {
 			return Haste{}, err
 		}
 		return h, a.err

@@ -60,6 +60,13 @@ func CutLast(s string, sep byte) (before, after string, found bool) {
 	return "", s, false
 }
 
+// batchMark begins the name that a batch has where a delivery has its event's id. No event's id has it.
+const batchMark = "~"
+
+// IsBatch reports whether it names a batch: deliveries to one callback that travel in one request. To a lane, and to the steps of an attempt, a batch is a
+// delivery like any other.
+func (r Ref) IsBatch() bool { return strings.HasPrefix(r.Event, batchMark) }
+
 const (
 	// DeliveryPrefix begins each delivery's public id.
 	DeliveryPrefix = "dlv_"
@@ -76,7 +83,7 @@ func (r Ref) DeliveryID() string {
 	return DeliveryPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseDeliveryID is the inverse of DeliveryID for a delivery of company.
+// ParseDeliveryID is the inverse of DeliveryID for a delivery of company. A batch has such an id for its tasks alone.
 func ParseDeliveryID(company, id string) (Ref, bool) {
 	text, ok := strings.CutPrefix(id, DeliveryPrefix)
 	if !ok || len(text) > 256 {
@@ -91,7 +98,7 @@ func ParseDeliveryID(company, id string) (Ref, bool) {
 		return Ref{}, false
 	}
 	r := Ref{company, string(b[n+companyTagSize:]), int64(cb)}
-	return r, r.DeliveryID() == id
+	return r, !r.IsBatch() && r.DeliveryID() == id
 }
 
 func companyTag(company string) [companyTagSize]byte {

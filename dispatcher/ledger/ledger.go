@@ -136,9 +136,12 @@ func (l *Ledger) wake(ctx context.Context, company string, nap registry.Nap) (ma
 	return may, err
 }
 
-// step runs a script that takes calls together, for one delivery.
-func (l *Ledger) step(ctx context.Context, script *redis.Script, company string, args ...any) (*answer, error) {
-	call := &Call{Script: script, Key: Key(company, "due"), Deliveries: 1, Args: args}
+// step runs a script that takes calls together, for one delivery, which it takes before its own arguments. A batch has a run of its own.
+func (l *Ledger) step(ctx context.Context, script *redis.Script, r Ref, args ...any) (*answer, error) {
+	call := &Call{Script: script, Key: Key(r.Company, "due"), Deliveries: 1, Args: append([]any{r.Member()}, args...)}
+	if r.IsBatch() {
+		call.Deliveries = mostDeliveries
+	}
 	l.steps.Do(ctx, call)
 	texts, err := call.Answer()
 	if err != nil {

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 
@@ -46,21 +47,4 @@ func (l *Ledger) Head(ctx context.Context, company string, callback int64, key s
 }
 
 // numbers reads callbacks and their deliveries' numbers, as callback:number, separated by commas.
-func (a *answer) numbers() map[int64]int64 {
-	text := a.text()
-	if text == "" {
-		return nil
-	}
-	all := make(map[int64]int64)
-	for word := range strings.SplitSeq(text, ",") {
-		id, number, _ := strings.Cut(word, ":")
-		callback, err := strconv.ParseInt(id, 10, 64)
-		n, err2 := strconv.ParseInt(number, 10, 64)
-		if err != nil || err2 != nil {
-			a.err = ErrBadRecord
-			return nil
-		}
-		all[callback] = n
-	}
-	return all
-}
+func (a *answer) numbers() map[int64]int64 { return maps.Collect(a.byCallback()) }

@@ -34,7 +34,7 @@ func (u Unfinished) newest() string {
 type Head struct {
 	Callback int64
 	Newest   int64 // when the newest was accepted that waits (ms); 0: none does
-	InLanes  int64 // whenever they were accepted
+	NoOrder  int64 // how many are in the lanes, or in a room in which batches wait as a whole, whenever they were accepted
 }
 
 // Heads looks at callbacks, and leaves out those of which there is nothing.
@@ -49,7 +49,7 @@ func (l *Ledger) Heads(ctx context.Context, company string, u Unfinished, callba
 			return nil, err
 		}
 		for a.more() {
-			heads = append(heads, Head{Callback: a.number(), Newest: a.number(), InLanes: a.number()})
+			heads = append(heads, Head{Callback: a.number(), Newest: a.number(), NoOrder: a.number()})
 		}
 		if a.err != nil {
 			return nil, a.err
@@ -65,12 +65,12 @@ type Waiting struct {
 	Entries  []BookEntry
 }
 
-// Waiting reads the newest of callbacks, so many that are held, so many that are retrying, and all in the lanes.
+// Waiting reads the newest of callbacks, so many that are held, so many that are retrying, and all that stand in no order.
 func (l *Ledger) Waiting(ctx context.Context, company string, u Unfinished, most int, heads []Head) (found []Waiting, err error) {
 	for len(heads) > 0 {
 		args, entries := []any{"all", u.sets(), u.newest(), most}, int64(0)
-		for len(heads) > 0 && (entries == 0 || entries+int64(most)+heads[0].InLanes <= headsPage) {
-			args, entries = append(args, heads[0].Callback), entries+int64(most)+heads[0].InLanes
+		for len(heads) > 0 && (entries == 0 || entries+int64(most)+heads[0].NoOrder <= headsPage) {
+			args, entries = append(args, heads[0].Callback), entries+int64(most)+heads[0].NoOrder
 			heads = heads[1:]
 		}
 		a, err := l.ask(ctx, openScript, company, args...)

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/ringback/ringback/dispatcher/verdict"
+	"github.com/ringback/ringback/registry"
 )
 
 // ordered registers a callback with an ordering.
@@ -192,6 +193,9 @@ func TestHowAHeadMakesWay(t *testing.T) {
 				}
 			}
 			end(d, head, cb)
+			if name != "by nobody" { // the step that ends it has the next one be the head: nobody has to look after the line
+				d.waitsInLine(cb, "e3", "e4")
+			}
 			if len(d.lane) == 0 {
 				d.pump(cb)
 			}
@@ -203,6 +207,135 @@ func TestHowAHeadMakesWay(t *testing.T) {
 				t.Errorf("the next has number %d", n)
 			}
 		})
+	}
+}
+
+// TestWhoComesIntoALineLeavesItsOldPlaces: an event whose acceptance failed half-way is accepted again, and one that is being erased in pages is sent anew, in
+// order with others than before, or with none. Its delivery stands in one place alone, and whom the old one kept waiting goes on.
+func TestWhoComesIntoALineLeavesItsOldPlaces(t *testing.T) {
+	t.Parallel()
+	server := newDesk(t, standard)
+	for _, was := range []string{"head", "head-that-is-held", "behind", "in-no-line"} {
+		for _, again := range []string{"same", "other", "none"} {
+			for _, how := range []string{"half", "erased"} {
+				if again == "none" && how == "half" { // it has its event's number, and stands in the line that this names
+					continue
+				}
+				t.Run(was+"-"+again+"-"+how, func(t *testing.T) {
+					t.Parallel()
+					d := server.of(t, was+"-"+again+"-"+how)
+					callbacks := make([]int64, 20)
+					for i := range callbacks {
+						callbacks[i] = d.ordered("")
+						if was == "head-that-is-held" {
+							d.pause(callbacks[i])
+						}
+					}
+					key := "k"
+					switch was {
+					case "in-no-line":
+						key = ""
+					case "behind":
+						d.keyedFor("before", "k", callbacks)
+					}
+					d.keyedFor("e", key, callbacks, 200)
+					d.keyedFor("after", "k", callbacks)
+					d.keyedFor("else", "l", callbacks)
+					left := callbacks
+					if how == "half" {
+						d.must(d.rdb.HDel(t.Context(), EventKey(d.company, "e"), "m").Err()) // which is what is written last
+					} else {
+						left = d.erasedInPart("e", callbacks)
+					}
+					key = map[string]string{"same": "k", "other": "l"}[again]
+					d.keyedFor("e", key, callbacks)
+					if key != "" {
+						d.wantOnePlace("e", key, left)
+					}
+					for how == "erased" && d.rdb.Exists(t.Context(), Key(d.company, "gone:e")).Val() > 0 {
+						_, err := d.ledger.EraseEvent(t.Context(), d.company, "e", "")
+						d.must(err)
+					}
+					d.wantOnePlace("e", key, left)
+				})
+			}
+		}
+	}
+}
+
+// keyedFor accepts an event for callbacks, whose payload has a key of that name, and for so many more callbacks.
+func (d *desk) keyedFor(event, key string, callbacks []int64, more ...int64) {
+	d.t.Helper()
+	payload := `{"of": "` + strings.Repeat("x", 100) + `"}` // Redis lists a short hash whole, and one of short values
+	o := &Offer{Company: d.company, ID: event, Version: d.version, Meta: Meta{Type: "payment_proof"}, Payload: []byte(payload)}
+	for _, cb := range callbacks {
+		first := First{Callback: cb}
+		if key != "" {
+			first.Key = fmt.Sprintf("%x", key)
+		}
+		o.First = append(o.First, first)
+	}
+	for _, n := range more {
+		for cb := range n {
+			o.First = append(o.First, First{Callback: 1000 + cb})
+		}
+	}
+	a, err := d.ledger.Accept(d.t.Context(), o)[0].Answer()
+	d.must(err)
+	if a.Outcome == Outdated {
+		d.version = a.Version
+		d.keyedFor(event, key, callbacks, more...)
+		return
+	}
+	if a.Outcome != Taken {
+		d.t.Fatalf("%s is not taken: %+v", event, a)
+	}
+}
+
+// erasedInPart erases a page of an event, and returns the callbacks whose deliveries are still to be erased.
+func (d *desk) erasedInPart(event string, callbacks []int64) (left []int64) {
+	d.t.Helper()
+	if e, err := d.ledger.EraseEvent(d.t.Context(), d.company, event, `{"by":"x"}`); err != nil || e.Done {
+		d.t.Fatalf("of %d deliveries, one page is all: %t, %v", e.Deliveries, e.Done, err)
+	}
+	for _, cb := range callbacks {
+		if d.rdb.HExists(d.t.Context(), Key(d.company, "gone:"+event), RecordField(cb)).Val() {
+			left = append(left, cb)
+		}
+	}
+	if len(left) == 0 {
+		d.t.Fatal("nothing of them is left to be erased")
+	}
+	return left
+}
+
+// wantOnePlace fails the test unless an event's deliveries stand in the line of a key alone, empty: in none, and where their records say. The first of each line is its head.
+func (d *desk) wantOnePlace(event, key string, callbacks []int64) {
+	d.t.Helper()
+	for _, cb := range callbacks {
+		in := func(name string) bool {
+			return d.rdb.ZScore(d.t.Context(), Key(d.company, name), event+"/"+strconv.FormatInt(cb, 10)).Err() == nil
+		}
+		id, r := strconv.FormatInt(cb, 10), d.record(event, cb)
+		stands := r.State == 'H' && r.Token == InLine
+		for name, want := range map[string]bool{
+			"line:" + id + ":" + fmt.Sprintf("%x", "k"): key == "k", "line:" + id + ":" + fmt.Sprintf("%x", "l"): key == "l",
+			"behind:" + id: stands, "room:" + id: r.State == 'H' && !stands, "due": r.State == 'P',
+		} {
+			if in(name) != want {
+				d.t.Errorf("callback %d: it is in %s: %t, want %t: %c %s", cb, name, !want, want, r.State, r.Token)
+			}
+		}
+		for _, key := range []string{"k", "l"} {
+			first := d.rdb.ZRange(d.t.Context(), Key(d.company, fmt.Sprintf("line:%d:%x", cb, key)), 0, 0).Val()
+			if len(first) == 0 {
+				continue
+			}
+			head, _, _ := strings.Cut(first[0], "/")
+			if h := d.record(head, cb); h.State == 'H' && h.Token == InLine {
+				d.t.Errorf("callback %d: %s is the first of %s, and stands behind others", cb, head, key)
+			}
+		}
 	}
 }
 
@@ -395,6 +528,20 @@ func TestTheLifeOfNumbers(t *testing.T) {
 			t.Errorf("numbers are kept of %v, %v", left, err)
 		}
 	})
+	inBubble(t, standard, func(d *desk) {
+		cb := d.ordered("")
+		for i := range 6 { // for as long as any is given, they stay
+			if n, _ := d.keyed("e"+strconv.Itoa(i), "k", cb); n != int64(i+1) {
+				t.Errorf("event %d has number %d", i, n)
+			}
+			time.Sleep(20 * 24 * time.Hour)
+		}
+		d.patch(cb, `{"ordering": null}`)
+		time.Sleep(60 * 24 * time.Hour)
+		if n, err := d.rdb.Exists(d.t.Context(), Key(acme, "seq:1")).Result(); err != nil || n > 0 {
+			t.Errorf("the numbers are kept of a callback without an ordering, %v", err)
+		}
+	})
 	d := newDesk(t, standard)
 	cb := d.ordered("")
 	const fill = `for i = 1, 100000 do redis.call('HSET', KEYS[1], string.format('%016x', i), '5 ' .. ARGV[1]) end redis.call('HSET', KEYS[1], 'feed', '7 ' .. ARGV[1]) return 1`
@@ -457,13 +604,15 @@ func TestLinesOfACallbackThatChanges(t *testing.T) {
 	t.Parallel()
 	server := newDesk(t, standard)
 	purge := func(d *desk, cb int64) {
-		for cursor := "0"; ; {
+		cursor := "0"
+		for range 20 {
 			next, err := d.ledger.Purge(d.t.Context(), d.company, cb, cursor, "")
 			d.must(err)
 			if cursor = next; cursor == "0" {
 				return
 			}
 		}
+		d.t.Fatalf("purging goes on and on, at %q", cursor)
 	}
 	for name, change := range map[string]func(d *desk, head *owned, cb int64){
 		"paused": func(d *desk, head *owned, cb int64) {
@@ -513,6 +662,15 @@ func TestLinesOfACallbackThatChanges(t *testing.T) {
 				d.t.Errorf("left of numbers: %v, %v", left, err)
 			}
 		},
+		"deleted, and nobody let the next one go": func(d *desk, head *owned, cb int64) { // as after a step that failed half-way
+			d.must(d.rdb.HSet(d.t.Context(), EventKey(d.company, head.Event), RecordField(cb), "D 1 1 1 1 -").Err())
+			d.must(d.rdb.ZRem(d.t.Context(), Key(d.company, "due"), head.Member()).Err())
+			d.must(d.registry.Delete(d.t.Context(), d.company, cb))
+			purge(d, cb)
+			if got := d.states(cb, "e2", "e3", "e4"); got[Cancelled] != 3 {
+				d.t.Errorf("%v", got)
+			}
+		},
 		"without ordering": func(d *desk, head *owned, cb int64) {
 			d.patch(cb, `{"ordering": null}`)
 			if n, held := d.keyed("e5", "", cb); n != 0 || held {
@@ -538,6 +696,28 @@ func TestLinesOfACallbackThatChanges(t *testing.T) {
 				d.finish(begun[0], well)
 			}
 		},
+		"batches, while a line waits": func(d *desk, head *owned, cb int64) {
+			d.patch(cb, `{"ordering": null, "batch": {"max_wait": "0s"}}`)
+			d.keyed("e5", "", cb)
+			depths, err := d.ledger.Depths(d.t.Context(), []string{d.company})
+			d.must(err)
+			if depths[0].Held != 4 {
+				d.t.Errorf("the metric has %d held", depths[0].Held)
+			}
+			d.pump(cb)
+			d.finish(d.beginLane()[0], well)
+			if err := d.rdb.ZScore(d.t.Context(), registry.RoomsKey(d.company), strconv.FormatInt(cb, 10)).Err(); err != nil {
+				d.t.Errorf("nobody looks at the line: %v", err)
+			}
+			d.finish(head, well)
+			for range 3 {
+				for d.pump(cb); len(d.lane) > 0; {
+					for _, a := range d.beginLane() {
+						d.finish(a, well)
+					}
+				}
+			}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -551,6 +731,28 @@ func TestLinesOfACallbackThatChanges(t *testing.T) {
 			change(d, head, cb)
 			d.noLines()
 		})
+	}
+}
+
+// TestLinesThatAreLeftOver go with their callback, however many there are.
+func TestLinesThatAreLeftOver(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	cb := d.ordered("")
+	heads := Key(d.company, fmt.Sprintf("heads:%d", cb))
+	for i := range 450 { // as of steps that failed half-way
+		d.must(d.rdb.ZAdd(t.Context(), heads, redis.Z{Score: float64(i), Member: fmt.Sprintf("%x", i)}).Err())
+	}
+	d.must(d.registry.Delete(t.Context(), d.company, cb))
+	for cursor := "0"; ; {
+		next, err := d.ledger.Purge(t.Context(), d.company, cb, cursor, "")
+		d.must(err)
+		if cursor = next; cursor == "0" {
+			break
+		}
+	}
+	if left := d.rdb.ZCard(t.Context(), heads).Val(); left > 0 {
+		t.Errorf("%d are left", left)
 	}
 }
 

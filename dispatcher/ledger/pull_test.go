@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/ringback/ringback/dispatcher/verdict"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -66,7 +67,7 @@ func (d *desk) acknowledge(cb int64, through Cursor) (n int, m Moved) {
 
 func (d *desk) seek(cb int64, to Cursor) (n int, m Moved) {
 	d.t.Helper()
-	for line := registry.AuditLine(d.t.Context(), d.company, "callback.seek", registry.CallbackObject(cb)); ; line = "" {
+	for line := registry.UniqueAuditLine(d.t.Context(), d.company, "callback.seek", registry.CallbackObject(cb)); ; line = "" {
 		var err error
 		m, err = d.ledger.Seek(d.t.Context(), d.company, cb, to, line)
 		d.must(err)
@@ -253,6 +254,24 @@ func TestSeeking(t *testing.T) {
 	d.wantFetched("from a day ago", d.fetch(cb, 0, 10), "a", "b", "e")
 }
 
+// TestASeekThatIsRepeated is told once, though the repeat does the next page.
+func TestASeekThatIsRepeated(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, standard)
+	cb := d.puller()
+	d.accept(numbered("p-", 250), cb)
+	line := registry.UniqueAuditLine(t.Context(), d.company, "callback.seek", registry.CallbackObject(cb))
+	for range 2 {
+		_, err := d.ledger.Seek(t.Context(), d.company, cb, LastCursor, line)
+		d.must(err)
+	}
+	lines, err := d.rdb.XRange(t.Context(), Key(d.company, "audit"), "-", "+").Result()
+	d.must(err)
+	if n := strings.Count(fmt.Sprint(lines), "callback.seek"); n != 1 {
+		t.Errorf("%d lines tell of one seek", n)
+	}
+}
+
 // TestAcknowledgingInPages: each page is a step of its own, so that whoever comes back goes on where the last one ended.
 func TestAcknowledgingInPages(t *testing.T) {
 	d := newDesk(t, standard)
@@ -334,6 +353,30 @@ func TestWhatHoldsOthersHoldsHere(t *testing.T) {
 	if got := d.fetch(other, 0, 10); got.Closed != registry.Enabled {
 		t.Errorf("a callback that is called: %+v", got)
 	}
+}
+
+// TestWhatIsNotFetchedGrowsOld: what waited for as long as what is held may goes to the book, and what came later stays to be fetched.
+func TestWhatIsNotFetchedGrowsOld(t *testing.T) {
+	t.Parallel()
+	inBubble(t, bounded(100, hour), func(d *desk) {
+		cb := d.puller()
+		d.accept([]string{"a", "b"}, cb)
+		time.Sleep(50 * time.Minute)
+		d.accept([]string{"c"}, cb)
+		d.pump(cb)
+		d.wantFetched("within its time", d.fetch(cb, 0, 10), "a", "b", "c")
+		time.Sleep(11 * time.Minute)
+		if !d.due(cb) {
+			t.Error("nobody looks for what grew old")
+		}
+		d.pump(cb)
+		d.wantFetched("past the time of two", d.fetch(cb, 0, 10), "c")
+		for _, event := range []string{"a", "b"} {
+			if r := d.record(event, cb); r.State != 'X' || r.Token != string(verdict.ReasonHoldExpired) {
+				t.Errorf("%s is %c %s", event, r.State, r.Token)
+			}
+		}
+	})
 }
 
 // TestFetchingOverWhatIsGone: what was acknowledged and is no longer kept does not hide what is, however much of it there is.

@@ -147,7 +147,7 @@ func (e Entry) account() verdict.Account {
 			Verdict: e.Verdict, Reason: e.Reason, Status: e.Status, ContentType: e.ContentType, Note: e.Note, Inside: e.Inside,
 			RetryAfter: time.Duration(e.AskedSeconds) * time.Second,
 		},
-		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake, Test: e.Test, Looks: e.Looks, Auth: e.Auth,
+		Repeated: e.Repeated, Challenge: e.Challenge, Handshake: e.Handshake, Test: e.Test, Batch: e.Batch != "", Looks: e.Looks, Auth: e.Auth,
 		ForOperators: e.operators,
 	}
 }

@@ -18,7 +18,7 @@ var (
 	easeScript  = lua.Script("ease")
 )
 
-// pumpPage is how many deliveries one script run lets out of a room, or cancels in it: a few milliseconds of Redis's time.
+// pumpPage is how many deliveries one script run lets out of a room, buries or cancels, but for the rest of a batch: some milliseconds of Redis's time.
 const pumpPage = 100
 
 // A Pumped is what a page let out of a callback's room.
@@ -42,7 +42,6 @@ func (l *Ledger) Pump(ctx context.Context, company string, callback int64, barre
 	case "closed", "busy":
 		return Pumped{}, nil
 	}
-	a.number() // left in the room
 	out := Pumped{Wait: a.wait()}
 	out.More = len(a.left) >= 2*pumpPage
 	out.Released = l.tickets(ctx, company, a)

@@ -28,6 +28,11 @@ type Sent struct {
 	Partly  bool     `json:"p,omitempty"` // writing the request failed: the partner may have a part of it
 	Body    *Edit    `json:"b,omitempty"` // how the body differs from the event's payload; nil: it does not
 
+	// Of a batch, Sums has [SumLength] bytes for each element, in order. So whoever makes the elements of their payloads again knows whether they are what was sent.
+	Sums []byte `json:"c,omitempty"`
+	// Events are those of the elements, with spaces between, where the batch's own list may have others after the attempt. Empty: that list has them.
+	Events string `json:"i,omitempty"`
+
 	Timing []int64 `json:"d,omitempty"` // µs: total, first byte, lookup, connecting, handshake; as many as are not 0
 	Reused bool    `json:"r,omitempty"` // the connection had served before
 
@@ -198,15 +203,15 @@ func (l *Ledger) Exchanges(ctx context.Context, r Ref) (Exchanges, error) {
 // BatchExchanges reads what is kept of the exchanges of a batch to a callback, and the lines of its attempts, by the webhook-id that one of them had. There is
 // nothing of one that is no longer kept.
 func (l *Ledger) BatchExchanges(ctx context.Context, company string, callback int64, webhookID string) (x Exchanges, lines []Entry, err error) {
-	name := strings.TrimPrefix(webhookID, "bat_")
-	if len(name) < batchName {
+	name := batchOf(webhookID)
+	if name == "" {
 		return Exchanges{}, nil, nil
 	}
 	names := []string{RecordField(callback), otherField(callback)}
 	for i := range KeptSent {
 		names = append(names, sentField(callback, i))
 	}
-	values, err := l.rdb.HMGet(ctx, Key(company, "batch:"+name[:batchName]), names...).Result()
+	values, err := l.rdb.HMGet(ctx, Key(company, "batch:"+name), names...).Result()
 	if err != nil {
 		return Exchanges{}, nil, err
 	}
@@ -219,6 +224,15 @@ func (l *Ledger) BatchExchanges(ctx context.Context, company string, callback in
 
 // batchName is how long a batch's name is.
 const batchName = 24
+
+// batchOf is the name of the batch that has, or had, a webhook-id; empty: none has.
+func batchOf(webhookID string) string {
+	name := strings.TrimPrefix(webhookID, "bat_")
+	if len(name) < batchName {
+		return ""
+	}
+	return name[:batchName]
+}
 
 // readExchanges reads the fields of what was sent.
 func readExchanges(texts []string) Exchanges {

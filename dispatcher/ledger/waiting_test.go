@@ -175,6 +175,31 @@ func TestWhatWaits(t *testing.T) {
 	}
 }
 
+// TestMembersOfBatchesWait: they are counted where their batch stands, in runs that look at so many of them, and a batch is not.
+func TestMembersOfBatchesWait(t *testing.T) {
+	t.Parallel()
+	c := newDesk(t, standard).convoy(90, 1<<20, 0)
+	c.accept(numbered("p-", 270), c.cb)
+	c.pump(c.cb)
+	c.beginLane()
+	c.quota(new(int64(10_000)))
+	pages := 0
+	for cursor := "0"; pages == 0 || cursor != "0"; pages++ {
+		var err error
+		cursor, err = c.ledger.CountWaiting(t.Context(), c.company, "due", cursor)
+		c.must(err)
+		if got := c.waiting(); got > int64(360*(pages+1)) {
+			t.Fatalf("%d bytes are counted after %d pages", got, pages+1)
+		}
+	}
+	if got := c.waiting(); got != 540 || pages != 2 {
+		t.Errorf("%d bytes wait, counted in %d pages", got, pages)
+	}
+	if fields := c.rdb.HKeys(t.Context(), Key(c.company, "waiting")).Val(); len(fields) != 271 {
+		t.Errorf("%d fields", len(fields))
+	}
+}
+
 // TestACountThatDriftedIsPutRight, whichever way it is wrong. Without a quota nothing is counted.
 func TestACountThatDriftedIsPutRight(t *testing.T) {
 	t.Parallel()

@@ -2,12 +2,11 @@
 -- it may go at once. Where it matched more callbacks than one run should write deliveries for, the rest of them stand in the event, in pages, for
 -- expand.lua. A delivery with an order comes into its line, and waits there unless it is the first.
 -- ARGV: event id, registry version matched at, meta, body, the payload's length if the body is compressed, else '', how many callbacks it matched, the
---       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', with # and its key's name
---       behind that if it has an order, ...
+--       pages of those that come later (csv;csv;…), callback id, token and lease (ms) of its first attempt or '', its key's name or '', ...
 -- -> {'exists', meta, log id, held csv, '1' if there was more than a page, callback id, record, ...} | {'version', current}
---  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun,
---  csv of callback:ms for each whose room is to be pumped then: they are let out in batches, csv of callback:number
---  for each that has an order}
+--  | {'quota', limit, bytes that wait} | sleeping's | {'accepted', log id, held csv, csv of what goes to the slow lane, csv of what has begun}, and
+--  if there is any, csv of callback:ms for each whose room is to be pumped then: they are let out in batches, csv of callback:number
+--  for each that has an order
 local version, most, nap
 
 -- Writes an event into the log, at the installation's time, or right after the last one if that is later. -> its log id
@@ -65,20 +64,22 @@ return each(function(ARGV)
   if nap then return nap end
 
   local log = enlist(id)
-  if redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 then redis.call('HDEL', ev, 'n', 'z') end -- an earlier run failed half-way
+  local again = redis.call('HSET', ev, 'b', ARGV[4], 'a', log) < 2 -- an earlier run failed half-way
+  if again then redis.call('HDEL', ev, 'n', 'z') end
   if ARGV[5] ~= '' then redis.call('HSET', ev, 'z', ARGV[5]) end
   if callbacks > 1 then redis.call('HSET', ev, 'n', callbacks) end
   if most and callbacks > 0 then waits(ev) end
-  local share, late, slow, begun, page, numbers = shareOf(callbacks), {}, {}, {}, {}, {}
+  local share, late, slow, begun, page, numbers = shareOf(callbacks), {}, {}, {}, {}, ''
   weight = tonumber(ARGV[5]) or #ARGV[4]
-  for i = 8, #ARGV, 2 do
+  for i = 8, #ARGV, 3 do
     page[#page + 1] = ARGV[i]
     local cb, r = ARGV[i], {gen = 1, num = 0, spent = 0, log = ''}
-    local token, lease = string.match(ARGV[i + 1], '^([^ #]+) (%d+)')
-    local key, member, n, first = string.match(ARGV[i + 1], '#(%x+)$'), id .. '/' .. cb, nil, true
-    if key then
-      n, first = queue().join(ev, member, cb, key)
-      numbers[#numbers + 1] = cb .. ':' .. n
+    local token, lease = string.match(ARGV[i + 1], '^(%S+) (%d+)$')
+    local key, member, first = ARGV[i + 2], id .. '/' .. cb, true
+    if key ~= '' then
+      local n
+      n, first = queue().join(ev, member, cb, key, again and ev or prefix .. 'gone:' .. id)
+      numbers = numbers .. ',' .. cb .. ':' .. n
     end
     if not first then
       stand(r, ev, 'd' .. cb, member, cb, key)
@@ -96,8 +97,12 @@ return each(function(ARGV)
   if ARGV[7] ~= '' then later(ev, id, callbacks, ARGV[7], page) end
   redis.call('HSET', ev, 'm', ARGV[3]) -- last: an event that has it is whole, and a repeat is a duplicate
   if callbacks == 0 then age(ev, RETENTION * 1000) end
-  local pumps = {}
-  for cb, ms in pairs(told) do pumps[#pumps + 1] = cb .. ':' .. int(ms) end
-  told = {}
-  return {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ','), table.concat(pumps, ','), table.concat(numbers, ',')}
+  local out = {'accepted', log, held, table.concat(slow, ','), table.concat(begun, ',')}
+  if numbers ~= '' or next(told) then
+    local pumps = {}
+    for cb, ms in pairs(told) do pumps[#pumps + 1] = cb .. ':' .. int(ms) end
+    told = {}
+    out[6], out[7] = table.concat(pumps, ','), string.sub(numbers, 2)
+  end
+  return out
 end)

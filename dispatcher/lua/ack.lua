@@ -2,7 +2,7 @@
 -- ARGV: callback id, 'ack' or 'seek', place, deliveries at most, line of an attempt with %n and %t for number and time (ack), line of the audit trail (seek)
 -- -> {'closed', the callback's status} | {'ahead', last place that was given}: nobody was given that place
 --  | {'ok', place up to which is acknowledged now, how many were delivered or cancelled, '1' if that is not all yet}
--- Jumping is told in the audit trail with its first page. A command that is repeated finds nothing left to do.
+-- Jumping is told in the audit trail with its first page, by a line like no other. A command that is repeated finds nothing left to do, or does the next page.
 local cb, acks, limit = ARGV[1], ARGV[2] == 'ack', tonumber(ARGV[4])
 local closed = gate(cb)
 if not pulled(closed) then return {'closed', statusOf(closed) or 'enabled'} end
@@ -22,7 +22,6 @@ if more then to = tonumber(page[#page]) end
 local function cursor(place) return int(math.floor(place / ORDER_SCALE)) .. '-' .. int(place % ORDER_SCALE) end
 
 local function done(member, place)
-  if isBatch(member) then return end -- nobody was given it: it comes apart soon
   local r, ev, field = load(member)
   if not r or r.s ~= 'H' then return unhold(cb, member) end
   if acks then
@@ -42,7 +41,7 @@ end
 for i = 1, #page, 2 do done(page[i], page[i + 1]) end
 if to ~= was then
   redis.call('HSET', key, 'ack', int(to))
-  if not acks and ARGV[6] ~= '' then
+  if not acks and ARGV[6] ~= '' and not inTrail(ARGV[6]) then
     local goal = math.min(tonumber(ARGV[3]), given)
     local left = redis.call('ZCOUNT', room, '-inf', int(goal)) -- of later pages
     audit(trail, ARGV[6], {{field = 'acknowledged', old = cursor(was), new = cursor(goal)}, {field = 'cancelled', new = left + #page / 2}})
@@ -52,6 +51,6 @@ if acks and #page > 0 then
   health(cb, 'ok', int(now))
   local KEPT = RETENTION * 1000 + HOLD_AGE * 1000 + 86400000
   redis.call('ZREMRANGEBYSCORE', fetched(cb), '-inf', int((now - KEPT) * ORDER_SCALE))
-  redis.call('PEXPIRE', fetched(cb), KEPT) -- it is only tidied up: what is gone is not answered
+  redis.call('PEXPIRE', fetched(cb), int(KEPT + 2592000000)) -- a month beyond that, so that no step of Redis's clock takes what is kept
 end
 return {'ok', int(to), #page / 2, more and '1' or ''}

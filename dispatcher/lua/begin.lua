@@ -75,25 +75,21 @@ return each(function(ARGV)
   local was = r.s
   local again = was == 'R' or r.at < now - ENTITLED
   r.s, r.num, r.at, r.tok = 'A', r.num + 1, now, ARGV[3]
+  local crew = nil
   if batch then
-    local crew = empty and forming().fill(r, ev, member, cb, b, ARGV[4]) or not empty and forming().aboard(r, ev, member, cb)
+    crew = empty and forming().fill(r, ev, member, cb, b, ARGV[4]) or not empty and forming().aboard(r, ev, member, cb)
     if not crew then -- somebody else took them, or all have left it
       ending().forget(ev, member, cb)
       return {'gone'}
     end
-    if again then spend(cb, p, 1) end
-    if b and b.each then pay(cb, p, #crew / CREW - 1) end
-    local wait = empty and forming().rest(cb, b)
-    if not empty then
-      redis.call('HSET', ev, field, format(r))
-      if was == 'R' then enter(cb, member) end
-      redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-    end
-    return {'go', unpack(granted(r, ev, cb, crew, wait))}
   end
   if again then spend(cb, p, 1) end
-  redis.call('HSET', ev, field, format(r))
-  if was == 'R' then enter(cb, member) end
-  redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
-  return {'go', unpack(granted(r, ev, cb))}
+  if crew and b and b.each then pay(cb, p, #crew / CREW - 1) end
+  local rest = empty and forming().rest(cb, b)
+  if not empty then
+    redis.call('HSET', ev, field, format(r))
+    if was == 'R' then enter(cb, member) end
+    redis.call('ZADD', due, int(now + tonumber(ARGV[4])), member)
+  end
+  return {'go', unpack(granted(r, ev, cb, crew, rest))}
 end)

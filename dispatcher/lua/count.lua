@@ -22,10 +22,22 @@ if what == 'counted' then
   end
   return page[1]
 end
+-- Of a batch, its members wait. A page may end before some of a scan's that it has not come to: the cursor says then how many were before those.
 local behind = string.match(what, '^<(%d+)$')
-local page = redis.call('ZSCAN', what == 'due' and due or behind and prefix .. 'behind:' .. behind or prefix .. 'room:' .. what, cursor, 'COUNT', ARGV[3])
-for i = 1, #page[2], 2 do
+local from, skip = string.match(cursor, '^(%d+)%+?(%d*)$')
+local page = redis.call('ZSCAN', what == 'due' and due or behind and prefix .. 'behind:' .. behind or prefix .. 'room:' .. what, from, 'COUNT', ARGV[3])
+local looked = 0
+for i = 1 + 2 * (tonumber(skip) or 0), #page[2], 2 do
+  if looked >= tonumber(ARGV[3]) then return from .. '+' .. (i - 1) / 2 end
   local ev = place(page[2][i])
-  if unfinished(ev) then waits(ev) end
+  local waiters = {ev}
+  if isBatch(page[2][i]) then
+    waiters = aboardOf(ev)
+    for k, event in ipairs(waiters) do waiters[k] = prefix .. 'ev:' .. event end
+  end
+  for _, ev in ipairs(waiters) do
+    if unfinished(ev) then waits(ev) end
+  end
+  looked = looked + math.max(1, #waiters)
 end
 return page[1]

@@ -1,9 +1,11 @@
 -- Erases an event, or a page of the log's: their deliveries wherever they stand, their content, their entries in the log.
 -- ARGV: 'event', its id, deliveries after which a run ends, line of the audit trail ('': only to go on with what is begun)
 --  | 'page' or 'rest', events at most, deliveries after which the page ends
--- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the event or of the rest, member, generation, ...} | sleeping's
+--  | 'batches', batches at most
+-- -> {events, deliveries, unfinished, dead, in flight, 1 if that was all of the event, of the rest or of the batches, member, generation, ...} | sleeping's
 -- An event with many deliveries takes several runs. The first gives it another name, {c}:gone:<event>, so that from then on nothing of it is seen or
 -- sent; the next go on there. The last writes the line, with what all of them erased.
+-- What there is of batches goes before the traces of their callbacks: an attempt of one that ended later would find no gate, and leave traces anew.
 -- The rest is a company's last page and, if that was all, what its keys share. What stays are the counts that keep numbers from coming twice.
 -- The version moves on: so each process reads the company anew, and names it anew, before it accepts another event of it.
 local there
@@ -23,7 +25,8 @@ local function erase(gone, id, cb, r, new)
   n[2] = n[2] + 1
   if not final(r.s) then n[3] = n[3] + 1 end
   if r.s == 'X' then n[4] = n[4] + 1 end
-  if r.s == 'A' or underWay(r) then n[5] = n[5] + 1 end
+  local _, of = ending().batchOf(r, cb)
+  if (of or r).s == 'A' or underWay(r, cb) then n[5] = n[5] + 1 end
   local anew = new and redis.call('HGET', prefix .. 'ev:' .. id, 'd' .. cb)
   local s = anew and parse(anew).s
   if s ~= 'R' then retriesNoMore(r, member, cb) end
@@ -37,6 +40,8 @@ local function erase(gone, id, cb, r, new)
       redis.call('ZREM', prefix .. 'behind:' .. cb, member)
       queue().depart(redis.call('HGET', gone, 'o' .. cb), member, cb)
     end
+  elseif isSpecial() and redis.call('HEXISTS', prefix .. 'ev:' .. id, 'o' .. cb) == 0 then -- else it left its old line as it came into the new one
+    queue().depart(redis.call('HGET', gone, 'o' .. cb), member, cb)
   end
   for _, field in ipairs({'bad', 'token'}) do -- the callback's last failure, with what was answered
     local noted = redis.call('HGET', prefix .. 'health:' .. cb, field)
@@ -112,6 +117,21 @@ if mode == 'event' then
   redis.call('UNLINK', gone)
   return n
 end
+if mode == 'batches' then
+  for _, member in ipairs(redis.call('ZRANGE', batches, 0, ARGV[2] - 1)) do
+    local r, batch, _, cb = load(member)
+    leave(cb, member)
+    unhold(cb, member)
+    redis.call('UNLINK', batch)
+    redis.call('ZREM', batches, member)
+    if r then
+      n[#n + 1] = member
+      n[#n + 1] = int(r.gen)
+    end
+  end
+  n[6] = 1 - redis.call('EXISTS', batches)
+  return n
+end
 for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', ARGV[2])) do
   if not goOn(entry[2][2], true) then break end
   redis.call('UNLINK', prefix .. 'gone:' .. entry[2][2])
@@ -119,14 +139,6 @@ for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', ARGV[2])) do
   if n[2] >= most then break end
 end
 if mode == 'rest' then
-  for _, member in ipairs(redis.call('ZRANGE', batches, 0, 99)) do
-    local batch, _, cb = place(member)
-    redis.call('ZREM', prefix .. 'retry:' .. cb, member)
-    leave(cb, member)
-    unhold(cb, member)
-    redis.call('UNLINK', batch)
-    redis.call('ZREM', batches, member)
-  end
   n[6] = (redis.call('XLEN', log) == 0 and redis.call('EXISTS', prefix .. 'cb', prefix .. 'asks', prefix .. 'replays', batches) == 0) and 1 or 0
   if n[6] == 1 then
     redis.call('DEL', log, prefix .. 'blocks', finals, unsettled, due, dead, rooms, prefix .. 'replaying', prefix .. 'buried', prefix .. 'prune', prefix .. 'cbseal', prefix .. 'notices', prefix .. 'quota', waiting,

@@ -40,7 +40,8 @@ return each(function(ARGV)
       local crew = next and isBatch(name) and forming().aboard(next, nev, name, cb)
       if next then return recorded(r, 0, '', granted(next, nev, cb, crew), {name, ticket(next)}) end
     end
-    if outcome ~= 'D' or r.s == 'D' or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
+    local over = r.s == 'D' or isBatch(member) and final(r.s) -- a batch's members ended with it
+    if outcome ~= 'D' or over or redis.call('HGET', ev, 'a') ~= ARGV[15] then return {'lost', r.s, int(r.gen), int(r.at - now)} end
     local was = r.s
     retriesNoMore(r, member, cb)
     r.s, r.at, r.tok, r.log = 'D', now, '-', r.log .. '\n' .. ARGV[4]
@@ -65,64 +66,64 @@ return each(function(ARGV)
   r.log, r.spent = ARGV[5], tonumber(ARGV[6])
   local closed, noticed = gate(cb), ''
 
-  -- Puts an event about the callback into the outbox, in the same step as what it tells of. Its id says what it is about, so that it is sent
-  -- once, however often it is tried.
-  local function notice(id, n)
-    n.cb, n.ct, n.e = tonumber(cb), ARGV[14], ARGV[4]
-    redis.call('HSET', prefix .. 'notices', id, cjson.encode(n))
-    noticed = '1'
-  end
-
-  local function disable(why, since, failures)
-    local was = statusOf(closed) or 'enabled'
-    closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
-    redis.call('SET', prefix .. 'gate:' .. cb, closed)
-    gates[cb] = closed
-    audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
-      {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
-    notice(TYPE_DISABLED .. ':' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
-  end
-
-  -- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
-  local LEAST, SILENCE = 20, 86400000
-
-  -- A run: failures with no success between them. Its callback's health has fs, when it began (ms), fl, its last failure (ms), fo, how much of
-  -- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
-  local function failed(counts)
-    local key = prefix .. 'health:' .. cb
-    well[cb] = nil
-    local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
-    local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
-    if not counts then
-      if since then redis.call('HSET', key, 'fl', int(now), 'fo', int(off + math.max(0, now - last))) end
-      return
-    end
-    since, failures, off = since or now, failures + 1, off + math.max(0, now - last - SILENCE)
-    redis.call('HSET', key, 'fs', int(since), 'fl', int(now), 'fo', int(off), 'fn', int(failures))
-    if DISABLE_AFTER == 0 or closed or outcome == 'G' then return since, failures end
-    local after = DISABLE_AFTER * 1000
-    local percent = math.min((now - since - off) / after, failures / LEAST) * 100
-    if percent >= 100 then
-      disable('failing', since, failures)
-      return since, failures
-    end
-    for _, level in ipairs(WARNINGS) do
-      if percent >= level then
-        if tonumber(h[5] or 0) < level then
-          redis.call('HSET', key, 'w', level)
-          notice(TYPE_FAILING .. ':' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
-        end
-        break
-      end
-    end
-    return since, failures
-  end
-
-  local since, failures
   if outcome == 'R' and deleted(closed) then outcome = 'C' end
+  local since, failures, disable
   if outcome == 'D' then
     recover(cb, ARGV[16])
   elseif outcome ~= 'C' then
+    -- Puts an event about the callback into the outbox, in the same step as what it tells of. Its id says what it is about, so that it is sent
+    -- once, however often it is tried.
+    local function notice(id, n)
+      n.cb, n.ct, n.e = tonumber(cb), ARGV[14], ARGV[4]
+      redis.call('HSET', prefix .. 'notices', id, cjson.encode(n))
+      noticed = '1'
+    end
+
+    function disable(why, since, failures)
+      local was = statusOf(closed) or 'enabled'
+      closed = '{"status":"disabled","reason":"' .. why .. '","at":"' .. ARGV[8] .. '"}'
+      redis.call('SET', prefix .. 'gate:' .. cb, closed)
+      gates[cb] = closed
+      audit(trail, cjson.encode({by = 'engine', ['do'] = 'callback.disable', of = 'callbacks/' .. cb}),
+        {{field = 'status', old = was, new = 'disabled'}, {field = 'disabled_reason', new = why}})
+      notice(TYPE_DISABLED .. ':' .. cb .. ':' .. int(now), {fs = since, fn = failures, g = closed})
+    end
+
+    -- How many failures a run has at least that disables, and how much of the time between two attempts counts at most (ms).
+    local LEAST, SILENCE = 20, 86400000
+
+    -- A run: failures with no success between them. Its callback's health has fs, when it began (ms), fl, its last failure (ms), fo, how much of
+    -- the time since fs does not count (ms), fn, how many failures do, and w, the highest warning told. Returns since when and how many.
+    local function failed(counts)
+      local key = prefix .. 'health:' .. cb
+      well[cb] = nil
+      local h = redis.call('HMGET', key, 'fs', 'fl', 'fo', 'fn', 'w')
+      local since, last, off, failures = tonumber(h[1]), tonumber(h[2] or now), tonumber(h[3] or 0), tonumber(h[4] or 0)
+      if not counts then
+        if since then redis.call('HSET', key, 'fl', int(now), 'fo', int(off + math.max(0, now - last))) end
+        return
+      end
+      since, failures, off = since or now, failures + 1, off + math.max(0, now - last - SILENCE)
+      redis.call('HSET', key, 'fs', int(since), 'fl', int(now), 'fo', int(off), 'fn', int(failures))
+      if DISABLE_AFTER == 0 or closed or outcome == 'G' then return since, failures end
+      local after = DISABLE_AFTER * 1000
+      local percent = math.min((now - since - off) / after, failures / LEAST) * 100
+      if percent >= 100 then
+        disable('failing', since, failures)
+        return since, failures
+      end
+      for _, level in ipairs(WARNINGS) do
+        if percent >= level then
+          if tonumber(h[5] or 0) < level then
+            redis.call('HSET', key, 'w', level)
+            notice(TYPE_FAILING .. ':' .. cb .. ':' .. int(since) .. ':' .. level, {fs = since, fn = failures, p = level, d = since + off + after, at = now})
+          end
+          break
+        end
+      end
+      return since, failures
+    end
+
     if ARGV[10] ~= '' then
       local first = isBatch(member) and string.match(redis.call('HGET', ev, 'e') or '', '^%S+') -- a delivery that can be looked up
       health(cb, ARGV[10], (first and first .. '/' .. cb or member) .. '\n' .. ARGV[4])
@@ -152,10 +153,12 @@ return each(function(ARGV)
     r.s, r.at, r.tok = (outcome == 'G') and 'X' or outcome, now, '-'
     redis.call('HSET', ev, field, format(r), unpack(ARGV, KEPT))
     close(ev, member, cb, r.s)
-    -- A callback that changed since may have another URL, whose answer this was not.
-    local status = statusOf(closed)
-    if outcome == 'G' and status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
-      disable('gone', since or now, failures or 1)
+    if outcome == 'G' then
+      -- A callback that changed since may have another URL, whose answer this was not.
+      local status = statusOf(closed)
+      if status ~= 'deleted' and status ~= 'disabled' and tonumber(redis.call('ZSCORE', prefix .. 'cbver', cb)) == tonumber(ARGV[18]) then
+        disable('gone', since or now, failures or 1)
+      end
     end
   end
   tell(member, r.s)

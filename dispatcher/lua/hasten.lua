@@ -1,6 +1,6 @@
 -- Has a retrying delivery make its next attempt at once. It is an ordinary attempt, early: it counts, and is paid for from the budget.
 -- ARGV: member, line of the audit trail
--- -> {'ready', ticket, old generation, whose: the delivery or its batch} | {'held', generation, old generation} | {'late', generation, whose}: it is pending, and nobody began it for long
+-- -> {'ready', ticket, old generation, whose: the delivery or its batch} | {'held', generation, old generation, whose} | {'late', generation, whose}: it is pending, and nobody began it for long
 --  | {'soon'}: it is pending or under way | {'waits'}: it is held | {'closed', the callback's status, which is deleted or keeps an unfinished one in} | {'final'|'none'|'full'} | sleeping's
 local member = ARGV[1]
 local r, ev, field, cb = load(member)
@@ -24,4 +24,4 @@ local old = r.gen
 local goes = early(r, ev, field, member, cb)
 audit(trail, ARGV[2], {{field = 'state', old = 'retrying', new = goes and 'pending' or 'held'}})
 if goes then return {'ready', ticket(r), int(old), member} end
-return {'held', int(r.gen), int(old)}
+return {'held', int(r.gen), int(old), member}

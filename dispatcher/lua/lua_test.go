@@ -9,7 +9,7 @@ import (
 )
 
 // What Redis gives to scripts, as far as ours use it.
-var given = []string{"KEYS", "ARGV", "redis", "cjson", "math", "string", "table", "ipairs", "pairs", "pcall", "tonumber", "type", "tostring", "unpack"}
+var given = []string{"KEYS", "ARGV", "redis", "cjson", "math", "string", "table", "ipairs", "next", "pairs", "pcall", "tonumber", "type", "tostring", "unpack"}
 
 // TestScriptsKnowAllTheirNames: each script, with those parts of the shared head that it carries, uses no name that nobody gave it, on
 // whatever path. Redis would tell only of those that are run.

@@ -2,16 +2,21 @@
 -- ARGV: limit, attempt line of an unknown outcome with %n and %t for number and start
 -- -> '1' if there may be more, kind, member, generation, ... ; kind: 'check' enqueue under the same task id, 'again' a lost attempt's new
 --    generation, 'paged' the member is an event's id, whose pages nobody goes on with
-local out, seen = {}, 0
+local out, limit, ended = {}, tonumber(ARGV[1]), 0 -- ended: of batches, their members
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', paged, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
   redis.call('ZADD', paged, int(now + PATIENCE), id)
   for _, v in ipairs({'paged', id, '0'}) do out[#out + 1] = v end
 end
-for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, ARGV[1])) do
-  seen = seen + 1
+local page = redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMIT', 0, limit)
+local more = #page == limit
+for _, member in ipairs(page) do
+  if ended >= limit then
+    more = true
+    break
+  end
   local r, ev, field, cb = load(member)
   if r and final(r.s) and isBatch(member) then -- not all of its members are
-    close(ev, member, cb, r.s)
+    ended = ended + close(ev, member, cb, r.s)
   elseif not r or final(r.s) or r.s == 'H' then
     redis.call('ZREM', due, member)
   elseif r.s == 'A' then
@@ -24,7 +29,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
     if deleted(closed) then
       r.s, r.at = 'C', now
       redis.call('HSET', ev, field, format(r))
-      close(ev, member, cb, 'C')
+      ended = ended + (close(ev, member, cb, 'C') or 1)
       tell(member, 'C')
     elseif closed or pace(cb).limit or pace(cb).tokens then -- many at once may have lost their owner
       hold(r, ev, field, member, cb, closed)
@@ -40,5 +45,5 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', due, '-inf', int(now), 'LIMI
     for _, v in ipairs({'check', member, int(r.gen)}) do out[#out + 1] = v end
   end
 end
-table.insert(out, 1, seen == tonumber(ARGV[1]) and '1' or '')
+table.insert(out, 1, more and '1' or '')
 return out

@@ -21,7 +21,6 @@ local function read(key)
   for i = 1, #page, 2 do
     local member = page[i]
     local r, ev, _, whose = load(member)
-    if isBatch(member) then r = nil end -- from before the partner fetched: it comes apart soon, and its deliveries get places of their own
     local size = r and (tonumber(redis.call('HGET', ev, 'z') or '') or redis.call('HSTRLEN', ev, 'b')) or 0
     full = n == limit or n > 0 and bytes + size > heavy
     if full then return true end

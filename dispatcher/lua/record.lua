@@ -7,7 +7,7 @@
 -- at (ms): P waiting since, A begun, R next attempt due, H held since, D X C finished.
 --
 -- The first part is every script's; of the others, which stand apart by an empty line, each script has those that it uses, directly or through
--- others. A part uses only what stands above it.
+-- others. A part uses only what stands above it. What a run seldom calls is defined once it does: lua.go has a list of that.
 --
 -- ARGV[1] of every script are the installation's settings, by position; the script's own arguments are counted from 1 after it.
 local settings = table.remove(ARGV, 1)
@@ -115,15 +115,19 @@ local function watching()
   redis.call('UNLINK', prefix .. 'watched', live)
 end
 
--- Tells them of a delivery that came to a state, or stayed there with one attempt more: of a batch, of each of its members. The caller has written the
--- record. Nothing else depends on it.
-local function tell(member, s)
+local function spread(member, s)
   local w = watching()
   if not w or w.hush > now and w.hush <= now + WATCH then return end
   local function add(name) redis.pcall('XADD', live, 'MAXLEN', '~', MOST_NEWS, '*', 'm', name, 's', s) end
   if not isBatch(member) then return add(member) end
   local batch, _, cb = place(member)
   for event in string.gmatch(redis.call('HGET', batch, 'e') or '', '%S+') do add(event .. '/' .. cb) end
+end
+
+-- Tells them of a delivery that came to a state, or stayed there with one attempt more: of a batch, of each of its members. The caller has written the
+-- record. Nothing else depends on it.
+local function tell(member, s)
+  if watch ~= false then spread(member, s) end
 end
 
 -- Whether any callback of the company takes its deliveries otherwise than one by one, as they come; or did once.
@@ -143,11 +147,11 @@ local function way(cb)
     ways[cb] = events and {events = tonumber(events), bytes = tonumber(bytes), wait = tonumber(wait), element = element, each = rate == 'events'}
       or skip and {skip = tonumber(skip)} or false
   end
-  return ways[cb] or nil
+  return ways[cb]
 end
 
 local function together(cb)
-  local w = way(cb)
+  local w = isSpecial() and way(cb)
   return w and w.events and w or nil
 end
 
@@ -235,13 +239,16 @@ local function retries(ev, member, cb)
   if #all > 0 then redis.call('ZADD', retry, unpack(all)) end
 end
 
-local function retriesNoMore(r, member, cb)
-  local retry, all = prefix .. 'retry:' .. cb, {member}
-  if r.s ~= 'R' and not (r.s == 'A' and isBatch(r.tok)) then return end
+local function unlist(member, cb)
+  local all = {member}
   if isBatch(member) then
     for i, event in ipairs(aboardOf((place(member)))) do all[i] = event .. '/' .. cb end
   end
-  redis.call('ZREM', retry, unpack(all))
+  redis.call('ZREM', prefix .. 'retry:' .. cb, unpack(all))
+end
+
+local function retriesNoMore(r, member, cb)
+  if r.s == 'R' or r.s == 'A' and isBatch(r.tok) then unlist(member, cb) end
 end
 
 -- A callback's health: what does not follow from the records at a glance. A deleted one has none any more.
@@ -268,6 +275,8 @@ local function pruned(r) return r.s == 'X' and string.sub(r.tok, -#PRUNED) == PR
 -- time stands in the key's expiry all the same, which costs nothing, and so far ahead that Redis lets the key alone.
 local FAR = 315360000000 -- ms: ten years
 local function age(key, ms) redis.call('PEXPIREAT', key, int(now + ms + FAR)) end
+
+-- Whether a key ages, and whether it has had its time.
 local function ages(key) return redis.call('PTTL', key) > FAR / 2 end
 local function aged(key)
   local left = redis.call('PTTL', key)
@@ -290,9 +299,11 @@ local bodies, FEW_FIELDS = prefix .. 'bodies', 24
 
 -- Once nothing of an event is unfinished or dead, it may age. Its body may leave before it. Most bodies are found by the walk over the log that bodies.lua
 -- makes: only what ends behind that walk, or has so many deliveries that the walk would not know when it ended, is written down.
+local retired = nil -- age's time of whatever settles in this run
 local function settled(ev, n, x, a)
-  if tonumber(n or 0) > 0 or tonumber(x or 0) > 0 then return end
-  age(ev, RETENTION * 1000)
+  if n and tonumber(n) > 0 or x and tonumber(x) > 0 then return end
+  retired = retired or int(now + RETENTION * 1000 + FAR)
+  redis.call('PEXPIREAT', ev, retired)
   if BODY_RETENTION == 0 then return end
   local came = tonumber(string.match(a or '', '^(%d+)') or 0)
   if came <= now - BODY_RETENTION * 1000 or n and redis.call('HLEN', ev) > FEW_FIELDS then
@@ -346,7 +357,7 @@ end
 -- key that has a line; score: since when its head is that (ms). {c}:seq:<cb> has by key the last number, and when that was given (ms).
 --
 -- A replay stands in no line. What lines do is defined only where there may be any.
-local LINE, SEQ_LIFE, SEQ_MOST = 'line', 2592000000, 100000 -- SEQ_LIFE: ms
+local LINE, SEQ_LIFE, SEQ_MOST, DAY = 'line', 2592000000, 100000, 86400000 -- SEQ_LIFE, DAY: ms
 local lined = nil
 local function queue()
   if lined then return lined end
@@ -410,15 +421,24 @@ local function queue()
     local n, at = string.match(redis.call('HGET', seq, key) or '', '^(%d+) (%d+)$')
     if not n then
       tidy(seq, heads)
-      n = 0
+      n, at = 0, 0
     elseif now - tonumber(at) > SEQ_LIFE and not redis.call('ZSCORE', heads, key) then
       n = 0
     end
     redis.call('HSET', seq, key, int(n + 1) .. ' ' .. int(now))
+    if math.floor(now / DAY) ~= math.floor(tonumber(at) / DAY) then redis.call('PEXPIRE', seq, int(2 * SEQ_LIFE)) end -- for a callback that has no ordering any more
     return int(n + 1)
   end
-  -- A delivery that is accepted gets its number, and comes into its line. -> the number, true if it is the head
-  local function join(ev, member, cb, key)
+  -- A delivery that is accepted gets its number, and comes into its line. If there is an event before, one of the same name was there: of a run that failed half-way,
+  -- or of an event that is still being erased. That one leaves all places first: else it would be in two lines, or go out of the room while it stands behind others.
+  -- -> the number, true if it is the head
+  local function join(ev, member, cb, key, before)
+    if redis.call('EXISTS', before) == 1 then
+      depart(redis.call('HGET', before, 'o' .. cb), member, cb)
+      redis.call('ZREM', due, member)
+      leave(cb, member)
+      unhold(cb, member)
+    end
     local line, heads = names(cb, key)
     local n = number(cb, key)
     redis.call('HSET', ev, 'o' .. cb, n .. ' ' .. key)
@@ -445,9 +465,9 @@ local batches = prefix .. 'batches'
 local ended = nil
 local function ending()
   if ended then return ended end
-  -- Takes away some batches that have had their time.
-  local function sweep()
-    for _, member in ipairs(redis.call('ZRANGEBYSCORE', batches, '-inf', int(now), 'LIMIT', 0, 4)) do
+  -- Takes away some batches that have had their time: so many at most, or a few.
+  local function sweep(most)
+    for _, member in ipairs(redis.call('ZRANGEBYSCORE', batches, '-inf', int(now), 'LIMIT', 0, most or 4)) do
       redis.call('UNLINK', (place(member)))
       redis.call('ZREM', batches, member)
     end
@@ -459,60 +479,71 @@ local function ending()
     redis.call('DEL', batch)
     redis.call('ZREM', batches, member)
   end
-  -- The attempts of a batch as its members have them: without what was answered, which the batch has.
-  local function short(log)
+  -- The attempts of a batch as a member has them that made so many before: without what was answered, which the batch has.
+  local function short(log, before)
     local lines = {}
     for line in string.gmatch(log, '[^\n]+') do
       local cut = math.min(string.find(line, ',"h":{', 1, true) or #line, string.find(line, ',"b":"', 1, true) or #line)
-      lines[#lines + 1] = '\n' .. string.sub(line, 1, cut - 1) .. '}'
+      line = string.sub(line, 1, cut - 1) .. '}'
+      if before > 0 then line = string.gsub(line, '^{"n":(%d+)', function(n) return '{"n":' .. int(n + before) end) end
+      lines[#lines + 1] = '\n' .. line
     end
     return table.concat(lines)
   end
   -- The batch that a delivery is in, by its name, and its record; nil: it is in none.
   local function batchOf(r, cb)
     if r.s ~= 'A' or not isBatch(r.tok) then return nil end
-    local text = redis.call('HGET', prefix .. 'batch:' .. string.sub(r.tok, 2), 'd' .. cb)
-    if not text then return nil end
-    return r.tok .. '/' .. cb, parse(text)
+    local member = r.tok .. '/' .. cb
+    local of = load(member)
+    return of and member, of
   end
   -- A delivery leaves the batch that it is in, unless an attempt of that is under way: it stands as the batch did, with the attempts that were made. The
   -- caller writes the record. The batch misses it at its next attempt.
   local function alight(r, cb)
     local _, of = batchOf(r, cb)
     if not of or of.s == 'A' then return end
-    local n = r.num
-    r.s, r.at, r.tok, r.num, r.spent = of.s, of.at, '-', n + of.num, of.spent
-    r.log = r.log .. string.gsub(short(of.log), '\n{"n":(%d+)', function(k) return '\n{"n":' .. int(k + n) end)
+    r.log = r.log .. short(of.log, r.num)
+    r.s, r.at, r.tok, r.num, r.spent = of.s, of.at, '-', r.num + of.num, of.spent
   end
   -- Some of a batch's members come to a final state, with the attempts that the batch made. Who left it before stays as it is. Who was cancelled under way
   -- counts if it was delivered.
   local function arrive(r, name, cb, events, state)
-    local field, mine, lines, died, came = 'd' .. cb, '~' .. name, short(r.log), 0, 0
+    local field, died, came, mine = 'd' .. cb, 0, 0, '~' .. name
+    -- A member's record as it is after that, and the state that it was in; nil: it is not in the batch.
+    local function after(text)
+      local was, gen, num, at, tok, log = string.match(text or '', '^([AC]) (%d+) (%d+) %d+ (%d+) (%S+)(.*)$')
+      if tok ~= mine then return nil end
+      local head, lines = ' ' .. gen .. ' ' .. int(num + r.num) .. ' ' .. int(r.spent) .. ' ', log .. short(r.log, tonumber(num))
+      if was == 'C' and state ~= 'D' then return 'C' .. head .. at .. ' -' .. lines, was end
+      return state .. head .. int(now) .. ' ' .. r.tok .. lines, was
+    end
+    local fields = {field, 'n', 'x'} -- and what is of use of the log id, and of a line
+    if state == 'X' or BODY_RETENTION > 0 then fields[4] = 'a' end
+    if redis.call('EXISTS', prefix .. 'heads:' .. cb, prefix .. 'behind:' .. cb) > 0 then fields[4], fields[5] = 'a', 'o' .. cb end
+    local seen, text, was = nil, nil, nil -- most members have the same record
     for _, event in ipairs(events) do
-      local ev, member = prefix .. 'ev:' .. event, event .. '/' .. cb
-      local e = redis.call('HMGET', ev, field, 'n', 'x', 'a', 'o' .. cb)
-      local was, gen, num, at, tok, log = string.match(e[1] or '', '^([AC]) (%d+) (%d+) %d+ (%d+) (%S+)(.*)$')
-      if tok == mine then
-        num = tonumber(num)
-        local made = lines
-        if num > 0 then made = string.gsub(lines, '\n{"n":(%d+)', function(n) return '\n{"n":' .. int(n + num) end) end
-        local into = (was == 'C' and state ~= 'D') and 'C' or state
-        if into ~= was then at = int(now) end
-        redis.call('HSET', ev, field, into .. ' ' .. gen .. ' ' .. int(num + r.num) .. ' ' .. int(r.spent) .. ' ' .. at .. ' ' .. (into == 'C' and '-' or r.tok) .. log .. made)
+      local ev = prefix .. 'ev:' .. event
+      local e = redis.call('HMGET', ev, unpack(fields))
+      if e[1] ~= seen then
+        seen = e[1]
+        text, was = after(seen)
+      end
+      if text then
+        redis.call('HSET', ev, field, text)
         if was == 'C' then
-          if into == 'D' then unsettle(ev) end
+          if state == 'D' then unsettle(ev) end
         else
           came = came + 1
           local unfinished = e[2] and redis.call('HINCRBY', ev, 'n', -1)
           if (unfinished or 0) <= 0 then waitsNoMore(ev) end
           if state == 'X' then
             redis.call('HINCRBY', ev, 'x', 1)
-            redis.call('ZADD', dead, string.match(e[4], '^%d+'), member)
+            redis.call('ZADD', dead, string.match(e[4], '^%d+'), event .. '/' .. cb)
             died = died + 1
           else
             settled(ev, unfinished, e[3], e[4])
           end
-          if e[5] then queue().depart(e[5], member, cb) end -- it came into a line before the callback had batches
+          if e[5] then queue().depart(e[5], event .. '/' .. cb, cb) end -- it came into a line before the callback had batches
         end
       end
     end
@@ -521,20 +552,25 @@ local function ending()
   end
   -- A batch comes to a final state, which its record says already. Its members go first: until all of them have, it is looked at again. How many those were.
   local function disband(batch, member, cb, state)
-    local name, events = string.match(member, '^~(.*)/'), {}
-    local h = redis.call('HMGET', batch, 'd' .. cb, 'e')
-    for event in string.gmatch(h[2] or '', '%S+') do events[#events + 1] = event end
-    local came = arrive(parse(h[1]), name, cb, events, state)
+    local events = aboardOf(batch)
+    local came = arrive(load(member), string.match(member, '^~(.*)/'), cb, events, state)
     redis.call('ZREM', due, member)
     leave(cb, member)
     unhold(cb, member)
-    if #events == 0 then redis.call('DEL', batch) else redis.call('PEXPIRE', batch, int(RETENTION * 1000 + 86400000)) end -- should no other batch end here any more
+    if #events == 0 then redis.call('DEL', batch) else age(batch, RETENTION * 1000) end
     redis.call('ZADD', batches, int(now + RETENTION * 1000), member)
     sweep()
     return came
   end
-  ended = {forget = forget, batchOf = batchOf, alight = alight, arrive = arrive, disband = disband}
+  ended = {forget = forget, batchOf = batchOf, alight = alight, arrive = arrive, disband = disband, sweep = sweep}
   return ended
+end
+
+-- An event has a dead delivery more.
+local function perish(ev, member, cb)
+  redis.call('HINCRBY', ev, 'x', 1)
+  redis.call('ZADD', dead, accepted(ev), member)
+  letters(cb, 1)
 end
 
 -- An unfinished delivery becomes final. The caller writes the record. An event counts in its field n how many are unfinished: but one with a single
@@ -548,20 +584,20 @@ local function close(ev, member, cb, state)
   local unfinished = redis.call('HEXISTS', ev, 'n') == 1 and redis.call('HINCRBY', ev, 'n', -1) or 0
   if unfinished <= 0 then waitsNoMore(ev) end
   if state == 'X' then
-    redis.call('HINCRBY', ev, 'x', 1)
-    redis.call('ZADD', dead, accepted(ev), member)
-    letters(cb, 1)
+    perish(ev, member, cb)
   elseif unfinished <= 0 then
     settle(ev)
   end
 end
 
--- A held delivery goes to the dead-letter book without another attempt; its record's token says why.
+-- A held delivery goes to the dead-letter book without another attempt; its record's token says why. -> how many those were: of a batch, its members
 local function bury(r, ev, field, member, cb, why)
   r.s, r.at, r.tok = 'X', now, why
   redis.call('HSET', ev, field, format(r))
-  redis.call('HINCRBY', prefix .. 'buried', why, close(ev, member, cb, 'X') or 1)
+  local n = close(ev, member, cb, 'X') or 1
+  redis.call('HINCRBY', prefix .. 'buried', why, n)
   tell(member, 'X')
+  return n
 end
 
 -- Notes what is known of a host in a hash of many, which goes once nothing was noted in it for so long (ms). Each text ends with a time (ms). For
@@ -688,6 +724,7 @@ end
 -- A delivery to a callback with batches came into its room. told: in how many ms the room is to be pumped, for each callback where that is news. weight: bytes of
 -- the payload, if the caller knows. {c}:health has as wb about how many bytes wait for a batch: if that is wrong, a batch goes early, or waits for its time.
 local told, weight = {}, nil
+
 local function gather(b, ev, cb, closed)
   local bytes = weight or tonumber(redis.call('HGET', ev, 'z') or redis.call('HSTRLEN', ev, 'b'))
   local sum, n = redis.call('HINCRBY', prefix .. 'health:' .. cb, 'wb', bytes), held(cb)
@@ -701,20 +738,18 @@ local function gather(b, ev, cb, closed)
   end
 end
 
--- Where too many of a callback are held, the oldest of them goes to the dead-letter book.
+-- Where too many of a callback are held, the oldest of them goes to the dead-letter book. -> how many deliveries that was
 local LINE_PART = 10 -- one line may have so small a part of what may be held
 local function makeRoom(cb)
-  if waiters(cb) <= HOLD_MAX then return end
+  if waiters(cb) <= HOLD_MAX then return 0 end
   local room, other = redis.call('ZRANGE', prefix .. 'room:' .. cb, 0, 0, 'WITHSCORES'), isSpecial() and queue().eldest(cb) or {}
   local oldest = room[1]
   if not oldest or other[1] and tonumber(other[2]) < tonumber(room[2]) then oldest = other[1] end
   local o, ev, field = load(oldest)
-  if o and o.s == 'H' then
-    bury(o, ev, field, oldest, cb, 'hold_full')
-  else
-    unhold(cb, oldest)
-    if isSpecial() then redis.call('ZREM', prefix .. 'behind:' .. cb, oldest) end
-  end
+  if o and o.s == 'H' then return bury(o, ev, field, oldest, cb, 'hold_full') end
+  unhold(cb, oldest)
+  if isSpecial() then redis.call('ZREM', prefix .. 'behind:' .. cb, oldest) end
+  return 0
 end
 
 -- A delivery waits in the room, in the order of acceptance. Is the room full, its oldest goes to the dead-letter book. Writes the record.
@@ -727,14 +762,14 @@ local function hold(r, ev, field, member, cb, closed)
   local before, came = held(cb), redis.call('ZADD', room, pulled(gate(cb)) and nextPlace(cb, member) or order(ev), member)
   outside[cb] = before + came
   if came > 0 and isBatch(member) then whole(member, cb, 1) end
-  local w = way(cb)
+  local w = isSpecial() and way(cb)
   if w and w.events and not isBatch(member) then
     gather(w, ev, cb, closed)
   else
     redis.call('ZADD', rooms, w and w.skip and 'LT' or 'NX', int(closed and now + AIRING or now), cb)
   end
   tell(member, 'H')
-  makeRoom(cb)
+  if waiters(cb) > HOLD_MAX then makeRoom(cb) end
 end
 
 -- A delivery with an order waits behind the head of its line. Writes the record. If its line is too long, the first of those that wait there goes to the dead-letter
@@ -819,7 +854,8 @@ end
 -- before they are read.
 --
 -- Of a batch: number, spent, attempts, webhook-id, how its elements are written, log id of its first member, registry version, now, ms until the rest of
--- the room is to be pumped (0: there is none, or that is not known), '', and its members (crew), as fill answers.
+-- the room is to be pumped (0: there is none, or that is not known), '', and its members (crew), as seat answers of each. Their bodies are all answered: a batch has a
+-- run of its own.
 local MOST_BYTES, MANY_BYTES, given, version = 1048576, 65536, 0, nil
 local function granted(r, ev, cb, crew, wait)
   version = version or redis.call('GET', prefix .. 'ver') or '0'
@@ -855,7 +891,7 @@ local function step(cb, member, p, out, token, lease)
   if r.s == 'A' then return granted(r, ev, cb) end
 end
 
-local CREW = 6 -- so many values are answered of each member of a batch that begins
+local CREW = 3 -- so many values are answered of each member of a batch that begins
 
 -- What batches are formed by, in the same way.
 local formed = nil
@@ -863,25 +899,36 @@ local function forming()
   if formed then return formed end
   -- What the receiver knows a batch's members together by, which go out under a token at first. It has the batch's name, by which what was sent is found.
   local function webhook(name, token) return 'bat_' .. name .. string.sub(redis.sha1hex(name .. token), 1, 8) end
+  -- What is answered of a batch's member: event id, log id, and the payload's length if the body is compressed, in one text; meta; body.
+  local function seat(out, event, log, length, meta, body)
+    local n = #out
+    out[n + 1], out[n + 2], out[n + 3] = event .. ' ' .. log .. ' ' .. (length or ''), meta, body or ''
+  end
   -- Takes deliveries out of a callback's room for a batch that begins, in their order: as many as it may have. r is its record, which says A, and is written with
-  -- them. -> of each member event id, meta, body, the payload's length if the body is compressed, else '', '1' after a replay, else '', and log id; nil: there was
-  -- nothing to take.
+  -- them. -> what seat answers of each member; nil: there was nothing to take.
   -- The batch is written before its members, and those leave the room last: whatever fails on the way, the batch goes on with who says that it is in it.
   local function fill(r, batch, member, cb, b, lease)
-    local room, name = prefix .. 'room:' .. cb, string.match(member, '^~(.*)/')
+    local room, name, field = prefix .. 'room:' .. cb, string.match(member, '^~(.*)/'), 'd' .. cb
     local out, events, texts, gone, bytes, first = {}, {}, {}, {}, 0, nil
+    local since = ' ' .. int(now) .. ' ~' .. name
+    local seen, head, text = nil, nil, nil -- many have the same record
     for _, waits in ipairs(redis.call('ZRANGE', room, 0, b.events - 1)) do
       if not isBatch(waits) then
-        local ev, field = place(waits)
-        local e = redis.call('HMGET', ev, field, 'm', 'b', 'z', 'a', 'r' .. cb)
-        local head, log = string.match(e[1] or '', '^H (%d+ %d+ %d+) %d+ %S+(.*)$')
+        local event = string.sub(waits, 1, -2 - #cb)
+        local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'a')
+        if e[1] ~= seen then
+          local log
+          seen = e[1]
+          head, log = string.match(seen or '', '^H (%d+ %d+ %d+) %d+ %S+(.*)$')
+          text = head and 'A ' .. head .. since .. log
+        end
         if head then
-          local size = tonumber(e[4]) or #(e[3] or '')
+          local size = e[4] and tonumber(e[4]) or #(e[3] or '')
           if first and bytes + size > b.bytes then break end
           first, bytes = first or e[5], bytes + size
-          events[#events + 1] = string.match(waits, '^(.+)/')
-          texts[#texts + 1] = 'A ' .. head .. ' ' .. int(now) .. ' ~' .. name .. log
-          for _, v in ipairs({events[#events], e[2], e[3] or '', e[4] or '', e[6] or '', e[5]}) do out[#out + 1] = v end
+          local n = #events + 1
+          events[n], texts[n] = event, text
+          seat(out, event, e[5], e[4], e[2], e[3])
         end
         gone[#gone + 1] = waits
       end
@@ -891,7 +938,7 @@ local function forming()
       redis.call('ZADD', batches, int(now + FAR), member)
       redis.call('HSET', batch, 'a', first, 'e', table.concat(events, ' '), 'w', webhook(name, r.tok), 'k', b.element, 'd' .. cb, format(r))
       enter(cb, member)
-      for i, event in ipairs(events) do redis.call('HSET', prefix .. 'ev:' .. event, 'd' .. cb, texts[i]) end
+      for i, event in ipairs(events) do redis.call('HSET', prefix .. 'ev:' .. event, field, texts[i]) end
       tell(member, 'A')
     end
     if #gone > 0 then outside[cb] = held(cb) - redis.call('ZREM', room, unpack(gone)) end
@@ -905,21 +952,25 @@ local function forming()
     local r = load(member)
     return (r and not isBatch(member)) and math.max(0, math.min(r.at, now) + b.wait - now) or 0
   end
-  -- When the rest of a room is to be pumped that a batch was taken out of (ms from now; 0: there is none).
+  -- When the rest of a room is to be pumped that a batch was taken out of (ms from now; 0: there is none). Where lines wait, the room is looked at when it was.
   local function rest(cb, b)
     local late = lateness(cb, b, 0)
-    if late < 0 then redis.call('ZREM', rooms, cb) else redis.call('ZADD', rooms, int(now + late), cb) end
+    if late >= 0 then
+      redis.call('ZADD', rooms, int(now + late), cb)
+    elseif waiters(cb) == 0 then
+      redis.call('ZREM', rooms, cb)
+    end
     return late < 0 and 0 or math.max(1, late)
   end
-  -- Who is still in a batch: as fill answers. If somebody left it, or it was split, it goes on under another webhook-id. nil: nobody is.
+  -- Who is still in a batch: as seat answers of each. If somebody left it, or it was split, it goes on under another webhook-id. nil: nobody is.
   local function aboard(r, batch, member, cb)
     local field, mine, out, events, left = 'd' .. cb, '~' .. string.match(member, '^~(.*)/'), {}, {}, false
     local h = redis.call('HMGET', batch, 'e', 'w')
     for event in string.gmatch(h[1] or '', '%S+') do
-      local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'r' .. cb, 'a')
+      local e = redis.call('HMGET', prefix .. 'ev:' .. event, field, 'm', 'b', 'z', 'a')
       if string.match(e[1] or '', '^A %d+ %d+ %d+ %d+ (%S+)') == mine then
         events[#events + 1] = event
-        for _, v in ipairs({event, e[2], e[3] or '', e[4] or '', e[5] or '', e[6]}) do out[#out + 1] = v end
+        seat(out, event, e[5], e[4], e[2], e[3])
       else
         left = true
       end
@@ -1041,14 +1092,8 @@ local function stumble(cb, name, down, pause)
   if not limit or limit > few then redis.call('HSET', key, 'b', int(now)) end
 end
 
--- What an attempt that began then says of the host it went to: 'down', nobody is there, or nobody may come for a pause (ms); 'up', it
--- answers; '', nothing. One callback's failures in a row count once: its own breaker spares the host them.
-local function visit(cb, name, word, began, pause)
-  if name == '' then return end
-  if word == 'up' then
-    if redis.call('HDEL', hosts, name) == 1 then paces = {} end
-    return
-  end
+-- What an attempt that began then says of the host it went to, if it does not answer (visit).
+local function trouble(cb, name, word, began, pause)
   local h = host(name)
   local narrow = h.since > 0
   if narrow and began < h.since then return end -- it was under way when the host became narrow
@@ -1070,6 +1115,16 @@ local function visit(cb, name, word, began, pause)
     h.before = now + math.max(pause, math.min(LONGEST, PAUSE * 2 ^ math.min(h.probes, 10)))
   end
   spare(h)
+end
+
+-- What an attempt that began then says of the host it went to: 'down', nobody is there, or nobody may come for a pause (ms); 'up', it
+-- answers; '', nothing. One callback's failures in a row count once: its own breaker spares the host them.
+local function visit(cb, name, word, began, pause)
+  if word == 'up' and name ~= '' then
+    if redis.call('HDEL', hosts, name) == 1 then paces = {} end
+  elseif name ~= '' then
+    trouble(cb, name, word, began, pause)
+  end
 end
 
 -- Forgets the run of failures that would end with the callback disabled (see finish.lua).
@@ -1125,4 +1180,7 @@ local function early(r, ev, field, member, cb)
 end
 
 -- A cancelled attempt that is still under way would race with a replay.
-local function underWay(r) return r.s == 'C' and r.tok ~= '-' and now - r.at < 120000 end
+local function underWay(r, cb)
+  if r.s ~= 'C' or r.tok == '-' or now - r.at >= 120000 then return false end
+  return not isBatch(r.tok) or string.find(redis.call('HGET', prefix .. 'batch:' .. string.sub(r.tok, 2), 'd' .. cb) or '', '^A') ~= nil
+end

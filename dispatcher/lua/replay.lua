@@ -6,7 +6,7 @@ if not r then return {'none'} end
 if deleted(gate(cb)) then return {'deleted'} end
 ending().alight(r, cb)
 if not final(r.s) and r.s ~= 'R' then return {'waiting'} end
-if underWay(r) then return {'waiting'} end
+if underWay(r, cb) then return {'waiting'} end
 if redis.call('HEXISTS', ev, 'b') == 0 then return {'bodiless'} end -- there is nothing to send
 if waiters(cb) >= HOLD_MAX then return {'full'} end -- as the oldest it would be buried at once
 local nap = sleeping()

@@ -36,7 +36,7 @@ local function note(entry, found)
   return true
 end
 
-local function letters(found) return (found.D and 'D' or '') .. (found.X and 'X' or '') .. (found.C and 'C' or '') end
+local function marks(found) return (found.D and 'D' or '') .. (found.X and 'X' or '') .. (found.C and 'C' or '') end
 
 local id = redis.call('ZRANGEBYSCORE', unsettled, '-inf', int(now), 'LIMIT', 0, 1)[1]
 if not id then return more end
@@ -52,11 +52,11 @@ if block then
       return 1
     end
     if records > RECORDS then
-      redis.call('HSET', finals, '~' .. id, entry[1] .. ' ' .. letters(found))
+      redis.call('HSET', finals, '~' .. id, entry[1] .. ' ' .. marks(found))
       return 1
     end
   end
-  redis.call('HSET', finals, id, letters(found))
+  redis.call('HSET', finals, id, marks(found))
   redis.call('HDEL', finals, '~' .. id)
 end
 redis.call('ZREM', unsettled, id)

@@ -4,9 +4,8 @@
 local member = ARGV[1]
 local r, batch, field, cb = load(member)
 if not r or r.s ~= 'A' or r.tok ~= ARGV[2] then return {'lost'} end
-forming().aboard(r, batch, member, cb)
-local h, events = redis.call('HMGET', batch, 'e', 'k'), {}
-for event in string.gmatch(h[1] or '', '%S+') do events[#events + 1] = event end
+if not forming().aboard(r, batch, member, cb) then return {'one'} end -- all have left it: who owns the attempt ends it
+local events = aboardOf(batch)
 if #events < 2 then return {'one'} end
 local half = math.ceil(#events / 2)
 
@@ -16,7 +15,7 @@ local other, second = '~' .. name .. '/' .. cb, prefix .. 'batch:' .. name
 r.s, r.gen, r.at, r.tok, r.log, r.spent = 'P', r.gen + 1, now, '-', ARGV[3], tonumber(ARGV[4])
 redis.call('ZADD', due, int(now + PATIENCE), other)
 redis.call('ZADD', batches, int(now + FAR), other)
-redis.call('HSET', second, 'a', redis.call('HGET', prefix .. 'ev:' .. events[half + 1], 'a'), 'e', table.concat(events, ' ', half + 1), 'k', h[2], field, format(r))
+redis.call('HSET', second, 'a', redis.call('HGET', prefix .. 'ev:' .. events[half + 1], 'a'), 'e', table.concat(events, ' ', half + 1), 'k', redis.call('HGET', batch, 'k'), field, format(r))
 enter(cb, other)
 for i = half + 1, #events do
   local ev = prefix .. 'ev:' .. events[i]

@@ -45,10 +45,9 @@ local function because(r)
   local ok, e = pcall(cjson.decode, line or '')
   return ok and e.r
 end
-local function wanted(r, ev)
-  local _, of = ending().batchOf(r, cb)
+local function wanted(r, ev, of) -- of: the record of the batch that it is in
   if of and of.s == 'R' then r = {s = 'R', tok = '-', log = of.log} end
-  if not string.find(states, r.s, 1, true) or underWay(r) or pruned(r) then return false end
+  if not string.find(states, r.s, 1, true) or underWay(r, cb) or pruned(r) then return false end
   if kind ~= '' and cjson.decode(redis.call('HGET', ev, 'm')).t ~= kind then return false end
   return reason == '' or because(r) == reason
 end
@@ -58,12 +57,14 @@ local out, matched, bodiless, last = {}, 0, 0, nil
 for _, entry in ipairs(entries) do
   local member = entry[2][2] .. '/' .. cb
   local r, ev, field = load(member)
-  local fits = r and wanted(r, ev)
+  local batch, of
+  if r then batch, of = ending().batchOf(r, cb) end
+  local fits = r and wanted(r, ev, of)
   if fits and redis.call('HEXISTS', ev, 'b') == 0 then
     bodiless = bodiless + 1
   elseif fits then
     matched = matched + 1
-    local send, batch = r.s == 'R' and early or again, ending().batchOf(r, cb)
+    local send = r.s == 'R' and early or again
     if batch and job then -- all that travel in it go
       member, send = batch, early
       r, ev, field = load(batch)

@@ -1,10 +1,12 @@
 -- Sweeps a page of the log: events that have had their time go, and so do entries whose events are gone, and summaries of blocks of which nothing is left.
--- Where it begins, it sweeps the books of decisions, replays and claims, too, what is known of bodies if they stay as long as their events, and what watchers left.
+-- Where it begins, it sweeps the books of decisions, replays, claims and batches, too, what is known of bodies if they stay as long as their events, and what
+-- watchers left.
 -- ARGV: from log id ('-' to begin), limit -> where to go on, '-' when all was seen
 local log = prefix .. 'log'
 if ARGV[1] == '-' then
   watching()
   endClaims(prefix .. 'idems', ARGV[2])
+  if isSpecial() then ending().sweep(ARGV[2]) end
   if BODY_RETENTION == 0 then redis.call('UNLINK', bodies, bodies .. ':at') end
   for _, names in ipairs({{'asks', 'ask:'}, {'replays', 'replay:'}}) do
     local book, kind = names[1], names[2]
