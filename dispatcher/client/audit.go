@@ -45,7 +45,7 @@ type AuditQuery struct {
 // Audit reads the audit trail, which is kept for 90 days. It takes an operator's or a partner's key; one of a single company sees that alone.
 func (c *Client) Audit(ctx context.Context, q AuditQuery) (*AuditPage, error) {
 	return ask[AuditPage](ctx, c, request{
-		method: http.MethodGet, path: []string{"audit"}, repeat: true,
+		method: http.MethodGet, path: []string{"audit"},
 		query: query("company", q.Company, "since", moment(q.Since), "until", moment(q.Until), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }

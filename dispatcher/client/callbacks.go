@@ -308,7 +308,7 @@ func (c *Client) CreateCallback(ctx context.Context, company string, r Registrat
 
 // Callback shows a callback.
 func (c *Client) Callback(ctx context.Context, company string, id int64) (*Callback, error) {
-	return ask[Callback](ctx, c, request{method: http.MethodGet, path: callbackPath(company, id), repeat: true})
+	return ask[Callback](ctx, c, request{method: http.MethodGet, path: callbackPath(company, id)})
 }
 
 // Callbacks lists a page of a company's callbacks, by id.
@@ -318,7 +318,7 @@ func (c *Client) Callbacks(ctx context.Context, company string, q CallbacksQuery
 		path = []string{"companies", company, "callbacks"}
 	}
 	return ask[CallbackPage](ctx, c, request{
-		method: http.MethodGet, path: path, repeat: true,
+		method: http.MethodGet, path: path,
 		query: query("callback_type", q.CallbackType, "status", q.Status, "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }

@@ -127,7 +127,7 @@ func transport(config *tls.Config) http.RoundTripper {
 // merge patch with PATCH. The answer comes back as it is. GET is repeated as reading is, everything else only after a 429.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, body []byte) (json.RawMessage, error) {
 	var answer json.RawMessage
-	return answer, c.send(ctx, request{method: method, rawPath: path, query: query, body: body, repeat: method == http.MethodGet, read: func(r io.Reader) error {
+	return answer, c.send(ctx, request{method: method, rawPath: path, query: query, body: body, read: func(r io.Reader) error {
 		var err error
 		answer, err = io.ReadAll(r)
 		return err
@@ -174,7 +174,7 @@ type request struct {
 	query     url.Values
 	body      []byte        // nil: none
 	mediaType string        // of the body; default by method
-	repeat    bool          // whether another try is safe after any failure
+	repeat    bool          // whether another try is safe after any failure, as it is of a GET
 	once      bool          // whether another is not wanted even where the server did nothing (429)
 	key       string        // an Idempotency-Key; empty: none
 	timeout   time.Duration // of one try; default attemptTimeout
@@ -210,6 +210,7 @@ func (c *Client) send(ctx context.Context, r request) error {
 		return err
 	}
 	pauses := c.pauses()
+	r.repeat = r.repeat || r.method == http.MethodGet
 	if r.key = keyed(ctx, r); r.key != "" {
 		r.repeat = !r.once
 	}

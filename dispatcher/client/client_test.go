@@ -101,6 +101,10 @@ func TestWhatIsRepeated(t *testing.T) {
 		_, err := c.Callback(ctx, "acme", 1)
 		return err
 	}
+	poll := func(ctx context.Context, c *client.Client) error {
+		_, err := c.Poll(ctx, "acme", 1, client.Poll{Wait: time.Second})
+		return err
+	}
 	write := func(ctx context.Context, c *client.Client) error {
 		_, err := c.PauseCallback(ctx, "acme", 1)
 		return err
@@ -128,6 +132,7 @@ func TestWhatIsRepeated(t *testing.T) {
 	}{
 		{name: "send, then well", call: send, answers: []reply{status(503, ""), status(502, ""), status(504, ""), status(429, ""), broken(gone), status(202, receipt)}, tries: 6, within: 20 * time.Second},
 		{name: "read, then well", call: read, answers: []reply{broken(gone), status(200, `{}`)}, tries: 2, within: time.Second},
+		{name: "poll, then well", call: poll, answers: []reply{status(503, ""), broken(gone), status(200, `{}`)}, tries: 3, within: 5 * time.Second},
 		{name: "half an answer", call: send, answers: []reply{{status: 200, body: `{"event_id":`, err: gone}, status(200, receipt)}, tries: 2, within: time.Second},
 		{name: "never well", call: send, answers: []reply{broken(gone)}, after: 10 * time.Second, within: client.DefaultMaxElapsed, wantErr: "cannot reach http://ringback.test: connection refused"},
 		{name: "bounded", call: send, cfg: client.Config{MaxElapsed: time.Second}, answers: []reply{status(503, "")}, tries: -1, within: time.Second, wantErr: "503"},
@@ -342,13 +347,15 @@ func TestRefusalsNameTheField(t *testing.T) {
 	}
 }
 
-// TestRedisGoesAndComesBack: the server answers 503 meanwhile, and Send sees it through.
+// TestRedisGoesAndComesBack: the server answers 503 meanwhile, under a name that its log has, and Send sees it through.
 func TestRedisGoesAndComesBack(t *testing.T) {
 	h := newHouse(t)
 	h.redis.Kill()
 	c := h.with(client.Config{MaxElapsed: quickly * 4, OnRepeat: func(err error, _ time.Duration) {
 		if e, ok := errors.AsType[*client.APIError](err); !ok || e.Status != 503 || e.RetryAfter == 0 {
 			t.Errorf("repeating for %v", err)
+		} else if !strings.HasSuffix(err.Error(), "(503, request "+e.RequestID+")") || len(e.RequestID) < 20 {
+			t.Errorf("it says %s", err)
 		}
 		if h.wire.count() == 1 {
 			h.redis.Restart()

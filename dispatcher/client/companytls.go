@@ -16,7 +16,7 @@ type CompanyTLS struct {
 
 // CompanyTLS reads a company's client certificate. If there is none, the error is an *[APIError] with status 404.
 func (c *Client) CompanyTLS(ctx context.Context, company string) (*CompanyTLS, error) {
-	return ask[CompanyTLS](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "tls"}, repeat: true})
+	return ask[CompanyTLS](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "tls"}})
 }
 
 // SetCompanyTLS gives a company a client certificate, of which t has certificate and key. Attempts that begin after it has returned use it.

@@ -49,6 +49,7 @@ type Attempt struct {
 	Verdict         string            `json:"verdict"`               // delivered, retry, dead or gone
 	Reason          string            `json:"reason,omitempty"`      // a word, such as timeout or status_500
 	Detail          string            `json:"detail"`                // a sentence that the partner can act on
+	BatchID         string            `json:"batch_id,omitempty"`    // the webhook-id of the batch that the delivery travelled in; empty: it went by itself
 	ResponseHeaders map[string]string `json:"response_headers,omitempty"`
 	ResponseBody    string            `json:"response_body,omitempty"` // its beginning
 
@@ -86,7 +87,7 @@ func (c *Client) Deliveries(ctx context.Context, company string, q DeliveriesQue
 		kind = "decision"
 	}
 	return ask[DeliveryPage](ctx, c, request{
-		method: http.MethodGet, path: []string{"companies", company, "deliveries"}, repeat: true,
+		method: http.MethodGet, path: []string{"companies", company, "deliveries"},
 		query: query("kind", kind, "state", strings.Join(q.States, ","), "callback_id", number(q.CallbackID), "event_type", q.EventType,
 			"since", moment(q.Since), "until", moment(q.Until), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
@@ -127,13 +128,13 @@ func all[T any](page func(cursor string) (entries []T, next string, err error), 
 
 // Delivery shows one delivery.
 func (c *Client) Delivery(ctx context.Context, company, deliveryID string) (*Delivery, error) {
-	return ask[Delivery](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}, repeat: true})
+	return ask[Delivery](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}})
 }
 
 // DeliveryWithRequests shows one delivery, and what its last attempts sent.
 func (c *Client) DeliveryWithRequests(ctx context.Context, company, deliveryID string) (*Delivery, error) {
 	return ask[Delivery](ctx, c, request{
-		method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}, repeat: true, query: query("include", "request"),
+		method: http.MethodGet, path: []string{"companies", company, "deliveries", deliveryID}, query: query("include", "request"),
 	})
 }
 
@@ -227,12 +228,12 @@ func (c *Client) ReplayCallback(ctx context.Context, company string, callbackID 
 
 // Replay shows how far a replay is.
 func (c *Client) Replay(ctx context.Context, company, replayID string) (*Replay, error) {
-	return ask[Replay](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "replays", replayID}, repeat: true})
+	return ask[Replay](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "replays", replayID}})
 }
 
 // Replays lists a company's replays.
 func (c *Client) Replays(ctx context.Context, company string) (*ReplayList, error) {
-	return ask[ReplayList](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "replays"}, repeat: true})
+	return ask[ReplayList](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "replays"}})
 }
 
 // CancelReplay stops a replay. What it has let out stays so.

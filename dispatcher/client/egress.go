@@ -32,5 +32,5 @@ func (c *Client) ResumeEgress(ctx context.Context) (*Egress, error) {
 
 // Egress tells whether anything goes out.
 func (c *Client) Egress(ctx context.Context) (*Egress, error) {
-	return ask[Egress](ctx, c, request{method: http.MethodGet, path: []string{"egress"}, repeat: true})
+	return ask[Egress](ctx, c, request{method: http.MethodGet, path: []string{"egress"}})
 }

@@ -21,6 +21,8 @@ type APIError struct {
 	Errors []FieldErr `json:"errors"` // the fields at fault, with status 422
 	// RetryAfter is how long the server asked to wait, zero if it did not.
 	RetryAfter time.Duration `json:"-"`
+	// RequestID is what the server's log calls the request; empty if somebody else than Ringback answered.
+	RequestID string `json:"-"`
 	// Decision is about a decision that did not come, see [Client.Ask].
 	Decision Undecided `json:"-"`
 }
@@ -32,8 +34,13 @@ type FieldErr struct {
 	Value    any    `json:"value,omitempty"` // what was given, unless it is secret or long
 }
 
-// Error is the refusal as a sentence, with its status.
-func (e *APIError) Error() string { return fmt.Sprintf("%s (%d)", e.Sentence(), e.Status) }
+// Error is the refusal as a sentence, with its status, and if the server failed (500, 503) with what its log calls the request.
+func (e *APIError) Error() string {
+	if (e.Status == http.StatusInternalServerError || e.Status == http.StatusServiceUnavailable) && e.RequestID != "" {
+		return fmt.Sprintf("%s (%d, request %s)", e.Sentence(), e.Status, e.RequestID)
+	}
+	return fmt.Sprintf("%s (%d)", e.Sentence(), e.Status)
+}
 
 // Sentence is what is wrong, and where, without the status.
 func (e *APIError) Sentence() string {
@@ -54,6 +61,7 @@ func refusal(resp *http.Response, body []byte) *APIError {
 	}
 	e.Status = resp.StatusCode
 	e.Title = cmp.Or(e.Title, http.StatusText(resp.StatusCode), "something unheard of")
+	e.RequestID = resp.Header.Get("X-Request-Id")
 	e.RetryAfter = retryAfter(resp.Header.Get("Retry-After"), time.Now())
 	return e
 }
@@ -109,7 +117,7 @@ func (e *unexpectedError) Unwrap() error { return e.err }
 // temporary reports whether another try may help, and how long the server asked to wait first.
 func temporary(err error) (wait time.Duration, ok bool) {
 	if e, is := errors.AsType[*APIError](err); is {
-		return e.RetryAfter, temporaryStatus(e.Status) || underWay(err)
+		return e.RetryAfter, temporaryStatus(e.Status) || e.underWay()
 	}
 	if _, is := errors.AsType[*tls.CertificateVerificationError](err); is {
 		return 0, false
@@ -133,7 +141,4 @@ func temporaryStatus(status int) bool {
 }
 
 // underWay reports whether the same request is under way, and when to come again.
-func underWay(err error) bool {
-	e, is := errors.AsType[*APIError](err)
-	return is && e.Status == http.StatusConflict && e.RetryAfter > 0
-}
+func (e *APIError) underWay() bool { return e.Status == http.StatusConflict && e.RetryAfter > 0 }

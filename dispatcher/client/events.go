@@ -315,7 +315,7 @@ type Decision struct {
 // Event says what became of an event.
 func (c *Client) Event(ctx context.Context, company, eventID string, q ExplainQuery) (*Explanation, error) {
 	return ask[Explanation](ctx, c, request{
-		method: http.MethodGet, path: []string{"companies", company, "events", eventID}, repeat: true,
+		method: http.MethodGet, path: []string{"companies", company, "events", eventID},
 		query: query("callback_id", number(q.CallbackID), "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }
@@ -365,7 +365,7 @@ func NewEventID(at time.Time) string {
 // Payload are the bytes of an event's payload as they came in. An [*APIError] of 410 says that the event is kept without them.
 func (c *Client) Payload(ctx context.Context, company, eventID string) (payload []byte, err error) {
 	err = c.send(ctx, request{
-		method: http.MethodGet, path: []string{"companies", company, "events", eventID, "payload"}, repeat: true,
+		method: http.MethodGet, path: []string{"companies", company, "events", eventID, "payload"},
 		read: func(body io.Reader) (err error) {
 			payload, err = io.ReadAll(body)
 			return err

@@ -36,14 +36,14 @@ type KeysQuery struct {
 // Keys lists the API keys. It takes an operator's key; one of a single company sees that company's keys.
 func (c *Client) Keys(ctx context.Context, q KeysQuery) (*KeyPage, error) {
 	return ask[KeyPage](ctx, c, request{
-		method: http.MethodGet, path: []string{"keys"}, repeat: true,
+		method: http.MethodGet, path: []string{"keys"},
 		query: query("company", q.Company, "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }
 
 // Key shows an API key.
 func (c *Client) Key(ctx context.Context, id string) (*APIKey, error) {
-	return ask[APIKey](ctx, c, request{method: http.MethodGet, path: []string{"keys", id}, repeat: true})
+	return ask[APIKey](ctx, c, request{method: http.MethodGet, path: []string{"keys", id}})
 }
 
 // RevokeKey makes an API key worthless, with the sessions that were begun with it. It refuses to revoke the client's own, see [Client.RevokeOwnKey].

@@ -27,7 +27,7 @@ type Lane struct {
 
 // Lanes reads which lanes there are. It takes an operator's key of all companies, as SetLanes does.
 func (c *Client) Lanes(ctx context.Context) (*Lanes, error) {
-	return ask[Lanes](ctx, c, request{method: http.MethodGet, path: []string{"lanes"}, repeat: true})
+	return ask[Lanes](ctx, c, request{method: http.MethodGet, path: []string{"lanes"}})
 }
 
 // SetLanes changes how many lanes there are, from 1 to 64, while everything runs. It is refused while a process of an older version is running, and after it

@@ -137,7 +137,7 @@ type ExpiringCertificate struct {
 
 // Overview says how the whole installation does. It takes an operator's or viewer's key of all companies.
 func (c *Client) Overview(ctx context.Context) (*Overview, error) {
-	return ask[Overview](ctx, c, request{method: http.MethodGet, path: []string{"overview"}, repeat: true})
+	return ask[Overview](ctx, c, request{method: http.MethodGet, path: []string{"overview"}})
 }
 
 // A Company is one in a list, and how it stands.
@@ -174,7 +174,7 @@ type CompanyPage struct {
 // Companies lists a page of the companies, by name. It takes an operator's or viewer's key of all companies.
 func (c *Client) Companies(ctx context.Context, q CompaniesQuery) (*CompanyPage, error) {
 	return ask[CompanyPage](ctx, c, request{
-		method: http.MethodGet, path: []string{"companies"}, repeat: true, query: query("prefix", q.Prefix, "limit", number(q.Limit), "cursor", q.Cursor),
+		method: http.MethodGet, path: []string{"companies"}, query: query("prefix", q.Prefix, "limit", number(q.Limit), "cursor", q.Cursor),
 	})
 }
 
@@ -218,7 +218,7 @@ func (c *Client) Events(ctx context.Context, company string, q EventsQuery) (*Ev
 	for name, value := range q.Match {
 		params.Set(name, value)
 	}
-	return ask[EventPage](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "events"}, repeat: true, query: params})
+	return ask[EventPage](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "events"}, query: params})
 }
 
 // AllEvents are a company's events, newest first, page after page from q.Cursor on. An error ends them.

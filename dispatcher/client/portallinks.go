@@ -48,12 +48,12 @@ func (c *Client) CreatePortalLink(ctx context.Context, company string, terms Por
 
 // PortalLinks lists a company's portal links: those that can be opened or whose sessions last, and those that ended within a week.
 func (c *Client) PortalLinks(ctx context.Context, company string) (*PortalLinkList, error) {
-	return ask[PortalLinkList](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "portal-links"}, repeat: true})
+	return ask[PortalLinkList](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "portal-links"}})
 }
 
 // PortalLink shows a portal link.
 func (c *Client) PortalLink(ctx context.Context, company, id string) (*PortalLink, error) {
-	return ask[PortalLink](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "portal-links", id}, repeat: true})
+	return ask[PortalLink](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "portal-links", id}})
 }
 
 // RevokePortalLink takes a portal link away. Its session ends at once.

@@ -46,7 +46,7 @@ type InstallationLimits struct {
 
 // Quotas reads a company's quotas. It takes an operator's key.
 func (c *Client) Quotas(ctx context.Context, company string) (*Quotas, error) {
-	return ask[Quotas](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "quotas"}, repeat: true})
+	return ask[Quotas](ctx, c, request{method: http.MethodGet, path: []string{"companies", company, "quotas"}})
 }
 
 // SetQuotas changes the quotas that are named as the API names them ("callbacks", "replays", "waiting_bytes", "weight"); nil stands for the default. It
@@ -61,7 +61,7 @@ func (c *Client) SetQuotas(ctx context.Context, company string, change map[strin
 
 // InstallationQuotas reads the quotas of all companies together. It takes an operator's key of all companies, as SetInstallationQuotas does.
 func (c *Client) InstallationQuotas(ctx context.Context) (*InstallationQuotas, error) {
-	return ask[InstallationQuotas](ctx, c, request{method: http.MethodGet, path: []string{"quotas"}, repeat: true})
+	return ask[InstallationQuotas](ctx, c, request{method: http.MethodGet, path: []string{"quotas"}})
 }
 
 // SetInstallationQuotas changes the quotas that are named as the API names them ("callback_types"); nil stands for the default.

@@ -34,12 +34,12 @@ func (c *Client) replay(ctx context.Context, q BulkReplayQuery, path ...string) 
 
 // CompaniesReplay shows how far a replay over companies is.
 func (c *Client) CompaniesReplay(ctx context.Context, replayID string) (*Replay, error) {
-	return ask[Replay](ctx, c, request{method: http.MethodGet, path: []string{"replays", replayID}, repeat: true})
+	return ask[Replay](ctx, c, request{method: http.MethodGet, path: []string{"replays", replayID}})
 }
 
 // CompaniesReplays lists the replays over companies.
 func (c *Client) CompaniesReplays(ctx context.Context) (*ReplayList, error) {
-	return ask[ReplayList](ctx, c, request{method: http.MethodGet, path: []string{"replays"}, repeat: true})
+	return ask[ReplayList](ctx, c, request{method: http.MethodGet, path: []string{"replays"}})
 }
 
 // CancelCompaniesReplay stops a replay over companies. What it has let out stays so.

@@ -15,6 +15,15 @@ type Request struct {
 	Body         *string           `json:"body"`                    // nil: it is not shown, as BodyMissing says
 	BodyEncoding string            `json:"body_encoding,omitempty"` // base64, if the body is no text
 	BodyMissing  string            `json:"body_missing,omitempty"`
+	Elements     []Element         `json:"elements,omitempty"` // of a batch
+}
+
+// An Element is a delivery's part of a batch's request. Its ids are empty if its event was erased, or is no longer kept.
+type Element struct {
+	DeliveryID string `json:"delivery_id,omitempty"`
+	EventID    string `json:"event_id,omitempty"`
+	Body       string `json:"body,omitempty"`    // what was sent of it, where not all of the request's body can be shown
+	Missing    string `json:"missing,omitempty"` // why that cannot be shown
 }
 
 // BodyBytes are those of the body that went out; nil if it is not shown.

@@ -43,12 +43,12 @@ type TypeDefinition struct {
 
 // Types lists the callback types there are.
 func (c *Client) Types(ctx context.Context) (*TypeList, error) {
-	return ask[TypeList](ctx, c, request{method: http.MethodGet, path: []string{"callback-types"}, repeat: true})
+	return ask[TypeList](ctx, c, request{method: http.MethodGet, path: []string{"callback-types"}})
 }
 
 // Type shows one callback type.
 func (c *Client) Type(ctx context.Context, name string) (*Type, error) {
-	return ask[Type](ctx, c, request{method: http.MethodGet, path: []string{"callback-types", name}, repeat: true})
+	return ask[Type](ctx, c, request{method: http.MethodGet, path: []string{"callback-types", name}})
 }
 
 // DeleteType takes a callback type away. It takes an operator's key, and two seconds or more. An [*APIError] of 409 says that the type is built in, or in use,

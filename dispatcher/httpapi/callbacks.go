@@ -30,9 +30,22 @@ type (
 		RawBody []byte `contentType:"application/json"`
 	}
 	patchIn struct {
-		Company    string `path:"company"`
-		CallbackID int64  `path:"callback_id"`
-		RawBody    []byte `contentType:"application/merge-patch+json"`
+		Company    string  `path:"company"`
+		CallbackID int64   `path:"callback_id"`
+		IfMatch    ifMatch `header:"If-Match"`
+		RawBody    []byte  `contentType:"application/merge-patch+json"`
+	}
+	deleteIn struct {
+		Company    string  `path:"company"`
+		CallbackID int64   `path:"callback_id"`
+		IfMatch    ifMatch `header:"If-Match"`
+	}
+	// rotateIn is steerIn for what changes a callback's settings.
+	rotateIn struct {
+		Company    string  `path:"company"`
+		CallbackID int64   `path:"callback_id"`
+		IfMatch    ifMatch `header:"If-Match"`
+		RawBody    []byte  `contentType:"application/json"`
 	}
 	// steerIn steers a callback. Its body is JSON, and may be left out.
 	steerIn struct {
@@ -50,12 +63,22 @@ type (
 
 	createdOut struct {
 		Location string `header:"Location"`
+		ETag     string `header:"ETag"`
 		Body     registry.Revealed
 	}
-	revealedOut struct{ Body registry.Revealed }
-	callbackOut struct{ Body *registry.Callback }
+	revealedOut struct {
+		ETag string `header:"ETag"`
+		Body registry.Revealed
+	}
+	callbackOut struct {
+		ETag string `header:"ETag" doc:"Names the callback's settings as they are. Its status and its health are none of them."`
+		Body *registry.Callback
+	}
 	// healthyOut shows a callback and how its deliveries do.
-	healthyOut   struct{ Body callbackHealth }
+	healthyOut struct {
+		ETag string `header:"ETag" doc:"Names the callback's settings as they are. Its status and its health are none of them."`
+		Body callbackHealth
+	}
 	callbacksOut struct{ Body callbackPage }
 	testOut      struct{ Body *dispatcher.TestResult }
 	challengeOut struct {
@@ -93,11 +116,12 @@ func (s *server) callbacks() {
 		Description: "A JSON Merge Patch (RFC 7396): members that are given replace, null removes, \"***\" leaves a secret as it is. " +
 			"Another `secret` takes the place of all that sign, at once; /secret lets the one before sign for a while. " +
 			"Where the installation wants proof of control, another `url` or `token_url` is challenged as that of a new callback is.",
-		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
+		Errors: []int{http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
 	}}, s.patchCallback)
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, Operation: huma.Operation{
 		OperationID: "delete-callback", Method: http.MethodDelete, Path: callbackRoute, Tags: chapter, Summary: "Delete a callback",
-		Description: "What waits for it is cancelled; an attempt in flight finishes.",
+		Description: "What waits for it is cancelled; an attempt in flight finishes. Its keys leave the company's key set at once, so a receiver may find no key for that attempt.",
+		Errors:      []int{http.StatusPreconditionFailed},
 	}}, s.deleteCallback)
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "pause-callback", Method: http.MethodPost, Path: callbackRoute + "/pause", Tags: chapter, Summary: "Pause a callback",
@@ -112,7 +136,7 @@ func (s *server) callbacks() {
 		OperationID: "rotate-secret", Method: http.MethodPost, Path: callbackRoute + "/secret", Tags: chapter, Summary: "Give a callback a new signing secret",
 		Description: "The answer shows it, this once, unless you bring it yourself (`secret`). Until `overlap` has passed requests carry a signature by the new and by each earlier secret. " +
 			"With `header_style` github there is one signature, and `overlap` must be \"0s\". It is safe to repeat with the same `secret`.",
-		Errors: []int{http.StatusConflict, http.StatusUnprocessableEntity},
+		Errors: []int{http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity},
 	}}, s.rotateSecret)
 	register(s, operation{need: manageCallbacks, bounds: ofCallback, patience: testPatience, body: &body{schema: reflect.TypeFor[testRequestDoc](), optional: true}, repeats: actsAnew, Operation: huma.Operation{
 		OperationID: "test-callback", Method: http.MethodPost, Path: callbackRoute + "/test", Tags: chapter, Summary: "Try a callback out",
@@ -137,6 +161,7 @@ func (s *server) createCallback(ctx context.Context, in *registrationIn) (*creat
 	}
 	cb = s.challenged(ctx, cb)
 	return &createdOut{
+		ETag:     cb.ETag(),
 		Location: fmt.Sprintf("/companies/%s/config/callbacks/%d", cb.Company, cb.ID),
 		Body:     cb.WithSecret(),
 	}, nil
@@ -166,7 +191,7 @@ func (s *server) getCallback(ctx context.Context, in *callbackIn) (*healthyOut, 
 	if err != nil {
 		return nil, err
 	}
-	return &healthyOut{page[0]}, nil
+	return &healthyOut{cb.ETag(), page[0]}, nil
 }
 
 // withHealth adds to callbacks how their deliveries do. It asks for all of them together.
@@ -206,15 +231,15 @@ func (c callbackHealth) MarshalJSON() ([]byte, error) {
 }
 
 func (s *server) patchCallback(ctx context.Context, in *patchIn) (*callbackOut, error) {
-	cb, err := s.Registry.Patch(ctx, in.Company, in.CallbackID, in.RawBody)
+	cb, err := s.Registry.Patch(ctx, in.Company, in.CallbackID, in.RawBody, in.IfMatch.conditions()...)
 	if err != nil {
 		return nil, err
 	}
 	return shown(s.challenged(ctx, cb), nil)
 }
 
-func (s *server) deleteCallback(ctx context.Context, in *callbackIn) (*noContent, error) {
-	return &noContent{}, s.Registry.Delete(ctx, in.Company, in.CallbackID)
+func (s *server) deleteCallback(ctx context.Context, in *deleteIn) (*noContent, error) {
+	return &noContent{}, s.Registry.Delete(ctx, in.Company, in.CallbackID, in.IfMatch.conditions()...)
 }
 
 func (s *server) pauseCallback(ctx context.Context, in *callbackIn) (*callbackOut, error) {
@@ -236,16 +261,16 @@ func (s *server) resumeCallback(ctx context.Context, in *steerIn) (*callbackOut,
 	return shown(s.Client.Resume(ctx, in.Company, in.CallbackID, skipHeld))
 }
 
-func (s *server) rotateSecret(ctx context.Context, in *steerIn) (*revealedOut, error) {
+func (s *server) rotateSecret(ctx context.Context, in *rotateIn) (*revealedOut, error) {
 	own, overlap, err := decodeRotation(in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	cb, err := s.Registry.RotateSecretTo(ctx, in.Company, in.CallbackID, own, overlap)
+	cb, err := s.Registry.RotateSecretTo(ctx, in.Company, in.CallbackID, own, overlap, in.IfMatch.conditions()...)
 	if err != nil {
 		return nil, err
 	}
-	return &revealedOut{cb.WithSecret()}, nil
+	return &revealedOut{cb.ETag(), cb.WithSecret()}, nil
 }
 
 func (s *server) testCallback(ctx context.Context, in *steerIn) (*testOut, error) {
@@ -267,7 +292,10 @@ func (s *server) verifyCallback(ctx context.Context, in *callbackIn) (*challenge
 }
 
 func shown(cb *registry.Callback, err error) (*callbackOut, error) {
-	return &callbackOut{cb}, err
+	if err != nil {
+		return nil, err
+	}
+	return &callbackOut{cb.ETag(), cb}, nil
 }
 
 // decodeResume reads {"skip_held": true}. The member is optional.

@@ -41,7 +41,7 @@ type (
 	deliveryShownIn struct {
 		Company    string   `path:"company"`
 		DeliveryID string   `path:"delivery_id"`
-		Include    []string `query:"include" enum:"request" nullable:"false" doc:"What else to show: with request each attempt has its request as it went out, or says why there is none, and its timing."`
+		Include    []string `query:"include" enum:"request" nullable:"false" doc:"What else to show: with request each attempt has its request as it went out, or says why there is none, and its timing. What travelled in a batch has the whole batch's."`
 	}
 	deliveriesOut struct{ Body deliveryPage }
 	deliveryOut   struct{ Body *dispatcher.Delivery }

@@ -44,7 +44,8 @@ func newAPI(mux humago.Mux, version string) huma.API {
 				Description: "Reliable outbound webhooks: partners register callbacks, internal systems hand over events, " +
 					"Ringback delivers each event, signed, to every callback that matches, and can say what became of it.\n\n" +
 					"Errors are problems as RFC 9457 describes them. What a key may not see answers 404, as if it did not exist.\n\n" +
-					"With the header Idempotency-Key a POST is done once, and for 24 h a repeat gets the same answer. Of an event the key is its id; of events as NDJSON each line has one.",
+					"With the header Idempotency-Key a POST is done once, and for 24 h a repeat gets the same answer. Of an event the key is its id; of events as NDJSON each line has one.\n\n" +
+					"Every answer has an X-Request-Id: the one that the request came with, if it is of 1 to 128 printable ASCII characters without spaces, or one of its own. The log names requests by it.",
 				License: &huma.License{Name: "Apache 2.0", Identifier: "Apache-2.0"},
 			},
 			OnAddOperation: []huma.AddOpFunc{describeParameters},
@@ -116,6 +117,8 @@ var parameters = map[string]struct {
 	"webhook_id":    {"", "dlv_AYIrM62HwW9yZGVyLTQ3MTE"},
 	"last_event_id": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
 	"Last-Event-ID": {"", "MFRGGZDFMZTWQ2LKNNWG23TPOA-1769933700784-0"},
+
+	"If-Match": {"The ETag that an answer gave of it. If it was changed since, the answer is 412, and nothing is done. Without the header it is done however it is.", `"1769933698020"`},
 
 	"Idempotency-Key": {"", "8e03978e-40d5-43dd-bc93-6894a57f9324"},
 }

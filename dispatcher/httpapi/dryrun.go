@@ -37,7 +37,7 @@ type (
 func (s *server) dryRuns() {
 	chapter := []string{"Callbacks"}
 	const said = "Says whether an event of that type and payload would match, names the clause of the `filter` that keeps it away, and shows the request that a first attempt " +
-		"would make, in the shape that the `template` gives it. Nothing is sent, and nothing is kept. Secrets are `***`, and the signature is by a secret that is made up. "
+		"would make, in the shape that the `template` gives it. Nothing is sent, and nothing is kept. Secrets are `***`, and the signature is by a secret, or a key, that is made up. "
 	register(s, operation{need: manageCallbacks, body: &body{schema: reflect.TypeFor[dryRunRequestDoc]()}, repeats: actsAnew, Operation: huma.Operation{
 		OperationID: "dry-run", Method: http.MethodPost, Path: callbacksRoute + "/dry-run", Tags: chapter, Summary: "Try what a callback would match and be sent",
 		Description: said + "`callback` is a registration that need not be registered, or, with `callback_id`, a merge patch to try on one that is.",

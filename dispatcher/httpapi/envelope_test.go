@@ -14,6 +14,7 @@ import (
 
 	"github.com/ringback/ringback/payloads"
 	"github.com/ringback/ringback/payloads/npmtest"
+	"github.com/ringback/ringback/registry"
 )
 
 // An arrival is a request as a partner got it.
@@ -265,6 +266,19 @@ func (h *house) thinIsHidden(receipt map[string]any, all map[string]arrival) {
 	}
 }
 
+// expired is where a ticket leads that has so long yet.
+func (h *house) expired(path string, left time.Duration) string {
+	h.t.Helper()
+	p, ok := registry.ParseTicket(strings.TrimPrefix(path, "/payloads/"))
+	if !ok {
+		h.t.Fatalf("%s is no ticket's", path)
+	}
+	cb, err := h.api.Registry.Get(h.t.Context(), p.Company, p.Callback)
+	h.must(err)
+	p.Expires = time.Now().Add(left)
+	return "/payloads/" + cb.Ticket(p.Ticket)
+}
+
 // thinEnds: a ticket is good for one delivery, in all its attempts, until its secret, its callback or its event is gone.
 func (h *house) thinEnds(got chan arrival, routes map[string]string, all map[string]arrival) {
 	h.t.Helper()
@@ -306,6 +320,8 @@ func (h *house) thinEnds(got chan arrival, routes map[string]string, all map[str
 	}
 
 	form := h.ticketOf(all["/form"])
+	h.call("", "GET", h.expired(form, time.Minute), "").want(http.StatusOK)
+	h.call("", "GET", h.expired(form, -time.Second), "").wantProblem(http.StatusGone)
 	h.call("operator", "DELETE", "/companies/acme/events/e-1", "").want(http.StatusOK)
 	h.call("", "GET", form, "").wantProblem(http.StatusGone)
 	h.call("producer", "POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"e-1","payload":{"requestId":"another","status":"OK"}}`).want(http.StatusAccepted)
@@ -313,6 +329,7 @@ func (h *house) thinEnds(got chan arrival, routes map[string]string, all map[str
 	stamped := h.ticketOf(all["/stamped"])
 	h.call("partner", "DELETE", routes["/stamped"], "").want(http.StatusNoContent)
 	h.call("", "GET", stamped, "").wantProblem(http.StatusNotFound)
+	h.guesses()
 	for range wrongKeys {
 		h.call("", "GET", "/payloads/x", "")
 	}

@@ -87,6 +87,7 @@ var problemDescriptions = map[int]string{
 	http.StatusRequestTimeout:        "The body did not arrive in time",
 	http.StatusGone:                  "It is no longer kept",
 	http.StatusConflict:              "Things are not such that this could be done",
+	http.StatusPreconditionFailed:    "It was changed meanwhile, and is not as If-Match says",
 	http.StatusRequestEntityTooLarge: "The body is too long",
 	http.StatusUnsupportedMediaType:  "The body is of another media type, or compressed",
 	http.StatusUnprocessableEntity:   "Something in the request does not fit: `errors` says what",
@@ -133,6 +134,8 @@ func (s *server) exampleError(status int, described *huma.Operation, op operatio
 			return &dispatcher.UnderWayError{Wait: retryAfter * time.Second}
 		}
 		return &refusal{status: status, detail: shown.conflict}
+	case http.StatusPreconditionFailed:
+		return errChanged
 	case http.StatusUnprocessableEntity:
 		if shown.fault.Location == "" {
 			shown.fault = payloads.FieldError{Location: "query.verbose", Message: "is not known here: this path takes no parameters"}

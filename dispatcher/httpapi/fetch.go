@@ -2,9 +2,12 @@ package httpapi
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/ringback/ringback/dispatcher"
 )
@@ -12,8 +15,20 @@ import (
 // exampleTicket is one of nobody.
 const exampleTicket = "AWWC3QGA9rDJ42aAhvfd92YEYWNtZW9yZGVyLTQ3MTEq5pMqQ1v0sXZ2nT0l8eVh3k9m7bqf1wYc6uJx4dRzGA"
 
-// fetchers is whose requests those with tickets count as: together they may have as much under way as one key.
-const fetchers = "tickets"
+// Requests with tickets count as those of two keys, of which each may have as much under way as any key. Those from addresses that have asked for too many unknown
+// tickets are strangeFetchers', and all others fetchers'.
+const fetchers, strangeFetchers = "tickets", "tickets of strangers"
+
+// strangeTickets is how many tickets of strangers are looked at in a second, whoever asks: each costs Redis a command. Good ones are among them where many partners
+// come from the address of one proxy.
+const strangeTickets = 200
+
+// errFetches turns a request away where too many with tickets are under way.
+var errFetches = &refusal{
+	status: http.StatusTooManyRequests, shed: true,
+	detail: fmt.Sprintf("%d payloads are being fetched, as many as may be at a time: fetch this one again in a moment", keyRequests),
+	header: retryIn(retryAfter),
+}
 
 // fetches adds where partners fetch the payloads of thin bodies. Whoever has the address needs no key: it is the secret.
 func (s *server) fetches() {
@@ -27,16 +42,17 @@ func (s *server) fetches() {
 		Parameters: []*huma.Param{{Name: "ticket", In: "path", Required: true, Schema: plainText}},
 		Errors:     []int{http.StatusNotFound, http.StatusGone, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}})
-	s.mux.HandleFunc("GET /payloads/{ticket}", s.fetch)
+	strange := rate.NewLimiter(strangeTickets, strangeTickets)
+	s.mux.HandleFunc("GET /payloads/{ticket}", func(w http.ResponseWriter, r *http.Request) { s.fetch(w, r, strange) })
 }
 
-func (s *server) fetch(w http.ResponseWriter, r *http.Request) {
-	fetched, err := s.fetchPlaced(r)
+func (s *server) fetch(w http.ResponseWriter, r *http.Request, strange *rate.Limiter) {
+	fetched, err := s.fetchPlaced(r, strange)
 	switch {
 	case errors.Is(err, dispatcher.ErrNotFound):
 		err = errNoTicket
 		if wait := s.Guesses.Unknown(r); wait > 0 {
-			err = tooOften(wait, "too many unknown addresses are asked for from here")
+			err = tooManyTickets(wait)
 		}
 	case errors.Is(err, dispatcher.ErrFetchOver):
 		err = errTicketOver
@@ -49,9 +65,23 @@ func (s *server) fetch(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(fetched.Body) // secure has said that nobody is to keep or guess it
 }
 
+func tooManyTickets(wait time.Duration) error {
+	return tooOften(wait, "too many unknown addresses are asked for from here")
+}
+
 // fetchPlaced fetches when there is a place.
-func (s *server) fetchPlaced(r *http.Request) (*dispatcher.Fetched, error) {
-	v, err := s.door.enter(fetchers)
+func (s *server) fetchPlaced(r *http.Request, strange *rate.Limiter) (*dispatcher.Fetched, error) {
+	whose := fetchers
+	if wait := s.Guesses.wait(sourceOf(r)); wait > 0 {
+		if !strange.Allow() {
+			return nil, tooManyTickets(wait)
+		}
+		whose = strangeFetchers
+	}
+	v, err := s.door.enter(whose)
+	if errors.Is(err, errKeyRequests) {
+		return nil, errFetches
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -224,6 +224,9 @@ func TestEveryPathForEveryRole(t *testing.T) {
 					continue
 				}
 				n++
+				if op.OperationID == "rotate-signing-key" {
+					h.afresh() // the key of the next callback is the company's first one again
+				}
 				if a := h.request(op, n).do(h, actor); a.status >= 300 {
 					t.Errorf("the %s, who may, is answered %d: %s", actor, a.status, a.body)
 				}

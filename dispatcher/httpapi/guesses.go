@@ -11,14 +11,14 @@ import (
 )
 
 const (
-	// An address may present wrongKeys unknown keys at once, more than anybody tries by hand, and one more each second.
+	// An address may present wrongKeys unknown keys, or else, at once, more than anybody tries by hand, and one more each second.
 	wrongKeys     = 100
 	wrongKeyEvery = time.Second
 	// maxGuessers bounds the memory. The addresses that have been quiet are forgotten first. If they are too few, all are.
 	maxGuessers = 4096
 )
 
-// Guesses remember which addresses presented unknown keys, or unknown portal links. The zero value remembers nothing yet. Safe for concurrent use.
+// Guesses remember which addresses presented what is unknown: API keys, portal links, tickets or, in a memory of their own, companies. The zero value remembers nothing yet. Safe for concurrent use.
 type Guesses struct {
 	mu  sync.Mutex
 	met map[netip.Prefix]*rate.Limiter
@@ -34,7 +34,7 @@ func (g *Guesses) Unknown(r *http.Request) (wait time.Duration) {
 	return wait
 }
 
-// note remembers an unknown key from an address.
+// note remembers something unknown from an address.
 func (g *Guesses) note(from netip.Prefix) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -50,7 +50,7 @@ func (g *Guesses) note(from netip.Prefix) {
 	g.met[from].Allow()
 }
 
-// wait is how long an address has to wait before it may present another unknown key.
+// wait is how long an address has to wait before it may present something unknown again.
 func (g *Guesses) wait(from netip.Prefix) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()

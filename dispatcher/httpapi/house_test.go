@@ -20,6 +20,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
+	"golang.org/x/time/rate"
 
 	"github.com/ringback/ringback/dispatcher"
 	"github.com/ringback/ringback/dispatcher/egress"
@@ -109,6 +110,13 @@ func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, strin
 	return h
 }
 
+// guesses gives the address that calls come from a whole number of guesses, however long the test takes: no more of them as time passes.
+func (h *house) guesses() {
+	from := sourceOf(httptest.NewRequestWithContext(h.t.Context(), http.MethodGet, "/", nil))
+	h.api.Guesses.note(from)
+	h.api.Guesses.met[from] = rate.NewLimiter(0, wrongKeys)
+}
+
 // newKey gives an actor a key without a rate limit: no test is a partner's second.
 func (h *house) newKey(actor string) {
 	h.t.Helper()
@@ -178,9 +186,9 @@ func (h *house) do(r *http.Request) answer {
 	if isStream(r) { // which has no end: its caller hangs up after the first words
 		ctx, hangUp := context.WithCancel(r.Context())
 		defer hangUp()
-		h.api.ServeHTTP(&onFlush{w, hangUp}, r.WithContext(ctx))
+		h.api.observed().ServeHTTP(&onFlush{w, hangUp}, r.WithContext(ctx))
 	} else {
-		h.api.ServeHTTP(w, r)
+		h.api.observed().ServeHTTP(w, r)
 	}
 	a := answer{h.t, w.Code, w.Result().Header, w.Body.Bytes()}
 	a.wantSafeHeaders()

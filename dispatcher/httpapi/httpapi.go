@@ -49,12 +49,13 @@ func New(cfg Config) (http.Handler, error) {
 	return s.observed(), nil
 }
 
-// observed measures every request (http.server.request.duration, by OpenTelemetry's semantic conventions). It continues the caller's trace
+// observed names and measures every request (http.server.request.duration, by OpenTelemetry's semantic conventions). It continues the caller's trace
 // (W3C Trace Context), so that the trace leads from the producer to the attempt. The API's own work has no span, but accepting an event has.
 func (s *server) observed() http.Handler {
-	return otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
+	measured := otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
 		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}),
 		otelhttp.WithFilter(func(r *http.Request) bool { return !isStream(r) })) // how long one lasts says nothing of ours
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { measured.ServeHTTP(w, named(w.Header(), r)) }) // before it is measured by its route, which the mux notes in the very request
 }
 
 // build is New, for tests that want to look inside.
@@ -63,6 +64,7 @@ func build(cfg Config) (*server, error) {
 		return nil, fmt.Errorf("httpapi: %w", err)
 	}
 	s := &server{Config: cfg, overviews: dispatcher.NewOverviews(cfg.Client, cfg.Examine), mux: &recordingMux{ServeMux: http.NewServeMux()}, door: newDoorway(cfg.MaxInflight)}
+	s.streams.says, s.polls.says = aboutStreams, aboutPolls
 	s.api = newAPI(s.mux, cfg.Version)
 	var err error
 	if s.refused, err = newRefusedKeys(cfg.MeterProvider); err != nil {

@@ -127,6 +127,50 @@ func TestTheRequestThatWasSent(t *testing.T) {
 	<-got
 }
 
+// TestTheRequestOfABatch is shown whole at each of its deliveries, and what is missing is named. Viewers see which deliveries those are.
+func TestTheRequestOfABatch(t *testing.T) {
+	h := newHouse(t)
+	got := make(chan string, 1)
+	partner := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		got <- string(body)
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	t.Cleanup(partner.Close)
+	h.call("partner", "POST", "/companies/acme/config/callbacks", fmt.Sprintf(`{"callback_type":"payment_proof","destination":{"url":%q},"batch":{"max_events":2}}`, partner.URL)).want(http.StatusCreated)
+	h.work()
+	var ids []string
+	for _, id := range []string{"a", "b"} {
+		receipt := h.call("producer", "POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"`+id+`","payload":`+awkwardPayload+`}`).want(http.StatusAccepted).json()
+		ids = append(ids, receipt["deliveries"].([]any)[0].(map[string]any)["delivery_id"].(string))
+	}
+	received, route := <-got, "/companies/acme/deliveries/"+ids[1]
+	for h.call("operator", "GET", route, "").want(http.StatusOK).json()["state"] != "delivered" {
+		<-time.After(10 * time.Millisecond)
+	}
+	request := func(actor string) map[string]any {
+		return h.call(actor, "GET", route+"?include=request", "").want(http.StatusOK).json()["attempts"].([]any)[0].(map[string]any)["request"].(map[string]any)
+	}
+	elements := func(r map[string]any) string {
+		text, _ := json.Marshal(r["elements"])
+		return string(text)
+	}
+	both := fmt.Sprintf(`[{"delivery_id":%q,"event_id":"a"},{"delivery_id":%q,"event_id":"b"}]`, ids[0], ids[1])
+	if r := request("partner"); r["body"] != received || elements(r) != both {
+		t.Errorf("it shows %v, and %s", r, elements(r))
+	}
+	if r := request("viewer"); r["body"] != nil || r["body_missing"] == nil || elements(r) != both {
+		t.Errorf("a viewer sees %v, and %s", r, elements(r))
+	}
+	h.call("other operator", "GET", route+"?include=request", "").wantProblem(http.StatusNotFound)
+	h.call("operator", "DELETE", "/companies/acme/events/a", "").want(http.StatusOK)
+	const missing = "its event was erased, or is no longer kept"
+	if r := request("operator"); r["body"] != nil || r["body_missing"] != "of its 2 elements one is missing: "+missing ||
+		r["elements"].([]any)[0].(map[string]any)["missing"] != missing || r["elements"].([]any)[1].(map[string]any)["body"] != awkwardPayload {
+		t.Errorf("it shows %v, and %s", r, elements(r))
+	}
+}
+
 // TestABodyThatIsNoTextIsBase64 in JSON.
 func TestABodyThatIsNoTextIsBase64(t *testing.T) {
 	text, err := json.Marshal(dispatcher.Request{Body: []byte("\xff\x00")})

@@ -61,6 +61,8 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 		return problem(http.StatusBadRequest, strings.TrimPrefix(err.Error(), "registry: ")), nil
 	case errors.Is(err, registry.ErrNotFound):
 		return problem(http.StatusNotFound, errNoCallback.detail), nil
+	case errors.Is(err, registry.ErrOvertaken):
+		return problem(errTypeChanged.status, errTypeChanged.detail), nil
 	case errors.Is(err, registry.ErrBuiltin):
 		return problem(http.StatusConflict, builtinDetail), nil
 	case errors.Is(err, registry.ErrBusy):

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"reflect"
 	"time"
@@ -78,7 +77,7 @@ func (s *server) pollCallback(ctx context.Context, in *pollIn) (*pollOut, error)
 	if wait > 0 {
 		leave, err := s.polls.enter(keyOf(ctx))
 		if err != nil {
-			return nil, tooManyPolls(err)
+			return nil, err
 		}
 		defer leave()
 	}
@@ -88,17 +87,6 @@ func (s *server) pollCallback(ctx context.Context, in *pollIn) (*pollOut, error)
 
 // placeFor gives an operation's request a place for a while.
 func placeFor(ctx context.Context) (release func(), err error) { return visitOf(ctx).place(ctx, 0) }
-
-// tooManyPolls is why a poll may not wait, where streams counts those that do.
-func tooManyPolls(err error) error {
-	refused, ok := errors.AsType[*refusal](err)
-	if !ok {
-		return err
-	}
-	said := *refused
-	said.detail = fmt.Sprintf("as many polls wait as may (%d of a key, %d of a company, %d of a process): end one, or poll without wait", keyStreams, companyStreams, maxStreams)
-	return &said
-}
 
 func (s *server) acknowledge(ctx context.Context, in *steerIn) (*acknowledgementOut, error) {
 	through, err := oneText(in.RawBody, "through", "a cursor that a poll gave")

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ringback/ringback/dispatcher"
 )
 
 // A refusal is an error of this package's own making. It knows its answer.
@@ -111,5 +113,5 @@ func retryIn(seconds int) http.Header { return http.Header{"Retry-After": {strco
 // The refusals of what is no ticket, or one no longer.
 var (
 	errNoTicket   = &refusal{status: http.StatusNotFound, detail: "there is no such address, or no longer: it ends with its callback, and when the callback's signing secret is rotated"}
-	errTicketOver = &refusal{status: http.StatusGone, detail: "what this address led to is over: its time has ended, or the event is no longer kept"}
+	errTicketOver = &refusal{status: http.StatusGone, detail: dispatcher.ErrFetchOver.Error()}
 )

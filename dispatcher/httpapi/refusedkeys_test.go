@@ -35,6 +35,7 @@ func TestRefusedKeysAreCounted(t *testing.T) {
 		}
 	}
 	wantCounted("map[expired:0 held_back:0 unknown:0]")
+	h.guesses()
 	h.call("viewer", "GET", "/callback-types", "").want(http.StatusOK)
 	h.call("partner", "GET", "/egress", "").want(http.StatusForbidden)
 	h.call("", "GET", "/callback-types", "").want(http.StatusUnauthorized)

@@ -62,11 +62,7 @@ func (op *operation) asksForRepeats() {
 // refuseKeys refuses the header.
 func (s *server) refuseKeys(ctx huma.Context, next func(huma.Context)) {
 	r, w := humago.Unwrap(ctx)
-	if r.Header.Get(idempotencyKey) != "" {
-		s.refuse(w, r, errKeyRefused)
-		return
-	}
-	next(ctx)
+	s.keyless(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { next(ctx) })).ServeHTTP(w, r)
 }
 
 // keyless is a handler that refuses the header.
@@ -154,7 +150,7 @@ func (s *server) keep(ctx context.Context, claim *dispatcher.Claim, answer *kept
 		text, _ = json.Marshal(answer) // plain values always encode
 	}
 	if err := claim.Answered(ctx, text, answer.Code < http.StatusMultipleChoices); err != nil {
-		s.Logger.ErrorContext(ctx, "the answer to a request with an Idempotency-Key is not kept: a repeat finds it anew", "error", err)
+		s.Logger.ErrorContext(ctx, "the answer to a request with an Idempotency-Key is not kept: a repeat finds it anew", "request_id", nameOf(ctx), "error", err)
 	}
 }
 

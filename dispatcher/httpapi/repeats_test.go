@@ -1,9 +1,12 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -254,6 +257,96 @@ func TestAKeyIsFreeUntilSomethingWasDone(t *testing.T) {
 	h.call("operator", "DELETE", "/companies/acme?confirm=acme", "").want(http.StatusOK)
 	if left, err := h.rdb.Keys(t.Context(), "*:idem*").Result(); err != nil || len(left) != 0 {
 		t.Errorf("the erased company left %q, %v", left, err)
+	}
+}
+
+// A silent Redis does what scripts under a claim ask of it, and loses its answer, while on is set.
+type silent struct {
+	losing
+
+	lost int // how many answers were
+}
+
+func (s *silent) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		underClaim := func(arg any) bool {
+			text, ok := arg.(string)
+			return ok && strings.Contains(text, ":idem:")
+		}
+		if args := cmd.Args(); s.on.Load() && err == nil && len(args) > 2 && slices.ContainsFunc(args[2:], underClaim) { // behind the script's text
+			s.lost++
+			err = io.EOF
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
+
+// TestAFailureOfOurOwnIsNoAnswer: where Redis did what was asked, and its answer was lost, the request is answered 503. A repeat is not: it hears at once what was
+// done, which is not done again.
+func TestAFailureOfOurOwnIsNoAnswer(t *testing.T) {
+	h := newHouse(t)
+	h.register("acme") // so that the company is awake, and the first answer is that it was done
+	redis := &silent{}
+	h.rdb.AddHook(redis)
+	const path = "/companies/acme/config/callbacks"
+	create := func() answer { return h.call("partner", "POST", path, hook, header{"Idempotency-Key": "k"}) }
+	redis.on.Store(true)
+	create().wantProblem(http.StatusServiceUnavailable)
+	redis.on.Store(false)
+	if steps := h.steps(); redis.lost != 1 || len(steps) != 1 {
+		t.Fatalf("%d answers were lost, of the steps %q; want one", redis.lost, steps)
+	}
+	made := create().want(http.StatusCreated)
+	if made.header.Get("Idempotent-Replayed") != "" || made.json()["secret"] == nil {
+		t.Errorf("the repeat is answered %v %s", made.header, made.body)
+	}
+	again := create().want(http.StatusCreated)
+	again.same(made)
+	if again.header.Get("Idempotent-Replayed") != "true" {
+		t.Errorf("its answer was not kept: %v", again.header)
+	}
+	if list := h.call("partner", "GET", path, "").json()["callbacks"].([]any); len(list) != 2 {
+		t.Errorf("%d callbacks, want the one of before and this", len(list))
+	}
+}
+
+// TestWhatAKilledProcessNotedIsSealed: between what it did and its answer, Redis holds what it made up, and nothing of that can be read there.
+func TestWhatAKilledProcessNotedIsSealed(t *testing.T) {
+	h := newHouse(t)
+	redis := loses()
+	h.rdb.AddHook(redis)
+	key := header{"Idempotency-Key": "k"}
+	redis.on.Store(true)
+	secret := h.call("partner", "POST", "/companies/acme/config/callbacks", hook, key).want(http.StatusCreated).json()["secret"].(string)
+	link := h.call("partner", "POST", "/companies/acme/portal-links", "", key).want(http.StatusCreated).json()["url"].(string)
+	redis.on.Store(false)
+	bodies := []byte(nil) // their digests, by which a short body could be guessed
+	for _, body := range []string{hook, ""} {
+		digest := sha256.Sum256([]byte("\n" + body))
+		bodies = append(bodies, digest[:]...)
+	}
+	noted := 0
+	for _, claim := range h.claims() {
+		fields, err := h.rdb.HGetAll(t.Context(), claim).Result()
+		h.must(err)
+		if fields["n"] != "" {
+			noted++
+		}
+		if f := fields["f"]; len(f) <= sha256.Size || bytes.Contains(bodies, []byte(f)) {
+			t.Errorf("the body's digest can be read in %s: %x", claim, f)
+		}
+		for field, value := range fields {
+			for _, made := range []string{secret, strings.TrimPrefix(secret, "whsec_"), link[strings.LastIndexAny(link, "/#=")+1:], "payment_proof", "https://"} {
+				if strings.Contains(value, made) {
+					t.Errorf("%s says %q in %s", field, made, claim)
+				}
+			}
+		}
+	}
+	if noted != 2 {
+		t.Errorf("%d requests noted what they made up", noted)
 	}
 }
 

@@ -63,8 +63,8 @@ type togetherDoc struct {
 	MaxEvents int         `json:"max_events,omitempty" minimum:"1" maximum:"1000" default:"100" doc:"The most events in one request. With results, at most 500." example:"100"`
 	MaxBytes  int         `json:"max_bytes,omitempty" minimum:"1024" maximum:"1048576" default:"262144" doc:"The most bytes of payloads in one request. An event whose payload is longer travels alone." example:"262144"`
 	MaxWait   durationDoc `json:"max_wait,omitempty" default:"5s" example:"5s" doc:"How long the first event waits for others: 0s to 60s."`
-	Element   string      `json:"element,omitempty" enum:"payload,envelope" default:"payload" doc:"What stands in the array for an event: the body that a request by itself would have, or {id, type, payload} with it, where id is the delivery's." example:"envelope"`
-	Results   bool        `json:"results,omitempty" default:"false" doc:"The body of an answer that counts as delivered may say {\"results\": [{\"id\": \"dlv_…\", \"status\": 200}]}, within its first 64 KiB: what has a status of 2xx there is delivered, and all else is tried again. An id is the delivery's or the event's. A body that says anything else, or is cut off, says nothing: all are delivered."`
+	Element   string      `json:"element,omitempty" enum:"payload,envelope" default:"payload" doc:"What stands in the array for an event: the body that a request by itself would have, or {id, type, payload} with it, where id is the delivery's. Then Ringback-Batch-Element: envelope is sent." example:"envelope"`
+	Results   bool        `json:"results,omitempty" default:"false" doc:"The body of an answer that counts as delivered may say {\"results\": [{\"id\": \"dlv_…\", \"status\": 200}]}, within its first 64 KiB: what has a status of 2xx there is delivered, and all else is tried again. An id is the delivery's or the event's. A body that says anything else, or is cut off, says nothing: all are delivered. Then Ringback-Batch-Results: 1 is sent."`
 	RateLimit string      `json:"rate_limit,omitempty" enum:"requests,events" default:"requests" doc:"What takes a token of the callback's rate_limit: each request, or each event in it. Of events, a batch goes once there is a token, and the next once all that it took are made up for."`
 }
 
@@ -348,6 +348,15 @@ type RequestDoc struct {
 	Body         *string           `json:"body" nullable:"true" doc:"As it went out; null where it is not shown."`
 	BodyEncoding string            `json:"body_encoding,omitempty" enum:"base64" doc:"Where the body is no text."`
 	BodyMissing  string            `json:"body_missing,omitempty" doc:"Why the body is null." example:"the event's body is no longer kept (--body-retention)"`
+	Elements     []ElementDoc      `json:"elements,omitempty" doc:"Of a delivery that travelled in a batch: what that had in it, in order. Absent where it is not known."`
+}
+
+// ElementDoc is a dispatcher.Element.
+type ElementDoc struct {
+	DeliveryID string `json:"delivery_id,omitempty" doc:"Absent if its event was erased, or is no longer kept." example:"dlv_AYIrM62HwXVwZGF0ZS0x"`
+	EventID    string `json:"event_id,omitempty" doc:"Absent if it was erased, or is no longer kept." example:"update-1"`
+	Body       string `json:"body,omitempty" doc:"Only where the request's body is null since some elements are missing: this one as it went out."`
+	Missing    string `json:"missing,omitempty" doc:"Why this element cannot be shown." example:"its event was erased, or is no longer kept"`
 }
 
 // TimingDoc is a dispatcher.Timing.

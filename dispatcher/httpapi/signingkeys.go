@@ -11,8 +11,6 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 	"golang.org/x/time/rate"
-
-	"github.com/ringback/ringback/registry"
 )
 
 const (
@@ -50,14 +48,15 @@ func (s *server) signingKeys() {
 		Description: "Of a callback with `signature.ed25519` or `signature.rfc9421`. The new key is announced: it stands in the company's key set, and does not sign until `announce` has passed. Then it signs " +
 			"along with the key before, until `overlap` has passed, too. Then the key before is retired. Receivers that fetch the key set, and remember it for as long as the answer says, " +
 			"never meet a signature by a key that they cannot know. While a key is announced, there is no other.",
-		Errors: []int{http.StatusConflict},
+		Errors: []int{http.StatusConflict, http.StatusPreconditionFailed},
 	}}, s.rotateSigningKey)
 
 	set := s.api.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[keySetDoc](), true, "")
 	s.document(page{mediaType: mediaJWKS, schema: set, Operation: huma.Operation{
 		OperationID: "key-set", Method: http.MethodGet, Path: keySetRoute, Tags: chapter, Summary: "The public keys of a company's callbacks",
 		Description: "Open to all, as a JWK Set (RFC 7517, RFC 8037): the keys that sign, those that are announced, and those that were retired lately, of all of the company's callbacks. " +
-			"A company that has none, or is unknown, has an empty set. It may be kept for as long as Cache-Control says, which is less than any key is announced for.",
+			"A company that has none, or is unknown, has an empty set. It may be kept for as long as Cache-Control says, which is less than any key is announced for: " +
+			"five minutes, and the less, down to 10 s, the longer the process that answers has not heard from Redis; an empty set not at all, for the first key signs at once.",
 		Parameters: []*huma.Param{{Name: "company", In: "path", Required: true, Schema: plainText, Example: "acme"}},
 		Errors:     []int{http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}})
@@ -65,12 +64,12 @@ func (s *server) signingKeys() {
 	s.mux.HandleFunc("GET "+keySetRoute, func(w http.ResponseWriter, r *http.Request) { s.keySet(w, r, strange) })
 }
 
-func (s *server) rotateSigningKey(ctx context.Context, in *steerIn) (*callbackOut, error) {
+func (s *server) rotateSigningKey(ctx context.Context, in *rotateIn) (*callbackOut, error) {
 	announce, overlap, err := decodeKeyRotation(in.RawBody)
 	if err != nil {
 		return nil, err
 	}
-	return shown(s.Registry.RotateKey(ctx, in.Company, in.CallbackID, announce, overlap))
+	return shown(s.Registry.RotateKey(ctx, in.Company, in.CallbackID, announce, overlap, in.IfMatch.conditions()...))
 }
 
 // decodeKeyRotation reads {"announce": "24h", "overlap": "24h"}. Both members are optional.
@@ -113,7 +112,7 @@ func (s *server) keySet(w http.ResponseWriter, r *http.Request, strange *namesLo
 		return
 	}
 	h := w.Header()
-	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", registry.KeysMaxAge/time.Second))
+	h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", set.MaxAge(time.Now())/time.Second))
 	h.Set("Cross-Origin-Resource-Policy", "cross-origin")
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("ETag", set.ETag)

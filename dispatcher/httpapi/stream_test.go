@@ -61,7 +61,7 @@ func TestHeadOfAStream(t *testing.T) {
 	h := newHouse(t)
 	h.register("acme")
 	server := h.streamer(nil)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", strings.TrimPrefix(server, "http://"))
 	h.must(err)
@@ -88,7 +88,7 @@ func TestHeadOfAStream(t *testing.T) {
 // open opens a stream as an actor.
 func (h *house) open(server, actor, query string, headers ...header) *stream {
 	h.t.Helper()
-	ctx, cancel := context.WithTimeout(h.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(h.t.Context(), time.Minute)
 	h.t.Cleanup(cancel)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+deliveriesStream+query, nil)
 	h.must(err)
@@ -427,7 +427,7 @@ func TestWatchersShareWhatTheyCost(t *testing.T) {
 	for len(taken[watchers-1]) < events {
 		select {
 		case <-all[watchers-1].Changed():
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("the last watcher heard of %d", len(taken[watchers-1]))
 		}
 		for i, w := range all {

@@ -14,11 +14,30 @@ const maxStreams, companyStreams, keyStreams = 1000, 300, 100
 
 // streams counts those that are served.
 type streams struct {
+	says refusals // where there are too many
+
 	mu        sync.Mutex
 	all       int
 	keys      map[string]int // by the key's id, while it has any
 	companies map[string]int // by the key's company, in the same way; not of keys of all companies
 }
+
+// refusals are what is said where as many are served as may be: %d of a key, of a company, and of the process.
+type refusals struct{ ofKey, ofCompany, ofProcess string }
+
+// aboutStreams is said of streams of deliveries, and aboutPolls of polls that wait.
+var (
+	aboutStreams = refusals{
+		"this key has %d streams open, as many as one key may have: close one, or read several callbacks' deliveries in one",
+		"this company's keys and portal links have %d streams open, as many as they may have: close one, or read several callbacks' deliveries in one",
+		"this process serves %d streams, as many as it may: try again in a moment, or read the list of deliveries",
+	}
+	aboutPolls = refusals{
+		"%d polls of this key wait, as many as may of one key: end one, or poll without wait",
+		"%d polls of this company's keys and portal links wait, as many as may: end one, or poll without wait",
+		"%d polls wait in this process, as many as may: try again in a moment, or poll without wait",
+	}
+)
 
 // enter counts a stream of a key. The caller calls leave at its end.
 func (s *streams) enter(key registry.Key) (leave func(), err error) {
@@ -26,11 +45,11 @@ func (s *streams) enter(key registry.Key) (leave func(), err error) {
 	defer s.mu.Unlock()
 	switch {
 	case s.keys[key.ID] >= keyStreams:
-		return nil, tooManyStreams("this key has %d streams open, as many as one key may have: close one, or read several callbacks' deliveries in one", keyStreams)
+		return nil, tooManyStreams(s.says.ofKey, keyStreams)
 	case s.companies[key.Company] >= companyStreams:
-		return nil, tooManyStreams("this company's keys and portal links have %d streams open, as many as they may have: close one, or read several callbacks' deliveries in one", companyStreams)
+		return nil, tooManyStreams(s.says.ofCompany, companyStreams)
 	case s.all >= maxStreams:
-		return nil, tooManyStreams("this process serves %d streams, as many as it may: try again in a moment, or read the list of deliveries", maxStreams)
+		return nil, tooManyStreams(s.says.ofProcess, maxStreams)
 	}
 	if s.keys == nil {
 		s.keys, s.companies = make(map[string]int), make(map[string]int)

@@ -24,15 +24,24 @@ type (
 	typeIn struct {
 		Name string `path:"name"`
 	}
-	putTypeIn struct {
-		Name    string `path:"name"`
-		RawBody []byte `contentType:"application/json"`
+	deleteTypeIn struct {
+		Name    string  `path:"name"`
+		IfMatch ifMatch `header:"If-Match"`
 	}
-	typesOut   struct{ Body typeList }
-	typeOut    struct{ Body callbackType }
+	putTypeIn struct {
+		Name    string  `path:"name"`
+		IfMatch ifMatch `header:"If-Match"`
+		RawBody []byte  `contentType:"application/json"`
+	}
+	typesOut struct{ Body typeList }
+	typeOut  struct {
+		ETag string `header:"ETag" doc:"Names the type as it is."`
+		Body callbackType
+	}
 	putTypeOut struct {
 		Status   int
 		Location string `header:"Location"`
+		ETag     string `header:"ETag" doc:"Names the type as it is."`
 		Body     callbackType
 	}
 
@@ -72,7 +81,7 @@ func (s *server) callbackTypes() {
 		Summary: "Add or change a callback type",
 		Description: "201 if it is new, else 200. The type is replaced as a whole: what is left out is as if it had never been given. Known everywhere at once; " +
 			"a change takes effect within a second, for events from then on. Takes an operator's key for all companies.",
-		Errors: []int{http.StatusConflict},
+		Errors: []int{http.StatusConflict, http.StatusPreconditionFailed},
 	}}, s.putType)
 	register(s, operation{need: manageTypes, patience: deleteTypePatience, Operation: huma.Operation{
 		OperationID: "delete-callback-type", Method: http.MethodDelete, Path: typeRoute, Tags: chapter, Summary: "Delete a callback type",
@@ -80,7 +89,7 @@ func (s *server) callbackTypes() {
 			"answer says where. A callback for a glob is for no type by its name. It takes two seconds or more, in which nothing new of the type is accepted: if " +
 			"something came meanwhile, the type stays, and the answer is 409. Events of the type can be read as before, and replayed: they go out as the type had it. " +
 			"Takes an operator's key for all companies.",
-		Errors: []int{http.StatusConflict},
+		Errors: []int{http.StatusConflict, http.StatusPreconditionFailed},
 	}}, s.deleteType)
 }
 
@@ -104,7 +113,7 @@ func (s *server) getType(ctx context.Context, in *typeIn) (*typeOut, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &typeOut{s.showType(t)}, nil
+	return &typeOut{registry.TypeETag(t), s.showType(t)}, nil
 }
 
 func (s *server) findType(ctx context.Context, name string) (*payloads.Type, error) {
@@ -124,7 +133,7 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 	if err != nil {
 		return nil, err
 	}
-	created, err := s.Registry.Types().Put(ctx, t)
+	created, err := s.Registry.Types().Put(ctx, t, in.IfMatch.typeConditions()...)
 	if err != nil {
 		return nil, err
 	}
@@ -132,15 +141,15 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 	if err != nil {
 		return nil, err
 	}
-	out := &putTypeOut{Status: http.StatusOK, Location: typesRoute + "/" + in.Name, Body: s.showType(stored)}
+	out := &putTypeOut{Status: http.StatusOK, Location: typesRoute + "/" + in.Name, ETag: registry.TypeETag(stored), Body: s.showType(stored)}
 	if created {
 		out.Status = http.StatusCreated
 	}
 	return out, nil
 }
 
-func (s *server) deleteType(ctx context.Context, in *typeIn) (*noContent, error) {
-	err := s.Client.DeleteType(ctx, in.Name)
+func (s *server) deleteType(ctx context.Context, in *deleteTypeIn) (*noContent, error) {
+	err := s.Client.DeleteType(ctx, in.Name, in.IfMatch.typeConditions()...)
 	switch {
 	case errors.Is(err, registry.ErrBuiltin):
 		return nil, errBuiltinStays
