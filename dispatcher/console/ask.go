@@ -15,10 +15,11 @@ import (
 
 // A question is one call of the API.
 type question struct {
-	method string
-	path   string // see route
-	query  url.Values
-	body   any // nil: none
+	method  string
+	path    string // see route
+	query   url.Values
+	body    any    // nil: none
+	version string // that what it changes must still have; empty: any
 }
 
 // route is a path of the API made of segments, each escaped. The API refuses those that name nothing.
@@ -67,7 +68,9 @@ var errNoPage = &client.APIError{Status: http.StatusNotFound, Title: "Not Found"
 func request(ctx context.Context, from *http.Request, q question) (*http.Request, error) {
 	var body bytes.Buffer
 	if q.body != nil {
-		if err := json.NewEncoder(&body).Encode(q.body); err != nil {
+		enc := json.NewEncoder(&body)
+		enc.SetEscapeHTML(false) // texts go as they were given
+		if err := enc.Encode(q.body); err != nil {
 			return nil, err
 		}
 	}
@@ -86,6 +89,9 @@ func request(ctx context.Context, from *http.Request, q question) (*http.Request
 	}
 	if q.body != nil {
 		r.Header.Set("Content-Type", "application/json")
+	}
+	if q.version != "" {
+		r.Header.Set("If-Match", q.version)
 	}
 	return r, nil
 }

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
@@ -62,6 +63,9 @@ func companyPage(v *visit) error {
 		{v.path("companies", company, "deliveries") + "?state=held&state=retrying", "Waiting"},
 		{v.path("companies", company, "replays"), "Replays"},
 	}
+	if v.operatesAll() {
+		page.New = v.path("companies", company, "new")
+	}
 	if v.operates() && !v.partners {
 		page.Links = append(page.Links, link{v.path("companies", company, "replays", "start"), "Replay…"}, link{v.path("keys") + "?" + url.Values{"company": {company}}.Encode(), "Keys"})
 		page.Links = append(page.Links, link{v.path("audit") + "?" + url.Values{"company": {company}}.Encode(), "Audit"})
@@ -107,9 +111,6 @@ func (v *visit) certificateOf(company string) (*client.TLS, error) {
 
 // forPartners adds what the page of a company has for its partner.
 func (v *visit) forPartners(page *companyView, shown []*client.Callback) (err error) {
-	if v.operatesAll() {
-		page.New = v.path("companies", page.Company, "new")
-	}
 	if page.Notices, err = v.notices(page.Company, shown); err != nil {
 		return err
 	}
@@ -133,9 +134,19 @@ func (v *visit) at() (company, id string, path []string) {
 
 // callbackOf asks for the callback that a page is about.
 func (v *visit) callbackOf() (*client.Callback, error) {
+	cb, _, err := v.versionOf()
+	return cb, err
+}
+
+// versionOf asks for the callback that a page is about, and for the version that its settings have.
+func (v *visit) versionOf() (cb *client.Callback, version string, err error) {
 	company, id, _ := v.at()
-	cb := &client.Callback{}
-	return cb, v.get(cb, nil, "companies", company, "config", "callbacks", id)
+	got, err := v.raw("companies", company, "config", "callbacks", id)
+	if err != nil {
+		return nil, "", err
+	}
+	cb = &client.Callback{}
+	return cb, got.header.Get("ETag"), json.Unmarshal(got.body.Bytes(), cb)
 }
 
 // callbackPage shows a callback and its deliveries.
@@ -156,7 +167,8 @@ func callbackPage(v *visit) error {
 		FailureHref, TokenFailureHref     string
 		Pause, Resume, Test, Replay, Back string
 		Verify                            *act
-		Edit, Secret, Delete, Code        string // of partners' pages
+		Edit, Secret, Key                 string
+		Delete, Code                      string // of partners' pages
 	}{Callback: cb, Filter: f, List: list}
 	page.FailureHref, page.TokenFailureHref = v.failureHref(company, cb.LastFailure), v.failureHref(company, cb.LastTokenFailure)
 	if v.operates() {
@@ -174,11 +186,15 @@ func callbackPage(v *visit) error {
 		if !cb.Destination.Pull {
 			page.Test = to("test")
 		}
+		page.Edit = to("edit")
 		if v.partners {
-			page.Edit, page.Delete = to("edit"), to("delete")
+			page.Delete = to("delete")
 		}
-		if v.partners && !cb.Destination.Pull {
+		if !cb.Destination.Pull {
 			page.Secret = to("secret")
+		}
+		if signsByKey(cb) {
+			page.Key = to("signing-key")
 		}
 	}
 	if v.partners && !cb.Destination.Pull {

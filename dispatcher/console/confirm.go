@@ -1,6 +1,9 @@
 package console
 
-import "time"
+import (
+	"net/http"
+	"time"
+)
 
 // A confirmation is a page that says what something would do, and asks whether to do it.
 type confirmation struct {
@@ -8,10 +11,43 @@ type confirmation struct {
 	Facts   []fact   // of what it is about; nil: the page says enough
 	Choices []choice // of one thing; empty: there is nothing to choose
 	Legend  string   // of the choices
+	Fields  []field  // what else it takes
 	Hidden  [][2]string
 	Act     *act
 	Back    string
 	Trouble *trouble // why it was not done
+}
+
+// again shows the question once more with why it was not done, if that is for whoever asked to mend.
+func (v *visit) again(c confirmation, s sheet, cause error) error {
+	if cause != nil {
+		t := troubleOf(cause)
+		if t.Status != http.StatusUnprocessableEntity && t.Status != http.StatusConflict && t.Status != http.StatusPreconditionFailed {
+			return cause
+		}
+		if len(v.embed) == 0 {
+			t.Focus = t.Status == http.StatusPreconditionFailed || !focused(c.Fields)
+		}
+		c.Trouble, s.status = &t, t.Status
+	}
+	s.template, s.main = "confirm", c
+	return v.show(s)
+}
+
+// asVersion has a question's form say which version the question is about.
+func (c confirmation) asVersion(version string) confirmation {
+	c.Hidden = append(c.Hidden, [2]string{versionField, version})
+	return c
+}
+
+// chosen checks what the form had checked.
+func (v *visit) chosen(choices []choice) []choice {
+	for i, c := range choices {
+		if v.r.PostForm.Has(c.Name) {
+			choices[i].Checked = v.r.PostForm.Get(c.Name) == c.Value
+		}
+	}
+	return choices
 }
 
 // A fact is a name and its value. If there is an address, the value leads there. A time is one in RFC 3339.
@@ -31,9 +67,3 @@ func (f fact) Time() time.Time {
 
 // Long reports whether the value takes a line of its own.
 func (f fact) Long() bool { return len(f.Value) > 40 }
-
-// A choice is one value of a field that takes one.
-type choice struct {
-	Name, Value, Label string
-	Checked            bool
-}

@@ -233,6 +233,12 @@ type (
 		Body         *string
 		BodyEncoding string `json:"body_encoding"`
 		BodyMissing  string `json:"body_missing"`
+		Elements     []sentElement
+	}
+	// A sentElement is a delivery's part of a batch's request. Href leads to the delivery.
+	sentElement struct {
+		client.Element
+		Href string `json:"-"`
 	}
 	// A timing is where an attempt's time went, in milliseconds.
 	timing struct {
@@ -265,6 +271,19 @@ func timeline(attempts []sentAttempt) []attemptRow {
 	return rows
 }
 
+// link has the elements of batches lead to their deliveries.
+func (d *sentDelivery) link(to func(id string) string) {
+	for _, a := range d.Attempts {
+		if a.Request == nil {
+			continue
+		}
+		for i := range a.Request.Elements {
+			e := &a.Request.Elements[i]
+			e.Href = to(e.DeliveryID)
+		}
+	}
+}
+
 // deliveryPage shows a delivery.
 func deliveryPage(v *visit) error {
 	company, id := v.r.PathValue("company"), v.r.PathValue("delivery")
@@ -272,6 +291,7 @@ func deliveryPage(v *visit) error {
 	if err := v.get(&d, url.Values{"include": {"request"}}, "companies", company, "deliveries", id); err != nil {
 		return err
 	}
+	d.link(func(other string) string { return v.path("companies", company, "deliveries", other) })
 	callback := strconv.FormatInt(d.CallbackID, 10)
 	page := struct {
 		*client.Delivery

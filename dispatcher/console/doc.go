@@ -22,6 +22,17 @@
 // No page may stand in a frame, unless an operator names origins whose pages may have the portal in one. Then the portal's cookies go along from within
 // that frame, and each site that has it gets cookies of its own.
 //
+// # Two at the same callback
+//
+// A form that changes a callback's settings has the version that it was filled from, which is the API's ETag, and sends it back as If-Match. If somebody
+// changed the settings meanwhile, nothing is done. The form comes back with what was typed, and says what is there now. Those are the forms that edit
+// and delete a callback, and that give it a new secret or a new key. The others change no settings: each does what its page says, whatever those are.
+//
+// # Forms that come back
+//
+// A form that was refused comes back with what was typed, and the focus is where something has to be mended. A secret that was typed is on no page. Its
+// field says that it has to be typed again, and an empty one is refused once: nobody gets a secret that was made who meant to bring one.
+//
 // # What a page is
 //
 // A page is whole without script. The script shows times in the viewer's zone, copies, and follows what happens. No page has a script or a style in its text: both
@@ -38,7 +49,10 @@
 //	/console/replays/start                          POST /replays, at first with dry_run
 //	/console/companies/{company}                    GET /companies/{company}/config/callbacks
 //	…/callbacks/{id}                                GET …/config/callbacks/{id}, GET …/deliveries
+//	…/new                                           POST …/config/callbacks, or POST …/config/callbacks/dry-run
+//	…/callbacks/{id}/edit                           PATCH …/config/callbacks/{id}, with what the form changes, or POST …/config/callbacks/{id}/dry-run
 //	…/callbacks/{id}/pause, resume, test, verify    the POST of that name
+//	…/callbacks/{id}/secret, signing-key            the POST of that name
 //	…/callbacks/{id}/replay                         POST …/config/callbacks/{id}/replay, at first with dry_run
 //	…/deliveries, …/deliveries/{id}                 the GET of that name; of one, with include=request
 //	…/live                                          GET …/deliveries/stream, for the script of the lists
@@ -60,9 +74,6 @@
 //
 //	/portal/                                        the page of the caller's company
 //	/portal/enter/{token}, /portal/enter            nothing; the form opens the link
-//	/portal/companies/{company}/new                 POST …/config/callbacks
-//	…/callbacks/{id}/edit                           PATCH …/config/callbacks/{id}, with what the form changes
-//	…/callbacks/{id}/secret                         POST …/config/callbacks/{id}/secret
 //	…/callbacks/{id}/delete                         DELETE …/config/callbacks/{id}
 //	/portal/verification                            nothing
 //
@@ -75,6 +86,8 @@
 //   - a front end with its root, its name and its menu (site.go);
 //   - a request on its way (visit.go), and the templates that answer it (render.go);
 //   - the door before all pages (door.go), the way in and out (login.go), and all that is served below a root (front.go);
+//   - a callback's settings (settings.go), what somebody changed of them while another had the form (meanwhile.go), and the fields that pages have for
+//     such (fields.go);
 //   - pages that ask before they do something (confirm.go), and a file for each kind of page, of which portal*.go are the portal's alone;
 //   - the pages that both roots have (routes.go), and console.go and portal.go, which put all of them together.
 package console

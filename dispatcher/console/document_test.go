@@ -125,8 +125,10 @@ func (a answer) wantSound(t *testing.T) {
 	level, firsts := 0, 0
 	for n := range elements(doc, "") {
 		for _, refers := range []string{"for", "aria-labelledby", "aria-describedby"} {
-			if id, ok := has(n, refers); ok && !ids[id] {
-				t.Errorf("%s of %s names %q, which is not there", refers, n.Data, id)
+			for id := range strings.FieldsSeq(attribute(n, refers)) {
+				if !ids[id] {
+					t.Errorf("%s of %s names %q, which is not there", refers, n.Data, id)
+				}
 			}
 		}
 		switch n.Data {

@@ -23,8 +23,11 @@ type door struct {
 	cookie   string // the name of the one with a session's token
 }
 
-// maxForm bounds what a form may send, in bytes.
-const maxForm = 64 << 10
+// Bounds of what a form may send, in bytes.
+const (
+	maxForm  = 64 << 10  // of somebody who is not in yet
+	maxVisit = 256 << 10 // of a visit: a template of the longest has 16 KiB, a filter 8, each three times as long in a form, and there is a payload to try them on
+)
 
 // A page answers a visit, or returns why it cannot.
 type page func(*visit) error
@@ -104,7 +107,7 @@ func (v *visit) checked() error {
 	if v.r.Method == http.MethodGet || v.r.Method == http.MethodHead {
 		return nil
 	}
-	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxForm)
+	v.r.Body = http.MaxBytesReader(v.w, v.r.Body, maxVisit)
 	if err := v.r.ParseForm(); err != nil {
 		return &client.APIError{Status: http.StatusBadRequest, Detail: "the form cannot be read: go back and send it again"}
 	}

@@ -51,7 +51,7 @@ func TestFormsHaveTheirTokenInThem(t *testing.T) {
 	token := tokenOn(t, v.get("/console/types"))
 	pause := fmt.Sprintf("/console/companies/acme/callbacks/%d/pause", h.waits)
 	v.send(pause+"?"+url.Values{"token": {token}}.Encode(), nil).want(t, http.StatusForbidden, "load the page again")
-	v.send(pause, url.Values{"token": {token}, "more": {strings.Repeat("x", maxForm)}}).want(t, http.StatusBadRequest, "The form cannot be read")
+	v.send(pause, url.Values{"token": {token}, "more": {strings.Repeat("x", maxVisit)}}).want(t, http.StatusBadRequest, "The form cannot be read")
 	v.send("/console/login", url.Values{"key": {h.has["viewer"]}, "more": {strings.Repeat("x", maxForm)}}).want(t, http.StatusBadRequest, "This is not the login form")
 	link, _ := h.link("acme", "")
 	v.send("/portal/enter", url.Values{"link": {link}, "more": {strings.Repeat("x", maxForm)}}).want(t, http.StatusBadRequest, "This is not the form of a link")

@@ -79,7 +79,7 @@ func TestEveryPageStands(t *testing.T) {
 // changes reports whether an address is that of a page which changes something, once it was asked.
 func changes(href string) bool {
 	at, _, _ := strings.Cut(href, "?")
-	return slices.Contains([]string{"pause", "resume", "cancel", "test", "replay", "start", "revoke", "verify", "now"}, path.Base(at))
+	return slices.Contains([]string{"pause", "resume", "cancel", "test", "replay", "start", "revoke", "verify", "now", "new", "edit", "secret", "signing-key"}, path.Base(at))
 }
 
 func (a answer) want(t *testing.T, status int, words ...string) answer {
@@ -106,6 +106,25 @@ func TestPartnersWordsAreText(t *testing.T) {
 	}
 	if strings.Contains(h.log.text.String(), "page failed") {
 		t.Error(h.log.text.String())
+	}
+}
+
+// A delivery that travelled in a batch shows the whole request, and leads to the others. One whose event was erased leads nowhere.
+func TestABatchOnAPage(t *testing.T) {
+	h := newHouse(t)
+	batched := h.register("acme", h.partner+"/well", `"batch":{"max_events":2}`)
+	pages := map[string]string{}
+	for _, id := range []string{"one", "two"} {
+		h.tell("POST", "/companies/acme/events", `{"event_type":"payment_proof","event_id":"`+id+`","payload":{"requestId":"r-`+id+`","status":"OK"}}`)
+		h.event = id
+		pages[id] = h.delivery(batched)
+	}
+	h.await(func() bool { return strings.Contains(h.tell("GET", pages["one"], ""), `"state":"delivered"`) })
+	v := h.showing("operator")
+	v.get("/console"+pages["one"]).want(t, http.StatusOK, `[{&#34;requestId&#34;:&#34;r-one&#34;`, "Deliveries in this batch: 2", `href="/console`+pages["two"]+`"`)
+	h.tell("DELETE", "/companies/acme/events/two", "")
+	if a := v.get("/console"+pages["one"]).want(t, http.StatusOK, "of its 2 elements one is missing", "its event was erased", `{&#34;requestId&#34;:&#34;r-one&#34;`); strings.Contains(a.text, pages["two"]) {
+		t.Error("it tells of what was erased")
 	}
 }
 
@@ -193,7 +212,8 @@ func TestCompaniesDoNotSeeEachOther(t *testing.T) {
 	v := h.showing("other operator")
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		for pattern, at := range h.paths(method) {
-			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/live") || (strings.HasSuffix(pattern, "/replay") || strings.HasSuffix(pattern, "/start")) && method == http.MethodGet || method == http.MethodGet && strings.HasSuffix(pattern, "/pause") {
+			asksNothing := slices.Contains([]string{"new", "pause", "replay", "start"}, path.Base(pattern)) // a form, and what it sends is refused
+			if !strings.Contains(pattern, "{company}") || strings.HasSuffix(pattern, "/live") || asksNothing && method == http.MethodGet {
 				continue
 			}
 			get := func(at string) answer {

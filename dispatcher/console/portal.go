@@ -74,12 +74,10 @@ func NewPortal(cfg PortalConfig) (http.Handler, error) {
 
 // portalRoutes are the partners' pages. Those of the console that show the same are the same.
 func (d *door) portalRoutes() map[string]page {
-	const company, callback = "/companies/{company}", "/companies/{company}/callbacks/{callback}"
+	const callback = "/companies/{company}/callbacks/{callback}"
 	pages := d.companyRoutes()
 	pages["GET /{$}"], pages["GET /verification"] = homePage, verificationPage
-	asking(pages, map[string]page{
-		company + "/new": newCallbackPage, callback + "/edit": editCallbackPage, callback + "/secret": rotateSecretPage, callback + "/delete": deleteCallbackPage,
-	})
+	asking(pages, map[string]page{callback + "/delete": deleteCallbackPage})
 	return pages
 }
 

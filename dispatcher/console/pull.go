@@ -17,16 +17,6 @@ func goesTo(d client.Destination) string {
 	return d.URL
 }
 
-// ofRequests are the settings of the form that say how requests are made: where none are, the form does not have them.
-var ofRequests = []string{"url", "method", "content_type", "success", "timeout", "max_attempts", "per_second"}
-
-// keepOfRequests gives a form's settings those that it did not have.
-func keepOfRequests(given, had map[string]string) {
-	for _, name := range ofRequests {
-		given[name] = had[name]
-	}
-}
-
 // unfetched reports whether a callback's partner has not fetched for long what waits.
 func unfetched(cb *client.Callback, at time.Time) bool {
 	return cb.Destination.Pull && cb.Status == "enabled" && !cb.OldestWaitingAt.IsZero() && at.Sub(cb.OldestWaitingAt) > fetchLate

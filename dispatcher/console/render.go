@@ -142,6 +142,7 @@ type trouble struct {
 	Says   string
 	Fields []client.FieldErr
 	Again  string // where to try again; empty: nowhere
+	Focus  bool   // it has the focus when the page comes
 }
 
 // troubleOf is what a caller hears of an error. What is no answer of the API is this program's fault, and the log knows more.
@@ -184,4 +185,13 @@ func asJSON(v any) (string, error) {
 	enc.SetEscapeHTML(false)
 	err := enc.Encode(v)
 	return strings.TrimSpace(b.String()), err
+}
+
+// indented is JSON for people.
+func indented(doc json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Indent(&b, doc, "", "  ") != nil {
+		return string(doc)
+	}
+	return b.String()
 }

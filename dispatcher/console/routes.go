@@ -24,6 +24,7 @@ func (d *door) companyRoutes() map[string]page {
 	}
 	asking(pages, map[string]page{
 		callback + "/pause": pausePage, callback + "/resume": resumePage, callback + "/test": testPage, callback + "/replay": startReplayPage,
+		company + "/new": newCallbackPage, callback + "/edit": editCallbackPage, callback + "/secret": rotateSecretPage, callback + "/signing-key": rotateKeyPage,
 		company + "/replays/start": startReplayPage, delivery + "/cancel": cancelDeliveryPage, replay + "/cancel": cancelReplayPage,
 	})
 	return pages

@@ -1,9 +1,6 @@
 package console
 
 import (
-	"bytes"
-	"encoding/json"
-
 	"github.com/ringback/ringback/dispatcher/client"
 )
 
@@ -36,13 +33,4 @@ func typePage(v *visit) error {
 		*client.Type
 		Example, Schema string
 	}{&t, indented(t.Example), indented(t.Schema)}})
-}
-
-// indented is JSON for people.
-func indented(doc json.RawMessage) string {
-	var b bytes.Buffer
-	if json.Indent(&b, doc, "", "  ") != nil {
-		return string(doc)
-	}
-	return b.String()
 }

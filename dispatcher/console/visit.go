@@ -52,9 +52,9 @@ func (v *visit) post(answer, body any, segments ...string) error {
 	return ask(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodPost, path: route(segments...), body: body}, answer)
 }
 
-// patch has the API change something.
-func (v *visit) patch(answer, body any, segments ...string) error {
-	return ask(v.r.Context(), v.api, v.r, v.w, question{method: http.MethodPatch, path: route(segments...), body: body}, answer)
+// change has the API change something that must still have a version.
+func (v *visit) change(method, version string, answer, body any, segments ...string) error {
+	return ask(v.r.Context(), v.api, v.r, v.w, question{method: method, path: route(segments...), body: body, version: version}, answer)
 }
 
 // delete has the API end something.
