@@ -11,7 +11,8 @@ import (
 const versionFlag = "version"
 
 // arrange lets flags stand anywhere, as in "ringback events get ID -o json": urfave/cli wants the program's flags before the
-// command and a command's flags before its arguments, so it gets them in that order.
+// command and a command's flags before its arguments, so it gets them in that order. "ringback help events get" is
+// "ringback events get --help".
 func arrange(root *cli.App, args []string) []string {
 	if len(args) == 0 {
 		return []string{root.Name}
@@ -43,9 +44,13 @@ func place(root *cli.App, args []string) placed {
 			break
 		}
 		if arg == "-" || !strings.HasPrefix(arg, "-") {
-			if next := findCommand(commands, arg); next != nil && len(p.positional) == 0 {
+			next := findCommand(commands, arg)
+			switch first := len(p.path)+len(p.positional)+len(p.local) == 0; {
+			case first && (arg == "help" || arg == "h"):
+				p.local = append(p.local, "--help")
+			case next != nil && len(p.positional) == 0:
 				p.path, commands, flags = append(p.path, arg), next.Subcommands, next.Flags
-			} else {
+			default:
 				p.positional = append(p.positional, arg)
 			}
 			continue

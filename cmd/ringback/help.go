@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"flag"
 	"io"
 	"regexp"
 	"slices"
@@ -16,8 +17,9 @@ import (
 // helpWidth is how many columns help has at most: longer lines are hard to read.
 const helpWidth = 100
 
-// urfave/cli prints every help by these two.
+// urfave/cli prints every help by these two, and gives every command this flag.
 func init() {
+	cli.HelpFlag = helpFlag{&cli.BoolFlag{Name: "help", Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true}}
 	asItIs := cli.FlagStringer
 	cli.FlagStringer = func(f cli.Flag) string { return twice.ReplaceAllString(asItIs(f), "") }
 	cli.HelpPrinter = func(w io.Writer, template string, data any) {
@@ -29,6 +31,14 @@ func init() {
 		}
 		_, _ = io.WriteString(w, foldHelp(b.String(), width))
 	}
+}
+
+// helpFlag is a flag that many programs in one process have: urfave/cli's own writes to itself when it is applied.
+type helpFlag struct{ *cli.BoolFlag }
+
+func (f helpFlag) Apply(set *flag.FlagSet) error {
+	own := *f.BoolFlag
+	return own.Apply(set)
 }
 
 var (

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -75,5 +77,41 @@ func TestHelpIsFolded(t *testing.T) {
 `
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// TestManyAtOnce: programs that run beside each other in one process, as these tests do, share nothing of urfave/cli's. Each says what it says alone.
+func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
+	says := func(args []string) string {
+		var b strings.Builder
+		root := newCLI(strings.NewReader(""), &b, &b)
+		err := root.RunContext(t.Context(), arrange(root, args))
+		return fmt.Sprint(b.String(), err)
+	}
+	for _, args := range [][]string{
+		{"version"},
+		{"version", "--help"},
+		{"help", "callbacks"},
+		{"help", "callbacks", "list"},
+		{"callbacks", "lisst"},
+		{"version", "--nix"},
+		{"--help"},
+		{},
+	} {
+		args = append([]string{"ringback"}, args...)
+		want := says(args)
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				<-start
+				if got := says(args); got != want {
+					t.Errorf("%q says\n%s\nbeside others, and alone\n%s", args, got, want)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
 	}
 }

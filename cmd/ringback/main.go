@@ -97,6 +97,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		},
 		Action:                    noCommand,
 		HideVersion:               true,
+		HideHelpCommand:           true, // it is one for all programs in a process, and each writes to it
 		DisableSliceFlagSeparator: true, // "--match name=a,b" means what it says
 		ExitErrHandler:            func(*cli.Context, error) {},
 		OnUsageError:              wrongFlags,
@@ -106,7 +107,7 @@ func newCLI(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 }
 
 // tame gives every command the same manners: errors about flags are usage errors in one line, what the server refuses is said of the flag that it
-// came from, and only groups of commands have a "help" command of their own.
+// came from, and help is asked for by its flag, or as arrange has it.
 func tame(commands []*cli.Command) {
 	for _, c := range commands {
 		c.OnUsageError = wrongFlags
