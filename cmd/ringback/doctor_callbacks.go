@@ -26,7 +26,7 @@ func (d *diagnosis) examineCallbacks(ctx context.Context, rdb redis.UniversalCli
 	if sealed, err := registry.Sealed(ctx, rdb); err != nil || !sealed { // other checks have said what cannot be read
 		return
 	}
-	all, err := readCallbacks(ctx, rdb, file)
+	all, companies, err := readCallbacks(ctx, rdb, file)
 	if err != nil {
 		d.add(finding{
 			Check: "callbacks", Level: levelWarn, Found: "whether the callbacks' host names and headers are still allowed was not checked: " + oneLine(err.Error()),
@@ -34,16 +34,15 @@ func (d *diagnosis) examineCallbacks(ctx context.Context, rdb redis.UniversalCli
 		})
 		return
 	}
-	for _, f := range judgeCallbacks(all, door) {
+	for _, f := range append(judgeCallbacks(all, door), judgeCertificates(all, companies, time.Now())...) {
 		d.add(f)
 	}
 }
 
 // judgeCallbacks finds those that could not be registered now as they are.
 func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
-	var names, headers, certificates suspicion
+	var names, headers suspicion
 	for _, cb := range all {
-		certificates.add(cb, expiringSoon(cb, time.Now()))
 		names.add(cb, refusedNames(cb, door))
 		headers.add(cb, cb.TakenHeaders())
 	}
@@ -60,11 +59,28 @@ func judgeCallbacks(all []*registry.Callback, door *egress.Client) []finding {
 			Cure: withoutHeader(headers.words),
 		})
 	}
-	if len(certificates.callbacks) > 0 {
-		found = append(found, finding{
-			Check: "client certificates", Level: levelWarn, Found: "client certificates of callbacks expire within a month: " + certificates.String(),
-			Cure: "ringback callbacks update ID --company COMPANY --tls client_certificate=@cert.pem,client_key=@key.pem # with the next one, which the partner has",
-		})
+	return found
+}
+
+// judgeCertificates finds client certificates that expire within a month, of callbacks and of whole companies.
+func judgeCertificates(all, companies []*registry.Callback, at time.Time) (found []finding) {
+	for _, owners := range []struct {
+		all               []*registry.Callback
+		check, of, renews string
+	}{
+		{all, "client certificates", "callbacks", "callbacks update ID --company COMPANY"},
+		{companies, "company certificates", "companies", "companies tls COMPANY"},
+	} {
+		var expire suspicion
+		for _, owner := range owners.all {
+			expire.add(owner, expiringSoon(owner, at))
+		}
+		if len(expire.callbacks) > 0 {
+			found = append(found, finding{
+				Check: owners.check, Level: levelWarn, Found: "client certificates of " + owners.of + " expire within a month: " + expire.String(),
+				Cure: "ringback " + owners.renews + " --tls client_certificate=@cert.pem,client_key=@key.pem # with the next one, which the partner has",
+			})
+		}
 	}
 	return found
 }
@@ -91,7 +107,7 @@ func withoutHeader(names []string) string {
 
 // suspicion collects callbacks, and what is the matter with each.
 type suspicion struct {
-	callbacks []string // "acme/3 (receiver)"
+	callbacks []string // "acme/3 (receiver)"; of a company itself "acme (receiver)"
 	words     []string // each once
 }
 
@@ -99,7 +115,11 @@ func (s *suspicion) add(cb *registry.Callback, words []string) {
 	if len(words) == 0 {
 		return
 	}
-	s.callbacks = append(s.callbacks, fmt.Sprintf("%s/%d (%s)", cb.Company, cb.ID, strings.Join(words, ", ")))
+	name := cb.Company
+	if cb.ID != 0 {
+		name = fmt.Sprintf("%s/%d", name, cb.ID)
+	}
+	s.callbacks = append(s.callbacks, fmt.Sprintf("%s (%s)", name, strings.Join(words, ", ")))
 	for _, word := range words {
 		if !slices.Contains(s.words, word) {
 			s.words = append(s.words, word)
@@ -114,31 +134,37 @@ func (s *suspicion) String() string {
 	return strings.Join(s.callbacks, ", ")
 }
 
-// readCallbacks are those of all companies.
-func readCallbacks(ctx context.Context, rdb redis.UniversalClient, file string) ([]*registry.Callback, error) {
+// readCallbacks are those of all companies, and the companies that have a client certificate: of a callback each has the company and the certificate.
+func readCallbacks(ctx context.Context, rdb redis.UniversalClient, file string) (all, certified []*registry.Callback, err error) {
 	keyset, err := readKeyset(file)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	r, err := registry.New(registry.Config{Redis: rdb, Catalogue: payloads.Builtin(), Keyset: keyset, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	companies, err := r.Companies(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("listing the companies: %w", err)
+		return nil, nil, fmt.Errorf("listing the companies: %w", err)
 	}
-	var all []*registry.Callback
 	for _, company := range companies {
 		for cursor, more := "", true; more; more = cursor != "" {
 			page, next, err := r.List(ctx, company, registry.Filter{Limit: 500, Cursor: cursor})
 			if err != nil {
-				return nil, fmt.Errorf("listing the callbacks of %s: %w", company, err)
+				return nil, nil, fmt.Errorf("listing the callbacks of %s: %w", company, err)
 			}
 			all, cursor = append(all, page...), next
 		}
+		switch own, err := r.CompanyTLS(ctx, company); {
+		case errors.Is(err, registry.ErrNotFound):
+		case err != nil:
+			return nil, nil, err
+		default:
+			certified = append(certified, &registry.Callback{Company: company, TLS: own})
+		}
 	}
-	return all, nil
+	return all, certified, nil
 }
 
 // refusedNames are the host names of a callback that policy does not let through.

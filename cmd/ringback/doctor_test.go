@@ -318,13 +318,13 @@ func TestDoctorListsWhatCouldNoLongerBeRegistered(t *testing.T) {
 		{Company: "acme", ID: 3, Destination: registry.Destination{URL: "http://10.0.0.1/"}}, // another matter
 	}
 	for id := range int64(23) {
-		all = append(all, &registry.Callback{Company: "other", ID: id, Destination: registry.Destination{URL: "https://hook.prod.svc/canary"}})
+		all = append(all, &registry.Callback{Company: "other", ID: id + 1, Destination: registry.Destination{URL: "https://hook.prod.svc/canary"}})
 	}
 	found := judgeCallbacks(all, door)
 	if len(found) != 2 || found[0].Check != "callback names" || found[1].Check != "callback headers" {
 		t.Fatalf("%+v", found)
 	}
-	if f := found[0].Found; !strings.Contains(f, "other/0 (hook.prod.svc), ") || !strings.HasSuffix(f, "other/19 (hook.prod.svc) and 3 more") || strings.Contains(f, "acme") {
+	if f := found[0].Found; !strings.Contains(f, "other/1 (hook.prod.svc), ") || !strings.HasSuffix(f, "other/20 (hook.prod.svc) and 3 more") || strings.Contains(f, "acme") {
 		t.Error(f)
 	}
 	if f := found[1].Found; !strings.HasSuffix(f, "registered: acme/2 (X-Forwarded-For, x_real_ip)") {
@@ -340,13 +340,34 @@ func TestDoctorListsWhatCouldNoLongerBeRegistered(t *testing.T) {
 	if cure := judgeCallbacks([]*registry.Callback{odd, all[1]}, door)[1].Cure; !strings.Contains(cure, `{"X-Forwarded-For": null}`) {
 		t.Error(cure)
 	}
-	cert, key := egresstest.NewAuthority(t, "authority").Client("acme", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(73 * time.Hour) })
-	expires := &registry.Callback{Company: "acme", ID: 5, Destination: all[0].Destination, TLS: &registry.TLS{ClientCertificate: cert, ClientKey: key}}
-	if found = judgeCallbacks([]*registry.Callback{all[0], expires}, door); len(found) != 2 || found[1].Level != levelWarn || !strings.Contains(found[1].Found, "acme/5 (expires in 3 days, at 20") {
-		t.Errorf("%+v", found)
-	}
 	if found = judgeCallbacks(all[:1], door); len(found) != 1 || found[0].Level != levelOK {
 		t.Errorf("%+v", found)
+	}
+}
+
+// TestDoctorKnowsCertificatesThatExpire within a month: a callback's, and a company's, each with the command that renews it.
+func TestDoctorKnowsCertificatesThatExpire(t *testing.T) {
+	t.Parallel()
+	a := egresstest.NewAuthority(t, "authority")
+	owner := func(company string, id int64, left time.Duration) *registry.Callback {
+		cert, key := a.Client("acme", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(left) })
+		return &registry.Callback{Company: company, ID: id, TLS: &registry.TLS{ClientCertificate: cert, ClientKey: key}}
+	}
+	const day = 24 * time.Hour
+	callbacks := []*registry.Callback{{Company: "acme", ID: 1}, owner("acme", 5, 3*day+time.Hour), owner("acme", 6, 40*day)}
+	companies := []*registry.Callback{owner("acme", 0, 40*day), owner("other", 0, 20*day+time.Hour)}
+	found := judgeCertificates(callbacks, companies, time.Now())
+	if len(found) != 2 || found[0].Level != levelWarn || found[1].Level != levelWarn {
+		t.Fatalf("%+v", found)
+	}
+	if f := found[0]; !strings.Contains(f.Found, "of callbacks expire within a month: acme/5 (expires in 3 days, at 20") || !strings.Contains(f.Cure, "callbacks update ID --company COMPANY --tls ") {
+		t.Errorf("%+v", f)
+	}
+	if f := found[1]; !strings.Contains(f.Found, "of companies expire within a month: other (expires in 20 days, at 20") || !strings.Contains(f.Cure, "companies tls COMPANY --tls ") {
+		t.Errorf("%+v", f)
+	}
+	if strings.Contains(fmt.Sprint(found), "acme/6") || len(judgeCertificates(callbacks[:1], companies[:1], time.Now())) != 0 {
+		t.Errorf("one that is good for longer expires: %+v", found)
 	}
 }
 
