@@ -43,8 +43,8 @@ var arrows = map[string][]string{
 
 // testArrows are what a package's tests may import besides: the client is checked against the server.
 var testArrows = map[string][]string{
-	"dispatcher":         {"dispatcher/lua"},
-	"dispatcher/httpapi": {"dispatcher/lua"}, // what Redis calls the scripts
+	"dispatcher":         {"dispatcher/lua", "payloads/receive"}, // what partners receive with
+	"dispatcher/httpapi": {"dispatcher/lua"},                     // what Redis calls the scripts
 	"dispatcher/client":  {"payloads", "registry", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"dispatcher/console": {"payloads", "dispatcher/egress", "dispatcher", "dispatcher/httpapi"},
 	"cmd/faults":         {"dispatcher/lua"}, // what Redis calls the scripts

@@ -46,6 +46,9 @@ func blameFlags(c *cli.Context, err error) error {
 // flagOf is the flag that a field's value came from, with what the field is within the flag's value; empty: none is known.
 func flagOf(c *cli.Context, location string) string {
 	root, field, _ := strings.Cut(location, ".")
+	if root == "header" && strings.EqualFold(field, idempotencyKey) && c.IsSet(idempotencyKey) {
+		return "--" + idempotencyKey
+	}
 	if root != "body" && root != "query" || field == "" || root == "body" && c.String("file") != "" {
 		return ""
 	}

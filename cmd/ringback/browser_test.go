@@ -166,6 +166,18 @@ func (tb *tab) text(selector string) string {
 	return find[string](tb, fmt.Sprintf(`document.querySelector(%q)?.innerText ?? "(none)"`, selector))
 }
 
+// textMeanwhile is text for whoever waits: a page that gives way to another as it is asked says nothing.
+func (tb *tab) textMeanwhile(selector string) string {
+	tb.t.Helper()
+	ctx, end := context.WithTimeout(tb.ctx, patience)
+	defer end()
+	said, err := chromedp.Run(ctx, chromedp.Evaluate[string](fmt.Sprintf(`document.querySelector(%q)?.innerText ?? "(none)"`, selector)))
+	if err != nil && !strings.Contains(err.Error(), "target navigated or closed") {
+		tb.t.Fatalf("what %s says: %v", selector, err)
+	}
+	return said
+}
+
 // wants checks that an element says something.
 func (tb *tab) wants(selector string, words ...string) {
 	tb.t.Helper()

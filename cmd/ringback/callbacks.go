@@ -61,7 +61,7 @@ func createCallbackCommand() *cli.Command {
 			"ringback callbacks create --file registration.json --secret @old.secret",
 			"ringback callbacks create --file registration.json",
 		) + registrationHelp,
-		Flags:  append([]cli.Flag{companyFlag()}, registrationFlags()...),
+		Flags:  append([]cli.Flag{companyFlag(), onceFlag()}, registrationFlags()...),
 		Action: createCallback,
 	}
 }
@@ -213,6 +213,7 @@ func resumeCallbackCommand() *cli.Command {
 		Flags: []cli.Flag{
 			companyFlag(),
 			&cli.BoolFlag{Name: "skip-held", Usage: "cancel what was held instead of delivering it"},
+			onceFlag(),
 		},
 		Action: resumeCallback,
 	}
@@ -325,6 +326,7 @@ func rotateSecretCommand() *cli.Command {
 				},
 			},
 			&cli.StringFlag{Name: "secret", Usage: "the new `SECRET`, if you bring one: @FILE, @- for stdin, env:VARIABLE, or itself"},
+			onceFlag(),
 		},
 		Action: rotateSecret,
 	}

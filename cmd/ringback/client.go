@@ -43,13 +43,30 @@ func companyFlag() cli.Flag {
 	return &cli.StringFlag{Name: "company", Usage: "`COMPANY` whose callbacks, events and deliveries are meant", EnvVars: []string{"RINGBACK_COMPANY"}}
 }
 
+// onceFlag is for commands whose caller, if the answer is lost, cannot tell whether they were done.
+func onceFlag() cli.Flag {
+	return &cli.StringFlag{
+		Name: idempotencyKey, Usage: "do it once under this `KEY`, such as a UUID: for 24h the same command with the same key does nothing more, and says the same",
+		Action: func(c *cli.Context, key string) error {
+			if key == "" {
+				return usagef("--%s is empty: give each thing to do a text of its own, such as a UUID, or leave it out", idempotencyKey)
+			}
+			c.Context = client.WithIdempotencyKey(c.Context, key)
+			return nil
+		},
+	}
+}
+
+const idempotencyKey = "idempotency-key"
+
 // withoutRepeats makes commands that people wait for fail at once: they can be called again. They wait only for a key's limit.
 const withoutRepeats = -1
 
 // repeatFor is how long commands keep on that may not simply be called again.
 const repeatFor = 30 * time.Second
 
-// newAPI is the client that the flags describe. Without a change to its config, it repeats only requests that came too soon, and says so.
+// newAPI is the client that the flags describe. Without a change to its config, it repeats only requests that came too soon, and says so. With an Idempotency-Key
+// it keeps on, for what it repeats is done once.
 func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, error) {
 	base, err := url.Parse(c.String("server"))
 	if err != nil || base.Host == "" || (base.Scheme != "http" && base.Scheme != "https") {
@@ -64,6 +81,9 @@ func newAPI(c *cli.Context, change ...func(*client.Config)) (*client.Client, err
 	}
 	if cfg.TLS, err = clientTLS(c.String("server-ca"), c.String("client-cert"), c.String("client-key")); err != nil {
 		return nil, err
+	}
+	if c.String(idempotencyKey) != "" {
+		patiently(&cfg)
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -48,19 +47,11 @@ func companyTLS(c *cli.Context) error {
 	}
 	var t *client.CompanyTLS
 	if given {
-		var own client.TLS
-		text, err := json.Marshal(value)
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(text, &own); err != nil {
-			return err
-		}
-		t, err = api.SetCompanyTLS(c.Context, company, own)
-		if err != nil {
-			return err
-		}
-	} else if t, err = api.CompanyTLS(c.Context, company); err != nil {
+		t, err = api.SetCompanyTLS(c.Context, company, ownTLS(value))
+	} else {
+		t, err = api.CompanyTLS(c.Context, company)
+	}
+	if err != nil {
 		return err
 	}
 	if out.json {
@@ -73,4 +64,11 @@ func companyTLS(c *cli.Context) error {
 		[2]string{"", t.Expiry(time.Now())},
 		[2]string{"fingerprint", t.Fingerprint},
 	)
+}
+
+// ownTLS is what --tls has, for a company.
+func ownTLS(value any) client.TLS {
+	members, _ := value.(map[string]any)
+	text := func(name string) string { s, _ := members[name].(string); return s }
+	return client.TLS{ClientCertificate: text("client_certificate"), ClientKey: text("client_key"), CA: text("ca"), ServerName: text("server_name")}
 }

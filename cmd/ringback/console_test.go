@@ -91,10 +91,23 @@ func TestConsoleInABrowser(t *testing.T) {
 	})
 }
 
+// unfold opens what a page has folded, so that it is looked at, too.
+func (tb *tab) unfold() {
+	tb.t.Helper()
+	find[bool](tb, `document.querySelectorAll("details").forEach(d => { d.open = true }), true`)
+}
+
 // fits checks that a page has no more width than its window, be that wide or narrow. It leaves it narrow.
 func (tb *tab) fits(name, path string) {
 	tb.t.Helper()
 	tb.visit(path)
+	tb.fitsHere(name)
+}
+
+// fitsHere is fits of the page that the tab shows.
+func (tb *tab) fitsHere(name string) {
+	tb.t.Helper()
+	tb.unfold()
 	for _, width := range []int64{3840, 360} {
 		tb.size(width, 800)
 		wide := find[int64](tb, fmt.Sprintf(`new Promise(done => {
@@ -112,13 +125,20 @@ func (tb *tab) wantsAccess(axe string, pages map[string]string) {
 	tb.t.Helper()
 	tell(tb, pagetool.SetBypassCSP, pagetool.SetBypassCSPParams{Enabled: true})
 	for name, path := range pages {
-		tb.dress("light")
 		tb.visit(path)
-		find[bool](tb, axe+`;true`)
-		tb.wantsNoViolation(name+", light", "")
-		tb.dress("dark")
-		tb.wantsNoViolation(name+", dark", `, runOnly: ["color-contrast"]`) // else a page is the same in both
+		tb.accessible(name, axe)
 	}
+}
+
+// accessible checks that axe-core finds nothing wrong with the page that the tab shows.
+func (tb *tab) accessible(name, axe string) {
+	tb.t.Helper()
+	tb.dress("light")
+	tb.unfold()
+	find[bool](tb, axe+`;true`)
+	tb.wantsNoViolation(name+", light", "")
+	tb.dress("dark")
+	tb.wantsNoViolation(name+", dark", `, runOnly: ["color-contrast"]`) // else a page is the same in both
 }
 
 // dress has the browser ask for light pages, or for dark ones.
@@ -184,7 +204,7 @@ func (tb *tab) onCall(s *scene, press func(string) int64, fill func(id, text str
 // awaits waits until an element says something.
 func (tb *tab) awaits(selector, words string) {
 	tb.t.Helper()
-	for deadline := time.After(patience); !strings.Contains(tb.text(selector), words); {
+	for deadline := time.After(patience); !strings.Contains(tb.textMeanwhile(selector), words); {
 		select {
 		case <-deadline:
 			tb.t.Fatalf("%s never says %q, but:\n%s", selector, words, tb.text(selector))

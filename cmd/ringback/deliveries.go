@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,17 +44,17 @@ func deliveriesCommand() *cli.Command {
 			{
 				Name: "replay", Usage: "deliver it again, under the same webhook-id", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries replay dlv_x") + "\n\n`ringback callbacks replay` does so for many at once.",
-				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).ReplayDelivery),
+				Flags:       []cli.Flag{companyFlag(), onceFlag()}, Action: callDelivery((*client.Client).ReplayDelivery),
 			},
 			{
 				Name: "now", Usage: "try a retrying one at once; it counts as one of its attempts", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries now dlv_x") + "\n\n`ringback replays create --state retrying` does so for many at once.",
-				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).HastenDelivery),
+				Flags:       []cli.Flag{companyFlag(), onceFlag()}, Action: callDelivery((*client.Client).HastenDelivery),
 			},
 			{
 				Name: "cancel", Usage: "give up an unfinished one", ArgsUsage: deliveryArg,
 				Description: examples("ringback deliveries cancel dlv_x"),
-				Flags:       []cli.Flag{companyFlag()}, Action: callDelivery((*client.Client).CancelDelivery),
+				Flags:       []cli.Flag{companyFlag(), onceFlag()}, Action: callDelivery((*client.Client).CancelDelivery),
 			},
 		},
 	}
@@ -117,9 +118,15 @@ func printBrief(out printer, d *client.Delivery) error {
 	return printAttempts(out, d.Attempts)
 }
 
+// printAttempts names the batches that the attempts were, if any was one.
 func printAttempts(out printer, attempts []client.Attempt) error {
 	if len(attempts) == 0 {
 		return nil
+	}
+	columns := []tableColumn{words("ATTEMPT"), times("STARTED"), words("STATUS"), words("VERDICT"), words("TOOK").dropped(1), sentences("DETAIL")}
+	batches := slices.ContainsFunc(attempts, func(a client.Attempt) bool { return a.BatchID != "" })
+	if batches {
+		columns = append(columns, ids("BATCH"))
 	}
 	var rows [][]string
 	for _, a := range attempts {
@@ -127,11 +134,13 @@ func printAttempts(out printer, attempts []client.Attempt) error {
 		if a.StatusCode != 0 {
 			status = fmt.Sprint(a.StatusCode)
 		}
-		rows = append(rows, []string{fmt.Sprint(a.Number), moment(a.StartedAt), status, verdict(a.Verdict, a.Reason), took(a.DurationMS), a.Detail})
+		row := []string{fmt.Sprint(a.Number), moment(a.StartedAt), status, verdict(a.Verdict, a.Reason), took(a.DurationMS), a.Detail}
+		if batches {
+			row = append(row, a.BatchID)
+		}
+		rows = append(rows, row)
 	}
-	return out.grid([]tableColumn{
-		words("ATTEMPT"), times("STARTED"), words("STATUS"), words("VERDICT"), words("TOOK").dropped(1), sentences("DETAIL"),
-	}, rows)
+	return out.grid(columns, rows)
 }
 
 // verdict is an attempt's verdict and, where there is one, its reason.

@@ -44,6 +44,7 @@ func eventsCommand() *cli.Command {
 					&cli.StringFlag{Name: "type", Usage: "the synchronous `TYPE`, see `ringback events types`"},
 					&cli.StringFlag{Name: "payload", Usage: "JSON from `FILE` (- is stdin)"},
 					&cli.DurationFlag{Name: "timeout", Usage: "how long the partner has, 100ms to 60s; default: as its callback says"},
+					onceFlag(),
 				},
 				Action: askDecision,
 			},

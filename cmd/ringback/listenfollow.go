@@ -39,7 +39,7 @@ type follower struct {
 	says    io.Writer // what concerns no request
 
 	began         time.Time      // by the server's clock, if it says; what ended before is no news
-	passed, older map[string]int // by delivery, its last attempt that was passed on
+	passed, older map[string]int // by delivery, its last attempt that was passed on; and each batch's attempts
 }
 
 // followDeliveries passes on what is sent to a company's callbacks, until Ctrl-C or the server refuses.
@@ -156,7 +156,8 @@ func (f *follower) fresh(d *client.Delivery) (fresh []*client.Attempt) {
 	for i := range d.Attempts {
 		a := &d.Attempts[i]
 		ended := a.StartedAt.Add(time.Duration(a.DurationMS) * time.Millisecond)
-		if a.Number > last && ended.After(f.began.Add(-followSlack)) {
+		with := f.passed[together(a)] + f.older[together(a)] // the first of its batch's deliveries passed it on
+		if a.Number > last && with == 0 && ended.After(f.began.Add(-followSlack)) {
 			fresh = append(fresh, a)
 		}
 	}
@@ -168,9 +169,21 @@ func (f *follower) note(d *client.Delivery) {
 	if len(f.passed) >= followKnown {
 		f.older, f.passed = f.passed, map[string]int{}
 	}
-	for _, a := range d.Attempts {
+	for i := range d.Attempts {
+		a := &d.Attempts[i]
 		f.passed[d.DeliveryID] = max(f.passed[d.DeliveryID], a.Number)
+		if a.BatchID != "" {
+			f.passed[together(a)] = a.Number
+		}
 	}
+}
+
+// together names the request of a batch, by which all of its deliveries went out; empty: it was of one delivery.
+func together(a *client.Attempt) string {
+	if a.BatchID == "" {
+		return ""
+	}
+	return a.BatchID + " " + a.StartedAt.UTC().Format(time.RFC3339Nano)
 }
 
 // passOn passes an attempt's request on as it went out, and says what came of it. If there is nowhere to pass it on to, it says what the callback's
@@ -179,6 +192,9 @@ func (f *follower) passOn(ctx context.Context, d *client.Delivery, a *client.Att
 	got := received{
 		Time: a.StartedAt.Local(), CallbackID: d.CallbackID, EventType: d.EventType, EventID: d.EventID,
 		Attempt: strconv.Itoa(a.Number), DeliveryID: d.DeliveryID,
+	}
+	if a.BatchID != "" { // it is of several events
+		got.EventType, got.EventID, got.DeliveryID = "", "", a.BatchID
 	}
 	request, body, missing := whatWasSent(a)
 	switch {
@@ -195,6 +211,7 @@ func (f *follower) passOn(ctx context.Context, d *client.Delivery, a *client.Att
 	}
 	got.Time, got.Method, got.Path = request.SentAt.Local(), request.Method, request.URL
 	got.Replay = header.Get("Ringback-Replay") != ""
+	got.Attempt = cmp.Or(header.Get("Ringback-Attempt"), got.Attempt) // a delivery may have had some before those of its batch
 	got.Bytes, got.body, got.Form = len(body), body, readForm(header, body)
 	got.Signature, got.Problem = f.verify(header, body, time.Now())
 	if got.Status, got.TookMS = a.StatusCode, float64(a.DurationMS); a.Timing != nil {

@@ -199,4 +199,48 @@ func TestWhatIsFresh(t *testing.T) {
 	if got := numbers(delivery("dlv_1", -time.Hour, -time.Second, time.Second, time.Minute)); !slices.Equal(got, []int{4}) {
 		t.Errorf("fresh are %v, want the new attempt", got)
 	}
+	travels := func(id string, attempts int) *client.Delivery {
+		d := delivery(id, time.Second, time.Minute)
+		for i := range d.Attempts {
+			d.Attempts[i].BatchID = "bat_1"
+		}
+		d.Attempts = d.Attempts[:attempts]
+		return d
+	}
+	f.note(travels("dlv_a", 1))
+	if got := numbers(travels("dlv_b", 1)); got != nil {
+		t.Errorf("%v are fresh again by another of the batch", got)
+	}
+	if got := numbers(travels("dlv_b", 2)); !slices.Equal(got, []int{2}) {
+		t.Errorf("fresh are %v, want the batch's second attempt", got)
+	}
+}
+
+// TestABatchIsPassedOnOnce, and not for each of its deliveries, and it verifies.
+func TestABatchIsPassedOnOnce(t *testing.T) {
+	t.Parallel()
+	partner, desk := newInbox(t, func(string) int { return http.StatusNoContent }), newInbox(t, func(string) int { return http.StatusTeapot })
+	env := []string{"RINGBACK_REDIS=" + redistest.Start(t).URL(), "RINGBACK_KEYSET_FILE=" + t.TempDir() + "/k.json", "RINGBACK_COMPANY=acme"}
+	server := start(t, env, "serve", "--listen", "127.0.0.1:0", "--egress-allow", "127.0.0.0/8")
+	env = append(env, "RINGBACK_SERVER=http://"+address(server))
+	env = append(env, "RINGBACK_KEY="+strings.TrimSpace(ringback(t, env, "keys", "create", "--role", "operator", "--company", "acme")))
+	secret := strings.TrimSpace(ringback(t, env, "callbacks", "create", "--type", "payment_proof", "--url", partner.url, "--batch", "max_events=2,max_wait=60s"))
+	p := startPlain(t, env, "listen", "--follow", "--secret", secret, "--forward-to", desk.url)
+	p.await(`Ctrl-C ends`)
+	for _, id := range []string{"a-1", "a-2", "b-1", "b-2"} {
+		ringback(t, env, "events", "send", "--type", "payment_proof", "--event-id", id, "--payload", sample("payment_proof"))
+	}
+	p.await(`attempt 1  bat_\S+  verified  \d+ bytes  answered 418 (?s:.*)attempt 1  bat_\S+  verified`)
+	got, _ := desk.seen()
+	sent, _ := partner.seen()
+	if len(got) != 2 || len(sent) != 2 {
+		t.Fatalf("the desk got %d requests, and the endpoint %d", len(got), len(sent))
+	}
+	for i := range got {
+		if got[i].body != sent[i].body || got[i].header.Get("Webhook-Id") != sent[i].header.Get("Webhook-Id") {
+			t.Errorf("the desk got %q, and the endpoint %q", got[i].body, sent[i].body)
+		}
+	}
+	p.end(syscall.SIGINT)
+	server.end(syscall.SIGTERM)
 }

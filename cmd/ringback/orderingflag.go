@@ -1,11 +1,6 @@
 package main
 
-import (
-	"slices"
-	"strings"
-
-	"github.com/urfave/cli/v2"
-)
+import "github.com/urfave/cli/v2"
 
 // orderingNames are what --ordering has.
 var orderingNames = []string{"key", "skip_after"}
@@ -18,19 +13,11 @@ delivered or dead, or for skip_after. none takes it back:
 
 // orderingFlag reads --ordering. What it does not name stays as it is.
 func orderingFlag(c *cli.Context) (value any, given bool, err error) {
-	rest := c.String("ordering")
-	if orNull(rest) == nil || rest == "none" {
+	text := c.String("ordering")
+	if orNull(text) == nil || text == "none" {
 		return nil, c.IsSet("ordering"), nil
 	}
-	members := map[string]any{}
-	for rest != "" {
-		var pair string
-		pair, rest = nextPair(rest, orderingNames)
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || !slices.Contains(orderingNames, name) {
-			return nil, false, usagef("--ordering takes key=/customerId,skip_after=24h, or one of these, or none")
-		}
-		members[name] = orNull(value)
-	}
-	return members, true, nil
+	members, err := membersOf(text, orderingNames, usagef("--ordering takes key=/customerId,skip_after=24h, or one of these, or none"),
+		func(_, value string) (any, error) { return orNull(value), nil })
+	return members, err == nil, err
 }

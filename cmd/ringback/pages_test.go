@@ -460,6 +460,13 @@ func TestPartnersPageReceivers(t *testing.T) {
 				t.Errorf("Ringback does not say delivered:\n%s", list)
 			}
 			checkHeaderTable(t, request.Header)
+			if company == "ten" {
+				ringback(t, env, "callbacks", "update", "1", "--batch", "max_events=2,element=envelope")
+				for _, id := range []string{"third", "fourth"} {
+					ringback(t, env, "events", "send", "--type", "payment_proof", "--payload", sample("payment_proof"), "--event-id", id)
+				}
+				receiver.await(`(?:handled dlv_[\w-]+ (?s:.*?)){4}`)
+			}
 		})
 	}
 }

@@ -56,6 +56,10 @@ func TestPortalInABrowser(t *testing.T) {
 		tb := b.open(t, s.server)
 		tell(tb, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
 		tb.helpHimself(s, "shop-2", tb.press, tb.refill, func() { tb.must(chromedp.Do(tb.ctx, chromedp.Click(chromedp.CSS("summary")))) })
+		path, _ := s.portalLink(t, "shop-2", map[string]any{})
+		tb.visit(path)
+		tb.press("Open")
+		tb.narrows(s, "shop-2")
 		tb.wantsPeace()
 	})
 	t.Run("a partner by keyboard", func(t *testing.T) {
@@ -168,6 +172,25 @@ func (tb *tab) helpHimself(s *scene, company string, press func(string) int64, f
 	}
 }
 
+// narrows is a partner who gives the first callback a filter, and tries it before.
+func (tb *tab) narrows(s *scene, company string) {
+	tb.t.Helper()
+	at := "/portal/companies/" + company + "/callbacks/1"
+	tb.visit(at + "/edit")
+	for _, part := range []string{"details:nth-of-type(2) > summary", "details:last-of-type > summary"} {
+		tb.must(chromedp.Do(tb.ctx, chromedp.Click(chromedp.CSS(part))))
+	}
+	tb.fill("e-filter", `{"pointer": "/status", "op": "equals", "value": "LOST"}`)
+	tb.press("Try it")
+	tb.wants("#tried + p", "not matched", "/status")
+	tb.press("Save")
+	tb.wants(".note", "Callback 1 is changed")
+	var cb struct{ Filter json.RawMessage }
+	if s.get(tb.t, "/companies/"+company+"/config/callbacks/1", &cb); !strings.Contains(string(cb.Filter), "LOST") {
+		tb.t.Errorf("the filter is %s", cb.Filter)
+	}
+}
+
 // awaitAll waits until so many of a company's deliveries have a state.
 func (s *scene) awaitAll(t *testing.T, company, state string, want int) {
 	t.Helper()
@@ -273,9 +296,11 @@ func (s *scene) portalPages(t *testing.T) map[string]string {
 		"login":        "/portal/login",
 		"home":         "/portal/",
 		"new":          company + "/new",
+		"new-fetched":  company + "/new?pull",
 		"callback":     bad,
 		"edit":         bad + "/edit",
 		"secret":       bad + "/secret",
+		"key":          bad + "/signing-key",
 		"delete":       bad + "/delete",
 		"test":         bad + "/test",
 		"start-replay": bad + "/replay",

@@ -27,6 +27,7 @@ func portalLinksCommand() *cli.Command {
 					&cli.DurationFlag{Name: "session", Usage: "whoever opened it stays in for `DURATION`, 1m to 168h", DefaultText: "12h"},
 					&cli.StringSliceFlag{Name: "callback", Usage: "only this callback, by its `ID` (repeatable), is shown there, with its deliveries", DefaultText: "all of the company's"},
 					&cli.BoolFlag{Name: "read-only", Usage: "nothing can be changed there"},
+					onceFlag(),
 				},
 				Action: createPortalLink,
 			},

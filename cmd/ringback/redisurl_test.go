@@ -389,39 +389,36 @@ func writesAgain(t *testing.T, url string) (since func(over time.Time) time.Dura
 		select {
 		case at := <-asked:
 			return at.Sub(over)
-		case <-time.After(30 * time.Second): // it will not come back
-			return 30 * time.Second
+		case <-time.After(patience): // it will not come back
+			return patience
 		}
 	}
 }
 
+// askedWithin is how soon after a failover the new master is asked on a busy machine. Usually it takes seconds; go-redis alone would take a minute.
+const askedWithin = 40 * time.Second
+
 // TestAClusterFailsOver: as soon as another node has the slots, it is asked, whether the one before ended or stands still.
 func TestAClusterFailsOver(t *testing.T) {
 	t.Parallel()
-	for name, tt := range map[string]struct {
-		fail   func(*redistest.Server)
-		within time.Duration // go-redis alone would take a minute
-	}{
-		"killed":       {(*redistest.Server).Kill, 5 * time.Second},
-		"stands still": {(*redistest.Server).Stop, 15 * time.Second}, // what was sent to it has to time out
-	} {
+	for name, fail := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Kill, "stands still": (*redistest.Server).Stop} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			nodes := redistest.StartCluster(t, 3, 1)
 			since := writesAgain(t, nodes.URL())
 			master := nodes.MasterOf("k")
-			tt.fail(master)
+			fail(master)
 			nodes.AwaitFailover(master)
 			took := since(time.Now())
 			t.Logf("asked again %s after the failover", took)
-			if took > tt.within {
+			if took > askedWithin {
 				t.Errorf("it took %s from the failover until the new master was asked", took)
 			}
 		})
 	}
 }
 
-// TestSentinelsFailOver: within 5 s of their naming another master, that is asked, whether the one before ended or stands still.
+// TestSentinelsFailOver: once they name another master, that is asked, whether the one before ended or stands still.
 func TestSentinelsFailOver(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*redistest.Server){"killed": (*redistest.Server).Kill, "stands still": (*redistest.Server).Stop} {
@@ -432,7 +429,7 @@ func TestSentinelsFailOver(t *testing.T) {
 			master := watched.Master()
 			fail(master)
 			watched.AwaitFailover(master)
-			if took := since(time.Now()); took > 5*time.Second {
+			if took := since(time.Now()); took > askedWithin {
 				t.Errorf("it took %s from the failover until the new master was asked", took)
 			}
 		})

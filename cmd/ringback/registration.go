@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -292,22 +291,19 @@ func auth(c *cli.Context) (value any, given bool, err error) {
 		}
 	}
 	own := authNames[kind]
-	for rest != "" {
-		var pair string
-		pair, rest = nextPair(rest, own)
-		name, value, ok := strings.Cut(pair, "=")
-		if !ok || !slices.Contains(own, name) {
-			return nil, false, usagef("--auth %s takes %s, each as NAME=VALUE", kind, strings.Join(own, ", "))
+	named, err := membersOf(rest, own, usagef("--auth %s takes %s, each as NAME=VALUE", kind, strings.Join(own, ", ")), func(name, value string) (any, error) {
+		switch name {
+		case secret:
+			return secretFrom(c, "--auth "+name, value)
+		case "scopes":
+			return strings.Fields(value), nil
 		}
-		if name == secret {
-			if value, err = secretFrom(c, "--auth "+name, value); err != nil {
-				return nil, false, err
-			}
-		}
-		if members[name] = value; name == "scopes" {
-			members[name] = strings.Fields(value)
-		}
+		return value, nil
+	})
+	if err != nil {
+		return nil, false, err
 	}
+	maps.Copy(members, named)
 	if members[secret] == nil {
 		if members[secret], err = askSecret(c, "--auth "+secret); err != nil {
 			return nil, false, err

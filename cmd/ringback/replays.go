@@ -31,7 +31,7 @@ func replayCommand() *cli.Command {
 			&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout or status_500"},
 			paceFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are"},
-			waitFlag(),
+			waitFlag(), onceFlag(),
 		},
 		Action: replayCallback,
 	}

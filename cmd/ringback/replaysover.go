@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -37,7 +38,7 @@ func replaysOverCommand() *cli.Command {
 					&cli.StringFlag{Name: "reason", Usage: "only those whose last attempt failed for this `REASON`, such as timeout"},
 					paceFlag(),
 					&cli.BoolFlag{Name: "dry-run", Usage: "only say how many there are"},
-					yesFlag(), followFlag(),
+					yesFlag(), followFlag(), onceFlag(),
 				},
 				Action: createReplay,
 			},
@@ -76,16 +77,16 @@ func createReplay(c *cli.Context) error {
 	if company == wholeInstallation && len(q.CallbackIDs) > 0 {
 		return usagef("--callback needs one company: each counts its own callbacks up from 1")
 	}
-	create := func(q client.BulkReplayQuery) (*client.Replay, error) {
+	create := func(ctx context.Context, q client.BulkReplayQuery) (*client.Replay, error) {
 		if company == wholeInstallation {
-			return api.ReplayCompanies(c.Context, q)
+			return api.ReplayCompanies(ctx, q)
 		}
-		return api.ReplayCompany(c.Context, company, q)
+		return api.ReplayCompany(ctx, company, q)
 	}
 	if !q.DryRun && asksHere(c) {
 		preview := q
 		preview.DryRun = true
-		counted, err := create(preview)
+		counted, err := create(client.WithIdempotencyKey(c.Context, ""), preview) // the key is of what follows
 		if err != nil {
 			return err
 		}
@@ -93,7 +94,7 @@ func createReplay(c *cli.Context) error {
 			return err
 		}
 	}
-	replay, err := create(q)
+	replay, err := create(c.Context, q)
 	if err != nil {
 		return err
 	}

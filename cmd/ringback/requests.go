@@ -70,6 +70,7 @@ func writeRequest(b *strings.Builder, out printer, a *client.Attempt) {
 	switch {
 	case body == nil:
 		fmt.Fprintf(b, "\n(the body is not shown: %s)\n", printable(r.BodyMissing))
+		writeElements(b, out, r.Elements)
 	case out.width > 0:
 		writeBody(b, printableText(pretty(out, body)))
 	default: // to a file or a program it goes as it was sent
@@ -77,6 +78,21 @@ func writeRequest(b *strings.Builder, out printer, a *client.Attempt) {
 	}
 	if r.Incomplete {
 		b.WriteString("(it could not be written to its end: the partner may have a part of it)\n")
+	}
+}
+
+// writeElements writes what is known of a batch's elements, if its body is not shown.
+func writeElements(b *strings.Builder, out printer, elements []client.Element) {
+	for i, e := range elements {
+		said := e.DeliveryID
+		if e.Missing != "" {
+			said = strings.TrimPrefix(said+": "+e.Missing, ": ")
+		}
+		fmt.Fprintf(b, "\nelement %d of %d, %s\n", i+1, len(elements), printable(said))
+		if out.width > 0 {
+			e.Body = printableText(pretty(out, []byte(e.Body)))
+		}
+		writeBody(b, e.Body)
 	}
 }
 

@@ -21,6 +21,9 @@ func TestARequestIsShown(t *testing.T) {
 	}
 	missing := client.Attempt{Number: 3, RequestMissing: "nothing was sent"}
 	bodiless := client.Attempt{Number: 4, Request: &client.Request{Method: "POST", BodyMissing: "the event's body is no longer kept"}}
+	inPart := client.Attempt{Number: 5, Request: &client.Request{Method: "POST", BodyMissing: "of its 2 elements one is missing", Elements: []client.Element{
+		{DeliveryID: "dlv_x", EventID: "x", Body: raw}, {Missing: "its event was erased\x1b"},
+	}}}
 	show := func(width int, asked bool, a client.Attempt) string {
 		var b bytes.Buffer
 		if err := printExchange(printer{w: &b, width: width}, &a, asked); err != nil {
@@ -40,6 +43,7 @@ func TestARequestIsShown(t *testing.T) {
 		"only the answer": {show(0, false, sent), []string{"was answered 500"}, []string{"PUT", "sent"}},
 		"none":            {show(0, true, missing), []string{"attempt 3 sent", "(nothing was sent)"}, []string{"answered"}},
 		"without body":    {show(0, true, bodiless), []string{"(the body is not shown: the event's body is no longer kept)"}, nil},
+		"in part":         {show(0, true, inPart), []string{"(the body is not shown: of its 2 elements one is missing)\n\nelement 1 of 2, dlv_x\n\n" + raw + "\n\nelement 2 of 2, its event was erased\uFFFD\n"}, []string{"\x1b"}},
 		"nothing":         {show(0, false, missing), []string{""}, []string{"attempt"}},
 	} {
 		for _, want := range tt.want {

@@ -1,6 +1,9 @@
 package main
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // byDefault takes a setting back: it is what it would be if it had never been given.
 const byDefault = "default"
@@ -11,6 +14,24 @@ func orNull(s string) any {
 		return nil
 	}
 	return s
+}
+
+// membersOf reads NAME=VALUE,…, of which read makes what the API takes. If a name is none of those, the error is unlike.
+func membersOf(text string, names []string, unlike error, read func(name, value string) (any, error)) (map[string]any, error) {
+	members := map[string]any{}
+	for text != "" {
+		var pair string
+		pair, text = nextPair(text, names)
+		name, value, ok := strings.Cut(pair, "=")
+		if !ok || !slices.Contains(names, name) {
+			return nil, unlike
+		}
+		var err error
+		if members[name], err = read(name, value); err != nil {
+			return nil, err
+		}
+	}
+	return members, nil
 }
 
 // nextPair cuts text before the next comma that one of the names follows: other commas belong to a value.

@@ -48,6 +48,9 @@ func keyPairs(cb *client.Callback) [][2]string {
 			by = append(by, signatureNames[i])
 		}
 	}
+	if !s.HMAC && !slices.ContainsFunc(s.Keys, func(k client.SigningKey) bool { return k.Stage == "signing" }) {
+		by = append(by, "and by the secret until a key signs")
+	}
 	pairs := [][2]string{{"signed by", strings.Join(by, ", ")}}
 	for _, k := range s.Keys {
 		said := fmt.Sprintf("%s, %s", k.PublicKey, k.Stage)

@@ -18,6 +18,7 @@ func rotateKeyCommand() *cli.Command {
 			companyFlag(),
 			&cli.DurationFlag{Name: "announce", Usage: "for how `LONG` the new key is published before it signs, 6m to 720h", Value: client.DefaultAnnounce, Action: notNegative("announce")},
 			&cli.DurationFlag{Name: "overlap", Usage: "for how `LONG` the key before signs along with the new one, up to 168h", Value: client.DefaultOverlap, Action: notNegative("overlap")},
+			onceFlag(),
 		},
 		Action: rotateSigningKey,
 	}

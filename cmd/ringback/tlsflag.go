@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,29 +16,20 @@ var tlsNames = []string{"client_certificate", "client_key", "ca", "server_name"}
 
 // tlsFlag reads --tls. What it does not name stays as it is, and none takes all of it back.
 func tlsFlag(c *cli.Context) (value any, given bool, err error) {
-	rest := c.String("tls")
-	if orNull(rest) == nil || rest == "none" {
+	text := c.String("tls")
+	if orNull(text) == nil || text == "none" {
 		return nil, c.IsSet("tls"), nil
 	}
-	members := map[string]any{}
-	for rest != "" {
-		var pair string
-		pair, rest = nextPair(rest, tlsNames)
-		name, source, ok := strings.Cut(pair, "=")
+	members, err := membersOf(text, tlsNames, usagef("--tls takes %s, each as NAME=VALUE, or none", strings.Join(tlsNames, ", ")), func(name, source string) (any, error) {
 		switch {
-		case !ok || !slices.Contains(tlsNames, name):
-			return nil, false, usagef("--tls takes %s, each as NAME=VALUE, or none", strings.Join(tlsNames, ", "))
 		case source == "":
-			members[name] = nil
+			return nil, nil //nolint:nilnil // it is taken back
 		case name == "server_name":
-			members[name] = source
-		default:
-			if members[name], err = pemFrom(c, name, source); err != nil {
-				return nil, false, err
-			}
+			return source, nil
 		}
-	}
-	return members, true, nil
+		return pemFrom(c, name, source)
+	})
+	return members, err == nil, err
 }
 
 // pemFrom reads PEM from where source says. PEM has lines, which no command line holds.

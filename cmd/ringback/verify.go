@@ -19,6 +19,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/ringback/ringback/dispatcher/egress"
 	"github.com/ringback/ringback/payloads"
 )
 
@@ -337,6 +338,9 @@ func (r capture) byKeys(now time.Time, keys []payloads.PublicKey, url string) er
 	}
 	if url == "" {
 		return &payloads.VerifyError{Problem: payloads.MissingHeader, Message: "the request is signed by RFC 9421, whose signature is of the URL, too: say which one it was sent to with --url"}
+	}
+	if sent, err := egress.WireURL(url); err == nil {
+		url = sent
 	}
 	return payloads.VerifyMessage(payloads.HTTPMessage{Method: r.method, URL: url, Header: r.header, Body: r.body}, now, keys...)
 }
