@@ -460,7 +460,8 @@ func (h *house) checkDelivery(d *Delivery, got []request) (extra int) {
 		if first := got[slices.IndexFunc(got, func(o request) bool { return o.id == r.id })]; r.body != first.body {
 			h.t.Errorf("%s: two bodies", d.DeliveryID)
 		}
-		if r.status == http.StatusNoContent || r.status == http.StatusOK && r.header.Get("Ringback-Batch") != "" {
+		late := reasons[number] == Reason(egress.Timeout) // a busy machine: the answer was good, and nobody waited for it any more
+		if !late && (r.status == http.StatusNoContent || r.status == http.StatusOK && r.header.Get("Ringback-Batch") != "") {
 			good++
 		}
 	}
