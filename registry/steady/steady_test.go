@@ -187,7 +187,8 @@ func TestOneSaysHowFar(t *testing.T) {
 		use(t, 3*time.Second, all...)
 		wants(t, "after", 0, all...)
 		for i, c := range all {
-			if got := c.State().Offset; got != all[0].State().Offset {
+			// It shrinks by that much between two notes, and one may have looked before that and another after it.
+			if got := c.State().Offset; (got - all[0].State().Offset).Abs() > Slew(noted) {
 				t.Errorf("process %d has an offset of %v, another of %v", i, got, all[0].State().Offset)
 			}
 		}
