@@ -178,6 +178,8 @@ func (r Registration) MarshalJSON() ([]byte, error) {
 // A Callback is a registration as it stands, with its health.
 type Callback struct {
 	Answer
+	// ETag names the settings as they are, for [WithIfMatch]. Empty in lists, and from servers of version 0.1.
+	ETag         string            `json:"-"`
 	Company      string            `json:"company,omitempty"` // in lists over all companies
 	CallbackID   int64             `json:"callback_id"`       // counts up in the company
 	CallbackType string            `json:"callback_type"`
@@ -230,6 +232,8 @@ type Callback struct {
 	// Secret is the signing secret, "whsec_…". Only CreateCallback and RotateSecret show it, and only one that was made.
 	Secret string `json:"secret,omitempty"`
 }
+
+func (cb *Callback) tag(etag string) { cb.ETag = etag }
 
 // A Failure is the last attempt of a callback that did not deliver.
 type Failure struct {
@@ -336,18 +340,19 @@ func (c *Client) AllCallbacks(ctx context.Context, company string, q CallbacksQu
 }
 
 // PatchCallback changes a callback by a JSON Merge Patch (RFC 7396): whatever encodes as one, such as a map[string]any or a
-// [json.RawMessage]. Members replace, null removes, "***" leaves a secret as it is.
+// [json.RawMessage]. Members replace, null removes, "***" leaves a secret as it is. If somebody else changed the callback meanwhile, the last change of
+// a member wins, unless the context is one of [WithIfMatch].
 func (c *Client) PatchCallback(ctx context.Context, company string, id int64, patch any) (*Callback, error) {
 	body, err := json.Marshal(patch)
 	if err != nil {
 		return nil, fmt.Errorf("client: the patch: %w", err)
 	}
-	return ask[Callback](ctx, c, request{method: http.MethodPatch, path: callbackPath(company, id), body: body, timeout: testTimeout})
+	return ask[Callback](ctx, c, request{method: http.MethodPatch, path: callbackPath(company, id), body: body, timeout: testTimeout, conditional: true})
 }
 
 // DeleteCallback deletes a callback and cancels what waits for it; an attempt in flight finishes.
 func (c *Client) DeleteCallback(ctx context.Context, company string, id int64) error {
-	return c.send(ctx, request{method: http.MethodDelete, path: callbackPath(company, id)})
+	return c.send(ctx, request{method: http.MethodDelete, path: callbackPath(company, id), conditional: true})
 }
 
 // PauseCallback makes what is for a callback wait until it is resumed.
@@ -444,7 +449,7 @@ func (c *Client) RotateSecretTo(ctx context.Context, company string, id int64, s
 	if err != nil {
 		return nil, err
 	}
-	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "secret"), body: body})
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "secret"), body: body, conditional: true})
 }
 
 // DefaultAnnounce is how long the server publishes a new key before it signs, where nobody says otherwise.
@@ -460,5 +465,5 @@ func (c *Client) RotateKey(ctx context.Context, company string, id int64, announ
 	if err != nil {
 		return nil, err
 	}
-	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "signing-key"), body: body})
+	return ask[Callback](ctx, c, request{method: http.MethodPost, path: callbackPath(company, id, "signing-key"), body: body, conditional: true})
 }

@@ -127,7 +127,7 @@ func transport(config *tls.Config) http.RoundTripper {
 // merge patch with PATCH. The answer comes back as it is. GET is repeated as reading is, everything else only after a 429.
 func (c *Client) Do(ctx context.Context, method, path string, query url.Values, body []byte) (json.RawMessage, error) {
 	var answer json.RawMessage
-	return answer, c.send(ctx, request{method: method, rawPath: path, query: query, body: body, read: func(r io.Reader) error {
+	return answer, c.send(ctx, request{method: method, rawPath: path, query: query, body: body, conditional: true, read: func(r io.Reader) error {
 		var err error
 		answer, err = io.ReadAll(r)
 		return err
@@ -159,8 +159,13 @@ func ask[T any](ctx context.Context, c *Client, r request) (*T, error) {
 		}
 		return nil
 	}
+	var etag string
+	r.etag = &etag
 	if err := c.send(ctx, r); err != nil {
 		return nil, err
+	}
+	if tagged, ok := any(v).(interface{ tag(etag string) }); ok {
+		tagged.tag(etag)
 	}
 	return v, nil
 }
@@ -178,6 +183,12 @@ type request struct {
 	once      bool          // whether another is not wanted even where the server did nothing (429)
 	key       string        // an Idempotency-Key; empty: none
 	timeout   time.Duration // of one try; default attemptTimeout
+
+	conditional bool   // whether the server reads an If-Match of it
+	ifMatch     string // that If-Match; empty: none
+
+	// etag, if set, is given the ETag of an answer of 2xx.
+	etag *string
 	// read takes an answer of 2xx; what it returns of the reader's errors makes the try a failed one. Nil: the answer is not looked at.
 	read func(io.Reader) error
 }
@@ -207,6 +218,9 @@ func (c *Client) target(r request) (string, error) {
 func (c *Client) send(ctx context.Context, r request) error {
 	target, err := c.target(r)
 	if err != nil {
+		return err
+	}
+	if r.ifMatch, err = condition(ctx, r); err != nil {
 		return err
 	}
 	pauses := c.pauses()
@@ -239,6 +253,20 @@ func keyed(ctx context.Context, r request) string {
 	return key
 }
 
+// condition is the If-Match of a request, empty if it has none.
+func condition(ctx context.Context, r request) (string, error) {
+	etag, given := ctx.Value(ifMatch{}).(string)
+	switch {
+	case !given:
+		return "", nil
+	case !r.conditional:
+		return "", errors.New("client: WithIfMatch goes with calls that change a callback's settings or a callback type, and this is none: make it with another context")
+	case etag == "" || strings.ContainsFunc(etag, func(c rune) bool { return c < ' ' || c > '~' }):
+		return "", errors.New("client: WithIfMatch needs an ETag as Callback, Type and changes answer it: in lists there is none, nor does a server of version 0.1 have any")
+	}
+	return etag, nil
+}
+
 // try makes a request once.
 func (c *Client) try(parent context.Context, target string, r request) error {
 	timeout := cmp.Or(r.timeout, attemptTimeout)
@@ -258,6 +286,9 @@ func (c *Client) try(parent context.Context, target string, r request) error {
 	if r.key != "" {
 		req.Header.Set("Idempotency-Key", r.key)
 	}
+	if r.ifMatch != "" {
+		req.Header.Set("If-Match", r.ifMatch)
+	}
 	if r.body != nil {
 		req.Header.Set("Content-Type", cmp.Or(r.mediaType, defaultMediaType(r.method)))
 	}
@@ -265,6 +296,9 @@ func (c *Client) try(parent context.Context, target string, r request) error {
 	if err == nil {
 		defer func() { _ = resp.Body.Close() }()
 		err = read(resp, r.read)
+		if r.etag != nil {
+			*r.etag = strings.TrimPrefix(resp.Header.Get("ETag"), "W/") // a proxy that compresses puts that before it, and If-Match takes none
+		}
 	}
 	if parent.Err() != nil && err != nil {
 		return c.interrupted(parent)

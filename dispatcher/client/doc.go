@@ -16,6 +16,14 @@
 // Retry-After says that the server did nothing because of a limit on what the key may do at a time, and all but decisions is repeated after that.
 // With [WithIdempotencyKey] a repeat is safe, and done, for them, too.
 //
+// # Changing what others change
+//
+// A callback and a callback type have an ETag, which every change gives another one. With [WithIfMatch] a change is made only to what has that ETag still:
+//
+//	callback, err := ringback.Callback(ctx, "acme", 12)
+//	…
+//	_, err = ringback.PatchCallback(client.WithIfMatch(ctx, callback.ETag), "acme", 12, patch) // an *APIError of 412: somebody was faster
+//
 // # Errors
 //
 // What the server refused is an [*APIError] with its status, its sentence and the fields at fault. A server that cannot be

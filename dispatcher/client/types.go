@@ -9,6 +9,8 @@ import (
 // A Type is a callback type of the catalogue: what events of it look like, and what callbacks may narrow their match by.
 type Type struct {
 	Answer
+	// ETag names the type as it is, for [WithIfMatch]. Empty in lists, and from servers of version 0.1.
+	ETag        string            `json:"-"`
 	Name        string            `json:"name"`
 	Description string            `json:"description"`
 	Match       map[string]string `json:"match"`        // attribute to JSON Pointer into the payload
@@ -22,6 +24,8 @@ type Type struct {
 	Synchronous bool              `json:"synchronous"`          // asked with a decision, not sent as an event
 	Operational bool              `json:"operational"`          // sent by Ringback itself, and taken from nobody
 }
+
+func (t *Type) tag(etag string) { t.ETag = etag }
 
 // A TypeList is the catalogue.
 type TypeList struct {
@@ -54,14 +58,15 @@ func (c *Client) Type(ctx context.Context, name string) (*Type, error) {
 // DeleteType takes a callback type away. It takes an operator's key, and two seconds or more. An [*APIError] of 409 says that the type is built in, or in use,
 // and where.
 func (c *Client) DeleteType(ctx context.Context, name string) error {
-	return c.send(ctx, request{method: http.MethodDelete, path: []string{"callback-types", name}, timeout: deleteTypeTimeout})
+	return c.send(ctx, request{method: http.MethodDelete, path: []string{"callback-types", name}, timeout: deleteTypeTimeout, conditional: true})
 }
 
-// PutType registers a callback type, or replaces it. It takes an operator's key. An [*APIError] of 409 says that the type is built in.
+// PutType registers a callback type, or replaces it. It takes an operator's key. An [*APIError] of 409 says that the type is built in. With [WithIfMatch] it
+// replaces only what is as the caller knows it.
 func (c *Client) PutType(ctx context.Context, name string, def TypeDefinition) (*Type, error) {
 	body, err := json.Marshal(def)
 	if err != nil {
 		return nil, err
 	}
-	return ask[Type](ctx, c, request{method: http.MethodPut, path: []string{"callback-types", name}, body: body})
+	return ask[Type](ctx, c, request{method: http.MethodPut, path: []string{"callback-types", name}, body: body, conditional: true})
 }
