@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -45,20 +46,32 @@ func timing(t *client.Timing) string {
 		ms   float64
 	}{{"dns", t.DNS}, {"connect", t.Connect}, {"tls", t.TLS}, {"first byte", t.FirstByte}} {
 		if phase.ms > 0 {
-			phases = append(phases, fmt.Sprintf("%s %.3gms", phase.name, phase.ms))
+			phases = append(phases, phase.name+" "+millis(phase.ms))
 		}
 	}
 	if t.Reused {
 		phases = append(phases, "on a connection that had served before")
 	}
-	return fmt.Sprintf(", in %.4gms (%s)", t.Total, strings.Join(phases, ", "))
+	said := ", in " + millis(t.Total)
+	if len(phases) > 0 { // a connection that was refused came to none
+		said += " (" + strings.Join(phases, ", ") + ")"
+	}
+	return said
+}
+
+// millis are milliseconds with three digits that count, or as many as there are before the point.
+func millis(ms float64) string {
+	if ms >= 100 {
+		return fmt.Sprintf("%.0fms", ms)
+	}
+	return fmt.Sprintf("%.3gms", ms)
 }
 
 // writeRequest writes a request as HTTP/1.1 has it, or why there is none.
 func writeRequest(b *strings.Builder, out printer, a *client.Attempt) {
 	r := a.Request
 	if r == nil {
-		fmt.Fprintf(b, "(%s)\n", printable(a.RequestMissing))
+		fmt.Fprintf(b, "(%s)\n", printable(cmp.Or(a.RequestMissing, "the server does not say what was sent")))
 		return
 	}
 	fmt.Fprintf(b, "%s %s\n", printable(r.Method), printable(r.URL))

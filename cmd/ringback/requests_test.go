@@ -19,7 +19,9 @@ func TestARequestIsShown(t *testing.T) {
 		Request: &client.Request{Method: "PUT", URL: "https://partner.example/hook?k=***", Headers: map[string]string{"Webhook-Id": "dlv_x", "Authorization": "***"}, Body: &body, SentAt: time.Now(), Incomplete: true},
 		Timing:  &client.Timing{DNS: 1.25, FirstByte: 80, Total: 82.5, Reused: true},
 	}
-	missing := client.Attempt{Number: 3, RequestMissing: "nothing was sent"}
+	missing := client.Attempt{Number: 3, RequestMissing: "nothing was sent", Timing: &client.Timing{Total: 0.2}}
+	slow := client.Attempt{Number: 7, Timing: &client.Timing{DNS: 99.96, Connect: 1500.25, FirstByte: 12345.678, Total: 13945.888}}
+	unsaid := client.Attempt{Number: 6}
 	bodiless := client.Attempt{Number: 4, Request: &client.Request{Method: "POST", BodyMissing: "the event's body is no longer kept"}}
 	inPart := client.Attempt{Number: 5, Request: &client.Request{Method: "POST", BodyMissing: "of its 2 elements one is missing", Elements: []client.Element{
 		{DeliveryID: "dlv_x", EventID: "x", Body: raw}, {Missing: "its event was erased\x1b"},
@@ -41,7 +43,9 @@ func TestARequestIsShown(t *testing.T) {
 		}, []string{"\x1b", "\u202e"}},
 		"to a terminal":   {show(80, true, sent), []string{"{\n  \"a\": 1.0,\n  \"b\": \"\\u00e9\"\n}\n"}, []string{raw}},
 		"only the answer": {show(0, false, sent), []string{"was answered 500"}, []string{"PUT", "sent"}},
-		"none":            {show(0, true, missing), []string{"attempt 3 sent", "(nothing was sent)"}, []string{"answered"}},
+		"none":            {show(0, true, missing), []string{"attempt 3 sent", ", in 0.2ms:\n\n(nothing was sent)\n"}, []string{"answered", "()"}},
+		"slow":            {show(0, true, slow), []string{", in 13946ms (dns 100ms, connect 1500ms, first byte 12346ms):"}, nil},
+		"unsaid":          {show(0, true, unsaid), []string{"attempt 6 sent", "(the server does not say what was sent)\n"}, []string{"()"}},
 		"without body":    {show(0, true, bodiless), []string{"(the body is not shown: the event's body is no longer kept)"}, nil},
 		"in part":         {show(0, true, inPart), []string{"(the body is not shown: of its 2 elements one is missing)\n\nelement 1 of 2, dlv_x\n\n" + raw + "\n\nelement 2 of 2, its event was erased\uFFFD\n"}, []string{"\x1b"}},
 		"nothing":         {show(0, false, missing), []string{""}, []string{"attempt"}},
