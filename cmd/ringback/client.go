@@ -114,7 +114,7 @@ func remedy(err error) error {
 		return errors.New("interrupted; what was asked of the server may have been done")
 	}
 	if e, ok := errors.AsType[*client.APIError](err); ok && e.Status == http.StatusUnauthorized {
-		return fmt.Errorf("the server does not know this API key: give another with --key or RINGBACK_KEY (%s)", e.Detail)
+		return fmt.Errorf("the server does not know this API key: give another with --key or RINGBACK_KEY (%s)", e.Sentence())
 	}
 	if e, ok := errors.AsType[*client.UnreachableError](err); ok && error(e) == err { //nolint:errorlint // one that is wrapped says more
 		return fmt.Errorf("cannot reach %s: start it with `ringback dev` or `ringback serve`, or say with --server where it is (%w)", e.Server, e.Err)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 
+	"github.com/ringback/ringback/dispatcher/client"
 	"github.com/ringback/ringback/dispatcher/ledger"
 )
 
@@ -73,6 +74,21 @@ func TestLogsHaveDurationsInWords(t *testing.T) {
 	for _, want := range []string{`"a":"1m30s"`, `"grace":"1m5s"`, `"took":"1.5ms"`} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %s in %s", want, &out)
+		}
+	}
+}
+
+// TestAnUnknownKeyIsSaid: also where a proxy answers, that says nothing.
+func TestAnUnknownKeyIsSaid(t *testing.T) {
+	for _, tt := range []struct {
+		refused client.APIError
+		want    string
+	}{
+		{client.APIError{Status: 401, Title: "Unauthorized", Detail: "it expired"}, "(it expired)"},
+		{client.APIError{Status: 401, Title: "Unauthorized"}, "(the server answered Unauthorized)"},
+	} {
+		if said := remedy(&tt.refused).Error(); !strings.HasSuffix(said, tt.want) {
+			t.Errorf("%s, want %s", said, tt.want)
 		}
 	}
 }
