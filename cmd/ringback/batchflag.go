@@ -2,7 +2,6 @@ package main
 
 import (
 	"strconv"
-	"strings"
 
 	"github.com/urfave/cli/v2"
 )
@@ -10,23 +9,26 @@ import (
 // batchOn is a batch of which everything has its default.
 const batchOn = "on"
 
+// batchNames are what --batch has.
+var batchNames = []string{"max_events", "max_bytes", "max_wait", "element", "results", "rate_limit"}
+
 // batchFlag reads --batch. What it does not name stays as it is, or has its default, and none takes all of it back.
 func batchFlag(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("batch")
+	word, parts, err := settingOf(c, "batch", batchOn, noSetting)
 	switch {
-	case orNull(text) == nil, text == "none":
-		return nil, c.IsSet("batch"), nil
-	case text == batchOn:
+	case word == batchOn:
 		return map[string]any{}, true, nil
+	case err != nil || parts == nil:
+		return nil, c.IsSet("batch"), err
 	}
-	members := map[string]any{}
-	for pair := range strings.SplitSeq(text, ",") {
-		name, said, _ := strings.Cut(pair, "=")
-		if members[name] = batchMember(name, said); members[name] == nil {
-			return nil, false, usagef("--batch takes %s, or max_events=N, max_bytes=N, max_wait=5s, element=payload|envelope, results=true|false, rate_limit=requests|events, or none", batchOn)
+	unlike := usagef("--batch takes %s, or max_events=N, max_bytes=N, max_wait=5s, element=payload|envelope, results=true|false, rate_limit=requests|events, or none", batchOn)
+	members, err := membersOf("batch", atCommas(parts), batchNames, always(unlike), func(name, said string) (any, error) {
+		if value := batchMember(name, said); value != nil {
+			return value, nil
 		}
-	}
-	return members, true, nil
+		return nil, unlike
+	})
+	return members, err == nil, err
 }
 
 // batchMember reads the value of a member of --batch; nil: it is none.

@@ -17,7 +17,7 @@ func companyTLSCommand() *cli.Command {
 			"\n\nIt is shown to endpoints that ask for one, for all callbacks that have none of their own. Attempts that begin once this\n" +
 			"has returned use what it says, retries included. It takes an operator's key, or the company's partner's.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "tls", Usage: "the certificate and its key: client_certificate=@`FILE`,client_key=@FILE, or none"},
+			settingFlag("tls", "the certificate and its key: client_certificate=@`FILE`,client_key=@FILE, or none"),
 		},
 		Action: companyTLS,
 	}

@@ -45,6 +45,9 @@ func listEvents(c *cli.Context) error {
 		if !ok || name == "" || value == "" {
 			return usagef("--match takes NAME=VALUE, such as campaign_token=r3zhm8, not %q", pair)
 		}
+		if q.Match[name] != "" {
+			return givenTwice("match", name)
+		}
 		q.Match[name] = value
 	}
 	api, company, err := forCompany(c)

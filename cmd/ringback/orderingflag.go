@@ -13,11 +13,11 @@ delivered or dead, or for skip_after. none takes it back:
 
 // orderingFlag reads --ordering. What it does not name stays as it is.
 func orderingFlag(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("ordering")
-	if orNull(text) == nil || text == "none" {
-		return nil, c.IsSet("ordering"), nil
+	_, parts, err := settingOf(c, "ordering", noSetting)
+	if err != nil || parts == nil {
+		return nil, c.IsSet("ordering"), err
 	}
-	members, err := membersOf(text, orderingNames, usagef("--ordering takes key=/customerId,skip_after=24h, or one of these, or none"),
+	members, err := membersOf("ordering", atNames(parts, orderingNames), orderingNames, always(usagef("--ordering takes key=/customerId,skip_after=24h, or one of these, or none")),
 		func(_, value string) (any, error) { return orNull(value), nil })
 	return members, err == nil, err
 }

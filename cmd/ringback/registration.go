@@ -27,9 +27,9 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "description", Usage: "`TEXT` for people"},
 		&cli.StringFlag{Name: "success", Usage: "what counts as delivered: json_200_or_204, any_2xx or any_response"},
 		&cli.StringFlag{Name: "timeout", Usage: "how long an attempt may take, from 1s to 60s"},
-		&cli.StringFlag{Name: "retry", Usage: "when it is tried again: `NAME=VALUE,…`, see below"},
-		&cli.StringFlag{Name: "auth", Usage: "how requests prove who they are: `TYPE,NAME=VALUE,…`, see below"},
-		&cli.StringFlag{Name: "tls", Usage: "a client certificate, and whom to trust: `NAME=VALUE,…`, see below"},
+		settingFlag("retry", "when it is tried again: `NAME=VALUE,…`, see below"),
+		settingFlag("auth", "how requests prove who they are: `TYPE,NAME=VALUE,…`, see below"),
+		settingFlag("tls", "a client certificate, and whom to trust: `NAME=VALUE,…`, see below"),
 		&cli.StringSliceFlag{Name: "header", Usage: "send this header: `'Name: value'` (repeatable), see below"},
 		&cli.BoolFlag{Name: "trace", Usage: "send traceparent, so that the partner's traces go on from ours"},
 		&cli.StringFlag{Name: "start-date", Usage: "only events accepted since this `TIME`", Action: checkStart},
@@ -37,13 +37,13 @@ func registrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "template", Usage: "send a new body, made as this `JSON` says, or @FILE's, see below"},
 		&cli.Float64Flag{Name: "rate-limit", Usage: "at most `N` attempts a second, from 0.01 to 10000; 0: as fast as it answers"},
 		&cli.IntFlag{Name: "rate-burst", Usage: "up to `N` of them at once after a pause (default: --rate-limit, rounded up)"},
-		&cli.StringFlag{Name: "ordering", Usage: "keep what has the same key in order: `NAME=VALUE,…`, see below"},
+		settingFlag("ordering", "keep what has the same key in order: `NAME=VALUE,…`, see below"),
 		&cli.StringFlag{Name: "header-style", Usage: "in which headers the signature travels: standard, svix, github or stripe"},
 		&cli.StringFlag{Name: "secret", Usage: "sign with this `SECRET`, which the receiver has already, see below; default: one is made"},
 		&cli.StringFlag{Name: "envelope", Usage: "what payloads travel in: none, cloudevents-structured or cloudevents-binary"},
 		&cli.StringFlag{Name: "body", Usage: "full, or thin: an address where the payload is had"},
 		signatureFlag(),
-		&cli.StringFlag{Name: "batch", Usage: "send deliveries together: on, or `NAME=VALUE,…`, or none, see below"},
+		settingFlag("batch", "send deliveries together: on, or `NAME=VALUE,…`, or none, see below"),
 		&cli.StringFlag{Name: "file", Usage: "all of it as JSON from `FILE` (- is stdin) instead of the flags above"},
 	}
 }
@@ -64,7 +64,7 @@ stripe. On an update it takes the place of all that sign, at once; rotate-secret
 comes from a file, and ca is trusted instead of the system's authorities:
   --tls client_certificate=@cert.pem,client_key=@key.pem,ca=@ca.pem,server_name=hooks.example
 --header takes a value that may be seen, or says where the value is:
-  --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Api-Key=env:API_KEY
+  --header 'X-Tenant: 12' --header X-Api-Key=@key.txt --header X-Token=env:TOKEN
 --filter takes a clause, or a group of clauses, of JSON Pointers into the payload:
   --filter '{"pointer": "/amount", "op": "gt", "value": 100}' --filter @filter.json
 There are the groups all, any and not, and equals, not_equals, in, not_in, prefix, suffix, exists, gt,
@@ -75,6 +75,7 @@ ringback callbacks dry-run tries both.
 --batch takes any of max_events, max_bytes, max_wait, element (payload or envelope), results and
 rate_limit (what takes a token of it: requests or events):
   --batch max_events=100,max_bytes=262144,max_wait=5s,element=envelope,results=false` + orderingHelp + `
+What has commas may be given in parts, as in --batch max_events=100 --batch max_wait=5s.
 @FILE is a file, @- is stdin, env:VARIABLE is a variable of the environment. What stands on the
 command line itself is kept by shells, and other users of the machine may see it.
 
@@ -201,24 +202,32 @@ func ownSecret(c *cli.Context) (string, error) {
 // matchBlock is what --match and --campaign-token narrow the match to; nil if neither is given. An empty value takes an attribute back.
 func matchBlock(c *cli.Context) (map[string]any, error) {
 	var block map[string]any
-	set := func(name, value string) {
+	set := func(name, value string) error {
 		if block == nil {
 			block = map[string]any{}
+		}
+		if _, before := block[name]; before {
+			return givenTwice("match", name)
 		}
 		block[name] = value
 		if value == "" && c.Command.Name == "update" {
 			block[name] = nil
 		}
+		return nil
 	}
 	for _, m := range c.StringSlice("match") {
 		name, value, ok := strings.Cut(m, "=")
 		if !ok || name == "" {
 			return nil, usagef("--match takes NAME=VALUE, such as campaign_token=r3zhm8")
 		}
-		set(name, value)
+		if err := set(name, value); err != nil {
+			return nil, err
+		}
 	}
 	if c.IsSet("campaign-token") {
-		set("campaign_token", c.String("campaign-token"))
+		if set("campaign_token", c.String("campaign-token")) != nil {
+			return nil, usagef("--campaign-token is the same as --match campaign_token=…: give one of them")
+		}
 	}
 	return block, nil
 }
@@ -237,32 +246,29 @@ func startDate(c *cli.Context) (value any, given bool, err error) {
 	return timeOf(c, "start-date").UTC().Format(time.RFC3339Nano), true, nil
 }
 
+// retryNames are what --retry has.
+var retryNames = []string{"initial_interval", "multiplier", "max_interval", "max_attempts"}
+
 // retry reads --retry, whose members may be some of those that there are.
 func retry(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("retry")
-	if orNull(text) == nil {
-		return nil, c.IsSet("retry"), nil
+	_, parts, err := settingOf(c, "retry")
+	if err != nil || parts == nil {
+		return nil, c.IsSet("retry"), err
 	}
-	const form = "--retry takes initial_interval=5s,multiplier=2.5,max_interval=12h,max_attempts=15, or some of these"
-	members := map[string]any{}
-	for pair := range strings.SplitSeq(text, ",") {
-		name, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
-		switch {
-		case !ok:
-			return nil, false, usagef("%s, not %q", form, pair)
-		case name == "initial_interval" || name == "max_interval":
-			members[name] = value
-		case name == "multiplier" || name == "max_attempts":
-			n, err := strconv.ParseFloat(value, 64)
-			if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
-				return nil, false, usagef("--retry %s must be a number, not %q", name, value)
-			}
-			members[name] = n
-		default:
-			return nil, false, usagef("%s: it has no %q", form, name)
+	unlike := func(pair string) error {
+		return usagef("--retry takes initial_interval=5s,multiplier=2.5,max_interval=12h,max_attempts=15, or some of these, not %q", pair)
+	}
+	members, err := membersOf("retry", atCommas(parts), retryNames, unlike, func(name, value string) (any, error) {
+		if name == "initial_interval" || name == "max_interval" {
+			return value, nil
 		}
-	}
-	return members, true, nil
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return nil, usagef("--retry %s must be a number, not %q", name, value)
+		}
+		return n, nil
+	})
+	return members, err == nil, err
 }
 
 // authSecrets are the secrets of each type of auth, and authNames all that it has.
@@ -275,11 +281,11 @@ var (
 
 // auth reads --auth. It says all of it: what it does not name is taken back.
 func auth(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("auth")
-	if orNull(text) == nil || text == "none" {
-		return nil, c.IsSet("auth"), nil
+	_, parts, err := settingOf(c, "auth", noSetting)
+	if err != nil || parts == nil {
+		return nil, c.IsSet("auth"), err
 	}
-	kind, rest, _ := strings.Cut(text, ",")
+	kind, rest, _ := strings.Cut(parts[0], ",")
 	secret, known := authSecrets[kind]
 	if !known {
 		return nil, false, usagef("--auth begins with bearer, basic, oauth2 or none, such as bearer,token=@token.txt")
@@ -291,7 +297,8 @@ func auth(c *cli.Context) (value any, given bool, err error) {
 		}
 	}
 	own := authNames[kind]
-	named, err := membersOf(rest, own, usagef("--auth %s takes %s, each as NAME=VALUE", kind, strings.Join(own, ", ")), func(name, value string) (any, error) {
+	pairs := atNames(append([]string{rest}, parts[1:]...), own)
+	named, err := membersOf("auth", pairs, own, always(usagef("--auth %s takes %s, each as NAME=VALUE", kind, strings.Join(own, ", "))), func(name, value string) (any, error) {
 		switch name {
 		case secret:
 			return secretFrom(c, "--auth "+name, value)
@@ -321,6 +328,9 @@ func headers(c *cli.Context) (value any, given bool, err error) {
 			return nil, false, usagef("--header takes 'Name: value', Name=@FILE or Name=env:VARIABLE")
 		}
 		name, value := strings.TrimSpace(text[:at]), strings.TrimSpace(text[at+1:])
+		if _, before := members[name]; before { // the server knows other spellings
+			return nil, false, givenTwice("header", printable(name))
+		}
 		switch source := text[at+1:]; {
 		case text[at] == '=' && !strings.HasPrefix(source, fromFile) && !strings.HasPrefix(source, fromVariable):
 			return nil, false, usagef("--header %s=… says where the value is: %s; a value that may be seen is written '%[1]s: value'", printable(name), elsewhere)

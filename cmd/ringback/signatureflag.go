@@ -14,22 +14,25 @@ import (
 var signatureNames = []string{"hmac", "ed25519", "rfc9421"}
 
 func signatureFlag() cli.Flag {
-	return &cli.StringFlag{Name: "signature", Usage: "what requests are signed by: `NAMES` of hmac, ed25519 and rfc9421, with commas between; default: hmac"}
+	return settingFlag("signature", "what requests are signed by: `NAMES` of hmac, ed25519 and rfc9421, with commas between; default: hmac")
 }
 
 // signatureOf reads --signature. It says all of it: what it does not name is off.
 func signatureOf(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("signature")
-	if orNull(text) == nil {
-		return nil, c.IsSet("signature"), nil
+	_, parts, err := settingOf(c, "signature")
+	if err != nil || parts == nil {
+		return nil, c.IsSet("signature"), err
 	}
 	members := map[string]any{}
 	for _, name := range signatureNames {
 		members[name] = false
 	}
-	for name := range strings.SplitSeq(text, ",") {
-		if name = strings.TrimSpace(name); !slices.Contains(signatureNames, name) {
+	for _, name := range atCommas(parts) {
+		switch on, known := members[name]; {
+		case !known:
 			return nil, false, usagef("--signature takes one or more of hmac, ed25519 and rfc9421, with commas between, such as hmac,ed25519")
+		case on == true:
+			return nil, false, givenTwice("signature", name)
 		}
 		members[name] = true
 	}

@@ -16,11 +16,12 @@ var tlsNames = []string{"client_certificate", "client_key", "ca", "server_name"}
 
 // tlsFlag reads --tls. What it does not name stays as it is, and none takes all of it back.
 func tlsFlag(c *cli.Context) (value any, given bool, err error) {
-	text := c.String("tls")
-	if orNull(text) == nil || text == "none" {
-		return nil, c.IsSet("tls"), nil
+	_, parts, err := settingOf(c, "tls", noSetting)
+	if err != nil || parts == nil {
+		return nil, c.IsSet("tls"), err
 	}
-	members, err := membersOf(text, tlsNames, usagef("--tls takes %s, each as NAME=VALUE, or none", strings.Join(tlsNames, ", ")), func(name, source string) (any, error) {
+	unlike := always(usagef("--tls takes %s, each as NAME=VALUE, or none", strings.Join(tlsNames, ", ")))
+	members, err := membersOf("tls", atNames(parts, tlsNames), tlsNames, unlike, func(name, source string) (any, error) {
 		switch {
 		case source == "":
 			return nil, nil //nolint:nilnil // it is taken back

@@ -114,6 +114,9 @@ func typeFrom(c *cli.Context) (json.RawMessage, error) {
 		if t.Match == nil {
 			t.Match = map[string]string{}
 		}
+		if t.Match[name] != "" {
+			return nil, givenTwice("match", name)
+		}
 		t.Match[name] = pointer
 	}
 	return json.Marshal(t)
