@@ -35,8 +35,8 @@ func listenCommand() *cli.Command {
 			&cli.StringFlag{Name: "listen", Usage: "receive on `ADDR`", Value: defaultReceiver, EnvVars: []string{envListen}},
 			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of a callback, whsec_… (repeatable); what does not verify is answered 401, unless --respond or --forward-to is given", EnvVars: []string{"RINGBACK_SECRET"}},
 			styleFlag("header `STYLE` of the callbacks: standard, svix, github or stripe; with the last two any text is a --secret; default: what each request's headers say"),
-			&cli.StringFlag{
-				Name: "respond", Usage: "answer with `STATUS`, verified or not, or with several in turn, the last one for good: 503,503,204", Value: "204",
+			&cli.StringSliceFlag{
+				Name: "respond", Usage: "answer with `STATUS`, verified or not, or with several in turn, the last one for good: 503,503,204", Value: cli.NewStringSlice("204"),
 			},
 			&cli.StringFlag{Name: "forward-to", Usage: "hand each request on to `URL` and answer what it answers"},
 			&cli.BoolFlag{Name: "follow", Usage: "instead of receiving, get from the server what it sends to callbacks, as it happens"},

@@ -56,8 +56,8 @@ func newReceiver(c *cli.Context) (*receiver, error) {
 	if r.secrets, err = signingSecrets(r.style, c.StringSlice("secret")); err != nil {
 		return nil, err
 	}
-	for s := range strings.SplitSeq(c.String("respond"), ",") {
-		status, err := strconv.Atoi(strings.TrimSpace(s))
+	for _, s := range atCommas(c.StringSlice("respond")) {
+		status, err := strconv.Atoi(s)
 		if err != nil || status < 200 || status > 599 {
 			return nil, usagef("--respond takes HTTP statuses from 200 to 599, such as 204 or 503,503,204")
 		}

@@ -31,7 +31,7 @@ func serveCommand() *cli.Command {
 			&cli.StringFlag{Name: "tls-cert", Usage: "speak TLS, with the certificate in this PEM `FILE`; it is read again when it changes", EnvVars: []string{"RINGBACK_TLS_CERT"}},
 			&cli.StringFlag{Name: "tls-key", Usage: "`FILE` of the certificate's key", EnvVars: []string{"RINGBACK_TLS_KEY"}},
 			&cli.StringFlag{Name: "tls-client-ca", Usage: "want a certificate of every caller but for /healthz and /readyz, signed by an authority in this PEM `FILE`", EnvVars: []string{"RINGBACK_TLS_CLIENT_CA"}},
-			&cli.StringFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: "api,worker", EnvVars: []string{"RINGBACK_ROLES"}},
+			&cli.StringSliceFlag{Name: "roles", Usage: "what this process does, `ROLES`: api, worker, or both", Value: cli.NewStringSlice("api,worker"), EnvVars: []string{"RINGBACK_ROLES"}},
 			keysetFlag(),
 			publicURLFlag("no portal links are made, and no bodies are thin"),
 			&cli.DurationFlag{Name: "retention", Usage: "keep finished events for `DURATION`", Value: dispatcher.DefaultRetention, EnvVars: []string{"RINGBACK_RETENTION"}},
@@ -155,8 +155,8 @@ func serveConfig(c *cli.Context) (appConfig, error) {
 	case c.IsSet("max-inflight-bytes") && cfg.MaxInflight < httpapi.LeastInflight(cfg.MaxBody):
 		return cfg, usagef("--max-inflight-bytes must be at least %d with this --max-body, for two batches of the greatest length", httpapi.LeastInflight(cfg.MaxBody))
 	}
-	for role := range strings.SplitSeq(c.String("roles"), ",") {
-		switch strings.TrimSpace(role) {
+	for _, role := range atCommas(c.StringSlice("roles")) {
+		switch role {
 		case "api":
 			cfg.API = true
 		case "worker":

@@ -72,6 +72,28 @@ func TestFlagsAreGivenInParts(t *testing.T) {
 	}
 }
 
+// TestListsAreGivenInParts: what takes several things with commas between takes them one by one, too.
+func TestListsAreGivenInParts(t *testing.T) {
+	for _, args := range [][]string{{"--roles", "api", "--roles", "worker"}, {"--roles", "worker, api"}, nil} {
+		if cfg, err := inAction(t, []string{"serve"}, args, serveConfig); err != nil || !cfg.API || !cfg.Worker {
+			t.Errorf("serve %q: API %t, worker %t, %v", args, cfg.API, cfg.Worker, err)
+		}
+	}
+	if cfg, err := inAction(t, []string{"serve"}, []string{"--roles", "worker"}, serveConfig); err != nil || cfg.API || !cfg.Worker {
+		t.Errorf("serve --roles worker: API %t, worker %t, %v", cfg.API, cfg.Worker, err)
+	}
+	for _, args := range [][]string{{"--roles", "cook", "--roles", "api"}, {"--roles="}} {
+		if _, err := inAction(t, []string{"serve"}, args, serveConfig); err == nil || !strings.Contains(err.Error(), "--roles is api, worker") {
+			t.Errorf("serve %q: %v", args, err)
+		}
+	}
+	for _, args := range [][]string{{"--respond", "503", "--respond", "500,204"}, {"--respond", "503,500,204"}} {
+		if r, err := inAction(t, []string{"listen"}, args, newReceiver); err != nil || !slices.Equal(r.respond, []int{503, 500, 204}) {
+			t.Errorf("listen %q: %v, %v", args, r, err)
+		}
+	}
+}
+
 // inAction is what read makes of a command's flags.
 func inAction[T any](t *testing.T, path, args []string, read func(*cli.Context) (T, error)) (got T, err error) {
 	t.Helper()
