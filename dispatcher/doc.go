@@ -180,8 +180,9 @@
 //	a panic while a connection is opened a failed attempt (network)         by the callback's schedule
 //	a panic in a round, a timer or an    as a kill just there                the next round; of other companies, the same one
 //	enqueue
-//	Redis loses its last second / -     acknowledged places that are older  the partner fetches again, under the same delivery_id; what is
-//	                                                                        written then is above all cursors that were given
+//	Redis loses its last second / -     fetched and acknowledged places     the partner fetches again, under the same delivery_id, and what it
+//	                                    that are older                      acknowledges counts as far as it is known to have fetched; what
+//	                                                                        is written then is above all cursors that were given
 //	Redis loses its last second         older records, lost or extra tasks  records without task go by due, tasks without record end in begin
 //
 // A process that accepts and attempts begins what it accepts in the accepting step, as long as it has a place and the callback a turn. A worker

@@ -193,10 +193,11 @@ func (c *Client) notFetched(ctx context.Context, company string, callbackID int6
 	return &StateError{Message: "this callback changed just now: try again"}
 }
 
-// Acknowledge says that a partner has what it fetched, up to a cursor, as a poll gave it: that is delivered. It goes page by page. If it ends early, what came so
+// Acknowledge says that a partner has what it fetched, up to a cursor, as a poll gave it: that is delivered. What no poll gave is not, whatever the cursor: Acknowledged
+// says how far it is. It goes page by page. If it ends early, what came so
 // far is delivered, and the caller repeats it.
 //
-// Errors: [ErrBadCursor] if no poll gave that cursor, and those of Poll.
+// Errors: [ErrBadCursor] if no poll can have given that cursor, and those of Poll.
 func (c *Client) Acknowledge(ctx context.Context, company string, callbackID int64, through string) (*Acknowledgement, error) {
 	to, ok := ledger.ParseCursor(through)
 	if !ok {

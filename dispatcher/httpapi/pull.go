@@ -53,7 +53,7 @@ func (s *server) pulls() {
 	}}, s.pollCallback)
 	register(s, operation{need: steerDeliveries, bounds: ofCallback, long: true, body: &body{schema: reflect.TypeFor[ackDoc]()}, repeats: actsOnce, Operation: huma.Operation{
 		OperationID: "acknowledge-deliveries", Method: http.MethodPost, Path: callbackRoute + "/ack", Tags: chapter, Summary: "Say what was fetched",
-		Description: "All deliveries up to the cursor `through` are delivered by this. An earlier cursor than before changes nothing, so it can be repeated. A cursor that no clock can have given yet is refused. What is not acknowledged waits, " +
+		Description: "All deliveries up to the cursor `through` are delivered by this. An earlier cursor than before changes nothing, so it can be repeated. Nothing is delivered that no poll gave: `acknowledged` says how far that is. A cursor that no clock can have given yet is refused. What is not acknowledged waits, " +
 			"as long as deliveries may be held, and as many as may.",
 		Errors: []int{http.StatusConflict},
 	}}, s.acknowledge)

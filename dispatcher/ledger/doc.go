@@ -124,7 +124,8 @@
 //	{c}:room:<cb>   zset         those that wait: callback paused, disabled, unverified, failing or slow, its host name not allowed, no token of its rate limit left, or the window is
 //	                             full; score: order of acceptance, so that what comes back from the lanes keeps its place. If the partner fetches,
 //	                             all of its deliveries wait here until they are acknowledged; score: the order in which they were written, see below
-//	{c}:pull:<cb>   hash         of a callback whose partner fetches: at, the last place in its room that was given, ack, up to which place was acknowledged
+//	{c}:pull:<cb>   hash         of a callback whose partner fetches: at, the last place in its room that was given, ack, up to which place was acknowledged,
+//	                             got, up to which one any poll came: nothing beyond it is acknowledged
 //	{c}:fetched:<cb> zset        the deliveries that were acknowledged, for who goes back to them; score: their place. It is tidied up by each
 //	                             acknowledgement, and by its expiry
 //	{c}:line:<cb>:<key> zset     the deliveries in order of a callback and a key that have not ended; score: their number. The first is the head; the others wait. No replay is in it

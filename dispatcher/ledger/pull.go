@@ -86,7 +86,7 @@ type Fetchable struct {
 	Payload  []byte // nil: it has left
 }
 
-// Fetch reads what there is to fetch, oldest first: so many, and no more than a megabyte of payload but for the first. Nothing changes by it.
+// Fetch reads what there is to fetch, oldest first: so many, and no more than a megabyte of payload but for the first. Nothing changes by it, but that it can be acknowledged.
 func (l *Ledger) Fetch(ctx context.Context, f Fetch) (Fetched, error) {
 	after := ""
 	if !f.Behind {
@@ -138,8 +138,8 @@ type Moved struct {
 	More         bool            // there is more to do
 }
 
-// Acknowledge says that the partner has what it fetched, up to a cursor: a page of that is delivered, the oldest first. What was acknowledged stays so: there
-// is nothing to do up to an earlier cursor. A kill between two pages leaves what came so far.
+// Acknowledge says that the partner has what it fetched, up to a cursor: a page of that is delivered, the oldest first. It goes no further than any poll came. What
+// was acknowledged stays so: there is nothing to do up to an earlier cursor. A kill between two pages leaves what came so far.
 func (l *Ledger) Acknowledge(ctx context.Context, company string, callback int64, through Cursor) (Moved, error) {
 	line := Entry{Verdict: verdict.Delivered, Reason: verdict.ReasonAcknowledged}.Line()
 	line = strings.Replace(line, `"n":0`, `"n":%n`, 1)

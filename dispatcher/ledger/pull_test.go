@@ -185,6 +185,7 @@ func TestCursorsAfterALostSecond(t *testing.T) {
 	// As the append-only file has it without its end.
 	d.must(d.rdb.ZRem(t.Context(), Key(d.company, "room:"+strconv.FormatInt(cb, 10)), d.ref("lost", cb).Member()).Err())
 	d.must(d.rdb.HDel(t.Context(), EventKey(d.company, "lost"), RecordField(cb)).Err())
+	d.must(d.rdb.Del(t.Context(), key).Err())
 	d.must(d.rdb.HSet(t.Context(), key, before).Err())
 	d.wantFetched("at the lost cursor", d.fetch(cb, f.Next, 10))
 	for CursorAt(time.Now()) <= f.Next { // a Redis that comes back does so later than it went
@@ -204,6 +205,39 @@ func TestCursorsAfterALostSecond(t *testing.T) {
 	d.wantFetched("behind a cursor of the future", future)
 	d.accept([]string{"later"}, cb)
 	d.wantFetched("behind where that led", d.fetch(cb, future.Next, 10), "later")
+}
+
+// TestOnlyWhatWasFetchedIsAcknowledged: a cursor of another callback, or of now, delivers nothing that no poll of this one gave. Nor does a poll whose place could
+// not be noted, as Redis was full: what it gave is fetched again.
+func TestOnlyWhatWasFetchedIsAcknowledged(t *testing.T) {
+	d := newDesk(t, standard)
+	cb, other := d.puller(), d.puller()
+	d.accept([]string{"a", "b", "c"}, cb)
+	d.accept([]string{"x"}, other)
+	strange := d.fetch(other, 0, 10).Next
+	wants := func(what string, through Cursor, delivered int, acknowledged Cursor) {
+		t.Helper()
+		if n, m := d.acknowledge(cb, through); n != delivered || m.Acknowledged != acknowledged || m.Ahead {
+			t.Errorf("%s: %d delivered, %+v", what, n, m)
+		}
+	}
+	now := CursorAt(time.Now().Add(time.Second))
+	wants("before any poll, by another's cursor", strange, 0, 0)
+	wants("before any poll, by the time", now, 0, 0)
+	d.must(d.rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	d.wantFetched("from a Redis that is full", d.fetch(cb, 0, 1), "a")
+	d.must(d.rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	wants("what could not be noted", strange, 0, 0)
+	f := d.fetch(cb, 0, 1)
+	d.wantFetched("again", f, "a")
+	wants("after one was fetched, by another's cursor", strange, 1, f.Next)
+	wants("after one was fetched, by the time", now, 0, f.Next)
+	d.wantFetched("the others", d.fetch(cb, 0, 10), "b", "c")
+	if _, m := d.seek(cb, 0); m.Acknowledged != 0 {
+		t.Errorf("back: %+v", m)
+	}
+	d.wantFetched("from the beginning", d.fetch(cb, 0, 1), "a")
+	wants("what was fetched before", now, 2, d.fetch(cb, 0, 10).Next)
 }
 
 // TestSeeking: back to what was acknowledged, which stays delivered, and on over what waits, which is cancelled and told in the audit trail.

@@ -7,12 +7,13 @@ local cb, acks, limit = ARGV[1], ARGV[2] == 'ack', tonumber(ARGV[4])
 local closed = gate(cb)
 if not pulled(closed) then return {'closed', statusOf(closed) or 'enabled'} end
 local key, room = prefix .. 'pull:' .. cb, prefix .. 'room:' .. cb
-local h = redis.call('HMGET', key, 'at', 'ack')
+local h = redis.call('HMGET', key, 'at', 'ack', 'got')
 local was = tonumber(h[2] or 0)
 local given = math.max(tonumber(h[1] or 0), was)
 local to = tonumber(ARGV[3])
 if acks and to > given and to >= (now + 60000) * ORDER_SCALE then return {'ahead', int(given)} end
-to = math.min(to, given) -- what is written later has not been fetched
+-- What no poll gave has not been fetched, whatever cursor somebody took for one of this callback. Nor has what is written later.
+to = math.min(to, acks and math.max(was, math.min(tonumber(h[3] or 0), given)) or given)
 local page = to > was and redis.call('ZRANGEBYSCORE', room, '-inf', int(to), 'WITHSCORES', 'LIMIT', 0, limit) or {}
 local more = #page == 2 * limit
 if acks and to < was then to = was end

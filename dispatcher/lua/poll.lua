@@ -1,4 +1,4 @@
--- Reads what there is to fetch of a callback whose partner fetches, oldest first. Nothing changes.
+-- Reads what there is to fetch of a callback whose partner fetches, oldest first. Nothing changes, but that it is noted how far any poll came.
 -- ARGV: callback id, place behind which to begin ('': what was acknowledged), deliveries at most, bytes of payload at most, but for the first
 -- -> {'closed', the callback's status}
 --  | {'open', place up to which was acknowledged, last place that was given, place behind which to go on, '1' if there is more by then,
@@ -6,11 +6,12 @@
 local cb, limit, heavy = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local status = statusOf(gate(cb)) or 'enabled'
 if status ~= 'pull' then return {'closed', status} end
-local h = redis.call('HMGET', prefix .. 'pull:' .. cb, 'at', 'ack')
-local ack = tonumber(h[2] or 0)
+local h = redis.call('HMGET', prefix .. 'pull:' .. cb, 'at', 'ack', 'got')
+local ack, got = tonumber(h[2] or 0), tonumber(h[3] or 0)
 local given = math.max(tonumber(h[1] or 0), ack)
 -- Who stands beyond all that was given was there before Redis lost its last second. What comes will be beyond that place, too.
 local at = ARGV[2] == '' and ack or math.min(tonumber(ARGV[2]), given)
+local from = at
 local out, n, bytes, full = {'open', int(ack), int(given), '', ''}, 0, 0, false
 local looks = 1000 + limit -- at what has gone with its event, too
 
@@ -40,4 +41,6 @@ for _, key in ipairs({fetched(cb), prefix .. 'room:' .. cb}) do
   while not full and not read(key) do end
 end
 out[4], out[5] = int(at), full and '1' or ''
+-- A Redis that is full takes no note. What it gave is fetched again before it is acknowledged, then.
+if at > from and at > got then redis.pcall('HSET', prefix .. 'pull:' .. cb, 'got', int(at)) end
 return out
