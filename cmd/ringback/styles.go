@@ -34,14 +34,11 @@ func wantSecret(values []string) error {
 
 // signingSecrets reads the values of --secret as a style's. A text that is a key may hold commas, so it is not cut at them. Errors hold no secret.
 func signingSecrets(style payloads.HeaderStyle, values []string) (secrets []payloads.Secret, err error) {
-	parse := payloads.ParseSecret
-	if style.TakesText() {
-		parse = payloads.ParseText
-	} else {
+	if !style.TakesText() {
 		values = commaSeparated(values)
 	}
 	for _, value := range values {
-		secret, err := parse(value)
+		secret, err := style.ParseSecret(value)
 		if err != nil {
 			return nil, usagef("--secret: %v", err)
 		}

@@ -34,12 +34,12 @@ func verifyCommand() *cli.Command {
 			examples(
 				"ringback verify --secret whsec_… --request request.http --at 2026-11-22T09:39:00Z",
 				"ringback verify --id dlv_… --timestamp 1795340314 --signature 'v1,…' --body body.json",
-				"ringback verify --jwks jwks.json --request request.http",
+				"ringback verify --jwks jwks.json --url https://partner.example/hook --request request.http",
 			),
 		Flags: []cli.Flag{
-			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
+			&cli.StringSliceFlag{Name: "secret", Usage: "signing `SECRET` of the callback, whsec_… or its base64 (repeatable: one that matches is enough)", EnvVars: []string{"RINGBACK_SECRET"}},
 			&cli.StringFlag{Name: "jwks", Usage: "verify by the public keys in this set instead, from a `URL|FILE` (- is stdin)"},
-			&cli.StringFlag{Name: "url", Usage: "with --jwks: the `URL` that the request was sent to, which a signature by RFC 9421 is of"},
+			&cli.StringFlag{Name: "url", Usage: "with --jwks: the `URL` that the request was sent to, without which a signature by RFC 9421 is not looked at"},
 			&cli.StringFlag{Name: "request", Usage: "the whole request from `FILE` (- is stdin)"},
 			&cli.StringFlag{Name: "id", Usage: "value of the header " + payloads.HeaderID},
 			&cli.StringFlag{Name: "timestamp", Usage: "value of the header " + payloads.HeaderTimestamp},
@@ -80,13 +80,20 @@ func verify(c *cli.Context) error {
 	var v verification
 	if keys != nil {
 		captured.style = "" // keys do not sign in one
-		v = captured.verify(now, captured.byKeys(now, keys, c.String("url")))
+		err := captured.byKeys(now, keys, c.String("url"))
+		if v = captured.verify(now, err); v.Verified && captured.hasMessageSignature() && c.String("url") == "" {
+			v.Detail += "; its message signature (RFC 9421) was not looked at: to verify that, too, say with --url where the request was sent to"
+		}
 	} else {
 		secrets, err := signingSecrets(captured.style, c.StringSlice("secret"))
 		if err != nil {
 			return err
 		}
-		v = captured.verify(now, captured.style.Diagnose(captured.header, captured.body, now, secrets...))
+		err = captured.style.Diagnose(captured.header, captured.body, now, secrets...)
+		if missing := unsigned(err); missing && captured.signedByKeys() {
+			err = &payloads.VerifyError{Problem: problemOf(err), Message: "no secret signs this request, a key does: verify it by the company's published keys, with --jwks"}
+		}
+		v = captured.verify(now, err)
 	}
 	out := newPrinter(c)
 	if out.json {
@@ -328,19 +335,37 @@ func readKeySet(c *cli.Context, from string) ([]byte, error) {
 	return text, nil
 }
 
-// byKeys diagnoses a request by its Ed25519 signature. If it has none of Standard Webhooks, that of RFC 9421 is looked at, for which the URL that it was sent
-// to has to be known.
+// byKeys diagnoses a request by its Ed25519 signatures: that of Standard Webhooks, and that of RFC 9421, if the URL is given that it was sent to. It has one of them
+// at least, and what it has must be right.
 func (r capture) byKeys(now time.Time, keys []payloads.PublicKey, url string) error {
 	err := payloads.DiagnoseEd25519(r.header, r.body, now, keys...)
-	problem := problemOf(err)
-	if unsigned := problem == payloads.NoSignature || problem == payloads.MissingHeader; !unsigned || r.header.Get(payloads.HeaderSignatureInput) == "" {
+	if !r.hasMessageSignature() || err != nil && !unsigned(err) {
 		return err
 	}
 	if url == "" {
+		if err == nil {
+			return nil
+		}
 		return &payloads.VerifyError{Problem: payloads.MissingHeader, Message: "the request is signed by RFC 9421, whose signature is of the URL, too: say which one it was sent to with --url"}
 	}
 	if sent, err := egress.WireURL(url); err == nil {
 		url = sent
 	}
 	return payloads.VerifyMessage(payloads.HTTPMessage{Method: r.method, URL: url, Header: r.header, Body: r.body}, now, keys...)
+}
+
+// hasMessageSignature reports whether the request is signed by RFC 9421, or was before something took a part of that away.
+func (r capture) hasMessageSignature() bool {
+	return r.header.Get(payloads.HeaderSignatureInput) != "" || r.header.Get(payloads.HeaderMessageSignature) != ""
+}
+
+// signedByKeys reports whether a key signs the request, in one of the two ways.
+func (r capture) signedByKeys() bool {
+	return r.hasMessageSignature() || strings.HasPrefix(r.header.Get(payloads.HeaderSignature), "v1a,")
+}
+
+// unsigned reports whether a diagnosis found no signature to look at.
+func unsigned(err error) bool {
+	problem := problemOf(err)
+	return problem == payloads.NoSignature || problem == payloads.MissingHeader
 }

@@ -28,7 +28,7 @@ const (
 
 // Config says whom a [Handler] believes, and what it remembers. Either Secrets or Keys must be there.
 type Config struct {
-	// Secrets are the callback's signing secrets, as Ringback shows them: whsec_… Give the new and the old one while you change from one to the
+	// Secrets are the callback's signing secrets, as Ringback shows them, whsec_…, or as you gave it one. Give the new and the old one while you change from one to the
 	// other.
 	Secrets []string
 
@@ -64,7 +64,7 @@ type route func(d Delivery) (handle func(context.Context) error, err error)
 func New(config Config) (*Handler, error) {
 	h := &Handler{trust: trust{keys: config.Keys}, once: config.Once, maxBody: config.MaxBody, log: config.Log, routes: map[string]route{}}
 	for i, text := range config.Secrets {
-		secret, err := payloads.ParseSecret(text)
+		secret, err := payloads.StyleStandard.ParseSecret(text)
 		if err != nil {
 			return nil, fmt.Errorf("secret %d of %d: %w", i+1, len(config.Secrets), err)
 		}
