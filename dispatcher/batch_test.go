@@ -63,6 +63,34 @@ func TestBatchesGoOut(t *testing.T) {
 	}
 }
 
+// TestWhatHoldsABatchBack: who waits for others says so, and who waits for the rate limit says that, from the first moment on.
+func TestWhatHoldsABatchBack(t *testing.T) {
+	for name, tt := range map[string]struct {
+		batch string
+		sent  int
+		why   string
+	}{
+		"full":          {`{"max_events": 5, "max_wait": "60s"}`, 11, "rate_limit"},
+		"its time over": {`{"max_events": 5, "max_wait": "0s"}`, 7, "rate_limit"},
+		"neither":       {`{"max_events": 5, "max_wait": "60s"}`, 8, "batch"},
+	} {
+		t.Run(strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
+			inBubble(t, func(h *house) {
+				h.partner.answers(answering(204))
+				cb := h.register("payment_proof", `"rate_limit": {"per_second": 0.05, "burst": 1}, "batch": `+tt.batch)
+				defer h.work()()
+				ids := h.sendMany("p-", tt.sent)
+				time.Sleep(time.Second)
+				if d := h.delivery(ids[tt.sent-1]); d.State != ledger.Held || d.HeldReason != tt.why {
+					t.Errorf("it is %s (%s): %s", d.State, d.HeldReason, d.Summary)
+				}
+				h.drained(cb.ID, 10*time.Minute)
+				h.check()
+			})
+		})
+	}
+}
+
 // TestAHastenedBatchLeavesNoTask: with the batch that a delivery is in, its task goes that waited for the next attempt.
 func TestAHastenedBatchLeavesNoTask(t *testing.T) {
 	inBubble(t, func(h *house) {

@@ -153,7 +153,7 @@ func (v *view) delivery(ctx context.Context, e *EventRecord, callback int64, rec
 		if err != nil {
 			return nil, err
 		}
-		if v.now.Sub(ledger.FromMS(rec.At)) > p.Batch.Wait+forAnyBatch {
+		if p.Batch.Full && p.Limited || v.now.Sub(ledger.FromMS(rec.At)) > p.Batch.Wait+forAnyBatch(p) {
 			p.Batch = ledger.BatchPace{} // it is not that which it waits for
 		}
 		d.HeldReason, d.held = v.held(gate, p, barred)
@@ -293,8 +293,13 @@ func (v *view) held(gate *registry.Gate, p ledger.Pace, barred bool) (reason, se
 	}
 }
 
-// forAnyBatch is how long after its time a batch may go until something else holds it back.
-const forAnyBatch = 5 * time.Second
+// forAnyBatch is how long after its time a batch may go until something else holds it back. If the callback has a rate limit, that does, from then on.
+func forAnyBatch(p ledger.Pace) time.Duration {
+	if p.Limited {
+		return 0
+	}
+	return 5 * time.Second
+}
 
 // givenUp begins the sentence about a dead delivery.
 func givenUp(r Reason) string {

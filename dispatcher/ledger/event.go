@@ -228,6 +228,7 @@ type Pace struct {
 type BatchPace struct {
 	Events int           // at most
 	Wait   time.Duration // of the first of them, at most
+	Full   bool          // as many wait by now
 }
 
 // A HostPace is what holds back all deliveries of a company to one host.
@@ -239,7 +240,9 @@ type HostPace struct {
 // Pace reads a callback's.
 func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now time.Time) (Pace, error) {
 	pipe := l.rdb.Pipeline()
-	health := pipe.HMGet(ctx, Key(company, "health:"+strconv.FormatInt(callback, 10)), "f", "l", "o", "hn", "by")
+	id := strconv.FormatInt(callback, 10)
+	health := pipe.HMGet(ctx, Key(company, "health:"+id), "f", "l", "o", "hn", "by", "hb")
+	room := pipe.ZCard(ctx, Key(company, "room:"+id))
 	rate := pipe.Exists(ctx, registry.RateKey(company, callback))
 	if err := execute(ctx, pipe); err != nil {
 		return Pace{}, err
@@ -251,6 +254,7 @@ func (l *Ledger) Pace(ctx context.Context, company string, callback int64, now t
 	var most, wait int
 	if n, _ := fmt.Sscanf(a.text(), "batch %d %d %d", &p.Batch.Events, &most, &wait); n == 3 {
 		p.Batch.Wait = time.Duration(wait) * time.Millisecond
+		p.Batch.Full = room.Val()+a.numberIfAny() >= int64(p.Batch.Events)
 	}
 	if a.err != nil {
 		return Pace{}, a.err
