@@ -296,7 +296,7 @@ var statusAdvice = map[int]string{
 // batchAdvice is what differs of statusAdvice where the request was a batch's.
 var batchAdvice = map[int]string{
 	http.StatusConflict:              "if these events are known there already, answer 204",
-	http.StatusRequestEntityTooLarge: "the endpoint's limit on bodies is too small for this batch; raise it, or lower the callback's batch.max_bytes",
+	http.StatusRequestEntityTooLarge: "the endpoint's limit on bodies is too small for this batch; raise it, or if it held more than one event, lower the callback's batch.max_bytes",
 }
 
 // networkAdvice says what to do where no answer came; egress's own sentence says what was seen.

@@ -39,7 +39,7 @@ func TestSentencesOfBatches(t *testing.T) {
 			t.Errorf("%s, and of one event: %s", said, alone)
 		}
 	}
-	const want = "answered 413 Request Entity Too Large: the endpoint's limit on bodies is too small for this batch; raise it, or lower the callback's batch.max_bytes"
+	const want = "answered 413 Request Entity Too Large: the endpoint's limit on bodies is too small for this batch; raise it, or if it held more than one event, lower the callback's batch.max_bytes"
 	if got := answered(Account{Batch: true}, http.StatusRequestEntityTooLarge, "", ""); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
