@@ -16,7 +16,7 @@ import (
 //
 // Errors: registry.ErrBuiltin, registry.ErrNoType, registry.ErrOvertaken if a condition does not hold, *[TypeInUseError], registry.ErrBusy if the type was put again meanwhile, *registry.OldProcessError,
 // [ErrUnavailable].
-func (c *Client) DeleteType(ctx context.Context, name string, conditions ...registry.TypeCondition) error {
+func (c *Client) DeleteType(ctx context.Context, name string, conditions ...registry.Condition) error {
 	types := c.registry.Types()
 	if types.Builtin(name) {
 		return registry.ErrBuiltin

@@ -98,20 +98,6 @@ func (r *Registry) registration(ctx context.Context, company string, body []byte
 	return cb, nil
 }
 
-// A Condition judges a callback before a call changes it. If it returns an error, the call changes nothing and returns that error. If somebody else changes
-// the callback between the judgement and the change, it is judged again.
-type Condition func(*Callback) error
-
-// hold returns the error of the first condition that does not hold for a callback.
-func hold(conditions []Condition, cb *Callback) error {
-	for _, condition := range conditions {
-		if err := condition(cb); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Patch changes a callback by a merge patch (RFC 7396) of its JSON. "***" leaves
 // a secret as it is, and members that are not the client's to change may only
 // repeat what is there. Another signing secret takes the place of all that there are,
@@ -142,7 +128,7 @@ func (r *Registry) update(ctx context.Context, company string, id int64, conditi
 		if err != nil {
 			return nil, err
 		}
-		if err := hold(conditions, cb); err != nil {
+		if err := hold(conditions, cb.ETag()); err != nil {
 			return nil, err
 		}
 		next, line, err := change(cb)
@@ -220,7 +206,7 @@ func (r *Registry) Delete(ctx context.Context, company string, id int64, conditi
 			if err != nil {
 				return err
 			}
-			if err := hold(conditions, cb); err != nil {
+			if err := hold(conditions, cb.ETag()); err != nil {
 				return err
 			}
 			expected = strconv.FormatInt(cb.Version, 10)

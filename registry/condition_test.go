@@ -31,26 +31,23 @@ func TestConditionsAreJudgedAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t)
 			cb := h.create("acme", `{"callback_type":"payment_proof","destination":{"url":"https://partner.example/"},"signature":{"ed25519":true}}`)
-			stale, judged := errors.New("stale"), 0
+			judged := 0
 			var theirs *registry.Callback
-			err := change(h, cb.ID, func(now *registry.Callback) error {
+			err := change(h, cb.ID, func(etag string) bool {
 				if judged++; judged == 1 { // somebody is faster than the change
 					var err error
 					theirs, err = h.neighbour().Patch(t.Context(), "acme", cb.ID, []byte(`{"description":"theirs"}`))
-					return err
+					return err == nil
 				}
-				if now.ETag() != cb.ETag() {
-					return stale
-				}
-				return nil
+				return etag == cb.ETag()
 			})
-			if !errors.Is(err, stale) || judged != 2 {
+			if !errors.Is(err, registry.ErrOvertaken) || judged != 2 {
 				t.Errorf("judged %d times: %v", judged, err)
 			}
 			if now := h.get("acme", cb.ID); now.Description != "theirs" || now.ETag() != theirs.ETag() || len(now.Secrets) != 1 || len(now.Signature.Keys) != 1 {
 				t.Errorf("changed all the same: %v", now)
 			}
-			if err := change(h, cb.ID, func(now *registry.Callback) error { return nil }); err != nil {
+			if err := change(h, cb.ID, func(string) bool { return true }); err != nil {
 				t.Errorf("a condition that holds: %v", err)
 			}
 		})
@@ -61,7 +58,7 @@ func TestConditionsAreJudgedAgain(t *testing.T) {
 func TestConditionsOfTypesAreJudgedAgain(t *testing.T) {
 	h := newHouse(t)
 	ctx := t.Context()
-	put := func(h *house, description string, conditions ...registry.TypeCondition) (*payloads.Type, error) {
+	put := func(h *house, description string, conditions ...registry.Condition) (*payloads.Type, error) {
 		_, err := h.Types().Put(ctx, payloads.Type{Name: "order.placed", Description: description, Schema: []byte(`{ "type": "object" }`)}, conditions...)
 		if err != nil {
 			return nil, err
@@ -78,18 +75,18 @@ func TestConditionsOfTypesAreJudgedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is := func(tag string) registry.TypeCondition {
-		return func(typ *payloads.Type) bool { return typ != nil && registry.TypeETag(typ) == tag }
+	is := func(tag string) registry.Condition {
+		return func(etag string) bool { return etag == tag }
 	}
 	judged := 0
-	_, err = put(h, "mine", func(typ *payloads.Type) bool {
+	_, err = put(h, "mine", func(etag string) bool {
 		if judged++; judged == 1 {
 			if _, err := put(other, "theirs"); err != nil {
 				t.Error(err)
 			}
 			return true
 		}
-		return is(registry.TypeETag(first))(typ)
+		return etag == registry.TypeETag(first)
 	})
 	if !errors.Is(err, registry.ErrOvertaken) || judged != 2 {
 		t.Errorf("judged %d times: %v", judged, err)

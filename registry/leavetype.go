@@ -55,7 +55,7 @@ return 'leaves'`)
 // the type stays. If it was being deleted already, that deletion is given up for this one.
 //
 // Errors: [ErrBuiltin]. [ErrNoType]. [ErrOvertaken] if a condition does not hold. While a process is alive that would go on with it, an *OldProcessError. Others are Redis's.
-func (r *Registry) Leave(ctx context.Context, name string, conditions ...TypeCondition) (*Leaving, error) {
+func (r *Registry) Leave(ctx context.Context, name string, conditions ...Condition) (*Leaving, error) {
 	t := r.types
 	if t.Builtin(name) {
 		return nil, ErrBuiltin
@@ -72,7 +72,7 @@ func (r *Registry) Leave(ctx context.Context, name string, conditions ...TypeCon
 		if l.definition, err = t.definition(ctx, name); err != nil {
 			return nil, err
 		}
-		if err := holdOfType(conditions, name, l.definition); err != nil {
+		if err := hold(conditions, storedTypeETag(name, l.definition)); err != nil {
 			return nil, err
 		}
 		var typ payloads.Type

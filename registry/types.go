@@ -97,7 +97,7 @@ func (t *Types) Builtin(name string) bool {
 // gives an *payloads.InvalidError. One that Ringback comes with gives [ErrBuiltin]. A
 // new one past the installation's quota gives a *QuotaError. If a condition does not
 // hold, the error is [ErrOvertaken].
-func (t *Types) Put(ctx context.Context, typ payloads.Type, conditions ...TypeCondition) (created bool, err error) {
+func (t *Types) Put(ctx context.Context, typ payloads.Type, conditions ...Condition) (created bool, err error) {
 	if t.Builtin(typ.Name) {
 		return false, ErrBuiltin
 	}
@@ -122,13 +122,13 @@ func (t *Types) Put(ctx context.Context, typ payloads.Type, conditions ...TypeCo
 
 // store writes a type down, with a line of the audit trail that tells it from the one before. A new type with the name of a member gives an
 // *payloads.InvalidError.
-func (t *Types) store(ctx context.Context, name, text string, conditions []TypeCondition) (created bool, err error) {
+func (t *Types) store(ctx context.Context, name, text string, conditions []Condition) (created bool, err error) {
 	for range tries {
 		old, err := t.redis.HGet(ctx, typesKey, name).Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
 			return false, fmt.Errorf("registry: read callback type %s: %w", name, err)
 		}
-		if err := holdOfType(conditions, name, old); err != nil {
+		if err := hold(conditions, storedTypeETag(name, old)); err != nil {
 			return false, err
 		}
 		action := "type.update"

@@ -64,7 +64,7 @@ func TestIfMatchOfTypes(t *testing.T) {
 	match := func(tag string) header { return header{"If-Match": tag} }
 	refused := func(verb, body, tag string) {
 		t.Helper()
-		if p := h.call("operator", verb, at, body, match(tag)).wantProblem(http.StatusPreconditionFailed); !strings.Contains(p.Detail, "callback type is not there, or was changed") {
+		if p := h.call("operator", verb, at, body, match(tag)).wantProblem(http.StatusPreconditionFailed); !strings.Contains(p.Detail, "changed meanwhile") {
 			t.Errorf("%s with %s: %s", verb, tag, p.Detail)
 		}
 	}

@@ -378,11 +378,9 @@ var examples = map[string]example{
 		answers:  map[int]string{201: exampleShownType, 200: exampleShownType},
 		fault:    payloads.FieldError{Location: "body.match.shop", Message: "must be a JSON Pointer into the payload, such as /wallet_campaign/token"},
 		conflict: builtinDetail,
-		refusals: map[int]error{http.StatusPreconditionFailed: errTypeChanged},
 	},
 	"delete-callback-type": {
 		conflict: "callback type order.placed is in use: there is 1 callback registered for it (acme 11887); delete those callbacks or give them another type, and delete it then",
-		refusals: map[int]error{http.StatusPreconditionFailed: errTypeChanged},
 	},
 
 	"health":    {answers: map[int]string{200: `{"status":"ok","version":"1.2.3"}`}},

@@ -135,7 +135,7 @@ func (s *server) exampleError(status int, described *huma.Operation, op operatio
 		}
 		return &refusal{status: status, detail: shown.conflict}
 	case http.StatusPreconditionFailed:
-		return errChanged
+		return registry.ErrOvertaken
 	case http.StatusUnprocessableEntity:
 		if shown.fault.Location == "" {
 			shown.fault = payloads.FieldError{Location: "query.verbose", Message: "is not known here: this path takes no parameters"}

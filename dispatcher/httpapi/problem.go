@@ -62,7 +62,7 @@ func explainKnown(err error) (*huma.ErrorModel, http.Header) {
 	case errors.Is(err, registry.ErrNotFound):
 		return problem(http.StatusNotFound, errNoCallback.detail), nil
 	case errors.Is(err, registry.ErrOvertaken):
-		return problem(errTypeChanged.status, errTypeChanged.detail), nil
+		return problem(http.StatusPreconditionFailed, overtakenDetail), nil
 	case errors.Is(err, registry.ErrBuiltin):
 		return problem(http.StatusConflict, builtinDetail), nil
 	case errors.Is(err, registry.ErrBusy):

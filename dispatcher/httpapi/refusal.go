@@ -95,9 +95,10 @@ func tooOften(wait time.Duration, why string) error {
 
 // The details that several errors share.
 const (
-	busyNow       = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
-	busyDetail    = "this is being changed by others at the moment: try again"
-	builtinDetail = "this callback type comes with Ringback and cannot be changed: choose another name"
+	busyNow         = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
+	busyDetail      = "this is being changed by others at the moment: try again"
+	overtakenDetail = "it was changed meanwhile, or is no longer there: its ETag is none that If-Match names. Get it as it is now, and decide again"
+	builtinDetail   = "this callback type comes with Ringback and cannot be changed: choose another name"
 )
 
 const (

@@ -133,7 +133,7 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 	if err != nil {
 		return nil, err
 	}
-	created, err := s.Registry.Types().Put(ctx, t, in.IfMatch.typeConditions()...)
+	created, err := s.Registry.Types().Put(ctx, t, in.IfMatch.conditions()...)
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +149,7 @@ func (s *server) putType(ctx context.Context, in *putTypeIn) (*putTypeOut, error
 }
 
 func (s *server) deleteType(ctx context.Context, in *deleteTypeIn) (*noContent, error) {
-	err := s.Client.DeleteType(ctx, in.Name, in.IfMatch.typeConditions()...)
+	err := s.Client.DeleteType(ctx, in.Name, in.IfMatch.conditions()...)
 	switch {
 	case errors.Is(err, registry.ErrBuiltin):
 		return nil, errBuiltinStays
