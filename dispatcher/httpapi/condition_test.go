@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -94,5 +95,38 @@ func TestIfMatchOfTypes(t *testing.T) {
 	refused("PUT", `{"description":"back"}`, second)
 	if tag := h.call("operator", "GET", "/callback-types/payment_proof", "").want(http.StatusOK).header.Get("ETag"); tag == "" || tag == second {
 		t.Errorf("one that Ringback comes with: %q", tag)
+	}
+}
+
+// A header If-Match is a list, in one line or several. One that names nothing matches nothing: whoever sends it means a condition. A * counts alone only.
+func TestIfMatchIsAList(t *testing.T) {
+	h := newHouse(t)
+	registered := h.call("partner", "POST", "/companies/acme/config/callbacks", hook).want(http.StatusCreated)
+	at, tag := registered.header.Get("Location"), registered.header.Get("ETag")
+	patch := func(lines ...string) int {
+		r := httptest.NewRequestWithContext(t.Context(), "PATCH", at, strings.NewReader(`{}`))
+		r.Header["Authorization"], r.Header["Content-Type"], r.Header["If-Match"] = []string{"Bearer " + h.keys["partner"]}, []string{"application/json"}, lines
+		return h.do(r).status
+	}
+	for _, tt := range []struct {
+		lines []string
+		want  int
+	}{
+		{nil, http.StatusOK},
+		{[]string{tag}, http.StatusOK},
+		{[]string{`"1"`, tag}, http.StatusOK},
+		{[]string{"", tag}, http.StatusOK},
+		{[]string{`"1" ,, ` + tag + ","}, http.StatusOK},
+		{[]string{" * "}, http.StatusOK},
+		{[]string{""}, http.StatusPreconditionFailed},
+		{[]string{" ,"}, http.StatusPreconditionFailed},
+		{[]string{"", `"1"`}, http.StatusPreconditionFailed},
+		{[]string{`"1", *`}, http.StatusPreconditionFailed},
+		{[]string{`"a,*,b"`}, http.StatusPreconditionFailed},
+		{[]string{`"1"`, "W/" + tag}, http.StatusPreconditionFailed},
+	} {
+		if got := patch(tt.lines...); got != tt.want {
+			t.Errorf("%q: %d, want %d", tt.lines, got, tt.want)
+		}
 	}
 }
