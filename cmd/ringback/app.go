@@ -150,7 +150,7 @@ func (a *app) openServer(callbacks *registry.Registry) error {
 	if err != nil {
 		return err
 	}
-	a.server = newServer(a.guarded(a.front(withPatience(pages))), a.log)
+	a.server = newServer(httpapi.Named(a.guarded(a.front(withPatience(pages)))), a.log)
 	if cfg.TLS != nil {
 		a.server.TLSConfig = cfg.TLS.config()
 	}

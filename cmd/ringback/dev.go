@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/httpapi"
 	"github.com/ringback/ringback/registry"
 )
 
@@ -53,7 +54,7 @@ func dev(c *cli.Context) (err error) {
 	cfg := appConfig{
 		API: true, Worker: true, Egress: privateDestinations, Concurrency: dispatcher.DefaultConcurrency,
 		ShutdownGrace: 5 * time.Second, // nobody waits a minute for Ctrl-C at a desk
-		Logger:        slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)),
+		Logger:        slog.New(httpapi.NameRequests(slog.NewTextHandler(c.App.ErrWriter, nil))),
 	}
 	if cfg.PublicURL, err = publicURL(c); err != nil {
 		return err

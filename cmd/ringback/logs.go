@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"github.com/ringback/ringback/dispatcher"
+	"github.com/ringback/ringback/dispatcher/httpapi"
 )
 
 // Libraries log on their own, and some quote what a stranger sent. net/http prints the beginning of an answer that nobody asked for, and
@@ -75,12 +76,12 @@ func (l *sparseLog) warn(line string, args ...any) {
 	l.next, l.leftOut = time.Now().Add(sparseEvery), 0
 }
 
-// newLog writes JSON, a line each. Durations are words such as 1m5s, as they are given in settings: slog has nanoseconds.
+// newLog writes JSON, a line each. What is said of a request names it. Durations are words such as 1m5s, as they are given in settings: slog has nanoseconds.
 func newLog(w io.Writer) *slog.Logger {
-	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+	return slog.New(httpapi.NameRequests(slog.NewJSONHandler(w, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Value.Kind() == slog.KindDuration {
 			a.Value = slog.StringValue(a.Value.Duration().String())
 		}
 		return a
-	}}))
+	}})))
 }

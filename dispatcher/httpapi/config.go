@@ -49,7 +49,7 @@ type Config struct {
 	// MeterProvider gets the measurements of requests. Default: OpenTelemetry's global one.
 	MeterProvider metric.MeterProvider
 
-	// Logger hears of answers of 500 and more. Default: slog.Default().
+	// Logger hears of answers of 500 and more, each with its request's name. Default: slog.Default().
 	Logger *slog.Logger
 
 	// Version is the program's, as the API's description and /healthz tell it. Default: "dev".
@@ -92,6 +92,7 @@ func (cfg *Config) complete() error {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	cfg.Logger = slog.New(NameRequests(cfg.Logger.Handler()))
 	if cfg.Guesses == nil {
 		cfg.Guesses = &Guesses{}
 	}

@@ -63,7 +63,7 @@ func (s *server) docs() {
 	s.mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		text, err := description()
 		if err != nil {
-			s.Logger.ErrorContext(r.Context(), "the API's description cannot be rendered", "request_id", nameOf(r.Context()), "error", err)
+			s.Logger.ErrorContext(r.Context(), "the API's description cannot be rendered", "error", err)
 			Problem(w, http.StatusInternalServerError, "the description cannot be rendered: the operator finds the cause in the log")
 			return
 		}

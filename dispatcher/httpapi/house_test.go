@@ -77,7 +77,7 @@ func openHouse(t testing.TB, out egress.Config, check func(*egress.Client, strin
 	// One try: a Redis that is gone is to be found out at once.
 	h.rdb = redis.NewClient(&redis.Options{Network: "unix", Addr: h.redis.Socket(), MaxRetries: -1, DialerRetries: 1})
 	t.Cleanup(func() { _ = h.rdb.Close() })
-	logger := slog.New(slog.NewTextHandler(h.log, nil))
+	logger := slog.New(NameRequests(slog.NewTextHandler(h.log, nil)))
 
 	var err error
 	h.egress, err = egress.New(out)
@@ -402,6 +402,13 @@ func (l *logBook) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
+}
+
+// empty forgets what was logged.
+func (l *logBook) empty() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Reset()
 }
 
 // forget has the addresses of before presented no key.

@@ -55,7 +55,7 @@ func (s *server) observed() http.Handler {
 	measured := otelhttp.NewHandler(s, "ringback", otelhttp.WithMeterProvider(s.MeterProvider),
 		otelhttp.WithTracerProvider(tracenoop.NewTracerProvider()), otelhttp.WithPropagators(propagation.TraceContext{}),
 		otelhttp.WithFilter(func(r *http.Request) bool { return !isStream(r) })) // how long one lasts says nothing of ours
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { measured.ServeHTTP(w, named(w.Header(), r)) }) // before it is measured by its route, which the mux notes in the very request
+	return Named(measured) // before it is measured by its route, which the mux notes in the very request
 }
 
 // build is New, for tests that want to look inside.

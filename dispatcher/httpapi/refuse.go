@@ -32,7 +32,7 @@ func (s *server) answer(ctx context.Context, doing string, err error) (*huma.Err
 		return p, header
 	}
 	if p.Status >= http.StatusInternalServerError && ctx.Err() == nil && !undecided {
-		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "request_id", nameOf(ctx), "status", p.Status, "error", err)
+		s.Logger.ErrorContext(ctx, "request failed", "request", doing, "status", p.Status, "error", err)
 	}
 	return p, header
 }
@@ -79,13 +79,13 @@ func (s *server) survive(w *trackingWriter, r *http.Request) {
 
 // panicked logs a panic that was caught.
 func (s *server) panicked(ctx context.Context, doing string, cause any) {
-	s.Logger.ErrorContext(ctx, "request panicked", "request", doing, "request_id", nameOf(ctx))
+	s.Logger.ErrorContext(ctx, "request panicked", "request", doing)
 	s.Client.Panicked(ctx, dispatcher.PlaceHTTP, cause)
 }
 
 // shed notes that a request was turned away, and logs it now and then.
 func (s *server) shed(ctx context.Context, detail string) {
 	if count, due := s.sheds.note(time.Now()); due {
-		s.Logger.WarnContext(ctx, "requests are turned away", "reason", detail, "count", count, "request_id", nameOf(ctx))
+		s.Logger.WarnContext(ctx, "requests are turned away", "reason", detail, "count", count)
 	}
 }

@@ -150,7 +150,7 @@ func (s *server) keep(ctx context.Context, claim *dispatcher.Claim, answer *kept
 		text, _ = json.Marshal(answer) // plain values always encode
 	}
 	if err := claim.Answered(ctx, text, answer.Code < http.StatusMultipleChoices); err != nil {
-		s.Logger.ErrorContext(ctx, "the answer to a request with an Idempotency-Key is not kept: a repeat finds it anew", "request_id", nameOf(ctx), "error", err)
+		s.Logger.ErrorContext(ctx, "the answer to a request with an Idempotency-Key is not kept: a repeat finds it anew", "error", err)
 	}
 }
 

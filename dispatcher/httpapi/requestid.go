@@ -15,10 +15,18 @@ const maxRequestID = 128
 
 type requestIDKey struct{}
 
-// named gives a request its name: the one that a proxy or the caller gave it, of printable ASCII without spaces, or one that is made here. The answer has
-// it, and so has what the log says of the request.
+// Named is a handler whose requests have names. It is for what stands before the API, which does the same for its own. A request is called what a proxy or the
+// caller called it, in printable ASCII without spaces, or has a name that is made here. The answer has the name, and with [NameRequests] so has what the log says.
+func Named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { next.ServeHTTP(w, named(w.Header(), r)) })
+}
+
+// named gives a request its name, unless what stands before has done so.
 func named(h http.Header, r *http.Request) *http.Request {
-	id := r.Header.Get(requestID)
+	id := nameOf(r.Context())
+	if id == "" {
+		id = r.Header.Get(requestID)
+	}
 	if id == "" || len(id) > maxRequestID || strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		id = rand.Text()
 	}

@@ -31,7 +31,7 @@ func (s *server) challenged(ctx context.Context, cb *registry.Callback) *registr
 	}
 	result, err := s.verify(ctx, cb.Company, cb.ID)
 	if err != nil {
-		s.Logger.WarnContext(ctx, "callback not challenged", "callback", cb, "request_id", nameOf(ctx), "error", err)
+		s.Logger.WarnContext(ctx, "callback not challenged", "callback", cb, "error", err)
 		return cb
 	}
 	now := *result.Callback
