@@ -19,6 +19,9 @@ import (
 	"testing"
 
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/otel/attribute"
+	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"go.uber.org/goleak"
 	"golang.org/x/time/rate"
 
@@ -409,6 +412,34 @@ func (l *logBook) empty() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.buf.Reset()
+}
+
+// measured is what a metric has counted, by one of its attributes.
+func (h *house) measured(reader sdkmetric.Reader, name, by string) map[string]int64 {
+	h.t.Helper()
+	var data metricdata.ResourceMetrics
+	h.must(reader.Collect(h.t.Context(), &data))
+	counts := map[string]int64{}
+	for _, scope := range data.ScopeMetrics {
+		for _, m := range scope.Metrics {
+			if m.Name != name {
+				continue
+			}
+			switch points := m.Data.(type) {
+			case metricdata.Sum[int64]:
+				for _, p := range points.DataPoints {
+					value, _ := p.Attributes.Value(attribute.Key(by))
+					counts[value.AsString()] += p.Value
+				}
+			case metricdata.Histogram[float64]:
+				for _, p := range points.DataPoints {
+					value, _ := p.Attributes.Value(attribute.Key(by))
+					counts[value.AsString()] += int64(p.Count) //nolint:gosec // a test's
+				}
+			}
+		}
+	}
+	return counts
 }
 
 // forget has the addresses of before presented no key.

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 // Keys that are refused are counted by their reason, in headers and in login forms, also those of an address that is held back. Others are not.
@@ -16,21 +15,7 @@ func TestRefusedKeysAreCounted(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
 	wantCounted := func(want string) {
 		t.Helper()
-		var data metricdata.ResourceMetrics
-		h.must(reader.Collect(t.Context(), &data))
-		counts := map[string]int64{}
-		for _, scope := range data.ScopeMetrics {
-			for _, m := range scope.Metrics {
-				if m.Name != "ringback.keys.refused" {
-					continue
-				}
-				for _, point := range m.Data.(metricdata.Sum[int64]).DataPoints {
-					reason, _ := point.Attributes.Value("reason")
-					counts[reason.AsString()] = point.Value
-				}
-			}
-		}
-		if got := fmt.Sprint(counts); got != want {
+		if got := fmt.Sprint(h.measured(reader, "ringback.keys.refused", "reason")); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

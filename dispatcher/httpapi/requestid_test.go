@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	sdkmetric "go.opentelemetry.io/otel/sdk/metric"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
 // TestRequestsHaveNames: every answer names its request, by the name that it came with if it is one.
@@ -46,20 +45,7 @@ func TestRequestsAreMeasuredByRoute(t *testing.T) {
 	h := newHouse(t, func(c *Config) { c.MeterProvider = sdkmetric.NewMeterProvider(sdkmetric.WithReader(reader)) })
 	h.call("partner", "GET", "/companies/acme/config/callbacks", "").want(http.StatusOK)
 	h.call("partner", "GET", "/nothing", "").want(http.StatusNotFound)
-	var data metricdata.ResourceMetrics
-	h.must(reader.Collect(t.Context(), &data))
-	routes := map[string]bool{}
-	for _, scope := range data.ScopeMetrics {
-		for _, m := range scope.Metrics {
-			if m.Name != "http.server.request.duration" {
-				continue
-			}
-			for _, point := range m.Data.(metricdata.Histogram[float64]).DataPoints {
-				route, _ := point.Attributes.Value("http.route")
-				routes[route.AsString()] = true
-			}
-		}
-	}
+	routes := h.measured(reader, "http.server.request.duration", "http.route")
 	if got := fmt.Sprintf("%q", slices.Sorted(maps.Keys(routes))); got != `["" "/companies/{company}/config/callbacks"]` {
 		t.Errorf("measured by %s", got)
 	}
