@@ -43,6 +43,7 @@ func TestAnIdempotencyKeyIsTheEventsID(t *testing.T) {
 	if m := send(event("e1"), "order-4711").want(http.StatusAccepted).json(); m["event_id"] != "e1" {
 		t.Errorf("event_id = %v", m["event_id"])
 	}
+	send(anonymous, "").wantFault("header.Idempotency-Key") // its caller counts on it
 	// Another company's key is another.
 	h.call("operator", "POST", "/companies/other/events", anonymous, header{"Idempotency-Key": "order-4711"}).want(http.StatusAccepted)
 	h.call("producer", "POST", path, anonymous).want(http.StatusAccepted)

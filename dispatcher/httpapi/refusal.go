@@ -97,7 +97,7 @@ func tooOften(wait time.Duration, why string) error {
 const (
 	busyNow         = "Ringback has more to do at the moment than it can: try again in a moment (an event with the same event_id)"
 	busyDetail      = "this is being changed by others at the moment: try again"
-	overtakenDetail = "it was changed meanwhile, or is no longer there: its ETag is none that If-Match names. Get it as it is now, and decide again"
+	overtakenDetail = "its ETag is none that If-Match names: it was changed meanwhile, or is no longer there, or the ETag was not copied with its quotes. Get it as it is now, and decide again"
 	builtinDetail   = "this callback type comes with Ringback and cannot be changed: choose another name"
 )
 

@@ -45,8 +45,12 @@ func register[I, O any](s *server, op operation, handler func(context.Context, *
 // before lists the steps that stand before an operation, in their order.
 func (s *server) before(op operation) huma.Middlewares {
 	steps := huma.Middlewares{s.guard(op.need), s.within(op.bounds), s.goodQuery(op.attributes)}
-	if op.Method == http.MethodPost && op.repeats == refusesKey {
+	switch {
+	case op.Method != http.MethodPost:
+	case op.repeats == refusesKey:
 		steps = append(steps, s.refuseKeys)
+	default:
+		steps = append(steps, s.refuseEmptyKeys)
 	}
 	if op.patience > 0 {
 		steps = append(steps, patient(op.patience))

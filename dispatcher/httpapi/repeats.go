@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -65,6 +66,16 @@ func (s *server) refuseKeys(ctx huma.Context, next func(huma.Context)) {
 	s.keyless(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { next(ctx) })).ServeHTTP(w, r)
 }
 
+// refuseEmptyKeys refuses a header that is there and empty, as of a script whose variable is not set: its caller counts on it.
+func (s *server) refuseEmptyKeys(ctx huma.Context, next func(huma.Context)) {
+	r, w := humago.Unwrap(ctx)
+	if given := r.Header[idempotencyKey]; len(given) > 0 && strings.Join(given, "") == "" {
+		s.refuse(w, r.WithContext(ctx.Context()), errBadIdempotencyKey)
+		return
+	}
+	next(ctx)
+}
+
 // keyless is a handler that refuses the header.
 func (s *server) keyless(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -85,7 +96,7 @@ func (s *server) once(op operation) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, w := humago.Unwrap(ctx)
 		given := r.Header[idempotencyKey]
-		if len(given) == 0 || len(given) == 1 && given[0] == "" {
+		if len(given) == 0 {
 			next(ctx)
 			return
 		}

@@ -143,6 +143,7 @@ func TestEveryPostIsDoneOnce(t *testing.T) {
 // wantOnce has a request repeated: with the same key, with another body, and as somebody else.
 func (h *house) wantOnce(r request) {
 	h.t.Helper()
+	r.do(h, "operator", header{"Idempotency-Key": ""}).wantFault("header.Idempotency-Key")
 	key := header{"Idempotency-Key": "8e03978e-40d5-43dd-bc93-6894a57f9324"}
 	var first answer
 	lines := h.during(func() { first = r.do(h, "operator", key) })
