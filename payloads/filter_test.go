@@ -134,7 +134,10 @@ func TestMisses(t *testing.T) {
 		{`{"any":[` + large + `]}`, "filter.any[0]", "The callback's filter.any[0] asks for /amount gt 1000, and the event has another value there, a number."},
 		{`{"any":[` + large + `,` + vip + `]}`, "filter.any", "The callback's filter.any asks for one of 2, and none of them holds: " +
 			"/amount gt 1000 (the event has another value there, a number), /customer/vip equals true (the event has nothing there)."},
-		{`{"not":[{"all":[` + paid + `]}]}`, "filter.not[0].all", "The callback's filter.not[0].all is not to hold, and it does."},
+		{`{"not":[{"all":[` + paid + `]}]}`, "filter.not[0].all", `The callback's filter.not[0].all is not to hold, and it does: /status equals "paid" (filter.not[0].all[0]).`},
+		{`{"not":[{"all":[{"not":[` + vip + `]}]}]}`, "filter.not[0].all", "The callback's filter.not[0].all is not to hold, and it does: none of its clauses does."},
+		{`{"any":[{"all":[` + paid + `,` + large + `]},{"not":[` + paid + `]},{"any":[` + large + `,` + vip + `]}]}`, "filter.any", "The callback's filter.any asks for one of 3, and none of them holds: " +
+			`/amount gt 1000 (the event has another value there, a number), anything but /status equals "paid" (the event has that), filter.any[2].any.`},
 		{`{"all":[{"any":[{"not":[` + paid + `]}]}]}`, "filter.all[0].any[0].not[0]", `The callback's filter.all[0].any[0].not[0] asks for anything but /status equals "paid", and the event has that.`},
 		{clauseOf("/status", "gt", "5"), "filter", "The callback's filter asks for /status gt 5, and the event has a string there."},
 		{clauseOf("/status", "exists", "false"), "filter", "The callback's filter asks for nothing at /status, and the event has a string there."},

@@ -92,7 +92,7 @@ func (n *filterNode) miss(d Document) *Miss {
 	case "not":
 		i := slices.IndexFunc(n.nodes, func(n filterNode) bool { return n.holds(d) })
 		held := &n.nodes[i]
-		m := &Miss{Location: held.at, Why: fmt.Sprintf("The callback's %s is not to hold, and it does.", held.at)}
+		m := &Miss{Location: held.at, Why: fmt.Sprintf("The callback's %s is not to hold, and it does: %s.", held.at, held.because(d))}
 		if held.group == "" {
 			m.Clause, m.Why = &held.clause, fmt.Sprintf("The callback's %s asks for anything but %s, and the event has that.", held.at, held.clause.words())
 		}
@@ -111,17 +111,51 @@ const maxTold = 3
 func (n *filterNode) first(d Document) string {
 	var told []string
 	for i := range n.nodes[:min(len(n.nodes), maxTold)] {
-		inner := &n.nodes[i]
-		if inner.group != "" {
-			told = append(told, inner.at)
-			continue
-		}
-		told = append(told, fmt.Sprintf("%s (%s)", inner.clause.words(), inner.clause.found(d)))
+		told = append(told, n.nodes[i].shortly(d))
 	}
 	if more := len(n.nodes) - maxTold; more > 0 {
 		told = append(told, fmt.Sprintf("and %d more", more))
 	}
 	return strings.Join(told, ", ")
+}
+
+// shortly says why a node does not hold: of a group, by the clause that decides, if it is one.
+func (n *filterNode) shortly(d Document) string {
+	m := n.miss(d)
+	switch {
+	case m.Clause == nil:
+		return n.at
+	case m.Clause.holds(d):
+		return fmt.Sprintf("anything but %s (the event has that)", m.Clause.words())
+	}
+	return fmt.Sprintf("%s (%s)", m.Clause.words(), m.Clause.found(d))
+}
+
+// because says what of a node has it hold: the first of its clauses that do.
+func (n *filterNode) because(d Document) string {
+	var told []string
+	n.each(func(at string, c *Clause) {
+		if c.holds(d) {
+			told = append(told, fmt.Sprintf("%s (%s)", c.words(), at))
+		}
+	})
+	switch {
+	case len(told) == 0:
+		return "none of its clauses does"
+	case len(told) > maxTold:
+		told = append(told[:maxTold], fmt.Sprintf("and %d more", len(told)-maxTold))
+	}
+	return strings.Join(told, ", ")
+}
+
+// each has f see the clauses of a node, in their order.
+func (n *filterNode) each(f func(at string, c *Clause)) {
+	if n.group == "" {
+		f(n.at, &n.clause)
+	}
+	for i := range n.nodes {
+		n.nodes[i].each(f)
+	}
 }
 
 // words say what the clause asks for.
