@@ -174,7 +174,7 @@ func inUse(typ string, uses []typeUse) error {
 	if len(parts) == 0 {
 		return &TypeInUseError{fmt.Sprintf("it could not be seen in time whether deliveries of callback type %s wait in %s: try again once less waits", typ, count(unseen, "company"))}
 	}
-	return &TypeInUseError{fmt.Sprintf("callback type %s is in use: there is %s; %s, and delete it then", typ, strings.Join(parts, ", and "), strings.Join(cures, ", "))}
+	return &TypeInUseError{fmt.Sprintf("callback type %s is in use: %s; %s, and delete it then", typ, strings.Join(parts, ", and "), strings.Join(cures, ", "))}
 }
 
 // some names the first of many.

@@ -51,7 +51,7 @@ func TestDeleteType(t *testing.T) {
 	for _, cb := range exact {
 		h.call("operator", "DELETE", cb, "").want(http.StatusNoContent)
 	}
-	stays("there is 1 unfinished delivery", "acme callback 1")
+	stays("in use: 1 unfinished delivery", "acme callback 1")
 	h.call("operator", "POST", all+"/pause", "").want(http.StatusOK)
 	paused := send("acme", "paused")
 	h.call("operator", "POST", held+"/cancel", "").want(http.StatusOK) // of the callback that is left
